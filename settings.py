@@ -1,0 +1,551 @@
+"""Environment and `.env` in, one frozen `Settings` out. Nothing else reads the environment.
+
+A setting is looked up in the environment, else in `.env` beside the program; an empty one counts as not set.
+Each secret may also come from a file that `NAME_FILE` names, or from a file of that name in
+`$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its mend. What a wrong setting
+holds is never quoted: it may be a secret that was pasted into the wrong line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from dotenv.parser import Original, parse_stream
+
+PROGRAM_FOLDER = Path(__file__).resolve().parent
+
+StoreKind = Literal["airtable", "database"]
+_Choice = TypeVar("_Choice", bound=str)
+
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_PROVIDER_SETTING = re.compile(r"([A-Z0-9_]+)_(TOKEN_URL|AUTH_URL|SCOPE|CLIENT_ID|CLIENT_SECRET)(?:_FILE)?")
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
+_HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
+_LISTEN_HOST = re.compile(r"[A-Za-z0-9.:-]+")
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_NOT_IN_URL = re.compile(r"[^!-~]|[?#\\{}]")
+_NOTIFY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*")
+_NEXT_NOTIFY_URL = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")  # an address may hold commas itself
+# What follows the last `@`; a port that is no number would end up, quoted, in the library's error.
+_DATABASE_ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[^:/?#\[\]\s]*){_PORT}(?:[/?].*)?")
+_KEY_MEND = "Copy the key you have, or make one with `python token_manager.py generate-key`"
+_SQLITE_MEND = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
+_DATABASE_MEND = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
+_PROXY_MEND = "Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it"
+_URL_MEND = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_DATABASE_SCHEMES = {
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+asyncpg": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "postgresql+psycopg2": "postgresql+psycopg",
+}
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used.
+
+    Attributes:
+        problems: every mistake found, each a sentence that ends with its mend.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Secret:
+    """A secret text whose `repr` and `str` are masked; `reveal()` is the only way to it. It is not pickled."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled: it would be readable in the pickle")
+
+
+@dataclass(frozen=True)
+class AirtableSettings:
+    """Where the table is and how gently to ask for it."""
+
+    api_key: Secret
+    base_id: str
+    table_name: str
+    id_field: str
+    endpoint_url: str
+    requests_per_second: float
+    plan: str
+
+
+@dataclass(frozen=True)
+class ProviderSettings:
+    """What the environment says of one provider; None where it says nothing."""
+
+    token_url: str | None = None
+    authorize_url: str | None = None
+    scope: str | None = None
+    client_id: str | None = None
+    client_secret: Secret | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be configured. Durations are in seconds.
+
+    `providers` is keyed by the provider's name in upper case with `_` for `-`.
+    """
+
+    encryption_key: Secret
+    encryption_key_fallbacks: tuple[Secret, ...]
+    accept_legacy_ciphertext: bool
+    store: StoreKind
+    airtable: AirtableSettings | None
+    database_url: Secret | None
+    state_dir: Path
+    state_dir_is_explicit: bool
+    default_provider: str
+    refresh_interval: int
+    token_expiry_buffer: int
+    providers: Mapping[str, ProviderSettings]
+    providers_file: Path | None
+    concurrency: int
+    https_proxy_url: Secret | None
+    ca_bundle: Path | None
+    allowed_private_hosts: frozenset[str]
+    seal_access_tokens: bool
+    log_level: str
+    log_format: Literal["text", "json"]
+    notify_urls: tuple[Secret, ...]
+    webhook_secret: Secret | None
+    ping_url: Secret | None
+    metrics_file: Path | None
+    host: str
+    port: int
+    warnings: tuple[str, ...] = field(default=())
+
+    def provider(self, name: str) -> ProviderSettings:
+        """What is configured for the provider `name`."""
+        return self.providers.get(name.upper().replace("-", "_"), ProviderSettings())
+
+
+def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder: Path = PROGRAM_FOLDER) -> Settings:
+    """Read the environment and `folder/.env`.
+
+    Args:
+        environ: the environment; it wins over `.env`.
+        check_key: raises `ValueError` with the reason where a text is not an encryption key.
+        folder: where `.env` and, by default, `state/` are; relative paths in settings start here.
+
+    Raises:
+        SettingsError: with all problems at once.
+    """
+    problems: list[str] = []
+    values = {name: value for name, value in _read_dotenv(folder / ".env", problems).items() if value.strip()}
+    values.update({name: value for name, value in environ.items() if value.strip()})
+    reader = _Reader(values, folder, problems)
+    settings = _settings(reader, check_key)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
+    key, fallbacks = _keys(read, check_key)
+    stores = _stores(read)
+    airtable = _airtable(read) if "airtable" in stores else None
+    state_dir = read.path("STATE_DIR")
+    return Settings(
+        encryption_key=key,
+        encryption_key_fallbacks=fallbacks,
+        accept_legacy_ciphertext=read.choice("LEGACY_CIPHERTEXT", ("accept", "refuse"), "accept") == "accept",
+        store=stores[0],
+        airtable=airtable,
+        database_url=_database_url(read) if "database" in stores else None,
+        state_dir=state_dir or read.folder / "state",
+        state_dir_is_explicit=state_dir is not None,
+        default_provider=read.matching(
+            "DEFAULT_PROVIDER", "gohighlevel", _PROVIDER_NAME, "`python token_manager.py providers` lists the names"
+        ),
+        refresh_interval=read.integer("REFRESH_INTERVAL", 3600, 1, 604_800),
+        token_expiry_buffer=read.integer("TOKEN_EXPIRY_BUFFER", 300, 0, 86_400),
+        providers=_providers(read),
+        providers_file=read.existing_file("PROVIDERS_FILE"),
+        concurrency=read.integer("CONCURRENCY", 16, 1, 256),
+        https_proxy_url=read.secret_url("HTTPS_PROXY_URL", _PROXY_MEND),
+        ca_bundle=read.existing_file("CA_BUNDLE"),
+        allowed_private_hosts=_hosts(read),
+        seal_access_tokens=read.flag("SEAL_ACCESS_TOKENS", default=stores[0] != "airtable"),
+        log_level=read.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+        log_format=read.choice("LOG_FORMAT", ("text", "json"), "text"),
+        notify_urls=_notify_urls(read),
+        webhook_secret=read.secret("WEBHOOK_SECRET"),
+        ping_url=read.secret_url("PING_URL", "Copy the address that your monitor shows: https://HOST/PATH"),
+        metrics_file=read.path("METRICS_FILE"),
+        host=read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1"),
+        port=read.integer("PORT", 8002, 1, 65_535),
+        warnings=tuple(read.warnings),
+    )
+
+
+def _keys(read: _Reader, check_key: Callable[[str], object]) -> tuple[Secret, tuple[Secret, ...]]:
+    key = read.secret("ENCRYPTION_KEY")
+    alias = read.secret("OAUTH_ENCRYPTION_KEY")
+    if key and alias and key != alias:
+        read.problem("ENCRYPTION_KEY and OAUTH_ENCRYPTION_KEY differ", "Keep one of them: they mean the same")
+    key = key or alias
+    if key is None and not (read.has("ENCRYPTION_KEY") or read.has("OAUTH_ENCRYPTION_KEY")):
+        read.problem("ENCRYPTION_KEY is not set", _KEY_MEND)
+    fallbacks = read.secrets("ENCRYPTION_KEY_FALLBACKS")
+    named = [("ENCRYPTION_KEY", key)] if key else []
+    named += [(f"ENCRYPTION_KEY_FALLBACKS, key {number},", one) for number, one in enumerate(fallbacks, 1)]
+    for name, secret in named:
+        try:
+            check_key(secret.reveal())
+        except ValueError as error:
+            read.problem(f"{name} {error}", _KEY_MEND)
+    return key or Secret(""), fallbacks
+
+
+def _stores(read: _Reader) -> list[StoreKind]:
+    """The store; both where it is not clear which is meant, so that mistakes in either are reported with that one."""
+    named: Literal["", "airtable", "database"] = read.choice("TOKEN_STORE", ("", "airtable", "database"), "")
+    if named:
+        return [named]
+    stores: list[StoreKind] = []
+    if read.has("AIRTABLE_API_KEY") or read.text("AIRTABLE_BASE_ID"):
+        stores.append("airtable")
+    if read.has("DATABASE_URL") or not stores:
+        stores.append("database")
+    if len(stores) > 1 and not read.text("TOKEN_STORE"):
+        read.problem("Both Airtable and DATABASE_URL are set", "Set TOKEN_STORE to airtable or database")
+    return stores
+
+
+def _airtable(read: _Reader) -> AirtableSettings:
+    api_key = read.secret("AIRTABLE_API_KEY")
+    base_id = read.text("AIRTABLE_BASE_ID")
+    if api_key is None and not read.has("AIRTABLE_API_KEY"):
+        read.problem("AIRTABLE_API_KEY is not set", "Create a personal access token in Airtable and put it there")
+    if api_key is not None and not _VISIBLE_ASCII.fullmatch(api_key.reveal()):
+        # It could not be sent in a header, and the library would quote it.
+        read.problem("AIRTABLE_API_KEY holds characters that no token has", "Copy the token again")
+    if not re.fullmatch(r"app[A-Za-z0-9]+", base_id):
+        fault = "is not a base id" if base_id else "is not set"
+        read.problem(f"AIRTABLE_BASE_ID {fault}", "Copy the part that starts with `app` from the base's address")
+    return AirtableSettings(
+        api_key=api_key or Secret(""),
+        base_id=base_id,
+        table_name=read.text("AIRTABLE_TABLE_NAME", "APISecrets"),
+        id_field=read.text("AIRTABLE_ID_FIELD", "locationId"),
+        endpoint_url=read.url("AIRTABLE_ENDPOINT_URL", "https://api.airtable.com"),
+        requests_per_second=read.number("AIRTABLE_REQUESTS_PER_SECOND", 4.0, 0.1, 50.0),
+        plan=read.choice("AIRTABLE_PLAN", ("", "free", "team", "business", "enterprise"), ""),
+    )
+
+
+def _database_url(read: _Reader) -> Secret | None:
+    url = read.secret("DATABASE_URL")
+    if url is None:
+        return None
+    scheme, separator, rest = url.reveal().partition("://")
+    mapped = _DATABASE_SCHEMES.get(scheme.lower())
+    if not separator or mapped is None:
+        read.problem("DATABASE_URL is no address of a database", _DATABASE_MEND)
+        return None
+    if mapped == "sqlite":
+        return _sqlite_url(read, rest)
+    if not rest or not _DATABASE_ADDRESS.fullmatch(rest.rpartition("@")[2]):
+        read.problem("DATABASE_URL has no host and port that can be read", _DATABASE_MEND)
+        return None
+    if scheme.lower().endswith("+asyncpg"):
+        rest = re.sub(r"([?&])ssl=", r"\1sslmode=", rest)  # asyncpg's name for libpq's parameter
+    return Secret(f"{mapped}://{rest}")
+
+
+def _sqlite_url(read: _Reader, rest: str) -> Secret | None:
+    file, mark, query = rest.removeprefix("/").partition("?")
+    if not rest.startswith("/") or not file or file.startswith(":memory:") or file.endswith(("/", ".")):
+        read.problem("DATABASE_URL names no SQLite file", _SQLITE_MEND)
+        return None
+    return Secret(f"sqlite:///{read.folder / file}{mark}{query}")
+
+
+def _providers(read: _Reader) -> dict[str, ProviderSettings]:
+    matches = (_PROVIDER_SETTING.fullmatch(name) for name in read.names())
+    names = {match[1] for match in matches if match}
+    return {
+        name: ProviderSettings(
+            token_url=read.url(f"{name}_TOKEN_URL") or None,
+            authorize_url=read.url(f"{name}_AUTH_URL") or None,
+            scope=read.text(f"{name}_SCOPE") or None,
+            client_id=read.text(f"{name}_CLIENT_ID") or None,
+            client_secret=read.secret(f"{name}_CLIENT_SECRET"),
+        )
+        for name in sorted(names)
+    }
+
+
+def _hosts(read: _Reader) -> frozenset[str]:
+    hosts = [host.strip().lower() for host in read.text("ALLOWED_PRIVATE_HOSTS").split(",") if host.strip()]
+    for number, host in enumerate(hosts, 1):
+        if not _HOST_AND_PORT.fullmatch(host):
+            read.problem(
+                f"ALLOWED_PRIVATE_HOSTS, host {number}, is no host", "Write `host` or `host:port`, comma-separated"
+            )
+    return frozenset(host.removesuffix(":443") for host in hosts)
+
+
+def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
+    listed = read.secret("NOTIFY_URLS")
+    texts = [text.strip() for text in _NEXT_NOTIFY_URL.split(listed.reveal())] if listed else []
+    for number, text in enumerate(texts, 1):
+        if not _NOTIFY_URL.fullmatch(text):
+            read.problem(
+                f"NOTIFY_URLS, address {number}, is none", "Write addresses such as mailto://…, comma-separated"
+            )
+    return tuple(Secret(text) for text in texts)
+
+
+def _is_safe_url(url: str) -> bool:
+    """Whether it is https, or http to loopback, and has no user, query or fragment. Placeholders may stand in it."""
+    url = re.sub(r"\{[a-z_]+\}", "placeholder", url)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or _NOT_IN_URL.search(url):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK_HOSTS)
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and parts.scheme in ("http", "https") and _VISIBLE_ASCII.fullmatch(url) is not None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no permission, or a name that is too long
+        return False
+
+
+class _Reader:
+    """Looks settings up by name and kind, and collects what is wrong with them instead of raising."""
+
+    def __init__(self, values: Mapping[str, str], folder: Path, problems: list[str]) -> None:
+        self._values = values
+        self.folder = folder
+        self.problems = problems
+        self.warnings: list[str] = []
+        self._credentials = self._list_credentials()
+
+    def problem(self, what: str, mend: str) -> None:
+        self.problems.append(f"{what}. {mend}.")
+
+    def names(self) -> set[str]:
+        return {*self._values, *self._credentials}
+
+    def has(self, name: str) -> bool:
+        return name in self.names() or f"{name}_FILE" in self._values
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._values.get(name, "").strip() or default
+
+    def choice(self, name: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
+        wanted = self.text(name, default)
+        for choice in choices:
+            if wanted.lower() == choice.lower():
+                return choice
+        self.problem(f"{name} cannot be used", f"Use one of: {', '.join(choice for choice in choices if choice)}")
+        return default
+
+    def matching(self, name: str, default: str, pattern: re.Pattern[str], mend: str) -> str:
+        text = self.text(name, default)
+        if not pattern.fullmatch(text):
+            self.problem(f"{name} cannot be used", mend)
+        return text
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        wanted = self.text(name).lower()
+        if wanted and wanted not in _FLAGS:
+            self.problem(f"{name} cannot be used", "Use on or off")
+        return _FLAGS.get(wanted, default)
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        wanted = self.text(name)
+        try:
+            number = float(wanted) if wanted else default
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            self.problem(f"{name} cannot be used", f"Use a number from {low:g} to {high:g}")
+            return default
+        return number
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        wanted = self.text(name)
+        number = int(wanted) if re.fullmatch(r"[0-9]{1,9}", wanted) else (default if not wanted else low - 1)
+        if not low <= number <= high:
+            self.problem(f"{name} cannot be used", f"Use a whole number from {low} to {high}")
+            return default
+        return number
+
+    def url(self, name: str, default: str = "") -> str:
+        url = self.text(name, default)
+        if url and not _is_safe_url(url):
+            self.problem(f"{name} cannot be used", _URL_MEND)
+        return url
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name)
+        if not text:
+            return None
+        with suppress(RuntimeError):  # `~name`, and there is no such user
+            if "\0" not in text:
+                return self.folder / Path(text).expanduser()
+        self.problem(f"{name} is no path", "Write it in full, from / on")
+        return None
+
+    def existing_file(self, name: str) -> Path | None:
+        path = self.path(name)
+        if path is not None and not (_is_file(path) and os.access(path, os.R_OK)):
+            self.problem(f"{name} names no file that can be read", "Correct the path, or unset it")
+        return path
+
+    def secret(self, name: str) -> Secret | None:
+        found = [(name, self.text(name))] if self.text(name) else []
+        for source, path in self._secret_files(name):
+            text = self._read_secret_file(source, path)
+            if text is not None:
+                found.append((source, text))
+        if len(found) > 1:
+            sources = " and ".join(source for source, _ in found)
+            self.problem(f"{name} is set twice: by {sources}", "Keep one of them")
+        return Secret(found[0][1]) if found and found[0][1] else None
+
+    def secret_url(self, name: str, mend: str) -> Secret | None:
+        url = self.secret(name)
+        if url is not None and not _is_web_url(url.reveal()):
+            self.problem(f"{name} cannot be used", mend)
+        return url
+
+    def secrets(self, name: str) -> tuple[Secret, ...]:
+        listed = self.secret(name)
+        return tuple(Secret(part.strip()) for part in listed.reveal().split(",") if part.strip()) if listed else ()
+
+    def _list_credentials(self) -> dict[str, Path]:
+        directory = self.path("CREDENTIALS_DIRECTORY")
+        try:
+            entries = list(directory.iterdir()) if directory is not None else []
+        except FileNotFoundError:  # inherited from a service that has ended
+            return {}
+        except OSError as error:
+            self.problem(f"CREDENTIALS_DIRECTORY cannot be read ({error.strerror})", "Correct it, or unset it")
+            return {}
+        return {entry.name: entry for entry in entries if _is_file(entry)}
+
+    def _secret_files(self, name: str) -> Iterable[tuple[str, Path]]:
+        named = self.path(f"{name}_FILE")
+        if named is not None:
+            yield f"{name}_FILE", named
+        if name in self._credentials:
+            yield f"{name} in CREDENTIALS_DIRECTORY", self._credentials[name]
+
+    def _read_secret_file(self, source: str, path: Path) -> str | None:
+        try:
+            text = path.read_text(encoding="utf-8-sig").strip()
+            mode = path.stat().st_mode
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            self.problem(f"{source}: the file cannot be read ({reason})", "Correct the path or its permissions")
+            return None
+        if not text:
+            self.problem(f"{source}: the file is empty", "Put the secret in it, or unset it")
+        if source.endswith("_FILE") and stat.S_IMODE(mode) & 0o077:
+            self.warnings.append(f"{source}: other users can read {path}. Run: chmod 600 {_quoted(path)}")
+        return text
+
+
+def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
+    """The pairs of `.env`, values taken as they stand (no `$` expansion: secrets may hold one)."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            problems.append(f"{path} is a link to a file that is not there. Put the file there, or remove the link.")
+        return {}
+    except OSError as error:
+        problems.append(f"{path} cannot be read ({error.strerror}). Correct its permissions.")
+        return {}
+    if stat.S_ISDIR(status.st_mode):
+        problems.append(f"{path} is a directory. Move it away and put a file in its place.")
+        return {}
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        problems.append(f"Other users can read {path}. Run: chmod 600 {_quoted(path)}")
+    if status.st_uid not in (os.geteuid(), 0):
+        owner_mend = f"Run the program as its owner, or: chown $(id -un) {_quoted(path)}"
+        problems.append(f"{path} belongs to another user. {owner_mend}")
+    return _parse_dotenv(path, problems)
+
+
+def _parse_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for binding in parse_stream(stream):
+                if binding.error or (binding.key is not None and binding.value is None):
+                    line = _line_of(binding.original)
+                    problems.append(f"{path}, line {line}: cannot be read. Write NAME=value.")
+                elif binding.key is not None:
+                    pairs[binding.key] = binding.value or ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        problems.append(f"{path} cannot be read ({reason}). Correct its permissions or its encoding.")
+    return pairs
+
+
+def _line_of(original: Original) -> int:
+    """The parser counts from the blank lines before a pair."""
+    blank = original.string[: len(original.string) - len(original.string.lstrip())]
+    return original.line + blank.count("\n")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
