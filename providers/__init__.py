@@ -1,0 +1,156 @@
+"""The registry of providers: `catalog.toml`, the user's own file, and what the settings override."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from providers.base import Endpoint, ErrorCodes, Provider, ProviderError, origin_of
+from providers.gohighlevel import GoHighLevel
+
+CATALOG_FILE = Path(__file__).with_name("catalog.toml")
+
+# A provider whose quirk data cannot say. Everyone else is a plain `Provider`.
+QUIRKS: Mapping[str, type[Provider]] = {"gohighlevel": GoHighLevel}
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "name": str, "token_url": str, "authorize_url": str, "revoke_url": str, "introspect_url": str,
+    "auth": str, "encoding": str, "params": dict, "placeholders": dict, "rotates": str, "replay": str,
+    "lifetime": int, "earliest": int, "former_origins": list, "errors": dict, "docs": str,
+}  # fmt: skip
+_CHOICES = {
+    "auth": ("body", "basic", "none"),
+    "encoding": ("form", "json"),
+    "rotates": ("always", "sometimes", "never"),
+    "replay": ("safe", "once", "last_minute"),
+}
+_ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
+
+
+class Override(Protocol):
+    """What settings may say of a provider; None where they say nothing."""
+
+    @property
+    def token_url(self) -> str | None: ...
+
+    @property
+    def authorize_url(self) -> str | None: ...
+
+
+class CatalogError(Exception):
+    """A catalogue cannot be used; the message says what is wrong and how to mend it."""
+
+
+class Catalog:
+    """Every known provider by its slug.
+
+    Args:
+        own_file: more providers in the format of `catalog.toml`; an entry replaces the built-in one of its slug.
+        overrides: addresses from the settings, by slug in upper case with `_` for `-`.
+
+    Raises:
+        CatalogError: an entry or an override cannot be used.
+    """
+
+    def __init__(self, own_file: Path | None = None, overrides: Mapping[str, Override] | None = None) -> None:
+        tables = _tables(CATALOG_FILE)
+        if own_file is not None:
+            tables |= _tables(own_file)
+        self._providers = {slug: _provider(slug, table) for slug, table in tables.items()}
+        for slug, provider in self._providers.items():
+            override = (overrides or {}).get(slug.upper().replace("-", "_"))
+            if override is not None:
+                self._providers[slug] = _overridden(provider, override)
+
+    def __iter__(self) -> Iterator[Provider]:
+        return iter(self._providers.values())
+
+    def get(self, slug: str) -> Provider:
+        """The provider of that name.
+
+        Raises:
+            ProviderError: there is none; the message quotes the name.
+        """
+        if slug in self._providers:
+            return self._providers[slug]
+        near = difflib.get_close_matches(slug.lower(), self._providers, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(self._providers))}."
+        raise ProviderError(f"there is no provider {slug[:60]!r}", f"{hint} One of your own goes into PROVIDERS_FILE.")
+
+
+def _overridden(provider: Provider, override: Override) -> Provider:
+    named = dict.fromkeys(_placeholders(override.token_url or "")) | dict(provider.placeholders)
+    changed = dataclasses.replace(
+        provider,
+        placeholders=named,
+        token_url=override.token_url or provider.token_url,
+        authorize_url=override.authorize_url or provider.authorize_url,
+    )
+    _check_address(changed.slug, changed)
+    return changed
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read ({error.strerror}). Correct PROVIDERS_FILE.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path} is not TOML: {error}. Correct that place.") from None
+
+
+def _provider(slug: str, table: Any) -> Provider:
+    if not isinstance(table, dict) or "token_url" not in table:
+        raise CatalogError(f"Provider {slug}: token_url is missing. Write [{slug}] and token_url below it.")
+    for key, value in table.items():
+        _check_key(slug, key, value)
+    values = {**table, "slug": slug, "name": table.get("name", slug)}
+    values["former_origins"] = tuple(table.get("former_origins", ()))
+    errors = {kind: frozenset(codes) for kind, codes in values.pop("errors", {}).items()}
+    placeholders = table.get("placeholders", {})
+    named = {**_needed(table), **{name: text or None for name, text in placeholders.items()}}
+    provider = QUIRKS.get(slug, Provider)(**{**values, "placeholders": named, "error_codes": ErrorCodes(**errors)})
+    _check_address(slug, provider)
+    return provider
+
+
+def _needed(table: Mapping[str, Any]) -> dict[str, None]:
+    """Placeholders that stand in an address or parameter and have no default: the row must name them."""
+    texts = [text for text in (table["token_url"], *table.get("params", {}).values()) if isinstance(text, str)]
+    return {name: None for text in texts for name in _placeholders(text)}
+
+
+def _placeholders(text: str) -> list[str]:
+    return [part.partition("}")[0] for part in text.split("{")[1:]]
+
+
+def _check_key(slug: str, key: str, value: Any) -> None:
+    if key not in _KINDS:
+        raise CatalogError(f"Provider {slug}: there is no key {key}. Use {', '.join(_KINDS)}.")
+    is_of_its_kind = isinstance(value, _KINDS[key]) and not isinstance(value, bool)
+    if not is_of_its_kind:
+        raise CatalogError(f"Provider {slug}: {key} has the wrong type. docs/providers.md shows each key.")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise CatalogError(f"Provider {slug}: {key} is {value!r}. Use {', '.join(_CHOICES[key])}.")
+    if isinstance(value, int) and value < 0:
+        raise CatalogError(f"Provider {slug}: {key} is negative. Write seconds.")
+    if key == "errors" and not set(value) <= set(_ERROR_KINDS):
+        raise CatalogError(f"Provider {slug}: errors has an unknown kind. Use {', '.join(_ERROR_KINDS)}.")
+    texts = value.values() if key in ("params", "placeholders") else value if key == "former_origins" else ()
+    if not all(isinstance(text, str) for text in texts):
+        raise CatalogError(f"Provider {slug}: {key} holds something that is not text. Put it in quotes.")
+
+
+def _check_address(slug: str, provider: Provider) -> None:
+    filled = {name: default or "placeholder" for name, default in provider.placeholders.items()}
+    try:
+        provider.endpoint(filled)
+    except ProviderError as error:
+        raise CatalogError(f"Provider {slug}: token_url: {error}. Write https://HOST/PATH.") from None
+
+
+__all__ = ["Catalog", "CatalogError", "Endpoint", "Override", "Provider", "ProviderError", "origin_of"]

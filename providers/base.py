@@ -1,0 +1,407 @@
+"""What a provider is: how to ask its token endpoint for new tokens, and what its answers mean.
+
+A plain provider is a table in `catalog.toml`. A provider with a quirk that data cannot say subclasses `Provider`
+in a module of its own and overrides the one step that differs.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+from urllib.parse import quote_plus, urlencode, urlsplit
+
+Rotation = Literal["always", "sometimes", "never"]
+Replay = Literal["safe", "once", "last_minute"]
+
+FALLBACK_LIFETIME_SECONDS = 3600
+LONGEST_LIFETIME_SECONDS = 10 * 365 * 86_400
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
+UNAUTHORIZED = 401
+
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_PLACEHOLDER_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?")
+_VISIBLE_TEXT = re.compile(r"[\x20-\x7e]+")  # VSCHAR, RFC 6749 appendix A: what can stand in a header
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
+_PARSEABLE_INTEGER_DIGITS = 15
+
+
+class Verdict(enum.Enum):
+    """What an answer says happened at the provider. What follows from it is the refresher's rule."""
+
+    GRANTED = "granted"
+    DEAD_GRANT = "dead grant"  # this refresh token will never work again
+    CLIENT_REFUSED = "client refused"  # the client id and secret, not the row
+    REQUEST_REFUSED = "request refused"  # something in this row's request
+    NOT_ACTED = "not acted"  # the refresh token was certainly not used up
+    UNCLEAR = "unclear"  # the refresh token may or may not have been used up
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What one refresh needs, in plain text; never printed."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """One POST to a token endpoint. `host_is_fixed`: the table had no say in where it goes."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    host_is_fixed: bool
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """An answer as it came: what the journal keeps before anything is read out of it."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    body: bytes = field(repr=False)
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, read.
+
+    Attributes:
+        verdict: what happened.
+        access_token: set exactly where the verdict is `GRANTED`.
+        refresh_token: a new refresh token, None where the old one stays; set whatever the verdict.
+        expires_at: when the access token ends.
+        refresh_expires_at: when the refresh token ends, where the answer says so.
+        error: what the provider said, without control characters; it may quote what it was sent.
+        action: what to do about it, where the provider's page says so.
+        retry_after: seconds the provider asks to wait.
+        status: the HTTP status; None where no answer came.
+        received_at: when the answer came.
+    """
+
+    verdict: Verdict
+    access_token: str | None = field(default=None, repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+    error: str | None = None
+    action: str | None = None
+    retry_after: float | None = None
+    status: int | None = None
+    received_at: datetime | None = None
+
+
+class ProviderError(Exception):
+    """A row or a catalogue entry cannot be used with its provider.
+
+    Attributes:
+        action: the mend, as a sentence.
+    """
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+@dataclass(frozen=True)
+class ErrorCodes:
+    """Values of the answer's `error` member that a provider uses beyond RFC 6749 section 5.2."""
+
+    reauthorize: frozenset[str] = frozenset()
+    client: frozenset[str] = frozenset()
+    row: frozenset[str] = frozenset()
+    maintenance: frozenset[str] = frozenset()  # the provider says that it did nothing
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A token endpoint for one row.
+
+    Attributes:
+        url: with all placeholders filled in.
+        origin: `https://host`, lower case, `:port` where it is not the default; cells are bound to it.
+        is_fixed: whether the host comes from catalogue or settings, and nothing in the table can move it.
+    """
+
+    url: str
+    origin: str
+    is_fixed: bool
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A provider as the catalogue describes it; see the table of keys in docs/providers.md."""
+
+    slug: str
+    name: str
+    token_url: str
+    authorize_url: str | None = None
+    revoke_url: str | None = None
+    introspect_url: str | None = None
+    auth: Literal["body", "basic", "none"] = "body"
+    encoding: Literal["form", "json"] = "form"
+    params: Mapping[str, str] = field(default_factory=dict)
+    placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it
+    rotates: Rotation = "always"
+    replay: Replay = "once"
+    lifetime: int | None = None  # seconds, when the answer names none
+    earliest: int = 0  # seconds before expiry that a refresh is accepted; 0: any time
+    former_origins: tuple[str, ...] = ()
+    error_codes: ErrorCodes = ErrorCodes()
+    docs: str = ""
+
+    lone_client_refusal = Verdict.REQUEST_REFUSED
+    """What a refused client means where another row of the same client is accepted."""
+
+    @property
+    def default_lifetime(self) -> int:
+        """Seconds an access token lives where nothing says otherwise."""
+        return self.lifetime or FALLBACK_LIFETIME_SECONDS
+
+    def endpoint(self, params: Mapping[str, str]) -> Endpoint:
+        """Where the refresh of a row with these parameters goes.
+
+        Raises:
+            ProviderError: a placeholder is missing, or the address that results may not be used.
+        """
+        url = _fill(self.token_url, self._values(params), self.name)
+        supplied = set(_PLACEHOLDER.findall(_authority(self.token_url))) & set(params)
+        return Endpoint(url=url, origin=origin_of(url), is_fixed=not supplied)
+
+    def refresh_request(self, credential: Credential) -> TokenRequest:
+        """The request of RFC 6749 section 6, in this provider's manner.
+
+        Raises:
+            ProviderError: see `endpoint`.
+        """
+        fields = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
+        fields |= self.refresh_params(credential)
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if self.auth == "basic":
+            headers["Authorization"] = _basic(credential.client_id, credential.client_secret)
+        else:
+            fields["client_id"] = credential.client_id
+            if self.auth == "body" and credential.client_secret:
+                fields["client_secret"] = credential.client_secret
+        content_type, body = _encode(fields, self.encoding)
+        headers["Content-Type"] = content_type
+        endpoint = self.endpoint(credential.params)
+        return TokenRequest(endpoint.url, headers, body, endpoint.is_fixed)
+
+    def refresh_params(self, credential: Credential) -> dict[str, str]:
+        """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
+        values = self._values(credential.params)
+        return {name: _fill_text(text, values, self.name) for name, text in self.params.items()}
+
+    def read_answer(self, raw: RawAnswer) -> Answer:
+        """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`."""
+        content = _parse(raw.body)
+        refresh_token, refresh_is_readable = _refresh_token(content)
+        access_token = content.get("access_token")
+        if _is_usable(access_token) and refresh_is_readable:
+            return Answer(
+                Verdict.GRANTED,
+                access_token=access_token,
+                refresh_token=refresh_token,
+                expires_at=self.expiry(content, raw.received_at),
+                refresh_expires_at=_refresh_expiry(content, raw.received_at),
+                status=raw.status,
+                received_at=raw.received_at,
+            )
+        verdict = self.judge(raw.status, content)
+        return Answer(
+            verdict,
+            refresh_token=refresh_token,
+            error=_clean(self.describe(raw.status, content)),
+            action=self.advise(verdict, content),
+            retry_after=_retry_after(raw),
+            status=raw.status,
+            received_at=raw.received_at,
+        )
+
+    def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
+        """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime."""
+        return received_at + timedelta(seconds=_seconds(content.get("expires_in")) or self.default_lifetime)
+
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+        """What an answer without a usable access token says happened, by RFC 6749 section 5.2.
+
+        The `error` member decides, never the words around it. From a server that is failing (5xx) it is no
+        evidence: outages are known to answer `invalid_grant` for live grants.
+        """
+        code = error_code(content)
+        if code in self.error_codes.maintenance or status == TOO_MANY_REQUESTS:
+            return Verdict.NOT_ACTED
+        if status >= SERVER_ERROR:
+            return Verdict.UNCLEAR
+        if code == "invalid_grant" or code in self.error_codes.reauthorize:
+            return Verdict.DEAD_GRANT
+        if code in ("invalid_client", "unauthorized_client") or code in self.error_codes.client:
+            return Verdict.CLIENT_REFUSED
+        if code in ("invalid_request", "invalid_scope", "unsupported_grant_type") or code in self.error_codes.row:
+            return Verdict.REQUEST_REFUSED
+        return Verdict.UNCLEAR
+
+    def describe(self, status: int, content: Mapping[str, Any]) -> str:
+        """What the provider said, in its own words, without anything secret."""
+        words = [error_code(content), _text(content.get("error_description"))]
+        said = ": ".join(word for word in words if word)
+        return f"HTTP {status}" + (f", {said}" if said else "")
+
+    def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
+        """What to do where the provider's page knows better than the general advice; None otherwise."""
+        return None
+
+    def _values(self, params: Mapping[str, str]) -> dict[str, str | None]:
+        return {name: params.get(name) or default for name, default in self.placeholders.items()}
+
+
+def origin_of(url: str) -> str:
+    """`https://host[:port]` of an address, lower case, without the scheme's default port.
+
+    Raises:
+        ProviderError: it is no https address (http on loopback) of a host alone: no user, query or fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+        parts = urlsplit("")
+    plain = "@" not in parts.netloc and not parts.query and not parts.fragment
+    secure = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK_HOSTS)
+    if not host or not plain or not secure:
+        raise ProviderError(
+            "the token endpoint is not a plain https address", "Correct the provider's address or the row's parameters."
+        )
+    shown = f"[{host}]" if ":" in host else host
+    default = {"https": 443, "http": 80}[parts.scheme]
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, default) else "")
+
+
+def error_code(content: Mapping[str, Any]) -> str:
+    """The answer's `error` member (RFC 6749 section 5.2); empty where it is missing or no text."""
+    return _text(content.get("error"))
+
+
+def _authority(template: str) -> str:
+    """The part of an address between `//` and the path, placeholders unfilled."""
+    return template.partition("://")[2].partition("/")[0] if "://" in template else template
+
+
+def _fill(template: str, values: Mapping[str, str | None], name: str) -> str:
+    for placeholder in _PLACEHOLDER.findall(template):
+        value = values.get(placeholder)
+        if value is not None and not _PLACEHOLDER_VALUE.fullmatch(value):
+            raise ProviderError(
+                f"the row's provider_params name a {placeholder} that cannot stand in an address",
+                f"Write only the {placeholder} itself, such as a host name, without scheme or path.",
+            )
+    return _fill_text(template, values, name)
+
+
+def _fill_text(template: str, values: Mapping[str, str | None], name: str) -> str:
+    def value_of(match: re.Match[str]) -> str:
+        value = values.get(match[1])
+        if value is None:
+            raise ProviderError(
+                f"{name} needs {match[1]}, which the row does not name",
+                f'Put {{"{match[1]}": "…"}} into the row\'s provider_params.',
+            )
+        return value
+
+    return _PLACEHOLDER.sub(value_of, template)
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    # RFC 6749 section 2.3.1: both are form-encoded before they are joined.
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+
+
+def _encode(fields: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
+    if encoding == "json":
+        return "application/json", json.dumps(fields).encode("ascii")
+    return "application/x-www-form-urlencoded", urlencode(fields, errors="surrogatepass").encode("ascii")
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    """The JSON object in `body`; empty where there is none. Duplicate members: the last one counts."""
+    try:
+        content = json.loads(body, parse_int=_bounded_int)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _bounded_int(digits: str) -> float:
+    # Python refuses integers of thousands of digits; one absurd number must not cost the tokens beside it.
+    return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else math.inf
+
+
+def _refresh_token(content: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The new refresh token, if any, and whether the member could be read at all."""
+    token = content.get("refresh_token")
+    if token is None:
+        return None, True
+    if not isinstance(token, str):
+        return None, False
+    return (token if token.strip() else None), True
+
+
+def _is_usable(token: object) -> bool:
+    return isinstance(token, str) and bool(token.strip()) and _VISIBLE_TEXT.fullmatch(token) is not None
+
+
+def _seconds(value: object) -> float | None:
+    """A positive number of seconds, also as text; None for anything else (`true` is no number)."""
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return None
+    return min(value, LONGEST_LIFETIME_SECONDS)
+
+
+def _refresh_expiry(content: Mapping[str, Any], received_at: datetime) -> datetime | None:
+    # The names providers use; no standard has one yet (draft-ietf-oauth-refresh-token-expiration).
+    for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
+        seconds = _seconds(content.get(name))
+        if seconds is not None:
+            return received_at + timedelta(seconds=seconds)
+    return None
+
+
+def _retry_after(raw: RawAnswer) -> float | None:
+    """RFC 9110 section 10.2.3: seconds or an HTTP date."""
+    value = raw.headers.get("retry-after", "").strip()
+    if _WHOLE_NUMBER.fullmatch(value):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, IndexError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - raw.received_at).total_seconds())
+
+
+def _text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _clean(text: str) -> str:
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())

@@ -1,0 +1,1 @@
+"""Where credentials are kept. A plain store holds sealed text; `sealed` is the only place where it is opened."""

@@ -1,0 +1,260 @@
+"""What a store of credentials is: rows in, changes out. A store never sees a plaintext secret.
+
+A new store is a module with a `Store`, a line in `open_store` and a run of the contract suite.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+Value = str | int | datetime | None
+
+REQUIRED_COLUMNS = (
+    "locationId",
+    "client_id",
+    "encrypted_secret",
+    "encrypted_refresh",
+    "last_access_token",
+    "access_token_expiry",
+)
+OPTIONAL_COLUMNS = (
+    "provider",
+    "provider_params",
+    "status",
+    "last_error",
+    "last_refreshed",
+    "refreshed_by",
+    "failure_count",
+    "refresh_token_expiry",
+)
+
+STATUS_ACTIVE = "active"
+STATUS_REAUTHORIZE = "reauthorize"
+STATUS_DISABLED = "disabled"
+IDLE_STATUSES = (STATUS_REAUTHORIZE, STATUS_DISABLED)
+
+
+class StoreError(Exception):
+    """A store cannot do what was asked.
+
+    Attributes:
+        action: what the person who runs the program should do, as a sentence.
+    """
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+class StoreUnavailableError(StoreError):
+    """The store does not answer, or makes no sense; the same request may succeed later."""
+
+
+class StoreQuotaError(StoreUnavailableError):
+    """The month's calls are spent; waiting a few minutes does not help."""
+
+
+class StoreRefusedError(StoreError):
+    """The store will go on refusing until somebody mends a permission, a name or a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One credential as stored: secrets sealed, text as it stands, times aware and in UTC.
+
+    `key` is the store's own name for the row. `provider` is empty where the row names none. A time that is
+    missing or unreadable is None.
+    """
+
+    key: str
+    location_id: str
+    client_id: str
+    encrypted_secret: str = field(default="", repr=False)
+    encrypted_refresh: str = field(default="", repr=False)
+    last_access_token: str = field(default="", repr=False)
+    access_token_expiry: datetime | None = None
+    provider: str = ""
+    provider_params: str = ""
+    status: str = ""
+    last_error: str = ""
+    last_refreshed: datetime | None = None
+    refreshed_by: str = ""
+    failure_count: int = 0
+    refresh_token_expiry: datetime | None = None
+
+
+@dataclass(frozen=True)
+class DueQuery:
+    """Which rows a listing wants: those with a refresh cell and a status that is not idle, and of them
+
+    those whose expiry is missing, unreadable or before their provider's cut-off (all of them with `everything`),
+    narrowed to `locations` and `provider` where these are given. A row that names no provider counts as
+    `default_provider`'s.
+    """
+
+    cutoffs: Mapping[str, datetime]
+    other_cutoff: datetime
+    default_provider: str
+    everything: bool = False
+    locations: tuple[str, ...] = ()
+    provider: str | None = None
+
+    def admits(self, row: Row) -> bool:
+        """Whether `row` belongs to the answer; what a store's own filter must agree with."""
+        if not row.encrypted_refresh or row.status in IDLE_STATUSES:
+            return False
+        if self.locations and row.location_id not in self.locations:
+            return False
+        provider = row.provider or self.default_provider
+        if self.provider is not None and provider != self.provider:
+            return False
+        cutoff = self.cutoffs.get(provider, self.other_cutoff)
+        return self.everything or row.access_token_expiry is None or row.access_token_expiry < cutoff
+
+
+@dataclass(frozen=True)
+class Change:
+    """New values for one row, to be written only while its refresh cell is still `seen`.
+
+    Args:
+        key: the row.
+        seen: the `encrypted_refresh` cell that the values were made from.
+        values: new values by column; columns that the store lacks and that are optional are left out.
+    """
+
+    key: str
+    seen: str = field(repr=False)
+    values: Mapping[str, Value] = field(repr=False)
+
+
+class Written(enum.Enum):
+    """What became of a change."""
+
+    STORED = "stored"
+    CHANGED = "changed"  # another refresh cell is there: somebody else was first, and theirs stays
+    GONE = "gone"  # the row was deleted
+    REFUSED = "refused"  # the store refuses these values, whatever their company
+    UNDONE = "undone"  # not stored, or not known to be: write the same change again
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """The fate of one change; `error` says why it was refused or left undone."""
+
+    written: Written
+    error: StoreError | None = None
+
+
+class Store(ABC):
+    """A table of credentials.
+
+    Any method may raise `StoreUnavailableError` (try later) or `StoreRefusedError` (somebody must mend something).
+    """
+
+    kind: str
+    flush_size: int
+    """How many finished rows make a write cheap."""
+    max_wait_seconds: float
+    """How long a finished row may wait for company."""
+    in_trouble: bool = False
+    """The store is failing right now: refresh nothing that would have to be stored."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> frozenset[str]:
+        """The columns of this table that the program can use."""
+
+    @property
+    @abstractmethod
+    def calls(self) -> int:
+        """Requests made to the store so far."""
+
+    @abstractmethod
+    def due(self, query: DueQuery) -> list[Row]:
+        """All rows that `query` admits, complete but for `last_access_token`, before the first is refreshed."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[Row]:
+        """Every row, but for `last_access_token`."""
+
+    @abstractmethod
+    def find(self, location_id: str) -> list[Row]:
+        """The rows of one location, complete."""
+
+    @abstractmethod
+    def read(self, keys: Sequence[str]) -> dict[str, Row]:
+        """The rows with these keys as they are now, but for `last_access_token`; a deleted one is absent."""
+
+    @abstractmethod
+    def prove_writable(self, row: Row) -> None:
+        """Write the row's `access_token_expiry` with the value just read.
+
+        It proves that a token that is fetched next can be stored.
+        """
+
+    @abstractmethod
+    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
+        """Write each change over the cell it was made from; one result each, in order. Safe to repeat."""
+
+    @abstractmethod
+    def create(self, values: Mapping[str, Value]) -> str:
+        """Add a row and return its key.
+
+        Raises:
+            StoreRefusedError: a value is for a column that the table lacks.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most stores have nothing to close
+        """Release connections."""
+
+
+def make_row(key: str, cell: Callable[[str], object]) -> Row:
+    """A row from what a store holds; `cell` gives a column's value, whatever its type, or None."""
+
+    def text(name: str) -> str:
+        value = cell(name)
+        return "" if value is None else str(value).strip()
+
+    failures = cell("failure_count")
+    return Row(
+        key=key,
+        location_id=text("locationId"),
+        client_id=text("client_id"),
+        encrypted_secret=text("encrypted_secret"),
+        encrypted_refresh=text("encrypted_refresh"),
+        last_access_token=text("last_access_token"),
+        access_token_expiry=parse_time(cell("access_token_expiry")),
+        provider=text("provider"),
+        provider_params=text("provider_params"),
+        status=text("status"),
+        last_error=text("last_error"),
+        last_refreshed=parse_time(cell("last_refreshed")),
+        refreshed_by=text("refreshed_by"),
+        failure_count=int(failures) if isinstance(failures, int | float) else 0,
+        refresh_token_expiry=parse_time(cell("refresh_token_expiry")),
+    )
+
+
+def parse_time(value: object) -> datetime | None:
+    """An aware time in UTC from a time or an ISO 8601 text; None where it is missing, unreadable or has no zone."""
+    if not isinstance(value, str | datetime):
+        return None
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def iso(moment: datetime) -> str:
+    """An aware time as ISO 8601 in UTC with milliseconds and `Z`; a time without a zone would shift on the way."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unknown_columns(values: Iterable[str], columns: frozenset[str]) -> list[str]:
+    """The names in `values` that the table lacks."""
+    return sorted(name for name in values if name not in columns)

@@ -1,0 +1,287 @@
+"""A database as a store, by SQLAlchemy Core: one table, `credentials`, conditional writes.
+
+A SQLite file is created on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Dialect, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from clock import Clock
+from stores.base import (
+    IDLE_STATUSES,
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    STATUS_ACTIVE,
+    Change,
+    DueQuery,
+    Row,
+    Store,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    Value,
+    WriteResult,
+    Written,
+    iso,
+    make_row,
+    parse_time,
+    unknown_columns,
+)
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30  # how long SQLite waits for another process's write
+_ISO_PATTERN = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9]Z"
+_OPEN_TO_OTHERS = 0o077
+
+
+class _UtcTime(TypeDecorator[datetime]):
+    """An aware time: `timestamptz` where there is one, in SQLite ISO 8601 text that sorts like the time itself."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(sa.String() if dialect.name == "sqlite" else sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return iso(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return parse_time(value) if dialect.name == "sqlite" else value
+
+
+_METADATA = sa.MetaData()
+CREDENTIALS = sa.Table(
+    "credentials",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("location_id", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False, server_default=""),
+    sa.Column("client_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("encrypted_secret", sa.Text, nullable=False, server_default=""),
+    sa.Column("encrypted_refresh", sa.Text, nullable=False, server_default=""),
+    sa.Column("last_access_token", sa.Text, nullable=False, server_default=""),
+    sa.Column("access_token_expiry", _UtcTime),
+    sa.Column("provider_params", sa.Text, nullable=False, server_default=""),
+    sa.Column("status", sa.Text, nullable=False, server_default=STATUS_ACTIVE),
+    sa.Column("last_error", sa.Text, nullable=False, server_default=""),
+    sa.Column("last_refreshed", _UtcTime),
+    sa.Column("refreshed_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("failure_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refresh_token_expiry", _UtcTime),
+    sa.Column("redirect_uri", sa.Text),
+    sa.Column("workspace_email", sa.Text),
+    sa.Column("workspace_name", sa.Text),
+    sa.Column("scopes", sa.Text),
+    sa.Column("token_type", sa.Text),
+    sa.Column("id_token", sa.Text),
+    sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", _UtcTime),
+    sa.Column("updated_at", _UtcTime),
+    sa.Column("last_used_at", _UtcTime),
+    sa.Column("claim_owner", sa.Text),
+    sa.Column("claim_generation", sa.Integer, nullable=False, server_default="0"),
+    sa.UniqueConstraint("location_id", "provider"),
+    sa.Index("ix_credentials_access_token_expiry", "access_token_expiry"),
+)
+
+_COLUMN_NAMES = {name: name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)} | {"locationId": "location_id"}
+_ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[name] for name in _COLUMN_NAMES.values())]
+_ALL_BUT_TOKEN = [column for column in _ALL if column.name != "last_access_token"]
+
+
+class DatabaseStore(Store):
+    """See `Store`.
+
+    Args:
+        url: an SQLAlchemy address.
+        clock: for `created_at` and `updated_at`.
+
+    Raises:
+        StoreRefusedError: the file can be read by others, or a newer version of the program made it.
+        StoreUnavailableError: the database cannot be opened.
+    """
+
+    kind = "database"
+    flush_size = 100
+    max_wait_seconds = 1.0
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self._url = make_url(url)
+        self._calls = 0
+        if self._url.get_backend_name() != "sqlite":
+            raise StoreRefusedError(
+                "this version stores in Airtable or SQLite, not in PostgreSQL", "Set DATABASE_URL to sqlite:///FILE."
+            )
+        _prepare_file(Path(self._url.database or ""))
+        self._engine = sa.create_engine(
+            self._url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+        )
+        sa.event.listen(self._engine, "connect", _set_durability)
+        self._create_table()
+
+    @property
+    def calls(self) -> int:
+        """See `Store.calls`: transactions."""
+        return self._calls
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """See `Store.columns`."""
+        return frozenset(_COLUMN_NAMES)
+
+    def due(self, query: DueQuery) -> list[Row]:
+        """See `Store.due`."""
+        rows = self._select(_ALL_BUT_TOKEN, *_due_conditions(query))
+        return [row for row in rows if query.admits(row)]
+
+    def rows(self) -> Iterator[Row]:
+        """See `Store.rows`."""
+        return iter(self._select(_ALL_BUT_TOKEN))
+
+    def find(self, location_id: str) -> list[Row]:
+        """See `Store.find`."""
+        return self._select(_ALL, CREDENTIALS.c.location_id == location_id)
+
+    def read(self, keys: Sequence[str]) -> dict[str, Row]:
+        """See `Store.read`."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
+            ids = [int(key) for key in keys[start : start + 500]]
+            found |= {row.key: row for row in self._select(_ALL_BUT_TOKEN, CREDENTIALS.c.id.in_(ids))}
+        return found
+
+    def prove_writable(self, row: Row) -> None:
+        """See `Store.prove_writable`."""
+        same = {"access_token_expiry": CREDENTIALS.c.access_token_expiry}
+        with self._transaction() as connection:
+            connection.execute(sa.update(CREDENTIALS).where(CREDENTIALS.c.id == int(row.key)).values(same))
+
+    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
+        """See `Store.write`. One transaction for all."""
+        try:
+            with self._transaction() as connection:
+                return [_write_one(connection, change, self._clock.now()) for change in changes]
+        except StoreError as error:
+            return [WriteResult(Written.UNDONE, error) for _ in changes]
+
+    def create(self, values: Mapping[str, Value]) -> str:
+        """See `Store.create`."""
+        missing = unknown_columns(values, self.columns)
+        if missing:
+            raise StoreRefusedError(f"the table has no column {', '.join(missing)}", "Leave it out.")
+        now = self._clock.now()
+        cells = {**_cells(values), "created_at": now, "updated_at": now}
+        with self._transaction() as connection:
+            created = sa.insert(CREDENTIALS).values(cells).returning(CREDENTIALS.c.id)
+            return str(connection.execute(created).scalar_one())
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._engine.dispose()
+
+    def _select(self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool]) -> list[Row]:
+        with self._transaction() as connection:
+            result = connection.execute(sa.select(*columns).where(*conditions))
+            return [_row(record) for record in result.mappings()]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        self._calls += 1
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise StoreRefusedError(
+                "the database already has a row of this location and provider", "Replace that row instead."
+            ) from None
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from None
+
+    def _create_table(self) -> None:
+        with self._transaction() as connection:
+            version = connection.execute(sa.text("PRAGMA user_version")).scalar_one()
+            if version > SCHEMA_VERSION:
+                raise StoreRefusedError(
+                    "a newer version of this program made the database", "Update the program on this machine."
+                )
+            _METADATA.create_all(connection)
+            connection.execute(sa.text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+
+
+def _prepare_file(path: Path) -> None:
+    """Create the file for its owner alone; refuse one that others can read."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise StoreRefusedError(
+            f"the database {path} cannot be opened ({error.strerror})", "Correct DATABASE_URL or its permissions."
+        ) from None
+    if mode & _OPEN_TO_OTHERS:
+        raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {path}")
+
+
+def _set_durability(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
+    cursor.execute("PRAGMA synchronous=EXTRA")
+    cursor.close()
+
+
+def _due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:
+    table = CREDENTIALS.c
+    conditions = [table.encrypted_refresh != "", table.status.not_in(IDLE_STATUSES), table.is_active.is_(sa.true())]
+    if query.locations:
+        conditions.append(table.location_id.in_(query.locations))
+    if not query.everything:
+        latest = max([query.other_cutoff, *query.cutoffs.values()])
+        provider = sa.case((table.provider == "", query.default_provider), else_=table.provider)
+        cutoffs = {name: sa.literal(cutoff, _UtcTime) for name, cutoff in query.cutoffs.items()}
+        cutoff = sa.case(cutoffs, value=provider, else_=sa.literal(query.other_cutoff, _UtcTime))
+        expiry = table.access_token_expiry
+        soon = sa.and_(expiry < sa.literal(latest, _UtcTime), expiry < cutoff)
+        unreadable = sa.cast(expiry, sa.String).op("NOT GLOB", is_comparison=True)(_ISO_PATTERN)
+        conditions.append(sa.or_(expiry.is_(None), unreadable, soon))
+    return conditions
+
+
+def _row(record: Mapping[Any, Any]) -> Row:
+    return make_row(str(record["id"]), lambda name: record.get(_COLUMN_NAMES[name]))
+
+
+def _cells(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {_COLUMN_NAMES[name]: value for name, value in values.items()}
+
+
+def _write_one(connection: Connection, change: Change, now: datetime) -> WriteResult:
+    where = sa.and_(CREDENTIALS.c.id == int(change.key), sa.func.trim(CREDENTIALS.c.encrypted_refresh) == change.seen)
+    cells = {**_cells(change.values), "updated_at": now}
+    if connection.execute(sa.update(CREDENTIALS).where(where).values(cells)).rowcount == 1:
+        return WriteResult(Written.STORED)
+    there = sa.select(CREDENTIALS.c.encrypted_refresh).where(CREDENTIALS.c.id == int(change.key))
+    cell = connection.execute(there).scalar_one_or_none()
+    if cell is None:
+        return WriteResult(Written.GONE)
+    return WriteResult(Written.STORED if cell == change.values.get("encrypted_refresh") else Written.CHANGED)
+
+
+def _unavailable(error: SQLAlchemyError) -> StoreUnavailableError:
+    # The driver's own words: "database is locked", "disk I/O error". SQLAlchemy's would quote the statement.
+    said = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+    return StoreUnavailableError(f"the database cannot be used ({said})", "Check the disk and who else has it open.")
