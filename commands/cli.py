@@ -1,0 +1,145 @@
+"""The command line: which verb, with which flags; settings, lock and state before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from clock import Clock, SystemClock
+from commands import exits
+from commands.talk import Talk
+from refresher.lock import LockedError
+from refresher.state import StateError
+from settings import SettingsError
+
+VERSION = "0.1.0"
+
+_VERBS = {
+    "refresh": "refresh what is due (what cron runs; the default)",
+    "status": "show every row and when its access token ends",
+    "get": "print one location's access token, refreshed where needed",
+    "generate-key": "print a new encryption key",
+}
+
+
+def main(
+    argv: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Run one command and return its exit code. Never raises for anything but a second interrupt.
+
+    Args:
+        argv: without the program's name.
+        environ: the environment.
+        clock: the time.
+    """
+    os.umask(0o077)
+    arguments = _parse(argv)
+    talk = Talk(as_json=arguments.json)
+    module = importlib.import_module(f"commands.{arguments.verb.replace('-', '_')}")
+    return guarded(talk, lambda: module.run(arguments, environ or os.environ, clock or SystemClock(), talk))
+
+
+def guarded(talk: Talk, act: Callable[[], int]) -> int:
+    """Run `act`; an error becomes a sentence on stderr and an exit code, never a traceback."""
+    try:
+        code = act()
+        sys.stdout.flush()
+    except exits.CommandError as error:
+        talk.error(str(error), error.action)
+        code = error.exit_code
+    except SettingsError as error:
+        for problem in error.problems:
+            talk.error(problem)
+        code = exits.USAGE
+    except StateError as error:
+        talk.error(str(error), error.action)
+        code = exits.USAGE
+    except LockedError as error:
+        talk.error(str(error))
+        code = exits.BUSY
+    except KeyboardInterrupt:
+        talk.error("interrupted; nothing half-written is left behind")
+        code = exits.STOPPED
+    except BrokenPipeError:
+        _silence_stdout()
+        code = exits.STOPPED
+    except Exception as error:
+        code = _other(talk, error)
+    return code
+
+
+def _other(talk: Talk, error: Exception) -> int:
+    """Errors whose classes are heavy to import, told by the attribute that they share; and our own mistakes."""
+    action = getattr(error, "action", None)
+    if action is not None:
+        talk.error(str(error), action)
+        return _exit_code_of(error)
+    # The message of a stranger's exception may carry a request body: only its kind and place are shown.
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+    talk.error(f"internal error: {type(error).__name__} at {place}", "Please report it; nothing was lost by it.")
+    return exits.FAILED
+
+
+def _exit_code_of(error: Exception) -> int:
+    from stores.base import StoreUnavailableError
+
+    return exits.STORE if isinstance(error, StoreUnavailableError) else exits.USAGE
+
+
+def _silence_stdout() -> None:
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    words = list(argv)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        words.insert(0, "refresh")
+    return _parser().parse_args(words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="token_manager.py", description="Keep every client's OAuth access token fresh.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    parsers = {
+        name: verbs.add_parser(name, help=text, description=text, allow_abbrev=False) for name, text in _VERBS.items()
+    }
+    for sub in parsers.values():
+        sub.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_refresh_flags(parsers["refresh"])
+    parsers["status"].add_argument("--check", action="store_true", help="exit 1 if a token is out or needs a login")
+    parsers["get"].add_argument("location", metavar="LOCATION")
+    parsers["get"].add_argument("--provider", metavar="P", help="which, where a location has several")
+    parsers["get"].add_argument(
+        "--min-valid", type=_seconds, default=300, metavar="S", help="seconds the token must still live (300)"
+    )
+    return parser
+
+
+def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="also what is not due")
+    parser.add_argument("--location", action="append", default=[], metavar="ID", help="only this one; may be repeated")
+    parser.add_argument("--provider", metavar="P", help="only this provider's rows")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be refreshed; call and write nothing")
+    parser.add_argument("--max-seconds", type=_seconds, metavar="S", help="start nothing new after so many seconds")
+    parser.add_argument("--jitter", type=_seconds, default=0, metavar="S", help="first wait a random time up to this")
+    parser.add_argument("--takeover", action="store_true", help="go on although another host refreshed this table")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 10_000_000:
+        raise argparse.ArgumentTypeError("must be a number of seconds, not negative")
+    return seconds

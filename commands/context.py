@@ -1,0 +1,171 @@
+"""Building: settings, state folder and lock first, then clock, keyring, store and providers, handed on as parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import crypto
+import settings as configuration
+from clock import Clock
+from commands.exits import CommandError
+from commands.talk import Talk
+from providers import Catalog, CatalogError, ProviderError
+from refresher.jobs import Bench, Client
+from refresher.lock import RunLock
+from refresher.state import StateFolder
+
+if TYPE_CHECKING:
+    from refresher.parts import Parts
+    from stores.base import Store
+    from stores.sealed import SealedStore
+
+DATABASE_FILE = "tokens.sqlite3"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command needs before anything heavy is imported."""
+
+    settings: configuration.Settings
+    catalog: Catalog
+    state: StateFolder
+    folder: Path
+    clock: Clock
+
+    def lock(self, wait_seconds: float = 0.0, on_wait: Callable[[], None] | None = None) -> RunLock:
+        """The store's run lock."""
+        return RunLock(self.folder, self.clock, wait_seconds, on_wait)
+
+
+def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
+    """Read and check the configuration.
+
+    Raises:
+        SettingsError, StateError, CommandError: each with its mend; nothing was called yet.
+    """
+    settings = configuration.load(environ, crypto.parse_key)
+    talk.configure(settings.log_level, settings.log_format)
+    for warning in settings.warnings:
+        talk.warn(warning)
+    try:
+        catalog = Catalog(settings.providers_file, settings.providers)
+        catalog.get(settings.default_provider)
+    except CatalogError as error:
+        raise CommandError(str(error), "") from None
+    except ProviderError as error:
+        raise CommandError(f"DEFAULT_PROVIDER: {error}", error.action) from None
+    state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
+    return Context(settings, catalog, state, state.of_store(_identity(settings)), clock)
+
+
+def open_store(context: Context) -> Store:
+    """The plain store that the settings name. A new kind of store gets its line here."""
+    settings = context.settings
+    if settings.airtable is None:
+        from stores.database import DatabaseStore
+
+        return DatabaseStore(_database_url(settings), context.clock)
+    from stores.airtable import AirtableOptions, AirtableStore
+
+    airtable = settings.airtable
+    options = AirtableOptions(
+        api_key=airtable.api_key.reveal(),
+        base_id=airtable.base_id,
+        table_name=airtable.table_name,
+        id_field=airtable.id_field,
+        endpoint_url=airtable.endpoint_url,
+        requests_per_second=airtable.requests_per_second,
+        schema_file=context.folder / "columns.json",
+        proxy=_proxy(settings),
+        ca_bundle=settings.ca_bundle,
+    )
+    return AirtableStore(options, context.clock)
+
+
+@contextmanager
+def open_sealed(context: Context) -> Iterator[SealedStore]:
+    """The store with its keys."""
+    from stores.sealed import SealedStore
+
+    store = open_store(context)
+    try:
+        yield SealedStore(
+            store,
+            keyring(context.settings),
+            accept_legacy=context.settings.accept_legacy_ciphertext,
+            seal_access_tokens=context.settings.seal_access_tokens,
+        )
+    finally:
+        store.close()
+
+
+@contextmanager
+def open_parts(context: Context) -> Iterator[Parts]:
+    """Everything a refresh needs. The caller holds the lock."""
+    import random
+
+    from refresher.journal import Journal
+    from refresher.parts import Parts
+    from refresher.policy import DuePolicy
+    from refresher.transport import HTTPTransport
+
+    settings = context.settings
+    transport = HTTPTransport(
+        context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
+    )
+    with open_sealed(context) as store:
+        journal = Journal(context.folder, keyring(settings), context.clock)
+        try:
+            yield Parts(
+                store=store,
+                providers={provider.slug: provider for provider in context.catalog},
+                bench=make_bench(context, store),
+                transport=transport,
+                journal=journal,
+                clock=context.clock,
+                policy=DuePolicy(settings.refresh_interval, settings.token_expiry_buffer),
+                jitter=random.Random(),
+                default_provider=settings.default_provider,
+                concurrency=settings.concurrency,
+                host_name=context.state.host_name(),
+            )
+        finally:
+            journal.close()
+            transport.close()
+
+
+def make_bench(context: Context, store: SealedStore) -> Bench:
+    """Turns rows into jobs, with the settings' default clients."""
+
+    def default_client(name: str) -> Client:
+        own = context.settings.provider(name)
+        return Client(own.client_id or "", own.client_secret.reveal() if own.client_secret else "")
+
+    return Bench(store, context.catalog.get, context.settings.default_provider, default_client)
+
+
+def keyring(settings: configuration.Settings) -> crypto.Keyring:
+    """The keys that the settings hold."""
+    fallbacks = [crypto.parse_key(key.reveal()) for key in settings.encryption_key_fallbacks]
+    return crypto.Keyring(crypto.parse_key(settings.encryption_key.reveal()), fallbacks)
+
+
+def _identity(settings: configuration.Settings) -> str:
+    """Which table this is, the same in every run: it names the state folder, and so the lock and the journal."""
+    if settings.airtable is not None:
+        return f"airtable {settings.airtable.endpoint_url} {settings.airtable.base_id} {settings.airtable.table_name}"
+    return f"database {_database_url(settings)}"
+
+
+def _database_url(settings: configuration.Settings) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.reveal()
+    return f"sqlite:///{settings.state_dir / DATABASE_FILE}"
+
+
+def _proxy(settings: configuration.Settings) -> str | None:
+    return settings.https_proxy_url.reveal() if settings.https_proxy_url else None

@@ -1,0 +1,21 @@
+"""`generate-key`: a new encryption key on stdout."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+import crypto
+from clock import Clock
+from commands import exits
+from commands.talk import Talk
+
+
+def run(_arguments: argparse.Namespace, _environ: Mapping[str, str], _clock: Clock, talk: Talk) -> int:
+    """Print a key. It is stored nowhere: without it, nothing that it sealed opens again."""
+    key = crypto.generate_key()
+    if talk.as_json:
+        talk.object({"encryption_key": key})
+    else:
+        talk.data(key)
+    return exits.DONE

@@ -1,0 +1,140 @@
+"""`get LOCATION`: that location's access token alone on stdout, refreshed first where it would not last."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from clock import Clock
+from commands import exits
+from commands.context import Context, open_parts, open_sealed, prepare
+from commands.talk import Talk
+from refresher.outcome import Outcome, Report, RowResult
+from refresher.parts import Scope
+from stores.base import Row, iso
+
+if TYPE_CHECKING:
+    from stores.sealed import SealedStore
+
+LOCK_WAIT_SECONDS = 30.0  # a cron run that is active may be refreshing this very row
+
+
+@dataclass(frozen=True)
+class Token:
+    """A row's access token as stored; empty text where there is none."""
+
+    row: Row
+    provider: str
+    text: str = field(repr=False)
+    expires_at: datetime | None
+
+    def lasts(self, seconds: float, now: datetime) -> bool:
+        """Whether it is there and still lives that long."""
+        return bool(self.text) and self.expires_at is not None and self.expires_at - now > timedelta(seconds=seconds)
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+    """Print the token; when a refresh fails, the old one as long as it lives."""
+    context = prepare(environ, clock, talk)
+    token = _stored(context, arguments.location.strip(), arguments.provider)
+    if not token.lasts(arguments.min_valid, clock.now()):
+        failure = _refresh(context, token)
+        token = _stored(context, token.row.location_id, token.provider)
+        if failure is not None:
+            _serve_old_or_fail(token, failure, clock, talk)
+    _print(token, talk)
+    return exits.DONE
+
+
+def _print(token: Token, talk: Talk) -> None:
+    if talk.as_json:
+        talk.object(
+            {
+                "location_id": token.row.location_id,
+                "provider": token.provider,
+                "access_token": token.text,
+                "expires_at": iso(token.expires_at) if token.expires_at else None,
+            }
+        )
+    else:
+        talk.data(token.text)
+
+
+def _serve_old_or_fail(token: Token, failure: RowResult, clock: Clock, talk: Talk) -> None:
+    what = f"{token.row.location_id} {token.provider}: {failure.outcome}, {failure.error}"
+    if not token.lasts(0, clock.now()):
+        raise exits.CommandError(what, failure.action or "", exits.FAILED)
+    talk.warn(f"{what}; the stored token is still valid", failure.action or "")
+
+
+def _stored(context: Context, location_id: str, provider: str | None) -> Token:
+    with open_sealed(context) as store:
+        row, name = _row(context, store, location_id, provider)
+        return Token(row, name, _open_token(context, store, row, name), row.access_token_expiry)
+
+
+def _row(context: Context, store: SealedStore, location_id: str, provider: str | None) -> tuple[Row, str]:
+    default = context.settings.default_provider
+    found = [(row, row.provider or default) for row in store.store.find(location_id)]
+    matching = [(row, name) for row, name in found if provider in (None, name)]
+    if not matching:
+        raise exits.CommandError(
+            f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),
+            "Check the name with: python token_manager.py status",
+            exits.FAILED,
+        )
+    if len(matching) > 1:
+        names = ", ".join(sorted(name for _, name in matching))
+        raise exits.CommandError(f"{location_id!r} has several rows: {names}", "Choose one with --provider.")
+    return matching[0]
+
+
+def _open_token(context: Context, store: SealedStore, row: Row, name: str) -> str:
+    from refresher.jobs import binding_of, read_params
+
+    provider = context.catalog.get(name)
+    binding = binding_of(provider, provider.endpoint(read_params(row.provider_params)))
+    return store.access_token(row, binding)
+
+
+def _refresh(context: Context, token: Token) -> RowResult | None:
+    """Refresh this row alone; None where it went well, or somebody else was first."""
+    from refresher.run import Refresher
+
+    observer = _Quiet()
+    scope = Scope(everything=True, locations=(token.row.location_id,), provider=token.provider)
+    with context.lock(LOCK_WAIT_SECONDS), open_parts(context) as parts:
+        current = _stored(context, token.row.location_id, token.provider)
+        if current.expires_at != token.expires_at:
+            return None
+        report = Refresher(parts, observer).run(scope)
+    if report.store_error is not None:
+        raise report.store_error
+    return _failure(token, report)
+
+
+def _failure(token: Token, report: Report) -> RowResult | None:
+    results = [result for result in report.results if result.location_id == token.row.location_id]
+    if not results:
+        reason = "; ".join(report.notices) or f"the row is not refreshed (status {token.row.status or 'unknown'})"
+        return RowResult(
+            token.row.location_id, token.provider, Outcome.OPERATOR, reason, "See: python token_manager.py status"
+        )
+    good = (Outcome.REFRESHED, Outcome.CHANGED)
+    return None if results[-1].outcome in good else results[-1]
+
+
+class _Quiet:
+    """Only the token goes to stdout, and a failure is told once."""
+
+    def begin(self, total: int) -> None:
+        """See `Observer.begin`."""
+
+    def row(self, result: RowResult) -> None:
+        """See `Observer.row`."""
+
+    def note(self, sentence: str) -> None:
+        """See `Observer.note`."""

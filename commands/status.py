@@ -1,0 +1,112 @@
+"""`status`: every row, and when its access token ends. Reads the table alone, opens nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from clock import Clock
+from commands import exits
+from commands.context import Context, open_store, prepare
+from commands.talk import Talk
+from refresher.policy import DuePolicy
+from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, iso
+
+if TYPE_CHECKING:
+    from providers.base import Provider
+
+_HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
+_ALARMS = ("expired", "failing", STATUS_REAUTHORIZE)
+
+
+@dataclass(frozen=True)
+class RowStatus:
+    """One row and what it is in: `fresh`, `due`, `expired`, `failing`, `waiting`, `reauthorize` or `disabled`."""
+
+    row: Row
+    provider: str
+    state: str
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+    """Show all rows; with `--check` the exit code tells whether a person has to look."""
+    context = prepare(environ, clock, talk)
+    now = clock.now()
+    rows = sorted(_rows(context, now), key=lambda one: (one.row.location_id, one.provider))
+    if talk.as_json:
+        talk.object(_object(rows, context.settings.store, now))
+    else:
+        _show(rows, now, talk)
+    alarming = [one for one in rows if one.state in _ALARMS]
+    return exits.FAILED if arguments.check and alarming else exits.DONE
+
+
+def _rows(context: Context, now: datetime) -> list[RowStatus]:
+    policy = DuePolicy(context.settings.refresh_interval, context.settings.token_expiry_buffer)
+    providers = {provider.slug: provider for provider in context.catalog}
+    store = open_store(context)
+    try:
+        rows = list(store.rows())
+    finally:
+        store.close()
+    names = [(row, row.provider or context.settings.default_provider) for row in rows]
+    return [RowStatus(row, name, _state(row, providers.get(name), policy, now)) for row, name in names]
+
+
+def _state(row: Row, provider: Provider | None, policy: DuePolicy, now: datetime) -> str:
+    if row.status in IDLE_STATUSES:
+        return row.status
+    if not row.encrypted_refresh:
+        return "waiting"
+    if row.access_token_expiry is not None and row.access_token_expiry <= now:
+        return "expired"
+    if row.failure_count or row.last_error:
+        return "failing"
+    return "due" if provider is None or policy.is_due(row, provider, now) else "fresh"
+
+
+def _show(rows: list[RowStatus], now: datetime, talk: Talk) -> None:
+    from commands.report import show_table, until
+
+    lines = [
+        (
+            one.row.location_id,
+            one.provider,
+            one.state,
+            until(one.row.access_token_expiry, now),
+            f"{one.row.last_refreshed:%Y-%m-%d %H:%M}" if one.row.last_refreshed else "",
+            str(one.row.failure_count or ""),
+            one.row.last_error,
+        )
+        for one in rows
+    ]
+    if lines:
+        show_table(_HEAD, lines)
+    counts = Counter(one.state for one in rows)
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    talk.info(f"{len(rows)} rows: {summary}" if rows else "no rows yet; add one with: python onboard_client.py")
+
+
+def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:
+    return {
+        "checked_at": iso(now),
+        "store": store,
+        "counts": dict(Counter(one.state for one in rows)),
+        "rows": [
+            {
+                "location_id": one.row.location_id,
+                "provider": one.provider,
+                "status": one.row.status or STATUS_ACTIVE,
+                "state": one.state,
+                "expires_at": iso(one.row.access_token_expiry) if one.row.access_token_expiry else None,
+                "last_refreshed": iso(one.row.last_refreshed) if one.row.last_refreshed else None,
+                "failure_count": one.row.failure_count,
+                "last_error": one.row.last_error or None,
+            }
+            for one in rows
+        ],
+    }

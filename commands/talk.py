@@ -1,0 +1,71 @@
+"""Words for people: on stderr, as text or as JSON lines. Data goes to stdout, elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Talk:
+    """Where a command says what it does.
+
+    Args:
+        as_json: stdout carries one JSON object, so nothing else may go there.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._level = "INFO"
+        self._format = "text"
+
+    def configure(self, level: str, log_format: str) -> None:
+        """Take `LOG_LEVEL` and `LOG_FORMAT`."""
+        self._level = level
+        self._format = log_format
+
+    @property
+    def is_for_machines(self) -> bool:
+        """Whether stderr is read by a program, so that nothing may be drawn there."""
+        return self._format == "json"
+
+    def error(self, what: str, action: str = "") -> None:
+        """What went wrong, then what to do."""
+        self._say("ERROR", what, action)
+
+    def warn(self, what: str, action: str = "") -> None:
+        """What a person should know soon."""
+        self._say("WARNING", what, action)
+
+    def info(self, what: str, **facts: Any) -> None:
+        """How things go."""
+        self._say("INFO", what, "", **facts)
+
+    def data(self, text: str) -> None:
+        """A line of the command's answer, on stdout."""
+        sys.stdout.write(f"{text}\n")
+
+    def object(self, content: dict[str, Any]) -> None:
+        """The command's answer as JSON, on stdout."""
+        self.data(json.dumps(content, indent=2))
+
+    def _say(self, level: str, what: str, action: str, **facts: Any) -> None:
+        if _LEVELS.index(level) < _LEVELS.index(self._level):
+            return
+        moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        if self._format == "json":
+            line = {"time": moment, "level": level, "message": what, **({"action": action} if action else {}), **facts}
+            text = json.dumps(line)
+        else:
+            sentence = what if not action else f"{what.rstrip('.')}. {action}"
+            text = f"{moment} {level.lower()}: {_one_line(sentence)}"
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _one_line(text: str) -> str:
+    """Text from a table or a provider must not forge a second log line or move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Add a client or replace its credential: asked for at a terminal, or from a CSV file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from clock import SystemClock
+from commands import onboard
+from commands.cli import guarded
+from commands.talk import Talk
+
+
+def main(argv: list[str]) -> int:
+    """Run and return the exit code."""
+    os.umask(0o077)
+    arguments = onboard.parse(argv)
+    talk = Talk(as_json=arguments.json)
+    return guarded(talk, lambda: onboard.run(arguments, os.environ, SystemClock(), talk))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,177 @@
+"""From listed rows to jobs: what one refresh needs, or the sentence that says why this row cannot have one."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from providers.base import Credential, Endpoint, Provider, ProviderError
+from stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
+from stores.sealed import Binding, CellError, Opened, SealedStore
+
+
+class ClientKey(NamedTuple):
+    """What makes two rows share a client; the secret is only ever compared."""
+
+    token_url: str
+    client_id: str
+    client_secret: str
+
+    def __repr__(self) -> str:
+        return f"ClientKey({self.token_url}, {self.client_id})"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A default client id and secret of a provider, from the settings."""
+
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An earlier run sent this row's token and never saw a usable answer."""
+
+    entry_id: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row, ready to be refreshed."""
+
+    row: Row
+    provider: Provider
+    endpoint: Endpoint
+    binding: Binding
+    opened: Opened
+    credential: Credential
+    lost: Lost | None = None
+
+    @property
+    def client(self) -> ClientKey:
+        """Whose refusal this row would share."""
+        return ClientKey(self.endpoint.url, self.credential.client_id, self.credential.client_secret)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a row cannot be refreshed until somebody mends it."""
+
+    row: Row
+    provider: str
+    error: str
+    action: str
+    is_key_unknown: bool = False
+
+
+class Bench:
+    """Turns rows into jobs.
+
+    Args:
+        store: opens the cells.
+        find_provider: gives a provider by name, or raises `ProviderError`.
+        default_provider: for rows that name none.
+        default_client: a provider's client from the settings, by its name.
+    """
+
+    def __init__(
+        self,
+        store: SealedStore,
+        find_provider: Callable[[str], Provider],
+        default_provider: str,
+        default_client: Callable[[str], Client],
+    ) -> None:
+        self._store = store
+        self.find_provider = find_provider
+        self._default_provider = default_provider
+        self.default_client = default_client
+
+    def provider_name(self, row: Row) -> str:
+        """The row's provider, or the default."""
+        return row.provider or self._default_provider
+
+    def job(self, row: Row, lost: Lost | None = None) -> Job | Fault:
+        """What the row's refresh needs, or its fault."""
+        name = self.provider_name(row)
+        try:
+            provider = self.find_provider(name)
+            params = read_params(row.provider_params)
+            endpoint = provider.endpoint(params)
+            binding = binding_of(provider, endpoint)
+            opened = self._store.open(row, binding)
+            credential = self._credential(row, opened, params, self.default_client(name))
+            provider.refresh_params(credential)
+        except ProviderError as error:
+            return Fault(row, name, str(error), error.action)
+        except CellError as error:
+            return Fault(row, name, str(error), error.action, error.is_key_unknown)
+        return Job(row, provider, endpoint, binding, opened, credential, lost)
+
+    def _credential(self, row: Row, opened: Opened, params: Mapping[str, str], default: Client) -> Credential:
+        client_id = row.client_id or default.client_id
+        if not client_id:
+            raise ProviderError("client_id is empty", "Write the app's client id into the row.")
+        # The default secret belongs to the default client id, never to a row's own.
+        secret = opened.client_secret or (default.client_secret if client_id == default.client_id else "")
+        return Credential(client_id, secret, opened.refresh_token, params)
+
+
+def binding_of(provider: Provider, endpoint: Endpoint) -> Binding:
+    """What the cells of a row at this endpoint are bound to."""
+    return Binding(endpoint.origin, provider.former_origins, endpoint.is_fixed)
+
+
+def read_params(text: str) -> dict[str, str]:
+    """The `provider_params` cell: a JSON object of texts; an empty cell is an empty object.
+
+    Raises:
+        ProviderError: it is something else.
+    """
+    if not text:
+        return {}
+    try:
+        params = json.loads(text)
+    except (ValueError, RecursionError):
+        params = None
+    if not isinstance(params, dict) or not all(isinstance(value, str) for value in params.values()):
+        raise ProviderError(
+            "provider_params is not a JSON object of texts", 'Write it like {"tenant": "common"}, or empty the cell.'
+        )
+    return params
+
+
+def without_twins(jobs: Iterable[Job]) -> tuple[list[Job], list[Fault]]:
+    """Set aside rows that would send one refresh token twice: same identity, or the same token in two rows.
+
+    Where a provider never replaces refresh tokens, two rows may share one; the same sealed cell may not.
+    """
+    groups: dict[tuple[str, ...], list[Job]] = defaultdict(list)
+    jobs = list(jobs)
+    for job in jobs:
+        groups["identity", job.row.location_id, job.provider.slug].append(job)
+        shared = job.row.encrypted_refresh if job.provider.rotates == "never" else job.credential.refresh_token
+        groups["token", job.endpoint.url, shared].append(job)
+    twins: dict[str, Fault] = {}
+    for (kind, *_), group in groups.items():
+        if len(group) > 1:
+            twins |= {job.row.key: _twin(job, group, kind) for job in group if job.row.key not in twins}
+    return [job for job in jobs if job.row.key not in twins], list(twins.values())
+
+
+def _twin(job: Job, group: list[Job], kind: str) -> Fault:
+    names = ", ".join(sorted(f"{other.row.location_id!r} (row {other.row.key})" for other in group))
+    what = "location and provider" if kind == "identity" else "refresh token"
+    return Fault(job.row, job.provider.slug, f"several rows have the same {what}: {names}", "Delete all but one.")
+
+
+def odd_status(row: Row) -> str | None:
+    """A sentence about a status that means nothing to the program; such a row counts as active."""
+    if row.status in ("", STATUS_ACTIVE, *IDLE_STATUSES):
+        return None
+    return f"{row.location_id}: status {row.status[:40]!r} is not known and counts as active."

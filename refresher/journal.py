@@ -1,0 +1,258 @@
+"""What is on its way: every request and every answer, durable before the next step is taken.
+
+An answer is written down sealed before anything is read out of it, and stays until the store has confirmed the new
+tokens. Plain in it are location, provider, key id, step and time; never a token, a secret or an answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from clock import Clock
+from crypto import Context, Keyring
+from providers.base import RawAnswer
+from stores.base import Row, iso, parse_time
+
+JOURNAL_FILE = "journal.sqlite3"
+ANSWER_FIELD = "answer"
+SPENT_DAYS = 400  # how long a spent refresh token is remembered
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY,
+    row_key TEXT NOT NULL,
+    location_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    cell TEXT NOT NULL,
+    step TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    answer TEXT NOT NULL DEFAULT '',
+    enrolment TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS spent (
+    token TEXT PRIMARY KEY,
+    location_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    spent_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+_COLUMNS = (
+    "id", "row_key", "location_id", "provider", "origin", "cell", "step", "started_at", "answer", "enrolment",
+)  # fmt: skip
+
+STEP_SENT = "sent"  # a request may be on its way
+STEP_ANSWERED = "answered"  # an answer waits for the store
+STEP_LOST = "lost"  # no usable answer came: the token may or may not be spent
+STEP_ASIDE = "aside"  # somebody else's credential is in the row; ours is kept, sealed
+
+
+class JournalError(Exception):
+    """The journal cannot be written; nothing may be refreshed then.
+
+    Attributes:
+        action: the mend, as a sentence.
+    """
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A refresh token that has a stored successor."""
+
+    token: str = field(repr=False)
+    location_id: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One refresh that is not finished. `cell` is the fingerprint of the refresh cell it was made from."""
+
+    id: int
+    row_key: str
+    location_id: str
+    provider: str
+    origin: str
+    cell: str
+    step: str
+    started_at: datetime
+    answer: str = field(repr=False)
+    enrolment: str = field(repr=False)
+
+
+class Journal:
+    """The journal of one store, used by all threads of one process.
+
+    Args:
+        folder: the store's state folder.
+        keyring: seals answers and fingerprints cells and tokens.
+        clock: when things happened.
+
+    Raises:
+        JournalError: any method, when the disk refuses.
+    """
+
+    def __init__(self, folder: Path, keyring: Keyring, clock: Clock) -> None:
+        self._keyring = keyring
+        self._clock = clock
+        self._lock = threading.Lock()
+        path = folder / JOURNAL_FILE
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            # NORMAL may lose the last commits when the power fails: those are the refresh tokens.
+            self._database.execute("PRAGMA synchronous=EXTRA")
+            self._database.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise _refused(error) from None
+
+    def close(self) -> None:
+        """Release the file."""
+        self._database.close()
+
+    def intend(self, row: Row, provider: str, origin: str, lost_entry: int | None = None) -> int:
+        """Note durably that a request for this row is about to leave; returns the entry.
+
+        `lost_entry` is the earlier refresh of the same cell whose answer never came: it is taken over and keeps
+        its time.
+        """
+        if lost_entry is not None:
+            self.mark(lost_entry, STEP_SENT)
+            return lost_entry
+        return self._insert(
+            row.key, row.location_id, provider, origin, self._keyring.fingerprint(row.encrypted_refresh), ""
+        )
+
+    def enrol(self, location_id: str, provider: str, origin: str, cell: str, credential: str) -> int:
+        """Note durably, sealed, a credential that a person entered and that is about to be proved.
+
+        `cell` is the fingerprint of the refresh cell that it replaces; empty for a new row.
+        """
+        sealed = self._keyring.seal(credential, Context(ANSWER_FIELD, location_id, origin))
+        return self._insert("", location_id, provider, origin, cell, sealed)
+
+    def keep(self, entry_id: int, raw: RawAnswer, context: Context) -> None:
+        """Write an answer down, sealed and durable, before it is read."""
+        content = {
+            "status": raw.status,
+            "headers": dict(raw.headers),
+            "body": base64.b64encode(raw.body).decode("ascii"),
+            "received_at": iso(raw.received_at),
+        }
+        sealed = self._keyring.seal(json.dumps(content), context)
+        self._execute("UPDATE entries SET step = ?, answer = ? WHERE id = ?", STEP_ANSWERED, sealed, entry_id)
+
+    def open_answer(self, entry: Entry) -> RawAnswer:
+        """The answer that an entry keeps.
+
+        Raises:
+            SealedCellError: its key is gone, or the file was changed.
+        """
+        context = Context(ANSWER_FIELD, entry.location_id, entry.origin)
+        content = json.loads(self._keyring.open(entry.answer, context))
+        received_at = parse_time(content["received_at"])
+        assert received_at is not None
+        return RawAnswer(content["status"], content["headers"], base64.b64decode(content["body"]), received_at)
+
+    def open_enrolment(self, entry: Entry) -> str:
+        """The credential that `enrol` kept. Raises `SealedCellError` like `open_answer`."""
+        return self._keyring.open(entry.enrolment, Context(ANSWER_FIELD, entry.location_id, entry.origin))
+
+    def mark(self, entry_id: int, step: str) -> None:
+        """Set what became of an entry: `lost` or `aside`."""
+        self._execute("UPDATE entries SET step = ? WHERE id = ?", step, entry_id)
+
+    def finish(self, entry_ids: Iterable[int], spent: Iterable[Spent] = ()) -> None:
+        """Forget entries whose end the store has confirmed, and remember the tokens that were replaced by it."""
+        now = self._clock.now()
+        horizon = iso(now - timedelta(days=SPENT_DAYS))
+        statements: list[tuple[str, tuple[str | int, ...]]] = [
+            (
+                "INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)",
+                (self._keyring.fingerprint(one.token), one.location_id, one.provider, iso(now)),
+            )
+            for one in spent
+        ]
+        statements += [("DELETE FROM entries WHERE id = ?", (entry_id,)) for entry_id in entry_ids]
+        if statements:
+            with self._lock:
+                self._transact([*statements, ("DELETE FROM spent WHERE spent_at < ?", (horizon,))])
+
+    def entries(self, *steps: str) -> list[Entry]:
+        """The unfinished entries at one of these steps, oldest first."""
+        marks = ", ".join("?" for _ in steps)
+        query = f"SELECT {', '.join(_COLUMNS)} FROM entries WHERE step IN ({marks}) ORDER BY id"  # noqa: S608 - names
+        with self._lock:
+            try:
+                records = self._database.execute(query, steps).fetchall()
+            except sqlite3.Error as error:
+                raise _refused(error) from None
+        return [_entry(record) for record in records]
+
+    def lost(self) -> list[Entry]:
+        """Refreshes whose answer never came, in this run or one that died."""
+        return [entry for entry in self.entries(STEP_LOST, STEP_SENT) if not entry.enrolment]
+
+    def fingerprint(self, cell: str) -> str:
+        """What recognises this cell later; empty for an empty cell."""
+        return self._keyring.fingerprint(cell) if cell else ""
+
+    def is_of(self, entry: Entry, cell: str) -> bool:
+        """Whether the entry was made from this refresh cell."""
+        return entry.cell in self._keyring.fingerprints(cell)
+
+    def is_spent(self, token: str) -> bool:
+        """Whether this refresh token was replaced by one that was stored."""
+        marks = self._keyring.fingerprints(token)
+        with self._lock:
+            query = "SELECT 1 FROM spent WHERE token = ?"
+            return any(self._database.execute(query, (mark,)).fetchone() for mark in marks)
+
+    def _insert(self, *values: str) -> int:
+        query = "INSERT INTO entries (row_key, location_id, provider, origin, cell, enrolment, step, started_at)"
+        return self._execute(query + " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *values, STEP_SENT, iso(self._clock.now()))
+
+    def _execute(self, statement: str, *values: str | int) -> int:
+        with self._lock:
+            return self._transact([(statement, values)])
+
+    def _transact(self, statements: Iterable[tuple[str, tuple[str | int, ...]]]) -> int:
+        last = 0
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                last = self._database.execute(statement, values).lastrowid or 0
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._database.in_transaction:
+                self._database.rollback()
+            raise _refused(error) from None
+        return last
+
+
+def _entry(record: Sequence[Any]) -> Entry:
+    values = dict(zip(_COLUMNS, record, strict=True))
+    return Entry(**{**values, "started_at": parse_time(values["started_at"])})
+
+
+def _refused(error: Exception) -> JournalError:
+    return JournalError(
+        f"the journal cannot be written ({error})",
+        "Free disk space or correct the permissions of STATE_DIR. Nothing is refreshed until then.",
+    )

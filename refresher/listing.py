@@ -1,0 +1,120 @@
+"""What is due, as jobs: all of it is listed and looked at before the first refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
+from refresher.parts import Parts, RunError, Scope
+from refresher.transport import EXCHANGE_SECONDS
+from stores.base import DueQuery, Row
+
+
+@dataclass
+class Listing:
+    """The due rows of a run: those that can be refreshed, and those that somebody must mend."""
+
+    jobs: list[Job] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def list_due(parts: Parts, scope: Scope, blocked: frozenset[str], note: Callable[[str], None]) -> Listing:
+    """List what `scope` takes; `blocked` rows wait for their journal entry.
+
+    Raises:
+        RunError: no row opens with the configured keys, or another host refreshes this table.
+        StoreError: the store cannot be read.
+    """
+    now = parts.clock.now()
+    due = parts.store.store.due(_query(parts, scope, now))
+    rows = [row for row in due if scope.everything or _is_due(parts, row, now)]
+    if not scope.takeover:
+        _refuse_second_host(parts, rows, now)
+    for sentence in filter(None, map(odd_status, rows)):
+        note(sentence)
+    for location_id in scope.locations if scope.everything else ():
+        if all(row.location_id != location_id for row in rows):
+            note(f"{location_id}: no such row, or it has no credential, or its status rules it out.")
+    lost = _lost_by_row(parts, rows)
+    made = [_made(parts, row, lost.get(row.key), now, note) for row in rows if row.key not in blocked]
+    faults = [one for one in made if isinstance(one, Fault)]
+    _refuse_wrong_key(faults, rows)
+    jobs, twins = without_twins(one for one in made if isinstance(one, Job))
+    return Listing(jobs, faults + twins)
+
+
+def _query(parts: Parts, scope: Scope, now: datetime) -> DueQuery:
+    query = parts.policy.query(parts.providers.values(), parts.default_provider, now)
+    return replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
+
+
+def _is_due(parts: Parts, row: Row, now: datetime) -> bool:
+    provider = parts.providers.get(parts.bench.provider_name(row))
+    return provider is None or parts.policy.is_due(row, provider, now)
+
+
+def _made(parts: Parts, row: Row, lost: Lost | None, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
+    """The row's job or fault; None where it has to wait for a later run."""
+    made = parts.bench.job(row, lost)
+    if not isinstance(made, Job) or made.provider.rotates == "never":
+        return made
+    if made.provider.replay != "safe" and parts.journal.is_spent(made.credential.refresh_token):
+        return Fault(
+            row,
+            made.provider.slug,
+            "this refresh token is older than the last refresh; was the row restored from a backup?",
+            "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
+        )
+    reason = _reason_to_wait(parts, made, now)
+    if reason is not None:
+        note(f"{row.location_id}: {reason}")
+        return None
+    return made
+
+
+def _reason_to_wait(parts: Parts, job: Job, now: datetime) -> str | None:
+    """Why a token whose answer was lost is not sent again yet."""
+    if job.lost is None:
+        return None
+    if now - job.lost.at < timedelta(seconds=EXCHANGE_SECONDS):
+        return "a request of an earlier run may still be on its way; the next run goes on from there."
+    if job.provider.replay == "last_minute" and not parts.policy.is_last_minute(job.row, now):
+        return "the last answer was lost; the provider is asked again when the access token runs out."
+    return None
+
+
+def _lost_by_row(parts: Parts, rows: Sequence[Row]) -> dict[str, Lost]:
+    """Lost answers of earlier runs, by row; one whose row has another refresh cell by now is forgotten."""
+    by_key = {row.key: row for row in rows}
+    lost: dict[str, Lost] = {}
+    overtaken: list[int] = []
+    for entry in parts.journal.lost():
+        row = by_key.get(entry.row_key)
+        if row is not None and parts.journal.is_of(entry, row.encrypted_refresh):
+            lost[row.key] = Lost(entry.id, entry.started_at)
+        elif row is not None:
+            overtaken.append(entry.id)
+    parts.journal.finish(overtaken)
+    return lost
+
+
+def _refuse_wrong_key(faults: Sequence[Fault], rows: Sequence[Row]) -> None:
+    if faults and len(faults) == len(rows) and all(fault.is_key_unknown for fault in faults):
+        raise RunError(
+            f"ENCRYPTION_KEY opens none of the {len(rows)} rows that are due",
+            "Set the key that the rows were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+        )
+
+
+def _refuse_second_host(parts: Parts, rows: Iterable[Row], now: datetime) -> None:
+    horizon = now - timedelta(seconds=2 * parts.policy.interval)
+    for row in rows:
+        if row.last_refreshed is None or row.last_refreshed < horizon:
+            continue
+        if row.refreshed_by not in ("", parts.host_name):
+            raise RunError(
+                f"another host refreshes this table: {row.refreshed_by[:80]}, last at {row.last_refreshed:%H:%M} UTC",
+                "Two hosts would spend each other's tokens. Stop the other one, then run once with --takeover.",
+            )

@@ -1,0 +1,167 @@
+"""The threads of a run: many that ask providers, one that owns the store, and this one that decides."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from crypto import Context
+from providers.base import Answer, Verdict
+from refresher.journal import ANSWER_FIELD, JournalError
+from refresher.parts import Parts
+from refresher.schedule import Schedule, Settled, Task
+from refresher.transport import NoAnswer
+from refresher.writeback import Draft, Pending, WriteBack
+from stores.base import WriteResult
+
+TICK_SECONDS = 0.5  # how long a signal may go unnoticed
+UNSAVED_BATCHES = 2  # beyond so many full batches waiting for the store, nothing new is refreshed
+
+
+@dataclass(frozen=True)
+class _Answered:
+    task: Task
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class _Wrote:
+    batch: list[Pending]
+    results: list[WriteResult]
+
+
+class Loop:
+    """Works a schedule off.
+
+    Args:
+        parts: what the run is made of.
+        schedule: which row goes next.
+        draft: makes results.
+        writeback: stores them.
+        may_start: whether new refreshes may begin; asked before each.
+    """
+
+    def __init__(
+        self, parts: Parts, schedule: Schedule, draft: Draft, writeback: WriteBack, may_start: Callable[[], bool]
+    ) -> None:
+        self._parts = parts
+        self._schedule = schedule
+        self._draft = draft
+        self._writeback = writeback
+        self._may_start = may_start
+        self._events: queue.SimpleQueue[_Answered | _Wrote | BaseException] = queue.SimpleQueue()
+        self._entries: dict[Task, int] = {}
+        self._in_flight = 0
+        self._is_writing = False
+        self.journal_error: JournalError | None = None
+
+    def work(self) -> None:
+        """Return when everything that was started is finished and stored, or waits in the journal."""
+        with ThreadPoolExecutor(self._parts.concurrency, "provider") as pool, ThreadPoolExecutor(1, "store") as writer:
+            while True:
+                self._start(pool)
+                self._write(writer)
+                if self._in_flight or self._is_writing:
+                    self._take_event()
+                elif not self._wait():
+                    break
+        for settled in self._schedule.drain():
+            self._end(settled)
+        self._writeback.finish()
+
+    # Starting
+
+    def _start(self, pool: ThreadPoolExecutor) -> None:
+        while self._in_flight < self._parts.concurrency and self._has_room():
+            task = self._schedule.next(self._parts.clock.monotonic())
+            if task is None:
+                return
+            self._in_flight += 1
+            pool.submit(self._tell, lambda task=task: self._ask(task))  # type: ignore[misc]
+
+    def _has_room(self) -> bool:
+        if self.journal_error is not None or self._writeback.is_waiting_for_store or not self._may_start():
+            return False
+        unsaved = len(self._writeback) + self._in_flight
+        return unsaved < UNSAVED_BATCHES * self._parts.store.store.flush_size + self._parts.concurrency
+
+    def _write(self, writer: ThreadPoolExecutor) -> None:
+        if self._is_writing or not len(self._writeback) or self._writeback.is_given_up:
+            return
+        at = self._writeback.flushes_at()
+        is_late = at is not None and self._parts.clock.monotonic() >= at
+        if self._writeback.is_full() or is_late or (not self._in_flight and self._writeback.may_retry()):
+            batch = self._writeback.take()
+            self._is_writing = True
+            writer.submit(self._tell, lambda: _Wrote(batch, self._writeback.write(batch)))
+
+    def _tell(self, act: Callable[[], _Answered | _Wrote]) -> None:
+        """Run in a thread; whatever happens, the loop hears of it."""
+        try:
+            self._events.put(act())
+        except BaseException as error:
+            self._events.put(error)
+
+    # Waiting
+
+    def _take_event(self) -> None:
+        try:
+            event = self._events.get(timeout=TICK_SECONDS)
+        except queue.Empty:
+            return
+        if isinstance(event, _Answered):
+            self._in_flight -= 1
+            for settled in self._schedule.settle(event.task, event.answer, self._parts.clock.monotonic()):
+                self._end(settled)
+        elif isinstance(event, _Wrote):
+            self._is_writing = False
+            self._writeback.confirm(event.batch, event.results)
+        else:
+            raise event
+
+    def _wait(self) -> bool:
+        """Sleep until something can be done; False where nothing ever will."""
+        now = self._parts.clock.monotonic()
+        times = [] if self._writeback.is_given_up else [self._writeback.flushes_at()]
+        if self._may_start() and self.journal_error is None and not self._writeback.is_given_up:
+            times.append(self._schedule.wakes_at(now))
+        at = min((time for time in times if time is not None), default=None)
+        if at is None:
+            return False
+        self._parts.clock.sleep(min(max(at - now, 0.0), TICK_SECONDS))
+        return True
+
+    # One exchange, in a thread of the pool
+
+    def _ask(self, task: Task) -> _Answered:
+        """Intent, request, answer: each durable before the next."""
+        job = task.job
+        request = job.provider.refresh_request(job.credential)
+        try:
+            if task not in self._entries:
+                lost = job.lost.entry_id if job.lost else None
+                self._entries[task] = self._parts.journal.intend(job.row, job.provider.slug, job.endpoint.origin, lost)
+        except JournalError as error:
+            self.journal_error = error
+            return _Answered(task, Answer(Verdict.NOT_ACTED, error=str(error), action=error.action))
+        exchange = self._parts.transport.post(request)
+        if isinstance(exchange, NoAnswer):
+            verdict = Verdict.UNCLEAR if exchange.may_have_acted else Verdict.NOT_ACTED
+            return _Answered(task, Answer(verdict, error=exchange.reason))
+        try:
+            context = Context(ANSWER_FIELD, job.row.location_id, job.endpoint.origin)
+            self._parts.journal.keep(self._entries[task], exchange, context)
+        except JournalError as error:
+            self.journal_error = error  # the answer itself goes on to the store
+        return _Answered(task, job.provider.read_answer(exchange))
+
+    def _end(self, settled: Settled) -> None:
+        task = settled.task
+        entry_id = self._entries.get(task)
+        lost_at: datetime | None = task.job.lost.at if task.job.lost else None
+        if lost_at is None and task.is_lost:
+            lost_at = self._parts.clock.now()
+        self._writeback.add(self._draft.of(task.job, settled.answer, settled.verdict, entry_id, lost_at))

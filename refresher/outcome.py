@@ -1,0 +1,113 @@
+"""How a row's refresh ends: a closed set, and what a run reports."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import quote_plus
+
+from providers.base import Rotation, Verdict
+from refresher.journal import JournalError
+from stores.base import StoreError
+
+
+class Outcome(enum.StrEnum):
+    """The ends that a row can come to in a run."""
+
+    REFRESHED = "refreshed"
+    CHANGED = "changed"
+    TRANSIENT = "transient"
+    UNKNOWN = "unknown"
+    REAUTHORIZE = "reauthorize"
+    OPERATOR = "operator"
+
+
+MAX_ERROR_LENGTH = 250
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{40,}")  # longer than any word or error code
+
+FAILURES = (Outcome.TRANSIENT, Outcome.REAUTHORIZE, Outcome.OPERATOR, Outcome.UNKNOWN)
+
+_OUTCOMES = {
+    Verdict.GRANTED: Outcome.REFRESHED,
+    Verdict.DEAD_GRANT: Outcome.REAUTHORIZE,
+    Verdict.CLIENT_REFUSED: Outcome.OPERATOR,
+    Verdict.REQUEST_REFUSED: Outcome.OPERATOR,
+    Verdict.NOT_ACTED: Outcome.TRANSIENT,
+}
+_ACTIONS = {
+    Outcome.TRANSIENT: "Nothing to do if it passes: the next run tries again.",
+    Outcome.UNKNOWN: "The next run settles it; the old access token stays in place.",
+    Outcome.REAUTHORIZE: "A person must log in again: connect the account anew, then run `python onboard_client.py`.",
+    Outcome.OPERATOR: "Correct the row, or onboard it again with `python onboard_client.py`.",
+}
+_CLIENT_ACTION = "Correct client_id and client secret of this app (python onboard_client.py); its rows were left alone."
+
+
+def outcome_of(verdict: Verdict, rotates: Rotation) -> Outcome:
+    """What a verdict means for the row. An unclear answer is harmless where refresh tokens never change."""
+    if verdict is Verdict.UNCLEAR:
+        return Outcome.TRANSIENT if rotates == "never" else Outcome.UNKNOWN
+    return _OUTCOMES[verdict]
+
+
+def action_of(outcome: Outcome, verdict: Verdict) -> str | None:
+    """What to do about an outcome, where the provider has no better advice; None on success."""
+    return _CLIENT_ACTION if verdict is Verdict.CLIENT_REFUSED else _ACTIONS.get(outcome)
+
+
+def safe_error(text: str, *secrets: str) -> str:
+    """What a provider said, fit for a log and the table: a provider may quote the token it was sent."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[…]").replace(quote_plus(secret, errors="replace"), "[…]")
+    return _TOKEN_LIKE.sub("[…]", text)[:MAX_ERROR_LENGTH]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What happened to one row; `outcome` is None in a dry run. Times are aware."""
+
+    location_id: str
+    provider: str
+    outcome: Outcome | None
+    error: str | None = None
+    action: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Attributes:
+        results: the rows that were tried, or stored from the journal.
+        due: how many rows were to be refreshed.
+        notices: sentences about rows that were not tried.
+        stopped: why the run ended early, where it did: a deadline or a signal.
+        store_error: what kept the store from taking results, where something did.
+        journal_error: what kept the journal from being written, where something did.
+    """
+
+    started_at: datetime
+    dry_run: bool = False
+    finished_at: datetime | None = None
+    results: list[RowResult] = field(default_factory=list)
+    due: int = 0
+    notices: list[str] = field(default_factory=list)
+    stopped: str | None = None
+    store_error: StoreError | None = None
+    journal_error: JournalError | None = None
+
+    def counts(self) -> dict[str, int]:
+        """How many rows came to which end."""
+        if self.dry_run:
+            return {"due": self.due}
+        return dict(Counter(str(result.outcome) for result in self.results))
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a tried row ended badly."""
+        return any(result.outcome in FAILURES for result in self.results)

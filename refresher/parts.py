@@ -1,0 +1,74 @@
+"""What a run is made of, built by a command and handed in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from clock import Clock
+from providers.base import Provider
+from refresher.jobs import Bench
+from refresher.journal import Journal
+from refresher.outcome import RowResult
+from refresher.policy import DuePolicy
+from refresher.transport import Transport
+from stores.sealed import SealedStore
+
+
+class RunError(Exception):
+    """Nothing may be refreshed; the configuration is at fault, not a row.
+
+    Attributes:
+        action: the mend, as a sentence.
+    """
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+class Observer(Protocol):
+    """Is told how a run goes, as it goes."""
+
+    def begin(self, total: int) -> None:
+        """So many rows are to be refreshed."""
+        ...
+
+    def row(self, result: RowResult) -> None:
+        """A row came to its end."""
+        ...
+
+    def note(self, sentence: str) -> None:
+        """Something a person should know."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a run. `host_name` is written into `refreshed_by`; `concurrency` bounds requests in flight."""
+
+    store: SealedStore
+    providers: Mapping[str, Provider]
+    bench: Bench
+    transport: Transport
+    journal: Journal
+    clock: Clock
+    policy: DuePolicy
+    jitter: random.Random
+    default_provider: str
+    concurrency: int
+    host_name: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which rows a run takes. `everything`: also what is not due. `max_seconds`: start nothing after that."""
+
+    everything: bool = False
+    locations: tuple[str, ...] = ()
+    provider: str | None = None
+    dry_run: bool = False
+    max_seconds: float | None = None
+    takeover: bool = False

@@ -1,0 +1,64 @@
+"""When a token is due. Pure rules on a clock that is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from providers.base import FALLBACK_LIFETIME_SECONDS, Provider
+from stores.base import DueQuery, Row
+
+EARLY_SHARE = 1 / 3  # a long-lived token is renewed when a third of its life is left
+LATEST_SHARE = 9 / 10  # a run right after another finds nothing due
+
+
+@dataclass(frozen=True)
+class DuePolicy:
+    """How early tokens are refreshed.
+
+    Args:
+        interval: seconds between two runs.
+        buffer: seconds of safety on top.
+    """
+
+    interval: int
+    buffer: int
+
+    def window(self, lifetime: float, earliest: int = 0) -> timedelta:
+        """How long before its expiry a token of this lifetime (seconds) is due.
+
+        `earliest` is how many seconds before expiry its provider accepts a refresh at all; 0: any time.
+        """
+        seconds = min(max(self.interval + self.buffer, lifetime * EARLY_SHARE), lifetime * LATEST_SHARE)
+        return timedelta(seconds=min(seconds, earliest) if earliest else seconds)
+
+    def is_due(self, row: Row, provider: Provider, now: datetime) -> bool:
+        """Whether the row's token is to be refreshed now. A missing or unreadable expiry is due."""
+        if row.access_token_expiry is None:
+            return True
+        return row.access_token_expiry - now < self.window(lifetime_of(row, provider), provider.earliest)
+
+    def query(self, providers: Iterable[Provider], default_provider: str, now: datetime) -> DueQuery:
+        """One cut-off a provider, by its catalogue lifetime; `is_due` then looks at each row's own."""
+        cutoffs = {entry.slug: now + self.window(entry.default_lifetime, entry.earliest) for entry in providers}
+        return DueQuery(cutoffs, now + self.window(FALLBACK_LIFETIME_SECONDS), default_provider)
+
+    def is_last_minute(self, row: Row, now: datetime) -> bool:
+        """Whether the old access token is nearly out, or its expiry unknown."""
+        if row.access_token_expiry is None:
+            return True
+        return row.access_token_expiry - now < timedelta(seconds=self.interval + self.buffer)
+
+    def outpaces(self, provider: Provider) -> bool:
+        """Whether a token of this provider can live through the time between two runs."""
+        return provider.default_lifetime > self.interval
+
+
+def lifetime_of(row: Row, provider: Provider) -> float:
+    """Seconds between the row's last refresh and its expiry where both are known, else the catalogue's lifetime."""
+    if row.access_token_expiry is not None and row.last_refreshed is not None:
+        lifetime = (row.access_token_expiry - row.last_refreshed).total_seconds()
+        if lifetime > 0:
+            return lifetime
+    return provider.default_lifetime

@@ -1,0 +1,81 @@
+"""What an earlier run left in the journal is dealt with before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crypto import SealedCellError
+from refresher.enrol import Enroller
+from refresher.jobs import Fault, Job, Lost
+from refresher.journal import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from refresher.outcome import RowResult
+from refresher.parts import Parts
+from refresher.writeback import Draft, WriteBack
+from stores.base import Row
+
+
+def replay(parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None]) -> frozenset[str]:
+    """Write back the answers that an earlier run received and could not store.
+
+    Returns the keys of rows that must not be refreshed now, because their own answer still waits.
+    """
+    _resume_onboarding(parts, note)
+    entries = [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
+    rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    blocked = {entry.row_key for entry in entries if not _replay_one(parts, draft, writeback, note, entry, rows)}
+    writeback.finish()
+    return frozenset(blocked)
+
+
+def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
+    enroller = Enroller(parts)
+    for entry in parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
+        if not entry.enrolment:
+            continue
+        try:
+            end = enroller.resume(entry)
+        except SealedCellError as error:
+            end = f"its onboarding in the journal does not open: it {error}. Restore that key."
+        if isinstance(end, RowResult):
+            end = f"its onboarding was brought to an end: {end.outcome}" + (f", {end.error}" if end.error else "")
+        note(f"{entry.location_id}: {end}")
+
+
+def _replay_one(
+    parts: Parts,
+    draft: Draft,
+    writeback: WriteBack,
+    note: Callable[[str], None],
+    entry: Entry,
+    rows: dict[str, Row],
+) -> bool:
+    """Hand one entry to the write-back, or set it aside; False where it still waits."""
+    row = rows.get(entry.row_key)
+    try:
+        raw = parts.journal.open_answer(entry)
+    except SealedCellError as error:
+        note(f"{entry.location_id}: an answer in the journal does not open: it {error}. Restore that key.")
+        return False
+    if row is None:
+        parts.journal.mark(entry.id, STEP_ASIDE)
+        note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
+        return True
+    job = parts.bench.job(row, Lost(entry.id, entry.started_at))
+    if isinstance(job, Fault):
+        note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
+        return False
+    answer = job.provider.read_answer(raw)
+    if parts.journal.is_of(entry, row.encrypted_refresh):
+        writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.started_at))
+    else:
+        _set_aside(parts, entry, job, answer.refresh_token, note)
+    return True
+
+
+def _set_aside(parts: Parts, entry: Entry, job: Job, token: str | None, note: Callable[[str], None]) -> None:
+    """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
+    if token == job.credential.refresh_token:
+        parts.journal.finish([entry.id])
+        return
+    parts.journal.mark(entry.id, STEP_ASIDE)
+    note(f"{entry.location_id}: the row was onboarded anew meanwhile; the journalled tokens are kept aside, sealed.")

@@ -1,0 +1,282 @@
+"""Which row goes next, which waits, which is tried again. Pure rules: no network, no threads, no waiting.
+
+Three things can hold a row back: its provider asked for a pause or failed too often in a row (the breaker), its
+client was refused and a second row is being heard first, or its own next attempt lies ahead.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Answer, Verdict
+from refresher.jobs import ClientKey, Job
+from refresher.policy import DuePolicy
+
+MAX_ATTEMPTS = 3  # of a request that certainly did nothing, in one run
+MAX_PAUSE_SECONDS = 60.0  # a longer Retry-After is left to the next run
+BREAKER_FAILURES = 10  # without an answer, in a row, at one provider
+MAX_WITNESSES = 2
+
+
+@dataclass(eq=False)
+class Task:
+    """A job and what became of it so far in this run."""
+
+    job: Job
+    order: int
+    attempts: int = 0
+    answer: Answer | None = None
+    is_lost: bool = False  # an answer of this run was lost, and the token was or may be sent again
+
+    def __lt__(self, other: Task) -> bool:
+        return self.order < other.order
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a request went out for it."""
+        return self.attempts > 0
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A task whose end in this run is known; `verdict` may differ from the answer's after a judgement."""
+
+    task: Task
+    answer: Answer
+    verdict: Verdict
+
+
+@dataclass
+class _Client:
+    """One client id and secret at one token endpoint, and whether it is being judged."""
+
+    rows: list[Task] = field(default_factory=list)  # soonest expiry first
+    in_flight: int = 0
+    accepted: int = 0
+    held: list[Task] = field(default_factory=list)
+    refused: list[Task] = field(default_factory=list)
+    witness: Task | None = None
+    witnesses: int = 0
+    is_closed: bool = False
+
+    def unheard(self) -> Task | None:
+        """The row to hear as a witness: of those not begun the one with the latest expiry."""
+        return next((task for task in reversed(self.rows) if not task.is_begun), None)
+
+
+@dataclass
+class _Provider:
+    waiting: list[Task] = field(default_factory=list)  # a heap
+    paused_until: float = 0.0
+    failures: int = 0
+    is_broken: bool = False
+
+
+class Schedule:
+    """The order of one run.
+
+    Args:
+        jobs: the rows to refresh; those with a lost answer come first, then the soonest expiry.
+        policy: says when an old access token is nearly out.
+        now: the wall clock of this run.
+        jitter: randomness of the back-off.
+    """
+
+    def __init__(self, jobs: Iterable[Job], policy: DuePolicy, now: datetime, jitter: random.Random) -> None:
+        self._policy = policy
+        self._now = now
+        self._jitter = jitter
+        self._providers: dict[str, _Provider] = {}
+        self._clients: dict[ClientKey, _Client] = {}
+        self._delayed: list[tuple[float, Task]] = []
+        self._urgent: list[Task] = []
+        for order, job in enumerate(sorted(jobs, key=_urgency)):
+            task = Task(job, order)
+            self._providers.setdefault(job.provider.slug, _Provider()).waiting.append(task)
+            self._clients.setdefault(job.client, _Client()).rows.append(task)
+
+    def next(self, now: float) -> Task | None:
+        """The task to start now (monotonic seconds); None where nothing may start at the moment."""
+        while (task := self._pop(now)) is not None:
+            client = self._client(task)
+            if client.is_closed or self._provider(task).is_broken:
+                continue
+            if client.refused and task is not client.witness:
+                client.held.append(task)
+                continue
+            task.attempts += 1
+            client.in_flight += 1
+            return task
+        return None
+
+    def wakes_at(self, now: float) -> float | None:
+        """When `next` may have something that it has not now; None where only an answer can change that."""
+        pauses = [entry.paused_until for entry in self._providers.values() if entry.waiting and not entry.is_broken]
+        times = [at for at, _ in self._delayed] + [until for until in pauses if until > now]
+        return min(times, default=None)
+
+    def settle(self, task: Task, answer: Answer, now: float) -> list[Settled]:
+        """Take in an answer; returns the tasks whose end is known by it."""
+        task.answer = answer
+        client = self._client(task)
+        client.in_flight -= 1
+        ended: list[Settled] = []
+        if answer.verdict is Verdict.CLIENT_REFUSED and not client.is_closed:
+            client.refused.append(task)
+        elif not self._postponed(task, answer, now):
+            ended.append(Settled(task, answer, answer.verdict))
+        if answer.verdict in _CLIENT_ACCEPTED:
+            client.accepted += 1
+        ended += self._watch(task, answer)
+        if client.refused and not client.in_flight and not client.is_closed:
+            ended += self._judge(client)
+        return ended
+
+    def drain(self) -> list[Settled]:
+        """Give up what waits for another attempt or for a judgement: the run starts nothing more."""
+        ended = self._give_up([task for _, task in self._delayed])
+        self._delayed.clear()
+        for client in self._clients.values():
+            ended += self._close(client)
+        return ended
+
+    def not_begun(self) -> list[Task]:
+        """The rows that no request went out for."""
+        return [task for client in self._clients.values() for task in client.rows if not task.is_begun]
+
+    def why_not_begun(self) -> list[str]:
+        """Why rows were passed over: a broken provider or a refused client, as phrases."""
+        broken = [f"{slug} does not answer" for slug, provider in self._providers.items() if provider.is_broken]
+        closed = [client.rows[0].job for client in self._clients.values() if client.is_closed]
+        return broken + [f"{job.provider.name} refuses client {job.credential.client_id}" for job in closed]
+
+    # Picking
+
+    def _pop(self, now: float) -> Task | None:
+        for task in self._urgent:
+            if self._provider(task).paused_until <= now:
+                self._urgent.remove(task)
+                return task
+        if self._delayed and self._delayed[0][0] <= now:
+            return heapq.heappop(self._delayed)[1]
+        heaps = [entry.waiting for entry in self._providers.values() if entry.paused_until <= now]
+        for heap in heaps:
+            while heap and heap[0].is_begun:  # went out as a witness
+                heapq.heappop(heap)
+        heads = [heap for heap in heaps if heap]
+        return heapq.heappop(min(heads, key=lambda heap: heap[0].order)) if heads else None
+
+    def _client(self, task: Task) -> _Client:
+        return self._clients[task.job.client]
+
+    def _provider(self, task: Task) -> _Provider:
+        return self._providers[task.job.provider.slug]
+
+    # Trying again
+
+    def _postponed(self, task: Task, answer: Answer, now: float) -> bool:
+        """Whether the task is to be tried again in this run; it is put on the list then."""
+        delay = self._delay(task, answer)
+        if delay is None or self._provider(task).is_broken:
+            return False
+        if answer.status == TOO_MANY_REQUESTS:
+            self._provider(task).paused_until = max(self._provider(task).paused_until, now + delay)
+        heapq.heappush(self._delayed, (now + delay, task))
+        return True
+
+    def _delay(self, task: Task, answer: Answer) -> float | None:
+        """Seconds until the next attempt; None where there is none in this run."""
+        if answer.verdict is Verdict.UNCLEAR and task.job.provider.rotates != "never":
+            may_resend = self._may_resend(task)
+            task.is_lost = True
+            return 0.0 if may_resend else None
+        passing = answer.status is None or answer.status == TOO_MANY_REQUESTS or answer.status >= SERVER_ERROR
+        if answer.verdict not in (Verdict.NOT_ACTED, Verdict.UNCLEAR) or not passing or task.attempts >= MAX_ATTEMPTS:
+            return None
+        backoff = self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
+        delay = max(answer.retry_after or 0.0, backoff)
+        return delay if delay <= MAX_PAUSE_SECONDS else None
+
+    def _may_resend(self, task: Task) -> bool:
+        """Whether a refresh token whose answer was lost may be sent once more at once."""
+        if answer_brought_token(task) or task.job.lost is not None or task.is_lost:
+            return False
+        replay = task.job.provider.replay
+        return replay != "last_minute" or self._policy.is_last_minute(task.job.row, self._now)
+
+    def _watch(self, task: Task, answer: Answer) -> list[Settled]:
+        """The breaker: opens after many requests in a row that brought no answer to the question."""
+        provider = self._provider(task)
+        failed = answer.verdict is Verdict.UNCLEAR or (
+            answer.verdict is Verdict.NOT_ACTED and (answer.status is None or answer.status >= TOO_MANY_REQUESTS)
+        )
+        provider.failures = provider.failures + 1 if failed else 0
+        if provider.failures < BREAKER_FAILURES or provider.is_broken:
+            return []
+        provider.is_broken = True
+        given_up = [waiting for _, waiting in self._delayed if self._provider(waiting) is provider]
+        self._delayed = [entry for entry in self._delayed if entry[1] not in given_up]
+        heapq.heapify(self._delayed)
+        return self._give_up(given_up)
+
+    def _give_up(self, tasks: Iterable[Task]) -> list[Settled]:
+        return [Settled(task, task.answer, task.answer.verdict) for task in tasks if task.answer is not None]
+
+    # Judging a refused client
+
+    def _judge(self, client: _Client) -> list[Settled]:
+        """A refusal may be the client's fault or its row's: a second row of the client decides."""
+        witness = client.witness
+        if witness is not None and any(witness is task for _, task in self._delayed):
+            return []  # throttled; it will be heard again
+        if witness is not None and witness.answer is not None:
+            if witness.answer.verdict in _CLIENT_ACCEPTED:
+                return self._acquit(client)
+            if witness.answer.verdict is Verdict.CLIENT_REFUSED or client.witnesses >= MAX_WITNESSES:
+                return self._close(client)
+        client.witness = client.unheard()
+        if client.witness is not None:
+            client.witnesses += 1
+            self._urgent.append(client.witness)
+            return []
+        # Nobody is left to ask. One refusal among acceptances in the same run is the row's own.
+        return self._acquit(client) if client.accepted and len(client.refused) == 1 else self._close(client)
+
+    def _acquit(self, client: _Client) -> list[Settled]:
+        """The client is right: each refusal was its row's own."""
+        ended = [
+            Settled(task, task.answer, task.job.provider.lone_client_refusal)
+            for task in client.refused
+            if task.answer is not None
+        ]
+        for task in client.held:
+            if task.is_begun:
+                heapq.heappush(self._delayed, (0.0, task))
+            else:
+                heapq.heappush(self._provider(task).waiting, task)
+        client.held, client.refused, client.witness, client.witnesses = [], [], None, 0
+        return ended
+
+    def _close(self, client: _Client) -> list[Settled]:
+        """The client itself is refused, or could not be heard: none of its rows is started or blamed."""
+        ended = self._give_up([*client.refused, *(task for task in client.held if task.is_begun)])
+        client.is_closed = client.is_closed or bool(client.refused)
+        client.held, client.refused, client.witness = [], [], None
+        return ended
+
+
+_CLIENT_ACCEPTED = (Verdict.GRANTED, Verdict.DEAD_GRANT)  # a grant is only looked at once the client is known
+_BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+def answer_brought_token(task: Task) -> bool:
+    """Whether the answer holds a new refresh token although it is otherwise unusable: then the old one is spent."""
+    return task.answer is not None and task.answer.refresh_token is not None
+
+
+def _urgency(job: Job) -> tuple[bool, datetime]:
+    return (job.lost is None, job.row.access_token_expiry or _BEGINNING_OF_TIME)

@@ -1,0 +1,142 @@
+"""The state folder: journals, locks, caches and the embedded database, for the program's user alone.
+
+It must be on a disk that survives a restart: a journal on tmpfs would lose exactly what it is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+import secrets
+import socket
+import stat
+from pathlib import Path
+
+_OPEN_TO_OTHERS = 0o077
+_VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
+_MOUNTS = Path("/proc/self/mounts")
+
+
+class StateError(Exception):
+    """The state folder cannot be used.
+
+    Attributes:
+        action: the mend, as a sentence.
+    """
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+class StateFolder:
+    """The checked state folder.
+
+    Args:
+        path: created with mode 0700 where it does not exist.
+        is_explicit: the user named it; then any file system is accepted.
+
+    Raises:
+        StateError: it cannot be written, belongs to somebody else, is readable by others or lies on a disk
+            that is not kept.
+    """
+
+    def __init__(self, path: Path, *, is_explicit: bool) -> None:
+        self.path = path
+        _create(path)
+        _check_owner(path)
+        if not is_explicit:
+            _check_file_system(path)
+
+    def of_store(self, identity: str) -> Path:
+        """The folder of one store, by a short hash of its identity; created where needed."""
+        folder = self.path / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        _create(folder)
+        return folder
+
+    def host_name(self) -> str:
+        """The machine's name with a random id that is kept here: two machines of one name differ."""
+        file = self.path / "host-id"
+        try:
+            host_id = file.read_text().strip()
+        except FileNotFoundError:
+            host_id = secrets.token_hex(4)
+            _write_new(file, host_id)
+        return f"{socket.gethostname()}-{host_id}"
+
+
+def _create(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error.strerror or "unknown reason") from None
+    status = path.stat()
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
+        raise StateError(f"other users can read the state folder {path}", f"Run: chmod 700 {path}")
+
+
+def _check_owner(path: Path) -> None:
+    owner = path.stat().st_uid
+    if owner != os.geteuid():
+        name = _user_name(owner)
+        raise StateError(
+            f"the state folder {path} belongs to {name}",
+            f"Run the program as that user: sudo -u {name} python token_manager.py",
+        )
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _unusable(path, "no permission to write")
+    probe = path / f".probe-{os.getpid()}"
+    try:
+        _write_new(probe, "")
+        probe.unlink()
+    except OSError as error:
+        raise _unusable(path, error.strerror or "unknown reason") from None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def _check_file_system(path: Path) -> None:
+    kind = file_system(path)
+    if kind in _VOLATILE or kind in _NETWORK:
+        why = "is not kept over a restart" if kind in _VOLATILE else "has no reliable locks"
+        raise StateError(
+            f"the state folder {path} lies on {kind}, which {why}",
+            "Set STATE_DIR to a folder on a local disk (or to this one, if you are sure).",
+        )
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds `path`; empty where the system does not tell."""
+    try:
+        mounts = [line.split(" ")[:3] for line in _MOUNTS.read_text().splitlines()]
+    except OSError:
+        return ""
+    resolved = path.resolve()
+    points = [(Path(_unescape(point)), kind) for _, point, kind in mounts]
+    holding = [(len(point.parts), kind) for point, kind in points if point == resolved or point in resolved.parents]
+    return max(holding, key=lambda entry: entry[0], default=(0, ""))[1]
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _unusable(path: Path, reason: str) -> StateError:
+    return StateError(
+        f"the state folder {path} cannot be written ({reason})",
+        "Correct its permissions, or set STATE_DIR to a folder that this user can write.",
+    )

@@ -1,0 +1,277 @@
+"""Putting results into the store: in full batches, by one thread, repeated until the store confirms.
+
+Nothing waits here that the journal does not hold as well; what the store never takes is stored by the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from clock import Clock
+from providers.base import Answer, Verdict
+from refresher.jobs import Fault, Job
+from refresher.journal import STEP_ASIDE, STEP_LOST, Journal, Spent
+from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
+from stores.base import (
+    STATUS_REAUTHORIZE,
+    Change,
+    Row,
+    StoreError,
+    StoreQuotaError,
+    StoreRefusedError,
+    Value,
+    WriteResult,
+    Written,
+)
+from stores.sealed import SealedStore
+
+OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
+RETRY_SECONDS = 5.0
+SHORT_WAIT_SECONDS = 2.0  # where a refresh may end the old access token, which automations still read
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A result on its way into the store.
+
+    Attributes:
+        entry_id: the journal entry that is finished by it; None where there is none.
+        is_lost: the entry stays, as a lost answer.
+        spent: the token that the stored one replaces.
+    """
+
+    change: Change
+    result: RowResult
+    entry_id: int | None = None
+    is_lost: bool = False
+    spent: Spent | None = None
+    is_urgent: bool = False
+    brings_token: bool = False
+
+
+class Draft:
+    """Makes the write-back of a row from what happened to it.
+
+    Args:
+        store: seals the new cells.
+        host_name: for `refreshed_by`.
+    """
+
+    def __init__(self, store: SealedStore, host_name: str) -> None:
+        self._store = store
+        self._host_name = host_name
+
+    def of(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> Pending:
+        """The end of a job: new tokens, or what the row should say about the failure."""
+        outcome = outcome_of(verdict, job.provider.rotates)
+        values = self._token_values(job, answer)
+        result = _result(job, answer, verdict, outcome, lost_at)
+        if outcome is Outcome.REFRESHED:
+            values |= self._success_values(job.row, answer)
+        elif verdict is not Verdict.CLIENT_REFUSED:  # a refused client is no row's fault: none is marked
+            values |= _failure_values(job.row, outcome, result.error or "")
+        new_token = answer.refresh_token not in (None, job.credential.refresh_token)
+        return Pending(
+            Change(job.row.key, job.row.encrypted_refresh, values),
+            result,
+            entry_id,
+            is_lost=outcome is Outcome.UNKNOWN and not new_token,
+            spent=Spent(job.credential.refresh_token, job.row.location_id, job.provider.slug) if new_token else None,
+            is_urgent=job.provider.rotates != "never",
+            brings_token=answer.refresh_token is not None or answer.access_token is not None,
+        )
+
+    def of_fault(self, fault: Fault) -> Pending:
+        """A row that cannot be tried; its cell is only touched where it does not say so already."""
+        error = safe_error(fault.error)
+        result = RowResult(fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action)
+        values = _failure_values(fault.row, Outcome.OPERATOR, error) if fault.row.last_error != error else {}
+        return Pending(Change(fault.row.key, fault.row.encrypted_refresh, values), result)
+
+    def _token_values(self, job: Job, answer: Answer) -> dict[str, Value]:
+        if answer.access_token is None and answer.refresh_token is None:
+            return {}
+        values = self._store.renewed_cells(job.row, job.binding, job.opened, answer.access_token, answer.refresh_token)
+        if answer.refresh_expires_at is not None:
+            values["refresh_token_expiry"] = answer.refresh_expires_at
+        return values
+
+    def _success_values(self, row: Row, answer: Answer) -> dict[str, Value]:
+        values: dict[str, Value] = {"access_token_expiry": answer.expires_at, "refreshed_by": self._host_name}
+        values["last_refreshed"] = answer.received_at
+        return values | _differing(row, {"last_error": "", "failure_count": 0})
+
+
+class WriteBack:
+    """Collects results and writes them; `write` runs in the thread that owns the store.
+
+    Args:
+        store: takes the changes.
+        journal: is told what was confirmed.
+        clock: for waiting.
+        done: called with each row's final result.
+    """
+
+    def __init__(self, store: SealedStore, journal: Journal, clock: Clock, done: Callable[[RowResult], None]) -> None:
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._done = done
+        self._buffer: list[Pending] = []
+        self._since: float | None = None
+        self._retry_at = 0.0
+        self._last_success = clock.monotonic()
+        self.error: StoreError | None = None
+        self.is_given_up = False
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def add(self, pending: Pending) -> None:
+        """Take a result; one that changes nothing in the store is done at once."""
+        if not pending.change.values and not pending.entry_id:
+            self._done(pending.result)
+            return
+        if not self._buffer:
+            self._last_success = max(self._last_success, self._clock.monotonic())
+        if self._since is None:
+            self._since = self._clock.monotonic()
+        self._buffer.append(pending)
+
+    def flushes_at(self) -> float | None:
+        """When the buffer is to be written although it is not full; None where it is empty."""
+        if self._since is None or not self._buffer:
+            return None
+        wait = self._store.store.max_wait_seconds
+        if any(pending.is_urgent for pending in self._buffer):
+            wait = min(wait, SHORT_WAIT_SECONDS)
+        return max(self._since + wait, self._retry_at)
+
+    def is_full(self) -> bool:
+        """Whether a write is worth its calls now."""
+        return len(self._buffer) >= self._store.store.flush_size and self.may_retry()
+
+    def may_retry(self) -> bool:
+        """Whether the pause after a failed write is over."""
+        return self._clock.monotonic() >= self._retry_at
+
+    @property
+    def is_waiting_for_store(self) -> bool:
+        """Whether the last write failed: nothing new may be refreshed until one succeeds."""
+        return self.error is not None or self._store.store.in_trouble
+
+    def take(self) -> list[Pending]:
+        """What is to be written next."""
+        batch, self._buffer = self._buffer, []
+        self._since = None
+        return batch
+
+    def write(self, batch: Sequence[Pending]) -> list[WriteResult]:
+        """Write a batch; runs in the thread that owns the store."""
+        return self._store.write([pending.change for pending in batch])
+
+    def finish(self) -> None:
+        """Write all that is left, waiting for a store that does not answer; then give up."""
+        while self._buffer and not self.is_given_up:
+            wait = self._retry_at - self._clock.monotonic()
+            if wait > 0:
+                self._clock.sleep(wait)
+            batch = self.take()
+            self.confirm(batch, self.write(batch))
+        self._abandon()
+
+    def confirm(self, batch: Sequence[Pending], results: Sequence[WriteResult]) -> None:
+        """Take in what became of a batch: journal, results, and what is to be written again."""
+        finished: list[int] = []
+        spent: list[Spent] = []
+        undone: list[Pending] = []
+        for pending, result in zip(batch, results, strict=True):
+            if result.written is Written.UNDONE:
+                undone.append(pending)
+                self.error = result.error
+                continue
+            self._close_entry(pending, result, finished, spent)
+            self._done(_final(pending, result))
+        self._journal.finish(finished, spent)
+        self._after(undone)
+
+    def _abandon(self) -> None:
+        """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
+        for pending in self.take():
+            self._done(_waiting(pending) if pending.brings_token else pending.result)
+
+    def _close_entry(self, pending: Pending, result: WriteResult, finished: list[int], spent: list[Spent]) -> None:
+        if pending.spent is not None and result.written is Written.STORED:
+            spent.append(pending.spent)
+        if pending.entry_id is None:
+            return
+        if result.written in (Written.CHANGED, Written.GONE) and pending.brings_token:
+            self._journal.mark(pending.entry_id, STEP_ASIDE)
+        elif result.written is Written.REFUSED and pending.brings_token:
+            return  # the next run tries to store it again
+        elif pending.is_lost and result.written is not Written.CHANGED:
+            self._journal.mark(pending.entry_id, STEP_LOST)
+        else:
+            finished.append(pending.entry_id)
+
+    def _after(self, undone: list[Pending]) -> None:
+        now = self._clock.monotonic()
+        if not undone:
+            self._last_success, self.error, self._retry_at = now, None, 0.0
+            return
+        self._buffer = undone + self._buffer
+        self._since = now if self._since is None else self._since
+        self._retry_at = now + RETRY_SECONDS
+        is_final = isinstance(self.error, StoreRefusedError | StoreQuotaError)
+        self.is_given_up = is_final or now + RETRY_SECONDS - self._last_success > OUTAGE_SECONDS
+
+
+def _result(job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, lost_at: datetime | None) -> RowResult:
+    if outcome is Outcome.REFRESHED:
+        return RowResult(job.row.location_id, job.provider.slug, outcome, expires_at=answer.expires_at)
+    credential = job.credential
+    error = safe_error(answer.error or "", credential.refresh_token, credential.client_secret)
+    if verdict is Verdict.DEAD_GRANT and lost_at is not None:
+        error = f"the answer was lost on {lost_at:%Y-%m-%d %H:%M} UTC, and the token is spent ({error})"
+    action = answer.action or action_of(outcome, verdict)
+    return RowResult(job.row.location_id, job.provider.slug, outcome, error, action, job.row.access_token_expiry)
+
+
+def _failure_values(row: Row, outcome: Outcome, error: str) -> dict[str, Value]:
+    values: dict[str, Value] = {"last_error": error, "failure_count": row.failure_count + 1}
+    if outcome is Outcome.REAUTHORIZE:
+        values["status"] = STATUS_REAUTHORIZE
+    return _differing(row, values)
+
+
+def _differing(row: Row, values: dict[str, Value]) -> dict[str, Value]:
+    """A write names only the columns it changes."""
+    return {name: value for name, value in values.items() if getattr(row, name) != value}
+
+
+def _final(pending: Pending, result: WriteResult) -> RowResult:
+    """The row's end, once the store has spoken."""
+    if result.written is Written.CHANGED:
+        return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
+    if result.written is Written.GONE:
+        error = "the row was deleted during the run"
+        return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
+    if result.written is Written.REFUSED and result.error is not None and pending.brings_token:
+        return replace(
+            pending.result,
+            outcome=Outcome.OPERATOR,
+            error=f"the new tokens are in the journal: {result.error}",
+            action=result.error.action,
+        )
+    return pending.result
+
+
+def _waiting(pending: Pending) -> RowResult:
+    return replace(
+        pending.result,
+        outcome=Outcome.TRANSIENT,
+        error="the store does not answer: the new tokens wait, sealed, in the journal",
+        action="Keep STATE_DIR as it is: the next run stores them.",
+    )
