@@ -1,0 +1,133 @@
+"""What the tests share: a moved clock, the two fake services, the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crypto import Context
+from tests.world.airtable import AirtableServer
+from tests.world.clock import FakeClock
+from tests.world.oauth import OAuthServer
+from tests.world.program import Program
+
+CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
+
+
+@dataclass
+class World:
+    """Providers, a clock and the program, wired up."""
+
+    clock: FakeClock
+    oauth: OAuthServer
+    program: Program
+    airtable: AirtableServer | None = None
+    table: Any = None
+
+    def add_client(self, provider: str, client_id: str = "", secret: str = "") -> None:
+        """Register an app at a provider, by default the usual one."""
+        usual = CLIENTS.get(provider, (f"app-{provider}", f"{provider} secret"))
+        self.oauth.add_client(provider, client_id or usual[0], secret or usual[1])
+
+    def cells(self, provider: str, location_id: str, expiry: datetime | None = None, **more: Any) -> dict[str, Any]:
+        """A table row of a fresh grant, sealed as the program seals."""
+        client_id, secret = CLIENTS.get(provider, (f"app-{provider}", f"{provider} secret"))
+        token = self.oauth.grant(provider, client_id, location_id=location_id)
+        cells = {
+            "locationId": location_id,
+            "provider": provider,
+            "client_id": client_id,
+            "encrypted_secret": self.seal(location_id, "encrypted_secret", secret),
+            "encrypted_refresh": self.seal(location_id, "encrypted_refresh", token),
+        }
+        if expiry is not None:
+            cells["access_token_expiry"] = expiry.isoformat().replace("+00:00", "Z")
+        return cells | more
+
+    def seal(self, location_id: str, column: str, text: str) -> str:
+        """A cell of this program's key."""
+        return self.program.keyring.seal(text, Context(column, location_id, self.oauth.url))
+
+    def open_refresh(self, location_id: str, cell: str) -> str:
+        """What a refresh cell holds. All fake providers share one origin."""
+        return self.program.keyring.open(cell, Context("encrypted_refresh", location_id, self.oauth.url))
+
+    def csv_line(self, provider: str, location_id: str) -> tuple[str, str, str, str, str]:
+        """A CSV line of a fresh grant."""
+        client_id, secret = CLIENTS.get(provider, (f"app-{provider}", f"{provider} secret"))
+        token = self.oauth.grant(provider, client_id, location_id=location_id)
+        return (location_id, provider, client_id, secret, token)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that only the test and the code's own waits move."""
+    return FakeClock()
+
+
+@pytest.fixture
+def oauth(clock: FakeClock) -> Iterator[OAuthServer]:
+    """The providers' token endpoints."""
+    with OAuthServer(clock=clock.timestamp) as server:
+        yield server
+
+
+def providers_file(oauth: OAuthServer) -> str:
+    """A PROVIDERS_FILE for the fake's generic providers."""
+    kinds = {
+        "acme": ("body", "always", "once"),
+        "acme-family": ("body", "always", "last_minute"),
+        "acme-grace": ("body", "always", "safe"),
+        "acme-until-used": ("body", "always", "safe"),
+        "acme-never": ("body", "never", "safe"),
+        "acme-basic": ("basic", "always", "once"),
+        "acme-no-expiry": ("body", "always", "once"),
+    }
+    tables = []
+    for slug, (auth, rotates, replay) in kinds.items():
+        tables.append(
+            f'[{slug}]\nname = "{slug}"\ntoken_url = "{oauth.token_url(slug)}"\nauth = "{auth}"\n'
+            f'rotates = "{rotates}"\nreplay = "{replay}"\nlifetime = 3600\n'
+        )
+    return "\n".join(tables)
+
+
+@pytest.fixture
+def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> World:
+    """The program on the embedded database, with providers that answer on loopback."""
+    own = tmp_path / "providers.toml"
+    own.write_text(providers_file(oauth))
+    settings = {
+        "GOHIGHLEVEL_TOKEN_URL": oauth.token_url("gohighlevel"),
+        "GOOGLE_TOKEN_URL": oauth.token_url("google"),
+        "PROVIDERS_FILE": str(own),
+    }
+    made = World(clock, oauth, Program(tmp_path, settings, clock))
+    for provider in (*CLIENTS, "acme", "acme-family", "acme-grace", "acme-until-used", "acme-never", "acme-basic"):
+        made.add_client(provider)
+    return made
+
+
+@pytest.fixture
+def airtable(clock: FakeClock) -> Iterator[AirtableServer]:
+    """Airtable, limits and all, on the test's clock."""
+    with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
+        yield server
+
+
+@pytest.fixture
+def airtable_world(world: World, airtable: AirtableServer) -> World:
+    """The program on an Airtable table with all columns."""
+    world.airtable = airtable
+    world.table = airtable.credentials_table()
+    world.program.settings |= {
+        "AIRTABLE_API_KEY": airtable.token,
+        "AIRTABLE_BASE_ID": airtable.base_id,
+        "AIRTABLE_ENDPOINT_URL": airtable.url,
+    }
+    return world

@@ -1,0 +1,164 @@
+"""What RFC 6749 asks of a request to a token endpoint, checked without mercy.
+
+Every function raises `Violation` with a plain sentence that names the rule and holds no value from the request.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hmac
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus
+
+from tests.world.http import Request
+from tests.world.oauth.dialects import Dialect
+from tests.world.oauth.refusals import Refusal, Violation
+
+MEDIA_TYPES = {"form": "application/x-www-form-urlencoded", "json": "application/json"}
+Params = Mapping[str, str]
+
+
+@dataclass
+class Client:
+    """A registered client. `redirect_uris` are compared exactly, save for a loopback port (RFC 8252, section 7.3)."""
+
+    client_id: str
+    secret: str = field(repr=False)
+    redirect_uris: tuple[str, ...] = ()
+
+
+Clients = Mapping[str, Client]  # by client id
+
+
+def read_pairs(dialect: Dialect, request: Request) -> list[tuple[str, Any]]:
+    """The parameters in the body, in order. Raises `ValueError` where it cannot be read."""
+    if dialect.encoding == "form":
+        return list(request.form())
+    pairs: list[tuple[str, Any]] = json.loads(request.body, object_pairs_hook=_Pairs)
+    if not isinstance(pairs, _Pairs):
+        raise ValueError("not an object")
+    return pairs
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object, doubled ones too."""
+
+
+def check_envelope(dialect: Dialect, request: Request) -> None:
+    """Method, query and media type."""
+    if request.method != "POST":
+        raise Violation("method", f"the token endpoint was asked with {request.method}, not POST (RFC 6749, 3.2)")
+    if request.query:
+        raise Violation("invalid_request", "parameters came in the query of the URL (RFC 6749, 2.3.1)")
+    wanted = MEDIA_TYPES[dialect.encoding]
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != wanted:
+        raise Violation("invalid_request", f"the Content-Type is {given or 'missing'}, not {wanted}")
+
+
+def read_params(dialect: Dialect, request: Request) -> Params:
+    """The parameters of the body, each once; those without a value count as absent (RFC 6749, section 3.2)."""
+    try:
+        pairs = read_pairs(dialect, request)
+    except ValueError:
+        raise Violation("invalid_request", f"the body is no readable {dialect.encoding}") from None
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            sentence = f"the parameter {name} came {count} times (RFC 6749, 3.2)"
+            raise Violation("invalid_request", sentence, parameter=name)
+    for name, value in pairs:
+        if not isinstance(value, str):
+            raise Violation("invalid_request", f"the parameter {name} is not a string", parameter=name)
+    return {name: value for name, value in pairs if value}
+
+
+def check_client(dialect: Dialect, request: Request, params: Params, clients: Clients) -> Client:
+    """The authenticated client (RFC 6749, section 2.3). Raises `Refusal` (`invalid_client`) for wrong credentials."""
+    checker = {"body": _body_credentials, "basic": _basic_credentials, "none": _public_client}[dialect.auth]
+    client_id, secret = checker(request, params)
+    client = clients.get(client_id)
+    known = client is not None and (dialect.auth == "none" or _same(client.secret, secret))
+    if client is None or not known:
+        words = "The client secret is wrong." if client else "The client is not known."
+        raise Refusal("invalid_client", words, basic=dialect.auth == "basic")
+    return client
+
+
+def require(params: Params, name: str) -> str:
+    """The value of a parameter that must be there."""
+    if name not in params:
+        raise Violation("invalid_request", f"the parameter {name} is missing", parameter=name, missing=True)
+    return params[name]
+
+
+def check_required(dialect: Dialect, params: Params) -> None:
+    """The dialect's own parameters, each with an allowed value."""
+    for name, allowed in dialect.required.items():
+        if require(params, name) not in allowed and allowed:
+            raise Violation("invalid_request", f"the parameter {name} has a value that is not allowed", parameter=name)
+
+
+def check_scope(params: Params, granted: frozenset[str]) -> None:
+    """A refresh must not ask for more than was granted (RFC 6749, section 6)."""
+    if frozenset(params.get("scope", "").split()) - granted:
+        raise Violation("invalid_scope", "the scope asks for more than was granted (RFC 6749, 6)", parameter="scope")
+
+
+def peek(dialect: Dialect, request: Request) -> Params:
+    """What can be read of a request, however wrong it is; of doubled parameters the last."""
+    try:
+        given = {name: value for name, value in read_pairs(dialect, request) if isinstance(value, str)}
+    except ValueError:
+        given = {}
+    if "client_id" not in given and "authorization" in request.headers:
+        with contextlib.suppress(ValueError):
+            given["client_id"] = _basic_parts(request)[0]
+    return given
+
+
+def _body_credentials(request: Request, params: Params) -> tuple[str, str]:
+    if "authorization" in request.headers:
+        raise Violation("invalid_request", "the client authenticates in a header, this provider wants it in the body")
+    return require(params, "client_id"), require(params, "client_secret")
+
+
+def _public_client(request: Request, params: Params) -> tuple[str, str]:
+    if "authorization" in request.headers or "client_secret" in params:
+        sentence = "a public client sent a secret (RFC 6749, 2.3)"
+        raise Violation("invalid_request", sentence, parameter="client_secret")
+    return require(params, "client_id"), ""
+
+
+def _basic_credentials(request: Request, params: Params) -> tuple[str, str]:
+    """Both parts are form-encoded before they are joined and put in base64 (RFC 6749, section 2.3.1)."""
+    if "client_secret" in params:
+        sentence = "the client secret is in the body, this provider wants HTTP Basic (RFC 6749, 2.3)"
+        raise Violation("invalid_request", sentence, parameter="client_secret", basic=True)
+    if not request.headers.get("authorization", "").lower().startswith("basic "):
+        raise Violation("invalid_client", "the client did not authenticate with HTTP Basic", basic=True)
+    try:
+        client_id, secret = _basic_parts(request)
+    except ValueError:
+        raise Violation("invalid_client", "the HTTP Basic credentials are not readable", basic=True) from None
+    if params.get("client_id", client_id) != client_id:
+        sentence = "the client id in the body is not the one of HTTP Basic"
+        raise Violation("invalid_request", sentence, parameter="client_id", basic=True)
+    return client_id, secret
+
+
+def _basic_parts(request: Request) -> tuple[str, str]:
+    """Raises `ValueError`."""
+    encoded = request.headers["authorization"].partition(" ")[2].strip()
+    client_id, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    if not colon:
+        raise ValueError("no colon")
+    return unquote_plus(client_id), unquote_plus(secret)
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())

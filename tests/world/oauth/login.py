@@ -1,0 +1,139 @@
+"""The authorization endpoint, which consents by itself, and the codes it hands out (RFC 6749, 4.1; RFC 7636)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from tests.world.http import Request, Response
+from tests.world.oauth.checks import Client, Clients, Params, require
+from tests.world.oauth.dialects import Dialect, Facts
+from tests.world.oauth.refusals import Refusal, Violation
+
+CODE_LIFETIME_SECONDS = 60.0
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # an unpadded SHA-256
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636, section 4.1
+
+
+@dataclass
+class Code:
+    """One authorization code."""
+
+    client_id: str
+    redirect_uri: str
+    challenge: str | None
+    facts: Facts
+    offline: bool  # a refresh token will be given
+    expires_at: float
+    family: str | None = None  # of the grant it was exchanged for
+
+
+@dataclass
+class CodeBook:
+    """The codes that were issued. Its owner holds a lock around every call."""
+
+    codes: dict[str, Code] = field(default_factory=dict)
+
+    def issue(self, code: Code) -> str:
+        """A fresh code."""
+        value = f"code-{os.urandom(16).hex()}"
+        self.codes[value] = code
+        return value
+
+    def redeem(self, params: Params, client: Client, now: float) -> Code:
+        """The code of a token request. Raises `Refusal` (`invalid_grant`); whoever redeems it sets its `family`."""
+        redirect_uri = require(params, "redirect_uri")
+        code = self.codes.get(require(params, "code"))
+        wrong = Refusal("invalid_grant", "The code is wrong, used or expired.", parameter="code")
+        if code is None or code.client_id != client.client_id or now >= code.expires_at:
+            raise wrong
+        if code.redirect_uri != redirect_uri:
+            raise Violation("invalid_grant", "another redirect_uri than the code was asked for with", parameter="code")
+        _check_verifier(code, params)
+        return code
+
+
+def authorize(dialect: Dialect, request: Request, clients: Clients) -> tuple[Params, Client]:
+    """The checked parameters of an authorization request.
+
+    Raises `Violation` where the user must not be sent back (unknown client or address), `BadRequest` where it is told
+    to the client by a redirect (RFC 6749, section 4.1.2.1).
+    """
+    if request.method != "GET":
+        raise Violation("method", f"the authorization endpoint was asked with {request.method}, not GET")
+    doubled = [name for name, count in Counter(name for name, _ in request.query).items() if count > 1]
+    if doubled:
+        raise Violation("invalid_request", f"the parameter {doubled[0]} came more than once (RFC 6749, 3.1)")
+    params = {name: value for name, value in request.query if value}
+    client = clients.get(require(params, "client_id"))
+    if client is None:
+        raise Refusal("unauthorized_client", "The client is not known.")
+    if not any(_same_address(known, require(params, "redirect_uri")) for known in client.redirect_uris):
+        raise Violation("invalid_request", "the redirect_uri is not registered (RFC 6749, 3.1.2.4)")
+    _check_rest(dialect, params)
+    return params, client
+
+
+class BadRequest(Violation):
+    """A violation that is told to the client by a redirect to `location`."""
+
+    def __init__(self, code: str, description: str, params: Params) -> None:
+        super().__init__(code, description)
+        answer = {"error": code, "error_description": description}
+        self.location = send_back(params, answer)
+
+
+def send_back(params: Params, answer: dict[str, str]) -> str:
+    """The redirect URI with the answer and the state added."""
+    if "state" in params:
+        answer = {**answer, "state": params["state"]}
+    mark = "&" if urlsplit(params["redirect_uri"]).query else "?"
+    return f"{params['redirect_uri']}{mark}{urlencode(answer)}"
+
+
+def found(location: str) -> Response:
+    """A redirect of a browser."""
+    return Response(302, b"", {"Location": location, "Cache-Control": "no-store"})
+
+
+def _check_rest(dialect: Dialect, params: Params) -> None:
+    if params.get("response_type") != "code":
+        raise BadRequest("unsupported_response_type", "response_type is not code", params)
+    if "state" not in params:
+        raise BadRequest("invalid_request", "state is missing (RFC 6749, 10.12)", params)
+    if "client_secret" in params:
+        raise BadRequest("invalid_request", "the client secret came through the browser", params)
+    if not dialect.pkce:
+        return
+    if params.get("code_challenge_method") != "S256":
+        raise BadRequest("invalid_request", "code_challenge_method is not S256 (RFC 9700, 2.1.1)", params)
+    if not _CHALLENGE.fullmatch(params.get("code_challenge", "")):
+        raise BadRequest("invalid_request", "code_challenge is no unpadded SHA-256 (RFC 7636, 4.2)", params)
+
+
+def _check_verifier(code: Code, params: Params) -> None:
+    if code.challenge is None:
+        return
+    verifier = require(params, "code_verifier")
+    if not _VERIFIER.fullmatch(verifier):
+        raise Violation("invalid_request", "code_verifier is malformed (RFC 7636, 4.1)", parameter="code_verifier")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    if not hmac.compare_digest(digest, code.challenge):
+        raise Violation("invalid_grant", "code_verifier does not match (RFC 7636, 4.6)", parameter="code")
+
+
+def _same_address(known: str, given: str) -> bool:
+    """Equal, or equal but for the port of a loopback address (RFC 8252, section 7.3)."""
+    if known == given:
+        return True
+    one, other = urlsplit(known), urlsplit(given)
+    return one.hostname in ("127.0.0.1", "::1") and (
+        (one.scheme, one.hostname, one.path, parse_qsl(one.query))
+        == (other.scheme, other.hostname, other.path, parse_qsl(other.query))
+    )

@@ -1,0 +1,134 @@
+"""The program as a user runs it: as a process of its own, or in this one where a test moves the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import crypto
+from clock import Clock, SystemClock
+from commands import cli, onboard
+from commands.talk import Talk
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py", "commands", "refresher", "providers", "stores")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """All that it printed."""
+        return self.out + self.err
+
+    def json(self) -> Any:
+        """Its stdout as JSON."""
+        return json.loads(self.out)
+
+    def outcomes(self) -> dict[str, str | None]:
+        """Of `refresh --json`: the outcome of each location."""
+        return {row["location_id"]: row["outcome"] for row in self.json()["results"]}
+
+
+@dataclass
+class Program:
+    """A configured installation.
+
+    Args:
+        home: a private folder; holds the state and the copy that `spawn` runs.
+        settings: the program's environment, nothing else is inherited.
+    """
+
+    home: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        self.settings = {
+            "ENCRYPTION_KEY": crypto.generate_key(),
+            "STATE_DIR": str(self.home / "state"),
+            **self.settings,
+        }
+
+    @property
+    def keyring(self) -> crypto.Keyring:
+        """The keys in force."""
+        return crypto.Keyring(crypto.parse_key(self.settings["ENCRYPTION_KEY"]))
+
+    def run(self, *argv: str) -> Result:
+        """`token_manager.py` in this process, on this test's clock."""
+        return _captured(lambda: cli.main(argv, self.settings, self.clock))
+
+    def onboard(self, *argv: str) -> Result:
+        """`onboard_client.py` in this process, on this test's clock."""
+
+        def act() -> int:
+            arguments = onboard.parse(argv)
+            talk = Talk(as_json=arguments.json)
+            return cli.guarded(talk, lambda: onboard.run(arguments, self.settings, self.clock, talk))
+
+        return _captured(act)
+
+    def csv(self, *lines: Sequence[str], params: bool = False) -> str:
+        """A private CSV file with these clients; returns its name."""
+        header = [*onboard.CSV_HEADER, *(onboard.CSV_OPTIONAL if params else ())]
+        path = self.home / "clients.csv"
+        path.write_text("\n".join(",".join(line) for line in [header, *lines]) + "\n")
+        path.chmod(0o600)
+        return str(path)
+
+    def install(self) -> Path:
+        """A copy of the program, as a user has it; `.env` may be put beside it."""
+        target = self.home / "program"
+        if not target.exists():
+            target.mkdir()
+            for name in PARTS:
+                source = ROOT / name
+                if source.is_dir():
+                    shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy2(source, target / name)
+        return target
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What a spawned process sees: an empty home and the settings."""
+        basics = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+        return basics | self.settings | dict(extra or {})
+
+    def spawn(self, *argv: str, script: str = "token_manager.py", stdin: str = "", **extra: str) -> Result:
+        """The installed program as a process of its own."""
+        process = subprocess.run(
+            [sys.executable, str(self.install() / script), *argv],
+            cwd=self.home,
+            env=self.environment(extra),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return Result(process.returncode, process.stdout, process.stderr)
+
+
+def _captured(act: Any) -> Result:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = act()
+        except SystemExit as error:  # argparse
+            code = int(error.code or 0)
+    return Result(code, out.getvalue(), err.getvalue())
