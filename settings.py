@@ -41,6 +41,7 @@ _DATABASE_ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[^:/?#\[\]\s]*){_PORT}(?
 _KEY_MEND = "Copy the key you have, or make one with `python token_manager.py generate-key`"
 _SQLITE_MEND = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
 _DATABASE_MEND = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
+_HOSTS_MEND = "Write `host`, or `host:port` where the port is not 443, comma-separated"
 _PROXY_MEND = "Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it"
 _URL_MEND = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -319,11 +320,9 @@ def _providers(read: _Reader) -> dict[str, ProviderSettings]:
 def _hosts(read: _Reader) -> frozenset[str]:
     hosts = [host.strip().lower() for host in read.text("ALLOWED_PRIVATE_HOSTS").split(",") if host.strip()]
     for number, host in enumerate(hosts, 1):
-        if not _HOST_AND_PORT.fullmatch(host):
-            read.problem(
-                f"ALLOWED_PRIVATE_HOSTS, host {number}, is no host", "Write `host` or `host:port`, comma-separated"
-            )
-    return frozenset(host.removesuffix(":443") for host in hosts)
+        if not _HOST_AND_PORT.fullmatch(host) or host.endswith(":443"):
+            read.problem(f"ALLOWED_PRIVATE_HOSTS, host {number}, cannot be used", _HOSTS_MEND)
+    return frozenset(hosts)
 
 
 def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
