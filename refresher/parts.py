@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from clock import Clock
-from providers.base import Provider
-from refresher.jobs import Bench
-from refresher.journal import Journal
-from refresher.outcome import RowResult
-from refresher.policy import DuePolicy
-from refresher.transport import Transport
-from stores.sealed import SealedStore
+if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
+    from clock import Clock
+    from providers.base import Provider
+    from refresher.jobs import Bench
+    from refresher.journal import Journal
+    from refresher.outcome import RowResult
+    from refresher.policy import DuePolicy
+    from refresher.transport import Transport
+    from stores.sealed import SealedStore
 
 
 class RunError(Exception):

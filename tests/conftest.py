@@ -36,8 +36,9 @@ class World:
 
     def cells(self, provider: str, location_id: str, expiry: datetime | None = None, **more: Any) -> dict[str, Any]:
         """A table row of a fresh grant, sealed as the program seals."""
-        client_id, secret = CLIENTS.get(provider, (f"app-{provider}", f"{provider} secret"))
-        token = self.oauth.grant(provider, client_id, location_id=location_id)
+        issuer = "acme" if provider == "acme-instance" else provider
+        client_id, secret = CLIENTS.get(issuer, (f"app-{issuer}", f"{issuer} secret"))
+        token = self.oauth.grant(issuer, client_id, location_id=location_id)
         cells = {
             "locationId": location_id,
             "provider": provider,
@@ -94,6 +95,12 @@ def providers_file(oauth: OAuthServer) -> str:
             f'[{slug}]\nname = "{slug}"\ntoken_url = "{oauth.token_url(slug)}"\nauth = "{auth}"\n'
             f'rotates = "{rotates}"\nreplay = "{replay}"\nlifetime = 3600\n'
         )
+    host = oauth.token_url("acme").partition("://")[2]
+    path = host.partition("/")[2]
+    tables.append(
+        f'[acme-instance]\nname = "Acme on your own host"\ntoken_url = "http://{{instance}}/{path}"\n'
+        f'placeholders = {{ instance = "{host.partition("/")[0]}" }}\nlifetime = 3600\n'
+    )
     return "\n".join(tables)
 
 

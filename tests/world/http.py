@@ -78,7 +78,7 @@ class HTTPServer:
 
     def __init__(self, service: Service, latency: Callable[[], float] = lambda: 0.0, port: int = 0) -> None:
         self._service = service
-        self._latency = latency
+        self.latency = latency
         self._lock = threading.Lock()
         self.requests: list[Request] = []
         self._server = _Listener(("127.0.0.1", port), self._handler_class())
@@ -97,7 +97,7 @@ class HTTPServer:
         """Record the request, wait the latency, ask the service."""
         with self._lock:
             self.requests.append(request)
-        delay = self._latency()
+        delay = self.latency()
         if delay > 0:
             time.sleep(delay)
         return self._service(request)

@@ -89,6 +89,10 @@ class OAuthServer:
         """What the next logins at this provider are for: the facts of `grant`."""
         self._world.consents[provider] = facts
 
+    def slow_down(self, latency: float, jitter: float = 0.0, seed: int = 0) -> None:
+        """Answer so many seconds late from now on, with up to `jitter` more."""
+        self._http.latency = jittered(latency, jitter, seed)
+
     def pause(self, location_id: str) -> None:
         """Refreshes of this location are refused ("Location is not active") and consume nothing, until `resume`."""
         self._world.paused.add(location_id)

@@ -1,0 +1,50 @@
+# Two commands do all the set-up: `make demo` and `make test`. They need Python 3.11 or newer and make.
+PYTHON ?= python3
+BIN := .venv/bin
+NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
+PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-emit-options --no-header --strip-extras --allow-unsafe
+
+.PHONY: demo test lint bench node lock clean
+
+demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
+	@$(BIN)/python -m tests.world.demo
+
+test: .venv/dev $(NODE_MODULES)  ## all tests, on two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
+
+lint: .venv/dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev  ## speed, as ratios within one run
+	$(BIN)/python -m bench.run
+
+node: $(NODE_MODULES)  ## the certified OAuth server of the tests
+
+lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
+	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in
+	$(PIP_COMPILE) --output-file requirements/dev.txt requirements/dev.in
+	$(PIP_COMPILE) --output-file requirements/node.txt requirements/node.in
+
+clean:  ## what was installed or built here
+	rm -rf .venv tests/world/oidc/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/core: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+.venv/dev: requirements/dev.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@touch $@ .venv/core
+
+# Node and npm of the system where there are any, else those that a Python package carries.
+$(NODE_MODULES): tests/world/oidc/package-lock.json | .venv/bin/python
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/node.txt
+	PATH="$$PATH:$$PWD/.venv/bin" npm ci --silent --no-audit --no-fund --prefix tests/world/oidc
+	@touch $@

@@ -1,0 +1,145 @@
+"""Every command of the README and the docs is run, as a new user would: in a fresh copy, with an empty home."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from providers import Catalog
+from tests.world.oauth import OAuthServer
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CRON_PATH = "/usr/bin:/bin"  # all that cron gives a job
+NO_TERMINAL = 2  # what a prompt answers where nobody can be asked
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(*pages: Path) -> list[str]:
+    """Every command line of the pages."""
+    return [line for page in pages for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
+
+
+@dataclass
+class Clone:
+    """A fresh copy of the project, its user, and what the user's commands do."""
+
+    folder: Path
+    home: Path
+
+    def sh(self, command: str, path: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command line under plain `sh`."""
+        environment = {"HOME": str(self.home), "PATH": path or os.environ["PATH"], "LANG": "C.UTF-8"}
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """What `git clone` would give: the files of the project and nothing else."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    made = Clone(folder, tmp_path_factory.mktemp("home"))
+    assert made.sh("git init -q . && git add -A").returncode == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def oauth() -> Iterator[OAuthServer]:
+    """A provider to call."""
+    with OAuthServer() as server:
+        yield server
+
+
+def _fill_in(clone: Clone, key: str, oauth: OAuthServer) -> None:
+    """What the README asks the user to type into `.env`, and a client in a file."""
+    env = clone.folder / ".env"
+    text = env.read_text().replace("\nENCRYPTION_KEY=\n", f"\nENCRYPTION_KEY={key}\n")
+    env.write_text(text + f"GOHIGHLEVEL_TOKEN_URL={oauth.token_url('gohighlevel')}\n")
+    oauth.add_client("gohighlevel", "app", "for the docs")
+    token = oauth.grant("gohighlevel", "app", location_id="loc1")
+    header = "location_id,provider,client_id,client_secret,refresh_token"
+    (clone.folder / "clients.csv").write_text(f"{header}\nloc1,gohighlevel,app,for the docs,{token}\n")
+
+
+@pytest.mark.xdist_group("docs")
+def test_every_command_of_readme_and_docs_does_what_it_says(clone: Clone, oauth: OAuthServer) -> None:
+    """In the order of the pages; the prompt is the one command that needs a person."""
+    done = 0
+    for command in commands(*PAGES):
+        result = clone.sh(command)
+        expected = NO_TERMINAL if command.endswith("onboard_client.py") else 0
+        assert result.returncode == expected, f"{command}\n{result.stdout}\n{result.stderr}"
+        if command.endswith("generate-key") and not done:
+            _fill_in(clone, result.stdout.strip(), oauth)
+        done += command.endswith("generate-key")
+        if command == "make demo":
+            assert "nothing due" in result.stderr
+            assert clone.sh("git status --porcelain | grep -v '^A  '").stdout == ""
+    status = clone.sh(".venv/bin/python token_manager.py status")
+    assert "fresh" in status.stdout
+    assert oauth.replayed() == []
+
+
+@pytest.mark.xdist_group("docs")
+def test_the_cron_line_runs_under_crons_own_shell(clone: Clone) -> None:
+    """Without secrets in it, from anywhere, with cron's bare environment, and its log is for its user alone."""
+    [block] = blocks(ROOT / "README.md", "cron")
+    schedule = re.compile(r"(\S+\s+){5}")
+    line = schedule.sub("", block.strip(), count=1)
+    assert not re.search(r"KEY|SECRET|TOKEN", line)
+    result = clone.sh("cd / && " + line.replace("/opt/token-refresh", str(clone.folder)), path=CRON_PATH)
+    log = clone.folder / "token_manager.log"
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), log.read_text()
+    assert "nothing due" in log.read_text()
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_every_schedule_that_the_readme_names_is_one_that_cron_knows() -> None:
+    schedules = re.findall(r"`((?:[\d*/,-]+ ){4}[\d*/,-]+)`", (ROOT / "README.md").read_text())
+    assert set(schedules) == {"*/15 * * * *", "0 */4 * * *"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_provider_of_the_docs_can_be_used(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(blocks(ROOT / "docs/providers.md", "toml")[0])
+    provider = Catalog(own).get("acme")
+    assert provider.endpoint({}).url == "https://acme.example/oauth/token"
+
+
+def test_every_key_of_the_catalogue_is_in_the_docs() -> None:
+    from providers import _KINDS
+
+    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/providers.md").read_text()))
+    assert set(_KINDS) <= documented
