@@ -9,15 +9,35 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from providers.base import Endpoint, ErrorCodes, Provider, ProviderError, origin_of
+from providers.atlassian import Atlassian
+from providers.base import (
+    LONGEST_LIFETIME_SECONDS,
+    Endpoint,
+    ErrorCodes,
+    Provider,
+    ProviderError,
+    origin_of,
+    placeholders_in,
+)
+from providers.exact_online import ExactOnline
 from providers.gohighlevel import GoHighLevel
+from providers.hubspot import HubSpot
+from providers.microsoft import Microsoft
+from providers.zoom import Zoom
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 
 # A provider whose quirk data cannot say. Everyone else is a plain `Provider`.
-QUIRKS: Mapping[str, type[Provider]] = {"gohighlevel": GoHighLevel}
+QUIRKS: Mapping[str, type[Provider]] = {
+    "atlassian": Atlassian,
+    "exact-online": ExactOnline,
+    "gohighlevel": GoHighLevel,
+    "hubspot": HubSpot,
+    "microsoft": Microsoft,
+    "zoom": Zoom,
+}
 
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
+_KINDS: Mapping[str, type] = {
     "name": str, "token_url": str, "authorize_url": str, "revoke_url": str, "introspect_url": str,
     "auth": str, "encoding": str, "params": dict, "placeholders": dict, "rotates": str, "replay": str,
     "lifetime": int, "earliest": int, "former_origins": list, "errors": dict, "docs": str,
@@ -28,6 +48,8 @@ _CHOICES = {
     "rotates": ("always", "sometimes", "never"),
     "replay": ("safe", "once", "last_minute"),
 }
+_SHAPES = {str: "a text in quotes", int: "a whole number", dict: "a table in braces", list: "a list in brackets"}
+_ADDRESSES = ("token_url", "authorize_url", "revoke_url", "introspect_url")
 _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
 
 
@@ -39,6 +61,9 @@ class Override(Protocol):
 
     @property
     def authorize_url(self) -> str | None: ...
+
+    @property
+    def scope(self) -> str | None: ...
 
 
 class CatalogError(Exception):
@@ -83,7 +108,9 @@ class Catalog:
 
 
 def _overridden(provider: Provider, override: Override) -> Provider:
-    named = dict.fromkeys(_placeholders(override.token_url or "")) | dict(provider.placeholders)
+    named = dict.fromkeys(placeholders_in(override.token_url or "")) | dict(provider.placeholders)
+    if override.scope and "scope" in named:
+        named["scope"] = override.scope
     changed = dataclasses.replace(
         provider,
         placeholders=named,
@@ -112,7 +139,7 @@ def _provider(slug: str, table: Any) -> Provider:
     values["former_origins"] = tuple(table.get("former_origins", ()))
     errors = {kind: frozenset(codes) for kind, codes in values.pop("errors", {}).items()}
     placeholders = table.get("placeholders", {})
-    named = {**_needed(table), **{name: text or None for name, text in placeholders.items()}}
+    named = {**_needed(table), **placeholders}
     provider = QUIRKS.get(slug, Provider)(**{**values, "placeholders": named, "error_codes": ErrorCodes(**errors)})
     _check_address(slug, provider)
     return provider
@@ -120,12 +147,8 @@ def _provider(slug: str, table: Any) -> Provider:
 
 def _needed(table: Mapping[str, Any]) -> dict[str, None]:
     """Placeholders that stand in an address or parameter and have no default: the row must name them."""
-    texts = [text for text in (table["token_url"], *table.get("params", {}).values()) if isinstance(text, str)]
-    return {name: None for text in texts for name in _placeholders(text)}
-
-
-def _placeholders(text: str) -> list[str]:
-    return [part.partition("}")[0] for part in text.split("{")[1:]]
+    addresses = [table[key] for key in _ADDRESSES if key in table]
+    return {name: None for text in (*addresses, *table.get("params", {}).values()) for name in placeholders_in(text)}
 
 
 def _check_key(slug: str, key: str, value: Any) -> None:
@@ -133,24 +156,48 @@ def _check_key(slug: str, key: str, value: Any) -> None:
         raise CatalogError(f"Provider {slug}: there is no key {key}. Use {', '.join(_KINDS)}.")
     is_of_its_kind = isinstance(value, _KINDS[key]) and not isinstance(value, bool)
     if not is_of_its_kind:
-        raise CatalogError(f"Provider {slug}: {key} has the wrong type. docs/providers.md shows each key.")
+        raise CatalogError(f"Provider {slug}: {key} has the wrong type. Write {_SHAPES[_KINDS[key]]}.")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise CatalogError(f"Provider {slug}: {key} is {value!r}. Use {', '.join(_CHOICES[key])}.")
-    if isinstance(value, int) and value < 0:
-        raise CatalogError(f"Provider {slug}: {key} is negative. Write seconds.")
-    if key == "errors" and not set(value) <= set(_ERROR_KINDS):
-        raise CatalogError(f"Provider {slug}: errors has an unknown kind. Use {', '.join(_ERROR_KINDS)}.")
+    if isinstance(value, int) and not 0 <= value <= LONGEST_LIFETIME_SECONDS:
+        raise CatalogError(f"Provider {slug}: {key} is out of range. Write seconds, from 0 to ten years.")
+    if key == "errors":
+        _check_errors(slug, value)
     texts = value.values() if key in ("params", "placeholders") else value if key == "former_origins" else ()
     if not all(isinstance(text, str) for text in texts):
         raise CatalogError(f"Provider {slug}: {key} holds something that is not text. Put it in quotes.")
 
 
+def _check_errors(slug: str, errors: Mapping[str, Any]) -> None:
+    for kind, codes in errors.items():
+        if kind not in _ERROR_KINDS:
+            raise CatalogError(f"Provider {slug}: errors has no kind {kind}. Use {', '.join(_ERROR_KINDS)}.")
+        if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+            raise CatalogError(f'Provider {slug}: errors, {kind}, is no list of codes. Write {kind} = ["code"].')
+
+
 def _check_address(slug: str, provider: Provider) -> None:
     filled = {name: default or "placeholder" for name, default in provider.placeholders.items()}
+    for key in _ADDRESSES:
+        url = getattr(provider, key)
+        if url is None:
+            continue
+        if key == "authorize_url":  # only opened in a browser, and some providers want a query there
+            url = url.partition("?")[0]
+        try:
+            dataclasses.replace(provider, token_url=url).endpoint(filled)
+        except ProviderError as error:
+            raise CatalogError(f"Provider {slug}: {key}: {error}. Write https://HOST/PATH.") from None
+    for origin in provider.former_origins:
+        if not _is_origin(origin):
+            raise CatalogError(f"Provider {slug}: former_origins: {origin!r} is none. Write https://HOST.")
+
+
+def _is_origin(text: str) -> bool:
     try:
-        provider.endpoint(filled)
-    except ProviderError as error:
-        raise CatalogError(f"Provider {slug}: token_url: {error}. Write https://HOST/PATH.") from None
+        return origin_of(text) == text
+    except ProviderError:
+        return False
 
 
 __all__ = ["Catalog", "CatalogError", "Endpoint", "Override", "Provider", "ProviderError", "origin_of"]

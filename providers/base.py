@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import enum
+import ipaddress
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,10 +29,16 @@ UNAUTHORIZED = 401
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_PLACEHOLDER_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?")
+_PLACEHOLDER_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# Stricter than RFC 3986: two readers of an address must never see two hosts in it. Other alphabets go as punycode.
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(r"[!-~]+")
+_NOT_IN_ADDRESS = re.compile(r"[?#\\{}]")
+_REFRESH_MEMBER = re.compile(r'"refresh_token"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
 _VISIBLE_TEXT = re.compile(r"[\x20-\x7e]+")  # VSCHAR, RFC 6749 appendix A: what can stand in a header
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
-_PARSEABLE_INTEGER_DIGITS = 15
+_PARSEABLE_INTEGER_DIGITS = 640  # up to here Python reads integers however it is set up
 
 
 class Verdict(enum.Enum):
@@ -155,7 +161,7 @@ class Provider:
     auth: Literal["body", "basic", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
     params: Mapping[str, str] = field(default_factory=dict)
-    placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it
+    placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it; empty: it may
     rotates: Rotation = "always"
     replay: Replay = "once"
     lifetime: int | None = None  # seconds, when the answer names none
@@ -179,7 +185,7 @@ class Provider:
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
         url = _fill(self.token_url, self._values(params), self.name)
-        supplied = set(_PLACEHOLDER.findall(_authority(self.token_url))) & set(params)
+        supplied = any(params.get(name) for name in placeholders_in(_authority(self.token_url)))
         return Endpoint(url=url, origin=origin_of(url), is_fixed=not supplied)
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
@@ -205,14 +211,15 @@ class Provider:
     def refresh_params(self, credential: Credential) -> dict[str, str]:
         """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
         values = self._values(credential.params)
-        return {name: _fill_text(text, values, self.name) for name, text in self.params.items()}
+        filled = {name: _fill_text(text, values, self.name) for name, text in self.params.items()}
+        return {name: text for name, text in filled.items() if text}  # an optional one that the row does not name
 
     def read_answer(self, raw: RawAnswer) -> Answer:
         """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`."""
-        content = _parse(raw.body)
-        refresh_token, refresh_is_readable = _refresh_token(content)
+        content = self.members(_parse(raw.body))
+        refresh_token = _refresh_token(content)
         access_token = content.get("access_token")
-        if _is_usable(access_token) and refresh_is_readable:
+        if _is_usable(access_token):
             return Answer(
                 Verdict.GRANTED,
                 access_token=access_token,
@@ -232,6 +239,10 @@ class Provider:
             status=raw.status,
             received_at=raw.received_at,
         )
+
+    def members(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer's members under the names of RFC 6749, where a provider spells them differently."""
+        return content
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime."""
@@ -278,11 +289,11 @@ def origin_of(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host, port = _host_of(parts.hostname or ""), parts.port
     except ValueError:
-        host, port = None, None
+        host, port = "", None
         parts = urlsplit("")
-    plain = "@" not in parts.netloc and not parts.query and not parts.fragment
+    plain = "@" not in parts.netloc and _ADDRESS.fullmatch(url) and not _NOT_IN_ADDRESS.search(url)
     secure = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK_HOSTS)
     if not host or not plain or not secure:
         raise ProviderError(
@@ -293,9 +304,24 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, default) else "")
 
 
+def placeholders_in(text: str) -> list[str]:
+    """The names that stand in braces."""
+    return _PLACEHOLDER.findall(text)
+
+
 def error_code(content: Mapping[str, Any]) -> str:
     """The answer's `error` member (RFC 6749 section 5.2); empty where it is missing or no text."""
     return _text(content.get("error"))
+
+
+def _host_of(name: str) -> str:
+    """One spelling for each host: lower case, no final dot, the short form of IPv6. Raises `ValueError`."""
+    if ":" in name and "%" not in name:
+        return ipaddress.IPv6Address(name).compressed
+    name = name.removesuffix(".")
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError("no host name")
+    return name
 
 
 def _authority(template: str) -> str:
@@ -304,7 +330,8 @@ def _authority(template: str) -> str:
 
 
 def _fill(template: str, values: Mapping[str, str | None], name: str) -> str:
-    for placeholder in _PLACEHOLDER.findall(template):
+    values = {placeholder: value or None for placeholder, value in values.items()}  # nothing is optional here
+    for placeholder in placeholders_in(template):
         value = values.get(placeholder)
         if value is not None and not _PLACEHOLDER_VALUE.fullmatch(value):
             raise ProviderError(
@@ -329,7 +356,7 @@ def _fill_text(template: str, values: Mapping[str, str | None], name: str) -> st
 
 def _basic(client_id: str, client_secret: str) -> str:
     # RFC 6749 section 2.3.1: both are form-encoded before they are joined.
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    pair = ":".join(quote_plus(part, errors="surrogatepass") for part in (client_id, client_secret))
     return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
 
 
@@ -340,27 +367,38 @@ def _encode(fields: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
-    """The JSON object in `body`; empty where there is none. Duplicate members: the last one counts."""
+    """The JSON object in `body`, control characters and bytes of another encoding put up with.
+
+    Empty where there is none. Of duplicate members the last one counts.
+    """
+    text = body.decode(json.detect_encoding(body), errors="replace")
     try:
-        content = json.loads(body, parse_int=_bounded_int)
+        content = json.loads(text, parse_int=_bounded_int, strict=False)
     except (ValueError, RecursionError):
-        return {}
+        return _rescued(text)
     return content if isinstance(content, dict) else {}
+
+
+def _rescued(text: str) -> Mapping[str, Any]:
+    """The refresh token in an answer that breaks off or is no JSON: where it came whole, it has replaced the old one.
+
+    Nothing else is believed of such an answer.
+    """
+    found = _REFRESH_MEMBER.findall(text)
+    return {"refresh_token": json.loads(found[-1], strict=False)} if found else {}
 
 
 def _bounded_int(digits: str) -> float:
     # Python refuses integers of thousands of digits; one absurd number must not cost the tokens beside it.
-    return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else math.inf
+    return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else float(digits)
 
 
-def _refresh_token(content: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """The new refresh token, if any, and whether the member could be read at all."""
+def _refresh_token(content: Mapping[str, Any]) -> str | None:
+    """The new refresh token; None where there is none, or nothing that could ever be sent as one."""
     token = content.get("refresh_token")
-    if token is None:
-        return None, True
-    if not isinstance(token, str):
-        return None, False
-    return (token if token.strip() else None), True
+    if isinstance(token, int) and not isinstance(token, bool) and token > 0:
+        token = str(token)  # a sloppy provider's number is a token all the same
+    return token if isinstance(token, str) and token.strip() else None
 
 
 def _is_usable(token: object) -> bool:
@@ -368,10 +406,10 @@ def _is_usable(token: object) -> bool:
 
 
 def _seconds(value: object) -> float | None:
-    """A positive number of seconds, also as text; None for anything else (`true` is no number)."""
+    """A number of seconds from 1 on, also as text; None for anything else (`true` is no number)."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
         return None
     return min(value, LONGEST_LIFETIME_SECONDS)
 

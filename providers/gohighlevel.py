@@ -37,7 +37,7 @@ class GoHighLevel(Provider):
             return Verdict.DEAD_GRANT
         if status == UNAUTHORIZED and _CLIENT_REFUSED in message:
             return Verdict.CLIENT_REFUSED
-        if status == _UNPROCESSABLE or message.startswith(_REQUEST_REFUSED):
+        if (status == _UNPROCESSABLE and message) or message.startswith(_REQUEST_REFUSED):
             return Verdict.REQUEST_REFUSED
         return super().judge(status, content)
 

@@ -6,6 +6,7 @@ A new store is a module with a `Store`, a line in `open_store` and a run of the 
 from __future__ import annotations
 
 import enum
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -234,7 +235,7 @@ def make_row(key: str, cell: Callable[[str], object]) -> Row:
         last_error=text("last_error"),
         last_refreshed=parse_time(cell("last_refreshed")),
         refreshed_by=text("refreshed_by"),
-        failure_count=int(failures) if isinstance(failures, int | float) else 0,
+        failure_count=int(failures) if isinstance(failures, int | float) and math.isfinite(failures) else 0,
         refresh_token_expiry=parse_time(cell("refresh_token_expiry")),
     )
 

@@ -6,16 +6,17 @@ A SQLite file is created on first use.
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clock import Clock
@@ -40,9 +41,13 @@ from stores.base import (
     unknown_columns,
 )
 
+_T = TypeVar("_T")
+
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
-_ISO_PATTERN = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9]Z"
+_ISO_FORMAT = "%Y-%m-%dT%H:%M:%fZ"  # SQLite's words for what `iso` writes
+_WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
+_LARGEST_ID = 2**63 - 1
 _OPEN_TO_OTHERS = 0o077
 
 
@@ -120,17 +125,18 @@ class DatabaseStore(Store):
 
     def __init__(self, url: str, clock: Clock) -> None:
         self._clock = clock
-        self._url = make_url(url)
+        self._url = _parsed(url)
         self._calls = 0
         if self._url.get_backend_name() != "sqlite":
             raise StoreRefusedError(
                 "this version stores in Airtable or SQLite, not in PostgreSQL", "Set DATABASE_URL to sqlite:///FILE."
             )
         _prepare_file(Path(self._url.database or ""))
+        busy = {} if "timeout" in self._url.query else {"timeout": BUSY_SECONDS}
         self._engine = sa.create_engine(
-            self._url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+            self._url, hide_parameters=True, connect_args={"check_same_thread": False, **busy}
         )
-        sa.event.listen(self._engine, "connect", _set_durability)
+        sa.event.listen(self._engine, "connect", _set_up)
         self._create_table()
 
     @property
@@ -154,27 +160,31 @@ class DatabaseStore(Store):
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
-        return self._select(_ALL, CREDENTIALS.c.location_id == location_id)
+        return self._select(_ALL, _stripped(CREDENTIALS.c.location_id) == location_id.strip())
 
     def read(self, keys: Sequence[str]) -> dict[str, Row]:
         """See `Store.read`."""
         found: dict[str, Row] = {}
         for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
-            ids = [int(key) for key in keys[start : start + 500]]
+            ids = [_id(key) for key in keys[start : start + 500]]
             found |= {row.key: row for row in self._select(_ALL_BUT_TOKEN, CREDENTIALS.c.id.in_(ids))}
         return found
 
     def prove_writable(self, row: Row) -> None:
         """See `Store.prove_writable`."""
         same = {"access_token_expiry": CREDENTIALS.c.access_token_expiry}
-        with self._transaction() as connection:
-            connection.execute(sa.update(CREDENTIALS).where(CREDENTIALS.c.id == int(row.key)).values(same))
+        update = sa.update(CREDENTIALS).where(CREDENTIALS.c.id == _id(row.key)).values(same)
+        self._transact(lambda connection: connection.execute(update))
 
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
-        """See `Store.write`. One transaction for all."""
+        """See `Store.write`. One transaction for all; where a value is refused, one for each."""
+        now = self._clock.now()
         try:
-            with self._transaction() as connection:
-                return [_write_one(connection, change, self._clock.now()) for change in changes]
+            return self._transact(lambda connection: [_write_one(connection, change, now) for change in changes])
+        except StoreRefusedError as error:
+            if len(changes) == 1:
+                return [WriteResult(Written.REFUSED, error)]
+            return [result for change in changes for result in self.write([change])]
         except StoreError as error:
             return [WriteResult(Written.UNDONE, error) for _ in changes]
 
@@ -185,41 +195,42 @@ class DatabaseStore(Store):
             raise StoreRefusedError(f"the table has no column {', '.join(missing)}", "Leave it out.")
         now = self._clock.now()
         cells = {**_cells(values), "created_at": now, "updated_at": now}
-        with self._transaction() as connection:
-            created = sa.insert(CREDENTIALS).values(cells).returning(CREDENTIALS.c.id)
-            return str(connection.execute(created).scalar_one())
+        created = sa.insert(CREDENTIALS).values(cells).returning(CREDENTIALS.c.id)
+        return str(self._transact(lambda connection: connection.execute(created).scalar_one()))
 
     def close(self) -> None:
         """See `Store.close`."""
         self._engine.dispose()
 
     def _select(self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool]) -> list[Row]:
-        with self._transaction() as connection:
-            result = connection.execute(sa.select(*columns).where(*conditions))
-            return [_row(record) for record in result.mappings()]
+        query = sa.select(*columns).where(*conditions)
+        return self._transact(lambda connection: [_row(record) for record in connection.execute(query).mappings()])
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transact(self, act: Callable[[Connection], _T]) -> _T:
+        """Do `act` in a transaction of its own."""
         self._calls += 1
         try:
             with self._engine.begin() as connection:
-                yield connection
+                return act(connection)
         except IntegrityError:
-            raise StoreRefusedError(
+            refusal: StoreError = StoreRefusedError(
                 "the database already has a row of this location and provider", "Replace that row instead."
-            ) from None
+            )
         except SQLAlchemyError as error:
-            raise _unavailable(error) from None
+            refusal = _unavailable(error)
+        except (UnicodeEncodeError, OverflowError):
+            refusal = StoreRefusedError("a value cannot be stored in a database", "Correct it.")
+        # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
+        raise refusal
 
     def _create_table(self) -> None:
-        with self._transaction() as connection:
-            version = connection.execute(sa.text("PRAGMA user_version")).scalar_one()
-            if version > SCHEMA_VERSION:
-                raise StoreRefusedError(
-                    "a newer version of this program made the database", "Update the program on this machine."
-                )
-            _METADATA.create_all(connection)
-            connection.execute(sa.text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+        version = self._transact(lambda connection: connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        if version > SCHEMA_VERSION:
+            raise StoreRefusedError(
+                "a newer version of this program made the database", "Update the program on this machine."
+            )
+        if version < SCHEMA_VERSION:
+            self._transact(_create_table)
 
 
 def _prepare_file(path: Path) -> None:
@@ -236,7 +247,27 @@ def _prepare_file(path: Path) -> None:
         raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {path}")
 
 
-def _set_durability(connection: Any, _: object) -> None:
+def _create_table(connection: Connection) -> None:
+    # Two programs may start at once: whoever is second finds the table there.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _METADATA.create_all(connection)
+    there = {column["name"] for column in sa.inspect(connection).get_columns(CREDENTIALS.name)}
+    if not set(CREDENTIALS.c.keys()) <= there:
+        raise StoreRefusedError(
+            "the database has a table credentials of another program", "Set DATABASE_URL to a file of its own."
+        )
+    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _parsed(url: str) -> sa.URL:
+    with suppress(ArgumentError):
+        return make_url(url)
+    raise StoreRefusedError("DATABASE_URL is no database address", "Set it to sqlite:///FILE.")
+
+
+def _set_up(connection: Any, _: object) -> None:
+    # Bytes that are no text spoil one cell, not the listing; the driver's own error would quote them.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
@@ -248,15 +279,19 @@ def _due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:
     table = CREDENTIALS.c
     conditions = [table.encrypted_refresh != "", table.status.not_in(IDLE_STATUSES), table.is_active.is_(sa.true())]
     if query.locations:
-        conditions.append(table.location_id.in_(query.locations))
+        conditions.append(_stripped(table.location_id).in_(query.locations))
     if not query.everything:
         latest = max([query.other_cutoff, *query.cutoffs.values()])
-        provider = sa.case((table.provider == "", query.default_provider), else_=table.provider)
+        named = _stripped(table.provider)
+        provider = sa.case((named == "", query.default_provider), else_=named)
         cutoffs = {name: sa.literal(cutoff, _UtcTime) for name, cutoff in query.cutoffs.items()}
-        cutoff = sa.case(cutoffs, value=provider, else_=sa.literal(query.other_cutoff, _UtcTime))
+        other = sa.literal(query.other_cutoff, _UtcTime)
+        cutoff = sa.case(cutoffs, value=provider, else_=other) if cutoffs else other
         expiry = table.access_token_expiry
         soon = sa.and_(expiry < sa.literal(latest, _UtcTime), expiry < cutoff)
-        unreadable = sa.cast(expiry, sa.String).op("NOT GLOB", is_comparison=True)(_ISO_PATTERN)
+        # Whatever is not as `iso` writes it is let through and read here; adding nothing normalizes a 30 February.
+        normal = sa.func.strftime(_ISO_FORMAT, expiry, "+0 days", type_=sa.String)
+        unreadable = normal.is_distinct_from(sa.cast(expiry, sa.String))
         conditions.append(sa.or_(expiry.is_(None), unreadable, soon))
     return conditions
 
@@ -265,16 +300,35 @@ def _row(record: Mapping[Any, Any]) -> Row:
     return make_row(str(record["id"]), lambda name: record.get(_COLUMN_NAMES[name]))
 
 
+def _stripped(column: sa.Column[str]) -> sa.Function[str]:
+    return sa.func.trim(column, _WHITE_SPACE, type_=sa.Text)
+
+
+def _id(key: str) -> int:
+    """The row's id; one that no row has where the key is none of ours."""
+    number = int(key) if re.fullmatch("[0-9]{1,19}", key) else -1
+    return number if number <= _LARGEST_ID else -1
+
+
 def _cells(values: Mapping[str, Value]) -> dict[str, Value]:
-    return {_COLUMN_NAMES[name]: value for name, value in values.items()}
+    """Cells by column; None empties one, whatever its type."""
+    cells = {_COLUMN_NAMES[name]: value for name, value in values.items()}
+    return {name: _empty(CREDENTIALS.c[name]) if value is None else value for name, value in cells.items()}
+
+
+def _empty(column: sa.Column[Any]) -> Value:
+    if column.nullable:
+        return None
+    return 0 if isinstance(column.type, sa.Integer) else ""
 
 
 def _write_one(connection: Connection, change: Change, now: datetime) -> WriteResult:
-    where = sa.and_(CREDENTIALS.c.id == int(change.key), sa.func.trim(CREDENTIALS.c.encrypted_refresh) == change.seen)
+    is_row = CREDENTIALS.c.id == _id(change.key)
+    where = sa.and_(is_row, _stripped(CREDENTIALS.c.encrypted_refresh) == change.seen)
     cells = {**_cells(change.values), "updated_at": now}
     if connection.execute(sa.update(CREDENTIALS).where(where).values(cells)).rowcount == 1:
         return WriteResult(Written.STORED)
-    there = sa.select(CREDENTIALS.c.encrypted_refresh).where(CREDENTIALS.c.id == int(change.key))
+    there = sa.select(CREDENTIALS.c.encrypted_refresh).where(is_row)
     cell = connection.execute(there).scalar_one_or_none()
     if cell is None:
         return WriteResult(Written.GONE)

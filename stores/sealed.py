@@ -9,6 +9,7 @@ from crypto import Context, Keyring, MalformedCellError, SealedCellError, Tamper
 from stores.base import Change, Row, Store, Value, WriteResult
 
 _ONBOARD = "Onboard the client again with `python onboard_client.py`."
+_ADD_KEY = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class Binding:
 
     Attributes:
         origin: what cells are sealed for.
-        former_origins: earlier hosts of the same provider whose cells still open.
-        is_fixed: nothing in the table chose the host; only then do unbound older cells open.
+        former_origins: earlier hosts of the same provider whose cells still open, where the host is fixed.
+        is_fixed: nothing in the table chose the host; only then do unbound older cells and those of former
+            hosts open: they would open in a row that names any other host as well.
     """
 
     origin: str
@@ -119,10 +121,12 @@ class SealedStore:
         return self.store.write(changes)
 
     def _is_stale(self, row: Row, binding: Binding) -> bool:
-        cells = [cell for cell in (row.encrypted_refresh, row.encrypted_secret) if cell]
-        if any(self._keyring.needs_reseal(cell) for cell in cells):
+        cells = {"encrypted_refresh": row.encrypted_refresh, "encrypted_secret": row.encrypted_secret}
+        if any(self._keyring.needs_reseal(cell) for cell in cells.values()):
             return True
-        return bool(binding.former_origins) and not self._opens("encrypted_refresh", cells[0], row, binding.origin)
+        if not binding.former_origins:
+            return False
+        return not all(self._opens(column, cell, row, binding.origin) for column, cell in cells.items() if cell)
 
     def _opens(self, column: str, cell: str, row: Row, origin: str) -> bool:
         try:
@@ -137,17 +141,17 @@ class SealedStore:
                 return self._open_unbound(column, cell, binding)
             return self._open_bound(column, cell, row, binding)
         except UnknownKeyError as error:
-            mend = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"
-            raise CellError(column, f"is {error}", mend, is_key_unknown=True) from None
+            raise CellError(column, f"is {error}", _ADD_KEY, is_key_unknown=True) from None
         except TamperedError as error:
             # An older form names no key: that none opens it may mean that the key is missing.
-            raise CellError(column, str(error), _ONBOARD, is_key_unknown=not is_sealed(cell)) from None
+            is_old = not is_sealed(cell)
+            raise CellError(column, str(error), _ADD_KEY if is_old else _ONBOARD, is_key_unknown=is_old) from None
         except MalformedCellError as error:
             mend = f"If the column is rich text, make it plain long text. {_ONBOARD}"
             raise CellError(column, str(error), mend) from None
 
     def _open_bound(self, column: str, cell: str, row: Row, binding: Binding) -> str:
-        for origin in binding.former_origins:
+        for origin in binding.former_origins if binding.is_fixed else ():
             if self._opens(column, cell, row, origin):
                 return self._keyring.open(cell, Context(column, row.location_id, origin))
         return self._keyring.open(cell, Context(column, row.location_id, binding.origin))

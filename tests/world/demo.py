@@ -27,7 +27,7 @@ def main() -> int:
         environment = _settings(home, oauth)
         clients = _clients(home, oauth)
         steps = (
-            ("Onboard a dozen clients: each is proved by one refresh", ["onboard_client.py", "--from-csv", str(clients)]),
+            ("Onboard a dozen clients, each proved by a refresh", ["onboard_client.py", "--from-csv", str(clients)]),
             ("Refresh all of them once more", ["token_manager.py", "refresh", "--all"]),
             ("The table", ["token_manager.py", "status"]),
             ("What cron would do now", ["token_manager.py"]),

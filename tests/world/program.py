@@ -20,7 +20,8 @@ from commands import cli, onboard
 from commands.talk import Talk
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py", "commands", "refresher", "providers", "stores")  # fmt: skip
+FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py")
+ROOMS = ("commands", "refresher", "providers", "stores")
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,10 @@ class Program:
         target = self.home / "program"
         if not target.exists():
             target.mkdir()
-            for name in PARTS:
-                source = ROOT / name
-                if source.is_dir():
-                    shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-                else:
-                    shutil.copy2(source, target / name)
+            for name in FILES:
+                shutil.copy2(ROOT / name, target / name)
+            for name in ROOMS:
+                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         return target
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -126,9 +125,12 @@ class Program:
 
 def _captured(act: Any) -> Result:
     out, err = io.StringIO(), io.StringIO()
+    before = os.umask(0o022)  # the program sets its own, which must not reach the other tests
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = act()
         except SystemExit as error:  # argparse
             code = int(error.code or 0)
+        finally:
+            os.umask(before)
     return Result(code, out.getvalue(), err.getvalue())

@@ -1,0 +1,24 @@
+"""Which table, with which token, how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TIMEOUT_SECONDS = (10, 60)  # connect, read
+
+
+@dataclass(frozen=True)
+class AirtableOptions:
+    """Which table, with which token; `schema_file` is where the known columns are kept for a day."""
+
+    api_key: str = field(repr=False)
+    base_id: str
+    table_name: str
+    id_field: str
+    endpoint_url: str
+    requests_per_second: float
+    schema_file: Path
+    proxy: str | None = None
+    ca_bundle: Path | None = None
+    timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS

@@ -1,0 +1,498 @@
+"""What every store promises, on every store there is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import crypto
+from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Change, DueQuery, Row, StoreRefusedError, Value, Written
+from stores.sealed import SealedStore
+from tests.stores.places import AirtablePlace, DatabasePlace, Place
+from tests.world.airtable import AirtableServer, columns, faults
+from tests.world.clock import START, FakeClock
+
+ODD_IDS = [
+    "loc-1",
+    "it's",
+    'double " quote',
+    "back\\slash",
+    "trailing\\",
+    "{brace}",
+    "}",
+    "אבג \u202eRTL",
+    "two\nlines",
+    "' OR '1'='1",
+    "1; DROP TABLE credentials",
+    "per%cent_",
+    "loc-10",
+    "LOC-1",
+]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Nobody waits."""
+    return FakeClock()
+
+
+@pytest.fixture(params=["airtable", "database"])
+def place(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[Place]:
+    """Each store in turn. Airtable's `status` is text here, so that a person may write anything into it."""
+    made: Place
+    if request.param == "database":
+        made = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
+        yield made
+        made.store.close()
+        made.shell.close()
+        return
+    with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
+        table = server.credentials_table(instead=[columns.text("status")])
+        made = AirtablePlace(server, table, clock, tmp_path)
+        yield made
+        made.store.close()
+
+
+@pytest.fixture
+def airtable_place(clock: FakeClock, tmp_path: Path) -> Iterator[AirtablePlace]:
+    """Airtable alone, for what only its change log shows."""
+    with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
+        made = AirtablePlace(server, server.credentials_table(), clock, tmp_path)
+        yield made
+        made.store.close()
+
+
+def cells(location_id: str = "loc-1", **more: Any) -> dict[str, Any]:
+    """A row of the usual kind."""
+    usual = {"locationId": location_id, "client_id": "app", "encrypted_refresh": f"cell of {location_id}"}
+    return usual | more
+
+
+def renewal(key: str, seen: str, number: int = 1, **more: Value) -> Change:
+    """What a refresh writes."""
+    values: dict[str, Value] = {
+        "encrypted_refresh": f"new cell {number}",
+        "last_access_token": f"token {number}",
+        "access_token_expiry": START + timedelta(hours=1),
+        "last_refreshed": START,
+    }
+    return Change(key, seen, values | more)
+
+
+def written(place: Place, *changes: Change) -> list[Written]:
+    """The fates of some changes."""
+    return [result.written for result in place.store.write(changes)]
+
+
+# Listing
+
+
+NEVER = datetime(2031, 1, 1, tzinfo=UTC)
+MOMENTS = st.sampled_from([-90_000, -3601, -3600, -1, 0, 1, 3599, 3600, 3601, 86_400, 2_000_000]).map(
+    lambda seconds: START + timedelta(seconds=seconds)
+)
+UNREADABLE = st.sampled_from(
+    [
+        "2026-01-01 00:00:00",
+        "2031-01-01T00:00:00",
+        "soon",
+        "",
+        " ",
+        "9999",
+        "2031-02-30T00:00:00.000Z",
+        "2031-13-01T00:00:00.000Z",
+        "2031-01-01T24:30:00.000Z",
+        "2025-06-01T12:00:00+02:00",
+        "2031-06-01T12:00:00+02:00",
+        "2031-06-01",
+    ]
+)
+ROWS = st.fixed_dictionaries(
+    {
+        "locationId": st.sampled_from([*ODD_IDS, " loc-1 ", "\tloc-1\n"]),
+        "encrypted_refresh": st.sampled_from(["", " ", "cell", " cell \n"]),
+        "provider": st.sampled_from(["", " ", "google", " google\n", "Google", "slow", "nobody's", "gohighlevel"]),
+        "status": st.sampled_from(["", "active", "reauthorize", "disabled", " disabled ", "Disabled", "paused", "0"]),
+        "access_token_expiry": st.none() | MOMENTS | UNREADABLE,
+    }
+)
+QUERIES = st.builds(
+    DueQuery,
+    cutoffs=st.dictionaries(st.sampled_from(["google", "slow", "gohighlevel", "o'hara"]), MOMENTS, max_size=4),
+    other_cutoff=MOMENTS,
+    default_provider=st.sampled_from(["gohighlevel", "google", "unlisted"]),
+    everything=st.booleans(),
+    locations=st.lists(st.sampled_from([*ODD_IDS, "absent"]), max_size=3).map(tuple),
+    provider=st.none() | st.sampled_from(["google", "gohighlevel", "nobody's", "unlisted"]),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table=st.lists(ROWS, max_size=8), query=QUERIES)
+def test_due_is_exactly_what_the_query_admits(place: Place, table: list[dict[str, Any]], query: DueQuery) -> None:
+    """A filter that runs elsewhere must let through all that is due, whatever people wrote into the table."""
+    place.clear()
+    for number, row in enumerate(table):
+        if isinstance(place, AirtablePlace):
+            # A dateTime column takes nothing unreadable.
+            row = row | {"access_token_expiry": None} if isinstance(row["access_token_expiry"], str) else row
+            place.add(row)
+        else:
+            place.add(row | {"provider": row["provider"] + " " * 10 * number})  # unique in the database
+    admitted = {row.key: row for row in place.store.rows() if query.admits(row)}
+    due = place.store.due(query)
+    assert {row.key: row for row in due} == admitted
+    assert len(due) == len(admitted)
+    everyone = place.store.read(place.keys())
+    for found in due:
+        assert found.encrypted_refresh
+        assert found.status not in ("reauthorize", "disabled")
+        assert everyone[found.key] == found
+
+
+@pytest.mark.parametrize(
+    ("provider", "hours", "is_due"),
+    [
+        ("slow", 47, True),
+        (" slow\n", 47, True),
+        ("slow", 49, False),
+        ("", 47, True),
+        (" ", 47, True),
+        ("nobody's", 0.5, True),
+        ("nobody's", 47, False),
+        ("brief", 0.5, False),
+        ("brief ", 0.1, True),
+    ],
+)
+def test_each_provider_has_its_own_cutoff(place: Place, provider: str, hours: float, is_due: bool) -> None:
+    """A blank provider is the default one; space around the name does not make it another."""
+    place.add(cells(provider=provider, access_token_expiry=START + timedelta(hours=hours)))
+    cutoffs = {"slow": START + timedelta(hours=48), "brief": START + timedelta(hours=0.2)}
+    assert bool(place.store.due(DueQuery(cutoffs, START + timedelta(hours=1), "slow"))) is is_due
+    if provider.strip():
+        # Whoever the default is, a row that names its provider keeps its own cut-off.
+        assert bool(place.store.due(DueQuery(cutoffs, START + timedelta(hours=1), "brief"))) is is_due
+
+
+def test_rows_are_complete_but_for_the_access_token(place: Place) -> None:
+    expiry, refreshed = START + timedelta(hours=2, milliseconds=123), START - timedelta(days=1)
+    full = cells(
+        encrypted_secret="secret cell",
+        last_access_token="access",
+        access_token_expiry=expiry,
+        provider="google",
+        provider_params='{"tenant": "x"}',
+        status="paused",
+        last_error="was\nrefused",
+        last_refreshed=refreshed,
+        refreshed_by="host-1",
+        failure_count=3,
+        refresh_token_expiry=NEVER,
+    )
+    key = place.add(full)
+    expected = Row(
+        key=key,
+        location_id="loc-1",
+        client_id="app",
+        encrypted_secret="secret cell",
+        encrypted_refresh="cell of loc-1",
+        access_token_expiry=expiry,
+        provider="google",
+        provider_params='{"tenant": "x"}',
+        status="paused",
+        last_error="was\nrefused",
+        last_refreshed=refreshed,
+        refreshed_by="host-1",
+        failure_count=3,
+        refresh_token_expiry=NEVER,
+    )
+    assert list(place.store.rows()) == [expected]
+    assert place.store.read([key]) == {key: expected}
+    assert place.store.find("loc-1") == [replace(expected, last_access_token="access")]
+    assert all(moment.utcoffset() == timedelta(0) for moment in (expiry, refreshed))
+    [row] = place.store.find("loc-1")
+    assert row.access_token_expiry is not None
+    assert row.access_token_expiry.tzinfo is UTC
+
+
+@pytest.mark.parametrize("location_id", ODD_IDS)
+def test_find_takes_exactly_its_location(place: Place, location_id: str) -> None:
+    for other in ODD_IDS:
+        place.add(cells(other))
+    assert [row.location_id for row in place.store.find(location_id)] == [location_id]
+    assert [row.location_id for row in place.store.find(f"  {location_id}\t")] == [location_id]
+    assert place.store.find("absent") == []
+
+
+def test_find_overlooks_outer_space_in_the_table(place: Place) -> None:
+    key = place.add(cells(" loc-1\n"))
+    assert [(row.key, row.location_id) for row in place.store.find("loc-1")] == [(key, "loc-1")]
+
+
+def test_read_leaves_out_rows_that_are_gone(place: Place) -> None:
+    here, gone = place.add(cells("a")), place.add(cells("b"))
+    place.remove(gone)
+    found = place.store.read([gone, here, "recNobodyHasThis0", "999", "9" * 30, "", "'"])
+    assert list(found) == [here]
+    assert place.store.read([]) == {}
+
+
+def test_an_absurd_failure_count_spoils_no_listing(place: Place) -> None:
+    key = place.add(cells())
+    if isinstance(place, DatabasePlace):
+        place.edit(key, failure_count=float("inf"))
+    else:
+        place.edit(key, failure_count=10**300)
+    [row] = place.store.rows()
+    assert row.key == key
+
+
+# Writing
+
+
+def test_a_change_is_stored_whole_and_nothing_else_changes(place: Place) -> None:
+    key = place.add(cells(encrypted_secret="secret cell", status="paused", last_error="old", failure_count=2))
+    other = place.add(cells("loc-2"))
+    before = place.cells(other)
+    change = renewal(key, "cell of loc-1", last_error="", failure_count=0, refreshed_by="host-1")
+    assert written(place, change) == [Written.STORED]
+    [row] = place.store.find("loc-1")
+    assert (row.encrypted_refresh, row.last_access_token) == ("new cell 1", "token 1")
+    assert (row.access_token_expiry, row.last_refreshed) == (START + timedelta(hours=1), START)
+    assert (row.last_error, row.failure_count, row.refreshed_by) == ("", 0, "host-1")
+    assert (row.encrypted_secret, row.status, row.client_id) == ("secret cell", "paused", "app")
+    assert place.cells(other) == before
+
+
+def test_the_same_change_again_is_stored_again(place: Place) -> None:
+    """The first may have been applied without our hearing of it: theirs and ours are told apart by the bytes."""
+    key = place.add(cells())
+    change = renewal(key, "cell of loc-1")
+    assert [written(place, change) for _ in range(3)] == [[Written.STORED]] * 3
+    [row] = place.store.find("loc-1")
+    assert row.encrypted_refresh == "new cell 1"
+
+
+def test_another_cell_stays(place: Place) -> None:
+    key = place.add(cells())
+    place.edit(key, encrypted_refresh="somebody else's", last_access_token="theirs")
+    before = place.cells(key)
+    assert written(place, renewal(key, "cell of loc-1")) == [Written.CHANGED]
+    assert place.cells(key) == before
+
+
+def test_an_emptied_cell_stays_empty(place: Place) -> None:
+    key = place.add(cells())
+    place.edit(key, encrypted_refresh="" if isinstance(place, DatabasePlace) else None)
+    assert written(place, renewal(key, "cell of loc-1")) == [Written.CHANGED]
+
+
+def test_a_deleted_row_is_gone(place: Place) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(3)]
+    place.remove(keys[1])
+    changes = [renewal(key, f"cell of loc-{number}", number) for number, key in enumerate(keys)]
+    assert written(place, *changes) == [Written.STORED, Written.GONE, Written.STORED]
+    assert written(place, renewal("recNobodyHasThis0", "x"), renewal("7" * 25, "x")) == [Written.GONE] * 2
+
+
+def test_a_change_without_a_new_refresh_token_keeps_the_cell(place: Place) -> None:
+    key = place.add(cells())
+    change = Change(key, "cell of loc-1", {"last_access_token": "token", "access_token_expiry": NEVER})
+    assert [written(place, change) for _ in range(2)] == [[Written.STORED]] * 2
+    [row] = place.store.find("loc-1")
+    assert (row.encrypted_refresh, row.last_access_token) == ("cell of loc-1", "token")
+    place.edit(key, encrypted_refresh="somebody else's")
+    assert written(place, change) == [Written.CHANGED]
+
+
+def test_a_prepared_row_takes_its_first_credential_once(place: Place) -> None:
+    key = place.add({"locationId": "loc-1", "client_id": "app"})
+    change = renewal(key, "")
+    assert written(place, change) == [Written.STORED]
+    assert written(place, change) == [Written.STORED]
+    assert written(place, renewal(key, "", 2)) == [Written.CHANGED]
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\r\n", "\t", "\u00a0", " \u2003 "])
+def test_white_space_around_a_cell_does_not_make_it_another_one(place: Place, space: str) -> None:
+    """A cell pasted by hand brings a line end: the row would be refreshed, and never be stored."""
+    key = place.add(cells(encrypted_refresh=f"{space}cell{space}"))
+    [row] = place.store.find("loc-1")
+    assert row.encrypted_refresh == "cell"
+    assert written(place, renewal(key, row.encrypted_refresh)) == [Written.STORED]
+
+
+def test_none_empties_a_cell_of_any_kind(place: Place) -> None:
+    key = place.add(cells(last_error="old", access_token_expiry=START, failure_count=3, provider="google"))
+    emptied: dict[str, Value] = dict.fromkeys(("last_error", "access_token_expiry", "failure_count", "provider"))
+    assert written(place, Change(key, "cell of loc-1", emptied)) == [Written.STORED]
+    [row] = place.store.find("loc-1")
+    assert (row.last_error, row.access_token_expiry, row.failure_count, row.provider) == ("", None, 0, "")
+
+
+def test_two_changes_of_one_row_are_taken_in_order(place: Place) -> None:
+    key = place.add(cells())
+    changes = [renewal(key, "cell of loc-1", 1), renewal(key, "cell of loc-1", 2), renewal(key, "new cell 1", 3)]
+    assert written(place, *changes) == [Written.STORED, Written.CHANGED, Written.STORED]
+    [row] = place.store.find("loc-1")
+    assert row.encrypted_refresh == "new cell 3"
+
+
+def test_250_changes_at_once_each_find_their_row(place: Place) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(250)]
+    for number in (0, 99, 100, 249):
+        place.edit(keys[number], encrypted_refresh="somebody else's")
+    for number in (10, 240):
+        place.remove(keys[number])
+    changes = [renewal(key, f"cell of loc-{number}", number) for number, key in enumerate(keys)]
+    fates = written(place, *changes)
+    assert [number for number, fate in enumerate(fates) if fate is Written.CHANGED] == [0, 99, 100, 249]
+    assert [number for number, fate in enumerate(fates) if fate is Written.GONE] == [10, 240]
+    assert fates.count(Written.STORED) == 244
+    for number, (key, fate) in enumerate(zip(keys, fates, strict=True)):
+        if fate is Written.STORED:
+            assert place.cells(key)["encrypted_refresh"] == f"new cell {number}"
+
+
+def test_nothing_to_write_is_nothing_written(place: Place) -> None:
+    assert place.store.write([]) == []
+
+
+def test_proving_writes_exactly_the_value_read(place: Place) -> None:
+    for expiry in (START + timedelta(milliseconds=7), None):
+        place.clear()
+        key = place.add(cells(access_token_expiry=expiry))
+        [row] = place.store.find("loc-1")
+        before = place.cells(key)
+        place.store.prove_writable(row)
+        assert place.cells(key) == before
+
+
+def test_a_hand_written_expiry_is_read_as_utc(place: Place) -> None:
+    place.add(cells(access_token_expiry="2026-05-01T02:00:00+02:00"))
+    [row] = place.store.rows()
+    assert row.access_token_expiry == datetime(2026, 5, 1, tzinfo=UTC)
+
+
+# Creating
+
+
+def test_a_created_row_is_found_with_all_its_cells(place: Place) -> None:
+    values: dict[str, Value] = {
+        **cells(" odd 'id' "),
+        "encrypted_secret": "",
+        "access_token_expiry": NEVER,
+        "provider": "google",
+        "provider_params": "",
+        "status": "active",
+        "last_error": "",
+        "last_refreshed": None,
+        "failure_count": 0,
+    }
+    key = place.store.create(values)
+    [row] = place.store.find("odd 'id'")
+    assert (row.key, row.provider, row.access_token_expiry, row.status) == (key, "google", NEVER, "active")
+    assert row.last_refreshed is None
+    assert place.keys() == [key]
+
+
+def test_a_value_without_a_column_is_refused_by_name(place: Place) -> None:
+    with pytest.raises(StoreRefusedError, match="workspace_name") as refusal:
+        place.store.create(cells(workspace_name="x"))
+    assert refusal.value.action
+    assert place.keys() == []
+
+
+def test_columns_are_those_of_the_table(place: Place) -> None:
+    assert place.store.columns == {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
+
+
+def test_calls_are_counted(place: Place) -> None:
+    before = place.store.calls
+    list(place.store.rows())
+    assert place.store.calls > before
+
+
+# Sealed
+
+
+def test_a_sealed_store_passes_changes_on_untouched(place: Place) -> None:
+    sealed = SealedStore(
+        place.store, crypto.Keyring(b"k" * 32), accept_legacy=True, seal_access_tokens=isinstance(place, DatabasePlace)
+    )
+    key = place.add(cells())
+    assert [result.written for result in sealed.write([renewal(key, "cell of loc-1")])] == [Written.STORED]
+    assert [result.written for result in sealed.write([renewal(key, "cell of loc-1", 2)])] == [Written.CHANGED]
+
+
+# What only Airtable's change log shows, and what only Airtable can do to us
+
+
+def test_only_named_columns_are_touched(airtable_place: AirtablePlace) -> None:
+    """A colleague's cell that is sent back, even unchanged, undoes what they typed meanwhile."""
+    place = airtable_place
+    key, other = place.add(cells(last_error="old", provider="google")), place.add(cells("loc-2"))
+    [row] = place.store.find("loc-1")
+    place.store.prove_writable(row)
+    assert place.touched(key) == {"access_token_expiry"}
+    change = renewal(key, "cell of loc-1")
+    assert written(place, change) == [Written.STORED]
+    assert place.touched(key) == set(change.values)
+    assert written(place, Change(key, "new cell 1", {"last_error": "x"})) == [Written.STORED]
+    assert place.touched(key) == {*change.values, "last_error"}
+    assert place.touched(other) == set()
+
+
+def test_a_change_of_absent_optional_columns_is_stored_without_a_write(clock: FakeClock, tmp_path: Path) -> None:
+    with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
+        place = AirtablePlace(server, server.six_column_table(), clock, tmp_path)
+        key = place.add(cells())
+        assert place.store.columns == set(REQUIRED_COLUMNS)
+        assert written(place, Change(key, "cell of loc-1", {"last_error": "x", "failure_count": 1})) == [Written.STORED]
+        assert place.touched(key) == set()
+        assert written(place, renewal(key, "cell of loc-1", last_error="x")) == [Written.STORED]
+        assert place.touched(key) == {"encrypted_refresh", "last_access_token", "access_token_expiry"}
+        [row] = place.store.due(DueQuery({}, NEVER, "gohighlevel"))
+        assert (row.provider, row.status) == ("", "")
+        with pytest.raises(StoreRefusedError, match="provider"):
+            place.store.create(cells("loc-2", provider="google"))
+        assert place.keys() == [key]
+
+
+LOST: dict[str, Callable[[], Any]] = {
+    "acted, no answer": faults.unacknowledged,
+    "acted, answer cut": faults.cut,
+    "acted, then 500 in its place": lambda: lambda _request, act: (act(), faults.status(500)(_request, act))[1],
+}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+def test_a_create_whose_answer_is_lost_makes_one_row(airtable_place: AirtablePlace, fault: Callable[[], Any]) -> None:
+    place = airtable_place
+    place.add(cells("loc-1", encrypted_refresh="a colleague's"))
+    place.server.inject(fault(), kind="create")
+    # Somebody else adds a row of the same place at the same moment.
+    place.server.on_request = once(lambda: place.add(cells("loc-1", encrypted_refresh="another's")), on="POST")
+    key = place.store.create(cells("loc-1"))
+    assert [row.key for row in place.store.find("loc-1") if row.encrypted_refresh == "cell of loc-1"] == [key]
+    assert len(place.keys()) == 3
+    assert place.server.calls["create"] == 1
+
+
+def once(act: Callable[[], Any], *, on: str, nth: int = 1) -> Callable[[Any], None]:
+    """Something that happens just before the nth request of a method is acted on."""
+    count = itertools.count(1)
+
+    def look(request: Any) -> None:
+        if request.method == on and next(count) == nth:
+            act()
+
+    return look

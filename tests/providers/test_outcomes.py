@@ -1,0 +1,416 @@
+"""The table of all answers: every HTTP status with every body, judged again by rules written down independently.
+
+The bodies say what they hold (`Case`), so that the rules below need no parser of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers import Catalog
+from providers.base import Answer, ErrorCodes, Provider, RawAnswer, Rotation, Verdict
+from refresher.outcome import Outcome, outcome_of
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+STATUSES = range(100, 600)
+TEN_YEARS = timedelta(days=3650)
+LONG = "r" * 65_536
+
+CATALOG = Catalog()
+HIGHLEVEL = CATALOG.get("gohighlevel")
+GOOGLE = CATALOG.get("google")
+
+
+def plain(rotates: Rotation) -> Provider:
+    """A provider without quirks."""
+    return Provider(slug="acme", name="Acme", token_url="https://acme.example/token", rotates=rotates, lifetime=1800)
+
+
+PLAIN = {"always": plain("always"), "sometimes": plain("sometimes"), "never": plain("never")}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One body and what a person would read in it.
+
+    Attributes:
+        body: as it comes over the wire.
+        access: the usable access token in it.
+        refresh: the usable refresh token in it.
+        code: its `error`, where that is a text.
+        seconds: its usable `expires_in`.
+    """
+
+    name: str
+    body: bytes
+    access: str | None = None
+    refresh: str | None = None
+    code: str = ""
+    seconds: float | None = None
+
+
+def of(name: str, content: Any, **facts: Any) -> Case:
+    """A case with a JSON body."""
+    return Case(name, json.dumps(content).encode(), **facts)
+
+
+def text(name: str, body: str, **facts: Any) -> Case:
+    """A case with a body that is written as it stands."""
+    return Case(name, body.encode(), **facts)
+
+
+def lived(name: str, written: str, seconds: float | None) -> Case:
+    """A success whose `expires_in` is written so."""
+    return text(f"expires_in {name}", f'{{"access_token":"a","expires_in":{written}}}', access="a", seconds=seconds)
+
+
+def access(name: str, token: Any, usable: bool = False) -> Case:
+    """A new refresh token beside such an access token."""
+    content = {"access_token": token, "refresh_token": "r2", "expires_in": 60}
+    return of(f"access_token {name}", content, access=token if usable else None, refresh="r2", seconds=60)
+
+
+def renewed(name: str, token: Any, refresh: str | None = None) -> Case:
+    """A success with such a refresh token."""
+    return of(f"refresh_token {name}", {"access_token": "a", "refresh_token": token}, access="a", refresh=refresh)
+
+
+PAIR = {"access_token": "a", "refresh_token": "r2", "expires_in": 60}
+PAIR_FACTS: dict[str, Any] = {"access": "a", "refresh": "r2", "seconds": 60}
+PAIR_TEXT = json.dumps(PAIR)
+RFC6749_CODES = (
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+)
+
+SUCCESSES = [
+    of("a whole pair", PAIR, **PAIR_FACTS),
+    of("no expires_in", {"access_token": "a"}, access="a"),
+    lived("a text", '"120"', 120),
+    lived("a text with blanks", '" 120 "', 120),
+    lived("no number", '"soon"', None),
+    lived("negative", "-5", None),
+    lived("a negative text", '"-5"', None),
+    lived("zero", "0", None),
+    lived("nearly zero", "1e-300", None),
+    lived("huge", "99999999999999999999", TEN_YEARS.total_seconds()),
+    lived("of 5000 digits", "9" * 5000, TEN_YEARS.total_seconds()),
+    lived("negative, of 5000 digits", "-" + "9" * 5000, None),
+    lived("a text of 5000 digits", '"' + "9" * 5000 + '"', None),
+    lived("NaN", "NaN", None),
+    lived("Infinity", "Infinity", TEN_YEARS.total_seconds()),
+    lived("-Infinity", "-Infinity", None),
+    lived("a float", "90.5", 90.5),
+    lived("an overflowing float", "1e999", TEN_YEARS.total_seconds()),
+    lived("true", "true", None),
+    lived("null", "null", None),
+    lived("a list", "[60]", None),
+    lived("in Arabic digits", '"\\u0663\\u0660"', None),
+    access("of 64 KiB", "a" * 65_536, usable=True),
+    access("with a blank inside", "a b", usable=True),
+    renewed("missing", None),
+    renewed("empty", ""),
+    renewed("blank", " \t"),
+    renewed("false", False),
+    renewed("zero", 0),
+    renewed("of 64 KiB", LONG, LONG),
+    renewed("with a lone surrogate", "r\ud8002", "r\ud8002"),
+    renewed("non-ASCII", "rä2", "rä2"),
+    renewed("with outer blanks", " r2 ", " r2 "),
+    renewed("a number", 4711, "4711"),
+    renewed("a list", ["r2"]),
+    renewed("an object", {"token": "r2"}),
+    renewed("true", True),
+    text(
+        "two refresh tokens", '{"access_token":"a","refresh_token":"r1","refresh_token":"r2"}', access="a", refresh="r2"
+    ),
+    text("two access tokens", '{"access_token":null,"access_token":"a"}', access="a"),
+    of("an error beside the pair", {**PAIR, "error": "invalid_grant"}, code="invalid_grant", **PAIR_FACTS),
+    of("members nobody knows", {**PAIR, "x": {"refresh_token": "other"}, "scope": None}, **PAIR_FACTS),
+    Case("a byte order mark", b"\xef\xbb\xbf" + PAIR_TEXT.encode(), **PAIR_FACTS),
+    Case("UTF-16", PAIR_TEXT.encode("utf-16"), **PAIR_FACTS),
+    Case("UTF-16 without a mark", PAIR_TEXT.encode("utf-16-le"), **PAIR_FACTS),
+    Case("UTF-32", PAIR_TEXT.encode("utf-32"), **PAIR_FACTS),
+    Case("Latin-1 in another member", b'{"company":"Caf\xe9",' + PAIR_TEXT[1:].encode(), **PAIR_FACTS),
+    text("a raw tab in another member", '{"company":"A\tB",' + PAIR_TEXT[1:], **PAIR_FACTS),
+    text("white space around", f"\r\n {PAIR_TEXT} \n", **PAIR_FACTS),
+]
+
+UNREADABLE = [
+    Case("nothing", b""),
+    Case("a NUL", b"\0"),
+    Case("invalid UTF-8", b"\xff\xfe\xfa\x80"),
+    text("HTML", "<!doctype html><title>502 Bad Gateway</title>invalid_grant"),
+    text("HTML that talks of tokens", '<p>error: "invalid_grant", "refresh_token": missing'),
+    text("text", "invalid_grant"),
+    text("a form", "error=invalid_grant&access_token=a"),
+    text("cut", '{"access_token":"a","expires_'),
+    text("cut inside the refresh token", '{"access_token":"a","refresh_token":"r'),
+    text("cut inside an error", '{"error":"invalid_grant","error_descr'),
+    text("nested a hundred thousand deep", '{"a":' + "[" * 100_000),
+    text("a list", "[]"),
+    text("a list of a pair", f"[{PAIR_TEXT.replace('refresh_token', 'other')}]"),
+    text("a string", '"invalid_grant"'),
+    text("a number", "42"),
+    text("null", "null"),
+    text("an empty object", "{}"),
+    access("missing", None),
+    access("a number", 42),
+    access("a list", ["a"]),
+    access("empty", ""),
+    access("blank", "  "),
+    access("with a newline", "a\nb"),
+    access("ending in a newline", "a\n"),
+    access("non-ASCII", "tokén"),
+    access("with a lone surrogate", "a\udfff"),
+    access("true", True),
+    of("only a refresh token", {"refresh_token": "r2"}, refresh="r2"),
+    text("cut behind the refresh token", '{"access_token":"a","refresh_token":"r\\u0032","expi', refresh="r2"),
+    text("a refresh token beside deep nesting", '{"x":' + "[" * 100_000 + ',"refresh_token":"r2"}', refresh="r2"),
+    text("a pair and a comma too much", '{"access_token":"a","refresh_token":"r2",}', refresh="r2"),
+    text("two objects", PAIR_TEXT + PAIR_TEXT, refresh="r2"),
+]
+
+ERRORS = [
+    *(of(f"error {code}", {"error": code, "error_description": "no"}, code=code) for code in RFC6749_CODES),
+    *(of(f"error {code}", {"error": code}, code=code) for code in ("server_error", "temporarily_unavailable", "x")),
+    of("error in capitals", {"error": "INVALID_GRANT"}, code="INVALID_GRANT"),
+    of("error in the description alone", {"error_description": "invalid_grant"}),
+    of("error as a number", {"error": 400}),
+    of("error as a list", {"error": ["invalid_grant"]}),
+    of("error as an object", {"error": {"code": "invalid_grant"}}),
+    of("error null", {"error": None}),
+    of("error empty", {"error": ""}),
+    of(
+        "an error and a refresh token",
+        {"error": "invalid_grant", "refresh_token": "r2"},
+        code="invalid_grant",
+        refresh="r2",
+    ),
+    of("an error and an empty access token", {"error": "invalid_grant", "access_token": ""}, code="invalid_grant"),
+    of("an error of control characters", {"error": "invalid\x00_grant\x1b[2J"}, code="invalid\x00_grant\x1b[2J"),
+]
+
+GOOGLES = [
+    of(
+        "google: revoked",
+        {"error": "invalid_grant", "error_description": "Token has been expired or revoked."},
+        code="invalid_grant",
+    ),
+    of(
+        "google: invalid_rapt",
+        {"error": "invalid_grant", "error_subtype": "invalid_rapt", "error_uri": "https://x.example"},
+        code="invalid_grant",
+    ),
+    of("google: subtype alone", {"error_subtype": "invalid_rapt"}),
+    *(
+        of(f"google: {code}", {"error": code}, code=code)
+        for code in ("admin_policy_enforced", "deleted_client", "disabled_client", "internal_failure")
+    ),
+    of("google: API style", {"error": {"code": 503, "status": "UNAVAILABLE"}}),
+]
+
+HIGHLEVEL_DEAD = "Invalid grant: refresh token is invalid"
+HIGHLEVELS = [
+    of("highlevel: dead grant", {"statusCode": 400, "message": HIGHLEVEL_DEAD}),
+    of(
+        "highlevel: dead grant, described",
+        {"error": "invalid_grant", "error_description": HIGHLEVEL_DEAD},
+        code="invalid_grant",
+    ),
+    of("highlevel: paused", {"statusCode": 400, "message": "Location is not active"}),
+    of(
+        "highlevel: client",
+        {"statusCode": 401, "message": "Invalid client credentials!", "error": "Unauthorized"},
+        code="Unauthorized",
+    ),
+    of(
+        "highlevel: unprocessable",
+        {"statusCode": 422, "message": ["client_id must be a string", 7], "error": "Unprocessable Entity"},
+        code="Unprocessable Entity",
+    ),
+    of("highlevel: missing", {"statusCode": 400, "message": "Missing parameter: refresh_token"}),
+    of("highlevel: message of numbers", {"statusCode": 400, "message": [1, 2]}),
+    of("highlevel: message an object", {"message": {"text": "Invalid grant"}}),
+]
+
+CASES = SUCCESSES + UNREADABLE + ERRORS + GOOGLES + HIGHLEVELS
+
+
+def read(provider: Provider, status: int, body: bytes, **headers: str) -> Answer:
+    return provider.read_answer(RawAnswer(status, headers, body, NOW))
+
+
+# What the design says under "Outcomes", in words of its own.
+
+DEAD_CODES = {"acme": {"invalid_grant"}, "google": {"invalid_grant", "admin_policy_enforced"}}
+CLIENT_CODES = {
+    "acme": {"invalid_client", "unauthorized_client"},
+    "google": {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client"},
+}
+ROW_CODES = {"invalid_request", "invalid_scope", "unsupported_grant_type"}
+
+
+def expected(provider: Provider, status: int, case: Case) -> Outcome:
+    """The outcome that the design asks for."""
+    if case.access is not None:
+        return Outcome.REFRESHED  # whatever the status
+    if status == 429:
+        return Outcome.TRANSIENT
+    if status < 500:
+        if case.code in DEAD_CODES[provider.slug]:
+            return Outcome.REAUTHORIZE
+        if case.code in CLIENT_CODES[provider.slug] | ROW_CODES:
+            return Outcome.OPERATOR
+    return Outcome.TRANSIENT if provider.rotates == "never" else Outcome.UNKNOWN
+
+
+def expires(provider: Provider, case: Case) -> datetime:
+    return NOW + timedelta(seconds=case.seconds or provider.default_lifetime)
+
+
+def hold_for_every_answer(provider: Provider, status: int, answer: Answer) -> None:
+    """What no answer may break."""
+    outcome = outcome_of(answer.verdict, provider.rotates)
+    assert (outcome is Outcome.REFRESHED) == (answer.access_token is not None)
+    assert (answer.expires_at is None) == (answer.access_token is None)
+    for moment in filter(None, (answer.expires_at, answer.refresh_expires_at)):
+        assert moment.tzinfo is not None
+        assert NOW < moment <= NOW + TEN_YEARS
+    if status >= 500 or status == 429:
+        assert outcome not in (Outcome.REAUTHORIZE, Outcome.OPERATOR)
+    if status == 429:
+        assert outcome in (Outcome.REFRESHED, Outcome.TRANSIENT)
+    assert answer.error is None or answer.error.isprintable()
+    assert (answer.status, answer.received_at) == (status, NOW)
+
+
+@pytest.mark.parametrize("provider", [*PLAIN.values(), GOOGLE], ids=lambda entry: f"{entry.slug}-{entry.rotates}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_body_means_the_same_at_each_status_that_the_design_treats_alike(case: Case, provider: Provider) -> None:
+    kinds: dict[tuple[bool, bool], Answer] = {}
+    for status in STATUSES:
+        kind = (status == 429, status >= 500)
+        heavy = len(case.body) > 10_000
+        if heavy and kind in kinds and status % 100:
+            continue  # parsing the same megabyte five hundred times shows nothing more
+        answer = kinds[kind] = read(provider, status, case.body)
+        assert outcome_of(answer.verdict, provider.rotates) is expected(provider, status, case), status
+        assert (answer.access_token, answer.refresh_token) == (case.access, case.refresh), status
+        if case.access is not None:
+            assert answer.expires_at == expires(provider, case)
+        hold_for_every_answer(provider, status, answer)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_highlevel_flags_only_by_its_own_words_or_the_error_member(case: Case) -> None:
+    said = case.name.startswith("highlevel: dead grant") or case.code == "invalid_grant"
+    client = case.code in ("invalid_client", "unauthorized_client")
+    for status in STATUSES:
+        if len(case.body) > 10_000 and status % 100 not in (0, 22, 29):
+            continue
+        answer = read(HIGHLEVEL, status, case.body)
+        assert (answer.access_token, answer.refresh_token) == (case.access, case.refresh), status
+        hold_for_every_answer(HIGHLEVEL, status, answer)
+        if case.access is not None or status == 429 or status >= 500:
+            continue
+        assert (answer.verdict is Verdict.DEAD_GRANT) == said or status == 422, status
+        if answer.verdict is Verdict.CLIENT_REFUSED:
+            assert client or (status == 401 and case.name == "highlevel: client")
+        if case in UNREADABLE:
+            assert answer.verdict is Verdict.UNCLEAR
+
+
+def test_the_table_is_as_large_as_it_claims() -> None:
+    assert len(CASES) >= 40
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_a_maintenance_code_of_the_catalogue_leaves_the_token_unused() -> None:
+    codes = ErrorCodes(maintenance=frozenset({"maintenance"}), row=frozenset({"bad_region"}))
+    provider = Provider("acme", "Acme", "https://acme.example/token", error_codes=codes)
+    for status in STATUSES:
+        assert read(provider, status, b'{"error":"maintenance"}').verdict is Verdict.NOT_ACTED
+    assert read(provider, 400, b'{"error":"bad_region"}').verdict is Verdict.REQUEST_REFUSED
+
+
+@pytest.mark.parametrize("name", ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"])
+def test_the_end_of_the_refresh_token_is_read_where_an_answer_names_it(name: str) -> None:
+    answer = read(PLAIN["always"], 200, json.dumps({**PAIR, name: 86_400}).encode())
+    assert answer.refresh_expires_at == NOW + timedelta(days=1)
+    assert read(PLAIN["always"], 200, json.dumps({**PAIR, name: 0}).encode()).refresh_expires_at is None
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("30", 30.0),
+        (" 30 ", 30.0),
+        ("Sun, 01 Mar 2026 12:01:00 GMT", 60.0),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Sun, 01 Mar 2026 12:01:00 -0000", 60.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("9" * 400, None),
+        ("Sun, 99 Mar 2026 12:01:00 GMT", None),
+        ("Sun, 01 Mar 99999 12:01:00 +9999", None),
+        ("٣٠", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_nonsense_is_ignored(header: str, seconds: float | None) -> None:
+    assert read(PLAIN["always"], 429, b"", **{"retry-after": header}).retry_after == seconds
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3),
+)
+MEMBERS = st.sampled_from(
+    ["access_token", "refresh_token", "expires_in", "error", "error_description", "message", "refresh_expires_in"]
+)
+
+
+@given(
+    status=st.integers(100, 599),
+    content=st.dictionaries(MEMBERS, JSON),
+    retry_after=st.text(max_size=40) | st.datetimes().map(str),
+)
+def test_no_object_whatever_its_members_makes_reading_fail(status: int, content: Any, retry_after: str) -> None:
+    body = json.dumps(content).encode()
+    for provider in (PLAIN["always"], PLAIN["never"], GOOGLE, HIGHLEVEL):
+        answer = read(provider, status, body, **{"retry-after": retry_after})
+        hold_for_every_answer(provider, status, answer)
+        token = content.get("refresh_token")
+        if isinstance(token, str) and token.strip():
+            assert answer.refresh_token == token
+
+
+@given(status=st.integers(100, 599), body=st.binary(max_size=200))
+def test_no_bytes_make_reading_fail_or_flag_a_row(status: int, body: bytes) -> None:
+    answer = read(HIGHLEVEL, status, body)
+    hold_for_every_answer(HIGHLEVEL, status, answer)
+
+
+@given(cut=st.integers(0, 200))
+def test_a_body_cut_anywhere_never_yields_half_a_token(cut: int) -> None:
+    body = json.dumps(
+        {"access_token": "access-1", "expires_in": 86_399, "refresh_token": "refresh-2", "x": "y"}
+    ).encode()
+    answer = read(PLAIN["always"], 200, body[:cut])
+    assert answer.access_token == ("access-1" if cut >= len(body) else None)
+    assert answer.refresh_token in (None, "refresh-2")
+    whole = body.index(b'"refresh-2"') + len(b'"refresh-2"')
+    assert (answer.refresh_token is not None) == (cut >= whole)

@@ -1,0 +1,64 @@
+"""Every way to authenticate a client and to encode a request, against the strict fake."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from providers.base import Credential, Provider, RawAnswer, Verdict
+from refresher.transport import HTTPTransport
+from tests.world.clock import FakeClock
+from tests.world.oauth import OAuthServer
+
+
+@pytest.fixture
+def transport(clock: FakeClock) -> Iterator[HTTPTransport]:
+    made = HTTPTransport(clock, 1)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("slug", "auth", "encoding"),
+    [("acme-basic", "basic", "form"), ("acme-public", "none", "form"), ("acme-json", "body", "json")],
+)
+def test_other_ways_to_authenticate_and_encode_satisfy_the_fake(
+    transport: HTTPTransport, oauth: OAuthServer, slug: str, auth: Any, encoding: Any
+) -> None:
+    secret = "" if auth == "none" else "s:e c/r€t%"
+    oauth.add_client(slug, "app:1 €", secret)
+    provider = Provider(slug, slug, oauth.token_url(slug), auth=auth, encoding=encoding)
+    token = oauth.grant(slug, "app:1 €", location_id="loc")
+    raw = transport.post(provider.refresh_request(Credential("app:1 €", "s:e c/r€t%", token, {})))
+    assert isinstance(raw, RawAnswer)
+    assert provider.read_answer(raw).verdict is Verdict.GRANTED
+    assert oauth.violations == []
+
+
+@pytest.mark.parametrize("auth", ["body", "basic", "none"])
+@pytest.mark.parametrize("encoding", ["form", "json"])
+def test_a_lone_surrogate_in_a_credential_still_makes_a_request(auth: Any, encoding: Any) -> None:
+    provider = Provider("acme", "Acme", "https://acme.example/token", auth=auth, encoding=encoding)
+    request = provider.refresh_request(Credential("app\ud800", "secret\udfff", "token\ud800", {}))
+    assert request.body
+
+
+def test_basic_credentials_are_encoded_before_they_are_joined() -> None:
+    provider = Provider("acme", "Acme", "https://acme.example/token", auth="basic")
+    request = provider.refresh_request(Credential("a:b", "c d+€", "r", {}))
+    assert base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"a%3Ab:c+d%2B%E2%82%AC"
+    assert b"client_id" not in request.body
+    assert b"client_secret" not in request.body
+
+
+def test_a_catalogue_parameter_comes_with_the_request(oauth: OAuthServer, transport: HTTPTransport) -> None:
+    oauth.add_client("acme-audience", "app", "secret")
+    provider = Provider("acme", "Acme", oauth.token_url("acme-audience"), params={"audience": "api"})
+    token = oauth.grant("acme-audience", "app", location_id="loc")
+    raw = transport.post(provider.refresh_request(Credential("app", "secret", token, {})))
+    assert isinstance(raw, RawAnswer)
+    assert provider.read_answer(raw).verdict is Verdict.GRANTED
+    assert oauth.violations == []

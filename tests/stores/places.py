@@ -1,0 +1,132 @@
+"""Stores to test, each with a back door: what a colleague sees and edits by hand."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from stores.airtable import AirtableOptions, AirtableStore
+from stores.base import Store
+from stores.database import DatabaseStore
+from tests.world.airtable import AirtableServer, Table
+from tests.world.clock import FakeClock
+
+
+class Place(ABC):
+    """A store and its back door; columns have the names that the program uses."""
+
+    store: Store
+
+    @abstractmethod
+    def add(self, cells: Mapping[str, Any]) -> str:
+        """A new row, made by hand; returns its key."""
+
+    @abstractmethod
+    def edit(self, key: str, **cells: Any) -> None:
+        """Overwrite cells by hand."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Delete a row by hand."""
+
+    @abstractmethod
+    def cells(self, key: str) -> dict[str, Any]:
+        """The filled cells of a row."""
+
+    @abstractmethod
+    def keys(self) -> list[str]:
+        """Every row there is."""
+
+    def clear(self) -> None:
+        """Delete every row."""
+        for key in self.keys():
+            self.remove(key)
+
+
+class AirtablePlace(Place):
+    """A table at the fake Airtable."""
+
+    def __init__(self, server: AirtableServer, table: Table, clock: FakeClock, folder: Path, **options: Any) -> None:
+        self.server = server
+        self.table = table
+        self.options = airtable_options(server, folder, table_name=table.name, **options)
+        self.store = AirtableStore(self.options, clock)
+
+    def add(self, cells: Mapping[str, Any]) -> str:
+        return self.table.add({name: cell for name, cell in cells.items() if cell not in (None, "")})
+
+    def edit(self, key: str, **cells: Any) -> None:
+        self.table.edit(key, cells)
+
+    def remove(self, key: str) -> None:
+        self.table.remove(key)
+
+    def cells(self, key: str) -> dict[str, Any]:
+        return self.table.cells(key)
+
+    def keys(self) -> list[str]:
+        return [record["id"] for record in self.table.records()]
+
+    def touched(self, key: str) -> set[str]:
+        """The columns of a row that the store wrote, as against a person."""
+        return {change.column for change in self.table.changes(key, by=self.server.token)}
+
+
+class DatabasePlace(Place):
+    """An SQLite file, with a second connection as the back door."""
+
+    def __init__(self, file: Path, clock: FakeClock) -> None:
+        self.file = file
+        self.store = DatabaseStore(f"sqlite:///{file}?timeout=0.05", clock)
+        self.shell = sqlite3.connect(file, isolation_level=None)
+        self.shell.row_factory = sqlite3.Row
+
+    def add(self, cells: Mapping[str, Any]) -> str:
+        named = {_snake(name): _written(cell) for name, cell in cells.items() if cell is not None}
+        marks = ", ".join("?" for _ in named)
+        done = self.shell.execute(
+            f"INSERT INTO credentials ({', '.join(named)}) VALUES ({marks})", list(named.values())
+        )
+        return str(done.lastrowid)
+
+    def edit(self, key: str, **cells: Any) -> None:
+        for name, cell in cells.items():
+            statement = f"UPDATE credentials SET {_snake(name)} = ? WHERE id = ?"
+            self.shell.execute(statement, [_written(cell), int(key)])
+
+    def remove(self, key: str) -> None:
+        self.shell.execute("DELETE FROM credentials WHERE id = ?", [int(key)])
+
+    def cells(self, key: str) -> dict[str, Any]:
+        row = self.shell.execute("SELECT * FROM credentials WHERE id = ?", [int(key)]).fetchone()
+        named = {("locationId" if name == "location_id" else name): row[name] for name in row.keys()}  # noqa: SIM118
+        return {name: cell for name, cell in named.items() if cell not in (None, "", 0)}
+
+    def keys(self) -> list[str]:
+        return [str(row[0]) for row in self.shell.execute("SELECT id FROM credentials ORDER BY id")]
+
+
+def airtable_options(server: AirtableServer, folder: Path, **changed: Any) -> AirtableOptions:
+    """Options for the fake's first base."""
+    usual: dict[str, Any] = {
+        "api_key": server.token,
+        "base_id": server.base_id,
+        "table_name": "APISecrets",
+        "id_field": "locationId",
+        "endpoint_url": server.url,
+        "requests_per_second": 4,
+        "schema_file": folder / "columns.json",
+    }
+    return AirtableOptions(**(usual | changed))
+
+
+def _snake(name: str) -> str:
+    return "location_id" if name == "locationId" else name
+
+
+def _written(cell: Any) -> Any:
+    return cell.isoformat(timespec="milliseconds").replace("+00:00", "Z") if isinstance(cell, datetime) else cell
