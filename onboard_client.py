@@ -7,14 +7,14 @@ import os
 import sys
 
 from clock import SystemClock
-from commands import onboard
+from commands import onboard, process
 from commands.cli import guarded
 from commands.talk import Talk
 
 
 def main(argv: list[str]) -> int:
     """Run and return the exit code."""
-    os.umask(0o077)
+    process.settle()
     arguments = onboard.parse(argv)
     talk = Talk(as_json=arguments.json)
     return guarded(talk, lambda: onboard.run(arguments, os.environ, SystemClock(), talk))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import sys
@@ -12,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from clock import Clock, SystemClock
-from commands import exits
+from commands import exits, process
+from commands.flags import Parser, seconds
 from commands.talk import Talk
 from refresher.lock import LockedError
 from refresher.state import StateError
@@ -24,6 +24,8 @@ _VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",
     "status": "show every row and when its access token ends",
     "get": "print one location's access token, refreshed where needed",
+    "setup": "make the table, or the columns that it lacks",
+    "doctor": "say of each part whether it is right, and how to mend it",
     "generate-key": "print a new encryption key",
 }
 
@@ -40,18 +42,22 @@ def main(
         environ: the environment.
         clock: the time.
     """
-    os.umask(0o077)
+    process.settle()
     arguments = _parse(argv)
     talk = Talk(as_json=arguments.json)
-    module = importlib.import_module(f"commands.{arguments.verb.replace('-', '_')}")
-    return guarded(talk, lambda: module.run(arguments, environ or os.environ, clock or SystemClock(), talk))
+    given = os.environ if environ is None else environ
+
+    def act() -> int:
+        module = importlib.import_module(f"commands.{arguments.verb.replace('-', '_')}")
+        return int(module.run(arguments, given, clock or SystemClock(), talk))
+
+    return guarded(talk, act)
 
 
 def guarded(talk: Talk, act: Callable[[], int]) -> int:
     """Run `act`; an error becomes a sentence on stderr and an exit code, never a traceback."""
     try:
         code = act()
-        sys.stdout.flush()
     except exits.CommandError as error:
         talk.error(str(error), error.action)
         code = error.exit_code
@@ -69,7 +75,7 @@ def guarded(talk: Talk, act: Callable[[], int]) -> int:
         talk.error("interrupted; nothing half-written is left behind")
         code = exits.STOPPED
     except BrokenPipeError:
-        _silence_stdout()
+        process.silence(sys.stdout)
         code = exits.STOPPED
     except Exception as error:
         code = _other(talk, error)
@@ -82,6 +88,9 @@ def _other(talk: Talk, error: Exception) -> int:
     if action is not None:
         talk.error(str(error), action)
         return _exit_code_of(error)
+    if isinstance(error, OSError) and error.filename:
+        talk.error(f"{error.filename} cannot be used ({error.strerror})", "Correct its permissions, or free the disk.")
+        return exits.USAGE
     # The message of a stranger's exception may carry a request body: only its kind and place are shown.
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
@@ -95,35 +104,27 @@ def _exit_code_of(error: Exception) -> int:
     return exits.STORE if isinstance(error, StoreUnavailableError) else exits.USAGE
 
 
-def _silence_stdout() -> None:
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     words = list(argv)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "refresh")
-    return _parser().parse_args(words)
+    return _parser().parse(words)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="token_manager.py", description="Keep every client's OAuth access token fresh.", allow_abbrev=False
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="token_manager.py", description="Keep every client's OAuth access token fresh.")
     parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    parsers = {
-        name: verbs.add_parser(name, help=text, description=text, allow_abbrev=False) for name, text in _VERBS.items()
-    }
+    parsers = {name: verbs.add_parser(name, help=text, description=text) for name, text in _VERBS.items()}
     for sub in parsers.values():
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_refresh_flags(parsers["refresh"])
     parsers["status"].add_argument("--check", action="store_true", help="exit 1 if a token is out or needs a login")
+    parsers["doctor"].add_argument("--online", action="store_true", help="also ask providers about each token")
     parsers["get"].add_argument("location", metavar="LOCATION")
     parsers["get"].add_argument("--provider", metavar="P", help="which, where a location has several")
     parsers["get"].add_argument(
-        "--min-valid", type=_seconds, default=300, metavar="S", help="seconds the token must still live (300)"
+        "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
     )
     return parser
 
@@ -133,13 +134,6 @@ def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--location", action="append", default=[], metavar="ID", help="only this one; may be repeated")
     parser.add_argument("--provider", metavar="P", help="only this provider's rows")
     parser.add_argument("--dry-run", action="store_true", help="show what would be refreshed; call and write nothing")
-    parser.add_argument("--max-seconds", type=_seconds, metavar="S", help="start nothing new after so many seconds")
-    parser.add_argument("--jitter", type=_seconds, default=0, metavar="S", help="first wait a random time up to this")
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="start nothing new after so many seconds")
+    parser.add_argument("--jitter", type=seconds, default=0, metavar="S", help="first wait a random time up to this")
     parser.add_argument("--takeover", action="store_true", help="go on although another host refreshed this table")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 10_000_000:
-        raise argparse.ArgumentTypeError("must be a number of seconds, not negative")
-    return seconds

@@ -47,6 +47,8 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
     Raises:
         SettingsError, StateError, CommandError: each with its mend; nothing was called yet.
     """
+    if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
+        talk.configure("INFO", "json")
     settings = configuration.load(environ, crypto.parse_key)
     talk.configure(settings.log_level, settings.log_format)
     for warning in settings.warnings:
@@ -80,6 +82,7 @@ def open_store(context: Context) -> Store:
         endpoint_url=airtable.endpoint_url,
         requests_per_second=airtable.requests_per_second,
         schema_file=context.folder / "columns.json",
+        pace_file=context.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
         proxy=_proxy(settings),
         ca_bundle=settings.ca_bundle,
     )
@@ -106,6 +109,13 @@ def open_sealed(context: Context) -> Iterator[SealedStore]:
 @contextmanager
 def open_parts(context: Context) -> Iterator[Parts]:
     """Everything a refresh needs. The caller holds the lock."""
+    with open_sealed(context) as store, parts_around(context, store) as parts:
+        yield parts
+
+
+@contextmanager
+def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
+    """The same around a store that is open already."""
     import random
 
     from refresher.journal import Journal
@@ -117,25 +127,24 @@ def open_parts(context: Context) -> Iterator[Parts]:
     transport = HTTPTransport(
         context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
-    with open_sealed(context) as store:
-        journal = Journal(context.folder, keyring(settings), context.clock)
-        try:
-            yield Parts(
-                store=store,
-                providers={provider.slug: provider for provider in context.catalog},
-                bench=make_bench(context, store),
-                transport=transport,
-                journal=journal,
-                clock=context.clock,
-                policy=DuePolicy(settings.refresh_interval, settings.token_expiry_buffer),
-                jitter=random.Random(),
-                default_provider=settings.default_provider,
-                concurrency=settings.concurrency,
-                host_name=context.state.host_name(),
-            )
-        finally:
-            journal.close()
-            transport.close()
+    journal = Journal(context.folder, keyring(settings), context.clock)
+    try:
+        yield Parts(
+            store=store,
+            providers={provider.slug: provider for provider in context.catalog},
+            bench=make_bench(context, store),
+            transport=transport,
+            journal=journal,
+            clock=context.clock,
+            policy=DuePolicy(settings.refresh_interval, settings.token_expiry_buffer),
+            jitter=random.Random(),
+            default_provider=settings.default_provider,
+            concurrency=settings.concurrency,
+            host_name=context.state.host_name(),
+        )
+    finally:
+        journal.close()
+        transport.close()
 
 
 def make_bench(context: Context, store: SealedStore) -> Bench:

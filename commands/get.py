@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from clock import Clock
 from commands import exits
-from commands.context import Context, open_parts, open_sealed, prepare
+from commands.context import Context, open_sealed, parts_around, prepare
+from commands.process import ended_by
 from commands.talk import Talk
-from refresher.outcome import Outcome, Report, RowResult
+from providers.base import Verdict
+from refresher.outcome import Outcome, Report, RowResult, action_of
 from refresher.parts import Scope
-from stores.base import Row, iso
+from stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Row, iso
 
 if TYPE_CHECKING:
     from stores.sealed import SealedStore
 
+_VISIBLE_TEXT = re.compile(r"[\x20-\x7e]*")
 LOCK_WAIT_SECONDS = 30.0  # a cron run that is active may be refreshing this very row
 
 
@@ -39,14 +43,45 @@ class Token:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
     """Print the token; when a refresh fails, the old one as long as it lives."""
     context = prepare(environ, clock, talk)
-    token = _stored(context, arguments.location.strip(), arguments.provider)
-    if not token.lasts(arguments.min_valid, clock.now()):
-        failure = _refresh(context, token)
-        token = _stored(context, token.row.location_id, token.provider)
-        if failure is not None:
-            _serve_old_or_fail(token, failure, clock, talk)
+    with open_sealed(context) as store:
+        token = _stored(context, store, arguments.location.strip(), arguments.provider)
+        if not token.lasts(arguments.min_valid, clock.now()):
+            token = _renewed(context, store, token, arguments.min_valid, talk)
     _print(token, talk)
     return exits.DONE
+
+
+def _renewed(context: Context, store: SealedStore, token: Token, min_valid: float, talk: Talk) -> Token:
+    """The token after a refresh, or the stored one with a warning.
+
+    Raises:
+        CommandError: there is none that is valid.
+        LockedError, JournalError, RunError: nothing was refreshed, and the stored token is out.
+    """
+    from refresher.journal import JournalError
+    from refresher.lock import LockedError
+    from refresher.parts import RunError
+
+    clock = context.clock
+    try:
+        failure = _reason_not_to(token) or _refresh(context, store, token)
+    except (LockedError, JournalError, RunError) as error:
+        if not token.lasts(0, clock.now()):
+            raise
+        talk.warn(f"{error}; the stored token is still valid", getattr(error, "action", ""))
+        return token
+    token = _stored(context, store, token.row.location_id, token.provider)
+    if failure is not None:
+        _warn_or_fail(token, failure, clock, talk)
+    elif not token.lasts(0, clock.now()):
+        raise exits.CommandError(
+            f"{token.row.location_id} {token.provider}: the row has no valid access token",
+            "See: python token_manager.py status",
+            exits.FAILED,
+        )
+    elif not token.lasts(min_valid, clock.now()):
+        talk.warn("a fresh token of this provider lives shorter than --min-valid asks for", "Ask for less.")
+    return token
 
 
 def _print(token: Token, talk: Talk) -> None:
@@ -63,17 +98,18 @@ def _print(token: Token, talk: Talk) -> None:
         talk.data(token.text)
 
 
-def _serve_old_or_fail(token: Token, failure: RowResult, clock: Clock, talk: Talk) -> None:
+def _warn_or_fail(token: Token, failure: RowResult, clock: Clock, talk: Talk) -> None:
     what = f"{token.row.location_id} {token.provider}: {failure.outcome}, {failure.error}"
     if not token.lasts(0, clock.now()):
         raise exits.CommandError(what, failure.action or "", exits.FAILED)
     talk.warn(f"{what}; the stored token is still valid", failure.action or "")
 
 
-def _stored(context: Context, location_id: str, provider: str | None) -> Token:
-    with open_sealed(context) as store:
-        row, name = _row(context, store, location_id, provider)
-        return Token(row, name, _open_token(context, store, row, name), row.access_token_expiry)
+def _stored(context: Context, store: SealedStore, location_id: str, provider: str | None) -> Token:
+    row, name = _row(context, store, location_id, provider)
+    text = _open_token(context, store, row, name)
+    # Anybody may have edited the cell; what cannot stand in a header is no token.
+    return Token(row, name, text if _VISIBLE_TEXT.fullmatch(text) else "", row.access_token_expiry)
 
 
 def _row(context: Context, store: SealedStore, location_id: str, provider: str | None) -> tuple[Row, str]:
@@ -100,26 +136,45 @@ def _open_token(context: Context, store: SealedStore, row: Row, name: str) -> st
     return store.access_token(row, binding)
 
 
-def _refresh(context: Context, token: Token) -> RowResult | None:
+def _reason_not_to(token: Token) -> RowResult | None:
+    """Why this row is not refreshed at all."""
+    row = token.row
+    if row.status == STATUS_REAUTHORIZE:
+        error = row.last_error or "the grant is dead"
+        action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
+        return RowResult(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
+    if row.status in IDLE_STATUSES:
+        error, action = f"its status is {row.status}", "Set it to active."
+    elif not row.encrypted_refresh:
+        error, action = "it has no credential yet", "Onboard it: python onboard_client.py"
+    else:
+        return None
+    return RowResult(row.location_id, token.provider, Outcome.OPERATOR, error, action)
+
+
+def _refresh(context: Context, store: SealedStore, token: Token) -> RowResult | None:
     """Refresh this row alone; None where it went well, or somebody else was first."""
     from refresher.run import Refresher
 
-    observer = _Quiet()
     scope = Scope(everything=True, locations=(token.row.location_id,), provider=token.provider)
-    with context.lock(LOCK_WAIT_SECONDS), open_parts(context) as parts:
-        current = _stored(context, token.row.location_id, token.provider)
+    with context.lock(LOCK_WAIT_SECONDS), parts_around(context, store) as parts:
+        current = _stored(context, store, token.row.location_id, token.provider)
         if current.expires_at != token.expires_at:
             return None
-        report = Refresher(parts, observer).run(scope)
+        refresher = Refresher(parts, _Quiet())
+        with ended_by(refresher.stop):
+            report = refresher.run(scope)
     if report.store_error is not None:
         raise report.store_error
+    if report.journal_error is not None:
+        raise report.journal_error
     return _failure(token, report)
 
 
 def _failure(token: Token, report: Report) -> RowResult | None:
     results = [result for result in report.results if result.location_id == token.row.location_id]
     if not results:
-        reason = "; ".join(report.notices) or f"the row is not refreshed (status {token.row.status or 'unknown'})"
+        reason = report.stopped or "; ".join(report.notices) or "the row was not refreshed"
         return RowResult(
             token.row.location_id, token.provider, Outcome.OPERATOR, reason, "See: python token_manager.py status"
         )

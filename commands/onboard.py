@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
+import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,18 +15,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from clock import Clock
 from commands import exits
 from commands.context import Context, open_parts, prepare
+from commands.flags import Parser
+from commands.process import ended_by
 from commands.prompts import Asker, Terminal
+from commands.report import result_object
 from commands.talk import Talk
+from refresher.jobs import read_params
+from refresher.journal import JournalError
 from refresher.outcome import FAILURES, Outcome, RowResult
+from stores.base import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from providers.base import Endpoint
+    from providers.base import Endpoint, Provider
     from refresher.enrol import Enroller, Enrolment
+    from refresher.parts import Parts
     from stores.base import Row
 
 LOCK_WAIT_SECONDS = 120.0  # a cron run may be active; whoever has typed everything should not have to again
@@ -34,19 +43,21 @@ MAX_CSV_BYTES = 64 * 1024 * 1024
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of `onboard_client.py`. Secrets are never among them."""
-    parser = argparse.ArgumentParser(
-        prog="onboard_client.py", description="Add a client, or replace its credential.", allow_abbrev=False
-    )
+    parser = Parser(prog="onboard_client.py", description="Add a client, or replace its credential.")
     parser.add_argument(
         "--from-csv", metavar="FILE", help=f"one client a line, - for standard input; header: {','.join(CSV_HEADER)}"
     )
     parser.add_argument("--replace", action="store_true", help="replace existing credentials without asking")
     parser.add_argument("--no-check", action="store_true", help="save without proving by a refresh")
     parser.add_argument(
-        "--allow-host", action="append", default=[], metavar="HOST", help="a token host that a line may name itself"
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a token host (host:port where the port is not 443) that a line may name itself",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
@@ -54,61 +65,99 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     context = prepare(environ, clock, talk)
     if arguments.from_csv is not None:
         return _from_csv(arguments, context, talk)
-    return _from_terminal(arguments, context, talk, Terminal())
+    return _from_terminal(arguments, context, talk)
 
 
 @contextmanager
 def _enroller(context: Context, talk: Talk) -> Iterator[Enroller]:
+    """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
     from refresher.enrol import Enroller
 
     lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
     with lock, open_parts(context) as parts:
+        _replay(parts, talk)
         yield Enroller(parts)
+
+
+def _replay(parts: Parts, talk: Talk) -> None:
+    from commands.report import tell
+    from refresher.recovery import replay
+    from refresher.writeback import Draft, WriteBack
+
+    writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda result: tell(talk, result))
+    replay(parts, Draft(parts.store, parts.host_name), writeback, talk.warn)
+    error = writeback.error or writeback.journal_error
+    if error is not None:
+        raise error
+
+
+class _Stop:
+    """Whether somebody wants the end; a request that is under way is finished first, for its answer is a token."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self.is_wanted = False
+
+    def __call__(self, reason: str) -> None:
+        if not self.is_wanted:
+            self._talk.warn(f"{reason}; the request that is under way is brought to its end")
+        self.is_wanted = True
 
 
 # At a terminal
 
 
-def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk, ask: Asker) -> int:
+def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk) -> int:
     """Everything is asked first; the lock is taken and the table touched only then."""
-    enrolment, may_replace = _ask_for(arguments, context, ask)
+    with Terminal() as ask:
+        enrolment, may_replace = _ask_for(arguments, context, ask)
     with _enroller(context, talk) as enroller:
         row = enroller.existing(enrolment.location_id, enrolment.provider)
         if row is not None and row.encrypted_refresh and not may_replace:
             raise exits.CommandError(
                 "the row got a credential while you were typing", "Start again to replace it.", exits.FAILED
             )
-        result = enroller.save(enrolment, row, check=not arguments.no_check)
-    _report(talk, [result], context)
-    return exits.FAILED if result.outcome in FAILURES else exits.DONE
+        with ended_by(_Stop(talk)):
+            result = enroller.save(enrolment, row, check=not arguments.no_check)
+    if talk.as_json:
+        talk.object({"store": context.settings.store, "results": [result_object(result)]})
+    if _is_saved(result):
+        until = f"; its access token lives until {result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else ""
+        talk.info(f"{result.location_id} is saved{until}")
+    else:
+        talk.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
+    return _exit_code(enroller, [result])
 
 
 def _ask_for(arguments: argparse.Namespace, context: Context, ask: Asker) -> tuple[Enrolment, bool]:
+    """The credential, and whether it may take the place of another."""
     from refresher.enrol import Enrolment
 
     location_id = _required(ask.text("Location id"), "location id")
-    provider = ask.text("Provider", context.settings.default_provider)
-    params = _ask_params(context, ask, provider)
-    row = _look_up(context, location_id, provider)
+    name = ask.text("Provider", context.settings.default_provider)
+    provider = context.catalog.get(name)
+    row = _look_up(context, location_id, name)
     may_replace = _may_replace(arguments, ask, row)
-    draft = Enrolment(location_id, provider, "", "", "", params or (row.provider_params if row else ""))
-    _confirm_host(arguments, context, ask, draft)
-    default = context.settings.provider(provider)
+    params = _ask_params(provider, ask, row.provider_params if row else "")
+    draft = Enrolment(location_id, name, "", "", "", params)
+    _confirm_host(arguments, provider, ask, draft)
+    default = context.settings.provider(name)
     known = (row.client_id if row else "") or default.client_id or ""
     client_id = known or _required(ask.text("Client id"), "client id")
-    secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if default.client_secret else ""))
+    has_secret = default.client_secret is not None and client_id == default.client_id
+    secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
     token = _required(ask.secret("Refresh token"), "refresh token")
     return replace(draft, client_id=client_id, client_secret=secret, refresh_token=token), may_replace
 
 
-def _ask_params(context: Context, ask: Asker, name: str) -> str:
-    """What the provider needs to know of this client and has no default for, as the JSON of `provider_params`."""
-    import json
-
-    provider = context.catalog.get(name)
-    needed = [placeholder for placeholder, default in provider.placeholders.items() if default is None]
-    params = {placeholder: _required(ask.text(placeholder.capitalize()), placeholder) for placeholder in needed}
-    return json.dumps(params) if params else ""
+def _ask_params(provider: Provider, ask: Asker, known: str) -> str:
+    """The row's `provider_params`, with what the provider needs beyond them and has no default for."""
+    params = read_params(known)
+    needed = [name for name, default in provider.placeholders.items() if default is None and not params.get(name)]
+    if not needed:
+        return known
+    params |= {name: _required(ask.text(name.capitalize()), name) for name in needed}
+    return json.dumps(params)
 
 
 def _look_up(context: Context, location_id: str, provider: str) -> Row | None:
@@ -119,17 +168,19 @@ def _look_up(context: Context, location_id: str, provider: str) -> Row | None:
 
 
 def _may_replace(arguments: argparse.Namespace, ask: Asker, row: Row | None) -> bool:
-    if row is None or not row.encrypted_refresh or arguments.replace:
+    if arguments.replace:
         return True
+    if row is None or not row.encrypted_refresh:
+        return False  # one that it gets while the person types is somebody else's
     if ask.yes(f"{row.location_id} already has a credential. Replace it?"):
         return True
     raise exits.CommandError("nothing was changed", "", exits.FAILED)
 
 
-def _confirm_host(arguments: argparse.Namespace, context: Context, ask: Asker, draft: Enrolment) -> None:
+def _confirm_host(arguments: argparse.Namespace, provider: Provider, ask: Asker, draft: Enrolment) -> None:
     from refresher.enrol import endpoint_of
 
-    endpoint = endpoint_of(context.catalog.get(draft.provider), draft)
+    endpoint = endpoint_of(provider, draft)
     if endpoint.is_fixed or _is_allowed(endpoint, arguments.allow_host):
         return
     if not ask.yes(f"The client secret and the refresh token will be sent to {endpoint.origin}. Is that right?"):
@@ -143,8 +194,8 @@ def _required(answer: str, name: str) -> str:
 
 
 def _is_allowed(endpoint: Endpoint, hosts: Sequence[str]) -> bool:
-    parts = urlsplit(endpoint.origin)
-    return bool({parts.netloc, parts.hostname} & {host.strip().lower() for host in hosts})
+    """`host` stands for its default port alone; another one is listed as `host:port`."""
+    return endpoint.origin.partition("://")[2] in {host.strip().lower() for host in hosts}
 
 
 # From a file
@@ -162,30 +213,54 @@ class Line:
 def _from_csv(arguments: argparse.Namespace, context: Context, talk: Talk) -> int:
     lines = list(read_csv(_text_of(arguments.from_csv, talk), context.settings.default_provider))
     results: list[RowResult] = []
-    with _enroller(context, talk) as enroller:
+    stop = _Stop(talk)
+    error: Exception | None = None
+    with _enroller(context, talk) as enroller, ended_by(stop):
         for line in lines:
-            result = _save_line(arguments, enroller, line)
+            if stop.is_wanted or isinstance(enroller.store_error, StoreUnavailableError):
+                break
+            try:
+                result = _save_line(arguments, context, enroller, line)
+            except (StoreError, JournalError) as failure:
+                error = failure
+                break
             _tell_line(talk, line.number, result)
             results.append(result)
-    _report(talk, results, context, told=True)
-    return exits.FAILED if any(result.outcome in FAILURES for result in results) else exits.DONE
+    if talk.as_json:
+        numbered = zip(lines, results, strict=False)  # those that were not tried have no result
+        objects = [{"line": line.number, **result_object(result)} for line, result in numbered]
+        talk.object({"store": context.settings.store, "results": objects})
+    _tell_count(talk, results, len(lines))
+    if error is not None:
+        raise error
+    if stop.is_wanted and len(results) < len(lines):
+        return exits.STOPPED
+    return _exit_code(enroller, results)
 
 
 def _text_of(name: str, talk: Talk) -> str:
     """The file's text; standard input for `-`."""
+    if name == "-" and sys.stdin.isatty():
+        raise exits.CommandError(
+            "standard input is a terminal, which would show the secrets",
+            "Pipe a file in, or leave --from-csv away to be asked.",
+        )
     try:
-        if name == "-":
-            data = sys.stdin.buffer.read(MAX_CSV_BYTES)
-        else:
-            path = Path(name)
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                talk.warn(f"other users can read {path}, which holds secrets", f"Run: chmod 600 {path}")
-            data = path.read_bytes()
+        data = sys.stdin.buffer.read(MAX_CSV_BYTES + 1) if name == "-" else _content(Path(name), talk)
+        if len(data) > MAX_CSV_BYTES:
+            raise exits.CommandError(f"{name} is larger than {MAX_CSV_BYTES >> 20} MiB", "Split it.")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise exits.CommandError(f"{name} cannot be read ({error.strerror})", "Correct the name.") from None
     except UnicodeDecodeError:
         raise exits.CommandError(f"{name} is not UTF-8 text", "Save it as CSV in UTF-8.") from None
+
+
+def _content(path: Path, talk: Talk) -> bytes:
+    with path.open("rb") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            talk.warn(f"other users can read {path}, which holds secrets", f"Run: chmod 600 {shlex.quote(str(path))}")
+        return file.read(MAX_CSV_BYTES + 1)
 
 
 def read_csv(text: str, default_provider: str) -> Iterator[Line]:
@@ -195,17 +270,21 @@ def read_csv(text: str, default_provider: str) -> Iterator[Line]:
         CommandError: the header is not the expected one. No cell is quoted: it could be a secret.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 1
     try:
         header = [name.strip() for name in next(reader, [])]
         if tuple(header) not in (CSV_HEADER, CSV_HEADER + CSV_OPTIONAL):
             raise exits.CommandError(
                 "the first line is not the expected header", f"Write: {','.join(CSV_HEADER)}[,provider_params]"
             )
+        number = reader.line_num + 1
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield _line(reader.line_num, header, cells, default_provider)
+                yield _line(number, header, cells, default_provider)
+            number = reader.line_num + 1
     except csv.Error:
-        yield Line(reader.line_num, None, "is not CSV (a quote is not closed?); the rest of the file was not read")
+        problem = "cannot be read as CSV (a quote that is not closed?), and so what follows it was not read"
+        yield Line(number, None, problem)
 
 
 def _line(number: int, header: Sequence[str], cells: Sequence[str], default_provider: str) -> Line:
@@ -221,22 +300,30 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str], default_prov
     return Line(number, Enrolment(**values))
 
 
-def _save_line(arguments: argparse.Namespace, enroller: Enroller, line: Line) -> RowResult:
-    """Save one line; whatever is wrong with it is its own result, never the end of the others."""
+def _save_line(arguments: argparse.Namespace, context: Context, enroller: Enroller, line: Line) -> RowResult:
+    """Save one line; whatever is wrong with it is its own result, never the end of the others.
+
+    Where it may be wrong which cell is which, none of them is repeated: it could be a secret.
+    """
     from refresher.enrol import EnrolmentError
 
     enrolment = line.enrolment
     if enrolment is None:
-        return RowResult("", "", Outcome.OPERATOR, f"line {line.number} {line.problem}", "Correct the line.")
+        return RowResult("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
+    if enrolment.provider not in {provider.slug for provider in context.catalog}:
+        known = ", ".join(sorted(provider.slug for provider in context.catalog))
+        return RowResult("", "", Outcome.OPERATOR, "names a provider that is not known", f"Known: {known}.")
     try:
         return _save(arguments, enroller, enrolment)
     except EnrolmentError as error:
         return RowResult(enrolment.location_id, enrolment.provider, Outcome.OPERATOR, str(error), error.action)
 
 
-def _save(arguments: argparse.Namespace, enroller: Enroller, enrolment: Enrolment) -> RowResult:
+def _save(arguments: argparse.Namespace, enroller: Enroller, entered: Enrolment) -> RowResult:
     from refresher.enrol import EnrolmentError
 
+    row = enroller.existing(entered.location_id, entered.provider)
+    enrolment = enroller.completed(entered, row)
     endpoint = enroller.endpoint(enrolment)
     if not endpoint.is_fixed and not _is_allowed(endpoint, arguments.allow_host):
         host = endpoint.origin.partition("://")[2]
@@ -244,42 +331,37 @@ def _save(arguments: argparse.Namespace, enroller: Enroller, enrolment: Enrolmen
             f"its secrets would go to {endpoint.origin}, which nobody has allowed",
             f"If that is right, repeat with --allow-host {host}.",
         )
-    row = enroller.existing(enrolment.location_id, enrolment.provider)
     if enroller.is_done(enrolment, row):
         return RowResult(enrolment.location_id, enrolment.provider, Outcome.CHANGED, "already done: skipped")
     if row is not None and row.encrypted_refresh and not arguments.replace:
         raise EnrolmentError("the row already has a credential", "Repeat with --replace to replace it.")
-    client_id = enrolment.client_id or (row.client_id if row else "") or enroller.default_client_id(enrolment)
-    if not client_id:
+    if not enrolment.client_id:
         raise EnrolmentError("client_id is empty", "Write the app's client id into the line.")
-    return enroller.save(replace(enrolment, client_id=client_id), row, check=not arguments.no_check)
+    return enroller.save(enrolment, row, check=not arguments.no_check)
 
 
 # Reporting
 
 
+def _is_saved(result: RowResult) -> bool:
+    """Whether the credential is in the table, now or already; a row that somebody changed meanwhile asks for a look."""
+    return result.outcome not in FAILURES and result.action is None
+
+
 def _tell_line(talk: Talk, number: int, result: RowResult) -> None:
-    what = f"line {number}, {result.location_id} {result.provider}"
-    if result.outcome in FAILURES:
-        talk.warn(f"{what}: not saved ({result.outcome}): {result.error}", result.action or "")
+    if _is_saved(result):
+        talk.info(f"line {number}: {result.error or 'saved'} ({result.location_id}, {result.provider})")
     else:
-        talk.info(f"{what}: {result.error or 'saved'}")
+        talk.warn(f"line {number}: not saved ({result.outcome}): {result.error}", result.action or "")
 
 
-def _report(talk: Talk, results: Sequence[RowResult], context: Context, *, told: bool = False) -> None:
-    from commands.report import result_object
+def _tell_count(talk: Talk, results: Sequence[RowResult], count: int) -> None:
+    if len(results) < count:
+        talk.warn(f"{count - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
+    talk.info(f"{sum(map(_is_saved, results))} of {count} lines are in the table")
 
-    if talk.as_json:
-        talk.object({"store": context.settings.store, "results": [result_object(result) for result in results]})
-    if told:
-        saved = sum(result.outcome not in FAILURES for result in results)
-        talk.info(f"{saved} of {len(results)} lines are in the table")
-        return
-    for result in results:
-        if result.outcome in FAILURES:
-            talk.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
-        else:
-            until = (
-                f"; its access token lives until {result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else ""
-            )
-            talk.info(f"{result.location_id} is saved{until}")
+
+def _exit_code(enroller: Enroller, results: Sequence[RowResult]) -> int:
+    if isinstance(enroller.store_error, StoreUnavailableError):
+        return exits.STORE
+    return exits.DONE if all(map(_is_saved, results)) else exits.FAILED

@@ -7,18 +7,27 @@ paste, so characters are read one by one and the terminal is asked to mark paste
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
+import signal
 import sys
 import termios
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+from commands.talk import to_stderr
 
 _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _PASTE_BEGINS, _PASTE_ENDS = "[200~", "[201~"
 _ESCAPE, _INTERRUPT, _END, _KILL_LINE = "\x1b", "\x03", "\x04", "\x15"
 _BACKSPACES = ("\x7f", "\b")
 _ENTER = ("\r", "\n")
+_FIRST_PRINTABLE = " "
+
+Show = Callable[[str], None]  # makes typed characters visible, or does not
 
 
 class NoTerminalError(Exception):
@@ -51,35 +60,57 @@ class Asker(Protocol):
 
 
 class Terminal:
-    """See `Asker`. Questions go to stderr, answers come from stdin.
+    """See `Asker`; used as a context manager around all questions. They go to stderr, answers come from stdin.
+
+    The terminal shows nothing by itself from the first question to the last, also between two of them: what is
+    typed or pasted ahead may be the secret.
 
     Raises:
         NoTerminalError: stdin or stderr is no terminal.
-        KeyboardInterrupt: on Ctrl-C, or Ctrl-D where nothing was typed.
+        KeyboardInterrupt: on Ctrl-C, a hang-up, or Ctrl-D where nothing was typed.
     """
 
     def __init__(self) -> None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise NoTerminalError
+        self._descriptor = sys.stdin.fileno()
+        self._characters = _without_doubled_ends(_characters(self._descriptor))
+        self._before: list[Any] = []
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Terminal:
+        self._before = termios.tcgetattr(self._descriptor)
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGHUP, signal.SIGTERM)}
+        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, _quiet(self._descriptor))
+        to_stderr(_PASTE_ON)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        to_stderr(_PASTE_OFF + ("\r\n" if kind is KeyboardInterrupt else ""))
+        with contextlib.suppress(termios.error):  # the terminal may be gone
+            # What was typed or pasted beyond the last question must not reach the shell, and its history.
+            termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def text(self, question: str, default: str = "") -> str:
         """See `Asker.text`."""
         hint = f" [{default}]" if default else ""
-        return self._ask(f"{question}{hint}: ", echo=True).strip() or default
+        to_stderr(f"{question}{hint}: ")
+        return read_line(self._characters, to_stderr).strip() or default
 
     def secret(self, question: str) -> str:
         """See `Asker.secret`."""
-        return self._ask(f"{question} (not shown): ", echo=False).strip()
+        to_stderr(f"{question} (not shown): ")
+        return read_line(self._characters, _show_ends_only).strip()
 
     def yes(self, question: str) -> bool:
         """See `Asker.yes`."""
-        return self._ask(f"{question} [y/N] ", echo=True).strip().lower() in ("y", "yes")
-
-    def _ask(self, question: str, *, echo: bool) -> str:
-        sys.stderr.write(question)
-        sys.stderr.flush()
-        with _raw(sys.stdin.fileno()):
-            return read_line(_characters(sys.stdin.fileno()), _echo if echo else _ignore)
+        to_stderr(f"{question} [y/N] ")
+        return read_line(self._characters, to_stderr).strip().lower() in ("y", "yes")
 
 
 def read_line(characters: Iterator[str], show: Show) -> str:
@@ -90,81 +121,91 @@ def read_line(characters: Iterator[str], show: Show) -> str:
     """
     line: list[str] = []
     pasting = False
-    for character in characters:
+    character = next(characters, "")
+    while character:
+        following = ""
         if character == _ESCAPE:
-            code = _escape_code(characters)
+            code, following = _escape_code(characters)
             pasting = (pasting or code == _PASTE_BEGINS) and code != _PASTE_ENDS
-        elif character in _ENTER:
-            if not pasting:
-                show("\r\n")
-                return "".join(line)
         elif character == _INTERRUPT or (character == _END and not line):
+            break
+        elif character in _ENTER and not pasting:
             show("\r\n")
-            raise KeyboardInterrupt
-        else:
+            return "".join(line)
+        elif character.isprintable():
+            line.append(character)
+            show(character)
+        elif not pasting:
             _edit(line, character, show)
+        character = following or next(characters, "")
     raise KeyboardInterrupt
 
 
-class Show(Protocol):
-    """What makes typed characters visible, or does not."""
-
-    def __call__(self, text: str) -> None: ...
-
-
-def _edit(line: list[str], character: str, show: Show) -> None:
-    if character in _BACKSPACES:
-        if line:
-            line.pop()
-            show("\b \b")
-    elif character == _KILL_LINE:
-        show("\b \b" * len(line))
-        line.clear()
-    elif character.isprintable():
-        line.append(character)
-        show(character)
+def _edit(line: list[str], key: str, show: Show) -> None:
+    count = {_KILL_LINE: len(line)}.get(key, 1 if key in _BACKSPACES and line else 0)
+    for _ in range(count):
+        show("\b \b" * _columns(line.pop()))
 
 
-def _escape_code(characters: Iterator[str]) -> str:
-    """What follows an escape: `[`, parameters and a final letter or `~` (ECMA-48 5.4), or one character."""
+def _columns(character: str) -> int:
+    """How wide a terminal draws it."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _escape_code(characters: Iterator[str]) -> tuple[str, str]:
+    """What follows an escape, and the control character that cut it short, if one did.
+
+    It is `[`, parameters and a final letter or `~` (ECMA-48 5.4), or `O` and a letter (arrows of some terminals),
+    or one character; a lone Esc is followed by whatever key comes next.
+    """
     code = next(characters, "")
-    if code != "[":
-        return code
+    if code < _FIRST_PRINTABLE or code not in "[O":
+        return ("", code) if code < _FIRST_PRINTABLE else (code, "")
     for character in characters:
+        if character < _FIRST_PRINTABLE:
+            return code, character
         code += character
         if "@" <= character <= "~":
             break
-    return code
+    return code, ""
 
 
 def _characters(descriptor: int) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while data := os.read(descriptor, 1):
-        yield from decoder.decode(data)
+    with contextlib.suppress(OSError):  # a terminal that was closed ends the input
+        while data := os.read(descriptor, 1):
+            yield from decoder.decode(data)
 
 
-@contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
-    """No echo and no line editing by the terminal; restored whatever happens."""
-    before = termios.tcgetattr(descriptor)
-    raw = termios.tcgetattr(descriptor)
-    raw[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG)
-    try:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, raw)
-        sys.stderr.write(_PASTE_ON)
-        sys.stderr.flush()
-        yield
-    finally:
-        sys.stderr.write(_PASTE_OFF)
-        sys.stderr.flush()
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+def _without_doubled_ends(characters: Iterator[str]) -> Iterator[str]:
+    """A Windows line end (CR LF) is one Enter, not two."""
+    before = ""
+    for character in characters:
+        if (before, character) != ("\r", "\n"):
+            yield character
+        before = character
 
 
-def _echo(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+def _quiet(descriptor: int) -> list[Any]:
+    """The terminal's modes, without echo and line editing; Ctrl-C works, Ctrl-Z and Ctrl-\\ do not.
+
+    Whoever suspended the program would come back to a terminal that echoes.
+    """
+    modes = termios.tcgetattr(descriptor)
+    modes[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR)
+    modes[3] &= ~(termios.ECHO | termios.ICANON)
+    off = bytes([os.fpathconf(descriptor, "PC_VDISABLE")])
+    modes[6][termios.VQUIT] = modes[6][termios.VSUSP] = off
+    modes[6][termios.VMIN], modes[6][termios.VTIME] = 1, 0
+    return modes
 
 
-def _ignore(text: str) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show_ends_only(text: str) -> None:
     if text == "\r\n":  # the person sees that Enter was taken
-        _echo(text)
+        to_stderr(text)

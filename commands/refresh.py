@@ -5,27 +5,23 @@ from __future__ import annotations
 import argparse
 import random
 import secrets
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from clock import Clock
 from commands import exits
 from commands.context import Context, open_parts, prepare
+from commands.process import ended_by
 from commands.talk import Talk
 from refresher.outcome import Report
 from refresher.parts import Scope
 from stores.base import StoreRefusedError
 
-if TYPE_CHECKING:
-    from refresher.run import Refresher
-
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
     """Refresh what is due, report it, and say by the exit code how it went."""
     context = prepare(environ, clock, talk)
+    if arguments.provider is not None:
+        context.catalog.get(arguments.provider)
     if arguments.jitter:
         clock.sleep(random.uniform(0, arguments.jitter))
     with context.lock():
@@ -44,12 +40,10 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,
     )
-    if scope.provider is not None:
-        context.catalog.get(scope.provider)
     with open_parts(context) as parts, observer_for(talk) as observer:
         _warn_of_short_lives(context, talk)
         refresher = Refresher(parts, observer)
-        with _signals_stop(refresher):
+        with ended_by(refresher.stop):
             report = refresher.run(scope)
         observer.end(report)
     if talk.as_json:
@@ -66,24 +60,6 @@ def _warn_of_short_lives(context: Context, talk: Talk) -> None:
             f"{default.name} tokens live {default.default_lifetime} s, not longer than REFRESH_INTERVAL",
             "Run cron more often and lower REFRESH_INTERVAL.",
         )
-
-
-@contextmanager
-def _signals_stop(refresher: Refresher) -> Iterator[None]:
-    """SIGTERM and SIGINT start nothing new and let the open refreshes finish: a kill would cost their answers."""
-
-    def stop(number: int, _: object) -> None:
-        refresher.stop(f"{signal.Signals(number).name} was received")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _exit_code(report: Report) -> int:

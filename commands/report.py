@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import IO, Any, cast
 
-from commands.talk import Talk
+from commands.talk import Talk, to_stderr, to_stdout
 from refresher.outcome import FAILURES, Outcome, Report, RowResult
 from stores.base import iso
 
@@ -43,7 +43,7 @@ class TerminalObserver(LineObserver):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=cast(IO[str], _Stderr()), highlight=False)
         self._progress = Progress(
             TextColumn("refreshing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._console
         )
@@ -74,6 +74,28 @@ class TerminalObserver(LineObserver):
             ]
             self._console.print(rich_table(("location", "provider", "outcome", "what happened", "what to do"), lines))
         super().end(report)
+
+
+class _Stderr:
+    """Stderr for the drawing library: a terminal that is closed meanwhile must not end a run half-way."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        to_stderr(text, self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        to_stderr("", self._stream)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 @contextmanager
@@ -165,7 +187,7 @@ def rich_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Any:
 def show_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     """A table on stdout, drawn on a terminal, plain elsewhere."""
     if not sys.stdout.isatty():
-        sys.stdout.write(table(head, lines) + "\n")
+        to_stdout(table(head, lines) + "\n")
         return
     from rich.console import Console
 

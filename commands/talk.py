@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
+
+from commands import exits
+from commands.process import silence
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -46,7 +49,7 @@ class Talk:
 
     def data(self, text: str) -> None:
         """A line of the command's answer, on stdout."""
-        sys.stdout.write(f"{text}\n")
+        to_stdout(f"{text}\n")
 
     def object(self, content: dict[str, Any]) -> None:
         """The command's answer as JSON, on stdout."""
@@ -62,8 +65,38 @@ class Talk:
         else:
             sentence = what if not action else f"{what.rstrip('.')}. {action}"
             text = f"{moment} {level.lower()}: {_one_line(sentence)}"
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        to_stderr(f"{text}\n")
+
+
+def to_stdout(text: str) -> None:
+    """Write data.
+
+    Raises:
+        BrokenPipeError: whoever read it has enough.
+        CommandError: it cannot be written, as on a full disk.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        what = f"the output cannot be written ({error.strerror})"
+        raise exits.CommandError(what, "Free the disk, or send it elsewhere.", exits.STOPPED) from None
+
+
+def to_stderr(text: str, stream: TextIO | None = None) -> None:
+    """Write words. That nobody reads them must not end a run half-way."""
+    stream = stream or sys.stderr
+    try:
+        stream.write(text)
+        stream.flush()
+    except RuntimeError:
+        pass  # a signal handler's words in the middle of others
+    except (OSError, ValueError):
+        silence(stream)
 
 
 def _one_line(text: str) -> str:

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -196,6 +196,23 @@ class Provider:
         """
         fields = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
         fields |= self.refresh_params(credential)
+        return self._request(self.endpoint(credential.params), fields, credential)
+
+    def introspect_request(self, credential: Credential, token: str) -> TokenRequest | None:
+        """The request of RFC 7662 section 2.1 for `token`; None where the provider has no such endpoint.
+
+        It carries the client secret, so it only goes to the host that the secret is bound to.
+        """
+        if self.introspect_url is None:
+            return None
+        url = _fill(self.introspect_url, self._values(credential.params), self.name)
+        endpoint = self.endpoint(credential.params)
+        if origin_of(url) != endpoint.origin:
+            return None
+        return self._request(replace(endpoint, url=url), {"token": token}, credential)
+
+    def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
+        """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self.auth == "basic":
             headers["Authorization"] = _basic(credential.client_id, credential.client_secret)
@@ -205,7 +222,6 @@ class Provider:
                 fields["client_secret"] = credential.client_secret
         content_type, body = _encode(fields, self.encoding)
         headers["Content-Type"] = content_type
-        endpoint = self.endpoint(credential.params)
         return TokenRequest(endpoint.url, headers, body, endpoint.is_fixed)
 
     def refresh_params(self, credential: Credential) -> dict[str, str]:

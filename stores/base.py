@@ -150,6 +150,14 @@ class WriteResult:
     error: StoreError | None = None
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Calls of this month from this machine; `forecast` is what they come to by its end at the same rate."""
+
+    calls: int
+    forecast: int
+
+
 class Store(ABC):
     """A table of credentials.
 
@@ -208,6 +216,18 @@ class Store(ABC):
         Raises:
             StoreRefusedError: a value is for a column that the table lacks.
         """
+
+    def setup(self) -> list[str]:
+        """Make what the table lacks; one sentence for each thing made. Safe to repeat.
+
+        Raises:
+            StoreRefusedError: it may not be made from here; the action says what to do by hand.
+        """
+        return []
+
+    def usage(self) -> Usage | None:
+        """The calls of this month, where the store counts them; None elsewhere."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Release connections."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +65,27 @@ class World:
         client_id, secret = CLIENTS.get(provider, (f"app-{provider}", f"{provider} secret"))
         token = self.oauth.grant(provider, client_id, location_id=location_id)
         return (location_id, provider, client_id, secret, token)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The rows of the embedded database by location; none where it was never made."""
+        return {row["location_id"]: row for row in _select(self.program.home / "state/tokens.sqlite3", "credentials")}
+
+    def token_of(self, location_id: str) -> str:
+        """The refresh token that the embedded database holds for a location."""
+        return self.open_refresh(location_id, self.rows()[location_id]["encrypted_refresh"])
+
+    def journalled(self) -> list[dict[str, Any]]:
+        """The unfinished entries of all journals."""
+        paths = sorted((self.program.home / "state").glob("*/journal*.sqlite3"))
+        return [entry for path in paths for entry in _select(path, "entries")]
+
+
+def _select(path: Path, table: str) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path)) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute(f"SELECT * FROM {table}")]
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def makes_sense(request: requests.PreparedRequest, response: requests.Response) 
         return False
     if not isinstance(content, dict):
         return False
-    if "/v0/meta/" in (request.url or "").partition("?")[0]:
+    if "/v0/meta/" in (request.url or "").partition("?")[0] and request.method == "GET":
         return isinstance(content.get("tables"), list)
     if request.method == "POST" and not is_listing(request):
         return isinstance(content.get("id"), str)

@@ -65,6 +65,11 @@ class Columns:
             self._known = self._cached_columns() or self._fetch_columns()
         return self._known
 
+    def forget(self) -> None:
+        """The table was changed: ask again."""
+        self._known = None
+        self._options.schema_file.unlink(missing_ok=True)
+
     def name(self, name: str) -> str:
         """The table's own name of a column."""
         return self._options.id_field if name == "locationId" else name
@@ -100,7 +105,7 @@ class Columns:
 
         def ask() -> list[tuple[str, str, dict[str, str]]]:
             tables = self._api.get(url)["tables"]
-            return [(table["name"], table["id"], _types(table["fields"])) for table in tables]
+            return [(table["name"], table["id"], types_of(table["fields"])) for table in tables]
 
         try:
             tables = translated(ask)
@@ -119,13 +124,9 @@ class Columns:
         if missing:
             raise missing_columns(missing)
         columns = frozenset(REQUIRED_COLUMNS) | (types.keys() & set(OPTIONAL_COLUMNS))
-        for name in sorted(columns & COLUMN_TYPES.keys()):
-            wanted, in_words = COLUMN_TYPES[name]
-            if types[name] not in wanted:
-                raise StoreRefusedError(
-                    f"the column {name} has the type {types[name]}, which cannot hold what belongs there",
-                    f"Make it {in_words} in Airtable.",
-                )
+        faults = faults_of(types, columns)
+        if faults:
+            raise faults[0]
         return columns
 
     def _learnt_columns(self) -> frozenset[str]:
@@ -142,5 +143,18 @@ class Columns:
                 names.discard(error.column)
 
 
-def _types(columns: Any) -> dict[str, str]:
-    return {str(column["name"]): str(column["type"]) for column in columns}
+def types_of(fields: Any) -> dict[str, str]:
+    """The types of columns by name, from the schema's `fields`."""
+    return {str(column["name"]): str(column["type"]) for column in fields}
+
+
+def faults_of(types: Mapping[str, str], columns: frozenset[str]) -> list[StoreRefusedError]:
+    """One error for each of `columns` that cannot hold what belongs there."""
+    wrong = [name for name in sorted(columns & COLUMN_TYPES.keys()) if types[name] not in COLUMN_TYPES[name][0]]
+    return [
+        StoreRefusedError(
+            f"the column {name} has the type {types[name]}, which cannot hold what belongs there",
+            f"Make it {COLUMN_TYPES[name][1]} in Airtable.",
+        )
+        for name in wrong
+    ]

@@ -11,11 +11,11 @@ from requests.adapters import HTTPAdapter
 
 from clock import Clock
 from stores.airtable.answers import PausedError, SenselessError, is_listing, makes_sense, quota_spent, unavailable
+from stores.airtable.pace import Pace
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer
 
-_ROUNDING_SECONDS = 1e-6  # binary fractions add up to a hair less than a second
 _RETRIED = (500, 502, 503, 504)
 
 
@@ -30,12 +30,11 @@ class _Trouble:
 class Gate(HTTPAdapter):
     """Every request to Airtable goes through here: counted, paced, and sent again where that helps."""
 
-    def __init__(self, clock: Clock, requests_per_second: float) -> None:
+    def __init__(self, clock: Clock, pace: Pace) -> None:
         super().__init__(max_retries=0)
         self.calls = 0
         self._clock = clock
-        self._spacing = 1.0 / requests_per_second + _ROUNDING_SECONDS
-        self._next_at = 0.0
+        self._pace = pace
         self._random = random.Random()
         self._is_failing = False
         self._updates: _Trouble | None = None  # since the last update that was answered
@@ -80,10 +79,7 @@ class Gate(HTTPAdapter):
                 raise PausedError("Airtable did not take the update", "Nothing to do: it is tried again.")
 
     def _try(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response | Exception:
-        now = self._clock.monotonic()
-        if now < self._next_at:
-            self._clock.sleep(self._next_at - now)
-        self._next_at = max(now, self._next_at) + self._spacing
+        self._pace.wait()
         self.calls += 1
         try:
             response = super().send(request, *args, **kwargs)
@@ -103,7 +99,9 @@ class Gate(HTTPAdapter):
         if response.status_code == requests.codes.too_many_requests:
             if "PUBLIC_API_BILLING_LIMIT_EXCEEDED" in response.text:
                 raise quota_spent()
-            return max(PENALTY_SECONDS, _retry_after(response)) + self._random.uniform(0, 2)
+            penalty = max(PENALTY_SECONDS, _retry_after(response)) + self._random.uniform(0, 2)
+            self._pace.pause(penalty)
+            return penalty
         if response.status_code in _RETRIED:
             return max(backoff, _retry_after(response))
         return None

@@ -10,7 +10,8 @@ TIMEOUT_SECONDS = (10, 60)  # connect, read
 
 @dataclass(frozen=True)
 class AirtableOptions:
-    """Which table, with which token; `schema_file` is where the known columns are kept for a day."""
+    """Which table, with which token; `schema_file` keeps the known columns for a day, `pace_file` the
+    pace and the calls of the base."""
 
     api_key: str = field(repr=False)
     base_id: str
@@ -19,6 +20,7 @@ class AirtableOptions:
     endpoint_url: str
     requests_per_second: float
     schema_file: Path
+    pace_file: Path
     proxy: str | None = None
     ca_bundle: Path | None = None
     timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS

@@ -20,7 +20,9 @@ from clock import Clock
 from stores.airtable.answers import GoneError, IteratorGoneError, PausedError, RefusedBatchError, senseless, translated
 from stores.airtable.columns import Columns
 from stores.airtable.gate import Gate
+from stores.airtable.layout import Layout
 from stores.airtable.options import AirtableOptions
+from stores.airtable.pace import Pace
 from stores.base import (
     IDLE_STATUSES,
     Change,
@@ -30,6 +32,7 @@ from stores.base import (
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
+    Usage,
     Value,
     WriteResult,
     Written,
@@ -54,7 +57,8 @@ class AirtableStore(Store):
     def __init__(self, options: AirtableOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._gate = Gate(clock, options.requests_per_second)
+        self._pace = Pace(options.pace_file, clock, options.requests_per_second)
+        self._gate = Gate(clock, self._pace)
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)
@@ -130,6 +134,16 @@ class AirtableStore(Store):
             if len(ours) == 1:
                 return ours[0]
             raise
+
+    def setup(self) -> list[str]:
+        """See `Store.setup`."""
+        made = Layout(self._options, self._api).complete()
+        self._columns.forget()
+        return made
+
+    def usage(self) -> Usage | None:
+        """See `Store.usage`."""
+        return self._pace.usage()
 
     def close(self) -> None:
         """See `Store.close`."""

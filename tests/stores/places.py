@@ -120,6 +120,7 @@ def airtable_options(server: AirtableServer, folder: Path, **changed: Any) -> Ai
         "endpoint_url": server.url,
         "requests_per_second": 4,
         "schema_file": folder / "columns.json",
+        "pace_file": folder / "pace.json",
     }
     return AirtableOptions(**(usual | changed))
 

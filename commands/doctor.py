@@ -1,0 +1,249 @@
+"""`doctor`: of each part, whether it is right, and how to mend it. It refreshes nothing and changes no value."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from clock import Clock
+from commands import exits
+from commands.context import Context, keyring, make_bench, open_parts, open_sealed, prepare
+from commands.talk import Talk
+from providers.base import RawAnswer
+from refresher.jobs import Fault, Job
+from refresher.state import file_system
+from refresher.transport import NoAnswer
+from settings import PROGRAM_FOLDER
+from stores.base import OPTIONAL_COLUMNS, Row, StoreError
+
+if TYPE_CHECKING:
+    from refresher.parts import Parts
+    from stores.sealed import SealedStore
+
+GOOD, DOUBTFUL, BAD = "ok", "look", "bad"
+CLOCK_SECONDS = 60  # a clock further off refreshes too late
+REACH_SECONDS = 10
+MONTHLY_CALLS = {"free": 1_000, "team": 100_000}  # calls a workspace a month; the other plans have no cap
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one part; `action` says how to mend it."""
+
+    part: str
+    state: str
+    text: str
+    action: str = ""
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+    """Look at every part and report; exit 1 where one is bad."""
+    context = prepare(environ, clock, talk)
+    findings = list(_findings(context, online=arguments.online))
+    if talk.as_json:
+        talk.object({"findings": [finding.__dict__ for finding in findings]})
+    else:
+        from commands.report import show_table
+
+        show_table(
+            ("part", "", "finding", "what to do"), [(one.part, one.state, one.text, one.action) for one in findings]
+        )
+    return exits.FAILED if any(finding.state == BAD for finding in findings) else exits.DONE
+
+
+def _findings(context: Context, *, online: bool) -> Iterator[Finding]:
+    yield Finding("key", GOOD, f"cells are sealed with key {keyring(context.settings).key_id}")
+    yield _state_folder(context)
+    yield from _dotenv()
+    with open_sealed(context) as store:
+        yield from _guarded("store", lambda: _store(context, store))
+        yield from _guarded("rows", lambda: _rows(context, store))
+    yield from _providers(context)
+    if online:
+        with open_parts(context) as parts:
+            yield from _guarded("online", lambda: _online(parts))
+
+
+def _guarded(part: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from list(look())
+    except StoreError as error:
+        yield Finding(part, BAD, str(error), error.action)
+
+
+def _state_folder(context: Context) -> Finding:
+    path = context.state.path
+    kind = file_system(path)
+    return Finding("state folder", GOOD, f"{path} can be written" + (f" ({kind})" if kind else ""))
+
+
+def _dotenv() -> Iterator[Finding]:
+    """`.env` must not be in version control, nor be one `git add` away from it."""
+    path = PROGRAM_FOLDER / ".env"
+    if not path.exists():
+        yield Finding(".env", GOOD, "there is none; the settings come from the environment")
+        return
+    if _git("ls-files", "--error-unmatch", ".env"):
+        yield Finding(
+            ".env", BAD, ".env is in version control, with its secrets",
+            "Run: git rm --cached .env; then change every secret in it.",
+        )  # fmt: skip
+    elif _git("rev-parse") and not _git("check-ignore", "-q", ".env"):
+        yield Finding(".env", DOUBTFUL, ".env is not ignored by git", "Add the line .env to .gitignore.")
+    else:
+        yield Finding(".env", GOOD, "private, and not in version control")
+
+
+def _git(*arguments: str) -> bool:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the user's own git
+            cwd=PROGRAM_FOLDER,
+            capture_output=True,
+            timeout=REACH_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _store(context: Context, store: SealedStore) -> Iterator[Finding]:
+    columns = store.store.columns
+    missing = [name for name in OPTIONAL_COLUMNS if name not in columns]
+    yield Finding("store", GOOD, f"{context.settings.store} answers, with all required columns")
+    if "refreshed_by" in missing:
+        yield Finding(
+            "columns", DOUBTFUL, "without refreshed_by a second machine on this table goes unnoticed",
+            "Run: python token_manager.py setup",
+        )  # fmt: skip
+    if missing:
+        yield Finding("columns", GOOD, f"not there, and not required: {', '.join(missing)}")
+    usage = store.store.usage()
+    if usage is not None:
+        plan = context.settings.airtable.plan if context.settings.airtable else ""
+        yield quota(plan, usage.calls, usage.forecast)
+
+
+def quota(plan: str, calls: int, forecast: int) -> Finding:
+    """How the month's calls stand against the plan."""
+    said = f"{calls} calls this month from this machine, {forecast} by its end"
+    limit = MONTHLY_CALLS.get(plan)
+    if limit is None:
+        unknown = "" if plan else "Set AIRTABLE_PLAN to compare it with your plan."
+        return Finding("quota", GOOD, said, unknown)
+    if forecast > limit:
+        action = "Run less often, give rows longer-lived tokens, or change the plan."
+        return Finding("quota", BAD if calls >= limit else DOUBTFUL, f"{said}; the {plan} plan has {limit}", action)
+    return Finding("quota", GOOD, f"{said}; the {plan} plan has {limit}")
+
+
+def _rows(context: Context, store: SealedStore) -> Iterator[Finding]:
+    """Every row with a credential is opened, and the store proves that it takes writes."""
+    bench = make_bench(context, store)
+    rows = [row for row in store.store.rows() if row.encrypted_refresh]
+    if rows:
+        store.store.prove_writable(rows[0])
+        yield Finding("writing", GOOD, "the store takes writes (one cell was written with the value it had)")
+    else:
+        yield Finding("writing", DOUBTFUL, "there is no row to try it on", "Add a client: python onboard_client.py")
+    faults = [made for made in map(bench.job, rows) if isinstance(made, Fault)]
+    yield Finding("cells", GOOD, f"{len(rows) - len(faults)} of {len(rows)} rows open")
+    for fault in faults:
+        yield Finding("cells", BAD, f"{fault.row.location_id}: {fault.error}", fault.action)
+    yield from _twins(context, rows)
+
+
+def _online(parts: Parts) -> Iterator[Finding]:
+    """Ask each provider that has an introspection endpoint (RFC 7662) whether the stored access tokens live."""
+    asked = 0
+    for row in parts.store.store.rows():
+        job = parts.bench.job(row) if row.encrypted_refresh else None
+        if not isinstance(job, Job) or job.provider.introspect_url is None:
+            continue
+        [whole] = [one for one in parts.store.store.find(row.location_id) if one.key == row.key]
+        token = parts.store.access_token(whole, job.binding)
+        request = job.provider.introspect_request(job.credential, token) if token else None
+        if request is None:
+            continue
+        asked += 1
+        state = _introspected(parts.transport.post(request))
+        if state is not True:
+            what = "says that the access token is not active" if state is False else "gave no usable answer"
+            yield Finding(
+                "online", BAD if state is False else DOUBTFUL, f"{row.location_id}: {job.provider.name} {what}",
+                f"Run: python token_manager.py refresh --all --location {row.location_id}",
+            )  # fmt: skip
+    yield Finding("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
+
+
+def _introspected(answer: RawAnswer | NoAnswer) -> bool | None:
+    """The `active` member of an RFC 7662 answer; None where there is none."""
+    if isinstance(answer, NoAnswer):
+        return None
+    try:
+        active = json.loads(answer.body).get("active")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return active if isinstance(active, bool) else None
+
+
+def _twins(context: Context, rows: list[Row]) -> Iterator[Finding]:
+    counts = Counter((row.location_id, row.provider or context.settings.default_provider) for row in rows)
+    for (location_id, provider), count in counts.items():
+        if count > 1:
+            yield Finding("rows", BAD, f"{count} rows are {location_id} of {provider}", "Delete all but one.")
+
+
+def _providers(context: Context) -> Iterator[Finding]:
+    """Whether the endpoint answers at all, and what time it has. No credential is sent."""
+    provider = context.catalog.get(context.settings.default_provider)
+    if any(default is None for default in provider.placeholders.values()):
+        yield Finding("provider", DOUBTFUL, f"{provider.name} has a host for each row; none was asked")
+        return
+    answer = _date_at(provider.endpoint({}).url, context)
+    if isinstance(answer, str):
+        yield Finding(
+            "provider", BAD, f"{provider.name} cannot be reached: {answer}", "Check network, proxy and CA_BUNDLE."
+        )
+        return
+    yield Finding("provider", GOOD, f"{provider.name} answers")
+    yield from _clock(answer, context.clock.now())
+
+
+def _date_at(url: str, context: Context) -> datetime | str | None:
+    """The server's time; a reason where it does not answer."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    proxy = context.settings.https_proxy_url
+    session.proxies = {"https": proxy.reveal()} if proxy else {}
+    session.verify = str(context.settings.ca_bundle) if context.settings.ca_bundle else True
+    try:
+        answer = session.get(url, timeout=REACH_SECONDS, allow_redirects=False, stream=True)
+        answer.close()
+        date = answer.headers.get("Date")
+        moment = parsedate_to_datetime(date) if date else None
+    except requests.RequestException as error:
+        return type(error).__name__
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _clock(theirs: datetime | None, ours: datetime) -> Iterator[Finding]:
+    if theirs is None:
+        return
+    off = abs((ours - theirs).total_seconds())
+    if off > CLOCK_SECONDS:
+        yield Finding("clock", BAD, f"this machine's clock is {off:.0f} s off", "Switch on time synchronisation (NTP).")
+    else:
+        yield Finding("clock", GOOD, "agrees with the provider's")

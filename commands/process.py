@@ -1,0 +1,70 @@
+"""What the process owes its surroundings: private files, no core dump, streams that exist, an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def settle() -> None:
+    """Before anything else: what is created is private, no core dump will hold secrets, and 0 to 2 are open."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _open_missing_streams()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a test's buffer, which takes any text
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+@contextmanager
+def ended_by(stop: Callable[[str], None]) -> Iterator[None]:
+    """While inside, SIGTERM, SIGINT and SIGHUP call `stop` with a reason instead of ending the process.
+
+    A kill in the middle of a request would cost its answer. What the caller ignores (`nohup`) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def act(number: int, _: FrameType | None) -> None:
+        stop(f"{signal.Signals(number).name} was received")
+
+    before = {number: signal.getsignal(number) for number in _ENDINGS}
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, act)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
+def silence(stream: object) -> None:
+    """Nobody reads this stream any more: what is still written goes nowhere, also when the process ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number = stream.fileno()  # type: ignore[attr-defined]
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def _open_missing_streams() -> None:
+    """Where the caller closed 0, 1 or 2, the next file opened would take that number: a database as stderr."""
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest free number: this one
+    for name, mode_name in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode_name))  # noqa: PTH123, SIM115 - stays open to the end

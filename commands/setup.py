@@ -1,0 +1,28 @@
+"""`setup`: make the table, or the columns that it lacks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from clock import Clock
+from commands import exits
+from commands.context import open_store, prepare
+from commands.talk import Talk
+
+
+def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+    """Make what is missing and say what was made; where that is not allowed, say what to click."""
+    context = prepare(environ, clock, talk)
+    with context.lock():
+        store = open_store(context)
+        try:
+            made = store.setup()
+        finally:
+            store.close()
+    if talk.as_json:
+        talk.object({"store": context.settings.store, "made": made})
+    for sentence in made:
+        talk.info(sentence)
+    talk.info("the table is complete" if made else "the table was complete already")
+    return exits.DONE

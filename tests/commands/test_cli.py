@@ -1,0 +1,775 @@
+"""The command line as its users meet it: what it prints where, how it ends, what it says when something is wrong."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crypto
+from refresher.lock import RunLock
+from tests.conftest import World
+from tests.world.airtable import faults as airtable_faults
+from tests.world.clock import FakeClock
+from tests.world.http import Response
+from tests.world.oauth import faults
+from tests.world.program import Program, Result
+from tests.world.terminal import TerminalProcess, python
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")
+CANARY = "canary-S3cret"
+
+
+def onboarded(world: World, *locations: str, provider: str = "acme") -> None:
+    lines = [world.csv_line(provider, location) for location in locations]
+    assert world.program.onboard("--from-csv", world.program.csv(*lines)).code == 0
+
+
+def change_row(world: World, location: str, **cells: object) -> None:
+    names = ", ".join(f"{name} = ?" for name in cells)
+    with closing(sqlite3.connect(world.program.home / "state/tokens.sqlite3")) as database:
+        database.execute(f"UPDATE credentials SET {names} WHERE location_id = ?", (*cells.values(), location))
+        database.commit()
+
+
+def state_folder(world: World) -> Path:
+    assert world.program.run("status").code == 0
+    [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
+    return folder
+
+
+def shell(world: World, command: str, *argv: str, script: str = "token_manager.py") -> subprocess.CompletedProcess[str]:
+    """The installed program under a shell that closes or redirects its streams: `"$@"` stands for it."""
+    program = world.program
+    return subprocess.run(
+        ["/bin/sh", "-c", command, "sh", *python(program.install() / script, *argv)],
+        cwd=program.home,
+        env=program.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def assert_told(result: Result, code: int, *sentences: str) -> None:
+    """The exit code, and on stderr nothing but well-formed lines that hold these sentences."""
+    assert result.code == code, result.said
+    assert result.out == ""
+    for line in result.err.splitlines():
+        assert LINE.fullmatch(line), line
+    for sentence in sentences:
+        assert sentence in result.err
+    assert CANARY not in result.said
+    assert "Traceback" not in result.said
+
+
+# Wrong settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"ENCRYPTION_KEY": ""}, "ENCRYPTION_KEY is not set. Copy the key you have, or make one with `python token_"),
+        ({"ENCRYPTION_KEY": CANARY}, "ENCRYPTION_KEY "),
+        ({"ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode()}, "ENCRYPTION_KEY "),
+        ({"ENCRYPTION_KEY_FALLBACKS": CANARY}, "ENCRYPTION_KEY_FALLBACKS, key 1,"),
+        ({"AIRTABLE_API_KEY": CANARY}, "AIRTABLE_BASE_ID is not set."),
+        ({"AIRTABLE_BASE_ID": "appX"}, "AIRTABLE_API_KEY is not set."),
+        ({"DATABASE_URL": f"mysql://root:{CANARY}@db/x"}, "DATABASE_URL is no address of a database."),
+        ({"DATABASE_URL": f"postgresql://u:{CANARY}@db:5432/x"}, "Set DATABASE_URL to sqlite:///FILE."),
+        ({"TOKEN_STORE": CANARY}, "TOKEN_STORE cannot be used. Use one of: airtable, database."),
+        ({"REFRESH_INTERVAL": "soon"}, "REFRESH_INTERVAL cannot be used. Use a whole number from 1 to"),
+        ({"CONCURRENCY": "0"}, "CONCURRENCY cannot be used."),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL cannot be used. Use one of: DEBUG, INFO, WARNING, ERROR."),
+        ({"DEFAULT_PROVIDER": "gohighlevl"}, "there is no provider 'gohighlevl'. Did you mean gohighlevel?"),
+        ({"PROVIDERS_FILE": "/nowhere.toml"}, "PROVIDERS_FILE names no file that can be read."),
+        ({"GOOGLE_TOKEN_URL": f"http://u:{CANARY}@host/token"}, "GOOGLE_TOKEN_URL cannot be used. Use https://"),
+        ({"HTTPS_PROXY_URL": f"{CANARY}@proxy"}, "HTTPS_PROXY_URL cannot be used."),
+        ({"CA_BUNDLE": "/nowhere.pem"}, "CA_BUNDLE names no file that can be read."),
+    ],
+)
+@pytest.mark.parametrize("verb", ["refresh", "status", "get", "onboard"])
+def test_wrong_setting_is_named_with_its_mend(world: World, verb: str, settings: dict[str, str], told: str) -> None:
+    world.program.settings |= settings
+    assert_told(run_verb(world.program, verb), 2, told)
+    assert world.oauth.requests == []
+
+
+def run_verb(program: Program, verb: str) -> Result:
+    if verb == "onboard":
+        return program.onboard("--from-csv", program.csv())
+    return program.run(verb, *(["loc1"] if verb == "get" else []))
+
+
+def test_all_wrong_settings_are_told_at_once(world: World) -> None:
+    world.program.settings |= {"ENCRYPTION_KEY": "", "CONCURRENCY": "many", "LOG_FORMAT": "xml"}
+    result = world.program.run()
+    assert_told(result, 2, "ENCRYPTION_KEY", "CONCURRENCY", "LOG_FORMAT")
+    assert len(result.err.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[acme\n", "is not TOML"),
+        ('[mine]\ntoken_url = "http://evil.example/token"\n', "token_url: the token endpoint is not a plain https"),
+        ('[mine]\ntoken_url = "https://mine.example/token"\nrotates = "often"\n', "Use always, sometimes, never."),
+        ('[mine]\ntoken_uri = "https://mine.example/token"\n', "Provider mine: token_url is missing."),
+    ],
+)
+def test_wrong_providers_file_is_told_with_its_place(world: World, content: str, told: str) -> None:
+    Path(world.program.settings["PROVIDERS_FILE"]).write_text(content)
+    assert_told(world.program.run(), 2, told)
+
+
+def test_open_env_file_beside_the_program_is_refused(world: World) -> None:
+    path = world.program.install() / ".env"
+    path.write_text(f"GOOGLE_CLIENT_SECRET={CANARY}\n")
+    path.chmod(0o644)
+    assert_told(world.program.spawn(), 2, f"Other users can read {path}. Run: chmod 600 {path}")
+
+
+# Wrong flags
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--nonsense"],
+        ["refresh", f"--client-secret={CANARY}"],
+        ["refresh", "--refresh-token", CANARY],
+        ["refresh", CANARY],
+        ["refrsh"],
+        ["get"],
+        ["get", "loc1", CANARY],
+        ["get", "loc1", "--min-valid", "soon"],
+        ["get", "loc1", "--min-valid", "nan"],
+        ["get", "loc1", "--min-valid=-1"],
+        ["--max-seconds", "soon"],
+        ["--max-seconds"],
+        ["--loc", "loc1"],
+        ["get", "loc\udcff"],
+        [""],
+    ],
+    ids=lambda argv: " ".join(argv).encode(errors="replace").decode() or "empty",
+)
+def test_wrong_flag_is_usage(world: World, argv: list[str]) -> None:
+    result = world.program.run(*argv)
+    assert (result.code, result.out) == (2, "")
+    assert "usage: token_manager.py" in result.err
+    assert "error: " in result.err
+    assert CANARY not in result.err
+    assert not re.search(r"Traceback|_seconds|[\x00-\x09\x0b-\x1f]", result.err)
+
+
+@pytest.mark.parametrize("argv", [[f"--refresh-token={CANARY}"], ["--client-secret", CANARY], [CANARY], ["--from-csv"]])
+def test_secret_as_an_argument_is_refused_and_not_repeated(world: World, argv: list[str]) -> None:
+    result = world.program.onboard(*argv)
+    assert result.code == 2
+    assert "usage: onboard_client.py" in result.err
+    assert CANARY not in result.said
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["refresh", "-h"], ["status", "-h"], ["get", "-h"], ["generate-key", "-h"]]
+)
+def test_help_is_data(argv: list[str], tmp_path: Path) -> None:
+    result = Program(tmp_path).run(*argv)
+    assert (result.code, result.err) == (0, "")
+    assert "usage: token_manager.py" in result.out
+    assert "--json" in result.out or argv == ["--help"]
+
+
+def test_both_scripts_show_their_help_without_any_settings(world: World) -> None:
+    world.program.settings.clear()
+    for script in ("token_manager.py", "onboard_client.py"):
+        result = world.program.spawn("--help", script=script)
+        assert (result.code, result.err) == (0, "")
+        assert f"usage: {script}" in result.out
+
+
+# Wrong places and stores
+
+
+def test_state_folder_that_cannot_be_used_is_named(world: World) -> None:
+    home = world.program.home
+    (home / "file").write_text("")
+    (home / "open").mkdir(mode=0o755)
+    (home / "open").chmod(0o755)
+    for name, told in (("file", "cannot be written (File exists)"), ("open", "Run: chmod 700 ")):
+        world.program.settings["STATE_DIR"] = str(home / name)
+        assert_told(world.program.run(), 2, str(home / name), told)
+
+
+def test_folder_in_the_lock_s_place_is_named(world: World) -> None:
+    folder = state_folder(world)
+    (folder / "run.lock").mkdir()
+    assert_told(world.program.run(), 2, "run.lock cannot be used (Is a directory). Correct its permissions")
+
+
+def test_journal_that_is_no_database_is_told(world: World) -> None:
+    folder = state_folder(world)
+    (folder / "journal.sqlite3").write_bytes(b"no database at all, but long enough to be read as one" * 20)
+    assert_told(world.program.run(), 2, "the journal cannot be ", "STATE_DIR")
+
+
+def test_database_that_others_can_read_is_refused(world: World) -> None:
+    onboarded(world, "loc1")
+    (world.program.home / "state/tokens.sqlite3").chmod(0o640)
+    assert_told(world.program.run(), 2, "other users can read the database", "chmod 600")
+
+
+@pytest.mark.parametrize(
+    ("arrange", "code", "told"),
+    [
+        (lambda server: server.revoke_token(server.token), 2, "Airtable does not accept AIRTABLE_API_KEY"),
+        (
+            lambda server: server.add_token(server.token, scopes=()),
+            2,
+            "Give it data.records:read and data.records:write",
+        ),
+        (lambda server: server.table("APISecrets").remove_column("client_id"), 2, "the table has no column client_id"),
+        (
+            lambda server: server.inject(airtable_faults.status(503), times=10**6),
+            3,
+            "Airtable does not answer (HTTP 503)",
+        ),
+        (lambda server: server.inject(airtable_faults.html(), times=10**6), 3, "makes no sense"),
+        (lambda server: setattr(server, "monthly_calls", 0), 3, "Airtable's monthly API calls"),
+    ],
+    ids=["token", "scope", "column", "down", "portal", "quota"],
+)
+@pytest.mark.parametrize("verb", ["refresh", "status", "get", "onboard"])
+def test_table_that_cannot_be_used_is_told(
+    airtable_world: World, verb: str, arrange: Any, code: int, told: str
+) -> None:
+    world = airtable_world
+    arrange(world.airtable)
+    if verb == "onboard":
+        result = world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc1")))
+    else:
+        result = run_verb(world.program, verb)
+    assert_told(Result(result.code, "", result.err), code, told)
+    assert world.oauth.requests == []
+
+
+def test_missing_base_is_told(airtable_world: World) -> None:
+    airtable_world.program.settings["AIRTABLE_BASE_ID"] = "appNowhere0000001"
+    assert_told(airtable_world.program.run("status"), 2, "AIRTABLE_BASE_ID")
+
+
+def test_key_that_opens_no_row_is_a_wrong_setting(world: World) -> None:
+    onboarded(world, "loc1", "loc2")
+    world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
+    world.clock.advance(3600)
+    assert_told(world.program.run(), 2, "ENCRYPTION_KEY opens none of the 2 rows", "ENCRYPTION_KEY_FALLBACKS")
+    assert_told(world.program.run("get", "loc1"), 2, "Add that key to ENCRYPTION_KEY_FALLBACKS")
+
+
+# The order of errors
+
+
+def test_another_run_is_told_with_who_and_since_when(world: World) -> None:
+    folder = state_folder(world)
+    descriptor = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, b'{"pid": 4711, "since": "2026-03-01T11:59:00Z"}')
+        assert_told(world.program.run(), 75, "another run is active: process 4711, since 2026-03-01T11:59:00Z")
+        assert_told(world.program.run("--provider", "nonsense"), 2, "there is no provider 'nonsense'")
+        assert world.program.run("status").code == 0
+        world.program.settings["CONCURRENCY"] = "0"
+        assert_told(world.program.run(), 2, "CONCURRENCY cannot be used")
+    finally:
+        os.close(descriptor)
+
+
+# status
+
+
+def test_status_tells_each_row_s_state_and_check_alarms(world: World) -> None:
+    onboarded(world, "fresh", "due", "failing", "expired", "gone", "off")
+    changes: dict[str, dict[str, object]] = {
+        "failing": {"failure_count": 2, "last_error": "HTTP 500"},
+        "gone": {"status": "reauthorize"},
+        "off": {"status": "disabled"},
+        "due": {"access_token_expiry": "2026-03-01T12:10:00.000Z", "last_refreshed": "2026-03-01T11:10:00.000Z"},
+        "expired": {"access_token_expiry": "2026-03-01T11:00:00.000Z"},
+    }
+    for location, cells in changes.items():
+        change_row(world, location, **cells)
+    report = world.program.run("status", "--json")
+    assert report.code == 0
+    states = {row["location_id"]: row["state"] for row in report.json()["rows"]}
+    assert states == {
+        "fresh": "fresh",
+        "due": "due",
+        "failing": "failing",
+        "expired": "expired",
+        "gone": "reauthorize",
+        "off": "disabled",
+    }
+    assert report.json()["counts"] == dict.fromkeys(states.values(), 1)
+    text = world.program.run("status", "--check")
+    assert text.code == 1
+    assert re.search(r"(?m)^expired +acme +expired +out since 1 h 0 min", text.out)
+    assert "6 rows: 1 disabled, 1 due, 1 expired, 1 failing, 1 fresh, 1 reauthorize" in text.err
+    for location in ("failing", "expired", "gone"):
+        change_row(world, location, status="disabled")
+    assert world.program.run("status", "--check").code == 0
+
+
+def test_status_of_an_empty_store_says_how_to_begin(world: World) -> None:
+    result = world.program.run("status")
+    assert (result.code, result.out) == (0, "")
+    assert "no rows yet; add one with: python onboard_client.py" in result.err
+
+
+# get
+
+
+@pytest.fixture(params=["sqlite", "airtable"])
+def stored(request: pytest.FixtureRequest, world: World) -> World:
+    """One onboarded location, on either store."""
+    if request.param == "airtable":
+        world = request.getfixturevalue("airtable_world")
+    onboarded(world, "loc1")
+    return world
+
+
+def test_get_prints_the_fresh_token_alone_and_asks_nobody(stored: World) -> None:
+    asked = len(stored.oauth.requests)
+    result = stored.program.run("get", " loc1 ")
+    assert (result.code, result.out, result.err) == (0, stored.oauth.current_access("loc1") + "\n", "")
+    as_json = stored.program.run("get", "loc1", "--json").json()
+    assert (as_json["access_token"], as_json["provider"]) == (stored.oauth.current_access("loc1"), "acme")
+    assert as_json["expires_at"].startswith("2026-03-01T13:00:00")
+    assert len(stored.oauth.requests) == asked
+
+
+def test_get_refreshes_what_would_not_last(stored: World) -> None:
+    stored.clock.advance(3500)
+    assert stored.program.run("get", "loc1", "--min-valid", "60").out.strip() == stored.oauth.current_access("loc1")
+    asked = len(stored.oauth.requests)
+    result = stored.program.run("get", "loc1", "--min-valid", "600")
+    assert (result.code, result.err) == (0, "")
+    assert stored.oauth.is_live(result.out.strip())
+    assert len(stored.oauth.requests) == asked + 1
+    if stored.airtable is not None:
+        assert stored.airtable.answers[429] == 0
+
+
+def test_get_serves_the_stored_token_with_a_warning_while_a_refresh_fails(stored: World) -> None:
+    stored.clock.advance(3500)
+    old = stored.oauth.current_access("loc1")
+    stored.oauth.fail(faults.too_many_requests(), times=10)
+    result = stored.program.run("get", "loc1")
+    assert (result.code, result.out) == (0, old + "\n")
+    assert "loc1 acme: transient, HTTP 429" in result.err
+    assert "the stored token is still valid" in result.err
+
+
+def test_get_fails_where_the_refresh_fails_and_the_token_is_out(stored: World) -> None:
+    stored.clock.advance(3700)
+    stored.oauth.revoke("loc1")
+    assert_told(stored.program.run("get", "loc1"), 1, "loc1 acme: reauthorize, HTTP 400, invalid_grant")
+    asked = len(stored.oauth.requests)
+    assert_told(stored.program.run("get", "loc1"), 1, "loc1 acme: reauthorize, ", "A person must log in again")
+    assert len(stored.oauth.requests) == asked
+
+
+def test_get_of_a_dead_grant_serves_what_is_left_of_its_token(world: World) -> None:
+    onboarded(world, "loc1")
+    change_row(world, "loc1", status="reauthorize", last_error="HTTP 400, invalid_grant")
+    world.clock.advance(3500)
+    asked = len(world.oauth.requests)
+    result = world.program.run("get", "loc1")
+    assert (result.code, result.out.strip()) == (0, world.oauth.current_access("loc1"))
+    assert "reauthorize, HTTP 400, invalid_grant; the stored token is still valid" in result.err
+    assert len(world.oauth.requests) == asked
+
+
+def test_get_of_a_disabled_row_says_so(world: World) -> None:
+    onboarded(world, "loc1")
+    change_row(world, "loc1", status="disabled")
+    world.clock.advance(3700)
+    assert_told(world.program.run("get", "loc1"), 1, "its status is disabled. Set it to active.")
+
+
+def test_get_of_a_row_without_credential_says_so(airtable_world: World) -> None:
+    airtable_world.table.add({"locationId": "loc1", "provider": "acme"})
+    assert_told(airtable_world.program.run("get", "loc1"), 1, "it has no credential yet", "python onboard_client.py")
+
+
+def test_get_of_an_unknown_location_says_where_to_look(world: World) -> None:
+    assert_told(world.program.run("get", "loc1"), 1, "there is no row of 'loc1'. Check the name with: python token_")
+    onboarded(world, "loc1")
+    assert_told(world.program.run("get", "loc1", "--provider", "google"), 1, "there is no row of 'loc1' and google")
+
+
+def test_get_of_a_location_with_several_providers_asks_which(world: World) -> None:
+    onboarded(world, "loc1")
+    onboarded(world, "loc1", provider="google")
+    assert_told(
+        world.program.run("get", "loc1"), 2, "'loc1' has several rows: acme, google. Choose one with --provider"
+    )
+    assert world.program.run("get", "loc1", "--provider", "google").out.strip() in world.oauth.access_tokens
+
+
+def test_get_warns_where_no_token_can_last_that_long(world: World) -> None:
+    onboarded(world, "loc1")
+    result = world.program.run("get", "loc1", "--min-valid", "7200")
+    assert (result.code, result.out.strip()) == (0, world.oauth.current_access("loc1"))
+    assert "lives shorter than --min-valid asks for" in result.err
+
+
+def test_get_during_another_run_serves_the_token_that_is_still_valid(world: World) -> None:
+    onboarded(world, "loc1")
+    old = world.oauth.current_access("loc1")
+    world.clock.advance(3400)
+    with RunLock(state_folder(world), world.clock):
+        result = world.program.run("get", "loc1")
+        assert (result.code, result.out) == (0, old + "\n")
+        assert "another run is active: process" in result.err
+        world.clock.advance(600)
+        assert_told(world.program.run("get", "loc1"), 75, "another run is active: process")
+
+
+def test_get_refuses_a_cell_that_is_no_token(airtable_world: World) -> None:
+    """Whoever may edit the table may not write what they like into the output of a script."""
+    world = airtable_world
+    onboarded(world, "loc1")
+    [record] = world.table.find(locationId="loc1")
+    world.table.edit(record, {"last_access_token": "token\nX-Forged: yes\x1b[2J"})
+    result = world.program.run("get", "loc1")
+    assert (result.code, result.out) == (0, world.oauth.current_access("loc1") + "\n")
+
+
+def test_token_is_sealed_in_a_database_and_plain_for_automations_on_airtable(stored: World) -> None:
+    token = stored.oauth.current_access("loc1")
+    if stored.airtable is None:
+        assert crypto.is_sealed(stored.rows()["loc1"]["last_access_token"])
+        assert token.encode() not in (stored.program.home / "state/tokens.sqlite3").read_bytes()
+    else:
+        assert stored.table.records()[0]["fields"]["last_access_token"] == token
+
+
+# generate-key, refresh
+
+
+def test_generated_key_can_be_used_and_needs_no_settings(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.settings.clear()
+    for flags in ([], ["--json"]):
+        result = program.run("generate-key", *flags)
+        assert (result.code, result.err) == (0, "")
+        key = json.loads(result.out)["encryption_key"] if flags else result.out.strip()
+        assert len(crypto.parse_key(key)) == 32
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refresh_as_json_is_one_object_with_words_elsewhere(world: World) -> None:
+    onboarded(world, "good", "dead")
+    world.oauth.revoke("dead")
+    world.clock.advance(3600)
+    result = world.program.run("--json")
+    assert result.code == 1
+    report = result.json()
+    assert report["counts"] == {"refreshed": 1, "reauthorize": 1}
+    assert report["store"] == "database"
+    [dead, good] = sorted(report["results"], key=lambda row: row["location_id"])
+    assert (good["error"], good["action"]) == (None, None)
+    assert dead["error"].startswith("HTTP 400, invalid_grant")
+    assert "python onboard_client.py" in dead["action"]
+    assert all(LINE.fullmatch(line) for line in result.err.splitlines())
+    dry = world.program.run("--all", "--dry-run", "--json").json()
+    assert (dry["counts"], [row["outcome"] for row in dry["results"]]) == ({"due": 1}, [None])
+
+
+def test_row_that_cannot_be_used_is_named_and_stops_no_other(airtable_world: World) -> None:
+    world = airtable_world
+    world.table.add(world.cells("acme", "good"))
+    world.table.add(world.cells("acme", "unknown") | {"provider": "acmee"})
+    world.table.add(world.cells("acme", "params", provider_params=f"{{{CANARY}"))
+    world.table.add(world.cells("acme", "cell") | {"encrypted_refresh": f"sealed:v1:{CANARY}"})
+    world.table.add(world.cells("acme", "moved") | {"locationId": "copied"})
+    world.table.add(world.cells("acme", "client") | {"client_id": ""})
+    result = world.program.run()
+    assert_told(
+        result,
+        1,
+        "good acme: refreshed",
+        "unknown acmee: operator, there is no provider 'acmee'. Did you mean acme?",
+        "params acme: operator, provider_params is not a JSON object of texts",
+        "cell acme: operator, encrypted_refresh",
+        "copied acme: operator, encrypted_refresh",
+        "client acme: operator, client_id is empty",
+        "5 operator, 1 refreshed",
+    )
+
+
+# Streams
+
+
+def test_closed_streams_end_nothing_and_put_nothing_into_files(world: World) -> None:
+    """Where 2 is closed, the next file opened would take its number, and words would go into the database."""
+    onboarded(world, "loc1")
+    program = world.program
+    quiet = shell(world, '"$@" <&- >&- 2>&-', "--all", "--json")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert world.token_of("loc1") == world.oauth.current("loc1")
+    no_words = shell(world, '"$@" 2>&-', "get", "loc1")
+    assert (no_words.returncode, no_words.stdout.strip()) == (0, world.oauth.current_access("loc1"))
+    no_input = shell(world, '"$@" <&-', "--from-csv", "-", script="onboard_client.py")
+    assert no_input.returncode == 2
+    assert "the first line is not the expected header" in no_input.stderr
+    assert program.run("status", "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ('trap "" PIPE; { "$@"; echo "ended with $?" >&2; } | true', 0, "ended with 4"),
+        ('"$@" >/dev/full', 4, "the output cannot be written (No space left on device)"),
+    ],
+    ids=["reader gone", "disk full"],
+)
+def test_output_that_nobody_takes_ends_quietly(world: World, command: str, code: int, told: str) -> None:
+    onboarded(world, "loc1")
+    # `true` is gone long before the program has started to print.
+    result = shell(world, command, "status")
+    assert (result.returncode, result.stdout) == (code, "")
+    assert told in result.stderr
+    assert not re.search(r"Traceback|Exception|BrokenPipe", result.stderr)
+
+
+def test_words_that_nobody_reads_stop_no_refresh(world: World) -> None:
+    """`2>&1 | head`, and a full disk under the log: the rows are refreshed all the same."""
+    onboarded(world, *(f"loc{number}" for number in range(20)))
+    for command in (
+        'exec 3>&1; { "$@" 2>&1 >&3; echo "ended with $?" >&3; } | true',
+        '"$@" 2>/dev/full; echo "ended with $?"',
+    ):
+        asked = len(world.oauth.requests)
+        result = shell(world, command, "--all")
+        assert "ended with 0" in result.stdout + result.stderr
+        assert len(world.oauth.requests) == asked + 20
+    assert world.journalled() == []
+    assert world.oauth.sent_twice() == []
+
+
+# Words
+
+
+def test_every_line_is_an_object_where_a_program_reads_them(world: World) -> None:
+    onboarded(world, "good", "dead")
+    world.oauth.revoke("dead")
+    world.clock.advance(3600)
+    world.program.settings["LOG_FORMAT"] = "json"
+    results = [world.program.run(), world.program.run("get", "nowhere")]
+    lines = [world.csv_line("acme", "new"), ("bad", "", "", "", "")]
+    results.append(world.program.onboard("--from-csv", world.program.csv(*lines)))
+    world.program.settings["CONCURRENCY"] = "0"
+    results.append(world.program.run())
+    assert [result.code for result in results] == [1, 1, 1, 2]
+    for result in results:
+        objects = [json.loads(line) for line in result.err.splitlines()]
+        assert objects
+        for one in objects:
+            assert {"time", "level", "message"} <= one.keys() <= {"time", "level", "message", "action"}
+    assert "reauthorize" in results[0].err
+
+
+@pytest.mark.parametrize(
+    ("level", "levels"),
+    [("DEBUG", {"info", "warning"}), ("info", {"info", "warning"}), ("WARNING", {"warning"}), ("ERROR", set())],
+)
+def test_level_chooses_the_lines(world: World, level: str, levels: set[str]) -> None:
+    onboarded(world, "good", "dead")
+    world.oauth.revoke("dead")
+    world.clock.advance(3600)
+    world.program.settings["LOG_LEVEL"] = level
+    result = world.program.run()
+    assert result.code == 1
+    assert {line.split(" ")[1].rstrip(":") for line in result.err.splitlines()} == levels
+
+
+def test_library_has_no_word_on_stderr(world: World) -> None:
+    """The HTTP library logs a traceback over headers that it cannot read."""
+    onboarded(world, "loc1")
+    broken = Response(400, b'{"error": "invalid_grant"}', {"Bro ken": "x"}, cut=100)
+    world.oauth.fail(faults.Fault("broken headers", lambda call, act: broken))
+    result = world.program.spawn("--all")
+    assert result.code == 1
+    assert all(LINE.fullmatch(line) for line in result.err.splitlines()), result.err
+
+
+FORGED = [
+    "loc\n2026-03-01T12:00:00Z info: forged refreshed",
+    "loc\r\x1b[2K\x1b[1;32mforged",
+    "loc\x1b]0;title\x07\x9b31m\u2028forged\u202e",
+]
+
+
+@pytest.mark.parametrize("location", FORGED)
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_location_cannot_forge_a_line_or_move_the_cursor(airtable_world: World, location: str, log_format: str) -> None:
+    world = airtable_world
+    world.table.add(world.cells("acme", location))
+    odd = {"last_error": location, "provider": location[:20]}
+    world.table.add(world.cells("acme", f"dead {location}") | odd)
+    world.program.settings["LOG_FORMAT"] = log_format
+    for argv in (
+        [],
+        ["status"],
+        ["status", "--json"],
+        ["--json", "--all"],
+        ["get", location],
+        ["get", f"no {location}"],
+    ):
+        result = world.program.run(*argv)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", result.said), argv
+        forged = [
+            line for line in result.said.splitlines() if line.startswith(("2026-03-01T12:00:00Z info: f", "forged"))
+        ]
+        assert forged == []
+        for line in result.err.splitlines():
+            assert LINE.fullmatch(line) if log_format == "text" else json.loads(line)["message"]
+
+
+# On a terminal
+
+
+def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_path: Path) -> None:
+    onboarded(world, "good", "dead")
+    world.oauth.revoke("dead")
+    program = world.program
+    script = program.install() / "token_manager.py"
+    with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
+        assert terminal.end() == 1
+        assert terminal.modes() == terminal.modes_before
+    for seen in ("refreshing", "2/2", "what to do", "dead", "reauthorize", "1 reauthorize, 1 refreshed"):
+        assert seen in terminal.transcript
+    assert terminal.transcript.count("\x1b[?25l") == terminal.transcript.count("\x1b[?25h")
+    output = tmp_path / "output"
+    with TerminalProcess(python(script, "status"), program.environment(), program.home, output) as terminal:
+        assert terminal.end() == 0
+    assert output.read_text().startswith("location  provider")
+    assert "\x1b" not in output.read_text()
+
+
+def test_no_terminal_sees_plain_lines(world: World) -> None:
+    onboarded(world, "good", "dead")
+    world.oauth.revoke("dead")
+    result = world.program.spawn("--all", FORCE_COLOR="1", COLORTERM="truecolor")
+    assert result.code == 1
+    assert result.out == ""
+    assert all(LINE.fullmatch(line) for line in result.err.splitlines()), result.err
+
+
+def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
+    """A closed connection to the machine must not cost the token that is on its way."""
+    onboarded(world, "loc1")
+    closed: list[TerminalProcess] = []
+
+    def close(call: faults.Call, act: faults.Act) -> Response:
+        answer = act()
+        closed[0].hang_up()
+        return answer
+
+    world.oauth.fail(faults.Fault("hang-up", close))
+    program = world.program
+    script = program.install() / "token_manager.py"
+    with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
+        closed.append(terminal)
+        assert terminal.process.wait(20) == 0
+    assert world.token_of("loc1") == world.oauth.current("loc1")
+    assert world.journalled() == []
+
+
+def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
+    onboarded(world, "loc1")
+    change_row(world, "loc1", access_token_expiry="2026-03-01T11:00:00.000Z")
+    program = world.program
+    running: list[subprocess.Popen[bytes]] = []
+
+    def stop(call: faults.Call, act: faults.Act) -> Response:
+        answer = act()
+        running[0].send_signal(signal.SIGTERM)
+        return answer
+
+    world.oauth.fail(faults.Fault("stop", stop))
+    argv = python(program.install() / "token_manager.py", "get", "loc1")
+    with subprocess.Popen(argv, env=program.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        running.append(process)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert out.decode().strip() == world.oauth.current_access("loc1")
+    assert world.token_of("loc1") == world.oauth.current("loc1")
+
+
+# Files
+
+
+@pytest.mark.parametrize("store", ["sqlite", "airtable"])
+def test_created_files_are_the_user_s_own(request: pytest.FixtureRequest, world: World, store: str) -> None:
+    if store == "airtable":
+        request.getfixturevalue("airtable_world").airtable.requests_per_second = None
+    program = world.program
+    line = ",".join(world.csv_line("acme", "loc1"))
+    text = f"location_id,provider,client_id,client_secret,refresh_token\n{line}\n"
+    before = os.umask(0)
+    try:
+        assert program.spawn("--from-csv", "-", script="onboard_client.py", stdin=text).code == 0
+        assert program.spawn("--all").code == 0
+    finally:
+        os.umask(before)
+    created = [program.home / "state", *(program.home / "state").rglob("*")]
+    assert len(created) > 3
+    assert any(path.name == "columns.json" for path in created) == (store == "airtable")
+    for path in created:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_mistake_of_our_own_is_told_by_place_without_its_words(tmp_path: Path) -> None:
+    """The message of a stranger's exception may carry a request body."""
+    program = Program(tmp_path, clock=BrokenClock())
+    result = program.run("status")
+    assert_told(result, 1, "internal error: ZeroDivisionError at test_cli.py:", "Please report it")
+
+
+class BrokenClock(FakeClock):
+    def now(self) -> Any:
+        raise ZeroDivisionError(CANARY)
+
+
+def test_interrupt_is_told_in_a_sentence(tmp_path: Path) -> None:
+    class Interrupted(FakeClock):
+        def now(self) -> Any:
+            raise KeyboardInterrupt
+
+    result = Program(tmp_path, clock=Interrupted()).run("status")
+    assert_told(result, 4, "interrupted; nothing half-written is left behind")
+
+
+def test_short_lives_are_warned_about(world: World) -> None:
+    world.program.settings |= {
+        "DEFAULT_PROVIDER": "acme",
+        "REFRESH_INTERVAL": str(int(timedelta(hours=2).total_seconds())),
+    }
+    result = world.program.run()
+    assert result.code == 0
+    assert "acme tokens live 3600 s, not longer than REFRESH_INTERVAL. Run cron more often" in result.err

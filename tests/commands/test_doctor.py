@@ -1,0 +1,136 @@
+"""`doctor`: each part right, and each part wrong with its mend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clock import SystemClock
+from commands.doctor import BAD, DOUBTFUL, GOOD, quota
+from tests.conftest import World
+
+
+@pytest.fixture(autouse=True)
+def _real_time(world: World) -> None:
+    """The fake's `Date` header is the machine's own."""
+    world.program.clock = SystemClock()
+
+
+def _found(world: World, *flags: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    run = world.program.run("doctor", "--json", *flags)
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for finding in run.json()["findings"]:
+        parts.setdefault(finding["part"], []).append(finding)
+    return run.code, parts
+
+
+def _states(findings: list[dict[str, Any]]) -> set[str]:
+    return {finding["state"] for finding in findings}
+
+
+def test_everything_in_order_is_all_ok(airtable_world: World) -> None:
+    world = airtable_world
+    world.table.add(world.cells("google", "loc"))
+    code, parts = _found(world)
+    assert code == 0
+    assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
+    assert {"key", "state folder", ".env", "store", "quota", "writing", "cells", "provider", "clock"} == set(parts)
+
+
+def test_it_changes_no_value_and_asks_no_provider_for_a_token(airtable_world: World) -> None:
+    world = airtable_world
+    record = world.table.add(world.cells("google", "loc"))
+    before = world.table.cells(record)
+    _found(world)
+    assert world.table.cells(record) == before
+    assert [request.method for request in world.oauth.requests] == ["GET"]
+
+
+def test_a_cell_that_does_not_open_is_named_with_its_mend(airtable_world: World) -> None:
+    world = airtable_world
+    world.table.add(world.cells("google", "good"))
+    world.table.add(world.cells("google", "bad") | {"encrypted_refresh": "scribble"})
+    code, parts = _found(world)
+    assert code == 1
+    [bad] = [finding for finding in parts["cells"] if finding["state"] == BAD]
+    assert "bad: encrypted_refresh" in bad["text"]
+    assert "onboard_client.py" in bad["action"]
+
+
+def test_a_six_column_table_is_told_that_a_second_machine_goes_unnoticed(airtable_world: World) -> None:
+    world = airtable_world
+    assert world.airtable is not None
+    world.airtable.six_column_table("Small")
+    world.program.settings["AIRTABLE_TABLE_NAME"] = "Small"
+    code, parts = _found(world)
+    assert code == 0
+    assert "refreshed_by" in parts["columns"][0]["text"]
+
+
+def test_two_rows_of_one_client_are_bad(airtable_world: World) -> None:
+    world = airtable_world
+    world.table.duplicate(world.table.add(world.cells("google", "loc")))
+    code, parts = _found(world)
+    assert code == 1
+    assert "2 rows are loc of google" in parts["rows"][0]["text"]
+
+
+def test_a_wrong_token_is_one_bad_part_and_the_others_are_still_looked_at(airtable_world: World) -> None:
+    world = airtable_world
+    world.program.settings["AIRTABLE_API_KEY"] = "pat-nobody"
+    code, parts = _found(world)
+    assert code == 1
+    assert _states(parts["store"]) == {BAD}
+    assert _states(parts["provider"]) == {GOOD}
+
+
+def test_a_provider_that_does_not_answer_is_bad(world: World) -> None:
+    world.program.settings["GOHIGHLEVEL_TOKEN_URL"] = "http://127.0.0.1:1/token"
+    code, parts = _found(world)
+    assert code == 1
+    assert "cannot be reached" in parts["provider"][0]["text"]
+
+
+def test_a_clock_that_is_off_is_bad(world: World) -> None:
+    world.program.clock = world.clock
+    code, parts = _found(world)
+    assert code == 1
+    assert _states(parts["clock"]) == {BAD}
+
+
+def test_online_asks_for_each_token_where_the_provider_can_say(world: World) -> None:
+    """RFC 7662, with the client's own authentication; a token that died is told."""
+    own = world.program.home / "providers.toml"
+    url = world.oauth.endpoint("acme-basic", "introspect")
+    own.write_text(own.read_text().replace("[acme-basic]\n", f'[acme-basic]\nintrospect_url = "{url}"\n'))
+    lines = [
+        world.csv_line("acme-basic", "one"),
+        world.csv_line("acme-basic", "two"),
+        world.csv_line("google", "three"),
+    ]
+    assert world.program.onboard("--from-csv", world.program.csv(*lines)).code == 0
+    code, parts = _found(world, "--online")
+    assert (code, parts["online"][0]["text"].split()[0]) == (0, "2")
+    world.oauth.revoke(world.program.run("get", "two", "--min-valid", "0").out.strip())
+    code, parts = _found(world, "--online")
+    assert code == 1
+    assert "two: acme-basic says that the access token is not active" in parts["online"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "calls", "forecast", "state"),
+    [
+        ("free", 200, 900, GOOD),
+        ("free", 200, 1_200, DOUBTFUL),
+        ("free", 1_000, 4_000, BAD),
+        ("team", 5_000, 90_000, GOOD),
+        ("team", 5_000, 190_000, DOUBTFUL),
+        ("business", 500_000, 900_000, GOOD),
+        ("", 1, 1, GOOD),
+    ],
+)
+def test_calls_are_held_against_the_plan(plan: str, calls: int, forecast: int, state: str) -> None:
+    finding = quota(plan, calls, forecast)
+    assert finding.state == state
+    assert bool(finding.action) == (state != GOOD or not plan)
