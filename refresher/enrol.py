@@ -5,21 +5,29 @@ It goes the way of every refresh: sealed in the journal first, answer kept befor
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 
-from crypto import Context
-from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, Verdict
+from crypto import Context, SealedCellError
+from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
 from refresher.jobs import Job, binding_of, read_params
-from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, Entry, Spent
+from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, JournalError, Spent
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from refresher.parts import Parts
 from refresher.transport import EXCHANGE_SECONDS, NoAnswer
 from stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 
 PROOF_ATTEMPTS = 2  # a lost answer is asked for once more at once, where the provider's replay rule allows it
+
+_ACTIONS = {
+    Verdict.DEAD_GRANT: "Connect the account anew and enter the new refresh token.",
+    Verdict.CLIENT_REFUSED: "Check the client id and the client secret; the table is as it was.",
+    Verdict.REQUEST_REFUSED: "Check what was entered; the table is as it was.",
+    Verdict.NOT_ACTED: "Nothing was saved: try again later.",
+}
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,14 @@ class Enroller:
 
     Args:
         parts: what it works with.
+
+    Attributes:
+        store_error: what kept the store from taking a proved credential, where something did.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.store_error: StoreError | None = None
 
     def endpoint(self, enrolment: Enrolment) -> Endpoint:
         """Where the credential would be sent.
@@ -68,9 +80,14 @@ class Enroller:
             raise EnrolmentError(str(error), error.action) from None
         return endpoint_of(provider, enrolment)
 
-    def default_client_id(self, enrolment: Enrolment) -> str:
-        """The client id that the settings name for this provider; empty where they name none."""
-        return self._parts.bench.default_client(enrolment.provider).client_id
+    def completed(self, enrolment: Enrolment, row: Row | None) -> Enrolment:
+        """With what was not entered taken from the prepared row, and the client id else from the settings."""
+        default = self._parts.bench.default_client(enrolment.provider)
+        return replace(
+            enrolment,
+            client_id=enrolment.client_id or (row.client_id if row else "") or default.client_id,
+            provider_params=enrolment.provider_params or (row.provider_params if row else ""),
+        )
 
     def existing(self, location_id: str, provider: str) -> Row | None:
         """The row of this identity, if any.
@@ -82,15 +99,17 @@ class Enroller:
         rows = [row for row in found if self._parts.bench.provider_name(row) == provider]
         if len(rows) > 1:
             raise EnrolmentError(
-                f"the table has {len(rows)} rows of {location_id!r} and {provider}", "Delete all but one, then repeat."
+                f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."
             )
         return rows[0] if rows else None
 
     def is_done(self, enrolment: Enrolment, row: Row | None) -> bool:
-        """Whether this very refresh token is stored already, or was exchanged for one that is."""
+        """Whether this very refresh token is in the row already, or was exchanged for one that is stored."""
+        if row is None or not row.encrypted_refresh:
+            return False
         if self._parts.journal.is_spent(enrolment.refresh_token):
             return True
-        job = self._parts.bench.job(row) if row is not None and row.encrypted_refresh else None
+        job = self._parts.bench.job(row)
         return isinstance(job, Job) and job.credential.refresh_token == enrolment.refresh_token
 
     def save(self, enrolment: Enrolment, row: Row | None, *, check: bool) -> RowResult:
@@ -103,6 +122,7 @@ class Enroller:
         """
         endpoint = self.endpoint(enrolment)
         self._refuse_loss(enrolment)
+        self._refuse_used(enrolment)
         if row is not None:
             self._parts.store.store.prove_writable(row)
         if not check:
@@ -120,7 +140,7 @@ class Enroller:
             SealedCellError: the entry's key is gone.
         """
         enrolment = Enrolment(**json.loads(self._parts.journal.open_enrolment(entry)))
-        is_young = self._parts.clock.now() - entry.started_at < timedelta(seconds=EXCHANGE_SECONDS)
+        is_young = self._parts.clock.now() - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS)
         if entry.step != STEP_ANSWERED and is_young:
             return "its onboarding may still be on its way; the next run goes on from there."
         try:
@@ -128,14 +148,33 @@ class Enroller:
             row = self.existing(enrolment.location_id, enrolment.provider)
         except EnrolmentError as error:
             return f"its onboarding waits in the journal: {error}. {error.action}"
+        if endpoint.origin != entry.origin:
+            return f"its onboarding waits in the journal: it was for {entry.origin}, not {endpoint.origin}."
+        if entry.step == STEP_ANSWERED and self._is_saved(enrolment, entry, row):
+            return "its onboarding was saved before the last run ended."
         if not self._is_unchanged(entry, row):
             self._parts.journal.mark(entry.id, STEP_ASIDE)
             return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
         if entry.step == STEP_ANSWERED:
             answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
         else:
+            if row is not None:
+                self._parts.store.store.prove_writable(row)
+            self._parts.journal.send_again(entry.id, entry.origin, is_lost=True)
             answer = self._prove(enrolment, endpoint, entry.id, attempts=1)
         return self._settle(enrolment, endpoint, row, entry.id, answer, was_lost=entry.step != STEP_ANSWERED)
+
+    def _is_saved(self, enrolment: Enrolment, entry: Entry, row: Row | None) -> bool:
+        """Whether the row holds the proved token already; the entry is forgotten then."""
+        if row is None or not row.encrypted_refresh or self._parts.journal.is_of(entry, row.encrypted_refresh):
+            return False
+        job = self._parts.bench.job(row)
+        answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
+        proved = answer.refresh_token or (enrolment.refresh_token if answer.access_token else None)
+        if not isinstance(job, Job) or job.credential.refresh_token != proved:
+            return False
+        self._parts.journal.finish([entry.id], _replaced(enrolment, answer))
+        return True
 
     def _is_unchanged(self, entry: Entry, row: Row | None) -> bool:
         if row is None or not row.encrypted_refresh:
@@ -164,22 +203,53 @@ class Enroller:
                 "Add it in Airtable as a long text column.",
             )
 
+    def _refuse_used(self, enrolment: Enrolment) -> None:
+        """A refresh token that has a successor, or may be on its way, is not sent again."""
+        provider = self._provider(enrolment)
+        if provider.rotates == "never":
+            return
+        if provider.replay != "safe" and self._parts.journal.is_spent(enrolment.refresh_token):
+            raise EnrolmentError(
+                "this refresh token is used up: it was exchanged for a newer one",
+                "Connect the account anew and enter the new refresh token.",
+            )
+        for entry in self._parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
+            if entry.enrolment and self._is_of_token(entry, enrolment.refresh_token):
+                raise EnrolmentError(
+                    "the onboarding of this refresh token has begun and is not at its end",
+                    "In two minutes run: python token_manager.py. It goes on from there.",
+                )
+
+    def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
+        with contextlib.suppress(SealedCellError):
+            entered = json.loads(self._parts.journal.open_enrolment(entry))
+            return bool(entered["refresh_token"] == refresh_token)
+        return False
+
     def _prove(self, enrolment: Enrolment, endpoint: Endpoint, entry_id: int, attempts: int = PROOF_ATTEMPTS) -> Answer:
         provider = self._provider(enrolment)
         request = provider.refresh_request(self._credential(enrolment))
-        answer = Answer(Verdict.NOT_ACTED)
-        for _ in range(attempts if provider.replay != "last_minute" else 1):
-            exchange = self._parts.transport.post(request)
-            if isinstance(exchange, NoAnswer):
-                verdict = Verdict.UNCLEAR if exchange.may_have_acted else Verdict.NOT_ACTED
-                answer = Answer(verdict, error=exchange.reason)
-            else:
-                context = Context(ANSWER_FIELD, enrolment.location_id, endpoint.origin)
-                self._parts.journal.keep(entry_id, exchange, context)
-                answer = provider.read_answer(exchange)
+        answer = self._ask(provider, request, enrolment, endpoint, entry_id)
+        for _ in range(1, attempts if provider.replay != "last_minute" else 1):
             if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
                 break
+            self._parts.journal.send_again(entry_id, endpoint.origin, is_lost=True)
+            second = _told_as_lost(self._ask(provider, request, enrolment, endpoint, entry_id))
+            if second.verdict in (Verdict.GRANTED, Verdict.DEAD_GRANT) or second.refresh_token is not None:
+                answer = second  # anything else says nothing of what the first request did
         return answer
+
+    def _ask(
+        self, provider: Provider, request: TokenRequest, enrolment: Enrolment, endpoint: Endpoint, entry_id: int
+    ) -> Answer:
+        exchange = self._parts.transport.post(request)
+        if isinstance(exchange, NoAnswer):
+            verdict = Verdict.UNCLEAR if exchange.may_have_acted else Verdict.NOT_ACTED
+            return Answer(verdict, error=exchange.reason)
+        context = Context(ANSWER_FIELD, enrolment.location_id, endpoint.origin)
+        with contextlib.suppress(JournalError):  # a full disk; the answer goes on to the store, which may have room
+            self._parts.journal.keep(entry_id, exchange, context)
+        return provider.read_answer(exchange)
 
     def _settle(
         self,
@@ -195,7 +265,7 @@ class Enroller:
         outcome = outcome_of(answer.verdict, self._provider(enrolment).rotates)
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
             return self._store(enrolment, endpoint, row, entry_id, answer)
-        action = answer.action or action_of(outcome, answer.verdict)
+        action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
             self._parts.journal.mark(entry_id, STEP_ASIDE)
             action = "Log in again and onboard the new token; the entered one is kept aside, sealed."
@@ -204,7 +274,8 @@ class Enroller:
             action = "The entered credential is kept, sealed: the next run asks once more and saves it."
         else:
             self._parts.journal.finish([entry_id])
-        error = safe_error(answer.error or "no answer", enrolment.refresh_token, enrolment.client_secret)
+        secret = self._credential(enrolment).client_secret
+        error = safe_error(answer.error or "no answer", enrolment.refresh_token, secret)
         return RowResult(enrolment.location_id, enrolment.provider, outcome, error, action)
 
     def _store(
@@ -218,14 +289,16 @@ class Enroller:
         if written in (Written.CHANGED, Written.GONE):
             if entry_id is not None:
                 self._parts.journal.mark(entry_id, STEP_ASIDE)
-            error_text = "somebody changed the row meanwhile; the proved credential is kept aside, sealed"
+            kept = "; the proved credential is kept aside, sealed" if entry_id is not None else ""
             return RowResult(
-                enrolment.location_id, enrolment.provider, Outcome.CHANGED, error_text, "Repeat with --replace."
+                enrolment.location_id,
+                enrolment.provider,
+                Outcome.CHANGED,
+                f"somebody changed the row meanwhile, and theirs stays{kept}",
+                "Look at the row; to replace it all the same, connect the account anew and repeat.",
             )
         if entry_id is not None:
-            new = answer.refresh_token if answer is not None else None
-            spent = Spent(enrolment.refresh_token, enrolment.location_id, enrolment.provider)
-            self._parts.journal.finish([entry_id], [spent] if new not in (None, enrolment.refresh_token) else [])
+            self._parts.journal.finish([entry_id], _replaced(enrolment, answer))
         expires_at = answer.expires_at if answer is not None else None
         return RowResult(enrolment.location_id, enrolment.provider, Outcome.REFRESHED, expires_at=expires_at)
 
@@ -241,6 +314,7 @@ class Enroller:
 
     def _unsaved(self, enrolment: Enrolment, error: StoreError, *, in_journal: bool) -> RowResult:
         outcome = Outcome.OPERATOR if isinstance(error, StoreRefusedError) else Outcome.TRANSIENT
+        self.store_error = error
         where = "; the proved tokens wait, sealed, in the journal, and the next run stores them" if in_journal else ""
         return RowResult(enrolment.location_id, enrolment.provider, outcome, f"{error}{where}", error.action)
 
@@ -270,6 +344,21 @@ class Enroller:
             "last_error": "",
             "failure_count": 0,
         }
+
+
+def _replaced(enrolment: Enrolment, answer: Answer | None) -> list[Spent]:
+    """The entered token, where the provider gave another for it."""
+    new = answer.refresh_token if answer is not None else None
+    if new in (None, enrolment.refresh_token):
+        return []
+    return [Spent(enrolment.refresh_token, enrolment.location_id, enrolment.provider)]
+
+
+def _told_as_lost(answer: Answer) -> Answer:
+    """A refusal right after an answer that did not come means that the lost one brought a new token."""
+    if answer.verdict is not Verdict.DEAD_GRANT:
+        return answer
+    return replace(answer, error=f"the first answer was lost, and the token is spent ({answer.error})")
 
 
 def endpoint_of(provider: Provider, enrolment: Enrolment) -> Endpoint:

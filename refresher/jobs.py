@@ -156,7 +156,7 @@ def without_twins(jobs: Iterable[Job]) -> tuple[list[Job], list[Fault]]:
     for job in jobs:
         groups["identity", job.row.location_id, job.provider.slug].append(job)
         shared = job.row.encrypted_refresh if job.provider.rotates == "never" else job.credential.refresh_token
-        groups["token", job.endpoint.url, shared].append(job)
+        groups["token", job.endpoint.origin, shared].append(job)
     twins: dict[str, Fault] = {}
     for (kind, *_), group in groups.items():
         if len(group) > 1:

@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS entries (
     cell TEXT NOT NULL,
     step TEXT NOT NULL,
     started_at TEXT NOT NULL,
+    sent_at TEXT NOT NULL,
+    lost_at TEXT NOT NULL DEFAULT '',
     answer TEXT NOT NULL DEFAULT '',
     enrolment TEXT NOT NULL DEFAULT ''
 );
@@ -49,7 +51,8 @@ CREATE TABLE IF NOT EXISTS spent (
 """
 
 _COLUMNS = (
-    "id", "row_key", "location_id", "provider", "origin", "cell", "step", "started_at", "answer", "enrolment",
+    "id", "row_key", "location_id", "provider", "origin", "cell", "step", "started_at", "sent_at", "lost_at", "answer",
+    "enrolment",
 )  # fmt: skip
 
 STEP_SENT = "sent"  # a request may be on its way
@@ -81,7 +84,13 @@ class Spent:
 
 @dataclass(frozen=True)
 class Entry:
-    """One refresh that is not finished. `cell` is the fingerprint of the refresh cell it was made from."""
+    """One refresh that is not finished.
+
+    Attributes:
+        cell: the fingerprint of the refresh cell it was made from.
+        sent_at: when the last request for it was about to leave.
+        lost_at: when the request left whose answer was the first to be lost; None where none was.
+    """
 
     id: int
     row_key: str
@@ -91,6 +100,8 @@ class Entry:
     cell: str
     step: str
     started_at: datetime
+    sent_at: datetime
+    lost_at: datetime | None
     answer: str = field(repr=False)
     enrolment: str = field(repr=False)
 
@@ -118,9 +129,17 @@ class Journal:
             self._database.execute("PRAGMA journal_mode=WAL")
             # NORMAL may lose the last commits when the power fails: those are the refresh tokens.
             self._database.execute("PRAGMA synchronous=EXTRA")
-            self._database.executescript(_SCHEMA)
+            self._create_tables()
         except (OSError, sqlite3.Error) as error:
             raise _refused(error) from None
+
+    def _create_tables(self) -> None:
+        [version] = self._database.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise JournalError(
+                "a newer version of this program made the journal", "Update the program on this machine."
+            )
+        self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
 
     def close(self) -> None:
         """Release the file."""
@@ -133,11 +152,22 @@ class Journal:
         its time.
         """
         if lost_entry is not None:
-            self.mark(lost_entry, STEP_SENT)
+            self.send_again(lost_entry, origin, is_lost=True)
             return lost_entry
         return self._insert(
             row.key, row.location_id, provider, origin, self._keyring.fingerprint(row.encrypted_refresh), ""
         )
+
+    def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> None:
+        """Note durably that another request for the same token is about to leave.
+
+        `is_lost`: the answer to the one before was lost, so the token may be spent already.
+        """
+        query = (
+            "UPDATE entries SET step = ?, origin = ?, sent_at = ?,"
+            " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
+        )
+        self._execute(query, STEP_SENT, origin, iso(self._clock.now()), int(is_lost), entry_id)
 
     def enrol(self, location_id: str, provider: str, origin: str, cell: str, credential: str) -> int:
         """Note durably, sealed, a credential that a person entered and that is about to be proved.
@@ -222,11 +252,17 @@ class Journal:
         marks = self._keyring.fingerprints(token)
         with self._lock:
             query = "SELECT 1 FROM spent WHERE token = ?"
-            return any(self._database.execute(query, (mark,)).fetchone() for mark in marks)
+            try:
+                return any(self._database.execute(query, (mark,)).fetchone() for mark in marks)
+            except sqlite3.Error as error:
+                raise _refused(error) from None
 
     def _insert(self, *values: str) -> int:
-        query = "INSERT INTO entries (row_key, location_id, provider, origin, cell, enrolment, step, started_at)"
-        return self._execute(query + " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *values, STEP_SENT, iso(self._clock.now()))
+        query = (
+            "INSERT INTO entries (row_key, location_id, provider, origin, cell, enrolment, step, started_at, sent_at)"
+        )
+        now = iso(self._clock.now())
+        return self._execute(query + " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *values, STEP_SENT, now, now)
 
     def _execute(self, statement: str, *values: str | int) -> int:
         with self._lock:
@@ -248,7 +284,8 @@ class Journal:
 
 def _entry(record: Sequence[Any]) -> Entry:
     values = dict(zip(_COLUMNS, record, strict=True))
-    return Entry(**{**values, "started_at": parse_time(values["started_at"])})
+    times = {name: parse_time(values[name]) for name in ("started_at", "sent_at", "lost_at")}
+    return Entry(**{**values, **times})
 
 
 def _refused(error: Exception) -> JournalError:

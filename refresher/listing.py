@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
+from refresher.journal import Entry
 from refresher.parts import Parts, RunError, Scope
 from refresher.transport import EXCHANGE_SECONDS
 from stores.base import DueQuery, Row
@@ -40,7 +41,7 @@ def list_due(parts: Parts, scope: Scope, blocked: frozenset[str], note: Callable
     lost = _lost_by_row(parts, rows)
     made = [_made(parts, row, lost.get(row.key), now, note) for row in rows if row.key not in blocked]
     faults = [one for one in made if isinstance(one, Fault)]
-    _refuse_wrong_key(faults, rows)
+    _refuse_wrong_key(faults, len(made))
     jobs, twins = without_twins(one for one in made if isinstance(one, Job))
     return Listing(jobs, faults + twins)
 
@@ -55,8 +56,11 @@ def _is_due(parts: Parts, row: Row, now: datetime) -> bool:
     return provider is None or parts.policy.is_due(row, provider, now)
 
 
-def _made(parts: Parts, row: Row, lost: Lost | None, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
-    """The row's job or fault; None where it has to wait for a later run."""
+def _made(
+    parts: Parts, row: Row, entry: Entry | None, now: datetime, note: Callable[[str], None]
+) -> Job | Fault | None:
+    """The row's job or fault; None where it has to wait for a later run. `entry` is that of a lost answer."""
+    lost = Lost(entry.id, entry.lost_at or entry.sent_at) if entry is not None else None
     made = parts.bench.job(row, lost)
     if not isinstance(made, Job) or made.provider.rotates == "never":
         return made
@@ -67,43 +71,43 @@ def _made(parts: Parts, row: Row, lost: Lost | None, now: datetime, note: Callab
             "this refresh token is older than the last refresh; was the row restored from a backup?",
             "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
         )
-    reason = _reason_to_wait(parts, made, now)
+    reason = _reason_to_wait(parts, made, entry, now)
     if reason is not None:
         note(f"{row.location_id}: {reason}")
         return None
     return made
 
 
-def _reason_to_wait(parts: Parts, job: Job, now: datetime) -> str | None:
+def _reason_to_wait(parts: Parts, job: Job, entry: Entry | None, now: datetime) -> str | None:
     """Why a token whose answer was lost is not sent again yet."""
-    if job.lost is None:
+    if entry is None:
         return None
-    if now - job.lost.at < timedelta(seconds=EXCHANGE_SECONDS):
+    if now - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS):
         return "a request of an earlier run may still be on its way; the next run goes on from there."
     if job.provider.replay == "last_minute" and not parts.policy.is_last_minute(job.row, now):
         return "the last answer was lost; the provider is asked again when the access token runs out."
     return None
 
 
-def _lost_by_row(parts: Parts, rows: Sequence[Row]) -> dict[str, Lost]:
+def _lost_by_row(parts: Parts, rows: Sequence[Row]) -> dict[str, Entry]:
     """Lost answers of earlier runs, by row; one whose row has another refresh cell by now is forgotten."""
     by_key = {row.key: row for row in rows}
-    lost: dict[str, Lost] = {}
+    lost: dict[str, Entry] = {}
     overtaken: list[int] = []
     for entry in parts.journal.lost():
         row = by_key.get(entry.row_key)
         if row is not None and parts.journal.is_of(entry, row.encrypted_refresh):
-            lost[row.key] = Lost(entry.id, entry.started_at)
+            lost[row.key] = entry
         elif row is not None:
             overtaken.append(entry.id)
     parts.journal.finish(overtaken)
     return lost
 
 
-def _refuse_wrong_key(faults: Sequence[Fault], rows: Sequence[Row]) -> None:
-    if faults and len(faults) == len(rows) and all(fault.is_key_unknown for fault in faults):
+def _refuse_wrong_key(faults: Sequence[Fault], looked_at: int) -> None:
+    if faults and len(faults) == looked_at and all(fault.is_key_unknown for fault in faults):
         raise RunError(
-            f"ENCRYPTION_KEY opens none of the {len(rows)} rows that are due",
+            f"ENCRYPTION_KEY opens none of the {looked_at} rows that are due",
             "Set the key that the rows were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
         )
 

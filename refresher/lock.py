@@ -60,6 +60,7 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)  # the note is of this holder, not of the next
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import queue
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from crypto import Context
 from providers.base import Answer, Verdict
+from refresher.jobs import Fault
 from refresher.journal import ANSWER_FIELD, JournalError
 from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
@@ -25,6 +28,21 @@ UNSAVED_BATCHES = 2  # beyond so many full batches waiting for the store, nothin
 class _Answered:
     task: Task
     answer: Answer
+
+
+@dataclass(frozen=True)
+class _NotSent:
+    """The journal took no note of the request, so it did not leave."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A mistake of this program met one row."""
+
+    task: Task
+    error: Exception
 
 
 @dataclass(frozen=True)
@@ -52,8 +70,9 @@ class Loop:
         self._draft = draft
         self._writeback = writeback
         self._may_start = may_start
-        self._events: queue.SimpleQueue[_Answered | _Wrote | BaseException] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Answered | _NotSent | _Failed | _Wrote | BaseException] = queue.SimpleQueue()
         self._entries: dict[Task, int] = {}
+        self._failures: dict[Task, Exception] = {}
         self._in_flight = 0
         self._is_writing = False
         self.journal_error: JournalError | None = None
@@ -83,10 +102,13 @@ class Loop:
             pool.submit(self._tell, lambda task=task: self._ask(task))  # type: ignore[misc]
 
     def _has_room(self) -> bool:
-        if self.journal_error is not None or self._writeback.is_waiting_for_store or not self._may_start():
+        if self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start():
             return False
         unsaved = len(self._writeback) + self._in_flight
         return unsaved < UNSAVED_BATCHES * self._parts.store.store.flush_size + self._parts.concurrency
+
+    def _is_journal_closed(self) -> bool:
+        return self.journal_error is not None or self._writeback.journal_error is not None
 
     def _write(self, writer: ThreadPoolExecutor) -> None:
         if self._is_writing or not len(self._writeback) or self._writeback.is_given_up:
@@ -98,7 +120,7 @@ class Loop:
             self._is_writing = True
             writer.submit(self._tell, lambda: _Wrote(batch, self._writeback.write(batch)))
 
-    def _tell(self, act: Callable[[], _Answered | _Wrote]) -> None:
+    def _tell(self, act: Callable[[], _Answered | _NotSent | _Failed | _Wrote]) -> None:
         """Run in a thread; whatever happens, the loop hears of it."""
         try:
             self._events.put(act())
@@ -114,8 +136,14 @@ class Loop:
             return
         if isinstance(event, _Answered):
             self._in_flight -= 1
-            for settled in self._schedule.settle(event.task, event.answer, self._parts.clock.monotonic()):
-                self._end(settled)
+            self._settle(event.task, event.answer)
+        elif isinstance(event, _NotSent):
+            self._in_flight -= 1
+            self._schedule.withdraw(event.task)
+        elif isinstance(event, _Failed):
+            self._in_flight -= 1
+            self._failures[event.task] = event.error
+            self._settle(event.task, Answer(Verdict.REQUEST_REFUSED))
         elif isinstance(event, _Wrote):
             self._is_writing = False
             self._writeback.confirm(event.batch, event.results)
@@ -126,7 +154,7 @@ class Loop:
         """Sleep until something can be done; False where nothing ever will."""
         now = self._parts.clock.monotonic()
         times = [] if self._writeback.is_given_up else [self._writeback.flushes_at()]
-        if self._may_start() and self.journal_error is None and not self._writeback.is_given_up:
+        if self._has_room():  # otherwise there is nothing that a task's turn would change
             times.append(self._schedule.wakes_at(now))
         at = min((time for time in times if time is not None), default=None)
         if at is None:
@@ -136,17 +164,21 @@ class Loop:
 
     # One exchange, in a thread of the pool
 
-    def _ask(self, task: Task) -> _Answered:
+    def _ask(self, task: Task) -> _Answered | _NotSent | _Failed:
+        try:
+            return self._exchange(task)
+        except Exception as error:  # a mistake that one row brings to light must not cost the others' answers
+            return _Failed(task, error)
+
+    def _exchange(self, task: Task) -> _Answered | _NotSent:
         """Intent, request, answer: each durable before the next."""
         job = task.job
         request = job.provider.refresh_request(job.credential)
         try:
-            if task not in self._entries:
-                lost = job.lost.entry_id if job.lost else None
-                self._entries[task] = self._parts.journal.intend(job.row, job.provider.slug, job.endpoint.origin, lost)
+            self._note_intent(task)
         except JournalError as error:
             self.journal_error = error
-            return _Answered(task, Answer(Verdict.NOT_ACTED, error=str(error), action=error.action))
+            return _NotSent(task)
         exchange = self._parts.transport.post(request)
         if isinstance(exchange, NoAnswer):
             verdict = Verdict.UNCLEAR if exchange.may_have_acted else Verdict.NOT_ACTED
@@ -158,10 +190,47 @@ class Loop:
             self.journal_error = error  # the answer itself goes on to the store
         return _Answered(task, job.provider.read_answer(exchange))
 
+    def _note_intent(self, task: Task) -> None:
+        job = task.job
+        if task in self._entries:
+            self._parts.journal.send_again(self._entries[task], job.endpoint.origin, is_lost=task.is_lost)
+            return
+        lost = job.lost.entry_id if job.lost else None
+        self._entries[task] = self._parts.journal.intend(job.row, job.provider.slug, job.endpoint.origin, lost)
+
+    # Ends
+
+    def _settle(self, task: Task, answer: Answer) -> None:
+        for settled in self._schedule.settle(task, answer, self._parts.clock.monotonic()):
+            self._end(settled)
+
     def _end(self, settled: Settled) -> None:
+        failure = self._failures.get(settled.task)
+        if failure is None:
+            try:
+                pending = self._pending(settled)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            pending = self._draft.of_fault(_fault(settled.task, failure))  # its journal entry stays
+        self._writeback.add(pending)
+
+    def _pending(self, settled: Settled) -> Pending:
         task = settled.task
         entry_id = self._entries.get(task)
         lost_at: datetime | None = task.job.lost.at if task.job.lost else None
         if lost_at is None and task.is_lost:
             lost_at = self._parts.clock.now()
-        self._writeback.add(self._draft.of(task.job, settled.answer, settled.verdict, entry_id, lost_at))
+        return self._draft.of(task.job, settled.answer, settled.verdict, entry_id, lost_at)
+
+
+def _fault(task: Task, error: Exception) -> Fault:
+    """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return Fault(
+        task.job.row,
+        task.job.provider.slug,
+        f"internal error: {type(error).__name__}{place}",
+        "Please report it. What was received is kept, sealed, in the journal.",
+    )

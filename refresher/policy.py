@@ -40,9 +40,17 @@ class DuePolicy:
         return row.access_token_expiry - now < self.window(lifetime_of(row, provider), provider.earliest)
 
     def query(self, providers: Iterable[Provider], default_provider: str, now: datetime) -> DueQuery:
-        """One cut-off a provider, by its catalogue lifetime; `is_due` then looks at each row's own."""
-        cutoffs = {entry.slug: now + self.window(entry.default_lifetime, entry.earliest) for entry in providers}
-        return DueQuery(cutoffs, now + self.window(FALLBACK_LIFETIME_SECONDS), default_provider)
+        """One cut-off a provider, by its catalogue lifetime; `is_due` then looks at each row's own.
+
+        A row's token may live longer than the catalogue says, so none is cut off that would run out before the
+        next run.
+        """
+        cutoffs = {entry.slug: now + self._reach(entry.default_lifetime, entry.earliest) for entry in providers}
+        return DueQuery(cutoffs, now + self._reach(FALLBACK_LIFETIME_SECONDS), default_provider)
+
+    def _reach(self, lifetime: float, earliest: int = 0) -> timedelta:
+        seconds = self.interval + self.buffer
+        return max(self.window(lifetime, earliest), timedelta(seconds=min(seconds, earliest) if earliest else seconds))
 
     def is_last_minute(self, row: Row, now: datetime) -> bool:
         """Whether the old access token is nearly out, or its expiry unknown."""

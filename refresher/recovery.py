@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crypto import SealedCellError
+from providers.base import Answer, Verdict
 from refresher.enrol import Enroller
 from refresher.jobs import Fault, Job, Lost
-from refresher.journal import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from refresher.journal import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, JournalError
 from refresher.outcome import RowResult
 from refresher.parts import Parts
 from refresher.writeback import Draft, WriteBack
-from stores.base import Row
+from stores.base import Row, StoreError
 
 
 def replay(parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None]) -> frozenset[str]:
@@ -22,7 +23,17 @@ def replay(parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str
     _resume_onboarding(parts, note)
     entries = [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
     rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
-    blocked = {entry.row_key for entry in entries if not _replay_one(parts, draft, writeback, note, entry, rows)}
+    blocked: set[str] = set()
+    for entry in entries:
+        try:
+            is_done = _replay_one(parts, draft, writeback, note, entry, rows)
+        except JournalError:
+            raise
+        except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
+            note(f"{entry.location_id}: its answer stays in the journal: {_mistake(error)}")
+            is_done = False
+        if not is_done:
+            blocked.add(entry.row_key)
     writeback.finish()
     return frozenset(blocked)
 
@@ -36,9 +47,17 @@ def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
             end = enroller.resume(entry)
         except SealedCellError as error:
             end = f"its onboarding in the journal does not open: it {error}. Restore that key."
+        except (JournalError, StoreError):
+            raise
+        except Exception as error:
+            end = f"its onboarding stays in the journal: {_mistake(error)}"
         if isinstance(end, RowResult):
             end = f"its onboarding was brought to an end: {end.outcome}" + (f", {end.error}" if end.error else "")
         note(f"{entry.location_id}: {end}")
+
+
+def _mistake(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}. Please report it."
 
 
 def _replay_one(
@@ -65,16 +84,24 @@ def _replay_one(
         note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
         return False
     answer = job.provider.read_answer(raw)
-    if parts.journal.is_of(entry, row.encrypted_refresh):
-        writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.started_at))
+    if not parts.journal.is_of(entry, row.encrypted_refresh):
+        _set_aside(parts, entry, job, answer, note)
+    elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
+        writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
+    elif answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
+        parts.journal.mark(entry.id, STEP_LOST)
     else:
-        _set_aside(parts, entry, job, answer.refresh_token, note)
+        parts.journal.finish([entry.id])  # the provider did nothing: the row is tried anew
     return True
 
 
-def _set_aside(parts: Parts, entry: Entry, job: Job, token: str | None, note: Callable[[str], None]) -> None:
+def _brings_token(answer: Answer) -> bool:
+    return answer.access_token is not None or answer.refresh_token is not None
+
+
+def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Callable[[str], None]) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
-    if token == job.credential.refresh_token:
+    if not _brings_token(answer) or answer.refresh_token == job.credential.refresh_token:
         parts.journal.finish([entry.id])
         return
     parts.journal.mark(entry.id, STEP_ASIDE)

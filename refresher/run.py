@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from refresher.jobs import Fault
 from refresher.listing import Listing, list_due
 from refresher.loop import Loop
@@ -45,8 +47,9 @@ class Refresher:
         if scope.max_seconds is not None:
             self._deadline = self._parts.clock.monotonic() + scope.max_seconds
         blocked = frozenset[str]() if scope.dry_run else replay(self._parts, self._draft, self._writeback, self._note)
-        if self._writeback.error is None:
+        if self._writeback.error is None and self._writeback.journal_error is None:
             self._refresh(scope, blocked)
+        self._report.journal_error = self._report.journal_error or self._writeback.journal_error
         self._report.store_error = self._writeback.error
         self._report.finished_at = self._parts.clock.now()
         return self._report
@@ -78,8 +81,15 @@ class Refresher:
         left = schedule.not_begun()
         if left:
             self._report.stopped = self._stop_reason
-            reasons = [*schedule.why_not_begun(), *([self._stop_reason] if self._stop_reason else [])]
-            self._note(f"{len(left)} rows were not tried: {'; '.join(reasons) or 'the store takes nothing'}.")
+            self._note(f"{len(left)} rows were not tried: {'; '.join(self._reasons(schedule))}.")
+
+    def _reasons(self, schedule: Schedule) -> list[str]:
+        reasons = schedule.why_not_begun()
+        if self._stop_reason is not None:
+            reasons.append(self._stop_reason)
+        if (self._report.journal_error or self._writeback.journal_error) is not None:
+            reasons.append("the journal cannot be written")
+        return reasons or ["the store takes nothing"]
 
     def _may_start(self) -> bool:
         if self._deadline is not None and self._parts.clock.monotonic() >= self._deadline:
@@ -88,11 +98,13 @@ class Refresher:
 
     def _done(self, result: RowResult) -> None:
         self._report.results.append(result)
-        self._observer.row(result)
+        with contextlib.suppress(OSError):  # whoever read along has gone; the tokens still have to be stored
+            self._observer.row(result)
 
     def _note(self, sentence: str) -> None:
         self._report.notices.append(sentence)
-        self._observer.note(sentence)
+        with contextlib.suppress(OSError):
+            self._observer.note(sentence)
 
 
 def _sentence(fault: Fault) -> str:

@@ -56,7 +56,6 @@ class _Client:
 
     rows: list[Task] = field(default_factory=list)  # soonest expiry first
     in_flight: int = 0
-    accepted: int = 0
     held: list[Task] = field(default_factory=list)
     refused: list[Task] = field(default_factory=list)
     witness: Task | None = None
@@ -94,6 +93,7 @@ class Schedule:
         self._clients: dict[ClientKey, _Client] = {}
         self._delayed: list[tuple[float, Task]] = []
         self._urgent: list[Task] = []
+        self._open: set[Task] = set()  # begun, and not settled yet
         for order, job in enumerate(sorted(jobs, key=_urgency)):
             task = Task(job, order)
             self._providers.setdefault(job.provider.slug, _Provider()).waiting.append(task)
@@ -103,20 +103,23 @@ class Schedule:
         """The task to start now (monotonic seconds); None where nothing may start at the moment."""
         while (task := self._pop(now)) is not None:
             client = self._client(task)
-            if client.is_closed or self._provider(task).is_broken:
+            if not self._may_go(task):
                 continue
             if client.refused and task is not client.witness:
                 client.held.append(task)
                 continue
             task.attempts += 1
             client.in_flight += 1
+            self._open.add(task)
             return task
         return None
 
     def wakes_at(self, now: float) -> float | None:
         """When `next` may have something that it has not now; None where only an answer can change that."""
-        pauses = [entry.paused_until for entry in self._providers.values() if entry.waiting and not entry.is_broken]
-        times = [at for at, _ in self._delayed] + [until for until in pauses if until > now]
+        times = [self._ready_at(at, task) for at, task in self._delayed if self._may_go(task)]
+        times += [self._provider(task).paused_until for task in self._urgent if self._may_go(task)]
+        paused = [entry for entry in self._providers.values() if entry.paused_until > now]
+        times += [entry.paused_until for entry in paused if any(map(self._may_go, entry.waiting))]
         return min(times, default=None)
 
     def settle(self, task: Task, answer: Answer, now: float) -> list[Settled]:
@@ -125,24 +128,32 @@ class Schedule:
         client = self._client(task)
         client.in_flight -= 1
         ended: list[Settled] = []
+        was_paused = self._provider(task).paused_until > now
         if answer.verdict is Verdict.CLIENT_REFUSED and not client.is_closed:
             client.refused.append(task)
         elif not self._postponed(task, answer, now):
             ended.append(Settled(task, answer, answer.verdict))
-        if answer.verdict in _CLIENT_ACCEPTED:
-            client.accepted += 1
-        ended += self._watch(task, answer)
+        if answer.status != TOO_MANY_REQUESTS or not was_paused:  # of a burst of 429 the first counts
+            ended += self._watch(task, answer)
         if client.refused and not client.in_flight and not client.is_closed:
             ended += self._judge(client)
+        self._open.difference_update(one.task for one in ended)
         return ended
+
+    def withdraw(self, task: Task) -> None:
+        """The request did not leave, because the journal took no note of it: nothing was tried."""
+        task.attempts -= 1
+        self._client(task).in_flight -= 1
+        if task.answer is None:
+            self._open.discard(task)
 
     def drain(self) -> list[Settled]:
         """Give up what waits for another attempt or for a judgement: the run starts nothing more."""
-        ended = self._give_up([task for _, task in self._delayed])
         self._delayed.clear()
         for client in self._clients.values():
-            ended += self._close(client)
-        return ended
+            self._close(client)
+        left, self._open = sorted(self._open), set()
+        return self._give_up(left)
 
     def not_begun(self) -> list[Task]:
         """The rows that no request went out for."""
@@ -161,14 +172,23 @@ class Schedule:
             if self._provider(task).paused_until <= now:
                 self._urgent.remove(task)
                 return task
-        if self._delayed and self._delayed[0][0] <= now:
-            return heapq.heappop(self._delayed)[1]
+        ready = min((entry for entry in self._delayed if self._ready_at(*entry) <= now), default=None)
+        if ready is not None:
+            self._delayed.remove(ready)
+            return ready[1]
         heaps = [entry.waiting for entry in self._providers.values() if entry.paused_until <= now]
         for heap in heaps:
             while heap and heap[0].is_begun:  # went out as a witness
                 heapq.heappop(heap)
         heads = [heap for heap in heaps if heap]
         return heapq.heappop(min(heads, key=lambda heap: heap[0].order)) if heads else None
+
+    def _ready_at(self, at: float, task: Task) -> float:
+        """A provider that asked for a pause gets it from those that wait for another attempt, too."""
+        return max(at, self._provider(task).paused_until)
+
+    def _may_go(self, task: Task) -> bool:
+        return not (self._client(task).is_closed or self._provider(task).is_broken)
 
     def _client(self, task: Task) -> _Client:
         return self._clients[task.job.client]
@@ -185,11 +205,13 @@ class Schedule:
             return False
         if answer.status == TOO_MANY_REQUESTS:
             self._provider(task).paused_until = max(self._provider(task).paused_until, now + delay)
-        heapq.heappush(self._delayed, (now + delay, task))
+        self._delayed.append((now + delay, task))
         return True
 
     def _delay(self, task: Task, answer: Answer) -> float | None:
         """Seconds until the next attempt; None where there is none in this run."""
+        if answer_brought_token(task):
+            return None
         if answer.verdict is Verdict.UNCLEAR and task.job.provider.rotates != "never":
             may_resend = self._may_resend(task)
             task.is_lost = True
@@ -203,7 +225,7 @@ class Schedule:
 
     def _may_resend(self, task: Task) -> bool:
         """Whether a refresh token whose answer was lost may be sent once more at once."""
-        if answer_brought_token(task) or task.job.lost is not None or task.is_lost:
+        if task.job.lost is not None or task.is_lost:
             return False
         replay = task.job.provider.replay
         return replay != "last_minute" or self._policy.is_last_minute(task.job.row, self._now)
@@ -220,7 +242,6 @@ class Schedule:
         provider.is_broken = True
         given_up = [waiting for _, waiting in self._delayed if self._provider(waiting) is provider]
         self._delayed = [entry for entry in self._delayed if entry[1] not in given_up]
-        heapq.heapify(self._delayed)
         return self._give_up(given_up)
 
     def _give_up(self, tasks: Iterable[Task]) -> list[Settled]:
@@ -239,12 +260,13 @@ class Schedule:
             if witness.answer.verdict is Verdict.CLIENT_REFUSED or client.witnesses >= MAX_WITNESSES:
                 return self._close(client)
         client.witness = client.unheard()
-        if client.witness is not None:
-            client.witnesses += 1
-            self._urgent.append(client.witness)
-            return []
-        # Nobody is left to ask. One refusal among acceptances in the same run is the row's own.
-        return self._acquit(client) if client.accepted and len(client.refused) == 1 else self._close(client)
+        if client.witness is None:
+            # Nobody is left to ask. Rows that were accepted before prove nothing: a secret may be replaced at any time.
+            return self._close(client)
+        client.witnesses += 1
+        client.held = [task for task in client.held if task is not client.witness]
+        self._urgent.append(client.witness)
+        return []
 
     def _acquit(self, client: _Client) -> list[Settled]:
         """The client is right: each refusal was its row's own."""
@@ -255,7 +277,7 @@ class Schedule:
         ]
         for task in client.held:
             if task.is_begun:
-                heapq.heappush(self._delayed, (0.0, task))
+                self._delayed.append((0.0, task))
             else:
                 heapq.heappush(self._provider(task).waiting, task)
         client.held, client.refused, client.witness, client.witnesses = [], [], None, 0
@@ -263,7 +285,9 @@ class Schedule:
 
     def _close(self, client: _Client) -> list[Settled]:
         """The client itself is refused, or could not be heard: none of its rows is started or blamed."""
-        ended = self._give_up([*client.refused, *(task for task in client.held if task.is_begun)])
+        delayed = [task for _, task in self._delayed if self._client(task) is client]
+        self._delayed = [entry for entry in self._delayed if self._client(entry[1]) is not client]
+        ended = self._give_up([*client.refused, *(task for task in client.held if task.is_begun), *delayed])
         client.is_closed = client.is_closed or bool(client.refused)
         client.held, client.refused, client.witness = [], [], None
         return ended

@@ -38,33 +38,34 @@ class StateFolder:
     Args:
         path: created with mode 0700 where it does not exist.
         is_explicit: the user named it; then any file system is accepted.
+        mounts: where the system lists what is mounted.
 
     Raises:
         StateError: it cannot be written, belongs to somebody else, is readable by others or lies on a disk
             that is not kept.
     """
 
-    def __init__(self, path: Path, *, is_explicit: bool) -> None:
+    def __init__(self, path: Path, *, is_explicit: bool, mounts: Path = _MOUNTS) -> None:
         self.path = path
         _create(path)
         _check_owner(path)
         if not is_explicit:
-            _check_file_system(path)
+            _check_file_system(path, mounts)
 
     def of_store(self, identity: str) -> Path:
         """The folder of one store, by a short hash of its identity; created where needed."""
         folder = self.path / hashlib.sha256(identity.encode()).hexdigest()[:16]
         _create(folder)
+        _check_owner(folder)
         return folder
 
     def host_name(self) -> str:
         """The machine's name with a random id that is kept here: two machines of one name differ."""
         file = self.path / "host-id"
         try:
-            host_id = file.read_text().strip()
-        except FileNotFoundError:
-            host_id = secrets.token_hex(4)
-            _write_new(file, host_id)
+            host_id = _kept(file) or _keep_first(file, secrets.token_hex(4))
+        except OSError as error:
+            raise _unusable(self.path, error.strerror or "unknown reason") from None
         return f"{socket.gethostname()}-{host_id}"
 
 
@@ -103,8 +104,8 @@ def _user_name(uid: int) -> str:
         return f"#{uid}"
 
 
-def _check_file_system(path: Path) -> None:
-    kind = file_system(path)
+def _check_file_system(path: Path, mounts: Path) -> None:
+    kind = file_system(path, mounts)
     if kind in _VOLATILE or kind in _NETWORK:
         why = "is not kept over a restart" if kind in _VOLATILE else "has no reliable locks"
         raise StateError(
@@ -113,20 +114,42 @@ def _check_file_system(path: Path) -> None:
         )
 
 
-def file_system(path: Path) -> str:
+def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
     """The type of the file system that holds `path`; empty where the system does not tell."""
     try:
-        mounts = [line.split(" ")[:3] for line in _MOUNTS.read_text().splitlines()]
+        listed = [line.split(" ")[:3] for line in mounts.read_text(errors="surrogateescape").splitlines()]
     except OSError:
         return ""
     resolved = path.resolve()
-    points = [(Path(_unescape(point)), kind) for _, point, kind in mounts]
+    points = [(Path(_unescape(point)), kind) for _, point, kind in listed]
     holding = [(len(point.parts), kind) for point, kind in points if point == resolved or point in resolved.parents]
-    return max(holding, key=lambda entry: entry[0], default=(0, ""))[1]
+    # Of two mounts at one point the later one is seen: an automounter's own lies below the disk it brought.
+    return max(reversed(holding), key=lambda entry: entry[0], default=(0, ""))[1]
 
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _kept(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _keep_first(path: Path, text: str) -> str:
+    """Put `text` there whole, unless another process was first; returns what is there."""
+    draft = path.with_name(f".{path.name}-{text}")
+    _write_new(draft, text)
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        if not _kept(path):  # it was being written when the power failed
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return _kept(path)
 
 
 def _write_new(path: Path, text: str) -> None:

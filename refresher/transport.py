@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
+import ssl
 import threading
 import time
+import zlib
 from dataclasses import dataclass
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -30,7 +35,9 @@ EXCHANGE_SECONDS = 90.0
 MAX_BODY_BYTES = 1024 * 1024
 USER_AGENT = "token-refresh"
 
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 _CHUNK_BYTES = 64 * 1024
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last four bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class HTTPTransport:
         connections: how many threads use it.
         proxy: `https://…` proxy for all requests; none is taken from the environment.
         ca_bundle: certificates to trust instead of the usual ones.
-        private_hosts: `host` or `host:port` that a row may name although they are not on the public internet.
+        private_hosts: `host`, or `host:port` where the port is not the default, that a row may name although it is
+            not on the public internet.
         exchange_seconds: the limit of one whole exchange.
     """
 
@@ -74,45 +82,51 @@ class HTTPTransport:
         self._watchdog = _Watchdog(exchange_seconds)
         self._seconds = exchange_seconds
         self._private_hosts = private_hosts
-        self._verify: bool | str = str(ca_bundle) if ca_bundle else True
         self._proxies = {"https": proxy} if proxy else {}
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False  # no .netrc, no proxy variables
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _WatchedAdapter(connections)
+        adapter = _WatchedAdapter(connections, ca_bundle or Path(DEFAULT_CA_BUNDLE_PATH))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
     def post(self, request: TokenRequest) -> RawAnswer | NoAnswer:
         """See `Transport.post`."""
-        prepared = requests.Request("POST", request.url, dict(request.headers), data=request.body).prepare()
-        prepared.headers["User-Agent"] = USER_AGENT
         with self._watchdog.watch() as watch:
-            watch.public_only = not (request.host_is_fixed or self._proxies or self._is_listed(request.url))
             try:
-                return self._exchange(prepared)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-                if watch.met_private_address:
-                    return NoAnswer("the row's host is not on the public internet", may_have_acted=False)
-                if watch.bit:
-                    return NoAnswer(f"no complete answer within {self._seconds:g} s", may_have_acted=True)
-                return _no_answer(error)
+                self._limit(watch, request)
+                return self._exchange(request)
+            except Exception as error:  # whatever it is, the request may have left, and only this row is concerned
+                return NoAnswer(_reason(error, watch, self._seconds), watch.may_have_acted)
 
     def close(self) -> None:
-        """Release connections."""
+        """Release connections and the watching thread; no exchange may be under way."""
         self._session.close()
+        self._watchdog.close()
 
-    def _is_listed(self, url: str) -> bool:
-        parts = urlsplit(url)
-        return bool(self._private_hosts & {(parts.hostname or "").lower(), parts.netloc.lower()})
+    def _limit(self, watch: _Watch, request: TokenRequest) -> None:
+        """Keep a request whose host the table supplied on the public internet."""
+        parts = urlsplit(request.url)
+        host = parts.hostname or ""
+        shown = f"[{host}]" if ":" in host else host
+        if parts.port not in (None, _DEFAULT_PORTS.get(parts.scheme)):
+            shown = f"{shown}:{parts.port}"
+        watch.public_only = not (request.host_is_fixed or shown in self._private_hosts)
+        if watch.public_only and self._proxies and parts.scheme == "https":
+            # The proxy looks the name up, so only an address in the request itself can be judged.
+            watch.public_only = False
+            if not _may_be_public(host):
+                raise _PrivateAddressError
 
-    def _exchange(self, prepared: requests.PreparedRequest) -> RawAnswer:
+    def _exchange(self, request: TokenRequest) -> RawAnswer:
+        prepared = requests.Request("POST", request.url, dict(request.headers), data=request.body).prepare()
+        prepared.headers["User-Agent"] = USER_AGENT
         with self._session.send(
             prepared,
             timeout=(min(CONNECT_SECONDS, self._seconds), self._seconds),
             allow_redirects=False,
             stream=True,
-            verify=self._verify,
+            verify=True,
             proxies=self._proxies,
         ) as response:
             body = _read(response)
@@ -127,41 +141,68 @@ def _read(response: requests.Response) -> bytes:
     """What came of the body, at most 1 MiB.
 
     A body that breaks off is kept as far as it came: it is evidence, and whether it can be read is decided later.
+    requests and urllib3 would drop the part before the break, and what does not unpack.
     """
-    parts: list[bytes] = []
-    size = 0
-    with contextlib.suppress(requests.RequestException, urllib3.exceptions.HTTPError, OSError):
-        for part in response.iter_content(_CHUNK_BYTES):
-            parts.append(part)
-            size += len(part)
-            if size > MAX_BODY_BYTES:
-                break
-    return b"".join(parts)[:MAX_BODY_BYTES]
+    body = bytearray()
+    with contextlib.suppress(urllib3.exceptions.HTTPError, HTTPException, OSError):
+        while len(body) < MAX_BODY_BYTES and (part := response.raw.read1(_CHUNK_BYTES, decode_content=False)):
+            body += part
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    return _unpacked(bytes(body), packing)[:MAX_BODY_BYTES]
 
 
-def _no_answer(error: Exception) -> NoAnswer:
-    reason = error.args[0] if error.args else error
-    cause = getattr(reason, "reason", reason)  # urllib3.MaxRetryError wraps what happened
-    if isinstance(error, requests.ConnectTimeout) or isinstance(cause, urllib3.exceptions.NewConnectionError):
-        return NoAnswer("no connection to the provider", may_have_acted=False)
-    if isinstance(error, requests.exceptions.SSLError):
-        return NoAnswer("the provider's certificate is not accepted", may_have_acted=False)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return NoAnswer("no connection through the proxy", may_have_acted=False)
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return NoAnswer("the provider's address cannot be used", may_have_acted=False)
-    return NoAnswer(f"the answer was lost ({type(error).__name__})", may_have_acted=True)
+def _unpacked(body: bytes, packing: str) -> bytes:
+    """The body without the packing that nobody asked for; as it came where that is not what it claims to be."""
+    if packing not in ("gzip", "x-gzip", "deflate"):
+        return body
+    unpacked, rest = bytearray(), body
+    with contextlib.suppress(zlib.error):
+        while rest and len(unpacked) < MAX_BODY_BYTES:
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # of gzip or zlib
+            unpacked += unpacker.decompress(rest, MAX_BODY_BYTES - len(unpacked))
+            rest = unpacker.unused_data
+    return bytes(unpacked) or body
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (requests.exceptions.SSLError, "the provider's certificate is not accepted, or it speaks no TLS"),
+    (ssl.SSLError, "CA_BUNDLE holds no certificates that can be read"),
+    (requests.exceptions.ProxyError, "no connection through the proxy"),
+    (requests.exceptions.InvalidURL, "the provider's address cannot be used"),
+    (urllib3.exceptions.LocationValueError, "the provider's address cannot be used"),
+)
+
+
+class _PrivateAddressError(urllib3.exceptions.HTTPError):
+    """The table supplied a host that is not on the public internet."""
+
+
+def _reason(error: Exception, watch: _Watch, seconds: float) -> str:
+    if isinstance(error, _PrivateAddressError):
+        return "the row's host is not on the public internet"
+    if watch.bit:
+        return f"no complete {'answer' if watch.may_have_acted else 'connection'} within {seconds:g} s"
+    if watch.may_have_acted:
+        return f"the answer was lost ({type(error).__name__})"
+    return next((words for kind, words in _REASONS if isinstance(error, kind)), "no connection to the provider")
 
 
 class _Watch:
-    """One exchange under watch, and the connection that it uses."""
+    """One exchange under watch.
+
+    Attributes:
+        bit: the watchdog ended it.
+        may_have_acted: its request began to leave.
+        public_only: it may only reach the public internet.
+    """
 
     def __init__(self, watchdog: _Watchdog) -> None:
         self._watchdog = watchdog
-        self.connection: HTTPConnection | None = None
+        self._connection: HTTPConnection | None = None
+        self._handle: socket.socket | None = None
         self.bit = False
+        self.may_have_acted = False
         self.public_only = False
-        self.met_private_address = False
 
     def __enter__(self) -> _Watch:
         self._watchdog.begin(self)
@@ -170,13 +211,35 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._watchdog.end(self)
 
+    def hold(self, connection: HTTPConnection, sock: socket.socket) -> None:
+        """Take a connected socket under watch before a byte goes out on it.
+
+        The watch has a handle of its own: TLS and a response that outlives its connection take the socket away.
+        """
+        # Looked at on the connected socket: a name may resolve differently each time.
+        if self.public_only and not _is_public(sock.getpeername()[0]):
+            raise _PrivateAddressError
+        if self._connection is not connection:
+            self.drop()
+            self._connection, self._handle = connection, socket.socket(fileno=os.dup(sock.fileno()))
+            cast(Any, connection).watch = self
+        if self.bit:
+            raise TimeoutError
+
     def bite(self) -> None:
         """End the exchange: a blocked read on the socket returns at once."""
         self.bit = True
-        sock = self.connection.sock if self.connection is not None else None
-        if sock is not None:
+        handle = self._handle
+        # A connection that was given back may already serve another exchange.
+        if handle is not None and getattr(self._connection, "watch", None) is self:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                handle.shutdown(socket.SHUT_RDWR)
+
+    def drop(self) -> None:
+        """Let go of the socket."""
+        if self._handle is not None:
+            self._handle.close()
+        self._handle = None
 
 
 class _Watchdog:
@@ -190,6 +253,14 @@ class _Watchdog:
         self._deadlines: dict[_Watch, float] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join()
 
     def watch(self) -> _Watch:
         return _Watch(self)
@@ -208,10 +279,11 @@ class _Watchdog:
         _CURRENT.watch = None
         with self._changed:
             self._deadlines.pop(watch, None)
+            watch.drop()
 
     def _guard(self) -> None:
         with self._changed:
-            while True:
+            while self._thread is threading.current_thread():
                 now = time.monotonic()
                 for watch in [watch for watch, deadline in self._deadlines.items() if deadline <= now]:
                     watch.bite()
@@ -224,42 +296,59 @@ _CURRENT = threading.local()  # the watch of the exchange that this thread is in
 
 
 class _WatchedHTTPConnection(HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        _put_under_watch(self)
+    def _new_conn(self) -> socket.socket:
+        return _held(self, super()._new_conn())
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _put_under_watch(self)
+        _let_go(self)
         super().request(*args, **kwargs)
 
 
 class _WatchedHTTPSConnection(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _put_under_watch(self)
+    def _new_conn(self) -> socket.socket:
+        return _held(self, super()._new_conn())
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _put_under_watch(self)
+        _let_go(self)
         super().request(*args, **kwargs)
 
 
-def _put_under_watch(connection: HTTPConnection) -> None:
-    watch: _Watch | None = getattr(_CURRENT, "watch", None)
-    if watch is None:
-        return
-    watch.connection = connection
-    # Looked at on the connected socket, before a byte is sent: a name may resolve differently each time.
-    if watch.public_only and connection.sock is not None and not _is_public(connection.sock.getpeername()[0]):
-        watch.met_private_address = True
-        connection.close()
-        raise urllib3.exceptions.LocationValueError("not on the public internet")
-    if watch.bit:
-        raise urllib3.exceptions.ReadTimeoutError(None, None, "out of time")  # type: ignore[arg-type]
+def _held(connection: HTTPConnection, sock: socket.socket) -> socket.socket:
+    """A new socket, put under watch: a TLS handshake is part of the exchange, and a private host gets none."""
+    try:
+        _CURRENT.watch.hold(connection, sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _let_go(connection: HTTPConnection) -> None:
+    """What a request must pass before it leaves, on a new connection or one that was kept."""
+    if connection.sock is None:
+        connection.connect()
+    watch: _Watch = _CURRENT.watch
+    watch.hold(connection, connection.sock)
+    watch.may_have_acted = True
 
 
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_global
+    if isinstance(ip, ipaddress.IPv6Address):
+        behind = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            behind = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        return (behind or ip).is_global
+    return ip.is_global
+
+
+def _may_be_public(host: str) -> bool:
+    """Whether a host may be on the public internet, without asking anybody: an address in any spelling, or a name."""
+    try:
+        [(*_, address), *_] = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return host != "localhost" and not host.endswith(".localhost")
+    return _is_public(str(address[0]))
 
 
 class _WatchedHTTPPool(HTTPConnectionPool):
@@ -276,7 +365,10 @@ _POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
 class _WatchedAdapter(HTTPAdapter):
     """Never resends: whether a refresh token may go out again is the schedule's decision."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, ca_bundle: Path) -> None:
+        self._ca_bundle = ca_bundle
+        self._tls: ssl.SSLContext | None = None
+        self._lock = threading.Lock()
         super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -284,6 +376,33 @@ class _WatchedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+        manager = super().proxy_manager_for(*args, proxy_ssl_context=self._tls_context(), **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> Any:
+        """See `HTTPAdapter`. The certificates are read once, not for each connection."""
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] != "https":
+            return host, {}
+        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._tls_context()}
+
+    def cert_verify(self, *_: Any) -> None:
+        """Nothing to add: the TLS context knows whom to trust."""
+
+    def _tls_context(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._tls is None:
+                # Not urllib3's own, which would write session keys to the file that SSLKEYLOGFILE names.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
+                context.load_verify_locations(self._ca_bundle)
+                self._tls = context
+            return self._tls
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, _: Any) -> None:
+        """None: for a target requests would read the whole body, without limit, though nobody follows it."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from clock import Clock
 from providers.base import Answer, Verdict
 from refresher.jobs import Fault, Job
-from refresher.journal import STEP_ASIDE, STEP_LOST, Journal, Spent
+from refresher.journal import STEP_ASIDE, STEP_LOST, Journal, JournalError, Spent
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from stores.base import (
     STATUS_REAUTHORIZE,
@@ -64,8 +64,15 @@ class Draft:
         self._host_name = host_name
 
     def of(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> Pending:
-        """The end of a job: new tokens, or what the row should say about the failure."""
+        """The end of a job: new tokens, or what the row should say about the failure.
+
+        `lost_at` is when an earlier answer to the same token was lost; that is remembered until the row is refreshed.
+        """
+        if job.provider.rotates == "never":
+            lost_at = None  # a lost answer cost nothing
         outcome = outcome_of(verdict, job.provider.rotates)
+        if lost_at is not None and outcome is Outcome.TRANSIENT:
+            outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
         values = self._token_values(job, answer)
         result = _result(job, answer, verdict, outcome, lost_at)
         if outcome is Outcome.REFRESHED:
@@ -77,7 +84,9 @@ class Draft:
             Change(job.row.key, job.row.encrypted_refresh, values),
             result,
             entry_id,
-            is_lost=outcome is Outcome.UNKNOWN and not new_token,
+            is_lost=not new_token
+            and outcome is not Outcome.REFRESHED
+            and (outcome is Outcome.UNKNOWN or bool(lost_at)),
             spent=Spent(job.credential.refresh_token, job.row.location_id, job.provider.slug) if new_token else None,
             is_urgent=job.provider.rotates != "never",
             brings_token=answer.refresh_token is not None or answer.access_token is not None,
@@ -122,8 +131,11 @@ class WriteBack:
         self._buffer: list[Pending] = []
         self._since: float | None = None
         self._retry_at = 0.0
-        self._last_success = clock.monotonic()
+        self._failing_since: float | None = None
+        self._finished: list[int] = []  # entries that are to be forgotten, and
+        self._spent: list[Spent] = []  # tokens to be remembered, with the journal's next transaction
         self.error: StoreError | None = None
+        self.journal_error: JournalError | None = None
         self.is_given_up = False
 
     def __len__(self) -> int:
@@ -134,8 +146,6 @@ class WriteBack:
         if not pending.change.values and not pending.entry_id:
             self._done(pending.result)
             return
-        if not self._buffer:
-            self._last_success = max(self._last_success, self._clock.monotonic())
         if self._since is None:
             self._since = self._clock.monotonic()
         self._buffer.append(pending)
@@ -166,11 +176,21 @@ class WriteBack:
         """What is to be written next."""
         batch, self._buffer = self._buffer, []
         self._since = None
+        if self._failing_since is None:
+            self._failing_since = self._clock.monotonic()
         return batch
 
     def write(self, batch: Sequence[Pending]) -> list[WriteResult]:
-        """Write a batch; runs in the thread that owns the store."""
-        return self._store.write([pending.change for pending in batch])
+        """Write a batch; runs in the thread that owns the store. Never raises: others' tokens hang on it."""
+        try:
+            return self._store.write([pending.change for pending in batch])
+        except StoreError as error:
+            return [WriteResult(Written.UNDONE, error) for _ in batch]
+        except Exception as error:
+            if len(batch) > 1:  # one row must not keep the others' tokens out of the store
+                return [result for pending in batch for result in self.write([pending])]
+            problem = StoreRefusedError(f"internal error: {type(error).__name__}", "Please report it.")
+            return [WriteResult(Written.REFUSED, problem)]
 
     def finish(self) -> None:
         """Write all that is left, waiting for a store that does not answer; then give up."""
@@ -181,51 +201,74 @@ class WriteBack:
             batch = self.take()
             self.confirm(batch, self.write(batch))
         self._abandon()
+        if self._finished or self._spent:
+            self._forget_finished()  # once more, where the journal refused before
 
     def confirm(self, batch: Sequence[Pending], results: Sequence[WriteResult]) -> None:
         """Take in what became of a batch: journal, results, and what is to be written again."""
-        finished: list[int] = []
-        spent: list[Spent] = []
         undone: list[Pending] = []
+        done: list[RowResult] = []
         for pending, result in zip(batch, results, strict=True):
             if result.written is Written.UNDONE:
                 undone.append(pending)
                 self.error = result.error
                 continue
-            self._close_entry(pending, result, finished, spent)
-            self._done(_final(pending, result))
-        self._journal.finish(finished, spent)
-        self._after(undone)
+            self._close_entry(pending, result)
+            done.append(_final(pending, result))
+        self._forget_finished()
+        self._after(undone, len(batch))
+        for one in done:
+            self._done(one)
 
     def _abandon(self) -> None:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
         for pending in self.take():
             self._done(_waiting(pending) if pending.brings_token else pending.result)
 
-    def _close_entry(self, pending: Pending, result: WriteResult, finished: list[int], spent: list[Spent]) -> None:
+    def _close_entry(self, pending: Pending, result: WriteResult) -> None:
         if pending.spent is not None and result.written is Written.STORED:
-            spent.append(pending.spent)
+            self._spent.append(pending.spent)
         if pending.entry_id is None:
             return
-        if result.written in (Written.CHANGED, Written.GONE) and pending.brings_token:
-            self._journal.mark(pending.entry_id, STEP_ASIDE)
+        is_overtaken = result.written in (Written.CHANGED, Written.GONE)
+        if is_overtaken and pending.brings_token:
+            self._mark(pending.entry_id, STEP_ASIDE)
         elif result.written is Written.REFUSED and pending.brings_token:
             return  # the next run tries to store it again
-        elif pending.is_lost and result.written is not Written.CHANGED:
-            self._journal.mark(pending.entry_id, STEP_LOST)
+        elif pending.is_lost and not is_overtaken:
+            self._mark(pending.entry_id, STEP_LOST)
         else:
-            finished.append(pending.entry_id)
+            self._finished.append(pending.entry_id)
 
-    def _after(self, undone: list[Pending]) -> None:
-        now = self._clock.monotonic()
-        if not undone:
-            self._last_success, self.error, self._retry_at = now, None, 0.0
+    def _mark(self, entry_id: int, step: str) -> None:
+        try:
+            self._journal.mark(entry_id, step)
+        except JournalError as error:
+            self.journal_error = error  # the entry stays as it is, and the next run comes to the same end
+
+    def _forget_finished(self) -> None:
+        """A journal that takes no more writes must not keep the answers of other rows from the store."""
+        try:
+            self._journal.finish(self._finished, self._spent)
+        except JournalError as error:
+            self.journal_error = error
             return
+        self._finished, self._spent = [], []
+
+    def _after(self, undone: list[Pending], tried: int) -> None:
+        now = self._clock.monotonic()
+        if len(undone) < tried:
+            self._failing_since = None
+        if not undone:
+            self.error, self._retry_at = None, 0.0
+            return
+        if self._failing_since is None:
+            self._failing_since = now
         self._buffer = undone + self._buffer
         self._since = now if self._since is None else self._since
         self._retry_at = now + RETRY_SECONDS
         is_final = isinstance(self.error, StoreRefusedError | StoreQuotaError)
-        self.is_given_up = is_final or now + RETRY_SECONDS - self._last_success > OUTAGE_SECONDS
+        self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
 
 
 def _result(job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, lost_at: datetime | None) -> RowResult:

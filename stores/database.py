@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -44,6 +46,7 @@ from stores.base import (
 _T = TypeVar("_T")
 
 SCHEMA_VERSION = 1
+SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 _ISO_FORMAT = "%Y-%m-%dT%H:%M:%fZ"  # SQLite's words for what `iso` writes
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
@@ -237,7 +240,9 @@ def _prepare_file(path: Path) -> None:
     """Create the file for its owner alone; refuse one that others can read."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+            # Only a new file: to open and close one in use would drop this process's own SQLite locks on it (POSIX).
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         raise StoreRefusedError(
@@ -269,10 +274,23 @@ def _set_up(connection: Any, _: object) -> None:
     # Bytes that are no text spoil one cell, not the listing; the driver's own error would quote them.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _switch_to_wal(cursor)
     # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
     cursor.execute("PRAGMA synchronous=EXTRA")
     cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """SQLite's busy timeout does not cover this switch, so two programs at their first start would collide."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SWITCH_SECONDS)
 
 
 def _due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:

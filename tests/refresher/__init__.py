@@ -1,0 +1,1 @@
+"""The refresher, room by room."""

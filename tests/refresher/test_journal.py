@@ -1,0 +1,269 @@
+"""The journal: what is on its way survives, sealed, and what was spent is remembered."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from crypto import Context, Keyring, TamperedError, UnknownKeyError
+from providers.base import RawAnswer
+from refresher.journal import (
+    ANSWER_FIELD,
+    JOURNAL_FILE,
+    SCHEMA_VERSION,
+    SPENT_DAYS,
+    STEP_ANSWERED,
+    STEP_ASIDE,
+    STEP_LOST,
+    STEP_SENT,
+    Journal,
+    JournalError,
+    Spent,
+)
+from stores.base import Row
+from tests.world.clock import START, FakeClock
+from tests.world.program import ROOT
+
+ORIGIN = "https://acme.example"
+OLD_KEY, NEW_KEY = bytes(range(32)), bytes(range(1, 33))
+ROW = Row("rec1", "loc 1", "app", encrypted_refresh="sealed:v1:cell")
+ANSWER = RawAnswer(200, {"content-type": "application/json"}, b'{"refresh_token": "CANARY-ANSWER"}', START)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: FakeClock) -> Iterator[Journal]:
+    opened = Journal(tmp_path, Keyring(OLD_KEY), clock)
+    yield opened
+    opened.close()
+
+
+def keep(journal: Journal, entry_id: int, raw: RawAnswer = ANSWER) -> None:
+    journal.keep(entry_id, raw, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
+
+
+def test_every_commit_is_synced_to_the_disk(journal: Journal) -> None:
+    """EXTRA also syncs the folder's entry; NORMAL would lose the last commits when the power fails."""
+    assert journal._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert journal._database.execute("PRAGMA synchronous").fetchone() == (3,)
+
+
+def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journal: Journal, tmp_path: Path) -> None:
+    journal.intend(ROW, "acme", ORIGIN)
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as other:
+        assert other.execute("SELECT location_id, provider, step FROM entries").fetchall() == [
+            ("loc 1", "acme", STEP_SENT)
+        ]
+    other.close()
+
+
+def test_an_entry_goes_from_sent_to_answered_to_forgotten(journal: Journal) -> None:
+    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    [sent] = journal.lost()
+    assert (sent.id, sent.row_key, sent.step, sent.sent_at, sent.lost_at) == (entry_id, "rec1", STEP_SENT, START, None)
+    keep(journal, entry_id)
+    assert journal.lost() == []
+    [answered] = journal.entries(STEP_ANSWERED)
+    assert journal.open_answer(answered) == ANSWER
+    journal.finish([entry_id])
+    assert journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_ASIDE) == []
+
+
+def test_any_bytes_of_an_answer_come_back_as_they_were(journal: Journal) -> None:
+    for body in (b"", b"\xff\x00\n" * 300_000, b'{"refresh_token": "\\ud800"}', "…".encode("utf-16")):
+        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        keep(journal, entry_id, RawAnswer(502, {"retry-after": "é"}, body, START))
+        assert journal.open_answer(journal.entries(STEP_ANSWERED)[-1]).body == body
+
+
+def test_an_entry_knows_the_cell_it_was_made_from(journal: Journal) -> None:
+    journal.intend(ROW, "acme", ORIGIN)
+    [entry] = journal.lost()
+    assert journal.is_of(entry, ROW.encrypted_refresh)
+    assert not journal.is_of(entry, "sealed:v1:another cell")
+    assert not journal.is_of(entry, "")
+
+
+def test_sending_again_keeps_the_entry_and_the_time_of_the_first_loss(journal: Journal, clock: FakeClock) -> None:
+    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    clock.advance(100)
+    assert journal.intend(ROW, "acme", "https://new.example", lost_entry=entry_id) == entry_id
+    clock.advance(100)
+    journal.send_again(entry_id, "https://new.example", is_lost=True)
+    [entry] = journal.lost()
+    assert entry.started_at == START
+    assert entry.lost_at == START
+    assert entry.sent_at == START + timedelta(seconds=200)
+    assert entry.origin == "https://new.example"
+
+
+def test_sending_again_after_an_answer_that_did_nothing_is_no_loss(journal: Journal) -> None:
+    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    keep(journal, entry_id)
+    journal.send_again(entry_id, ORIGIN, is_lost=False)
+    [entry] = journal.lost()
+    assert (entry.step, entry.lost_at) == (STEP_SENT, None)
+
+
+def test_an_onboarding_is_kept_sealed_and_is_no_lost_refresh(journal: Journal) -> None:
+    journal.enrol("loc 1", "acme", ORIGIN, "", '{"refresh_token": "CANARY"}')
+    [entry] = journal.entries(STEP_SENT)
+    assert journal.open_enrolment(entry) == '{"refresh_token": "CANARY"}'
+    assert journal.lost() == []
+
+
+def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path, clock: FakeClock) -> None:
+    first = Journal(tmp_path, Keyring(OLD_KEY), clock)
+    keep(first, first.intend(ROW, "acme", ORIGIN))
+    first.close()
+    second = Journal(tmp_path, Keyring(NEW_KEY), clock)
+    [entry] = second.entries(STEP_ANSWERED)
+    with pytest.raises(UnknownKeyError) as error:
+        second.open_answer(entry)
+    assert error.value.key_id == Keyring(OLD_KEY).key_id
+    assert len(second.entries(STEP_ANSWERED)) == 1
+    second.close()
+
+
+def test_an_answer_that_was_moved_to_another_location_does_not_open(journal: Journal, tmp_path: Path) -> None:
+    keep(journal, journal.intend(ROW, "acme", ORIGIN))
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as vandal:
+        vandal.execute("UPDATE entries SET location_id = 'loc 2'")
+    vandal.close()
+    with pytest.raises(TamperedError):
+        journal.open_answer(journal.entries(STEP_ANSWERED)[0])
+
+
+# Spent refresh tokens
+
+
+def test_a_replaced_refresh_token_is_remembered_across_a_change_of_keys(tmp_path: Path, clock: FakeClock) -> None:
+    first = Journal(tmp_path, Keyring(OLD_KEY), clock)
+    first.finish([], [Spent("spent token", "loc 1", "acme")])
+    assert first.is_spent("spent token")
+    assert not first.is_spent("another token")
+    first.close()
+    rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
+    assert rotated.is_spent("spent token")
+    rotated.close()
+
+
+def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: FakeClock) -> None:
+    first = Journal(tmp_path, Keyring(OLD_KEY), clock)
+    keep(first, first.intend(ROW, "acme", ORIGIN))
+    first.close()
+    rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
+    [entry] = rotated.entries(STEP_ANSWERED)
+    assert rotated.is_of(entry, ROW.encrypted_refresh)
+    assert rotated.open_answer(entry) == ANSWER
+    rotated.close()
+
+
+def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, clock: FakeClock) -> None:
+    journal.finish([], [Spent("old", "loc 1", "acme")])
+    clock.advance(SPENT_DAYS * 86_400 - 1)
+    journal.finish([], [Spent("newer", "loc 1", "acme")])
+    assert journal.is_spent("old")
+    clock.advance(2)
+    journal.finish([], [Spent("newest", "loc 1", "acme")])
+    assert not journal.is_spent("old")
+    assert journal.is_spent("newer")
+
+
+# Secrets
+
+
+def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(journal: Journal, tmp_path: Path) -> None:
+    """Also while the write-ahead log is there, and after entries were deleted."""
+    for _ in range(3):
+        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        keep(journal, entry_id)
+        journal.enrol("loc 1", "acme", ORIGIN, "", '{"refresh_token": "CANARY-ENTERED", "client_secret": "CANARY-S"}')
+        journal.finish([entry_id], [Spent("CANARY-SPENT", "loc 1", "acme")])
+    keep(journal, journal.intend(ROW, "acme", ORIGIN))
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert {path.name for path in files} >= {JOURNAL_FILE, f"{JOURNAL_FILE}-wal"}
+    for path in files:
+        content = path.read_bytes()
+        assert b"CANARY" not in content
+        assert ROW.encrypted_refresh.encode() not in content
+        assert b"Q0FOQVJZ" not in content  # the same in base64
+
+
+def test_nothing_of_an_answer_is_in_the_repr_of_an_entry(journal: Journal) -> None:
+    keep(journal, journal.intend(ROW, "acme", ORIGIN))
+    [entry] = journal.entries(STEP_ANSWERED)
+    assert "sealed:" not in repr(entry)
+    assert "CANARY" not in repr(Spent("CANARY", "loc 1", "acme"))
+
+
+def test_the_files_are_for_their_owner_alone(journal: Journal, tmp_path: Path) -> None:
+    journal.intend(ROW, "acme", ORIGIN)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+# Trouble
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
+    with sqlite3.connect(tmp_path / JOURNAL_FILE) as newer:
+        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    newer.close()
+    with pytest.raises(JournalError, match="newer version"):
+        Journal(tmp_path, Keyring(OLD_KEY), clock)
+
+
+def test_a_file_that_is_no_journal_is_refused_with_a_mend(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / JOURNAL_FILE).write_bytes(b"not a database" * 100)
+    with pytest.raises(JournalError) as error:
+        Journal(tmp_path, Keyring(OLD_KEY), clock)
+    assert "STATE_DIR" in error.value.action
+
+
+def test_a_folder_that_is_gone_is_refused(tmp_path: Path, clock: FakeClock) -> None:
+    with pytest.raises(JournalError):
+        Journal(tmp_path / "nowhere", Keyring(OLD_KEY), clock)
+
+
+def test_a_refused_write_raises_and_leaves_the_journal_usable(journal: Journal) -> None:
+    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    [pages] = journal._database.execute("PRAGMA page_count").fetchone()
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="full"):
+        keep(journal, entry_id, RawAnswer(200, {}, b"x" * 100_000, START))
+    journal._database.execute("PRAGMA max_page_count = 1000000")
+    keep(journal, entry_id)
+    assert journal.open_answer(journal.entries(STEP_ANSWERED)[0]) == ANSWER
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from clock import SystemClock
+from crypto import Context, Keyring
+from providers.base import RawAnswer
+from refresher.journal import ANSWER_FIELD, Journal
+from stores.base import Row
+clock = SystemClock()
+journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), clock)
+entry = journal.intend(Row("rec1", "loc 1", "app", encrypted_refresh="cell"), "acme", "https://acme.example")
+journal.keep(entry, RawAnswer(200, {}, b"answer", clock.now()), Context(ANSWER_FIELD, "loc 1", "https://acme.example"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_written_before_a_kill_is_there_afterwards(tmp_path: Path, clock: FakeClock) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(ROOT), str(tmp_path)], timeout=30)
+    assert ended.returncode == -signal.SIGKILL
+    journal = Journal(tmp_path, Keyring(bytes(range(32))), clock)
+    [entry] = journal.entries(STEP_ANSWERED)
+    assert journal.open_answer(entry).body == b"answer"
+    journal.close()

@@ -1,0 +1,189 @@
+"""The state folder: private, writable, on a disk that is kept."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from refresher.state import StateError, StateFolder, file_system
+
+SOMEBODY = 12_345
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def mounts(tmp_path: Path, *lines: str) -> Path:
+    """A list of mounts as the kernel writes it."""
+    file = tmp_path / "mounts"
+    file.write_text("".join(f"{line} rw 0 0\n" for line in ("/dev/root / ext4", *lines)))
+    return file
+
+
+def test_the_folder_and_each_store_s_folder_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        state = StateFolder(tmp_path / "deep" / "state", is_explicit=True)
+        assert mode(state.path) == 0o700
+        assert mode(state.of_store("airtable one")) == 0o700
+    finally:
+        os.umask(before)
+
+
+def test_each_store_has_a_folder_of_its_own_and_always_the_same(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    assert state.of_store("airtable one") == state.of_store("airtable one")
+    assert state.of_store("airtable one") != state.of_store("airtable two")
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    assert list(state.path.iterdir()) == []
+
+
+def test_a_folder_that_others_can_read_is_refused_with_the_mend(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.mkdir(mode=0o750)
+    with pytest.raises(StateError, match="other users can read") as error:
+        StateFolder(path, is_explicit=True)
+    assert error.value.action == f"Run: chmod 700 {path}"
+
+
+def test_a_store_s_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    state.of_store("one").chmod(0o755)
+    with pytest.raises(StateError, match="other users can read"):
+        state.of_store("one")
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StateError, match="cannot be written"):
+        StateFolder(tmp_path / "state", is_explicit=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_to_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.mkdir(mode=0o500)
+    with pytest.raises(StateError, match="cannot be written"):
+        StateFolder(path, is_explicit=True)
+
+
+def test_a_folder_on_a_disk_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(StateError, match="cannot be written"):
+        StateFolder(Path("/proc/self/state"), is_explicit=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_refused_and_the_sudo_line_shown(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.mkdir(mode=0o700)
+    os.chown(path, SOMEBODY, SOMEBODY)
+    with pytest.raises(StateError, match=f"belongs to #{SOMEBODY}") as error:
+        StateFolder(path, is_explicit=True)
+    assert f"sudo -u #{SOMEBODY} " in error.value.action
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_store_s_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    os.chown(state.of_store("one"), SOMEBODY, SOMEBODY)
+    with pytest.raises(StateError, match="belongs to"):
+        state.of_store("one")
+
+
+# Where it lies
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ramfs", "overlay"])
+def test_a_disk_that_is_not_kept_is_refused(tmp_path: Path, kind: str) -> None:
+    listed = mounts(tmp_path, f"none {tmp_path} {kind}")
+    with pytest.raises(StateError, match=f"lies on {kind}, which is not kept over a restart"):
+        StateFolder(tmp_path / "state", is_explicit=False, mounts=listed)
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "9p", "fuse.sshfs"])
+def test_a_network_disk_is_refused(tmp_path: Path, kind: str) -> None:
+    listed = mounts(tmp_path, f"host:/share {tmp_path} {kind}")
+    with pytest.raises(StateError, match="no reliable locks"):
+        StateFolder(tmp_path / "state", is_explicit=False, mounts=listed)
+
+
+def test_a_folder_that_was_named_may_lie_anywhere(tmp_path: Path) -> None:
+    listed = mounts(tmp_path, f"none {tmp_path} tmpfs")
+    StateFolder(tmp_path / "state", is_explicit=True, mounts=listed)
+
+
+def test_the_mount_nearest_to_the_folder_counts(tmp_path: Path) -> None:
+    listed = mounts(tmp_path, f"none {tmp_path} tmpfs", f"/dev/sdb {tmp_path}/disk ext4", "none /elsewhere nfs")
+    assert file_system(tmp_path / "disk" / "state", listed) == "ext4"
+    assert file_system(tmp_path / "disks", listed) == "tmpfs"
+    assert file_system(Path("/srv"), listed) == "ext4"
+
+
+def test_of_two_mounts_at_one_point_the_later_one_counts(tmp_path: Path) -> None:
+    """As an automounter leaves it: its own kind first, then what it brought."""
+    listed = mounts(tmp_path, f"systemd-1 {tmp_path} autofs", f"host:/share {tmp_path} nfs4")
+    assert file_system(tmp_path / "state", listed) == "nfs4"
+
+
+def test_a_mount_point_with_blanks_is_recognised(tmp_path: Path) -> None:
+    folder = tmp_path / "my disk"
+    folder.mkdir()
+    listed = mounts(tmp_path, f"none {tmp_path}/my\\040disk tmpfs")
+    assert file_system(folder, listed) == "tmpfs"
+
+
+def test_a_link_is_followed_to_the_disk_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    listed = mounts(tmp_path, f"none {tmp_path}/real tmpfs")
+    assert file_system(tmp_path / "link" / "state", listed) == "tmpfs"
+
+
+def test_a_system_that_does_not_list_its_mounts_is_accepted(tmp_path: Path) -> None:
+    StateFolder(tmp_path / "state", is_explicit=False, mounts=tmp_path / "none")
+
+
+# The host's name
+
+
+def test_the_host_s_name_carries_an_id_that_stays(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    name = state.host_name()
+    assert name == StateFolder(tmp_path / "state", is_explicit=True).host_name()
+    assert name != StateFolder(tmp_path / "other", is_explicit=True).host_name()
+    assert [path.name for path in state.path.iterdir()] == ["host-id"]
+    assert mode(state.path / "host-id") == 0o600
+
+
+def test_an_id_that_was_never_written_out_is_made_anew(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    (state.path / "host-id").write_text("")
+    name = state.host_name()
+    assert not name.endswith("-")
+    assert name == state.host_name()
+
+
+def test_processes_that_start_together_agree_on_the_id(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state", is_explicit=True)
+    ready = threading.Barrier(8)
+    names: list[str] = []
+
+    def ask() -> None:
+        ready.wait()
+        names.append(state.host_name())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(names) == 8
+    assert len(set(names)) == 1

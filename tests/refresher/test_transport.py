@@ -1,0 +1,855 @@
+"""The one POST, over real sockets on loopback: where it may go, how long it may last, what is told of a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import gzip
+import json
+import os
+import socket
+import ssl
+import struct
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from providers.base import RawAnswer, TokenRequest
+from refresher.transport import MAX_BODY_BYTES, HTTPTransport, NoAnswer
+from tests.world.clock import START, FakeClock
+from tests.world.http import Hangup, HTTPServer, Request, Response
+
+SECONDS = 0.3  # the limit of one exchange in these tests
+SLACK = 0.6  # what a busy machine may add to it
+BODY = b"grant_type=refresh_token&refresh_token=r1"
+PAIR = json.dumps({"access_token": "a", "refresh_token": "r2"}).encode()
+
+
+def request_to(url: str, fixed: bool = True) -> TokenRequest:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return TokenRequest(url, {**headers, "Content-Type": "application/x-www-form-urlencoded"}, BODY, fixed)
+
+
+MakeTransport = Callable[..., HTTPTransport]
+
+
+@pytest.fixture
+def transport_with() -> Iterator[MakeTransport]:
+    """Makes transports with a short limit and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: Any) -> HTTPTransport:
+            made = HTTPTransport(FakeClock(), **{"connections": 4, "exchange_seconds": SECONDS, **options})
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def transport(transport_with: MakeTransport) -> HTTPTransport:
+    return transport_with()
+
+
+@contextlib.contextmanager
+def serving(answer: Response | Callable[[Request], Response]) -> Iterator[HTTPServer]:
+    with HTTPServer(answer if callable(answer) else lambda _: answer) as server:
+        yield server
+
+
+@dataclass
+class RawServer:
+    """Accepts connections on loopback and hands each to `talk`, in a thread of its own."""
+
+    talk: Callable[[socket.socket], None]
+    family: int = socket.AF_INET
+    accepted: int = 0
+    received: bytearray = field(default_factory=bytearray)
+
+    def __enter__(self) -> RawServer:
+        self._listener = socket.socket(self.family)
+        self._listener.bind(("::1" if self.family == socket.AF_INET6 else "127.0.0.1", 0))
+        self._listener.listen()
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/token"
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            self.talk(sock)
+
+    def read_request(self, sock: socket.socket) -> None:
+        """Wait for the whole request."""
+        got = b""
+        while not got.endswith(BODY):
+            part = sock.recv(65_536)
+            if not part:
+                return
+            got += part
+            self.received += part
+
+
+def forever(sock: socket.socket, send: bytes, pause: float = 0.01) -> None:
+    """Send again and again until the other side has gone, for ten seconds at most."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        sock.sendall(send)
+        time.sleep(pause)
+
+
+def swallow(server: RawServer) -> Callable[[socket.socket], None]:
+    """Take in whatever comes."""
+
+    def talk(sock: socket.socket) -> None:
+        while part := sock.recv(65_536):
+            server.received += part
+
+    return talk
+
+
+# What is sent, and what is kept of the answer
+
+
+def test_the_request_arrives_as_it_was_made_and_nothing_is_added(transport: HTTPTransport, clock: FakeClock) -> None:
+    headers = {"Content-Type": "application/json", "Retry-After": "7", "Set-Cookie": "a=b", "X-Other": "x"}
+    with serving(Response(201, PAIR, headers)) as server:
+        raw = transport.post(request_to(server.url + "/token"))
+    assert isinstance(raw, RawAnswer)
+    assert (raw.status, raw.body, raw.received_at) == (201, PAIR, START)
+    assert {name: raw.headers[name] for name in ("content-type", "retry-after")} == {
+        "content-type": "application/json",
+        "retry-after": "7",
+    }
+    assert not {"set-cookie", "x-other"} & set(raw.headers)
+    [arrived] = server.requests
+    assert (arrived.method, arrived.target, arrived.body) == ("POST", "/token", BODY)
+    assert set(arrived.headers) <= {
+        "host", "user-agent", "accept", "accept-encoding", "content-type", "content-length", "connection",
+    }  # fmt: skip
+    assert arrived.headers["user-agent"] == "token-refresh"
+    assert arrived.headers["accept-encoding"] == "identity"
+
+
+def test_connections_are_kept_and_cookies_are_not(transport: HTTPTransport) -> None:
+    peers: list[Any] = []
+
+    def talk(sock: socket.socket) -> None:
+        peers.append(sock.getpeername())
+        for _ in range(3):
+            server.read_request(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nSet-Cookie: session=1; Path=/\r\nContent-Length: 2\r\n\r\n{}")
+
+    with RawServer(talk) as server:
+        for _ in range(3):
+            assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+    assert len(peers) == 1
+    assert b"ookie" not in server.received
+    assert len(transport._session.cookies) == 0
+
+
+def test_connections_are_kept_after_a_chunked_answer_too(transport: HTTPTransport) -> None:
+    def talk(sock: socket.socket) -> None:
+        for _ in range(3):
+            server.read_request(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")
+
+    with RawServer(talk) as server:
+        for _ in range(3):
+            raw = transport.post(request_to(server.url))
+            assert isinstance(raw, RawAnswer)
+            assert raw.body == b"{}"
+    assert server.accepted == 1
+
+
+def test_a_kept_connection_that_the_provider_has_closed_is_replaced(transport: HTTPTransport) -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with RawServer(talk) as server:
+        for _ in range(3):
+            assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+            time.sleep(0.02)
+    assert server.accepted == 3
+
+
+def test_sixteen_threads_get_their_own_answers(transport_with: MakeTransport) -> None:
+    transport = transport_with(connections=16, exchange_seconds=10.0)
+    barrier = threading.Barrier(16)
+
+    def echo(request: Request) -> Response:
+        barrier.wait(5)  # all sixteen are in flight at once
+        return Response(200, request.path.encode())
+
+    with serving(echo) as server, ThreadPoolExecutor(16) as pool:
+        for _ in range(2):
+            paths = [f"/{number}" for number in range(16)]
+            answers = list(pool.map(lambda path: transport.post(request_to(server.url + path)), paths))
+            assert [answer.body.decode() for answer in answers if isinstance(answer, RawAnswer)] == paths
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed_to_another_host(transport: HTTPTransport, status: int) -> None:
+    with serving(Response(200, PAIR)) as elsewhere:
+        to = elsewhere.url.replace("127.0.0.1", "localhost") + "/token"
+        with serving(Response(status, b"moved", {"Location": to})) as server:
+            raw = transport.post(request_to(server.url))
+        assert elsewhere.requests == []
+    assert isinstance(raw, RawAnswer)
+    assert (raw.status, raw.body) == (status, b"moved")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("location", ["http://[", "nonsense://x", "//", "\xff\xfe", "http://" + "a" * 70 + ".x/", ""])
+def test_a_redirect_to_nonsense_is_an_answer_like_any_other(transport: HTTPTransport, location: str) -> None:
+    with serving(Response(307, PAIR, {"Location": location})) as server:
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert (raw.status, raw.body) == (307, PAIR)
+
+
+def test_the_body_of_a_redirect_is_bounded_like_any_other(transport_with: MakeTransport) -> None:
+    bomb = gzip.compress(b" " * (1 << 20)) * 64
+    transport = transport_with(exchange_seconds=10.0)
+    headers = {"Location": "https://elsewhere.example/", "Content-Encoding": "gzip"}
+    with serving(Response(307, bomb, headers)) as server, peak_below(24 << 20):
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert len(raw.body) == MAX_BODY_BYTES
+
+
+# Time and size
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
+
+
+@contextlib.contextmanager
+def peak_below(count: int) -> Iterator[None]:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < count
+    finally:
+        tracemalloc.stop()
+
+
+def drip(head: bytes) -> Callable[[RawServer], Callable[[socket.socket], None]]:
+    def made(server: RawServer) -> Callable[[socket.socket], None]:
+        def talk(sock: socket.socket) -> None:
+            server.read_request(sock)
+            sock.sendall(head)
+            forever(sock, b"x")
+
+        return talk
+
+    return made
+
+
+DRIPS = {
+    "a body on a kept connection": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+    "a body on a closing connection": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n",
+    "a body without an end": b"HTTP/1.0 200 OK\r\n\r\n",
+    "a chunk size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a header": b"HTTP/1.1 200 OK\r\nX: ",
+    "a status line": b"HTTP/1.1 200 ",
+}
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_drip_ends_at_the_limit_wherever_it_comes(transport: HTTPTransport, name: str) -> None:
+    with RawServer(lambda sock: talk(sock)) as server:
+        talk = drip(DRIPS[name])(server)
+        with within(SECONDS + SLACK):
+            end = transport.post(request_to(server.url))
+    if isinstance(end, RawAnswer):
+        assert end.status == 200
+        assert end.body.strip(b"x") == b""
+    else:
+        assert end.may_have_acted
+
+
+def test_a_server_that_says_nothing_ends_at_the_limit(transport: HTTPTransport) -> None:
+    with RawServer(lambda sock: time.sleep(1.5)) as server, within(SECONDS + SLACK):
+        end = transport.post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert end.may_have_acted
+
+
+def test_a_tls_handshake_that_drips_ends_at_the_limit_and_nothing_can_have_happened(transport: HTTPTransport) -> None:
+    def talk(sock: socket.socket) -> None:
+        sock.recv(65_536)
+        sock.sendall(b"\x16\x03\x03\x3f\xff")  # a handshake record of 16383 bytes
+        forever(sock, b"\x02")
+
+    with RawServer(talk) as server, within(SECONDS + SLACK):
+        end = transport.post(request_to(f"https://127.0.0.1:{server.port}/token"))
+    assert end == NoAnswer("no complete connection within 0.3 s", may_have_acted=False)
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 100 + b"HTTP/1.1 200 OK\r\n"]
+)
+def test_endless_headers_end_in_no_answer(transport: HTTPTransport, head: bytes) -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        sock.sendall(head)
+        forever(sock, b"X-Header: " + b"y" * 1000 + b"\r\n", pause=0)
+
+    with RawServer(talk) as server, within(SECONDS + SLACK), peak_below(16 << 20):
+        end = transport.post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert end.may_have_acted
+
+
+def test_endless_interim_answers_end_at_the_limit(transport: HTTPTransport) -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        forever(sock, b"HTTP/1.1 100 Continue\r\n\r\n", pause=0)
+
+    with RawServer(talk) as server, within(SECONDS + SLACK):
+        end = transport.post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert end.may_have_acted
+
+
+def test_a_huge_body_is_kept_up_to_a_mebibyte(transport_with: MakeTransport) -> None:
+    body = PAIR + b" " * (8 << 20)
+    with serving(Response(200, body)) as server, peak_below(32 << 20):  # the server's own copies count
+        raw = transport_with(exchange_seconds=10.0).post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert len(raw.body) == MAX_BODY_BYTES
+    assert raw.body.startswith(PAIR)
+
+
+def test_a_packed_bomb_is_unpacked_up_to_a_mebibyte(transport_with: MakeTransport) -> None:
+    packed = gzip.compress(PAIR + b" " * (1 << 20)) + gzip.compress(b" " * (1 << 20)) * 128
+    with serving(Response(200, packed, {"Content-Encoding": "gzip"})) as server, peak_below(24 << 20):
+        raw = transport_with(exchange_seconds=10.0).post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert len(raw.body) == MAX_BODY_BYTES
+    assert raw.body.startswith(PAIR)
+
+
+def test_an_answer_packed_unasked_is_unpacked(transport: HTTPTransport) -> None:
+    with serving(Response(200, gzip.compress(PAIR), {"Content-Encoding": "gzip"})) as server:
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert raw.body == PAIR
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "utf-8"])
+def test_an_answer_that_is_not_packed_as_it_claims_does_not_raise(transport: HTTPTransport, encoding: str) -> None:
+    with serving(Response(200, PAIR, {"Content-Encoding": encoding})) as server:
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert raw.body == PAIR
+
+
+@pytest.mark.parametrize("how", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_a_body_that_breaks_off_in_the_middle_of_a_packet_is_kept(transport: HTTPTransport, how: str) -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        size = b"3e8\r\n" if "chunked" in how else b""
+        sock.sendall(b"HTTP/1.1 200 OK\r\n" + how.encode() + b"\r\n\r\n" + size + PAIR)
+
+    with RawServer(talk) as server:
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert raw.body == PAIR
+
+
+def test_a_packed_body_that_breaks_off_is_unpacked_as_far_as_it_came(transport: HTTPTransport) -> None:
+    text = json.dumps({"access_token": "a" * 5000, "x": [str(number * 7919) for number in range(2000)]}).encode()
+    packed = gzip.compress(text)
+    with serving(Response(200, packed, {"Content-Encoding": "gzip"}, cut=len(packed) - 100)) as server:
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert text.startswith(raw.body)
+    assert len(raw.body) > 5000
+
+
+@pytest.mark.parametrize("cut", [0, 1, len(PAIR) - 1])
+def test_a_body_that_breaks_off_is_kept_as_far_as_it_came(transport: HTTPTransport, cut: int) -> None:
+    with serving(Response(200, PAIR, cut=cut)) as server:
+        raw = transport.post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert raw.body == PAIR[:cut]
+
+
+# What may have happened
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["closed", "https closed", "https://does-not-exist.invalid/token", "https://a..b/", "https://" + "a" * 64 + "/"],
+)
+def test_without_a_connection_the_provider_cannot_have_acted(transport: HTTPTransport, address: str) -> None:
+    port = closed_port()
+    url = {"closed": f"http://127.0.0.1:{port}/", "https closed": f"https://127.0.0.1:{port}/"}.get(address, address)
+    end = transport.post(request_to(url))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+    assert end.reason
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "ftp://127.0.0.1/", "https://[", "http://127.0.0.1:99999/", "https://*"]
+)
+def test_an_address_that_cannot_be_used_does_not_raise(transport: HTTPTransport, url: str) -> None:
+    end = transport.post(request_to(url))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+
+
+@pytest.mark.parametrize("reset_too", [True, False])
+def test_a_connection_lost_after_the_request_may_have_acted(transport: HTTPTransport, reset_too: bool) -> None:
+    def hang_up(_: Request) -> Response:
+        raise Hangup(reset=reset_too)
+
+    with serving(hang_up) as server:
+        end = transport.post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert end.may_have_acted
+    assert len(server.requests) == 1  # and it is never sent again by itself
+
+
+GARBAGE = [
+    b"\0" * 100,
+    b"SSH-2.0-OpenSSH\r\n\r\n",
+    b"HTTP/1.1 abc OK\r\n\r\n",
+    b"HTTP/1.1 99999999999999999999 OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n: no name\r\n\xff: \xff\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n{}",
+    b"",
+]
+
+
+@pytest.mark.parametrize("answer", GARBAGE, ids=lambda answer: ascii(answer[:40]))
+def test_garbage_for_an_answer_never_raises_and_never_counts_as_not_sent(
+    transport: HTTPTransport, answer: bytes
+) -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        sock.sendall(answer)
+
+    with RawServer(talk) as server:
+        end = transport.post(request_to(server.url))
+    assert isinstance(end, RawAnswer) or end.may_have_acted
+
+
+# TLS
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of this test run, and a server certificate for 127.0.0.1 and localhost."""
+
+    bundle: Path
+    server: ssl.SSLContext
+
+
+def certificate(name: str, key: Any, issuer: Any, signer: Any, *extensions: Any) -> Any:
+    now = datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject)
+    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    folder = tmp_path_factory.mktemp("tls")
+    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca = certificate("test authority", ca_key, None, ca_key, x509.BasicConstraints(ca=True, path_length=None))
+    names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    leaf = certificate("localhost", key, ca.subject, ca_key, x509.SubjectAlternativeName(names))
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(private + leaf.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return Authority(folder / "ca.pem", context)
+
+
+@contextlib.contextmanager
+def serving_tls(authority: Authority, talk: Callable[[ssl.SSLSocket], None]) -> Iterator[RawServer]:
+    def talk_tls(sock: socket.socket) -> None:
+        with authority.server.wrap_socket(sock, server_side=True) as secured:
+            talk(secured)
+
+    with RawServer(talk_tls) as server:
+        server.url = f"https://127.0.0.1:{server.port}/token"
+        yield server
+
+
+def test_an_own_authority_is_trusted_where_the_setting_names_it(
+    transport_with: MakeTransport, authority: Authority
+) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        for _ in range(2):
+            server.read_request(sock)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with serving_tls(authority, talk) as server:
+        transport = transport_with(ca_bundle=authority.bundle, exchange_seconds=5.0)
+        for _ in range(2):
+            assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+        assert server.accepted == 1
+        wrong_name = transport.post(request_to(server.url.replace("127.0.0.1", "127.0.0.2")))
+        assert wrong_name.may_have_acted is False if isinstance(wrong_name, NoAnswer) else False
+
+
+def test_a_certificate_nobody_vouches_for_is_refused_before_the_request(
+    transport_with: MakeTransport, authority: Authority
+) -> None:
+    with serving_tls(authority, lambda sock: server.read_request(sock)) as server:
+        end = transport_with(exchange_seconds=5.0).post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert "certificate" in end.reason
+    assert not end.may_have_acted
+    assert server.received == b""
+
+
+def test_a_name_the_certificate_does_not_hold_is_refused(transport_with: MakeTransport, authority: Authority) -> None:
+    transport = transport_with(ca_bundle=authority.bundle, exchange_seconds=5.0)
+    with serving_tls(authority, lambda sock: server.read_request(sock)) as server:
+        end = transport.post(request_to(f"https://ip6-localhost.localhost:{server.port}/token"))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+    assert server.received == b""
+
+
+@pytest.mark.parametrize("content", ["", "no certificate", None])
+def test_a_bundle_that_cannot_be_read_sends_nothing(
+    transport_with: MakeTransport, authority: Authority, tmp_path: Path, content: str | None
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    with serving_tls(authority, lambda sock: server.read_request(sock)) as server:
+        end = transport_with(ca_bundle=bundle).post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+    assert server.accepted == 0
+
+
+def test_a_tls_connection_that_fails_after_the_request_may_have_acted(
+    transport_with: MakeTransport, authority: Authority
+) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        server.read_request(sock)
+        plain = socket.socket(fileno=os.dup(sock.fileno()))
+        with plain:
+            plain.sendall(b"\x17\x03\x03\x00\x20" + b"\0" * 32)  # a record with a wrong tag
+            time.sleep(0.05)
+
+    with serving_tls(authority, talk) as server:
+        end = transport_with(ca_bundle=authority.bundle, exchange_seconds=5.0).post(request_to(server.url))
+    assert isinstance(end, NoAnswer)
+    assert end.may_have_acted
+    assert BODY in server.received
+
+
+@pytest.mark.parametrize("closing", [b"", b"Connection: close\r\n"])
+def test_a_drip_under_tls_ends_at_the_limit_and_what_came_is_kept(
+    transport_with: MakeTransport, authority: Authority, closing: bytes
+) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        server.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n" + closing + b"Content-Length: 100000\r\n\r\n")
+        forever(sock, b"x")
+
+    with serving_tls(authority, talk) as server, within(SECONDS + SLACK):
+        raw = transport_with(ca_bundle=authority.bundle).post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert raw.body.strip(b"x") == b""
+
+
+# Nothing ambient
+
+
+def test_a_hostile_environment_has_no_effect(
+    transport_with: MakeTransport, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        server.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login evil password evil\n")
+    netrc.chmod(0o600)
+    keys = tmp_path / "session-keys"
+    with serving(Response(200, b"proxy")) as proxy, serving_tls(authority, talk) as server:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.upper(), proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(authority.bundle))
+        untrusting = transport_with(exchange_seconds=5.0)
+        refused = untrusting.post(request_to(server.url))
+        assert isinstance(refused, NoAnswer)
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(netrc))
+        trusting = transport_with(ca_bundle=authority.bundle, exchange_seconds=5.0)
+        assert isinstance(trusting.post(request_to(server.url)), RawAnswer)
+        with serving(Response(200, PAIR)) as plain:
+            assert isinstance(untrusting.post(request_to(plain.url)), RawAnswer)
+            assert "authorization" not in plain.requests[0].headers
+        assert proxy.requests == []
+    assert b"uthorization" not in server.received
+    assert not keys.exists()
+
+
+class Tunnel:
+    """A proxy that is asked to CONNECT and passes bytes on to `port`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.asked: list[bytes] = []
+
+    def talk(self, sock: socket.socket) -> None:
+        self.asked.append(sock.recv(65_536))
+        with socket.create_connection(("127.0.0.1", self.port)) as onward:
+            sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=self._pass, args=(onward, sock), daemon=True)
+            back.start()
+            self._pass(sock, onward)
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while part := source.recv(65_536):
+                target.sendall(part)
+
+
+def test_a_proxy_is_used_where_the_setting_names_it(transport_with: MakeTransport, authority: Authority) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        server.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with serving_tls(authority, talk) as server:
+        tunnel = Tunnel(server.port)
+        with RawServer(tunnel.talk) as proxy:
+            address = f"http://user:pass@127.0.0.1:{proxy.port}"
+            transport = transport_with(proxy=address, ca_bundle=authority.bundle, exchange_seconds=5.0)
+            raw = transport.post(request_to("https://localhost/token"))
+    assert isinstance(raw, RawAnswer)
+    [asked] = tunnel.asked
+    assert asked.startswith(b"CONNECT localhost:443 ")
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in asked
+    assert b"roxy-" not in server.received
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 502 No\r\n\r\n", b"nonsense\r\n\r\n", b""])
+def test_a_proxy_that_refuses_means_that_nothing_happened(transport_with: MakeTransport, answer: bytes) -> None:
+    def talk(sock: socket.socket) -> None:
+        sock.recv(65_536)
+        sock.sendall(answer)
+
+    with RawServer(talk) as proxy:
+        end = transport_with(proxy=f"http://127.0.0.1:{proxy.port}").post(request_to("https://acme.example/token"))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+
+
+def test_a_proxy_that_cannot_be_reached_means_that_nothing_happened(transport_with: MakeTransport) -> None:
+    proxy = f"http://127.0.0.1:{closed_port()}"
+    end = transport_with(proxy=proxy).post(request_to("https://acme.example/token"))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+
+
+# Hosts that a row supplies
+
+SPELLINGS = [
+    "127.0.0.1",
+    "localhost",
+    "2130706433",
+    "0177.0.0.1",
+    "0x7f.1",
+    "0x7f000001",
+    "127.1",
+    "0.0.0.0",
+]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", [*SPELLINGS, "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"])
+def test_a_host_of_the_row_that_is_this_machine_gets_not_one_byte(
+    transport: HTTPTransport, scheme: str, host: str
+) -> None:
+    with RawServer(lambda sock: swallow(server)(sock)) as server:
+        end = transport.post(request_to(f"{scheme}://{host}:{server.port}/token", fixed=False))
+        time.sleep(0.02)
+    assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
+    assert server.received == b""
+
+
+def test_the_ipv6_loopback_gets_not_one_byte_either(transport: HTTPTransport) -> None:
+    try:
+        server = RawServer(lambda sock: swallow(server)(sock), socket.AF_INET6).__enter__()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    for scheme in ("http", "https"):
+        end = transport.post(request_to(f"{scheme}://[::1]:{server.port}/token", fixed=False))
+        assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
+    server.__exit__()
+    assert server.received == b""
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "10.0.0.1", "[fd00::1]", "192.168.0.1"])
+def test_a_private_address_that_may_not_even_exist_is_never_answered(transport: HTTPTransport, host: str) -> None:
+    with within(SECONDS + SLACK):
+        end = transport.post(request_to(f"http://{host}:1/token", fixed=False))
+    assert isinstance(end, NoAnswer)
+    assert not end.may_have_acted
+
+
+def test_a_connection_kept_from_a_fixed_host_is_no_way_around(transport: HTTPTransport) -> None:
+    with serving(Response(200, PAIR)) as server:
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+        end = transport.post(request_to(server.url, fixed=False))
+        assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
+        assert len(server.requests) == 1
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+
+
+@pytest.mark.parametrize(("listed", "host"), [("127.0.0.1", "127.0.0.1"), ("localhost", "LOCALHOST")])
+def test_a_listed_private_host_is_reached_with_the_port_that_is_listed(
+    transport_with: MakeTransport, listed: str, host: str
+) -> None:
+    with serving(Response(200, PAIR)) as server:
+        url = f"http://{host}:{server.port}/token"
+        transport = transport_with(private_hosts=frozenset({f"{listed}:{server.port}"}))
+        assert isinstance(transport.post(request_to(url, fixed=False)), RawAnswer)
+        for entry in (listed, f"{listed}:{server.port + 1}", f"{listed}.example", "acme.example"):
+            transport = transport_with(private_hosts=frozenset({entry}))
+            assert isinstance(transport.post(request_to(url, fixed=False)), NoAnswer)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "host", [*SPELLINGS, "127.0.0.2", "x.localhost", "[::1]", "10.0.0.1", "[64:ff9b::a00:1]", "[2002:a00:1::]"]
+)
+def test_a_proxy_is_no_way_to_a_private_address(transport_with: MakeTransport, host: str) -> None:
+    with RawServer(lambda sock: swallow(proxy)(sock)) as proxy:
+        transport = transport_with(proxy=f"http://127.0.0.1:{proxy.port}")
+        end = transport.post(request_to(f"https://{host}/token", fixed=False))
+        assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
+        plain = transport.post(request_to(f"http://127.0.0.1:{proxy.port}/token", fixed=False))
+        assert plain == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
+    assert proxy.received == b""
+
+
+def test_a_proxy_is_asked_for_a_public_host_of_the_row(transport_with: MakeTransport) -> None:
+    with RawServer(lambda sock: swallow(proxy)(sock)) as proxy:
+        transport_with(proxy=f"http://127.0.0.1:{proxy.port}").post(
+            request_to("https://acme.example/token", fixed=False)
+        )
+    assert proxy.received.startswith(b"CONNECT acme.example:443 ")
+
+
+# The watchdog
+
+
+def watchdogs() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "exchange-watchdog"]
+
+
+def test_one_watching_thread_serves_all_and_ends_with_the_transport() -> None:
+    before, handles = len(watchdogs()), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+    with serving(Response(200, PAIR, {"Connection": "close"})) as server:
+        for _ in range(5):
+            transport = HTTPTransport(FakeClock(), 4, exchange_seconds=SECONDS)
+            for _ in range(4):
+                transport.post(request_to(server.url))
+            assert len(watchdogs()) == before + 1
+            transport.close()
+            assert len(watchdogs()) == before
+            transport.close()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= handles + 2  # noqa: PTH208 - a count
+
+
+def test_an_exchange_that_ended_is_no_longer_watched(transport: HTTPTransport) -> None:
+    with serving(Response(200, PAIR)) as server:
+        transport.post(request_to(server.url))
+        time.sleep(SECONDS + 0.1)  # its deadline passes while the connection is kept
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+    assert transport._watchdog._deadlines == {}
+
+
+def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: MakeTransport) -> None:
+    transport = transport_with(connections=8)
+
+    def some_hang(request: Request) -> Response:
+        if request.path == "/hang":
+            time.sleep(SECONDS + 0.2)
+        return Response(200, PAIR)
+
+    with serving(some_hang) as server, ThreadPoolExecutor(8) as pool:
+        hanging = [pool.submit(transport.post, request_to(server.url + "/hang")) for _ in range(3)]
+        time.sleep(0.1)
+        others = [pool.submit(transport.post, request_to(server.url + "/token")) for _ in range(30)]
+        assert all(isinstance(other.result(), RawAnswer) for other in others)
+        assert all(isinstance(one.result(), NoAnswer) for one in hanging)
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)

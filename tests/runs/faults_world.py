@@ -1,0 +1,134 @@
+"""Rows in either store, seen the same way, and what the journal keeps of them."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from refresher.journal import JOURNAL_FILE, Entry, Journal
+from stores.base import Row
+from stores.database import CREDENTIALS, DatabaseStore
+from tests.conftest import World
+from tests.world.oauth.faults import Call, Fault
+
+STEPS = ("sent", "answered", "lost", "aside")
+
+
+class Rows(ABC):
+    """The table of a world, whatever keeps it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    @abstractmethod
+    def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
+        """A row with a fresh grant."""
+
+    @abstractmethod
+    def edit(self, location: str, **cells: Any) -> None:
+        """Overwrite cells, as a colleague does."""
+
+    @abstractmethod
+    def remove(self, location: str) -> None:
+        """Delete the row."""
+
+    @abstractmethod
+    def row(self, location: str) -> Row:
+        """The row as it is now."""
+
+    def stored(self, location: str) -> str:
+        """The refresh token in the row."""
+        return self.world.open_refresh(location, self.row(location).encrypted_refresh)
+
+    def is_current(self, location: str) -> bool:
+        """Whether the row holds the one refresh token that the provider accepts."""
+        return self.stored(location) == self.world.oauth.current(location)
+
+
+class SqliteRows(Rows):
+    """See `Rows`: the embedded database."""
+
+    @contextmanager
+    def _store(self) -> Iterator[DatabaseStore]:
+        folder = Path(self.world.program.settings["STATE_DIR"])
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with closing(DatabaseStore(f"sqlite:///{folder / 'tokens.sqlite3'}", self.world.clock)) as store:
+            yield store
+
+    def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
+        cells = self.world.cells(provider, location) | {"access_token_expiry": expiry} | more
+        with self._store() as store:
+            store.create(cells)
+
+    def edit(self, location: str, **cells: Any) -> None:
+        with self._store() as store, store._engine.begin() as connection:
+            connection.execute(CREDENTIALS.update().where(CREDENTIALS.c.location_id == location).values(**cells))
+
+    def remove(self, location: str) -> None:
+        with self._store() as store, store._engine.begin() as connection:
+            connection.execute(CREDENTIALS.delete().where(CREDENTIALS.c.location_id == location))
+
+    def row(self, location: str) -> Row:
+        with self._store() as store:
+            [row] = store.find(location)
+        return row
+
+
+class AirtableRows(Rows):
+    """See `Rows`: a table at the fake."""
+
+    def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
+        self.world.table.add(self.world.cells(provider, location, expiry, **more))
+
+    def edit(self, location: str, **cells: Any) -> None:
+        [record] = self.world.table.find(locationId=location)
+        self.world.table.edit(record, cells)
+
+    def remove(self, location: str) -> None:
+        [record] = self.world.table.find(locationId=location)
+        self.world.table.remove(record)
+
+    def row(self, location: str) -> Row:
+        from stores.base import make_row
+
+        [record] = self.world.table.find(locationId=location)
+        return make_row(record, self.world.table.cells(record).get)
+
+
+@contextmanager
+def journal(world: World) -> Iterator[Journal]:
+    """The journal that the runs of this world left."""
+    [path] = Path(world.program.settings["STATE_DIR"]).glob(f"*/{JOURNAL_FILE}")
+    opened = Journal(path.parent, world.program.keyring, world.program.clock)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def entries(world: World, *steps: str) -> list[Entry]:
+    """The journal's entries at these steps; all of them by default."""
+    with journal(world) as opened:
+        return opened.entries(*(steps or STEPS))
+
+
+def kept_token(world: World, entry: Entry) -> str:
+    """The refresh token in the answer that an entry keeps."""
+    with journal(world) as opened:
+        token: str = json.loads(opened.open_answer(entry).body)["refresh_token"]
+    return token
+
+
+def meanwhile(act: Any) -> Fault:
+    """While the provider answers rightly, something happens elsewhere."""
+
+    def apply(call: Call, answer: Any) -> Any:
+        act()
+        return answer()
+
+    return Fault("meanwhile", apply)
