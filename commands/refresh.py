@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import secrets
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ from commands.process import ended_by
 from commands.talk import Talk
 from refresher.outcome import Report
 from refresher.parts import Scope
-from stores.base import StoreRefusedError
+from stores.base import StoreRefusedError, iso, parse_time
+
+LAST_RUN_FILE = "last-run"
+RARE_RUNS = 1.5  # intervals between two runs that are too many
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
@@ -41,7 +45,8 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
         takeover=arguments.takeover,
     )
     with open_parts(context) as parts, observer_for(talk) as observer:
-        _warn_of_short_lives(context, talk)
+        if scope == Scope(max_seconds=scope.max_seconds):  # cron's own run, not one by hand for some rows
+            _warn_of_rare_runs(context, talk)
         refresher = Refresher(parts, observer)
         with ended_by(refresher.stop):
             report = refresher.run(scope)
@@ -51,15 +56,19 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
     return _exit_code(report)
 
 
-def _warn_of_short_lives(context: Context, talk: Talk) -> None:
-    """A cron job cannot keep a token fresh that dies before the next run."""
-    policy_interval = context.settings.refresh_interval
-    default = context.catalog.get(context.settings.default_provider)
-    if default.default_lifetime <= policy_interval:
+def _warn_of_rare_runs(context: Context, talk: Talk) -> None:
+    """Tokens are renewed in time only if the program knows how often it is run."""
+    file = context.folder / LAST_RUN_FILE
+    now = context.clock.now()
+    last = parse_time(file.read_text()) if file.exists() else None
+    interval = context.settings.refresh_interval
+    if last is not None and (now - last).total_seconds() > RARE_RUNS * interval:
         talk.warn(
-            f"{default.name} tokens live {default.default_lifetime} s, not longer than REFRESH_INTERVAL",
-            "Run cron more often and lower REFRESH_INTERVAL.",
+            f"the last run was at {last:%Y-%m-%d %H:%M} UTC, longer ago than REFRESH_INTERVAL ({interval} s)",
+            "Set REFRESH_INTERVAL to the seconds between two runs of cron.",
         )
+    with contextlib.suppress(OSError):  # a full disk is told by whoever cannot go on without it
+        file.write_text(iso(now))
 
 
 def _exit_code(report: Report) -> int:

@@ -244,8 +244,7 @@ class Enroller:
     ) -> Answer:
         exchange = self._parts.transport.post(request)
         if isinstance(exchange, NoAnswer):
-            verdict = Verdict.UNCLEAR if exchange.may_have_acted else Verdict.NOT_ACTED
-            return Answer(verdict, error=exchange.reason)
+            return exchange.as_answer()
         context = Context(ANSWER_FIELD, enrolment.location_id, endpoint.origin)
         with contextlib.suppress(JournalError):  # a full disk; the answer goes on to the store, which may have room
             self._parts.journal.keep(entry_id, exchange, context)

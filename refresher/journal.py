@@ -55,6 +55,8 @@ _COLUMNS = (
     "enrolment",
 )  # fmt: skip
 
+_Statement = tuple[str, tuple[str | int, ...]]
+
 STEP_SENT = "sent"  # a request may be on its way
 STEP_ANSWERED = "answered"  # an answer waits for the store
 STEP_LOST = "lost"  # no usable answer came: the token may or may not be spent
@@ -122,6 +124,8 @@ class Journal:
         self._keyring = keyring
         self._clock = clock
         self._lock = threading.Lock()
+        self._waiting: list[_Ticket] = []
+        self._waiting_lock = threading.Lock()
         path = folder / JOURNAL_FILE
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -212,7 +216,7 @@ class Journal:
         """Forget entries whose end the store has confirmed, and remember the tokens that were replaced by it."""
         now = self._clock.now()
         horizon = iso(now - timedelta(days=SPENT_DAYS))
-        statements: list[tuple[str, tuple[str | int, ...]]] = [
+        statements: list[_Statement] = [
             (
                 "INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)",
                 (self._keyring.fingerprint(one.token), one.location_id, one.provider, iso(now)),
@@ -221,8 +225,7 @@ class Journal:
         ]
         statements += [("DELETE FROM entries WHERE id = ?", (entry_id,)) for entry_id in entry_ids]
         if statements:
-            with self._lock:
-                self._transact([*statements, ("DELETE FROM spent WHERE spent_at < ?", (horizon,))])
+            self._commit([*statements, ("DELETE FROM spent WHERE spent_at < ?", (horizon,))])
 
     def entries(self, *steps: str) -> list[Entry]:
         """The unfinished entries at one of these steps, oldest first."""
@@ -265,21 +268,49 @@ class Journal:
         return self._execute(query + " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *values, STEP_SENT, now, now)
 
     def _execute(self, statement: str, *values: str | int) -> int:
-        with self._lock:
-            return self._transact([(statement, values)])
+        return self._commit([(statement, values)])
 
-    def _transact(self, statements: Iterable[tuple[str, tuple[str | int, ...]]]) -> int:
-        last = 0
+    def _commit(self, statements: Sequence[_Statement]) -> int:
+        """Make `statements` durable; returns the id of the last row inserted.
+
+        A commit waits for the disk, so threads share one: whoever comes next takes along all that wait by then.
+        """
+        ticket = _Ticket(statements)
+        with self._waiting_lock:
+            self._waiting.append(ticket)
+        with self._lock:
+            if not ticket.is_done:
+                with self._waiting_lock:
+                    batch, self._waiting = self._waiting, []
+                self._transact(batch)
+        if ticket.error is not None:
+            raise _refused(ticket.error)
+        return ticket.last_id
+
+    def _transact(self, batch: Sequence[_Ticket]) -> None:
+        error: sqlite3.Error | None = None
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            for statement, values in statements:
-                last = self._database.execute(statement, values).lastrowid or 0
+            for ticket in batch:
+                for statement, values in ticket.statements:
+                    ticket.last_id = self._database.execute(statement, values).lastrowid or 0
             self._database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except sqlite3.Error as refusal:
+            error = refusal
             if self._database.in_transaction:
                 self._database.rollback()
-            raise _refused(error) from None
-        return last
+        for ticket in batch:
+            ticket.error, ticket.is_done = error, True
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """What one thread wants to have written, and what became of it."""
+
+    statements: Sequence[_Statement]
+    last_id: int = 0
+    error: sqlite3.Error | None = None
+    is_done: bool = False
 
 
 def _entry(record: Sequence[Any]) -> Entry:

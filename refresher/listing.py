@@ -33,12 +33,12 @@ def list_due(parts: Parts, scope: Scope, blocked: frozenset[str], note: Callable
     rows = [row for row in due if scope.everything or _is_due(parts, row, now)]
     if not scope.takeover:
         _refuse_second_host(parts, rows, now)
-    for sentence in filter(None, map(odd_status, rows)):
+    for sentence in [*filter(None, map(odd_status, rows)), *_short_lives(parts, rows)]:
         note(sentence)
     for location_id in scope.locations if scope.everything else ():
         if all(row.location_id != location_id for row in rows):
             note(f"{location_id}: no such row, or it has no credential, or its status rules it out.")
-    lost = _lost_by_row(parts, rows)
+    lost = _lost_by_row(parts, rows, forget=not scope.dry_run)
     made = [_made(parts, row, lost.get(row.key), now, note) for row in rows if row.key not in blocked]
     faults = [one for one in made if isinstance(one, Fault)]
     _refuse_wrong_key(faults, len(made))
@@ -89,7 +89,19 @@ def _reason_to_wait(parts: Parts, job: Job, entry: Entry | None, now: datetime) 
     return None
 
 
-def _lost_by_row(parts: Parts, rows: Sequence[Row]) -> dict[str, Entry]:
+def _short_lives(parts: Parts, rows: Iterable[Row]) -> list[str]:
+    """A sentence for each provider whose tokens die before the next run can renew them."""
+    named = {parts.bench.provider_name(row) for row in rows}
+    providers = [parts.providers[name] for name in sorted(named) if name in parts.providers]
+    return [
+        f"{provider.name}: tokens live {provider.default_lifetime} s, not longer than REFRESH_INTERVAL. "
+        "Run cron more often and lower it, or ask for a token with `get` when it is needed."
+        for provider in providers
+        if not parts.policy.outpaces(provider)
+    ]
+
+
+def _lost_by_row(parts: Parts, rows: Sequence[Row], *, forget: bool) -> dict[str, Entry]:
     """Lost answers of earlier runs, by row; one whose row has another refresh cell by now is forgotten."""
     by_key = {row.key: row for row in rows}
     lost: dict[str, Entry] = {}
@@ -100,7 +112,8 @@ def _lost_by_row(parts: Parts, rows: Sequence[Row]) -> dict[str, Entry]:
             lost[row.key] = entry
         elif row is not None:
             overtaken.append(entry.id)
-    parts.journal.finish(overtaken)
+    if forget:
+        parts.journal.finish(overtaken)
     return lost
 
 

@@ -181,8 +181,7 @@ class Loop:
             return _NotSent(task)
         exchange = self._parts.transport.post(request)
         if isinstance(exchange, NoAnswer):
-            verdict = Verdict.UNCLEAR if exchange.may_have_acted else Verdict.NOT_ACTED
-            return _Answered(task, Answer(verdict, error=exchange.reason))
+            return _Answered(task, exchange.as_answer())
         try:
             context = Context(ANSWER_FIELD, job.row.location_id, job.endpoint.origin)
             self._parts.journal.keep(self._entries[task], exchange, context)

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -28,7 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from clock import Clock
-from providers.base import RawAnswer, TokenRequest
+from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 
 CONNECT_SECONDS = 10.0
 EXCHANGE_SECONDS = 90.0
@@ -42,10 +42,25 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is 
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """No complete answer came. `may_have_acted`: the request, or part of it, had left."""
+    """No complete answer came.
+
+    Attributes:
+        may_have_acted: the request, or part of it, had left.
+        action: what somebody must mend before it can ever leave; None where it may pass.
+    """
 
     reason: str
     may_have_acted: bool
+    action: str | None = field(default=None, compare=False)
+
+    def as_answer(self) -> Answer:
+        """What follows for the refresh token."""
+        if self.action is not None:
+            return Answer(Verdict.REQUEST_REFUSED, error=self.reason, action=self.action)
+        return Answer(Verdict.UNCLEAR if self.may_have_acted else Verdict.NOT_ACTED, error=self.reason)
+
+
+_PRIVATE_ACTION = "Correct the host in the row's provider_params, or list it in ALLOWED_PRIVATE_HOSTS."
 
 
 class Transport(Protocol):
@@ -96,6 +111,8 @@ class HTTPTransport:
             try:
                 self._limit(watch, request)
                 return self._exchange(request)
+            except _PrivateAddressError:
+                return NoAnswer("the row's host is not on the public internet", False, _PRIVATE_ACTION)
             except Exception as error:  # whatever it is, the request may have left, and only this row is concerned
                 return NoAnswer(_reason(error, watch, self._seconds), watch.may_have_acted)
 
@@ -178,8 +195,6 @@ class _PrivateAddressError(urllib3.exceptions.HTTPError):
 
 
 def _reason(error: Exception, watch: _Watch, seconds: float) -> str:
-    if isinstance(error, _PrivateAddressError):
-        return "the row's host is not on the public internet"
     if watch.bit:
         return f"no complete {'answer' if watch.may_have_acted else 'connection'} within {seconds:g} s"
     if watch.may_have_acted:

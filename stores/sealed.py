@@ -76,6 +76,8 @@ class SealedStore:
             CellError: a cell does not open here.
         """
         refresh_token = self._open("encrypted_refresh", row.encrypted_refresh, row, binding)
+        if not refresh_token:  # only cells of older forms can hold nothing
+            raise CellError("encrypted_refresh", "holds an empty text", _ONBOARD)
         secret = self._open("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
         return Opened(secret, refresh_token, is_stale=self._is_stale(row, binding))
 

@@ -12,7 +12,6 @@ import sqlite3
 import stat
 import subprocess
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -763,13 +762,3 @@ def test_interrupt_is_told_in_a_sentence(tmp_path: Path) -> None:
 
     result = Program(tmp_path, clock=Interrupted()).run("status")
     assert_told(result, 4, "interrupted; nothing half-written is left behind")
-
-
-def test_short_lives_are_warned_about(world: World) -> None:
-    world.program.settings |= {
-        "DEFAULT_PROVIDER": "acme",
-        "REFRESH_INTERVAL": str(int(timedelta(hours=2).total_seconds())),
-    }
-    result = world.program.run()
-    assert result.code == 0
-    assert "acme tokens live 3600 s, not longer than REFRESH_INTERVAL. Run cron more often" in result.err

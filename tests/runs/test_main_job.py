@@ -162,3 +162,33 @@ def test_ten_refreshes_in_a_row_through_the_certified_server(world: World) -> No
             assert run.outcomes() == {"somebody": "refreshed"}, run.err
             tokens.add(program.run("get", "somebody", "--min-valid", "0").out)
     assert len(tokens) == 10
+
+
+def test_a_provider_whose_tokens_die_between_two_runs_is_named(world: World) -> None:
+    world.program.settings["REFRESH_INTERVAL"] = "14400"
+    line = world.csv_line("google", "loc")
+    assert world.program.onboard("--from-csv", world.program.csv(line)).code == 0
+    assert "Google: tokens live 3599 s" in world.program.run("--all").err
+
+
+def test_runs_that_come_too_rarely_are_named_once_each(world: World) -> None:
+    assert "REFRESH_INTERVAL" not in world.program.run().err
+    world.clock.advance(3600)
+    assert "REFRESH_INTERVAL" not in world.program.run().err
+    world.clock.advance(3 * 3600)
+    assert "Set REFRESH_INTERVAL" in world.program.run().err
+    assert "REFRESH_INTERVAL" not in world.program.run("--all").err
+
+
+def test_a_private_host_that_the_row_names_is_the_operators_to_allow(world: World) -> None:
+    """Nothing is sent to it, and the sentence names the setting."""
+    line = (*world.csv_line("acme", "loc"), json.dumps({"instance": world.oauth.url.partition("//")[2]}))
+    line = (line[0], "acme-instance", *line[2:5], '"' + line[5].replace('"', '""') + '"')
+    host = world.oauth.url.partition("//")[2]
+    refused = world.program.onboard("--from-csv", world.program.csv(line, params=True), "--allow-host", host)
+    assert refused.code == 1
+    assert "ALLOWED_PRIVATE_HOSTS" in refused.err
+    assert world.oauth.requests == []
+    world.program.settings["ALLOWED_PRIVATE_HOSTS"] = host
+    allowed = world.program.onboard("--from-csv", world.program.csv(line, params=True), "--allow-host", host)
+    assert allowed.code == 0, allowed.err
