@@ -130,20 +130,28 @@ class Journal:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        except (OSError, sqlite3.Error) as error:
+            raise _refused(error) from None
+        try:
+            self._set_up()
+        except JournalError:
+            self.close()
+            raise
+
+    def _set_up(self) -> None:
+        try:
             self._database.execute("PRAGMA journal_mode=WAL")
             # NORMAL may lose the last commits when the power fails: those are the refresh tokens.
             self._database.execute("PRAGMA synchronous=EXTRA")
-            self._create_tables()
-        except (OSError, sqlite3.Error) as error:
+            [version] = self._database.execute("PRAGMA user_version").fetchone()
+            if version <= SCHEMA_VERSION:
+                self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
+        except sqlite3.Error as error:
             raise _refused(error) from None
-
-    def _create_tables(self) -> None:
-        [version] = self._database.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise JournalError(
                 "a newer version of this program made the journal", "Update the program on this machine."
             )
-        self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION};")
 
     def close(self) -> None:
         """Release the file."""

@@ -140,7 +140,11 @@ class DatabaseStore(Store):
             self._url, hide_parameters=True, connect_args={"check_same_thread": False, **busy}
         )
         sa.event.listen(self._engine, "connect", _set_up)
-        self._create_table()
+        try:
+            self._create_table()
+        except StoreError:
+            self.close()
+            raise
 
     @property
     def calls(self) -> int:
@@ -273,19 +277,21 @@ def _parsed(url: str) -> sa.URL:
 def _set_up(connection: Any, _: object) -> None:
     # Bytes that are no text spoil one cell, not the listing; the driver's own error would quote them.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    cursor = connection.cursor()
-    _switch_to_wal(cursor)
-    # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
-    cursor.execute("PRAGMA synchronous=EXTRA")
-    cursor.close()
+    try:
+        _switch_to_wal(connection)
+        # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
+        connection.execute("PRAGMA synchronous=EXTRA")
+    except sqlite3.Error:
+        connection.close()  # nobody else knows of it yet
+        raise
 
 
-def _switch_to_wal(cursor: Any) -> None:
+def _switch_to_wal(connection: Any) -> None:
     """SQLite's busy timeout does not cover this switch, so two programs at their first start would collide."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError:
             if time.monotonic() > deadline:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_every_commit_is_synced_to_the_disk(journal: Journal) -> None:
 
 def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journal: Journal, tmp_path: Path) -> None:
     journal.intend(ROW, "acme", ORIGIN)
-    with sqlite3.connect(tmp_path / JOURNAL_FILE) as other:
+    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as other, other:
         assert other.execute("SELECT location_id, provider, step FROM entries").fetchall() == [
             ("loc 1", "acme", STEP_SENT)
         ]
@@ -134,7 +135,7 @@ def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path,
 
 def test_an_answer_that_was_moved_to_another_location_does_not_open(journal: Journal, tmp_path: Path) -> None:
     keep(journal, journal.intend(ROW, "acme", ORIGIN))
-    with sqlite3.connect(tmp_path / JOURNAL_FILE) as vandal:
+    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as vandal, vandal:
         vandal.execute("UPDATE entries SET location_id = 'loc 2'")
     vandal.close()
     with pytest.raises(TamperedError):
@@ -213,7 +214,7 @@ def test_the_files_are_for_their_owner_alone(journal: Journal, tmp_path: Path) -
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
-    with sqlite3.connect(tmp_path / JOURNAL_FILE) as newer:
+    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as newer, newer:
         newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     newer.close()
     with pytest.raises(JournalError, match="newer version"):

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,20 @@ def place(file: Path) -> Iterator[DatabasePlace]:
     made.shell.close()
 
 
+_OPEN: list[DatabaseStore] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed_at_the_end() -> Iterator[None]:
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
+
+
 def opened(file: Path, query: str = "?timeout=0.05") -> DatabaseStore:
-    """A store on this file."""
-    return DatabaseStore(f"sqlite:///{file}{query}", FakeClock())
+    """A store on this file, until the test is over."""
+    _OPEN.append(DatabaseStore(f"sqlite:///{file}{query}", FakeClock()))
+    return _OPEN[-1]
 
 
 def cells(location_id: str = "loc-1", **more: Any) -> dict[str, Any]:
@@ -100,14 +112,14 @@ def test_a_newer_database_is_refused_in_words(place: DatabasePlace, file: Path) 
 
 def test_the_database_of_another_program_is_left_alone(file: Path) -> None:
     file.parent.mkdir(mode=0o700)
-    with sqlite3.connect(file) as shell:
+    with closing(sqlite3.connect(file)) as shell, shell:
         shell.execute("CREATE TABLE credentials (location_id TEXT, refresh_token TEXT)")
     file.chmod(0o600)
     with pytest.raises(StoreRefusedError, match="another program") as raised:
         opened(file)
     assert_plain(raised.value, StoreRefusedError)
-    assert shell.execute("PRAGMA user_version").fetchone() == (0,)
-    shell.close()
+    with closing(sqlite3.connect(file)) as shell:
+        assert shell.execute("PRAGMA user_version").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("name", [".", "", ":memory:/x"])

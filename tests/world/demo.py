@@ -69,12 +69,11 @@ def _clients(home: Path, oauth: OAuthServer) -> Path:
 
 
 def _check(oauth: OAuthServer) -> int:
-    """The server's own opinion: no spent token came back, and nothing was asked in a wrong way."""
-    if oauth.violations or oauth.replayed():
-        _say("the OAuth server saw something wrong")
-        return 1
-    _say("\nThe OAuth server saw no spent refresh token and no malformed request.")
-    return 0
+    """The server's own opinion: whether a spent token came back, or something was asked in a wrong way."""
+    if not oauth.violations and not oauth.replayed():
+        return 0
+    _say("the OAuth server saw something wrong")
+    return 1
 
 
 def _say(text: str) -> None:
