@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crypto import Context
+from providers import Catalog
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.program import Program
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
+PARAMS = {"gitlab": {"redirect_uri": "https://app.example/callback"}, "keycloak": {"realm": "acme"}}  # of a row
 
 
 @dataclass
@@ -51,6 +54,25 @@ class World:
         if expiry is not None:
             cells["access_token_expiry"] = expiry.isoformat().replace("+00:00", "Z")
         return cells | more
+
+    def consented(self, provider: str, location_id: str, client_id: str = "", **facts: Any) -> dict[str, Any]:
+        """A table row of a real provider's fresh grant, as onboarding leaves it: its access token lives."""
+        usual, secret = CLIENTS.get(provider, (f"app-{provider}", f"{provider} secret"))
+        params = PARAMS.get(provider, {})
+        client_id = client_id or usual
+        token = self.oauth.grant(provider, client_id, location_id=location_id, **params, **facts)
+        access = self.oauth.access_tokens[self.oauth.current_access(token)]
+        return {
+            "locationId": location_id,
+            "provider": provider,
+            "provider_params": json.dumps(params) if params else "",
+            "client_id": client_id,
+            "encrypted_secret": self.seal(location_id, "encrypted_secret", secret),
+            "encrypted_refresh": self.seal(location_id, "encrypted_refresh", token),
+            "last_access_token": access.value,
+            "access_token_expiry": datetime.fromtimestamp(access.expires_at, UTC),
+            "last_refreshed": datetime.fromtimestamp(access.issued_at, UTC),
+        }
 
     def seal(self, location_id: str, column: str, text: str) -> str:
         """A cell of this program's key."""
@@ -138,9 +160,21 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> World:
         "PROVIDERS_FILE": str(own),
     }
     made = World(clock, oauth, Program(tmp_path, settings, clock))
+    made.program.planted = lambda: [*oauth.tokens, *oauth.access_tokens, *(secret for _, secret in CLIENTS.values())]
     for provider in (*CLIENTS, "acme", "acme-family", "acme-grace", "acme-until-used", "acme-never", "acme-basic"):
         made.add_client(provider)
     return made
+
+
+@pytest.fixture
+def every_provider(world: World) -> World:
+    """All providers of the catalogue on loopback: own paths and placeholders, only the host is another."""
+    for provider in Catalog():
+        path = provider.token_url.partition("://")[2].partition("/")[2]
+        name = provider.slug.upper().replace("-", "_")
+        world.program.settings[f"{name}_TOKEN_URL"] = f"{world.oauth.url}/{provider.slug}/{path}"
+        world.add_client(provider.slug)
+    return world
 
 
 @pytest.fixture

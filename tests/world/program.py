@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from clock import Clock, SystemClock
 from commands import cli, onboard
 from commands.talk import Talk
 
+SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py")
 ROOMS = ("commands", "refresher", "providers", "stores")
@@ -53,11 +54,13 @@ class Program:
     Args:
         home: a private folder; holds the state and the copy that `spawn` runs.
         settings: the program's environment, nothing else is inherited.
+        planted: the secrets of this test's world; whatever a command prints, in any test, is searched for them.
     """
 
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
+    planted: Callable[[], Iterable[str]] = field(default=tuple)
 
     def __post_init__(self) -> None:
         self.settings = {
@@ -73,7 +76,7 @@ class Program:
 
     def run(self, *argv: str) -> Result:
         """`token_manager.py` in this process, on this test's clock."""
-        return _captured(lambda: cli.main(argv, self.settings, self.clock))
+        return self._searched(argv, _captured(lambda: cli.main(argv, self.settings, self.clock)))
 
     def onboard(self, *argv: str) -> Result:
         """`onboard_client.py` in this process, on this test's clock."""
@@ -83,7 +86,15 @@ class Program:
             talk = Talk(as_json=arguments.json)
             return cli.guarded(talk, lambda: onboard.run(arguments, self.settings, self.clock, talk))
 
-        return _captured(act)
+        return self._searched(argv, _captured(act))
+
+    def _searched(self, argv: Sequence[str], result: Result) -> Result:
+        """The promise of every test: no secret in what was printed (but the one that `get` is asked for)."""
+        printed = result.err if argv[:1] == ("get",) else result.said
+        for secret in (self.settings.get("ENCRYPTION_KEY", ""), *self.planted()):
+            # Words that a test chose as a secret may be too short to tell from others.
+            assert len(secret) < SHORTEST_SECRET or secret not in printed, f"{argv} printed a secret"
+        return result
 
     def csv(self, *lines: Sequence[str], params: bool = False) -> str:
         """A private CSV file with these clients; returns its name."""
@@ -120,7 +131,7 @@ class Program:
             text=True,
             timeout=60,
         )
-        return Result(process.returncode, process.stdout, process.stderr)
+        return self._searched(argv, Result(process.returncode, process.stdout, process.stderr))
 
 
 def _captured(act: Any) -> Result:
