@@ -113,17 +113,17 @@ def is_sealed(cell: str) -> bool:
 @dataclass(frozen=True)
 class _Key:
     raw: bytes = field(repr=False)
+    fingerprint_key: bytes = field(repr=False)
     key_id: str
 
     @classmethod
     def of(cls, raw: bytes) -> _Key:
         if len(raw) != KEY_BYTES:
             raise KeyFormatError(f"is {len(raw)} bytes, not {KEY_BYTES}")
-        return cls(raw, _derive(raw, _KEY_ID_INFO, 8).hex())
+        return cls(raw, _derive(raw, _FINGERPRINT_INFO, 32), _derive(raw, _KEY_ID_INFO, 8).hex())
 
     def fingerprint(self, text: str) -> str:
-        subkey = _derive(self.raw, _FINGERPRINT_INFO, 32)
-        return hmac.new(subkey, _to_bytes(text), hashlib.sha256).hexdigest()
+        return hmac.digest(self.fingerprint_key, _to_bytes(text), hashlib.sha256).hex()
 
 
 class Keyring:

@@ -78,7 +78,7 @@ class Bench:
 
     def call(self, command: list[str], stdin: str = "") -> None:
         """Run a process with the program's settings."""
-        environment = self.program.environment({"PYTHONPATH": str(ROOT)})
+        environment = self.program.environment({"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""})
         subprocess.run(command, cwd=ROOT, env=environment, input=stdin, text=True, check=True, capture_output=True)
 
 

@@ -21,7 +21,7 @@ class HubSpot(Provider):
 
     def members(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Provider.members`."""
-        return {_SPELLINGS.get(name, name): value for name, value in content.items()}
+        return {_SPELLINGS.get(name, name): value for name, value in content.items() if value is not None}
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
         """See `Provider.judge`."""

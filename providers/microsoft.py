@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, Provider, Verdict
+from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict, error_code
 
 _NUMBER = re.compile(r"AADSTS(\d{4,8})")
 
@@ -19,6 +19,13 @@ _PASSING = frozenset({50033, 50087, 90006, 90012, 90024, 90033, 90055, 90090, 90
 _CLIENT = frozenset({7000215, 7000222, 70002, 7000218, 700016, 700011, 70001, 7000112})
 # Unknown tenant, an endpoint that does not fit, a bad scope, a missing parameter.
 _ROW = frozenset({90002, 50194, 9001023, 70011, 28002, 900144})
+# Revoked, idle too long, a second factor or an administrator's rule in the way: a person has to sign in.
+_DEAD = frozenset(
+    {
+        *(65001, 50173, 70000, 70008, 700082, 700084, 70043, 50074, 50076, 50078, 50079, 53000, 53003, 530032),
+        *(50057, 50034, 50020, 50105, 50085, 50089, 50132, 50133),
+    }
+)
 _LOOP = 50196  # the same request too often; it comes as `invalid_grant`, and a new consent would not help
 _LOGIN = ("interaction_required", "consent_required", "login_required")
 
@@ -28,16 +35,17 @@ class Microsoft(Provider):
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
         """See `Provider.judge`."""
-        numbers = _numbers(content)
-        if status >= SERVER_ERROR:
+        numbers, code = _numbers(content), error_code(content)
+        if status >= SERVER_ERROR or status == TOO_MANY_REQUESTS:
             return super().judge(status, content)
         if numbers & _PASSING or _LOOP in numbers:
             return Verdict.NOT_ACTED
-        if numbers & _CLIENT:
+        # A dead token may be told as "70002, error validating credentials" and the reason behind it.
+        if numbers & _CLIENT and code != "invalid_grant":
             return Verdict.CLIENT_REFUSED
         if numbers & _ROW:
             return Verdict.REQUEST_REFUSED
-        if content.get("error") in _LOGIN:
+        if numbers & _DEAD or code in _LOGIN:
             return Verdict.DEAD_GRANT
         return super().judge(status, content)
 

@@ -1,6 +1,7 @@
 """Zoom: errors come as `reason` and `error`, or as a number in the 4700 range.
 
-Source: developers.zoom.us/docs/integrations/oauth; the numbers are from field reports.
+Source: developers.zoom.us/docs/integrations/oauth-error-messages. Seen in the field rather than documented: the
+members `errorCode` and `errorMessage` around a number.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from typing import Any
 
 from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict
 
-_CLIENT = (4702, 4704, 4706)  # client id or secret wrong or missing
-_GRANT_TYPE = 4705
+_CLIENT = (4702, 4704, 4706, 4717)  # client id or secret wrong or missing, or the whole app disabled
+_ROW = (4705, 4709)  # grant type, redirect URI
+_NO_EVIDENCE = (4700, 4724, 4732)  # "a catch all for unexpected errors"; another grant type's; a service that is down
 _TOKEN_NUMBERS = range(4700, 4800)
+_NUMBER_MEMBERS = ("code", "error_code", "errorCode", "error")
+_WORD_MEMBERS = ("reason", "errorMessage", "message")
 _INVALID_TOKEN = "invalid token"  # noqa: S105 - what Zoom says of a dead refresh token, as `invalid_request`
 
 
@@ -26,28 +30,27 @@ class Zoom(Provider):
         number = _number(content)
         if number in _CLIENT:
             return Verdict.CLIENT_REFUSED
-        if number == _GRANT_TYPE:
+        if number in _ROW:
             return Verdict.REQUEST_REFUSED
-        if number in _TOKEN_NUMBERS or _reason(content).lower().startswith(_INVALID_TOKEN):
+        if number in _NO_EVIDENCE:
+            return Verdict.UNCLEAR
+        if number in _TOKEN_NUMBERS or _words(content).lower().startswith(_INVALID_TOKEN):
             return Verdict.DEAD_GRANT
         return super().judge(status, content)
 
     def describe(self, status: int, content: Mapping[str, Any]) -> str:
         """See `Provider.describe`."""
-        reason = _reason(content)
-        return super().describe(status, content) + (f", {reason}" if reason else "")
+        number = _number(content)
+        said = ", ".join(filter(None, [str(number) if number else "", _words(content)]))
+        return super().describe(status, content) + (f", {said}" if said else "")
 
 
 def _number(content: Mapping[str, Any]) -> int:
-    for name in ("code", "error_code", "errorCode", "error"):
-        value = content.get(name)
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == len("4700"):
-            return int(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return 0
+    """Zoom's own number, 0 where there is none; other numbers, such as the HTTP status, are none."""
+    told = {str(content.get(name)) for name in _NUMBER_MEMBERS}
+    return next((number for number in _TOKEN_NUMBERS if str(number) in told), 0)
 
 
-def _reason(content: Mapping[str, Any]) -> str:
-    reason = content.get("reason")
-    return reason.strip() if isinstance(reason, str) else ""
+def _words(content: Mapping[str, Any]) -> str:
+    found = (content.get(name) for name in _WORD_MEMBERS)
+    return next((words.strip() for words in found if isinstance(words, str) and words.strip()), "")

@@ -79,8 +79,11 @@ def _made(
 
 
 def _reason_to_wait(parts: Parts, job: Job, entry: Entry | None, now: datetime) -> str | None:
-    """Why a token whose answer was lost is not sent again yet."""
-    if entry is None:
+    """Why a token is not sent yet, although its row was asked for."""
+    left = job.row.access_token_expiry - now if job.row.access_token_expiry is not None else timedelta(0)
+    if job.provider.earliest and left > timedelta(seconds=job.provider.earliest):
+        return f"{job.provider.name} accepts a refresh only in the last {job.provider.earliest} s of an access token."
+    if entry is None:  # no answer of an earlier run was lost
         return None
     if now - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS):
         return "a request of an earlier run may still be on its way; the next run goes on from there."

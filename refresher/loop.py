@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import threading
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from crypto import Context
@@ -51,6 +53,10 @@ class _Wrote:
     results: list[WriteResult]
 
 
+_Event = _Answered | _NotSent | _Failed | _Wrote
+_Queue = queue.SimpleQueue[Callable[[], _Event] | None]
+
+
 class Loop:
     """Works a schedule off.
 
@@ -70,7 +76,9 @@ class Loop:
         self._draft = draft
         self._writeback = writeback
         self._may_start = may_start
-        self._events: queue.SimpleQueue[_Answered | _NotSent | _Failed | _Wrote | BaseException] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event | BaseException] = queue.SimpleQueue()
+        self._to_ask: _Queue = queue.SimpleQueue()
+        self._to_write: _Queue = queue.SimpleQueue()  # served by one thread alone: it owns the store
         self._entries: dict[Task, int] = {}
         self._failures: dict[Task, Exception] = {}
         self._in_flight = 0
@@ -79,10 +87,10 @@ class Loop:
 
     def work(self) -> None:
         """Return when everything that was started is finished and stored, or waits in the journal."""
-        with ThreadPoolExecutor(self._parts.concurrency, "provider") as pool, ThreadPoolExecutor(1, "store") as writer:
+        with self._threads():
             while True:
-                self._start(pool)
-                self._write(writer)
+                self._start()
+                self._write()
                 if self._in_flight or self._is_writing:
                     self._take_event()
                 elif not self._wait():
@@ -93,13 +101,28 @@ class Loop:
 
     # Starting
 
-    def _start(self, pool: ThreadPoolExecutor) -> None:
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """Threads that take what is put before them; a pool with futures would cost more than some answers do."""
+        queues = [self._to_ask] * self._parts.concurrency + [self._to_write]
+        threads = [threading.Thread(target=self._serve, args=(tasks,)) for tasks in queues]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for tasks in queues:
+                tasks.put(None)
+            for thread in threads:
+                thread.join()
+
+    def _start(self) -> None:
         while self._in_flight < self._parts.concurrency and self._has_room():
             task = self._schedule.next(self._parts.clock.monotonic())
             if task is None:
                 return
             self._in_flight += 1
-            pool.submit(self._tell, lambda task=task: self._ask(task))  # type: ignore[misc]
+            self._to_ask.put(partial(self._ask, task))
 
     def _has_room(self) -> bool:
         if self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start():
@@ -110,7 +133,7 @@ class Loop:
     def _is_journal_closed(self) -> bool:
         return self.journal_error is not None or self._writeback.journal_error is not None
 
-    def _write(self, writer: ThreadPoolExecutor) -> None:
+    def _write(self) -> None:
         if self._is_writing or not len(self._writeback) or self._writeback.is_given_up:
             return
         at = self._writeback.flushes_at()
@@ -118,14 +141,15 @@ class Loop:
         if self._writeback.is_full() or is_late or (not self._in_flight and self._writeback.may_retry()):
             batch = self._writeback.take()
             self._is_writing = True
-            writer.submit(self._tell, lambda: _Wrote(batch, self._writeback.write(batch)))
+            self._to_write.put(lambda: _Wrote(batch, self._writeback.write(batch)))
 
-    def _tell(self, act: Callable[[], _Answered | _NotSent | _Failed | _Wrote]) -> None:
-        """Run in a thread; whatever happens, the loop hears of it."""
-        try:
-            self._events.put(act())
-        except BaseException as error:
-            self._events.put(error)
+    def _serve(self, acts: _Queue) -> None:
+        """A thread's life: whatever happens to one act, the loop hears of it."""
+        while (act := acts.get()) is not None:
+            try:
+                self._events.put(act())
+            except BaseException as error:
+                self._events.put(error)
 
     # Waiting
 
@@ -212,6 +236,7 @@ class Loop:
                 failure = error
         if failure is not None:
             pending = self._draft.of_fault(_fault(settled.task, failure))  # its journal entry stays
+        self._entries.pop(settled.task, None)
         self._writeback.add(pending)
 
     def _pending(self, settled: Settled) -> Pending:

@@ -75,6 +75,7 @@ class Refresher:
     def _work(self, listing: Listing) -> None:
         parts = self._parts
         schedule = Schedule(listing.jobs, parts.policy, parts.clock.now(), parts.jitter)
+        listing.jobs.clear()  # the schedule lets go of what is finished; nobody else must hold it
         loop = Loop(parts, schedule, self._draft, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error

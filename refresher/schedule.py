@@ -54,7 +54,8 @@ class Settled:
 class _Client:
     """One client id and secret at one token endpoint, and whether it is being judged."""
 
-    rows: list[Task] = field(default_factory=list)  # soonest expiry first
+    name: str
+    rows: dict[Task, None] = field(default_factory=dict)  # soonest expiry first; a task that ended is let go
     in_flight: int = 0
     held: list[Task] = field(default_factory=list)
     refused: list[Task] = field(default_factory=list)
@@ -97,7 +98,8 @@ class Schedule:
         for order, job in enumerate(sorted(jobs, key=_urgency)):
             task = Task(job, order)
             self._providers.setdefault(job.provider.slug, _Provider()).waiting.append(task)
-            self._clients.setdefault(job.client, _Client()).rows.append(task)
+            name = f"{job.provider.name} refuses client {job.credential.client_id}"
+            self._clients.setdefault(job.client, _Client(name)).rows[task] = None
 
     def next(self, now: float) -> Task | None:
         """The task to start now (monotonic seconds); None where nothing may start at the moment."""
@@ -137,7 +139,9 @@ class Schedule:
             ended += self._watch(task, answer)
         if client.refused and not client.in_flight and not client.is_closed:
             ended += self._judge(client)
-        self._open.difference_update(one.task for one in ended)
+        for one in ended:
+            self._open.discard(one.task)
+            self._client(one.task).rows.pop(one.task, None)
         return ended
 
     def withdraw(self, task: Task) -> None:
@@ -162,8 +166,7 @@ class Schedule:
     def why_not_begun(self) -> list[str]:
         """Why rows were passed over: a broken provider or a refused client, as phrases."""
         broken = [f"{slug} does not answer" for slug, provider in self._providers.items() if provider.is_broken]
-        closed = [client.rows[0].job for client in self._clients.values() if client.is_closed]
-        return broken + [f"{job.provider.name} refuses client {job.credential.client_id}" for job in closed]
+        return broken + [client.name for client in self._clients.values() if client.is_closed]
 
     # Picking
 
@@ -213,22 +216,26 @@ class Schedule:
         if answer_brought_token(task):
             return None
         if answer.verdict is Verdict.UNCLEAR and task.job.provider.rotates != "never":
-            may_resend = self._may_resend(task)
+            may_resend, is_first = self._may_resend(task), not task.is_lost
             task.is_lost = True
-            return 0.0 if may_resend else None
+            return None if not may_resend else 0.0 if is_first else self._backoff(task)
         passing = answer.status is None or answer.status == TOO_MANY_REQUESTS or answer.status >= SERVER_ERROR
         if answer.verdict not in (Verdict.NOT_ACTED, Verdict.UNCLEAR) or not passing or task.attempts >= MAX_ATTEMPTS:
             return None
-        backoff = self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
-        delay = max(answer.retry_after or 0.0, backoff)
+        delay = max(answer.retry_after or 0.0, self._backoff(task))
         return delay if delay <= MAX_PAUSE_SECONDS else None
 
+    def _backoff(self, task: Task) -> float:
+        return self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
+
     def _may_resend(self, task: Task) -> bool:
-        """Whether a refresh token whose answer was lost may be sent once more at once."""
+        """Whether a refresh token whose answer was lost may be sent once more in this run."""
+        replay = task.job.provider.replay
+        if replay == "safe":  # but often only for minutes: the next run may come too late
+            return task.attempts < MAX_ATTEMPTS
         if task.job.lost is not None or task.is_lost:
             return False
-        replay = task.job.provider.replay
-        return replay != "last_minute" or self._policy.is_last_minute(task.job.row, self._now)
+        return replay == "once" or self._policy.is_last_minute(task.job.row, self._now)
 
     def _watch(self, task: Task, answer: Answer) -> list[Settled]:
         """The breaker: opens after many requests in a row that brought no answer to the question."""

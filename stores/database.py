@@ -5,6 +5,7 @@ A SQLite file is created on first use.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sqlite3
@@ -346,17 +347,28 @@ def _empty(column: sa.Column[Any]) -> Value:
     return 0 if isinstance(column.type, sa.Integer) else ""
 
 
+_IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=sa.Integer)
+_CELL = sa.select(CREDENTIALS.c.encrypted_refresh).where(_IS_ROW)
+
+
 def _write_one(connection: Connection, change: Change, now: datetime) -> WriteResult:
-    is_row = CREDENTIALS.c.id == _id(change.key)
-    where = sa.and_(is_row, _stripped(CREDENTIALS.c.encrypted_refresh) == change.seen)
     cells = {**_cells(change.values), "updated_at": now}
-    if connection.execute(sa.update(CREDENTIALS).where(where).values(cells)).rowcount == 1:
+    named = {f"new_{name}": value for name, value in cells.items()}
+    row = {"row_id": _id(change.key)}
+    if connection.execute(_update(tuple(cells)), {**row, "seen": change.seen, **named}).rowcount == 1:
         return WriteResult(Written.STORED)
-    there = sa.select(CREDENTIALS.c.encrypted_refresh).where(is_row)
-    cell = connection.execute(there).scalar_one_or_none()
+    cell = connection.execute(_CELL, row).scalar_one_or_none()
     if cell is None:
         return WriteResult(Written.GONE)
     return WriteResult(Written.STORED if cell == change.values.get("encrypted_refresh") else Written.CHANGED)
+
+
+@functools.cache
+def _update(columns: tuple[str, ...]) -> sa.Update:
+    """The conditional update of these columns; a run has a handful of kinds, and building one costs more than it."""
+    is_seen = _stripped(CREDENTIALS.c.encrypted_refresh) == sa.bindparam("seen", type_=sa.Text)
+    cells = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
+    return sa.update(CREDENTIALS).where(_IS_ROW, is_seen).values(cells)
 
 
 def _unavailable(error: SQLAlchemyError) -> StoreUnavailableError:

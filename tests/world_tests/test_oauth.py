@@ -78,6 +78,23 @@ def refresh(server, http):
 
 
 @pytest.fixture
+def grant(server, clock):
+    """A grant that may be refreshed now: its provider may refuse that while the access token is young."""
+
+    def give(provider, **facts):
+        token = server.grant(provider, CLIENT, **facts)
+        ripen(clock, provider)
+        return token
+
+    return give
+
+
+def ripen(clock: Clock, provider: str) -> None:
+    dialect = BY_NAME[provider]
+    clock.now += dialect.lifetime - dialect.earliest if dialect.earliest else 0
+
+
+@pytest.fixture
 def whoami(server, http):
     def ask(provider, access_token):
         headers = {"Authorization": f"Bearer {access_token}"}
@@ -90,23 +107,26 @@ def whoami(server, http):
 
 
 @pytest.mark.parametrize("provider", BY_NAME)
-def test_a_correct_refresh_brings_a_live_access_token_in_every_dialect(server, refresh, whoami, provider):
-    token = server.grant(provider, CLIENT, location_id="loc-1")
+def test_a_correct_refresh_brings_a_live_access_token_in_every_dialect(server, grant, refresh, whoami, provider):
+    token = grant(provider, location_id="loc-1")
     answer = refresh(provider, token)
     content = answer.json()
-    assert (answer.status_code, content["token_type"]) == (200, "Bearer")
+    assert (answer.status_code, content["token_type"]) == (200, "bot" if provider == "slack" else "Bearer")
     assert answer.headers["Cache-Control"] == "no-store"  # RFC 6749, section 5.1
     dialect = BY_NAME[provider]
-    assert content.get("expires_in") == (dialect.lifetime if dialect.sends_expires_in else None)
-    assert ("refresh_token" in content) == (dialect.rotation != "never")
+    told = "600" if provider == "exact-online" else dialect.lifetime
+    assert content.get("expires_in") == (told if dialect.sends_expires_in else None)
+    brings = dialect.repeats_refresh_token or dialect.rotation not in ("never", "where_set")
+    assert ("refresh_token" in content) == brings
     assert whoami(provider, content["access_token"]).json()["location_id"] == "loc-1"
     assert server.violations == []
 
 
 @pytest.mark.parametrize("provider", BY_NAME)
-def test_the_chain_goes_on_with_the_token_the_server_calls_current(server, refresh, provider):
+def test_the_chain_goes_on_with_the_token_the_server_calls_current(server, refresh, clock, provider):
     server.grant(provider, CLIENT, location_id="loc-1")
     for _ in range(3):
+        ripen(clock, provider)
         before = server.current("loc-1")
         content = refresh(provider, before).json()
         assert content.get("refresh_token", before) == server.current("loc-1")
@@ -227,12 +247,63 @@ def test_an_old_access_token_that_does_not_die_outlives_the_use_of_the_new_pair(
 
 
 @pytest.mark.parametrize("provider", BY_NAME)
-def test_the_old_access_token_dies_with_the_refresh_only_where_the_dialect_says_so(server, refresh, provider):
-    token = server.grant(provider, CLIENT)
+def test_the_old_access_token_dies_with_the_refresh_only_where_the_dialect_says_so(server, grant, refresh, provider):
+    token = grant(provider)
     old = server.current_access(token)
     refresh(provider, token)
-    dies = BY_NAME[provider].access_token_dies and BY_NAME[provider].rotation != "until_used"
+    dies = BY_NAME[provider].access_token_dies and BY_NAME[provider].rotation not in ("until_used", "grace")
     assert server.is_live(old) is not dies
+
+
+def test_after_atlassians_ten_minutes_both_old_tokens_are_dead(server, refresh, clock):
+    token = server.grant("atlassian", CLIENT)
+    old = server.current_access(token)
+    first = refresh("atlassian", token).json()
+    clock.now += 599
+    second = refresh("atlassian", token).json()
+    assert server.is_live(old)
+    clock.now += 2
+    dead = refresh("atlassian", token)
+    assert (dead.status_code, dead.json()["error_description"]) == (403, "Unknown or invalid refresh token.")
+    assert not server.is_live(old)
+    assert server.is_live(first["access_token"])
+    assert server.is_live(second["access_token"])
+
+
+def test_quickbooks_changes_its_refresh_token_once_a_day(server, refresh, clock):
+    token = server.grant("quickbooks", CLIENT)
+    for _ in range(23):
+        clock.now += 3600
+        assert refresh("quickbooks", token).json()["refresh_token"] == token
+    clock.now += 3600
+    newer = refresh("quickbooks", token).json()["refresh_token"]
+    assert newer == server.current(token) != token
+    assert refresh("quickbooks", token).json() == {"error": "invalid_grant"}
+    assert server.replayed() == [server.tokens[token]]
+
+
+def test_salesforce_rotates_only_where_the_app_is_set_so(server, refresh):
+    steady, rotating = server.grant("salesforce", CLIENT), server.grant("salesforce", CLIENT, rotates=True)
+    for _ in range(2):
+        content = refresh("salesforce", steady).json()
+        assert "refresh_token" not in content
+        assert "expires_in" not in content
+        assert content["issued_at"] == str(int(NOW * 1000))
+    assert refresh("salesforce", rotating).json()["refresh_token"] == server.current(rotating) != rotating
+    again = refresh("salesforce", rotating)
+    assert (again.status_code, again.json()["error_description"]) == (400, "expired access/refresh token")
+
+
+def test_exact_online_refuses_a_refresh_before_the_last_half_minute(server, refresh, clock):
+    token = server.grant("exact-online", CLIENT)
+    clock.now += 569
+    early = refresh("exact-online", token)
+    assert (early.status_code, early.json()["error"]) == (400, "access_denied")
+    assert server.tokens[token].spent_at is None
+    clock.now += 1
+    assert refresh("exact-online", token).status_code == 200
+    assert refresh("exact-online", token).json()["error_description"] == "Old refresh token used."
+    assert server.violations == []
 
 
 def test_an_access_token_dies_at_the_end_of_its_life(server, refresh, whoami, clock):
@@ -372,6 +443,37 @@ def test_github_refuses_with_status_200(server, refresh):
     assert (answer.status_code, answer.json()["error"]) == (200, "bad_refresh_token")
     wrong = refresh("github-app", server.grant("github-app", CLIENT), secret="wrong")
     assert (wrong.status_code, wrong.json()["error"]) == (200, "incorrect_client_credentials")
+
+
+def test_slack_refuses_with_status_200_and_ok_false(server, refresh):
+    token = server.grant("slack", CLIENT)
+    assert refresh("slack", "nonsense").json() == {"ok": False, "error": "invalid_refresh_token"}
+    wrong = refresh("slack", token, secret="wrong")
+    assert (wrong.status_code, wrong.json()["error"]) == (200, "bad_client_secret")
+    assert refresh("slack", token, client_id="nobody").json()["error"] == "invalid_client_id"
+    server.revoke(token)
+    assert refresh("slack", token).json()["error"] == "token_revoked"
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "member", "value"),
+    [
+        ("microsoft", 401, "error_codes", [7000215]),
+        ("gitlab", 401, "error", "invalid_client"),
+        ("zoom", 401, "reason", "Invalid client_id or client_secret"),
+        ("xero", 400, "error", "invalid_client"),
+        ("hubspot", 400, "status", "BAD_CLIENT_SECRET"),
+        ("salesforce", 400, "error_description", "invalid client credentials"),
+        ("exact-online", 401, "error", "invalid_client"),
+        ("keycloak", 401, "error", "unauthorized_client"),
+        ("atlassian", 401, "error", "access_denied"),
+        ("quickbooks", 401, "error", "invalid_client"),
+    ],
+)
+def test_each_provider_has_its_own_words_for_a_wrong_secret(server, refresh, provider, status, member, value):
+    answer = refresh(provider, server.grant(provider, CLIENT), secret="wrong")
+    assert (answer.status_code, answer.json()[member]) == (status, value)
+    assert server.violations == []
 
 
 def test_gitlab_wants_the_redirect_uri_of_the_grant(server, refresh):

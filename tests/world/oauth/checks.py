@@ -85,7 +85,8 @@ def check_client(dialect: Dialect, request: Request, params: Params, clients: Cl
     known = client is not None and (dialect.auth == "none" or _same(client.secret, secret))
     if client is None or not known:
         words = "The client secret is wrong." if client else "The client is not known."
-        raise Refusal("invalid_client", words, basic=dialect.auth == "basic")
+        parameter = "client_secret" if client else "client_id"
+        raise Refusal("invalid_client", words, parameter=parameter, basic=dialect.auth == "basic")
     return client
 
 

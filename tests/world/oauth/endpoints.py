@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from tests.world.http import Hangup, Request, Response
 from tests.world.oauth import checks, login
 from tests.world.oauth.checks import Client, Params
-from tests.world.oauth.dialects import Dialect
+from tests.world.oauth.dialects import Dialect, Facts
 from tests.world.oauth.faults import Call, Faults
 from tests.world.oauth.refusals import NO_STORE, Refusal, Violation
 from tests.world.oauth.tokens import AccessToken, Grant, Pair, RefreshToken, TokenBook
@@ -114,13 +114,14 @@ class Endpoints:
             grant, pair = self._redeem(dialect, params, client)
         else:
             raise Violation("unsupported_grant_type", "the grant_type is not known here", parameter="grant_type")
-        return _success(dialect, request, grant, pair)
+        issued_at = self.book.access_tokens[pair.access_token].issued_at
+        return _success(dialect, request, {**grant.facts, "issued_at": issued_at}, pair)
 
     def _refresh(self, dialect: Dialect, params: Params, client: Client) -> tuple[Grant, Pair]:
         checks.check_required(dialect, params)
         token = self.book.refresh_tokens.get(checks.require(params, "refresh_token"))
         if token is None or (token.provider, token.client_id) != (dialect.name, client.client_id):
-            raise Refusal("invalid_grant", "The refresh token is not known for this client.")
+            raise Refusal("invalid_grant", "The refresh token is not known for this client.", why="unknown")
         grant = self.book.grants[token.family]
         for name in dialect.required:
             if params[name] != grant.facts.get(name, params[name]):
@@ -243,14 +244,15 @@ class Endpoints:
             self.book.end_grant(self.book.grants[token.family], why)
 
 
-def _success(dialect: Dialect, request: Request, grant: Grant, pair: Pair) -> Response:
+def _success(dialect: Dialect, request: Request, facts: Facts, pair: Pair) -> Response:
     """RFC 6749, section 5.1."""
     content: dict[str, Any] = {"access_token": pair.access_token, "token_type": "Bearer"}
     if dialect.sends_expires_in:
         content["expires_in"] = dialect.lifetime
     if pair.refresh_token is not None:
         content["refresh_token"] = pair.refresh_token
-    content |= dialect.extras(grant.facts)
+    content |= dialect.extras(facts)
+    content = {dialect.names.get(name, name): value for name, value in content.items()}
     if dialect.form_unless_asked and "application/json" not in request.headers.get("accept", ""):
         headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
         return Response(200, urlencode(content).encode(), headers)

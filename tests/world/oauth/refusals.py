@@ -14,11 +14,13 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the server
     """The service refuses a request.
 
     Args:
-        code: an error code of RFC 6749, section 5.2, or `paused`, `uninstalled`, `method`, which only some know.
+        code: an error code of RFC 6749, section 5.2, or `paused`, `uninstalled`, `method`, `early`, which only some
+            know.
         description: what `error_description` will say; never a secret.
         parameter: the parameter at fault, where there is one.
         missing: the parameter was absent or empty.
         subtype: Google's `error_subtype`.
+        why: of a refresh token that is refused: `unknown`, `used`, `expired` or `revoked`; only some tell.
         basic: the client authenticated with HTTP Basic, so a 401 names the scheme.
     """
 
@@ -30,6 +32,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the server
         parameter: str | None = None,
         missing: bool = False,
         subtype: str | None = None,
+        why: str = "",
         basic: bool = False,
     ) -> None:
         super().__init__(description)
@@ -38,6 +41,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the server
         self.parameter = parameter
         self.missing = missing
         self.subtype = subtype
+        self.why = why
         self.basic = basic
 
 

@@ -75,7 +75,8 @@ class OAuthServer:
         """A consent; returns its first refresh token.
 
         Facts that are known: `location_id`, `scope` (blank-separated), `user_type` and `company_id` (HighLevel),
-        `redirect_uri` (a refresh must repeat it where the dialect asks for one).
+        `redirect_uri` (a refresh must repeat it where the dialect asks for one), `rotates` (where the dialect leaves
+        that to the app).
         """
         with self._lock:
             if client_id not in self._world.clients[provider]:

@@ -6,9 +6,9 @@ import base64
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from tests.world.oauth.dialects import Dialect, Facts
+from tests.world.oauth.dialects import Dialect, Facts, Rotation
 from tests.world.oauth.refusals import Refusal
 
 REUSED = "a spent refresh token of its family was sent again"
@@ -147,15 +147,17 @@ class TokenBook:
     def exchange(self, dialect: Dialect, token: RefreshToken) -> Pair:
         """Refresh: a new pair for a valid refresh token. Raises `Refusal` (`invalid_grant`) where it is not valid."""
         grant = self.grants[token.family]
-        self._refuse_dead(dialect, grant, token)
+        rotation = self._rotation(dialect, grant, token)
+        self._refuse_dead(dialect, grant, token, rotation)
+        self._refuse_early(dialect, grant)
         self.touch(dialect, token)
-        if dialect.rotation == "never":
-            self._end_access_tokens(dialect, grant)
-            return self.issue(dialect, grant, token, rotate=False)
+        if rotation != "until_used":
+            self._end_access_tokens(dialect, grant, token)
+        if rotation == "never":
+            pair = self.issue(dialect, grant, token, rotate=False)
+            return replace(pair, refresh_token=token.value) if dialect.repeats_refresh_token else pair
         if token.spent_at is None:
             token.spent_at = self._clock()
-        if dialect.rotation != "until_used":
-            self._end_access_tokens(dialect, grant)
         return self.issue(dialect, grant, token)
 
     def touch(self, dialect: Dialect, token: RefreshToken) -> None:
@@ -192,26 +194,45 @@ class TokenBook:
         """Neither spent, revoked nor expired."""
         return token.spent_at is None and token.revoked_at is None and self._clock() < token.expires_at
 
-    def _refuse_dead(self, dialect: Dialect, grant: Grant, token: RefreshToken) -> None:
+    def _rotation(self, dialect: Dialect, grant: Grant, token: RefreshToken) -> Rotation:
+        """What this refresh does to its token, where that hangs on the grant or on the token's age."""
+        if dialect.rotation == "where_set":
+            return "single_use" if grant.facts.get("rotates") else "never"
+        if dialect.rotation == "aged" and token.spent_at is None:
+            is_old = self._clock() - token.issued_at >= dialect.rotates_after_seconds
+            return "single_use" if is_old else "never"
+        return dialect.rotation
+
+    def _refuse_dead(self, dialect: Dialect, grant: Grant, token: RefreshToken, rotation: Rotation) -> None:
         if grant.uninstalled:
             raise Refusal("uninstalled", "The app is no longer installed.")
         if token.revoked_at is not None:
-            raise Refusal("invalid_grant", "The refresh token was revoked.", subtype=grant.subtype)
+            raise Refusal("invalid_grant", "The refresh token was revoked.", subtype=grant.subtype, why="revoked")
         now = self._clock()
         if now >= token.expires_at:
-            raise Refusal("invalid_grant", "The refresh token has expired.")
-        if token.spent_at is None or dialect.rotation == "until_used":
+            raise Refusal("invalid_grant", "The refresh token has expired.", why="expired")
+        if token.spent_at is None or rotation == "until_used":
             return
-        if dialect.rotation == "grace" and now <= token.spent_at + dialect.grace_seconds:
+        if rotation == "grace" and now <= token.spent_at + dialect.grace_seconds:
             return
-        if dialect.rotation == "family":
+        if rotation == "family":
             self.end_grant(grant, REUSED)
-        raise Refusal("invalid_grant", "The refresh token was used before.")
+        raise Refusal("invalid_grant", "The refresh token was used before.", why="used")
 
-    def _end_access_tokens(self, dialect: Dialect, grant: Grant) -> None:
-        if dialect.access_token_dies:
-            for access in list(grant.access_tokens):
+    def _refuse_early(self, dialect: Dialect, grant: Grant) -> None:
+        now = self._clock()
+        if dialect.earliest and any(access.expires_at - now > dialect.earliest for access in grant.access_tokens):
+            raise Refusal("early", "The access token lives too long for a refresh.")
+
+    def _end_access_tokens(self, dialect: Dialect, grant: Grant, token: RefreshToken) -> None:
+        """The access tokens so far end with the refresh; where there is a grace, the one of this pair ends with it."""
+        if not dialect.access_token_dies:
+            return
+        for access in list(grant.access_tokens):
+            if dialect.rotation != "grace":
                 self._end(access, "its grant was refreshed")
+            elif access.refresh_token == token.value:
+                access.expires_at = min(access.expires_at, self._clock() + dialect.grace_seconds)
 
     def _end(self, access: AccessToken, why: str) -> None:
         if access.died_at is None:
