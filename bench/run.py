@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import statistics
@@ -15,26 +16,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.database import many_rows, throughput
+from bench.figure import Figure
 from crypto import Context
 from tests.world.airtable import AirtableServer
+from tests.world.airtable.limits import PER_BASE
 from tests.world.oauth import OAuthServer
 from tests.world.program import ROOT, Program
 
 IMPORTS = "import pyairtable, cryptography.hazmat.primitives.ciphers.aead"
 ROUNDS = 5
-ROWS = 60
+ROWS = 1_000
+PLAIN_ROWS = 60
+TABLE_ROWS = 20_000
+CALLS_A_SECOND = 4
+MIB = 1024 * 1024
 PROVIDER_LATENCY_SECONDS = 0.3
-AIRTABLE_LATENCY_SECONDS = 0.04
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    ratio: float
-    bound: str
-    detail: str
+AIRTABLE_JITTER_SECONDS = 0.04
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,12 @@ class Bench:
     airtable: AirtableServer
     oauth: OAuthServer
 
-    def add_rows(self, count: int, expiry: str | None = None) -> dict[str, dict[str, str]]:
+    def add_rows(self, count: int, expiry: str | None = None, name: str = "location") -> dict[str, dict[str, str]]:
         """Fill the table; returns the secrets in plain text by location, as a token request."""
         table = self.airtable.table("APISecrets")
         plain = {}
         for number in range(count):
-            location = f"location {number}"
+            location = f"{name} {number}"
             token = self.oauth.grant("gohighlevel", "app", location_id=location)
             cells = {
                 "locationId": location,
@@ -76,6 +74,13 @@ class Bench:
         """One run as cron does it."""
         self.call([sys.executable, "token_manager.py"])
 
+    def peak_memory(self) -> float:
+        """Bytes that one run needs at most, told by itself as it ends."""
+        environment = self.program.environment({"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""})
+        command = [sys.executable, "bench/peak.py"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, check=True, capture_output=True)
+        return float(done.stdout)
+
     def call(self, command: list[str], stdin: str = "") -> None:
         """Run a process with the program's settings."""
         environment = self.program.environment({"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""})
@@ -83,11 +88,12 @@ class Bench:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
+def bench(*, airtable_limits: bool = True) -> Iterator[Bench]:
     """Fakes, an empty table, and the program."""
+    limit = PER_BASE if airtable_limits else None
     with (
         tempfile.TemporaryDirectory() as folder,
-        AirtableServer(latency_seconds=AIRTABLE_LATENCY_SECONDS) as airtable,
+        AirtableServer(jitter_seconds=AIRTABLE_JITTER_SECONDS, requests_per_second=limit) as airtable,
         OAuthServer(latency=PROVIDER_LATENCY_SECONDS) as oauth,
     ):
         airtable.credentials_table()
@@ -132,30 +138,51 @@ def idle_run() -> Figure:
     )
 
 
-def against_plain_loop() -> Figure:
-    """A run with much to do, beside the loop that people write first."""
+def full_run() -> list[Figure]:
+    """A thousand due rows: calls and time against what Airtable's limits allow, and against the plain loop."""
     with bench() as one:
-        plain = one.add_rows(ROWS)
+        plain = one.add_rows(PLAIN_ROWS)
         script = [sys.executable, "bench/plain_loop.py"]
-        loop = wall_seconds(lambda: one.call(script, stdin=json.dumps(plain)))
+        loop = wall_seconds(lambda: one.call(script, stdin=json.dumps(plain))) / PLAIN_ROWS
     with bench() as one:
         one.add_rows(ROWS)
         ours = wall_seconds(one.refresh)
-        limited = one.airtable.answers[429]
+        calls = sum(one.airtable.calls.values())
+        refused = one.airtable.answers[429]
+    ideal = 2 * math.ceil(ROWS / 100) + math.ceil(ROWS / 10)
+    pace = calls / CALLS_A_SECOND
+    return [
+        Figure("(calls - 3) / pages, batches, comparisons", (calls - 3) / ideal, "1.05", f"{calls}, {refused} refused"),
+        Figure("a run / its calls at the configured rate (wall)", ours / pace, "1.10", f"{ours:.1f} s / {pace:.1f} s"),
+        Figure(
+            "plain loop / a run, per row (wall)", loop * ROWS / ours, "at least 8",
+            f"{1 / loop:.1f} and {ROWS / ours:.1f} rows a second",
+        ),
+    ]  # fmt: skip
+
+
+def table_size() -> Figure:
+    """Memory grows with the rows that are due, not with the table."""
+    peaks = []
+    for fresh in (0, TABLE_ROWS - ROWS):
+        with bench(airtable_limits=False) as one:
+            one.add_rows(ROWS)
+            one.add_rows(fresh, expiry="2099-01-01T00:00:00.000Z", name="fresh")
+            peaks.append(one.peak_memory())
     return Figure(
-        f"plain loop / a run, {ROWS} rows due (wall)",
-        loop / ours,
-        "at least 8",
-        f"{loop:.1f} s / {ours:.1f} s, {limited} refused",
-    )
+        f"memory, {ROWS} due of {TABLE_ROWS} rows / of {ROWS}", peaks[1] / peaks[0], "1.2",
+        f"{peaks[1] / MIB:.0f} MiB / {peaks[0] / MIB:.0f} MiB",
+    )  # fmt: skip
 
 
 def main() -> None:
     """Measure and print."""
-    figures = [idle_run(), against_plain_loop()]
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
-    for figure in figures:
-        print(f"{figure.ratio:7.2f}  (bound: {figure.bound})  {figure.name}: {figure.detail}")
+    measures: list[Callable[[], list[Figure]]] = [
+        lambda: [idle_run()], full_run, lambda: [table_size()], lambda: throughput(many_rows()),
+    ]  # fmt: skip
+    for figure in (figure for measure in measures for figure in measure()):
+        print(f"{figure.ratio:7.2f}  (bound: {figure.bound})  {figure.name}: {figure.detail}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from clock import Clock
 from commands import exits
 from commands.context import Context, keyring, make_bench, open_parts, open_sealed, prepare
+from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from commands.talk import Talk
 from providers.base import RawAnswer
 from refresher.jobs import Fault, Job
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 GOOD, DOUBTFUL, BAD = "ok", "look", "bad"
 CLOCK_SECONDS = 60  # a clock further off refreshes too late
 REACH_SECONDS = 10
-MONTHLY_CALLS = {"free": 1_000, "team": 100_000}  # calls a workspace a month; the other plans have no cap
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,10 @@ def _store(context: Context, store: SealedStore) -> Iterator[Finding]:
 
 def quota(plan: str, calls: int, forecast: int) -> Finding:
     """How the month's calls stand against the plan."""
-    said = f"{calls} calls this month from this machine, {forecast} by its end"
-    limit = MONTHLY_CALLS.get(plan)
-    if limit is None:
-        unknown = "" if plan else "Set AIRTABLE_PLAN to compare it with your plan."
-        return Finding("quota", GOOD, said, unknown)
-    if forecast > limit:
-        action = "Run less often, give rows longer-lived tokens, or change the plan."
-        return Finding("quota", BAD if calls >= limit else DOUBTFUL, f"{said}; the {plan} plan has {limit}", action)
-    return Finding("quota", GOOD, f"{said}; the {plan} plan has {limit}")
+    stand = Quota.of(plan, calls, forecast)
+    if stand.is_short:
+        return Finding("quota", BAD if stand.is_spent else DOUBTFUL, str(stand), SHORT_ACTION)
+    return Finding("quota", GOOD, str(stand), "" if plan else UNKNOWN_ACTION)
 
 
 def _rows(context: Context, store: SealedStore) -> Iterator[Finding]:

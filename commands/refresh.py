@@ -12,9 +12,10 @@ from clock import Clock
 from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by
+from commands.quota import SHORT_ACTION, Quota
 from commands.talk import Talk
 from refresher.outcome import Report
-from refresher.parts import Scope
+from refresher.parts import Parts, Scope
 from stores.base import StoreRefusedError, iso, parse_time
 
 LAST_RUN_FILE = "last-run"
@@ -51,9 +52,19 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
         with ended_by(refresher.stop):
             report = refresher.run(scope)
         observer.end(report)
+        _warn_of_quota(context, parts, talk)
     if talk.as_json:
         talk.object(report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls))
     return _exit_code(report)
+
+
+def _warn_of_quota(context: Context, parts: Parts, talk: Talk) -> None:
+    """Said before the month's calls are spent: from then on nothing can be stored, so nothing is refreshed."""
+    usage = parts.store.store.usage()
+    if usage is not None and context.settings.airtable is not None:
+        stand = Quota.of(context.settings.airtable.plan, usage.calls, usage.forecast)
+        if stand.is_short:
+            talk.warn(str(stand), SHORT_ACTION)
 
 
 def _warn_of_rare_runs(context: Context, talk: Talk) -> None:

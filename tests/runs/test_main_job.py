@@ -192,3 +192,16 @@ def test_a_private_host_that_the_row_names_is_the_operators_to_allow(world: Worl
     world.program.settings["ALLOWED_PRIVATE_HOSTS"] = host
     allowed = world.program.onboard("--from-csv", world.program.csv(line, params=True), "--allow-host", host)
     assert allowed.code == 0, allowed.err
+
+
+def test_calls_that_will_not_last_the_month_are_told_in_time(airtable_world: World) -> None:
+    """The free plan has 1,000 calls; a run a minute needs forty times that."""
+    world = airtable_world
+    world.program.settings["AIRTABLE_PLAN"] = "free"
+    world.clock.advance(2 * 86_400)
+    for _ in range(40):
+        world.clock.advance(60)
+        assert "the plan has 1000" not in world.program.run("refresh", "--dry-run").err
+    for _ in range(60):
+        last = world.program.run("refresh", "--dry-run")
+    assert "the plan has 1000. Run less often" in last.err
