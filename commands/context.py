@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stores.sealed import SealedStore
 
 DATABASE_FILE = "tokens.sqlite3"
+BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
     transport = HTTPTransport(
         context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
-    journal = Journal(context.folder, keyring(settings), context.clock)
+    ballast = settings.concurrency * BALLAST_BYTES
+    journal = Journal(context.folder, keyring(settings), context.clock, ballast)
     try:
         yield Parts(
             store=store,

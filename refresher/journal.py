@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from providers.base import RawAnswer
 from stores.base import Row, iso, parse_time
 
 JOURNAL_FILE = "journal.sqlite3"
+BALLAST_FILE = "ballast"
 ANSWER_FIELD = "answer"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered
 SCHEMA_VERSION = 1
@@ -75,6 +76,18 @@ class JournalError(Exception):
         self.action = action
 
 
+class UnkeptAnswerError(JournalError):
+    """An answer could not be written down.
+
+    Attributes:
+        sealed: the answer as it would have been written, safe to print.
+    """
+
+    def __init__(self, error: JournalError, sealed: str) -> None:
+        super().__init__(str(error), error.action)
+        self.sealed = sealed
+
+
 @dataclass(frozen=True)
 class Spent:
     """A refresh token that has a stored successor."""
@@ -115,21 +128,32 @@ class Journal:
         folder: the store's state folder.
         keyring: seals answers and fingerprints cells and tokens.
         clock: when things happened.
+        ballast_bytes: room kept free for answers, in a file that is given up when the disk is full.
+        connect: opens the file.
 
     Raises:
         JournalError: any method, when the disk refuses.
     """
 
-    def __init__(self, folder: Path, keyring: Keyring, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keyring: Keyring,
+        clock: Clock,
+        ballast_bytes: int = 0,
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
+    ) -> None:
         self._keyring = keyring
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._waiting_lock = threading.Lock()
+        self._ballast = folder / BALLAST_FILE
         path = folder / JOURNAL_FILE
         try:
+            _fill(self._ballast, ballast_bytes)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._database = connect(path, isolation_level=None, check_same_thread=False, timeout=30)
         except (OSError, sqlite3.Error) as error:
             raise _refused(error) from None
         try:
@@ -198,7 +222,15 @@ class Journal:
             "received_at": iso(raw.received_at),
         }
         sealed = self._keyring.seal(json.dumps(content), context)
-        self._execute("UPDATE entries SET step = ?, answer = ? WHERE id = ?", STEP_ANSWERED, sealed, entry_id)
+        update = "UPDATE entries SET step = ?, answer = ? WHERE id = ?"
+        try:
+            self._execute(update, STEP_ANSWERED, sealed, entry_id)
+        except JournalError:
+            self._ballast.unlink(missing_ok=True)  # the disk is full: this is what the room was kept for
+            try:
+                self._execute(update, STEP_ANSWERED, sealed, entry_id)
+            except JournalError as error:
+                raise UnkeptAnswerError(error, sealed) from None
 
     def open_answer(self, entry: Entry) -> RawAnswer:
         """The answer that an entry keeps.
@@ -319,6 +351,16 @@ class _Ticket:
     last_id: int = 0
     error: sqlite3.Error | None = None
     is_done: bool = False
+
+
+def _fill(path: Path, size: int) -> None:
+    """Take up the room on the disk, so that nobody else does. Raises `OSError` where there is none."""
+    if size and not (path.exists() and path.stat().st_size >= size):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
 
 
 def _entry(record: Sequence[Any]) -> Entry:

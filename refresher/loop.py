@@ -15,7 +15,7 @@ from pathlib import Path
 from crypto import Context
 from providers.base import Answer, Verdict
 from refresher.jobs import Fault
-from refresher.journal import ANSWER_FIELD, JournalError
+from refresher.journal import ANSWER_FIELD, JournalError, UnkeptAnswerError
 from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
 from refresher.transport import NoAnswer
@@ -84,6 +84,7 @@ class Loop:
         self._in_flight = 0
         self._is_writing = False
         self.journal_error: JournalError | None = None
+        self.unkept: list[tuple[str, str]] = []  # location and sealed answer, where even the ballast was no help
 
     def work(self) -> None:
         """Return when everything that was started is finished and stored, or waits in the journal."""
@@ -211,6 +212,8 @@ class Loop:
             self._parts.journal.keep(self._entries[task], exchange, context)
         except JournalError as error:
             self.journal_error = error  # the answer itself goes on to the store
+            if isinstance(error, UnkeptAnswerError):
+                self.unkept.append((job.row.location_id, error.sealed))
         return _Answered(task, job.provider.read_answer(exchange))
 
     def _note_intent(self, task: Task) -> None:

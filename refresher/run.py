@@ -79,6 +79,8 @@ class Refresher:
         loop = Loop(parts, schedule, self._draft, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error
+        for location_id, sealed in loop.unkept:
+            self._note(f"{location_id}: unless its row is refreshed, this sealed answer is all there is: {sealed}")
         left = schedule.not_begun()
         if left:
             self._report.stopped = self._stop_reason

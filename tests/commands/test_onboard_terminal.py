@@ -7,6 +7,7 @@ import pty
 import signal
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.world.terminal import (
     CTRL_D,
     CTRL_U,
     CTRL_Z,
+    DEADLINE_SECONDS,
     ENTER,
     ESCAPE,
     TerminalProcess,
@@ -345,18 +347,21 @@ def test_used_up_token_is_not_sent_again(world: World) -> None:
 def test_interrupt_during_the_proof_waits_for_its_answer(world: World) -> None:
     """The provider has acted: without the answer the client would have to log in anew."""
     token = granted(world, "loc1")
-    pressed: list[TerminalProcess] = []
+    acted, answered = threading.Event(), threading.Event()
 
-    def press(call: faults.Call, act: faults.Act) -> Response:
+    def hold(call: faults.Call, act: faults.Act) -> Response:
         answer = act()
-        pressed[0].type(CTRL_C)
-        pressed[0].expect("brought to its end")
+        acted.set()
+        answered.wait(DEADLINE_SECONDS)
         return answer
 
-    world.oauth.fail(faults.Fault("ctrl-c", press))
+    world.oauth.fail(faults.Fault("held", hold))
     with onboard(world) as terminal:
-        pressed.append(terminal)
         fill_in(terminal, "loc1", token)
+        assert acted.wait(DEADLINE_SECONDS)
+        terminal.type(CTRL_C)
+        terminal.expect("brought to its end")
+        answered.set()
         assert terminal.end() == 0, terminal.transcript
     assert world.token_of("loc1") == world.oauth.current("loc1")
 

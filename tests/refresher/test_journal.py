@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import signal
 import sqlite3
 import stat
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from crypto import Context, Keyring, TamperedError, UnknownKeyError
 from providers.base import RawAnswer
 from refresher.journal import (
     ANSWER_FIELD,
+    BALLAST_FILE,
     JOURNAL_FILE,
     SCHEMA_VERSION,
     SPENT_DAYS,
@@ -28,6 +32,7 @@ from refresher.journal import (
     Journal,
     JournalError,
     Spent,
+    UnkeptAnswerError,
 )
 from stores.base import Row
 from tests.world.clock import START, FakeClock
@@ -268,3 +273,70 @@ def test_what_was_written_before_a_kill_is_there_afterwards(tmp_path: Path, cloc
     [entry] = journal.entries(STEP_ANSWERED)
     assert journal.open_answer(entry).body == b"answer"
     journal.close()
+
+
+class FullDisk:
+    """A disk that has room again once the ballast is gone; every commit before that is refused."""
+
+    def __init__(self, folder: Path, *, for_good: bool = False) -> None:
+        self.ballast = folder / BALLAST_FILE
+        self.is_full = False
+        self.for_good = for_good
+
+    def connect(self, *args: Any, **options: Any) -> Any:
+        database = sqlite3.connect(*args, **options)
+        disk = self
+
+        class Connection:
+            def execute(self, statement: str, *values: Any) -> Any:
+                has_room = disk.for_good is False and not disk.ballast.exists()
+                if statement == "COMMIT" and disk.is_full and not has_room:
+                    raise sqlite3.OperationalError("database or disk is full")
+                return database.execute(statement, *values)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(database, name)
+
+        return Connection()
+
+
+def _with_ballast(tmp_path: Path, clock: FakeClock, disk: FullDisk) -> Journal:
+    return Journal(tmp_path, Keyring(OLD_KEY), clock, 64 * 1024, disk.connect)
+
+
+def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, clock: FakeClock) -> None:
+    disk = FullDisk(tmp_path)
+    with closing(_with_ballast(tmp_path, clock, disk)) as journal:
+        assert disk.ballast.stat().st_blocks * 512 >= 64 * 1024
+        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        disk.is_full = True
+        journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
+        [entry] = journal.entries(STEP_ANSWERED)
+        assert journal.open_answer(entry).body == ANSWER.body
+        assert not disk.ballast.exists()
+    disk.is_full = False
+    with closing(_with_ballast(tmp_path, clock, disk)):
+        assert disk.ballast.exists()
+
+
+def test_where_even_the_ballast_is_no_help_the_sealed_answer_is_handed_back(tmp_path: Path, clock: FakeClock) -> None:
+    disk = FullDisk(tmp_path, for_good=True)
+    with closing(_with_ballast(tmp_path, clock, disk)) as journal:
+        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        disk.is_full = True
+        with pytest.raises(UnkeptAnswerError) as refused:
+            journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
+        assert (
+            ANSWER.body.decode()
+            in base64.b64decode(
+                json.loads(Keyring(OLD_KEY).open(refused.value.sealed, Context(ANSWER_FIELD, ROW.location_id, ORIGIN)))[
+                    "body"
+                ]
+            ).decode()
+        )
+
+
+def test_without_room_for_the_ballast_nothing_is_refreshed(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / BALLAST_FILE).mkdir()
+    with pytest.raises(JournalError, match="cannot be written"):
+        Journal(tmp_path, Keyring(OLD_KEY), clock, 64 * 1024)

@@ -14,7 +14,7 @@ from tests.conftest import World
 from tests.world.airtable import AirtableServer, Column, columns, faults
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/airtable.md"
-Situation = Callable[[World, AirtableServer], None]
+Situation = Callable[[World, AirtableServer], object]
 
 
 def _documented() -> dict[str, tuple[str, int]]:
