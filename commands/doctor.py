@@ -62,10 +62,11 @@ def _findings(context: Context, *, online: bool) -> Iterator[Finding]:
     yield Finding("key", GOOD, f"cells are sealed with key {keyring(context.settings).key_id}")
     yield _state_folder(context)
     yield from _dotenv()
+    endpoints: dict[str, str] = {}
     with open_sealed(context) as store:
         yield from _guarded("store", lambda: _store(context, store))
-        yield from _guarded("rows", lambda: _rows(context, store))
-    yield from _providers(context)
+        yield from _guarded("rows", lambda: _rows(context, store, endpoints))
+    yield from _providers(context, endpoints)
     if online:
         with open_parts(context) as parts:
             yield from _guarded("online", lambda: _online(parts))
@@ -140,8 +141,12 @@ def quota(plan: str, calls: int, forecast: int) -> Finding:
     return Finding("quota", GOOD, str(stand), "" if plan else UNKNOWN_ACTION)
 
 
-def _rows(context: Context, store: SealedStore) -> Iterator[Finding]:
-    """Every row with a credential is opened, and the store proves that it takes writes."""
+def _rows(context: Context, store: SealedStore, endpoints: dict[str, str]) -> Iterator[Finding]:
+    """Every row with a credential is opened, and the store proves that it takes writes.
+
+    The token endpoints that the rows use are put into `endpoints`, with their provider's name; not those of hosts
+    that a row names itself, which nobody should be able to make this machine knock at.
+    """
     bench = make_bench(context, store)
     rows = [row for row in store.store.rows() if row.encrypted_refresh]
     if rows:
@@ -149,7 +154,10 @@ def _rows(context: Context, store: SealedStore) -> Iterator[Finding]:
         yield Finding("writing", GOOD, "the store takes writes (one cell was written with the value it had)")
     else:
         yield Finding("writing", DOUBTFUL, "there is no row to try it on", "Add a client: python onboard_client.py")
-    faults = [made for made in map(bench.job, rows) if isinstance(made, Fault)]
+    made = [bench.job(row) for row in rows]
+    faults = [one for one in made if isinstance(one, Fault)]
+    jobs = [one for one in made if isinstance(one, Job)]
+    endpoints.update({job.endpoint.url: job.provider.name for job in jobs if job.endpoint.is_fixed})
     yield Finding("cells", GOOD, f"{len(rows) - len(faults)} of {len(rows)} rows open")
     for fault in faults:
         yield Finding("cells", BAD, f"{fault.row.location_id}: {fault.error}", fault.action)
@@ -197,20 +205,26 @@ def _twins(context: Context, rows: list[Row]) -> Iterator[Finding]:
             yield Finding("rows", BAD, f"{count} rows are {location_id} of {provider}", "Delete all but one.")
 
 
-def _providers(context: Context) -> Iterator[Finding]:
-    """Whether the endpoint answers at all, and what time it has. No credential is sent."""
+def _providers(context: Context, endpoints: dict[str, str]) -> Iterator[Finding]:
+    """Whether each endpoint in use answers at all, and what time it has. No credential is sent."""
+    clocks: list[datetime] = []
+    for url, name in (endpoints or _default_endpoint(context)).items():
+        answer = _date_at(url, context)
+        if isinstance(answer, str):
+            yield Finding("provider", BAD, f"{name} cannot be reached: {answer}", "Check network, proxy and CA_BUNDLE.")
+            continue
+        yield Finding("provider", GOOD, f"{name} answers")
+        clocks += [answer] if answer is not None else []
+    if clocks:
+        yield _clock(clocks[0], context.clock.now())
+
+
+def _default_endpoint(context: Context) -> dict[str, str]:
+    """The default provider's endpoint, for a table without rows; none where each row names its host."""
     provider = context.catalog.get(context.settings.default_provider)
     if any(default is None for default in provider.placeholders.values()):
-        yield Finding("provider", DOUBTFUL, f"{provider.name} has a host for each row; none was asked")
-        return
-    answer = _date_at(provider.endpoint({}).url, context)
-    if isinstance(answer, str):
-        yield Finding(
-            "provider", BAD, f"{provider.name} cannot be reached: {answer}", "Check network, proxy and CA_BUNDLE."
-        )
-        return
-    yield Finding("provider", GOOD, f"{provider.name} answers")
-    yield from _clock(answer, context.clock.now())
+        return {}
+    return {provider.endpoint({}).url: provider.name}
 
 
 def _date_at(url: str, context: Context) -> datetime | str | None:
@@ -234,11 +248,10 @@ def _date_at(url: str, context: Context) -> datetime | str | None:
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _clock(theirs: datetime | None, ours: datetime) -> Iterator[Finding]:
-    if theirs is None:
-        return
+def _clock(theirs: datetime, ours: datetime) -> Finding:
     off = abs((ours - theirs).total_seconds())
     if off > CLOCK_SECONDS:
-        yield Finding("clock", BAD, f"this machine's clock is {off:.0f} s off", "Switch on time synchronisation (NTP).")
-    else:
-        yield Finding("clock", GOOD, "agrees with the provider's")
+        return Finding(
+            "clock", BAD, f"this machine's clock is {off:.0f} s off", "Switch on time synchronisation (NTP)."
+        )
+    return Finding("clock", GOOD, "agrees with the provider's")

@@ -92,6 +92,18 @@ def test_a_provider_that_does_not_answer_is_bad(world: World) -> None:
     assert "cannot be reached" in parts["provider"][0]["text"]
 
 
+def test_the_endpoint_of_every_row_is_tried_and_no_host_that_a_row_names_itself(world: World) -> None:
+    world.program.settings["ALLOWED_PRIVATE_HOSTS"] = host = world.oauth.url.partition("//")[2]
+    own = '"{""instance"": ""' + host + '""}"'
+    lines = [(*world.csv_line("google", "one"), ""), (*world.csv_line("acme", "two"), "")]
+    lines.append(("three", "acme-instance", *world.csv_line("acme", "three")[2:], own))
+    file = world.program.csv(*lines, params=True)
+    assert world.program.onboard("--from-csv", file, "--allow-host", host).code == 0
+    code, parts = _found(world)
+    assert code == 0
+    assert sorted(finding["text"] for finding in parts["provider"]) == ["Google answers", "acme answers"]
+
+
 def test_a_clock_that_is_off_is_bad(world: World) -> None:
     world.program.clock = world.clock
     code, parts = _found(world)
