@@ -8,9 +8,6 @@ import requests
 from tests.world import oidc_provider as world
 from tests.world.oidc_provider import OIDCClient, OIDCProvider, OIDCProviderError, oidc_provider
 
-NODE_MODULES = (world.FOLDER / "node_modules").is_dir()
-needs_node_modules = pytest.mark.skipif(not NODE_MODULES, reason="node_modules is missing: run `make node`")
-
 
 @pytest.fixture(scope="module")
 def provider():
@@ -35,7 +32,6 @@ def whoami(provider: OIDCProvider, access_token: str) -> requests.Response:
     return requests.get(provider.userinfo_endpoint, headers=headers, timeout=10)
 
 
-@needs_node_modules
 @pytest.mark.parametrize("method", ["basic", "post"])
 def test_a_refresh_brings_a_new_pair_that_works(provider, method):
     client = getattr(provider, method)
@@ -50,7 +46,6 @@ def test_a_refresh_brings_a_new_pair_that_works(provider, method):
     assert refresh(provider, client, pair["refresh_token"]).status_code == 200
 
 
-@needs_node_modules
 def test_the_old_token_is_refused_after_rotation_and_its_family_dies(provider):
     client, token = provider.post, provider.post.refresh_tokens[1]
     newer = refresh(provider, client, token).json()
@@ -60,7 +55,6 @@ def test_the_old_token_is_refused_after_rotation_and_its_family_dies(provider):
     assert whoami(provider, newer["access_token"]).status_code == 401
 
 
-@needs_node_modules
 def test_basic_credentials_that_were_not_form_encoded_are_refused(provider):
     client = provider.basic
     form = {"grant_type": "refresh_token", "refresh_token": client.refresh_tokens[2]}
@@ -70,7 +64,6 @@ def test_basic_credentials_that_were_not_form_encoded_are_refused(provider):
     assert refresh(provider, client, client.refresh_tokens[2]).status_code == 200
 
 
-@needs_node_modules
 def test_a_wrong_secret_does_not_consume_the_token(provider):
     client, token = provider.post, provider.post.refresh_tokens[3]
     wrong = refresh(provider, client, token, client_secret="wrong")
@@ -78,12 +71,10 @@ def test_a_wrong_secret_does_not_consume_the_token(provider):
     assert refresh(provider, client, token).status_code == 200
 
 
-@needs_node_modules
 def test_each_grant_stands_alone(provider):
     assert len({*provider.basic.refresh_tokens, *provider.post.refresh_tokens}) == 10
 
 
-@needs_node_modules
 def test_it_prints_nothing_but_its_line_and_ends_with_stdin(capfd):
     with oidc_provider() as running:
         assert refresh(running, running.post, running.post.refresh_tokens[0]).status_code == 200
