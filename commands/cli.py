@@ -24,6 +24,7 @@ _VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",
     "status": "show every row and when its access token ends",
     "get": "print one location's access token, refreshed where needed",
+    "recover": "list what the journal holds, and store what can be stored",
     "setup": "make the table, or the columns that it lacks",
     "doctor": "say of each part whether it is right, and how to mend it",
     "generate-key": "print a new encryption key",
@@ -126,7 +127,15 @@ def _parser() -> Parser:
     parsers["get"].add_argument(
         "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
     )
+    _add_recover_flags(parsers["recover"])
     return parser
+
+
+def _add_recover_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--replay", action="store_true", help="store what waits for the table, and refresh nothing")
+    parser.add_argument("--cell", metavar="FILE", help="take a sealed answer that was printed; -: standard input")
+    parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that is kept aside")
+    parser.add_argument("--yes", action="store_true", help="agree to --forget")
 
 
 def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,12 @@ class Context:
     folder: Path
     clock: Clock
 
-    def lock(self, wait_seconds: float = 0.0, on_wait: Callable[[], None] | None = None) -> RunLock:
-        """The store's run lock."""
+    def lock(
+        self, wait_seconds: float = 0.0, on_wait: Callable[[], None] | None = None
+    ) -> AbstractContextManager[object]:
+        """What keeps two runs apart: a lock at Airtable; in a database each row is claimed, and nobody is kept out."""
+        if self.settings.airtable is None:
+            return nullcontext()
         return RunLock(self.folder, self.clock, wait_seconds, on_wait)
 
 
@@ -118,18 +122,25 @@ def open_parts(context: Context) -> Iterator[Parts]:
 def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
     """The same around a store that is open already."""
     import random
+    import secrets
 
     from refresher.journal import Journal
     from refresher.parts import Parts
     from refresher.policy import DuePolicy
     from refresher.transport import HTTPTransport
+    from stores.base import Claimant
 
     settings = context.settings
     transport = HTTPTransport(
         context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
     ballast = settings.concurrency * BALLAST_BYTES
-    journal = Journal(context.folder, keyring(settings), context.clock, ballast)
+    host, run = context.state.host_name(), secrets.token_hex(8)
+
+    def inherit(slot: int, dead_slot: int) -> None:
+        store.store.inherit(Claimant(host, slot, run), dead_slot)
+
+    journal = Journal(context.folder, keyring(settings), context.clock, ballast, inherit=inherit)
     try:
         yield Parts(
             store=store,
@@ -142,7 +153,7 @@ def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
             jitter=random.Random(),
             default_provider=settings.default_provider,
             concurrency=settings.concurrency,
-            host_name=context.state.host_name(),
+            claimant=Claimant(host, journal.slot, run),
         )
     finally:
         journal.close()

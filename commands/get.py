@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stores.sealed import SealedStore
 
 _VISIBLE_TEXT = re.compile(r"[\x20-\x7e]*")
+POLL_SECONDS = 0.5
 LOCK_WAIT_SECONDS = 30.0  # a cron run that is active may be refreshing this very row
 
 
@@ -58,7 +59,7 @@ def _renewed(context: Context, store: SealedStore, token: Token, min_valid: floa
         CommandError: there is none that is valid.
         LockedError, JournalError, RunError: nothing was refreshed, and the stored token is out.
     """
-    from refresher.journal import JournalError
+    from refresher.journal_file import JournalError
     from refresher.lock import LockedError
     from refresher.parts import RunError
 
@@ -158,12 +159,18 @@ def _refresh(context: Context, store: SealedStore, token: Token) -> RowResult | 
 
     scope = Scope(everything=True, locations=(token.row.location_id,), provider=token.provider)
     with context.lock(LOCK_WAIT_SECONDS), parts_around(context, store) as parts:
-        current = _stored(context, store, token.row.location_id, token.provider)
-        if current.expires_at != token.expires_at:
-            return None
-        refresher = Refresher(parts, _Quiet())
-        with ended_by(refresher.stop):
-            report = refresher.run(scope)
+        deadline = context.clock.monotonic() + LOCK_WAIT_SECONDS
+        while True:
+            current = _stored(context, store, token.row.location_id, token.provider)
+            if current.expires_at != token.expires_at:
+                return None
+            refresher = Refresher(parts, _Quiet())
+            with ended_by(refresher.stop):
+                report = refresher.run(scope)
+            is_elsewhere = report.held and not report.results
+            if not is_elsewhere or report.stopped or context.clock.monotonic() >= deadline:
+                break
+            context.clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
     if report.store_error is not None:
         raise report.store_error
     if report.journal_error is not None:

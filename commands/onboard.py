@@ -25,7 +25,7 @@ from commands.prompts import Asker, Terminal
 from commands.report import result_object
 from commands.talk import Talk
 from refresher.jobs import read_params
-from refresher.journal import JournalError
+from refresher.journal_file import JournalError
 from refresher.outcome import FAILURES, Outcome, RowResult
 from stores.base import StoreError, StoreUnavailableError
 
@@ -85,7 +85,7 @@ def _replay(parts: Parts, talk: Talk) -> None:
     from refresher.writeback import Draft, WriteBack
 
     writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda result: tell(talk, result))
-    replay(parts, Draft(parts.store, parts.host_name), writeback, talk.warn)
+    replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, talk.warn)
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error

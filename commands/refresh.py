@@ -45,8 +45,8 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,
     )
-    with open_parts(context) as parts, observer_for(talk) as observer:
-        if scope == Scope(max_seconds=scope.max_seconds):  # cron's own run, not one by hand for some rows
+    with open_parts(context) as parts, observer_for(talk, only_news=not scope.is_by_hand) as observer:
+        if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # cron's own run
             _warn_of_rare_runs(context, talk)
         refresher = Refresher(parts, observer)
         with ended_by(refresher.stop):

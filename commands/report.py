@@ -12,34 +12,49 @@ from commands.talk import Talk, to_stderr, to_stdout
 from refresher.outcome import FAILURES, Outcome, Report, RowResult
 from stores.base import iso
 
+_SHOWN_NAMES = 10
+
 
 class LineObserver:
     """Plain lines on stderr, one a row: what a log file wants."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: Talk, *, only_news: bool = False) -> None:
         self._talk = talk
+        self._only_news = only_news
+        self._old: list[RowResult] = []
 
     def begin(self, total: int) -> None:
         """See `Observer.begin`."""
 
     def row(self, result: RowResult) -> None:
         """See `Observer.row`."""
-        tell(self._talk, result)
+        if self._only_news and result.outcome in FAILURES and not result.is_news:
+            self._old.append(result)
+        else:
+            tell(self._talk, result)
 
     def note(self, sentence: str) -> None:
         """See `Observer.note`."""
         self._talk.warn(sentence)
 
     def end(self, report: Report) -> None:
-        """The last line."""
+        """The last lines."""
+        if self._old:
+            names = ", ".join(f"{result.location_id} {result.provider}" for result in self._old[:_SHOWN_NAMES])
+            rest = len(self._old) - _SHOWN_NAMES
+            others = f" and {rest} others" if rest > 0 else ""
+            self._talk.warn(
+                f"{len(self._old)} rows still fail as they did before: {names}{others}",
+                "What to do was said when it began; see: python token_manager.py status",
+            )
         summarise(self._talk, report)
 
 
 class TerminalObserver(LineObserver):
     """A progress bar on stderr, and a table of what failed at the end."""
 
-    def __init__(self, talk: Talk) -> None:
-        super().__init__(talk)
+    def __init__(self, talk: Talk, *, only_news: bool = False) -> None:
+        super().__init__(talk, only_news=only_news)
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -99,10 +114,10 @@ class _Stderr:
 
 
 @contextmanager
-def observer_for(talk: Talk) -> Iterator[LineObserver]:
-    """The observer that fits where stderr goes."""
+def observer_for(talk: Talk, *, only_news: bool = False) -> Iterator[LineObserver]:
+    """The observer that fits where stderr goes. `only_news`: failures that were told before are only counted."""
     if not sys.stderr.isatty() or talk.is_for_machines:
-        yield LineObserver(talk)
+        yield LineObserver(talk, only_news=only_news)
         return
     observer = TerminalObserver(talk)
     try:
@@ -117,7 +132,8 @@ def tell(talk: Talk, result: RowResult) -> None:
     if result.outcome in FAILURES:
         talk.warn(f"{what}, {result.error}" if result.error else what, result.action or "")
     elif result.expires_at is not None and result.outcome is Outcome.REFRESHED:
-        talk.info(f"{what}, until {result.expires_at:%Y-%m-%d %H:%M} UTC")
+        again = "; it had failed before" if result.is_news else ""
+        talk.info(f"{what}, until {result.expires_at:%Y-%m-%d %H:%M} UTC{again}")
     else:
         talk.info(what + (f", {result.error}" if result.error else ""))
 

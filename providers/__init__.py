@@ -40,7 +40,7 @@ QUIRKS: Mapping[str, type[Provider]] = {
 _KINDS: Mapping[str, type] = {
     "name": str, "token_url": str, "authorize_url": str, "revoke_url": str, "introspect_url": str,
     "auth": str, "encoding": str, "params": dict, "placeholders": dict, "rotates": str, "replay": str,
-    "lifetime": int, "earliest": int, "former_origins": list, "errors": dict, "docs": str,
+    "lifetime": int, "earliest": int, "former_origins": list, "doubtful_refusals": bool, "errors": dict, "docs": str,
 }  # fmt: skip
 _CHOICES = {
     "auth": ("body", "basic", "none"),
@@ -48,7 +48,10 @@ _CHOICES = {
     "rotates": ("always", "sometimes", "never"),
     "replay": ("safe", "once", "last_minute"),
 }
-_SHAPES = {str: "a text in quotes", int: "a whole number", dict: "a table in braces", list: "a list in brackets"}
+_SHAPES = {
+    str: "a text in quotes", int: "a whole number", bool: "true or false", dict: "a table in braces",
+    list: "a list in brackets",
+}  # fmt: skip
 _ADDRESSES = ("token_url", "authorize_url", "revoke_url", "introspect_url")
 _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
 
@@ -154,7 +157,7 @@ def _needed(table: Mapping[str, Any]) -> dict[str, None]:
 def _check_key(slug: str, key: str, value: Any) -> None:
     if key not in _KINDS:
         raise CatalogError(f"Provider {slug}: there is no key {key}. Use {', '.join(_KINDS)}.")
-    is_of_its_kind = isinstance(value, _KINDS[key]) and not isinstance(value, bool)
+    is_of_its_kind = isinstance(value, _KINDS[key]) and isinstance(value, bool) == (_KINDS[key] is bool)
     if not is_of_its_kind:
         raise CatalogError(f"Provider {slug}: {key} has the wrong type. Write {_SHAPES[_KINDS[key]]}.")
     if key in _CHOICES and value not in _CHOICES[key]:

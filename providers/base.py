@@ -167,6 +167,7 @@ class Provider:
     lifetime: int | None = None  # seconds, when the answer names none
     earliest: int = 0  # seconds before expiry that a refresh is accepted; 0: any time
     former_origins: tuple[str, ...] = ()
+    doubtful_refusals: bool = False  # `invalid_grant` is known to come for grants that live
     error_codes: ErrorCodes = ErrorCodes()
     docs: str = ""
 

@@ -14,7 +14,8 @@ from datetime import timedelta
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
 from refresher.jobs import Job, binding_of, read_params
-from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, JournalError, Spent
+from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from refresher.journal_file import JournalError
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from refresher.parts import Parts
 from refresher.transport import EXCHANGE_SECONDS, NoAnswer
@@ -129,7 +130,12 @@ class Enroller:
             return self._store(enrolment, endpoint, row, None, None)
         cell = self._parts.journal.fingerprint(row.encrypted_refresh) if row is not None else ""
         entry_id = self._parts.journal.enrol(
-            enrolment.location_id, enrolment.provider, endpoint.origin, cell, json.dumps(asdict(enrolment))
+            enrolment.location_id,
+            enrolment.provider,
+            endpoint.origin,
+            cell,
+            enrolment.refresh_token,
+            json.dumps(asdict(enrolment)),
         )
         return self._settle(enrolment, endpoint, row, entry_id, self._prove(enrolment, endpoint, entry_id))
 
@@ -173,7 +179,7 @@ class Enroller:
         proved = answer.refresh_token or (enrolment.refresh_token if answer.access_token else None)
         if not isinstance(job, Job) or job.credential.refresh_token != proved:
             return False
-        self._parts.journal.finish([entry.id], _replaced(enrolment, answer))
+        self._finish(entry.id, enrolment, answer)
         return True
 
     def _is_unchanged(self, entry: Entry, row: Row | None) -> bool:
@@ -296,10 +302,17 @@ class Enroller:
                 f"somebody changed the row meanwhile, and theirs stays{kept}",
                 "Look at the row; to replace it all the same, connect the account anew and repeat.",
             )
+        if row is not None:
+            self._parts.journal.failures.note([], [row.key])
         if entry_id is not None:
-            self._parts.journal.finish([entry_id], _replaced(enrolment, answer))
+            self._finish(entry_id, enrolment, answer)
         expires_at = answer.expires_at if answer is not None else None
         return RowResult(enrolment.location_id, enrolment.provider, Outcome.REFRESHED, expires_at=expires_at)
+
+    def _finish(self, entry_id: int, enrolment: Enrolment, answer: Answer | None) -> None:
+        """Forget the entry, and remember the entered token where the provider gave another for it."""
+        new = answer.refresh_token if answer is not None else None
+        self._parts.journal.finish([entry_id], [entry_id] if new not in (None, enrolment.refresh_token) else [])
 
     def _write(self, row: Row | None, values: Mapping[str, Value]) -> Written:
         store = self._parts.store
@@ -343,14 +356,6 @@ class Enroller:
             "last_error": "",
             "failure_count": 0,
         }
-
-
-def _replaced(enrolment: Enrolment, answer: Answer | None) -> list[Spent]:
-    """The entered token, where the provider gave another for it."""
-    new = answer.refresh_token if answer is not None else None
-    if new in (None, enrolment.refresh_token):
-        return []
-    return [Spent(enrolment.refresh_token, enrolment.location_id, enrolment.provider)]
 
 
 def _told_as_lost(answer: Answer) -> Answer:

@@ -6,32 +6,43 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from refresher.failures import DAY, DOUBT_DAYS, recalled
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
 from refresher.journal import Entry
 from refresher.parts import Parts, RunError, Scope
 from refresher.transport import EXCHANGE_SECONDS
-from stores.base import DueQuery, Row
+from stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
+
+CLAIMED_ROWS = 2000  # at a time: others find work, too, and memory stays small
 
 
 @dataclass
 class Listing:
-    """The due rows of a run: those that can be refreshed, and those that somebody must mend."""
+    """Due rows: those that can be refreshed, and those that somebody must mend. `is_last`: there are no more."""
 
     jobs: list[Job] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    is_last: bool = True
 
 
-def list_due(parts: Parts, scope: Scope, blocked: frozenset[str], note: Callable[[str], None]) -> Listing:
-    """List what `scope` takes; `blocked` rows wait for their journal entry.
+def list_due(
+    parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str], note: Callable[[str], None]
+) -> Listing:
+    """List what `scope` takes, by the store's answer to `query_of`; `blocked` rows wait for their journal entry.
 
     Raises:
         RunError: no row opens with the configured keys, or another host refreshes this table.
         StoreError: the store cannot be read.
     """
     now = parts.clock.now()
-    due = parts.store.store.due(_query(parts, scope, now))
+    if scope.dry_run:
+        due, is_last = parts.store.store.due(query), True
+    else:
+        claimant = replace(parts.claimant, takes_over=scope.takeover)
+        due, is_last = parts.store.store.claim_due(query, claimant, CLAIMED_ROWS)
+    due = _with_memory(parts, due, now)
     rows = [row for row in due if scope.everything or _is_due(parts, row, now)]
-    if not scope.takeover:
+    if not scope.takeover and not parts.store.store.claims:
         _refuse_second_host(parts, rows, now)
     for sentence in [*filter(None, map(odd_status, rows)), *_short_lives(parts, rows)]:
         note(sentence)
@@ -43,12 +54,34 @@ def list_due(parts: Parts, scope: Scope, blocked: frozenset[str], note: Callable
     faults = [one for one in made if isinstance(one, Fault)]
     _refuse_wrong_key(faults, len(made))
     jobs, twins = without_twins(one for one in made if isinstance(one, Job))
-    return Listing(jobs, faults + twins)
+    return Listing(jobs, faults + twins, is_last)
 
 
-def _query(parts: Parts, scope: Scope, now: datetime) -> DueQuery:
-    query = parts.policy.query(parts.providers.values(), parts.default_provider, now)
-    return replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
+def query_of(parts: Parts, scope: Scope) -> DueQuery:
+    """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
+    query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
+    query = replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
+    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.looks_today():
+        return replace(query, idle=(STATUS_DISABLED,))
+    return query
+
+
+def _with_memory(parts: Parts, rows: Sequence[Row], now: datetime) -> list[Row]:
+    """The rows with what their table has no columns for, without those whose grant is known to be dead."""
+    failures = parts.journal.failures
+    columns = parts.store.store.columns
+    known = [recalled(row, failures.of(row), columns) for row in rows]
+    return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]
+
+
+def _may_live(parts: Parts, row: Row, now: datetime) -> bool:
+    """Whether a row that was told to be dead is tried: another credential is in it, or its provider is known to err."""
+    failure = parts.journal.failures.of(row)
+    if failure is None or failure.dead_since is None or failure.tried_at is None:
+        return parts.journal.failures.was_of_another_cell(row)
+    provider = parts.providers.get(parts.bench.provider_name(row))
+    is_doubtful = provider is not None and provider.doubtful_refusals
+    return is_doubtful and now - failure.dead_since < timedelta(days=DOUBT_DAYS) and now - failure.tried_at >= DAY
 
 
 def _is_due(parts: Parts, row: Row, now: datetime) -> bool:

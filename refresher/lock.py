@@ -20,6 +20,35 @@ class LockedError(Exception):
     """Another run is active. The message says who holds the lock and since when."""
 
 
+def hold(path: Path, *, create: bool) -> int | None:
+    """Lock a file until the returned descriptor is closed; None where another process holds it, or it is missing.
+
+    Unlike `RunLock`'s it may be deleted by its holder, so a lock counts only on the file that has the name.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        except FileNotFoundError:
+            if create:  # the folder itself is gone
+                raise
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if _has_name(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 class RunLock:
     """The lock of one store's folder, held while used as a context manager.
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from crypto import Context
 from providers.base import Answer, Verdict
 from refresher.jobs import Fault
-from refresher.journal import ANSWER_FIELD, JournalError, UnkeptAnswerError
+from refresher.journal import ANSWER_FIELD, UnkeptAnswerError
+from refresher.journal_file import JournalError
 from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
 from refresher.transport import NoAnswer
@@ -222,7 +223,9 @@ class Loop:
             self._parts.journal.send_again(self._entries[task], job.endpoint.origin, is_lost=task.is_lost)
             return
         lost = job.lost.entry_id if job.lost else None
-        self._entries[task] = self._parts.journal.intend(job.row, job.provider.slug, job.endpoint.origin, lost)
+        self._entries[task] = self._parts.journal.intend(
+            job.row, job.credential.refresh_token, job.provider.slug, job.endpoint.origin, lost
+        )
 
     # Ends
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from urllib.parse import quote, quote_plus
 
 from providers.base import Rotation, Verdict
-from refresher.journal import JournalError
+from refresher.journal_file import JournalError
 from stores.base import StoreError
 
 
@@ -114,6 +114,7 @@ class RowResult:
     error: str | None = None
     action: str | None = None
     expires_at: datetime | None = None
+    is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is told once
 
 
 @dataclass
@@ -124,6 +125,7 @@ class Report:
         results: the rows that were tried, or stored from the journal.
         due: how many rows were to be refreshed.
         notices: sentences about rows that were not tried.
+        held: how many due rows other processes had claimed, by claim.
         stopped: why the run ended early, where it did: a deadline or a signal.
         store_error: what kept the store from taking results, where something did.
         journal_error: what kept the journal from being written, where something did.
@@ -135,6 +137,7 @@ class Report:
     results: list[RowResult] = field(default_factory=list)
     due: int = 0
     notices: list[str] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
     store_error: StoreError | None = None
     journal_error: JournalError | None = None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from refresher.outcome import RowResult
     from refresher.policy import DuePolicy
     from refresher.transport import Transport
+    from stores.base import Claimant
     from stores.sealed import SealedStore
 
 
@@ -48,7 +49,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a run. `host_name` is written into `refreshed_by`; `concurrency` bounds requests in flight."""
+    """The parts of a run. `claimant` is this process to others; `concurrency` bounds requests in flight."""
 
     store: SealedStore
     providers: Mapping[str, Provider]
@@ -60,7 +61,12 @@ class Parts:
     jitter: random.Random
     default_provider: str
     concurrency: int
-    host_name: str
+    claimant: Claimant
+
+    @property
+    def host_name(self) -> str:
+        """What is written into `refreshed_by`."""
+        return self.claimant.host
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,8 @@ class Scope:
     dry_run: bool = False
     max_seconds: float | None = None
     takeover: bool = False
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether a person, or a program for one, asks for certain rows; cron's own run takes what is due."""
+        return self.everything or bool(self.locations) or self.provider is not None

@@ -8,7 +8,8 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from refresher.enrol import Enroller
 from refresher.jobs import Fault, Job, Lost
-from refresher.journal import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, JournalError
+from refresher.journal import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from refresher.journal_file import JournalError
 from refresher.outcome import RowResult
 from refresher.parts import Parts
 from refresher.writeback import Draft, WriteBack
@@ -101,7 +102,10 @@ def _brings_token(answer: Answer) -> bool:
 
 def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Callable[[str], None]) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
-    if not _brings_token(answer) or answer.refresh_token == job.credential.refresh_token:
+    if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
+        parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
+        return
+    if not _brings_token(answer):
         parts.journal.finish([entry.id])
         return
     parts.journal.mark(entry.id, STEP_ASIDE)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from collections.abc import Iterator
 
 from refresher.jobs import Fault
-from refresher.listing import Listing, list_due
+from refresher.journal import STEP_ANSWERED, STEP_LOST, STEP_SENT
+from refresher.journal_file import JournalError
+from refresher.listing import Listing, list_due, query_of
 from refresher.loop import Loop
 from refresher.outcome import Report, RowResult
 from refresher.parts import Observer, Parts, Scope
 from refresher.recovery import replay
 from refresher.schedule import Schedule
 from refresher.writeback import Draft, WriteBack
+from stores.base import DueQuery, StoreError
 
 
 class Refresher:
@@ -26,8 +31,9 @@ class Refresher:
         self._parts = parts
         self._observer = observer
         self._report = Report(parts.clock.now())
-        self._draft = Draft(parts.store, parts.host_name)
+        self._draft = Draft(parts.store, parts.host_name, parts.journal.failures)
         self._writeback = WriteBack(parts.store, parts.journal, parts.clock, self._done)
+        self._seen = 0
         self._deadline: float | None = None
         self._stop_reason: str | None = None
 
@@ -46,41 +52,91 @@ class Refresher:
         self._report.dry_run = scope.dry_run
         if scope.max_seconds is not None:
             self._deadline = self._parts.clock.monotonic() + scope.max_seconds
-        blocked = frozenset[str]() if scope.dry_run else replay(self._parts, self._draft, self._writeback, self._note)
-        if self._writeback.error is None and self._writeback.journal_error is None:
-            self._refresh(scope, blocked)
+        if scope.dry_run:
+            self._foresee(scope)
+        else:
+            self._replay_and_refresh(scope)
         self._report.journal_error = self._report.journal_error or self._writeback.journal_error
         self._report.store_error = self._writeback.error
         self._report.finished_at = self._parts.clock.now()
         return self._report
 
+    def _replay_and_refresh(self, scope: Scope) -> None:
+        blocked = replay(self._parts, self._draft, self._writeback, self._note)
+        if not self._has_failed():
+            with self._claims():
+                self._refresh(scope, blocked)
+
     def _refresh(self, scope: Scope, blocked: frozenset[str]) -> None:
-        listing = list_due(self._parts, scope, blocked, self._note)
+        """Round by round, where rows are claimed; all at once elsewhere."""
+        schedule = Schedule([], self._parts.policy, self._parts.clock.now(), self._parts.jitter)
+        query = query_of(self._parts, scope)
+        is_over = False
+        while not is_over:
+            listing = list_due(self._parts, scope, query, blocked, self._note)
+            if listing.jobs and not self._report.due:
+                self._parts.store.store.prove_writable(listing.jobs[0].row)
+            self._report.due += len(listing.jobs)
+            self._seen += len(listing.jobs) + len(listing.faults)
+            self._observer.begin(self._seen)
+            for fault in listing.faults:
+                self._writeback.add(self._draft.of_fault(fault))
+            self._work(listing, schedule)
+            is_over = listing.is_last or self._has_failed() or not self._may_start()
+        self._tell_what_was_left(schedule)
+        if not self._has_failed():
+            self._tell_what_others_have(query)
+
+    def _tell_what_others_have(self, query: DueQuery) -> None:
+        """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""
+        claimant = self._parts.claimant
+        self._report.held = self._parts.store.store.held_elsewhere(query, claimant)
+        hosts = Counter[str]()
+        for owner, count in self._report.held.items():
+            if not owner.startswith(claimant.of_host):
+                hosts[owner.partition("/")[0]] += count
+        for host, count in hosts.items():
+            self._note(
+                f"{count} due rows are claimed by {host[:80]}. If it is gone for ever, run once with --takeover: "
+                "what its journal holds is lost then."
+            )
+
+    @contextlib.contextmanager
+    def _claims(self) -> Iterator[None]:
+        """What was claimed is given up at the end, but for rows whose end is not known: their story is in our journal.
+
+        A store that is away keeps the claims; the next run of this host goes on from them.
+        """
+        try:
+            yield
+        finally:
+            with contextlib.suppress(StoreError, JournalError):
+                entries = self._parts.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
+                self._parts.store.store.release(self._parts.claimant, {entry.row_key for entry in entries})
+
+    def _has_failed(self) -> bool:
+        """Whether store or journal takes nothing more in this run."""
+        errors = (self._writeback.error, self._writeback.journal_error, self._report.journal_error)
+        return any(error is not None for error in errors)
+
+    def _foresee(self, scope: Scope) -> None:
+        listing = list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._note)
         self._report.due = len(listing.jobs)
         self._observer.begin(len(listing.jobs) + len(listing.faults))
-        if scope.dry_run:
-            self._foresee(listing)
-            return
-        if listing.jobs:
-            self._parts.store.store.prove_writable(listing.jobs[0].row)
-        for fault in listing.faults:
-            self._writeback.add(self._draft.of_fault(fault))
-        self._work(listing)
-
-    def _foresee(self, listing: Listing) -> None:
         self._report.results = [RowResult(job.row.location_id, job.provider.slug, None) for job in listing.jobs]
         for fault in listing.faults:
             self._note(_sentence(fault))
 
-    def _work(self, listing: Listing) -> None:
-        parts = self._parts
-        schedule = Schedule(listing.jobs, parts.policy, parts.clock.now(), parts.jitter)
+    def _work(self, listing: Listing, schedule: Schedule) -> None:
+        schedule.extend(listing.jobs)
         listing.jobs.clear()  # the schedule lets go of what is finished; nobody else must hold it
-        loop = Loop(parts, schedule, self._draft, self._writeback, self._may_start)
+        loop = Loop(self._parts, schedule, self._draft, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error
         for location_id, sealed in loop.unkept:
-            self._note(f"{location_id}: unless its row is refreshed, this sealed answer is all there is: {sealed}")
+            self._note(unkept(location_id, sealed))
+
+    def _tell_what_was_left(self, schedule: Schedule) -> None:
         left = schedule.not_begun()
         if left:
             self._report.stopped = self._stop_reason
@@ -108,6 +164,14 @@ class Refresher:
         self._report.notices.append(sentence)
         with contextlib.suppress(OSError):
             self._observer.note(sentence)
+
+
+def unkept(location_id: str, sealed: str) -> str:
+    """What a person reads of an answer that no disk took."""
+    return (
+        f"{location_id}: unless its row is refreshed, this sealed answer is all there is. Keep it and give it to "
+        f"`python token_manager.py recover --cell -`: {sealed}"
+    )
 
 
 def _sentence(fault: Fault) -> str:

@@ -95,9 +95,15 @@ class Schedule:
         self._delayed: list[tuple[float, Task]] = []
         self._urgent: list[Task] = []
         self._open: set[Task] = set()  # begun, and not settled yet
-        for order, job in enumerate(sorted(jobs, key=_urgency)):
-            task = Task(job, order)
-            self._providers.setdefault(job.provider.slug, _Provider()).waiting.append(task)
+        self._count = 0
+        self.extend(jobs)
+
+    def extend(self, jobs: Iterable[Job]) -> None:
+        """More rows of the same run, after those that are there."""
+        for job in sorted(jobs, key=_urgency):
+            task = Task(job, self._count)
+            self._count += 1
+            heapq.heappush(self._providers.setdefault(job.provider.slug, _Provider()).waiting, task)
             name = f"{job.provider.name} refuses client {job.credential.client_id}"
             self._clients.setdefault(job.client, _Client(name)).rows[task] = None
 

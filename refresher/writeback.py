@@ -11,10 +11,13 @@ from datetime import datetime
 
 from clock import Clock
 from providers.base import Answer, Verdict
+from refresher.failures import Failures
 from refresher.jobs import Fault, Job
-from refresher.journal import STEP_ASIDE, STEP_LOST, Journal, JournalError, Spent
+from refresher.journal import STEP_ASIDE, STEP_LOST, Journal
+from refresher.journal_file import JournalError
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from stores.base import (
+    STATUS_ACTIVE,
     STATUS_REAUTHORIZE,
     Change,
     Row,
@@ -39,14 +42,16 @@ class Pending:
     Attributes:
         entry_id: the journal entry that is finished by it; None where there is none.
         is_lost: the entry stays, as a lost answer.
-        spent: the token that the stored one replaces.
+        is_spent: the token that was sent has a successor among the values.
+        failed: the row as it is after its failure; None where it did not fail.
     """
 
     change: Change
     result: RowResult
     entry_id: int | None = None
     is_lost: bool = False
-    spent: Spent | None = None
+    is_spent: bool = False
+    failed: Row | None = None
     is_urgent: bool = False
     brings_token: bool = False
 
@@ -57,11 +62,13 @@ class Draft:
     Args:
         store: seals the new cells.
         host_name: for `refreshed_by`.
+        failures: says what is news.
     """
 
-    def __init__(self, store: SealedStore, host_name: str) -> None:
+    def __init__(self, store: SealedStore, host_name: str, failures: Failures) -> None:
         self._store = store
         self._host_name = host_name
+        self._failures = failures
 
     def of(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> Pending:
         """The end of a job: new tokens, or what the row should say about the failure.
@@ -75,19 +82,20 @@ class Draft:
             outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
         values = self._token_values(job, answer)
         result = _result(job, answer, verdict, outcome, lost_at)
-        if outcome is Outcome.REFRESHED:
+        failed = None if outcome is Outcome.REFRESHED else _failed(job.row, outcome, result.error or "")
+        if failed is None:
             values |= self._success_values(job.row, answer)
         elif verdict is not Verdict.CLIENT_REFUSED:  # a refused client is no row's fault: none is marked
-            values |= _failure_values(job.row, outcome, result.error or "")
+            values |= _failure_values(job.row, failed)
         new_token = answer.refresh_token not in (None, job.credential.refresh_token)
+        is_lost = failed is not None and not new_token and (outcome is Outcome.UNKNOWN or lost_at is not None)
         return Pending(
-            Change(job.row.key, job.row.encrypted_refresh, values),
-            result,
+            self._change(job.row, values, keeps_claim=is_lost),
+            replace(result, is_news=self._is_news(job.row, failed)),
             entry_id,
-            is_lost=not new_token
-            and outcome is not Outcome.REFRESHED
-            and (outcome is Outcome.UNKNOWN or bool(lost_at)),
-            spent=Spent(job.credential.refresh_token, job.row.location_id, job.provider.slug) if new_token else None,
+            is_lost=is_lost,
+            is_spent=new_token,
+            failed=failed,
             is_urgent=job.provider.rotates != "never",
             brings_token=answer.refresh_token is not None or answer.access_token is not None,
         )
@@ -95,9 +103,26 @@ class Draft:
     def of_fault(self, fault: Fault) -> Pending:
         """A row that cannot be tried; its cell is only touched where it does not say so already."""
         error = safe_error(fault.error)
-        result = RowResult(fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action)
-        values = _failure_values(fault.row, Outcome.OPERATOR, error) if fault.row.last_error != error else {}
-        return Pending(Change(fault.row.key, fault.row.encrypted_refresh, values), result)
+        failed = _failed(fault.row, Outcome.OPERATOR, error)
+        before = self._failures.of(fault.row)
+        is_news = before is None or before.last_error != error
+        result = RowResult(
+            fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action, is_news=is_news
+        )
+        values = _failure_values(fault.row, failed) if fault.row.last_error != error else {}
+        return Pending(self._change(fault.row, values), result, failed=failed)
+
+    def _change(self, row: Row, values: dict[str, Value], *, keeps_claim: bool = False) -> Change:
+        columns = self._store.store.columns
+        known = {name: value for name, value in values.items() if name in columns}
+        return Change(row.key, row.encrypted_refresh, known, keeps_claim)
+
+    def _is_news(self, row: Row, failed: Row | None) -> bool:
+        """The first failure, the change to `reauthorize`, and the recovery."""
+        before = self._failures.of(row)
+        if failed is None or before is None:
+            return (failed is None) == (before is not None)
+        return failed.status != before.status
 
     def _token_values(self, job: Job, answer: Answer) -> dict[str, Value]:
         if answer.access_token is None and answer.refresh_token is None:
@@ -110,7 +135,8 @@ class Draft:
     def _success_values(self, row: Row, answer: Answer) -> dict[str, Value]:
         values: dict[str, Value] = {"access_token_expiry": answer.expires_at, "refreshed_by": self._host_name}
         values["last_refreshed"] = answer.received_at
-        return values | _differing(row, {"last_error": "", "failure_count": 0})
+        status = STATUS_ACTIVE if row.status == STATUS_REAUTHORIZE else row.status
+        return values | _differing(row, {"last_error": "", "failure_count": 0, "status": status})
 
 
 class WriteBack:
@@ -133,7 +159,9 @@ class WriteBack:
         self._retry_at = 0.0
         self._failing_since: float | None = None
         self._finished: list[int] = []  # entries that are to be forgotten, and
-        self._spent: list[Spent] = []  # tokens to be remembered, with the journal's next transaction
+        self._spent: list[int] = []  # those whose tokens are to be remembered, with the journal's next transaction
+        self._failed: list[Row] = []
+        self._well: list[str] = []
         self.error: StoreError | None = None
         self.journal_error: JournalError | None = None
         self.is_given_up = False
@@ -143,7 +171,8 @@ class WriteBack:
 
     def add(self, pending: Pending) -> None:
         """Take a result; one that changes nothing in the store is done at once."""
-        if not pending.change.values and not pending.entry_id:
+        if not pending.change.values:
+            self._close(pending, WriteResult(Written.STORED))
             self._done(pending.result)
             return
         if self._since is None:
@@ -201,8 +230,7 @@ class WriteBack:
             batch = self.take()
             self.confirm(batch, self.write(batch))
         self._abandon()
-        if self._finished or self._spent:
-            self._forget_finished()  # once more, where the journal refused before
+        self._settle()  # once more, where the journal refused before
 
     def confirm(self, batch: Sequence[Pending], results: Sequence[WriteResult]) -> None:
         """Take in what became of a batch: journal, results, and what is to be written again."""
@@ -213,9 +241,9 @@ class WriteBack:
                 undone.append(pending)
                 self.error = result.error
                 continue
-            self._close_entry(pending, result)
+            self._close(pending, result)
             done.append(_final(pending, result))
-        self._forget_finished()
+        self._settle()
         self._after(undone, len(batch))
         for one in done:
             self._done(one)
@@ -225,15 +253,20 @@ class WriteBack:
         for pending in self.take():
             self._done(_waiting(pending) if pending.brings_token else pending.result)
 
-    def _close_entry(self, pending: Pending, result: WriteResult) -> None:
-        if pending.spent is not None and result.written is Written.STORED:
-            self._spent.append(pending.spent)
+    def _close(self, pending: Pending, result: WriteResult) -> None:
+        if result.written is Written.STORED:
+            if pending.failed is not None:
+                self._failed.append(pending.failed)
+            else:
+                self._well.append(pending.change.key)
         if pending.entry_id is None:
             return
+        if pending.is_spent and result.written is Written.STORED:
+            self._spent.append(pending.entry_id)
         is_overtaken = result.written in (Written.CHANGED, Written.GONE)
         if is_overtaken and pending.brings_token:
             self._mark(pending.entry_id, STEP_ASIDE)
-        elif result.written is Written.REFUSED and pending.brings_token:
+        elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
             return  # the next run tries to store it again
         elif pending.is_lost and not is_overtaken:
             self._mark(pending.entry_id, STEP_LOST)
@@ -246,14 +279,15 @@ class WriteBack:
         except JournalError as error:
             self.journal_error = error  # the entry stays as it is, and the next run comes to the same end
 
-    def _forget_finished(self) -> None:
+    def _settle(self) -> None:
         """A journal that takes no more writes must not keep the answers of other rows from the store."""
         try:
             self._journal.finish(self._finished, self._spent)
+            self._journal.failures.note(self._failed, self._well)
         except JournalError as error:
             self.journal_error = error
             return
-        self._finished, self._spent = [], []
+        self._finished, self._spent, self._failed, self._well = [], [], [], []
 
     def _after(self, undone: list[Pending], tried: int) -> None:
         now = self._clock.monotonic()
@@ -282,11 +316,15 @@ def _result(job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, lost_a
     return RowResult(job.row.location_id, job.provider.slug, outcome, error, action, job.row.access_token_expiry)
 
 
-def _failure_values(row: Row, outcome: Outcome, error: str) -> dict[str, Value]:
-    values: dict[str, Value] = {"last_error": error, "failure_count": row.failure_count + 1}
-    if outcome is Outcome.REAUTHORIZE:
-        values["status"] = STATUS_REAUTHORIZE
-    return _differing(row, values)
+def _failed(row: Row, outcome: Outcome, error: str) -> Row:
+    """The row as it is after a failure."""
+    status = STATUS_REAUTHORIZE if outcome is Outcome.REAUTHORIZE else row.status
+    return replace(row, last_error=error, failure_count=row.failure_count + 1, status=status)
+
+
+def _failure_values(row: Row, failed: Row) -> dict[str, Value]:
+    names = ("last_error", "failure_count", "status")
+    return _differing(row, {name: getattr(failed, name) for name in names})
 
 
 def _differing(row: Row, values: dict[str, Value]) -> dict[str, Value]:
@@ -298,6 +336,9 @@ def _final(pending: Pending, result: WriteResult) -> RowResult:
     """The row's end, once the store has spoken."""
     if result.written is Written.CHANGED:
         return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
+    if result.written is Written.UNCLAIMED:
+        error = "another process took the row over meanwhile; the new tokens wait in the journal"
+        return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
     if result.written is Written.GONE:
         error = "the row was deleted during the run"
         return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
@@ -307,6 +348,7 @@ def _final(pending: Pending, result: WriteResult) -> RowResult:
             outcome=Outcome.OPERATOR,
             error=f"the new tokens are in the journal: {result.error}",
             action=result.error.action,
+            is_news=True,
         )
     return pending.result
 
@@ -317,4 +359,5 @@ def _waiting(pending: Pending) -> RowResult:
         outcome=Outcome.TRANSIENT,
         error="the store does not answer: the new tokens wait, sealed, in the journal",
         action="Keep STATE_DIR as it is: the next run stores them.",
+        is_news=True,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -94,7 +94,7 @@ class DueQuery:
 
     those whose expiry is missing, unreadable or before their provider's cut-off (all of them with `everything`),
     narrowed to `locations` and `provider` where these are given. A row that names no provider counts as
-    `default_provider`'s.
+    `default_provider`'s. `idle`: the statuses that are left out.
     """
 
     cutoffs: Mapping[str, datetime]
@@ -103,10 +103,11 @@ class DueQuery:
     everything: bool = False
     locations: tuple[str, ...] = ()
     provider: str | None = None
+    idle: tuple[str, ...] = IDLE_STATUSES
 
     def admits(self, row: Row) -> bool:
         """Whether `row` belongs to the answer; what a store's own filter must agree with."""
-        if not row.encrypted_refresh or row.status in IDLE_STATUSES:
+        if not row.encrypted_refresh or row.status in self.idle:
             return False
         if self.locations and row.location_id not in self.locations:
             return False
@@ -125,11 +126,13 @@ class Change:
         key: the row.
         seen: the `encrypted_refresh` cell that the values were made from.
         values: new values by column; columns that the store lacks and that are optional are left out.
+        keeps_claim: the row is not finished with, so nobody else may take it.
     """
 
     key: str
     seen: str = field(repr=False)
     values: Mapping[str, Value] = field(repr=False)
+    keeps_claim: bool = False
 
 
 class Written(enum.Enum):
@@ -139,6 +142,7 @@ class Written(enum.Enum):
     CHANGED = "changed"  # another refresh cell is there: somebody else was first, and theirs stays
     GONE = "gone"  # the row was deleted
     REFUSED = "refused"  # the store refuses these values, whatever their company
+    UNCLAIMED = "unclaimed"  # another process has taken the row over, by --takeover
     UNDONE = "undone"  # not stored, or not known to be: write the same change again
 
 
@@ -158,6 +162,37 @@ class Usage:
     forecast: int
 
 
+@dataclass(frozen=True)
+class Claimant:
+    """Who claims rows: one process of one host.
+
+    Attributes:
+        host: a name that no other host has.
+        slot: a number that no other live process of the host has for this store.
+        run: a name that no other process ever had.
+        takes_over: whether claims of other hosts are overridden.
+    """
+
+    host: str
+    slot: int
+    run: str
+    takes_over: bool = False
+
+    @property
+    def owner(self) -> str:
+        """What a claim of this process reads."""
+        return f"{self.of_slot(self.slot)}{self.run}"
+
+    @property
+    def of_host(self) -> str:
+        """How all claims of this host begin."""
+        return f"{self.host}/"
+
+    def of_slot(self, slot: int) -> str:
+        """How all claims of this slot's processes begin; all but one of them are dead."""
+        return f"{self.of_host}{slot}/"
+
+
 class Store(ABC):
     """A table of credentials.
 
@@ -171,6 +206,8 @@ class Store(ABC):
     """How long a finished row may wait for company."""
     in_trouble: bool = False
     """The store is failing right now: refresh nothing that would have to be stored."""
+    claims: bool = False
+    """Rows are claimed one by one; elsewhere a lock keeps a second run out."""
 
     @property
     @abstractmethod
@@ -185,6 +222,23 @@ class Store(ABC):
     @abstractmethod
     def due(self, query: DueQuery) -> list[Row]:
         """All rows that `query` admits, complete but for `last_access_token`, before the first is refreshed."""
+
+    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> tuple[list[Row], bool]:  # noqa: ARG002
+        """Like `due`, for this process alone; and whether that is all.
+
+        Where rows are claimed: at most `limit` at a time, none that another live process has and none twice.
+        """
+        return self.due(query), True
+
+    def inherit(self, heir: Claimant, slot: int) -> None:  # noqa: B027 - most stores have no claims
+        """Let the claims that a dead process of this slot left count as those of an earlier run of the heir's."""
+
+    def release(self, claimant: Claimant, keep: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
+        """Give up the claims of this process but for the rows with these keys."""
+
+    def held_elsewhere(self, query: DueQuery, claimant: Claimant) -> dict[str, int]:  # noqa: ARG002
+        """How many due rows others have claimed, by claim."""
+        return {}
 
     @abstractmethod
     def rows(self) -> Iterator[Row]:

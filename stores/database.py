@@ -11,7 +11,7 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +24,11 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clock import Clock
 from stores.base import (
-    IDLE_STATUSES,
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
     STATUS_ACTIVE,
     Change,
+    Claimant,
     DueQuery,
     Row,
     Store,
@@ -46,7 +46,7 @@ from stores.base import (
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 _ISO_FORMAT = "%Y-%m-%dT%H:%M:%fZ"  # SQLite's words for what `iso` writes
@@ -72,6 +72,7 @@ class _UtcTime(TypeDecorator[datetime]):
 
 
 _METADATA = sa.MetaData()
+_IS_CLAIMED = sa.text("claim_owner IS NOT NULL")
 CREDENTIALS = sa.Table(
     "credentials",
     _METADATA,
@@ -102,8 +103,15 @@ CREDENTIALS = sa.Table(
     sa.Column("last_used_at", _UtcTime),
     sa.Column("claim_owner", sa.Text),
     sa.Column("claim_generation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("claimed_at", _UtcTime),
     sa.UniqueConstraint("location_id", "provider"),
     sa.Index("ix_credentials_access_token_expiry", "access_token_expiry"),
+)
+_CLAIM_INDEX = sa.Index(
+    "ix_credentials_claim_owner",
+    CREDENTIALS.c.claim_owner,
+    sqlite_where=_IS_CLAIMED,
+    postgresql_where=_IS_CLAIMED,
 )
 
 _COLUMN_NAMES = {name: name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)} | {"locationId": "location_id"}
@@ -124,6 +132,7 @@ class DatabaseStore(Store):
     """
 
     kind = "database"
+    claims = True
     flush_size = 100
     max_wait_seconds = 1.0
 
@@ -131,6 +140,8 @@ class DatabaseStore(Store):
         self._clock = clock
         self._url = _parsed(url)
         self._calls = 0
+        self._owner = ""
+        self._generations: dict[int, int] = {}  # of the rows that this process has claimed
         if self._url.get_backend_name() != "sqlite":
             raise StoreRefusedError(
                 "this version stores in Airtable or SQLite, not in PostgreSQL", "Set DATABASE_URL to sqlite:///FILE."
@@ -162,6 +173,54 @@ class DatabaseStore(Store):
         rows = self._select(_ALL_BUT_TOKEN, *_due_conditions(query))
         return [row for row in rows if query.admits(row)]
 
+    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> tuple[list[Row], bool]:
+        """See `Store.claim_due`. The claim is committed before anything is done with the row."""
+        self._owner = claimant.owner
+        expiry = CREDENTIALS.c.access_token_expiry
+        free = sa.select(CREDENTIALS.c.id).where(*_due_conditions(query), _is_free(claimant))
+        chosen = free.order_by(expiry.asc().nulls_first()).limit(limit).with_for_update(skip_locked=True)
+        claim = (
+            sa.update(CREDENTIALS)
+            .where(CREDENTIALS.c.id.in_(chosen))
+            .values(
+                claim_owner=claimant.owner,
+                claim_generation=CREDENTIALS.c.claim_generation + 1,
+                claimed_at=self._clock.now(),
+            )
+            .returning(*_ALL_BUT_TOKEN, CREDENTIALS.c.claim_generation)
+        )
+        records = self._transact(lambda connection: connection.execute(claim).mappings().all())
+        self._generations |= {record["id"]: record["claim_generation"] for record in records}
+        rows = [_row(record) for record in records]
+        return [row for row in rows if query.admits(row)], len(rows) < limit
+
+    def inherit(self, heir: Claimant, slot: int) -> None:
+        """See `Store.inherit`."""
+        values = {"claim_owner": heir.of_slot(heir.slot) + "inherited"}
+        inherit = sa.update(CREDENTIALS).where(_begins(heir.of_slot(slot))).values(values)
+        self._transact(lambda connection: connection.execute(inherit))
+
+    def release(self, claimant: Claimant, keep: Collection[str]) -> None:
+        """See `Store.release`."""
+        mine = CREDENTIALS.c.claim_owner == claimant.owner
+        claimed = sa.select(CREDENTIALS.c.id).where(mine)
+        kept = {_id(key) for key in keep}
+
+        def act(connection: Connection) -> None:
+            ids = [{"row_id": number} for number in connection.execute(claimed).scalars() if number not in kept]
+            if ids:
+                connection.execute(sa.update(CREDENTIALS).where(_IS_ROW, mine).values(_UNCLAIMED), ids)
+
+        self._transact(act)
+        self._generations.clear()
+
+    def held_elsewhere(self, query: DueQuery, claimant: Claimant) -> dict[str, int]:
+        """See `Store.held_elsewhere`."""
+        owner, count = CREDENTIALS.c.claim_owner, sa.func.count()
+        is_held = sa.and_(owner.is_not(None), owner != claimant.owner)
+        held = sa.select(owner, count).where(*_due_conditions(query), is_held).group_by(owner)
+        return self._transact(lambda connection: {str(name): int(many) for name, many in connection.execute(held)})
+
     def rows(self) -> Iterator[Row]:
         """See `Store.rows`."""
         return iter(self._select(_ALL_BUT_TOKEN))
@@ -188,7 +247,7 @@ class DatabaseStore(Store):
         """See `Store.write`. One transaction for all; where a value is refused, one for each."""
         now = self._clock.now()
         try:
-            return self._transact(lambda connection: [_write_one(connection, change, now) for change in changes])
+            return self._transact(lambda connection: [self._write_one(connection, change, now) for change in changes])
         except StoreRefusedError as error:
             if len(changes) == 1:
                 return [WriteResult(Written.REFUSED, error)]
@@ -231,6 +290,18 @@ class DatabaseStore(Store):
         # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
         raise refusal
 
+    def _write_one(self, connection: Connection, change: Change, now: datetime) -> WriteResult:
+        row_id = _id(change.key)
+        cells = {**_cells(change.values), "updated_at": now}
+        values = {f"new_{name}": value for name, value in cells.items()}
+        generation = self._generations.get(row_id)
+        claim = {"owner": self._owner, "generation": generation} if generation is not None else {}
+        update = _update(tuple(cells), is_claimed=bool(claim), keeps_claim=change.keeps_claim)
+        if connection.execute(update, {"row_id": row_id, "seen": change.seen, **claim, **values}).rowcount == 1:
+            return WriteResult(Written.STORED)
+        found = connection.execute(_CELL, {"row_id": row_id}).one_or_none()
+        return WriteResult(_what_stands(change, generation, found))
+
     def _create_table(self) -> None:
         version = self._transact(lambda connection: connection.exec_driver_sql("PRAGMA user_version").scalar_one())
         if version > SCHEMA_VERSION:
@@ -238,7 +309,7 @@ class DatabaseStore(Store):
                 "a newer version of this program made the database", "Update the program on this machine."
             )
         if version < SCHEMA_VERSION:
-            self._transact(_create_table)
+            self._transact(_migrate)
 
 
 def _prepare_file(path: Path) -> None:
@@ -257,9 +328,12 @@ def _prepare_file(path: Path) -> None:
         raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {path}")
 
 
-def _create_table(connection: Connection) -> None:
+def _migrate(connection: Connection) -> None:
     # Two programs may start at once: whoever is second finds the table there.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 1:
+        connection.exec_driver_sql("ALTER TABLE credentials ADD COLUMN claimed_at VARCHAR")
+        _CLAIM_INDEX.create(connection)
     _METADATA.create_all(connection)
     there = {column["name"] for column in sa.inspect(connection).get_columns(CREDENTIALS.name)}
     if not set(CREDENTIALS.c.keys()) <= there:
@@ -302,7 +376,7 @@ def _switch_to_wal(connection: Any) -> None:
 
 def _due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:
     table = CREDENTIALS.c
-    conditions = [table.encrypted_refresh != "", table.status.not_in(IDLE_STATUSES), table.is_active.is_(sa.true())]
+    conditions = [table.encrypted_refresh != "", table.status.not_in(query.idle), table.is_active.is_(sa.true())]
     if query.locations:
         conditions.append(_stripped(table.location_id).in_(query.locations))
     if not query.everything:
@@ -348,27 +422,48 @@ def _empty(column: sa.Column[Any]) -> Value:
 
 
 _IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=sa.Integer)
-_CELL = sa.select(CREDENTIALS.c.encrypted_refresh).where(_IS_ROW)
+_UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
+_CELL = sa.select(CREDENTIALS.c.encrypted_refresh, CREDENTIALS.c.claim_owner, CREDENTIALS.c.claim_generation).where(
+    _IS_ROW
+)
 
 
-def _write_one(connection: Connection, change: Change, now: datetime) -> WriteResult:
-    cells = {**_cells(change.values), "updated_at": now}
-    named = {f"new_{name}": value for name, value in cells.items()}
-    row = {"row_id": _id(change.key)}
-    if connection.execute(_update(tuple(cells)), {**row, "seen": change.seen, **named}).rowcount == 1:
-        return WriteResult(Written.STORED)
-    cell = connection.execute(_CELL, row).scalar_one_or_none()
-    if cell is None:
-        return WriteResult(Written.GONE)
-    return WriteResult(Written.STORED if cell == change.values.get("encrypted_refresh") else Written.CHANGED)
+def _what_stands(change: Change, generation: int | None, found: Any) -> Written:
+    """Why an update met no row: `found` is what the row says now."""
+    if found is None:
+        return Written.GONE
+    # A claim that was given up and taken by nobody since: this very change was written, and its answer lost.
+    is_ours = generation is not None and found.claim_owner is None and found.claim_generation == generation
+    if is_ours or found.encrypted_refresh == change.values.get("encrypted_refresh"):
+        return Written.STORED
+    is_as_seen = found.encrypted_refresh.strip() == change.seen
+    return Written.UNCLAIMED if generation is not None and is_as_seen else Written.CHANGED
 
 
 @functools.cache
-def _update(columns: tuple[str, ...]) -> sa.Update:
+def _update(columns: tuple[str, ...], *, is_claimed: bool, keeps_claim: bool) -> sa.Update:
     """The conditional update of these columns; a run has a handful of kinds, and building one costs more than it."""
-    is_seen = _stripped(CREDENTIALS.c.encrypted_refresh) == sa.bindparam("seen", type_=sa.Text)
-    cells = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
-    return sa.update(CREDENTIALS).where(_IS_ROW, is_seen).values(cells)
+    conditions = [_IS_ROW, _stripped(CREDENTIALS.c.encrypted_refresh) == sa.bindparam("seen", type_=sa.Text)]
+    if is_claimed:
+        conditions.append(CREDENTIALS.c.claim_owner == sa.bindparam("owner", type_=sa.Text))
+        conditions.append(CREDENTIALS.c.claim_generation == sa.bindparam("generation", type_=sa.Integer))
+    cells: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
+    if is_claimed and not keeps_claim:
+        cells |= _UNCLAIMED
+    return sa.update(CREDENTIALS).where(*conditions).values(cells)
+
+
+def _is_free(claimant: Claimant) -> sa.ColumnElement[bool]:
+    """A row that nobody has, or a dead process of this one's slot."""
+    owner = CREDENTIALS.c.claim_owner
+    free = [owner.is_(None), sa.and_(_begins(claimant.of_slot(claimant.slot)), owner != claimant.owner)]
+    if claimant.takes_over:
+        free.append(sa.not_(_begins(claimant.of_host)))
+    return sa.or_(*free)
+
+
+def _begins(prefix: str) -> sa.ColumnElement[bool]:
+    return CREDENTIALS.c.claim_owner.startswith(prefix, autoescape=True)
 
 
 def _unavailable(error: SQLAlchemyError) -> StoreUnavailableError:

@@ -26,14 +26,23 @@ ALLOWED = {
     "stores.sealed": {"stores.base", "crypto"},
     "stores": {"stores.base", "clock"},
     "stores.airtable": {"stores.airtable", "stores.base", "clock"},
-    "refresher.journal": {"crypto", "clock", "providers.base", "stores.base"},
+    "refresher.journal_file": {"refresher.lock"},
+    "refresher.failures": {"refresher.journal_file", "crypto", "clock", "stores.base"},
+    "refresher.journal": {
+        "refresher.journal_file",
+        "refresher.failures",
+        "crypto",
+        "clock",
+        "providers.base",
+        "stores.base",
+    },
     "refresher": {"refresher", "providers.base", "stores.base", "stores.sealed", "clock", "crypto"},
     "commands": {"commands", "refresher", "providers", "stores", "crypto", "settings", "clock"},
     "token_manager": {"commands"},
     "onboard_client": {"commands", "clock"},
 }
 # crypto is for those who hold keys or their errors; in the refresher that is the journal and its users.
-KNOWS_CRYPTO = {"refresher.journal", "refresher.loop", "refresher.enrol", "refresher.recovery"}
+KNOWS_CRYPTO = {"refresher.journal", "refresher.failures", "refresher.loop", "refresher.enrol", "refresher.recovery"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -24,7 +24,6 @@ from stores.airtable.layout import Layout
 from stores.airtable.options import AirtableOptions
 from stores.airtable.pace import Pace
 from stores.base import (
-    IDLE_STATUSES,
     Change,
     DueQuery,
     Row,
@@ -175,7 +174,7 @@ class AirtableStore(Store):
     def _due_formula(self, query: DueQuery) -> f.Formula:
         conditions: list[f.Formula] = [f.NE(f.Field("encrypted_refresh"), f.BLANK())]
         if "status" in self.columns:
-            conditions += [f.NE(f.Field("status"), status) for status in IDLE_STATUSES]
+            conditions += [f.NE(f.Field("status"), status) for status in query.idle]
         if query.locations:
             conditions.append(f.OR([self._is_at(location_id) for location_id in query.locations]))
         if query.provider is not None and "provider" in self.columns:

@@ -45,7 +45,8 @@ def change_row(world: World, location: str, **cells: object) -> None:
 
 def state_folder(world: World) -> Path:
     assert world.program.run("status").code == 0
-    [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
+    folders = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
+    [folder] = [path for path in folders if not (path / "pace.json").exists()]
     return folder
 
 
@@ -213,7 +214,8 @@ def test_state_folder_that_cannot_be_used_is_named(world: World) -> None:
         assert_told(world.program.run(), 2, str(home / name), told)
 
 
-def test_folder_in_the_lock_s_place_is_named(world: World) -> None:
+def test_folder_in_the_lock_s_place_is_named(airtable_world: World) -> None:
+    world = airtable_world
     folder = state_folder(world)
     (folder / "run.lock").mkdir()
     assert_told(world.program.run(), 2, "run.lock cannot be used (Is a directory). Correct its permissions")
@@ -221,7 +223,7 @@ def test_folder_in_the_lock_s_place_is_named(world: World) -> None:
 
 def test_journal_that_is_no_database_is_told(world: World) -> None:
     folder = state_folder(world)
-    (folder / "journal.sqlite3").write_bytes(b"no database at all, but long enough to be read as one" * 20)
+    (folder / "journal-1.sqlite3").write_bytes(b"no database at all, but long enough to be read as one" * 20)
     assert_told(world.program.run(), 2, "the journal cannot be ", "STATE_DIR")
 
 
@@ -281,7 +283,8 @@ def test_key_that_opens_no_row_is_a_wrong_setting(world: World) -> None:
 # The order of errors
 
 
-def test_another_run_is_told_with_who_and_since_when(world: World) -> None:
+def test_another_run_is_told_with_who_and_since_when(airtable_world: World) -> None:
+    world = airtable_world
     folder = state_folder(world)
     descriptor = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT)
     try:
@@ -435,7 +438,8 @@ def test_get_warns_where_no_token_can_last_that_long(world: World) -> None:
     assert "lives shorter than --min-valid asks for" in result.err
 
 
-def test_get_during_another_run_serves_the_token_that_is_still_valid(world: World) -> None:
+def test_get_during_another_run_serves_the_token_that_is_still_valid(airtable_world: World) -> None:
+    world = airtable_world
     onboarded(world, "loc1")
     old = world.oauth.current_access("loc1")
     world.clock.advance(3400)

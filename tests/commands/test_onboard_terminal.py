@@ -197,16 +197,20 @@ def test_required_placeholder_is_asked_for_and_the_row_s_other_parameters_stay(w
     assert world.rows()["loc1"]["provider_params"] == '{"user_type": "Company", "realm": "acme"}'
 
 
-def test_waits_for_another_run_and_says_so(world: World) -> None:
+def test_waits_for_another_run_and_says_so(airtable_world: World) -> None:
+    world = airtable_world
+    assert world.airtable is not None
+    world.airtable.requests_per_second = None  # the process lives by the real clock, the service does not
     assert world.program.run("status").code == 0
-    [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
+    folders = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
+    [folder] = [path for path in folders if not (path / "pace.json").exists()]
     with onboard(world) as terminal:
         with RunLock(folder, world.clock):
             fill_in(terminal, "loc1", granted(world, "loc1"))
             terminal.expect("another run is active; waiting for it to end")
             assert world.oauth.requests == []
         assert terminal.end() == 0, terminal.transcript
-    assert "loc1" in world.rows()
+    assert [record["fields"]["locationId"] for record in world.table.records()] == ["loc1"]
 
 
 # An existing credential

@@ -21,23 +21,20 @@ from crypto import Context, Keyring, TamperedError, UnknownKeyError
 from providers.base import RawAnswer
 from refresher.journal import (
     ANSWER_FIELD,
-    BALLAST_FILE,
-    JOURNAL_FILE,
-    SCHEMA_VERSION,
     SPENT_DAYS,
     STEP_ANSWERED,
     STEP_ASIDE,
     STEP_LOST,
     STEP_SENT,
     Journal,
-    JournalError,
-    Spent,
     UnkeptAnswerError,
 )
+from refresher.journal_file import BALLAST_FILE, SCHEMA_VERSION, JournalError
 from stores.base import Row
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 
+FILE = "journal-1.sqlite3"
 ORIGIN = "https://acme.example"
 OLD_KEY, NEW_KEY = bytes(range(32)), bytes(range(1, 33))
 ROW = Row("rec1", "loc 1", "app", encrypted_refresh="sealed:v1:cell")
@@ -55,15 +52,21 @@ def keep(journal: Journal, entry_id: int, raw: RawAnswer = ANSWER) -> None:
     journal.keep(entry_id, raw, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
 
 
+def spend(journal: Journal, token: str) -> None:
+    """A refresh whose successor was stored."""
+    entry_id = journal.intend(ROW, token, "acme", ORIGIN)
+    journal.finish([entry_id], [entry_id])
+
+
 def test_every_commit_is_synced_to_the_disk(journal: Journal) -> None:
     """EXTRA also syncs the folder's entry; NORMAL would lose the last commits when the power fails."""
-    assert journal._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert journal._database.execute("PRAGMA synchronous").fetchone() == (3,)
+    assert journal._file._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert journal._file._database.execute("PRAGMA synchronous").fetchone() == (3,)
 
 
 def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journal: Journal, tmp_path: Path) -> None:
-    journal.intend(ROW, "acme", ORIGIN)
-    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as other, other:
+    journal.intend(ROW, "token", "acme", ORIGIN)
+    with closing(sqlite3.connect(tmp_path / FILE)) as other, other:
         assert other.execute("SELECT location_id, provider, step FROM entries").fetchall() == [
             ("loc 1", "acme", STEP_SENT)
         ]
@@ -71,7 +74,7 @@ def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journ
 
 
 def test_an_entry_goes_from_sent_to_answered_to_forgotten(journal: Journal) -> None:
-    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
     [sent] = journal.lost()
     assert (sent.id, sent.row_key, sent.step, sent.sent_at, sent.lost_at) == (entry_id, "rec1", STEP_SENT, START, None)
     keep(journal, entry_id)
@@ -84,13 +87,13 @@ def test_an_entry_goes_from_sent_to_answered_to_forgotten(journal: Journal) -> N
 
 def test_any_bytes_of_an_answer_come_back_as_they_were(journal: Journal) -> None:
     for body in (b"", b"\xff\x00\n" * 300_000, b'{"refresh_token": "\\ud800"}', "…".encode("utf-16")):
-        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
         keep(journal, entry_id, RawAnswer(502, {"retry-after": "é"}, body, START))
         assert journal.open_answer(journal.entries(STEP_ANSWERED)[-1]).body == body
 
 
 def test_an_entry_knows_the_cell_it_was_made_from(journal: Journal) -> None:
-    journal.intend(ROW, "acme", ORIGIN)
+    journal.intend(ROW, "token", "acme", ORIGIN)
     [entry] = journal.lost()
     assert journal.is_of(entry, ROW.encrypted_refresh)
     assert not journal.is_of(entry, "sealed:v1:another cell")
@@ -98,9 +101,9 @@ def test_an_entry_knows_the_cell_it_was_made_from(journal: Journal) -> None:
 
 
 def test_sending_again_keeps_the_entry_and_the_time_of_the_first_loss(journal: Journal, clock: FakeClock) -> None:
-    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
     clock.advance(100)
-    assert journal.intend(ROW, "acme", "https://new.example", lost_entry=entry_id) == entry_id
+    assert journal.intend(ROW, "token", "acme", "https://new.example", lost_entry=entry_id) == entry_id
     clock.advance(100)
     journal.send_again(entry_id, "https://new.example", is_lost=True)
     [entry] = journal.lost()
@@ -111,7 +114,7 @@ def test_sending_again_keeps_the_entry_and_the_time_of_the_first_loss(journal: J
 
 
 def test_sending_again_after_an_answer_that_did_nothing_is_no_loss(journal: Journal) -> None:
-    entry_id = journal.intend(ROW, "acme", ORIGIN)
+    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
     keep(journal, entry_id)
     journal.send_again(entry_id, ORIGIN, is_lost=False)
     [entry] = journal.lost()
@@ -119,7 +122,7 @@ def test_sending_again_after_an_answer_that_did_nothing_is_no_loss(journal: Jour
 
 
 def test_an_onboarding_is_kept_sealed_and_is_no_lost_refresh(journal: Journal) -> None:
-    journal.enrol("loc 1", "acme", ORIGIN, "", '{"refresh_token": "CANARY"}')
+    journal.enrol("loc 1", "acme", ORIGIN, "", "token", '{"refresh_token": "CANARY"}')
     [entry] = journal.entries(STEP_SENT)
     assert journal.open_enrolment(entry) == '{"refresh_token": "CANARY"}'
     assert journal.lost() == []
@@ -127,7 +130,7 @@ def test_an_onboarding_is_kept_sealed_and_is_no_lost_refresh(journal: Journal) -
 
 def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path, clock: FakeClock) -> None:
     first = Journal(tmp_path, Keyring(OLD_KEY), clock)
-    keep(first, first.intend(ROW, "acme", ORIGIN))
+    keep(first, first.intend(ROW, "token", "acme", ORIGIN))
     first.close()
     second = Journal(tmp_path, Keyring(NEW_KEY), clock)
     [entry] = second.entries(STEP_ANSWERED)
@@ -139,8 +142,8 @@ def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path,
 
 
 def test_an_answer_that_was_moved_to_another_location_does_not_open(journal: Journal, tmp_path: Path) -> None:
-    keep(journal, journal.intend(ROW, "acme", ORIGIN))
-    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as vandal, vandal:
+    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))
+    with closing(sqlite3.connect(tmp_path / FILE)) as vandal, vandal:
         vandal.execute("UPDATE entries SET location_id = 'loc 2'")
     vandal.close()
     with pytest.raises(TamperedError):
@@ -152,7 +155,7 @@ def test_an_answer_that_was_moved_to_another_location_does_not_open(journal: Jou
 
 def test_a_replaced_refresh_token_is_remembered_across_a_change_of_keys(tmp_path: Path, clock: FakeClock) -> None:
     first = Journal(tmp_path, Keyring(OLD_KEY), clock)
-    first.finish([], [Spent("spent token", "loc 1", "acme")])
+    spend(first, "spent token")
     assert first.is_spent("spent token")
     assert not first.is_spent("another token")
     first.close()
@@ -163,7 +166,7 @@ def test_a_replaced_refresh_token_is_remembered_across_a_change_of_keys(tmp_path
 
 def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: FakeClock) -> None:
     first = Journal(tmp_path, Keyring(OLD_KEY), clock)
-    keep(first, first.intend(ROW, "acme", ORIGIN))
+    keep(first, first.intend(ROW, "token", "acme", ORIGIN))
     first.close()
     rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
     [entry] = rotated.entries(STEP_ANSWERED)
@@ -173,12 +176,12 @@ def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: Fa
 
 
 def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, clock: FakeClock) -> None:
-    journal.finish([], [Spent("old", "loc 1", "acme")])
+    spend(journal, "old")
     clock.advance(SPENT_DAYS * 86_400 - 1)
-    journal.finish([], [Spent("newer", "loc 1", "acme")])
+    spend(journal, "newer")
     assert journal.is_spent("old")
     clock.advance(2)
-    journal.finish([], [Spent("newest", "loc 1", "acme")])
+    spend(journal, "newest")
     assert not journal.is_spent("old")
     assert journal.is_spent("newer")
 
@@ -189,13 +192,16 @@ def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, cl
 def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(journal: Journal, tmp_path: Path) -> None:
     """Also while the write-ahead log is there, and after entries were deleted."""
     for _ in range(3):
-        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
         keep(journal, entry_id)
-        journal.enrol("loc 1", "acme", ORIGIN, "", '{"refresh_token": "CANARY-ENTERED", "client_secret": "CANARY-S"}')
-        journal.finish([entry_id], [Spent("CANARY-SPENT", "loc 1", "acme")])
-    keep(journal, journal.intend(ROW, "acme", ORIGIN))
+        journal.enrol(
+            "loc 1", "acme", ORIGIN, "", "token", '{"refresh_token": "CANARY-ENTERED", "client_secret": "CANARY-S"}'
+        )
+        journal.finish([entry_id])
+        spend(journal, "CANARY-SPENT")
+    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))
     files = [path for path in tmp_path.iterdir() if path.is_file()]
-    assert {path.name for path in files} >= {JOURNAL_FILE, f"{JOURNAL_FILE}-wal"}
+    assert {path.name for path in files} >= {FILE, f"{FILE}-wal"}
     for path in files:
         content = path.read_bytes()
         assert b"CANARY" not in content
@@ -204,14 +210,13 @@ def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(jou
 
 
 def test_nothing_of_an_answer_is_in_the_repr_of_an_entry(journal: Journal) -> None:
-    keep(journal, journal.intend(ROW, "acme", ORIGIN))
+    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))
     [entry] = journal.entries(STEP_ANSWERED)
     assert "sealed:" not in repr(entry)
-    assert "CANARY" not in repr(Spent("CANARY", "loc 1", "acme"))
 
 
 def test_the_files_are_for_their_owner_alone(journal: Journal, tmp_path: Path) -> None:
-    journal.intend(ROW, "acme", ORIGIN)
+    journal.intend(ROW, "token", "acme", ORIGIN)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
@@ -219,7 +224,7 @@ def test_the_files_are_for_their_owner_alone(journal: Journal, tmp_path: Path) -
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
-    with closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as newer, newer:
+    with closing(sqlite3.connect(tmp_path / FILE)) as newer, newer:
         newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     newer.close()
     with pytest.raises(JournalError, match="newer version"):
@@ -227,7 +232,7 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path, clock: FakeC
 
 
 def test_a_file_that_is_no_journal_is_refused_with_a_mend(tmp_path: Path, clock: FakeClock) -> None:
-    (tmp_path / JOURNAL_FILE).write_bytes(b"not a database" * 100)
+    (tmp_path / FILE).write_bytes(b"not a database" * 100)
     with pytest.raises(JournalError) as error:
         Journal(tmp_path, Keyring(OLD_KEY), clock)
     assert "STATE_DIR" in error.value.action
@@ -239,12 +244,12 @@ def test_a_folder_that_is_gone_is_refused(tmp_path: Path, clock: FakeClock) -> N
 
 
 def test_a_refused_write_raises_and_leaves_the_journal_usable(journal: Journal) -> None:
-    entry_id = journal.intend(ROW, "acme", ORIGIN)
-    [pages] = journal._database.execute("PRAGMA page_count").fetchone()
-    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    [pages] = journal._file._database.execute("PRAGMA page_count").fetchone()
+    journal._file._database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalError, match="full"):
         keep(journal, entry_id, RawAnswer(200, {}, b"x" * 100_000, START))
-    journal._database.execute("PRAGMA max_page_count = 1000000")
+    journal._file._database.execute("PRAGMA max_page_count = 1000000")
     keep(journal, entry_id)
     assert journal.open_answer(journal.entries(STEP_ANSWERED)[0]) == ANSWER
 
@@ -260,7 +265,7 @@ from refresher.journal import ANSWER_FIELD, Journal
 from stores.base import Row
 clock = SystemClock()
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), clock)
-entry = journal.intend(Row("rec1", "loc 1", "app", encrypted_refresh="cell"), "acme", "https://acme.example")
+entry = journal.intend(Row("rec1", "loc 1", "app", encrypted_refresh="cell"), "token", "acme", "https://acme.example")
 journal.keep(entry, RawAnswer(200, {}, b"answer", clock.now()), Context(ANSWER_FIELD, "loc 1", "https://acme.example"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -308,7 +313,7 @@ def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, cl
     disk = FullDisk(tmp_path)
     with closing(_with_ballast(tmp_path, clock, disk)) as journal:
         assert disk.ballast.stat().st_blocks * 512 >= 64 * 1024
-        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
         disk.is_full = True
         journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
         [entry] = journal.entries(STEP_ANSWERED)
@@ -322,7 +327,7 @@ def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, cl
 def test_where_even_the_ballast_is_no_help_the_sealed_answer_is_handed_back(tmp_path: Path, clock: FakeClock) -> None:
     disk = FullDisk(tmp_path, for_good=True)
     with closing(_with_ballast(tmp_path, clock, disk)) as journal:
-        entry_id = journal.intend(ROW, "acme", ORIGIN)
+        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
         disk.is_full = True
         with pytest.raises(UnkeptAnswerError) as refused:
             journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from refresher.journal import JOURNAL_FILE, Entry, Journal
+from refresher.journal import Entry, Journal
 from stores.base import Row
 from stores.database import CREDENTIALS, DatabaseStore
 from tests.conftest import World
@@ -103,8 +103,8 @@ class AirtableRows(Rows):
 @contextmanager
 def journal(world: World) -> Iterator[Journal]:
     """The journal that the runs of this world left."""
-    [path] = Path(world.program.settings["STATE_DIR"]).glob(f"*/{JOURNAL_FILE}")
-    opened = Journal(path.parent, world.program.keyring, world.program.clock)
+    [folder] = {path.parent for path in Path(world.program.settings["STATE_DIR"]).glob("*/journal-*.sqlite3")}
+    opened = Journal(folder, world.program.keyring, world.program.clock)
     try:
         yield opened
     finally:

@@ -426,7 +426,8 @@ def test_a_duplicated_row_is_not_sent_and_both_are_named(table: AirtableRows) ->
     assert sent(table.world) == 9
 
 
-def test_a_second_host_stops_the_run_until_it_is_taken_over(rows: Rows) -> None:
+def test_a_second_host_stops_the_run_until_it_is_taken_over(table: AirtableRows) -> None:
+    rows = table
     another = {"refreshed_by": "elsewhere-1234", "last_refreshed": START - timedelta(minutes=50)}
     rows.add("acme", "mine")
     rows.add("acme", "theirs")
@@ -526,7 +527,7 @@ def test_a_wrong_secret_in_the_middle_of_a_run_flags_no_row(rows: Rows) -> None:
     rows.world.oauth.fail(faults.wrong_secret(), times=math.inf, when=lambda _: sent(rows.world) > 5)
     result = run(rows)
     assert result.code == 1
-    assert list(result.outcomes().values()) == ["refreshed"] * 5 + ["operator"] * 2
+    assert sorted(filter(None, result.outcomes().values())) == ["operator"] * 2 + ["refreshed"] * 5
     assert sent(rows.world) == 7
     left = [rows.row(f"loc{number:02}") for number in range(5, 12)]
     assert {(row.status, row.last_error, row.failure_count) for row in left} <= {("active", "", 0), ("", "", 0)}
@@ -569,8 +570,8 @@ def test_an_allowance_that_was_enough_is_no_early_end(rows: Rows) -> None:
 # Exit codes and JSON
 
 
-def test_a_mistake_in_the_settings_is_told_before_another_run_that_is_active(rows: Rows) -> None:
-    world = rows.world
+def test_a_mistake_in_the_settings_is_told_before_another_run_that_is_active(table: AirtableRows) -> None:
+    rows, world = table, table.world
     assert run(rows).code == 0
     [folder] = {path.parent for path in world.program.home.glob("state/*/run.lock")}
     with RunLock(folder, world.clock):

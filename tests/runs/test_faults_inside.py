@@ -13,7 +13,8 @@ from commands.context import open_parts, prepare
 from commands.talk import Talk
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
 from refresher.jobs import Bench, Client
-from refresher.journal import Journal, JournalError
+from refresher.journal import Journal
+from refresher.journal_file import JournalError
 from refresher.outcome import Report, RowResult
 from refresher.parts import Parts, Scope
 from refresher.run import Refresher
@@ -234,7 +235,7 @@ def full(rows: Rows, refuses: str, after: int = 0) -> Iterator[Callable[[Parts],
     opened: list[FullJournal] = []
 
     def change(parts: Parts) -> Parts:
-        [folder] = {path.parent for path in rows.world.program.home.glob("state/*/journal.sqlite3")}
+        [folder] = {path.parent for path in rows.world.program.home.glob("state/*/journal-1.sqlite3")}
         journal = FullJournal(folder, rows.world.program.keyring, parts.clock)
         journal.refuses, journal.after = refuses, after
         opened.append(journal)

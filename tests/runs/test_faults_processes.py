@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from commands import exits
-from refresher.journal import JOURNAL_FILE
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, entries, kept_token
 from tests.world.clock import FakeClock
@@ -212,7 +211,7 @@ def test_a_kill_while_the_embedded_database_is_busy_is_made_good_by_the_next_run
 
 def _wait_until_answered(world: World, process: subprocess.Popen[str]) -> None:
     while process.poll() is None:
-        for path in world.program.home.glob(f"state/*/{JOURNAL_FILE}"):
+        for path in world.program.home.glob("state/*/journal-1.sqlite3"):
             with closing(sqlite3.connect(path, timeout=PATIENCE_SECONDS)) as journal:
                 tables = journal.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone()
                 if tables and journal.execute("SELECT 1 FROM entries WHERE step = 'answered'").fetchone():

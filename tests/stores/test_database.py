@@ -104,7 +104,7 @@ def test_a_file_that_others_can_read_is_refused(file: Path, mode: int) -> None:
 
 
 def test_a_newer_database_is_refused_in_words(place: DatabasePlace, file: Path) -> None:
-    place.shell.execute("PRAGMA user_version = 2")
+    place.shell.execute("PRAGMA user_version = 3")
     with pytest.raises(StoreRefusedError, match="newer version of this program") as raised:
         opened(file)
     assert raised.value.action == "Update the program on this machine."

@@ -1,0 +1,338 @@
+"""The files behind the journal: one a process, locked while it lives, every commit on the disk before it returns.
+
+A start takes over what processes that died have left, and deletes their files when it has all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refresher.lock import hold
+
+BALLAST_FILE = "ballast"
+SCHEMA_VERSION = 1
+
+# `uid` tells an entry that was taken over from one that was not, should the taking be cut off half-way.
+# `cell`, `token`: keyed hashes of the refresh cell and of the refresh token in it.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    row_key TEXT NOT NULL,
+    location_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    cell TEXT NOT NULL,
+    token TEXT NOT NULL,
+    step TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    sent_at TEXT NOT NULL,
+    lost_at TEXT NOT NULL DEFAULT '',
+    answer TEXT NOT NULL DEFAULT '',
+    enrolment TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS spent (
+    token TEXT PRIMARY KEY,
+    location_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    spent_at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failures (
+    row_key TEXT PRIMARY KEY,
+    location_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    cell TEXT NOT NULL,
+    status TEXT NOT NULL,
+    last_error TEXT NOT NULL,
+    failure_count INTEGER NOT NULL,
+    dead_since TEXT NOT NULL,
+    tried_at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS looks (
+    name TEXT PRIMARY KEY,
+    looked_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_TABLES = ("entries", "spent", "failures", "looks")
+
+Statement = tuple[str, tuple[str | int, ...]]
+Connect = Callable[..., sqlite3.Connection]
+Inherit = Callable[[int, int], None]
+
+
+def inherit_nothing(_slot: int, _dead_slot: int) -> None:
+    """For a store without claims."""
+
+
+class JournalError(Exception):
+    """The journal cannot be written; nothing may be refreshed then.
+
+    Attributes:
+        action: the mend, as a sentence.
+    """
+
+    def __init__(self, message: str, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+class JournalFile:
+    """This process's journal file, used by all its threads.
+
+    Args:
+        folder: the store's state folder, on a local disk.
+        ballast_bytes: room kept free for answers, in a file that is given up when the disk is full.
+        connect: opens a file.
+        inherit: called with this process's slot and that of a dead one, before what the latter left is deleted.
+
+    Attributes:
+        slot: the number in the file's name; no other live process of this host and store has it.
+
+    Raises:
+        JournalError: any method, when the disk refuses.
+    """
+
+    def __init__(self, folder: Path, ballast_bytes: int, connect: Connect, inherit: Inherit) -> None:
+        self._folder = folder
+        self._connect = connect
+        self._inherit = inherit
+        self._ballast = folder / BALLAST_FILE
+        self._lock = threading.Lock()
+        self._waiting: list[_Ticket] = []
+        self._waiting_lock = threading.Lock()
+        self._is_synced = True
+        self._others: list[sqlite3.Connection] | None = None
+        try:
+            _fill(self._ballast, ballast_bytes)
+            self.slot, self._held = _free_slot(folder)
+            try:
+                self._database = _open(connect, _file(folder, self.slot))
+            except BaseException:
+                os.close(self._held)
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise refused(error) from None
+        try:
+            self._take_over()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Release the file."""
+        for other in self._others or ():
+            other.close()
+        self._database.close()
+        os.close(self._held)  # after SQLite's own locks, never before
+
+    def give_up_ballast(self) -> None:
+        """Make room on a full disk: this is what it was kept for."""
+        self._ballast.unlink(missing_ok=True)
+
+    def commit(self, statements: Sequence[Statement], *, synced: bool = True) -> int:
+        """Carry out `statements` as one; returns the id of the last row inserted.
+
+        With `synced` they are on the disk when this returns. Without, a power failure may undo them: right where the
+        next run comes to the same end again. A sync is slow, so threads share one: whoever comes next takes along all
+        that wait by then.
+        """
+        ticket = _Ticket(statements, synced)
+        with self._waiting_lock:
+            self._waiting.append(ticket)
+        with self._lock:
+            if not ticket.is_done:
+                with self._waiting_lock:
+                    batch, self._waiting = self._waiting, []
+                self._transact(batch)
+        if ticket.error is not None:
+            raise refused(ticket.error)
+        return ticket.last_id
+
+    def select(self, query: str, *values: str | int) -> list[Any]:
+        """The records that a query finds in this process's file."""
+        with self._lock:
+            try:
+                return self._database.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise refused(error) from None
+
+    def select_everywhere(self, query: str, *values: str | int) -> list[Any]:
+        """The records that a query finds in this file and in those of the processes that were alive when it began."""
+        found = self.select(query, *values)
+        with self._lock:
+            if self._others is None:
+                paths = [_file(self._folder, slot) for slot in _slots(self._folder) if slot != self.slot]
+                self._others = [other for path in paths if (other := _reader(path)) is not None]
+            for other in self._others:
+                found += _peek(other, query, values)
+        return found
+
+    def _transact(self, batch: Sequence[_Ticket]) -> None:
+        error: sqlite3.Error | None = None
+        try:
+            self._sync_commits(any(ticket.synced for ticket in batch))
+            self._database.execute("BEGIN IMMEDIATE")
+            for ticket in batch:
+                for statement, values in ticket.statements:
+                    ticket.last_id = self._database.execute(statement, values).lastrowid or 0
+            self._database.execute("COMMIT")
+        except sqlite3.Error as refusal:
+            error = refusal
+            if self._database.in_transaction:
+                self._database.rollback()
+        for ticket in batch:
+            ticket.error, ticket.is_done = error, True
+
+    def _sync_commits(self, synced: bool) -> None:
+        if synced != self._is_synced:
+            self._database.execute(f"PRAGMA synchronous={'EXTRA' if synced else 'NORMAL'}")
+            self._is_synced = synced
+
+    def _take_over(self) -> None:
+        """Copy what dead processes left, then delete it there; repeated from the start if cut off between the two."""
+        for slot in _slots(self._folder):
+            if slot == self.slot:
+                continue
+            held = hold(_lock(self._folder, slot), create=False)
+            if held is None:
+                continue
+            try:
+                self._copy(_file(self._folder, slot))
+                self._inherit(self.slot, slot)
+                _delete(self._folder, slot)
+            finally:
+                os.close(held)
+
+    def _copy(self, path: Path) -> None:
+        try:
+            with closing(_open(self._connect, path)) as other:
+                statements = [statement for table in _TABLES for statement in _inserts(other, table)]
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal {path} of an earlier run cannot be read ({error})",
+                "Restore it from a backup; without it, move it away, and what was on its way then may be lost.",
+            ) from None
+        if statements:
+            self.commit(statements)
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """What one thread wants to have written, and what became of it."""
+
+    statements: Sequence[Statement]
+    synced: bool
+    last_id: int = 0
+    error: sqlite3.Error | None = None
+    is_done: bool = False
+
+
+def refused(error: Exception) -> JournalError:
+    """What a person reads when the disk refuses."""
+    return JournalError(
+        f"the journal cannot be written ({error})",
+        "Free disk space or correct the permissions of STATE_DIR. Nothing is refreshed until then.",
+    )
+
+
+def read_only(folder: Path, query: str, *values: str | int) -> list[Any]:
+    """The records that a query finds in all journals of a store, without taking or making any."""
+    found: list[Any] = []
+    for slot in _slots(folder):
+        if (reader := _reader(_file(folder, slot))) is not None:
+            with closing(reader):
+                found += _peek(reader, query, values)
+    return found
+
+
+def _free_slot(folder: Path) -> tuple[int, int]:
+    """The lowest slot that nobody holds, and the descriptor that holds it now."""
+    slot = 1
+    while (held := hold(_lock(folder, slot), create=True)) is None:
+        slot += 1
+    return slot, held
+
+
+def _slots(folder: Path) -> list[int]:
+    names = [re.fullmatch(r"journal-(\d+)\.sqlite3", path.name) for path in folder.iterdir()]
+    return sorted(int(name[1]) for name in names if name)
+
+
+def _file(folder: Path, slot: int) -> Path:
+    return folder / f"journal-{slot}.sqlite3"
+
+
+def _lock(folder: Path, slot: int) -> Path:
+    return folder / f"journal-{slot}.lock"
+
+
+def _delete(folder: Path, slot: int) -> None:
+    """The database after its write-ahead log, which must never meet another database; the lock last."""
+    path = _file(folder, slot)
+    for name in (Path(f"{path}-wal"), Path(f"{path}-shm"), path, _lock(folder, slot)):
+        name.unlink(missing_ok=True)
+
+
+def _open(connect: Connect, path: Path) -> sqlite3.Connection:
+    """The database of a file, made where there is none.
+
+    Raises:
+        sqlite3.Error, OSError: the disk refuses.
+        JournalError: a newer version of this program made it.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    database = connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        # NORMAL may lose the last commits when the power fails: those are the refresh tokens.
+        database.execute("PRAGMA synchronous=EXTRA")
+        [version] = database.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise JournalError(
+                "a newer version of this program made the journal", "Update the program on this machine."
+            )
+        if version < SCHEMA_VERSION:
+            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _reader(path: Path) -> sqlite3.Connection | None:
+    with suppress(sqlite3.Error):
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False, timeout=30)
+    return None
+
+
+def _peek(reader: sqlite3.Connection, query: str, values: Sequence[str | int]) -> list[Any]:
+    """What a query finds in another process's file; nothing where it is not ready yet."""
+    with suppress(sqlite3.Error):
+        return reader.execute(query, values).fetchall()
+    return []
+
+
+def _inserts(other: sqlite3.Connection, table: str) -> Iterator[Statement]:
+    names = [name for _, name, *_ in other.execute(f"PRAGMA table_info({table})") if name != "id"]
+    marks = ", ".join("?" for _ in names)
+    insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names
+    for record in other.execute(f"SELECT {', '.join(names)} FROM {table}"):  # noqa: S608 - names
+        yield insert, record
+
+
+def _fill(path: Path, size: int) -> None:
+    """Take up the room on the disk, so that nobody else does. Raises `OSError` where there is none."""
+    if size and not (path.exists() and path.stat().st_size >= size):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        finally:
+            os.close(descriptor)
