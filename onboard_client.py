@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
+import settings
 from clock import SystemClock
 from commands import onboard, process
 from commands.cli import guarded
@@ -17,7 +18,8 @@ def main(argv: list[str]) -> int:
     process.settle()
     arguments = onboard.parse(argv)
     talk = Talk(as_json=arguments.json)
-    return guarded(talk, lambda: onboard.run(arguments, os.environ, SystemClock(), talk))
+    environ = settings.take(os.environ)
+    return guarded(talk, lambda: onboard.run(arguments, environ, SystemClock(), talk))
 
 
 if __name__ == "__main__":

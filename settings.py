@@ -12,9 +12,9 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -28,6 +28,11 @@ _Choice = TypeVar("_Choice", bound=str)
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _PROVIDER_SETTING = re.compile(r"([A-Z0-9_]+)_(TOKEN_URL|AUTH_URL|SCOPE|CLIENT_ID|CLIENT_SECRET)(?:_FILE)?")
+# The settings that `_Reader.secret` reads; .env.example marks them too.
+_SECRET_SETTING = re.compile(
+    r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
+    r"|WEBHOOK_SECRET|PING_URL|[A-Z0-9_]+_CLIENT_SECRET"
+)
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
@@ -159,6 +164,19 @@ class Settings:
         """What is configured for the provider `name`."""
         return self.providers.get(name.upper().replace("-", "_"), ProviderSettings())
 
+    def secrets(self) -> list[str]:
+        """Every secret that is configured, to be masked wherever it would be shown."""
+        return [secret.reveal() for secret in _secrets_in(self)]
+
+
+def take(environ: MutableMapping[str, str]) -> dict[str, str]:
+    """A copy of the environment, from which secrets are then removed: no child process inherits them."""
+    taken = dict(environ)
+    for name in taken:
+        if _SECRET_SETTING.fullmatch(name):
+            del environ[name]
+    return taken
+
 
 def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder: Path = PROGRAM_FOLDER) -> Settings:
     """Read the environment and `folder/.env`.
@@ -179,6 +197,18 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _secrets_in(value: object) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif is_dataclass(value):
+        yield from _secrets_in([getattr(value, one.name) for one in fields(value)])
+    elif isinstance(value, Mapping):
+        yield from _secrets_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _secrets_in(one)
 
 
 def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:

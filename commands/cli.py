@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import settings
 from clock import Clock, SystemClock
 from commands import exits, process
 from commands.flags import Parser, seconds
 from commands.talk import Talk
 from refresher.lock import LockedError
 from refresher.state import StateError
-from settings import SettingsError
 
 VERSION = "0.1.0"
 
@@ -46,7 +46,7 @@ def main(
     process.settle()
     arguments = _parse(argv)
     talk = Talk(as_json=arguments.json)
-    given = os.environ if environ is None else environ
+    given = settings.take(os.environ) if environ is None else environ
 
     def act() -> int:
         module = importlib.import_module(f"commands.{arguments.verb.replace('-', '_')}")
@@ -62,7 +62,7 @@ def guarded(talk: Talk, act: Callable[[], int]) -> int:
     except exits.CommandError as error:
         talk.error(str(error), error.action)
         code = error.exit_code
-    except SettingsError as error:
+    except settings.SettingsError as error:
         for problem in error.problems:
             talk.error(problem)
         code = exits.USAGE

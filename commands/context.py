@@ -56,6 +56,7 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
         talk.configure("INFO", "json")
     settings = configuration.load(environ, crypto.parse_key)
     talk.configure(settings.log_level, settings.log_format)
+    talk.hide(settings.secrets())
     for warning in settings.warnings:
         talk.warn(warning)
     try:

@@ -1,8 +1,10 @@
-"""What the process owes its surroundings: private files, no core dump, streams that exist, an orderly end."""
+"""What the process owes its surroundings: private files, a closed memory, streams that exist, an orderly end."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import os
 import resource
 import signal
@@ -12,13 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_PR_SET_DUMPABLE = 4  # prctl(2)
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def settle() -> None:
-    """Before anything else: what is created is private, no core dump will hold secrets, and 0 to 2 are open."""
+    """Before anything else: what is created is private, memory and libraries keep to themselves, 0 to 2 are open."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _close_memory()
+    # Libraries log requests, headers and bodies. Our own words do not go through `logging`, so no setting, level or
+    # handler of anybody brings those out.
+    logging.disable(logging.CRITICAL)
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a test's buffer, which takes any text
@@ -56,6 +62,18 @@ def silence(stream: object) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)
         os.close(nowhere)
+
+
+def _close_memory() -> None:
+    """Keys and tokens are in memory while we run, and Python cannot wipe them.
+
+    The limit keeps core files off the disk, but not from a crash reporter that the kernel pipes them to: that, and a
+    look at our memory or first environment (/proc, ptrace) by another process of the same user, ends with "not
+    dumpable". Linux alone has it; elsewhere the limit has to do.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _open_missing_streams() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from commands import exits
 from commands.process import silence
+from commands.redaction import Redactor
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -24,6 +26,11 @@ class Talk:
         self.as_json = as_json
         self._level = "INFO"
         self._format = "text"
+        self._redacted = Redactor()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these from now on, wherever they would be said."""
+        self._redacted = Redactor(secrets)
 
     def configure(self, level: str, log_format: str) -> None:
         """Take `LOG_LEVEL` and `LOG_FORMAT`."""
@@ -58,6 +65,8 @@ class Talk:
     def _say(self, level: str, what: str, action: str, **facts: Any) -> None:
         if _LEVELS.index(level) < _LEVELS.index(self._level):
             return
+        what, action = self._redacted(what), self._redacted(action)
+        facts = {name: self._redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
         moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         if self._format == "json":
             line = {"time": moment, "level": level, "message": what, **({"action": action} if action else {}), **facts}

@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+import tls
 from clock import Clock
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 
@@ -101,7 +101,7 @@ class HTTPTransport:
         self._session = _Session()
         self._session.trust_env = False  # no .netrc, no proxy variables
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _WatchedAdapter(connections, ca_bundle or Path(DEFAULT_CA_BUNDLE_PATH))
+        adapter = _WatchedAdapter(connections, ca_bundle)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -380,7 +380,7 @@ _POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
 class _WatchedAdapter(HTTPAdapter):
     """Never resends: whether a refresh token may go out again is the schedule's decision."""
 
-    def __init__(self, connections: int, ca_bundle: Path) -> None:
+    def __init__(self, connections: int, ca_bundle: Path | None) -> None:
         self._ca_bundle = ca_bundle
         self._tls: ssl.SSLContext | None = None
         self._lock = threading.Lock()
@@ -410,11 +410,7 @@ class _WatchedAdapter(HTTPAdapter):
     def _tls_context(self) -> ssl.SSLContext:
         with self._lock:
             if self._tls is None:
-                # Not urllib3's own, which would write session keys to the file that SSLKEYLOGFILE names.
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
-                context.minimum_version = ssl.TLSVersion.TLSv1_2
-                context.load_verify_locations(self._ca_bundle)
-                self._tls = context
+                self._tls = tls.client_context(self._ca_bundle)
             return self._tls
 
 

@@ -13,19 +13,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("commands", "refresher", "providers", "stores")
-LEAVES = ("crypto", "settings", "clock")
+LEAVES = ("crypto", "settings", "clock", "tls")
 
 # Longest name first: `stores.sealed` is a rule of its own, `stores` is for the plain stores.
 ALLOWED = {
     "crypto": set(),
     "settings": set(),
     "clock": set(),
+    "tls": set(),
     "providers.base": set(),
     "providers": {"providers.base"},
     "stores.base": set(),
     "stores.sealed": {"stores.base", "crypto"},
     "stores": {"stores.base", "clock"},
-    "stores.airtable": {"stores.airtable", "stores.base", "clock"},
+    "stores.airtable": {"stores.airtable", "stores.base", "clock", "tls"},
     "refresher.journal_file": {"refresher.lock"},
     "refresher.failures": {"refresher.journal_file", "crypto", "clock", "stores.base"},
     "refresher.journal": {
@@ -36,10 +37,10 @@ ALLOWED = {
         "providers.base",
         "stores.base",
     },
-    "refresher": {"refresher", "providers.base", "stores.base", "stores.sealed", "clock", "crypto"},
+    "refresher": {"refresher", "providers.base", "stores.base", "stores.sealed", "clock", "crypto", "tls"},
     "commands": {"commands", "refresher", "providers", "stores", "crypto", "settings", "clock"},
     "token_manager": {"commands"},
-    "onboard_client": {"commands", "clock"},
+    "onboard_client": {"commands", "clock", "settings"},
 }
 # crypto is for those who hold keys or their errors; in the refresher that is the journal and its users.
 KNOWS_CRYPTO = {"refresher.journal", "refresher.failures", "refresher.loop", "refresher.enrol", "refresher.recovery"}

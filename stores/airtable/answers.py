@@ -52,6 +52,10 @@ class SenselessError(Exception):
     """A success that is no answer to the question."""
 
 
+class EndlessAnswerError(requests.RequestException):
+    """A body that is larger, or comes more slowly, than any page of Airtable's."""
+
+
 def translated(act: Callable[[], _T]) -> _T:
     """Do `act`; what pyairtable raises becomes a `StoreError`."""
     try:
@@ -107,6 +111,10 @@ def senseless() -> StoreUnavailableError:
     return StoreUnavailableError(
         "Airtable answered something that makes no sense", "The next run tries again; see status.airtable.com."
     )
+
+
+def no_certificates() -> StoreRefusedError:
+    return StoreRefusedError("CA_BUNDLE holds no certificates that can be read", "Correct the path, or the file.")
 
 
 def missing_columns(names: Sequence[str]) -> StoreRefusedError:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import random
+import ssl
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
+import tls
 from clock import Clock
-from stores.airtable.answers import PausedError, SenselessError, is_listing, makes_sense, quota_spent, unavailable
+from stores.airtable.answers import (
+    PausedError,
+    SenselessError,
+    is_listing,
+    makes_sense,
+    no_certificates,
+    quota_spent,
+    unavailable,
+)
 from stores.airtable.pace import Pace
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer
+MAX_ANSWER_BYTES = 32 * 1024 * 1024  # unpacked: a page of a hundred rows with every cell at Airtable's limit is less
 
+_CHUNK_BYTES = 64 * 1024
 _RETRIED = (500, 502, 503, 504)
 
 
@@ -28,9 +43,16 @@ class _Trouble:
 
 
 class Gate(HTTPAdapter):
-    """Every request to Airtable goes through here: counted, paced, and sent again where that helps."""
+    """Every request to Airtable goes through here: counted, paced, and sent again where that helps.
 
-    def __init__(self, clock: Clock, pace: Pace) -> None:
+    Args:
+        clock: for waiting.
+        pace: when each request may go.
+        ca_bundle: certificates to trust instead of the usual ones.
+        answer_seconds: how long the body of one answer may take.
+    """
+
+    def __init__(self, clock: Clock, pace: Pace, ca_bundle: Path | None, answer_seconds: float) -> None:
         super().__init__(max_retries=0)
         self.calls = 0
         self._clock = clock
@@ -38,6 +60,9 @@ class Gate(HTTPAdapter):
         self._random = random.Random()
         self._is_failing = False
         self._updates: _Trouble | None = None  # since the last update that was answered
+        self._ca_bundle = ca_bundle
+        self._answer_seconds = answer_seconds
+        self._tls: ssl.SSLContext | None = None
 
     @property
     def in_trouble(self) -> bool:
@@ -78,17 +103,57 @@ class Gate(HTTPAdapter):
             if is_update:
                 raise PausedError("Airtable did not take the update", "Nothing to do: it is tried again.")
 
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """See `HTTPAdapter`. A proxy that is reached by https is checked like Airtable itself."""
+        return super().proxy_manager_for(*args, proxy_ssl_context=self._tls_context(), **kwargs)
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> Any:
+        """See `HTTPAdapter`. Whom to trust is decided in one place."""
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] != "https":
+            return host, {}
+        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._tls_context()}
+
+    def cert_verify(self, *_: Any) -> None:
+        """Nothing to add: the TLS context knows whom to trust."""
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            try:
+                self._tls = tls.client_context(self._ca_bundle)
+            except OSError:
+                raise no_certificates() from None
+        return self._tls
+
     def _try(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response | Exception:
         self._pace.wait()
         self.calls += 1
         try:
-            response = super().send(request, *args, **kwargs)
-            _ = response.content  # read here, so that a cut answer counts as none
-        except requests.RequestException as error:
+            response = super().send(request, *args, **{**kwargs, "stream": True})
+            self._read(response)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return error
         if response.status_code < requests.codes.bad_request and not makes_sense(request, response):
             return SenselessError()
         return response
+
+    def _read(self, response: requests.Response) -> None:
+        """Take the body in here, so that a cut answer counts as none; bounded in size, however packed, and in time.
+
+        requests bounds neither. The time is the machine's own, because sockets hang in real time.
+
+        Raises:
+            EndlessAnswerError: it is too long, or takes too long.
+        """
+        body, deadline = bytearray(), time.monotonic() + self._answer_seconds
+        with response:
+            while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+                body += part
+                if len(body) > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                    raise EndlessAnswerError
+        response._content = bytes(body)  # where requests itself puts what it read
 
     def _wait_for(self, response: requests.Response | Exception, trouble: _Trouble) -> float | None:
         """Seconds to wait before the next attempt; None where the answer is to be used as it is."""

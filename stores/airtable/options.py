@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TIMEOUT_SECONDS = (10, 60)  # connect, read
+ANSWER_SECONDS = 90.0  # the body of one answer
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,4 @@ class AirtableOptions:
     proxy: str | None = None
     ca_bundle: Path | None = None
     timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS
+    answer_seconds: float = ANSWER_SECONDS

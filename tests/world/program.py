@@ -21,7 +21,7 @@ from commands.talk import Talk
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py")
+FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py", "tls.py")
 ROOMS = ("commands", "refresher", "providers", "stores")
 
 
