@@ -19,6 +19,7 @@ from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.program import Program
+from tests.world.raw import Authority, make_authority
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
 PARAMS = {"gitlab": {"redirect_uri": "https://app.example/callback"}, "keycloak": {"realm": "acme"}}  # of a row
@@ -108,6 +109,12 @@ def _select(path: Path, table: str) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(path)) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute(f"SELECT * FROM {table}")]
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who vouches for the TLS servers of this test run."""
+    return make_authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 import tls
 from clock import Clock
 from stores.airtable.answers import (
+    EndlessAnswerError,
     PausedError,
     SenselessError,
     is_listing,

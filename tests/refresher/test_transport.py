@@ -15,22 +15,16 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from providers.base import RawAnswer, TokenRequest
 from refresher.transport import MAX_BODY_BYTES, HTTPTransport, NoAnswer
 from tests.world.clock import START, FakeClock
 from tests.world.http import Hangup, HTTPServer, Request, Response
+from tests.world.raw import Authority, RawServer, serving_tls
 
 SECONDS = 0.3  # the limit of one exchange in these tests
 SLACK = 0.6  # what a busy machine may add to it
@@ -68,53 +62,6 @@ def transport(transport_with: MakeTransport) -> HTTPTransport:
 def serving(answer: Response | Callable[[Request], Response]) -> Iterator[HTTPServer]:
     with HTTPServer(answer if callable(answer) else lambda _: answer) as server:
         yield server
-
-
-@dataclass
-class RawServer:
-    """Accepts connections on loopback and hands each to `talk`, in a thread of its own."""
-
-    talk: Callable[[socket.socket], None]
-    family: int = socket.AF_INET
-    accepted: int = 0
-    received: bytearray = field(default_factory=bytearray)
-
-    def __enter__(self) -> RawServer:
-        self._listener = socket.socket(self.family)
-        self._listener.bind(("::1" if self.family == socket.AF_INET6 else "127.0.0.1", 0))
-        self._listener.listen()
-        self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/token"
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            self.talk(sock)
-
-    def read_request(self, sock: socket.socket) -> None:
-        """Wait for the whole request."""
-        got = b""
-        while not got.endswith(BODY):
-            part = sock.recv(65_536)
-            if not part:
-                return
-            got += part
-            self.received += part
 
 
 def forever(sock: socket.socket, send: bytes, pause: float = 0.01) -> None:
@@ -491,52 +438,6 @@ def test_garbage_for_an_answer_never_raises_and_never_counts_as_not_sent(
 
 
 # TLS
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority of this test run, and a server certificate for 127.0.0.1 and localhost."""
-
-    bundle: Path
-    server: ssl.SSLContext
-
-
-def certificate(name: str, key: Any, issuer: Any, signer: Any, *extensions: Any) -> Any:
-    now = datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject)
-    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.sign(signer, hashes.SHA256())
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    folder = tmp_path_factory.mktemp("tls")
-    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca = certificate("test authority", ca_key, None, ca_key, x509.BasicConstraints(ca=True, path_length=None))
-    names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
-    leaf = certificate("localhost", key, ca.subject, ca_key, x509.SubjectAlternativeName(names))
-    pem = serialization.Encoding.PEM
-    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "server.pem").write_bytes(private + leaf.public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return Authority(folder / "ca.pem", context)
-
-
-@contextlib.contextmanager
-def serving_tls(authority: Authority, talk: Callable[[ssl.SSLSocket], None]) -> Iterator[RawServer]:
-    def talk_tls(sock: socket.socket) -> None:
-        with authority.server.wrap_socket(sock, server_side=True) as secured:
-            talk(secured)
-
-    with RawServer(talk_tls) as server:
-        server.url = f"https://127.0.0.1:{server.port}/token"
-        yield server
 
 
 def test_an_own_authority_is_trusted_where_the_setting_names_it(
