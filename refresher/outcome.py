@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 from providers.base import Rotation, Verdict
 from refresher.journal_file import JournalError
-from stores.base import StoreError
+from stores.base import StoreError, inert
 
 
 class Outcome(enum.StrEnum):
@@ -78,7 +78,7 @@ def safe_error(text: str, *secrets: str) -> str:
         for spelling in _spellings(secret):
             text = _without(text, spelling) if len(spelling) >= _PIECE_LENGTH else text
     text = re.sub(f"{_MASKED}+", _MASK, text)
-    return " ".join(_TOKEN_LIKE.sub(_MASK, text).split())[:MAX_ERROR_LENGTH]
+    return inert(" ".join(_TOKEN_LIKE.sub(_MASK, text).split()))[:MAX_ERROR_LENGTH]
 
 
 def _spellings(secret: str) -> Iterator[str]:

@@ -14,6 +14,8 @@ import socket
 import stat
 from pathlib import Path
 
+from stores.base import inert
+
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
@@ -66,7 +68,7 @@ class StateFolder:
             host_id = _kept(file) or _keep_first(file, secrets.token_hex(4))
         except OSError as error:
             raise _unusable(self.path, error.strerror or "unknown reason") from None
-        return f"{socket.gethostname()}-{host_id}"
+        return inert(f"{socket.gethostname()}-{host_id}")
 
 
 def _create(path: Path) -> None:

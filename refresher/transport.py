@@ -38,6 +38,7 @@ USER_AGENT = "token-refresh"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _CHUNK_BYTES = 64 * 1024
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last four bytes
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
 
 
 @dataclass(frozen=True)
@@ -348,17 +349,29 @@ def _let_go(connection: HTTPConnection) -> None:
 
 
 def _is_public(address: str) -> bool:
+    """Whether an address is one host's on the public internet; of an IPv6 address that wraps an IPv4 one, that one's.
+
+    Of IPv6 only 2000::/3 is given out (RFC 4291, section 2.4); the library calls multicast and more "global".
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         behind = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64:
             behind = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        return (behind or ip).is_global
-    return ip.is_global
+        if behind is None:
+            return ip in _GIVEN_OUT and ip.is_global
+        ip = behind
+    return ip.is_global and not ip.is_multicast
 
 
 def _may_be_public(host: str) -> bool:
-    """Whether a host may be on the public internet, without asking anybody: an address in any spelling, or a name."""
+    """Whether a host may be on the public internet, without asking anybody: an address in any spelling, or a name.
+
+    A name that two readers may read differently, by other alphabets or percent signs, is not believed.
+    """
+    host = host.removesuffix(".")
+    if not host.isascii() or "%" in host:
+        return False
     try:
         [(*_, address), *_] = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import math
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 import crypto
+import settings
+from commands.exits import CommandError
+from providers.base import ProviderError
+from refresher.enrol import EnrolmentError
+from refresher.journal import JournalError
+from refresher.state import StateError
+from stores.base import StoreError
+from stores.sealed import CellError
 from tests.conftest import CLIENTS, World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Response
 from tests.world.oauth import faults
-from tests.world.program import Result
+from tests.world.program import ROOT, Result
 from tests.world.terminal import python
 
 SHORTEST_PIECE = 12  # so much of a secret in a row is no chance
@@ -290,6 +301,138 @@ def test_wrong_key_and_broken_cells_are_told_without_their_content(airtable_vaul
     vault.search({f"{change.column} {number}": str(change.after).encode() for number, change in enumerate(written)})
 
 
+@pytest.fixture
+def library_logs() -> Iterator[list[logging.LogRecord]]:
+    """Whatever libraries log, with every logger as talkative as it can be."""
+    records: list[logging.LogRecord] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    root, collector = logging.getLogger(), Collector()
+    root.addHandler(collector)
+    named = [logging.getLogger(name) for name in ("urllib3", "requests", "pyairtable", "sqlalchemy.engine")]
+    before = [(logger, logger.level) for logger in (root, *named)]
+    for logger, _ in before:
+        logger.setLevel(logging.DEBUG)
+    logging.disable(logging.NOTSET)
+    yield records
+    for logger, level in before:
+        logger.setLevel(level)
+    root.removeHandler(collector)
+
+
+@pytest.mark.parametrize("store", ["airtable", "database"])
+def test_libraries_that_were_made_talkative_log_nothing(
+    airtable_vault: Vault, library_logs: list[logging.LogRecord], store: str
+) -> None:
+    """Their words hold addresses, statements and answers, whatever LOG_LEVEL says of ours."""
+    vault, program = airtable_vault, airtable_vault.world.program
+    logging.getLogger("urllib3").debug("is heard")
+    assert len(library_logs) == 1
+    program.settings["TOKEN_STORE"] = store
+    if store == "database":
+        program.settings["DATABASE_URL"] = f"sqlite:///{program.home}/state/own.sqlite3"
+    assert vault.run("status").code == 0
+    assert vault.onboard("--from-csv", program.csv(vault.world.csv_line("acme", "acme-1"))).code == 0
+    assert vault.run("--all").code == 0
+    assert [record.getMessage() for record in library_logs[1:]] == []
+    vault.assert_silent()
+
+
+def everything_in(error: BaseException | None, depth: int = 4) -> Iterator[str]:
+    """What a logger or an error tracker may show of an error and of all that it is chained to, requests and all."""
+    if error is None:
+        return
+    yield from (str(error), repr(error), *getattr(error, "__notes__", ()))
+    for value in (*error.args, *vars(error).values()):
+        yield repr(value)
+        yield repr(getattr(value, "__dict__", ""))
+        for part in getattr(value, "__dict__", {}).values():
+            yield repr(getattr(part, "__dict__", ""))
+    for chained in {error.__cause__, error.__context__} - {None}:
+        yield from everything_in(chained, depth - 1) if depth else ()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """Every exception of ours that is made meanwhile, whoever catches it."""
+    found: list[Exception] = []
+    for kind in (StoreError, CellError, ProviderError, JournalError, CommandError, EnrolmentError, StateError):
+
+        def record(self: Any, *args: Any, usual: Any = kind.__init__, **more: Any) -> None:
+            usual(self, *args, **more)
+            found.append(self)
+
+        monkeypatch.setattr(kind, "__init__", record)
+    return found
+
+
+@pytest.mark.parametrize("broken", ["store", "provider", "cells"])
+def test_no_exception_of_ours_is_chained_to_one_with_a_secret(
+    airtable_vault: Vault, made: list[Exception], broken: str
+) -> None:
+    """An error tracker shows `__cause__` and `__context__` too, even behind `from None`."""
+    vault = airtable_vault
+    world = vault.world
+    assert world.airtable is not None
+    for number in range(3):
+        world.table.add(world.cells("acme", f"acme-{number}"))
+    new = world.csv_line("acme", "acme-new")
+    if broken == "store":
+        for _, failure in airtable_failures():
+            world.airtable.inject(failure, when=lambda request: b"encrypted_refresh" in request.body, times=2)
+    if broken == "cells":
+        token = world.oauth.current("acme-0")
+        for number, text in enumerate((token, f"sealed:v1:{token}", world.seal("other", "encrypted_refresh", token))):
+            world.table.edit(world.table.find(locationId=f"acme-{number}")[0], {"encrypted_refresh": text})
+        world.table.add(world.cells("acme", "params") | {"provider_params": token})
+        world.table.add(world.cells("acme-instance", "host") | {"provider_params": json.dumps({"instance": token})})
+    for fault in rude_faults() if broken == "provider" else [None]:
+        if fault is not None:
+            world.oauth.fail(fault, times=2)
+        vault.run("--all", "--json")
+        vault.onboard("--from-csv", world.program.csv(new), "--replace")
+        vault.run("get", "acme-0", "--min-valid", "999999")
+        world.clock.advance(7200)
+    assert made or broken == "provider"
+    vault.search({f"{type(error).__name__} {number}": shown(error) for number, error in enumerate(made)})
+
+
+def shown(error: Exception) -> bytes:
+    return "\n".join(everything_in(error)).encode(errors="surrogateescape")
+
+
+def test_children_inherit_no_secret(vault: Vault) -> None:
+    """`doctor` asks git; what git runs (hooks, aliases, helpers) has no business with our keys."""
+    program = vault.world.program
+    tools = program.home / "tools"
+    tools.mkdir()
+    git = tools / "git"
+    git.write_text(f'#!/bin/sh\nenv >>"{program.home}/seen"\n')
+    git.chmod(0o700)
+    (program.install() / ".env").write_text("")
+    (program.install() / ".env").chmod(0o600)
+    vault.said.append(program.spawn("doctor", PATH=f"{tools}:/usr/bin:/bin"))
+    seen = (program.home / "seen").read_bytes()
+    assert b"STATE_DIR=" in seen
+    for name in (*vault.settings, "GOOGLE_CLIENT_SECRET"):
+        assert name.encode() not in seen
+    vault.search({"a child's environment": seen})
+
+
+def test_every_secret_setting_is_taken_out_of_the_environment() -> None:
+    """.env.example marks them; what is not marked stays for children that need it."""
+    text = (ROOT / ".env.example").read_text()
+    marked = set(re.findall(r"^# Secret\..*\n(?:#.*\n)*([A-Z_]+)=", text, re.MULTILINE))
+    named = set(re.findall(r"^#? ?([A-Z_]+)=", text, re.MULTILINE))
+    assert len(marked) >= 8
+    environ = dict.fromkeys(named | {"PATH"}, "x")
+    assert settings.take(environ) == dict.fromkeys(named | {"PATH"}, "x")
+    assert set(environ) == (named | {"PATH"}) - marked
+
+
 def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
     """While a request is out: the process list, and what lies on the disk when it is killed then."""
     world = vault.world
@@ -301,6 +444,9 @@ def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
         process = running[0]
         seen.append(Path(f"/proc/{process.pid}/cmdline").read_bytes())
         assert b"Max core file size        0                    0" in Path(f"/proc/{process.pid}/limits").read_bytes()
+        # Not dumpable: its memory, its descriptors and the environment it began with are root's alone.
+        owners = {name: Path(f"/proc/{process.pid}/{name}").stat().st_uid for name in ("environ", "mem", "fd")}
+        assert set(owners.values()) == {0}
         act()
         process.kill()
         process.wait()

@@ -155,3 +155,9 @@ def test_no_secret_shows_whatever_surrounds_it(before: str, secret: str, after: 
     assert len(told) <= MAX_ERROR_LENGTH
     if secret.isprintable() and secret == " ".join(secret.split()) and secret not in f"{before} {after}":
         assert secret not in told
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r\n=", "=+-@", " = "])
+def test_what_a_provider_says_never_begins_like_a_formula(start: str) -> None:
+    """The table may be exported to a spreadsheet."""
+    assert safe_error(f"{start}HYPERLINK(1)") == "HYPERLINK(1)"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import math
+import socket
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from typing import Any
 import pytest
 
 from stores.airtable import AirtableStore
+from stores.airtable.gate import MAX_ANSWER_BYTES
 from stores.base import (
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
@@ -33,6 +38,7 @@ from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.airtable.errors import error as refusal
 from tests.world.clock import START, FakeClock
 from tests.world.http import HTTPServer, Request, Response
+from tests.world.raw import Authority, RawServer, serving_tls
 
 EVERYONE = DueQuery({"google": START + timedelta(hours=2)}, START + timedelta(hours=1), "gohighlevel")
 
@@ -667,6 +673,78 @@ def test_a_hostile_environment_has_no_effect(scene: Scene, monkeypatch: pytest.M
     assert all(eve not in str(request.headers) for request in scene.server.requests)
 
 
+def _saying(server: Callable[[], RawServer], answer: bytes, then: bytes = b"") -> Callable[[Any], None]:
+    """Answers each request with the same bytes, then goes on in bits until the other side has gone."""
+
+    def talk(sock: socket.socket) -> None:
+        server().read_request(sock)
+        sock.sendall(answer)
+        until = time.monotonic() + 5
+        while then and time.monotonic() < until:
+            sock.sendall(then)
+            time.sleep(0.01 if len(then) < 100 else 0)
+
+    return talk
+
+
+def test_tls_keys_are_written_nowhere_and_only_the_named_authority_counts(
+    scene: Scene, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSLKEYLOGFILE` would let whoever reads that file read our token off the wire."""
+    keys = scene.folder / "session-keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.bundle))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.bundle))
+    (scene.folder / "columns.json").unlink()
+    answer = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}"
+    with serving_tls(authority, _saying(lambda: server, answer)) as server:
+        url = server.url.removesuffix("/token")
+        with pytest.raises(StoreUnavailableError):
+            scene.reopened(endpoint_url=url).due(EVERYONE)
+        assert server.received == b""
+        with pytest.raises(StoreRefusedError, match="AIRTABLE_API_KEY"):
+            scene.reopened(endpoint_url=url, ca_bundle=authority.bundle).due(EVERYONE)
+    assert b"Bearer" in server.received
+    assert not keys.exists()
+
+
+def test_a_bundle_without_certificates_sends_nothing_and_is_named(scene: Scene) -> None:
+    bundle = scene.folder / "bundle.pem"
+    bundle.write_text("no certificate")
+    (scene.folder / "columns.json").unlink()
+    with RawServer(lambda _: None) as server, pytest.raises(StoreRefusedError, match="CA_BUNDLE"):
+        scene.reopened(endpoint_url=f"https://127.0.0.1:{server.port}", ca_bundle=bundle).due(EVERYONE)
+    assert server.accepted == 0
+
+
+BOMB = gzip.compress(b" " * (1 << 20)) * 64
+OVERLONG = {
+    "a packed bomb": (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB, b""),
+    "a drip": (b"Content-Length: 100000\r\n\r\n{", b" "),
+    "a drip of chunks": (b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"1\r\n \r\n"),
+    "headers without end": (b"", b"X-Header: " + b"y" * 1000 + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", OVERLONG)
+def test_an_answer_without_end_costs_bounded_time_and_memory(scene: Scene, name: str) -> None:
+    """Airtable, or whatever stands between, must not hold up or fill up the machine of a run."""
+    head, then = OVERLONG[name]
+    (scene.folder / "columns.json").unlink()
+    scene.clock.advance(60)
+    with RawServer(_saying(lambda: server, b"HTTP/1.1 200 OK\r\n" + head, then)) as server:
+        store = scene.reopened(endpoint_url=server.url.removesuffix("/token"), answer_seconds=0.05)
+        tracemalloc.start()
+        started = time.monotonic()
+        try:
+            with pytest.raises(StoreUnavailableError):
+                store.due(EVERYONE)
+            assert time.monotonic() - started < 3
+            assert tracemalloc.get_traced_memory()[1] < 3 * MAX_ANSWER_BYTES
+        finally:
+            tracemalloc.stop()
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("kind", ["schema", "list", "update", "create"])
 def test_a_redirect_is_never_followed(scene: Scene, status: int, kind: str) -> None:
@@ -682,6 +760,60 @@ def test_a_redirect_is_never_followed(scene: Scene, status: int, kind: str) -> N
             with pytest.raises(StoreUnavailableError):
                 store.create(row(2))
         assert elsewhere.requests == []
+
+
+HOSTILE_NAMES = [
+    "' OR '1'='1",
+    "'",
+    "\\'",
+    "\\\\'",
+    "\\",
+    "a\\",
+    "') OR TRUE() OR ('",
+    "\\') OR TRUE() OR (\\'",
+    '") OR TRUE() OR ("',
+    "{locationId}",
+    "'&{locationId}&'",
+    "' & {client_id} & '",
+    "TRUE()",
+    "1=1",
+    "'=''",
+    "''",
+    "'+'",
+    "';//",
+    "'/*",
+    "*/'",
+    "'\nOR TRUE() OR '",
+    "'\tOR TRUE() OR '",
+    "'\rOR 1 OR '",
+    "\u2019 OR 1=1",
+    "\uff07 OR 1=1",
+    "' OR {status}!='x' OR '",
+    "', 'loc-1",
+    "'),RECORD_ID()!=(''",
+    "${locationId}",
+    "%27 OR %271%27=%271",
+    "'; DELETE",
+    "BLANK()",
+    "ERROR()",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)
+def test_a_hostile_name_finds_and_touches_its_own_row_alone(scene: Scene, name: str) -> None:
+    """Names go into formulas: in a listing, a search and the look before a create."""
+    others = scene.fill(3)
+    key = scene.place.add(row(9, locationId=name, provider="google"))
+    assert [found.key for found in scene.store.find(name)] == [key]
+    query = DueQuery(EVERYONE.cutoffs, EVERYONE.other_cutoff, "gohighlevel", everything=True, locations=(name,))
+    assert [found.key for found in scene.store.due(query)] == [key]
+    assert fates(scene.store.write([renewal(key, 9)])) == ["stored"]
+    assert scene.store.due(replace(query, locations=(), provider=name)) == []
+    created = scene.store.create({"locationId": name, "encrypted_refresh": "another", "provider": "google"})
+    assert sorted(found.key for found in scene.store.find(name)) == sorted([key, created])
+    assert [scene.place.touched(change.key) for change in others] == [set()] * 3
+    listings = [request for request in scene.server.requests if "filterByFormula" in request.target]
+    assert len(listings) >= 5
 
 
 # What an error gives away
