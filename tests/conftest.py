@@ -157,7 +157,7 @@ def providers_file(oauth: OAuthServer) -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> World:
+def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> Iterator[World]:
     """The program on the embedded database, with providers that answer on loopback."""
     own = tmp_path / "providers.toml"
     own.write_text(providers_file(oauth))
@@ -170,7 +170,8 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> World:
     made.program.planted = lambda: [*oauth.tokens, *oauth.access_tokens, *(secret for _, secret in CLIENTS.values())]
     for provider in (*CLIENTS, "acme", "acme-family", "acme-grace", "acme-until-used", "acme-never", "acme-basic"):
         made.add_client(provider)
-    return made
+    yield made
+    made.program.assert_state_silent()
 
 
 @pytest.fixture

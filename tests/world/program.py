@@ -18,6 +18,7 @@ import crypto
 from clock import Clock, SystemClock
 from commands import cli, onboard
 from commands.talk import Talk
+from refresher.journal import BALLAST_FILE
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,7 @@ class Program:
         self.settings = {
             "ENCRYPTION_KEY": crypto.generate_key(),
             "STATE_DIR": str(self.home / "state"),
+            "LOG_LEVEL": "DEBUG",  # what it says is searched for secrets
             **self.settings,
         }
 
@@ -95,6 +97,15 @@ class Program:
             # Words that a test chose as a secret may be too short to tell from others.
             assert len(secret) < SHORTEST_SECRET or secret not in printed, f"{argv} printed a secret"
         return result
+
+    def assert_state_silent(self) -> None:
+        """The promise of every test, at its end: no secret in any file that the program made, but sealed."""
+        files = (path for path in (self.home / "state").rglob("*") if path.is_file() and path.name != BALLAST_FILE)
+        kept = {path: path.read_bytes() for path in files}
+        for secret in (self.settings.get("ENCRYPTION_KEY", ""), *self.planted()):
+            needle = secret.encode(errors="surrogatepass")
+            found = [path.name for path, content in kept.items() if needle in content]
+            assert len(secret) < SHORTEST_SECRET or not found, f"{found} hold a secret"
 
     def csv(self, *lines: Sequence[str], params: bool = False) -> str:
         """A private CSV file with these clients; returns its name."""
