@@ -5,7 +5,7 @@ NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test lint bench node lock clean
+.PHONY: demo test lint bench audit node lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -20,6 +20,15 @@ lint: .venv/dev  ## style and types
 
 bench: .venv/dev  ## speed, as ratios within one run
 	$(BIN)/python -m bench.run
+
+# Exit 1 means a finding, or that the service was not reached; its own words above tell which.
+audit: .venv/dev  ## known vulnerabilities in what is locked, and licences
+	$(BIN)/python -m tests.licences
+	@for lock in requirements.txt requirements/dev.txt requirements/node.txt; do \
+		$(BIN)/pip-audit --require-hashes --disable-pip --requirement $$lock || { \
+			echo "$$lock: a package above has a known vulnerability, or pypi.org/pypi/NAME/VERSION/json cannot be reached" \
+				"from here: nothing was checked then. Run it where it can be." >&2; exit 1; }; \
+	done
 
 node: $(NODE_MODULES)  ## the certified OAuth server of the tests
 

@@ -143,3 +143,13 @@ def test_every_key_of_the_catalogue_is_in_the_docs() -> None:
 
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/providers.md").read_text()))
     assert set(_KINDS) <= documented
+
+
+def test_every_rule_of_the_security_page_names_tests_that_exist() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    there = {name for source in sources for name in re.findall(r"^ *def (test_\w+)", source, re.MULTILINE)}
+    rows = re.findall(r"^\| ([^|*]+) \| (.+) \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE)
+    rules = {rule: re.findall(r"`(test_\w+)`", tests) for rule, tests in rows if rule != "rule"}
+    assert len(rules) > 20
+    assert all(rules.values())
+    assert sorted({name for names in rules.values() for name in names} - there) == []
