@@ -433,6 +433,17 @@ def test_every_secret_setting_is_taken_out_of_the_environment() -> None:
     assert set(environ) == (named | {"PATH"}) - marked
 
 
+def test_a_secret_in_the_state_folder_would_be_found(world: World) -> None:
+    """What every other test relies on."""
+    token = world.oauth.grant("acme", "app-acme", location_id="acme-1")
+    folder = world.program.home / "state" / "somewhere"
+    folder.mkdir(parents=True)
+    (folder / "cache").write_bytes(b"\0" + token.encode())
+    with pytest.raises(AssertionError, match="hold a secret"):
+        world.program.assert_state_silent()
+    (folder / "cache").unlink()
+
+
 def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
     """While a request is out: the process list, and what lies on the disk when it is killed then."""
     world = vault.world

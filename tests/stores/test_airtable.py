@@ -733,14 +733,15 @@ def test_an_answer_without_end_costs_bounded_time_and_memory(scene: Scene, name:
     (scene.folder / "columns.json").unlink()
     scene.clock.advance(60)
     with RawServer(_saying(lambda: server, b"HTTP/1.1 200 OK\r\n" + head, then)) as server:
-        store = scene.reopened(endpoint_url=server.url.removesuffix("/token"), answer_seconds=0.05)
+        limit = 0.05 if then else 60.0  # the bomb is to be stopped by its size
+        store = scene.reopened(endpoint_url=server.url.removesuffix("/token"), answer_seconds=limit)
         tracemalloc.start()
         started = time.monotonic()
         try:
             with pytest.raises(StoreUnavailableError):
                 store.due(EVERYONE)
-            assert time.monotonic() - started < 3
-            assert tracemalloc.get_traced_memory()[1] < 3 * MAX_ANSWER_BYTES
+            assert time.monotonic() - started < 15
+            assert tracemalloc.get_traced_memory()[1] < 2.5 * MAX_ANSWER_BYTES
         finally:
             tracemalloc.stop()
 
