@@ -63,6 +63,7 @@ class World:
         client_id = client_id or usual
         token = self.oauth.grant(provider, client_id, location_id=location_id, **params, **facts)
         access = self.oauth.access_tokens[self.oauth.current_access(token)]
+        self.program.in_clear.add(access.value)
         return {
             "locationId": location_id,
             "provider": provider,
