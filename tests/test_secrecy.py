@@ -22,7 +22,7 @@ import settings
 from commands.exits import CommandError
 from providers.base import ProviderError
 from refresher.enrol import EnrolmentError
-from refresher.journal import JournalError
+from refresher.journal_file import JournalError
 from refresher.state import StateError
 from stores.base import StoreError
 from stores.sealed import CellError

@@ -18,7 +18,7 @@ import crypto
 from clock import Clock, SystemClock
 from commands import cli, onboard
 from commands.talk import Talk
-from refresher.journal import BALLAST_FILE
+from refresher.journal_file import BALLAST_FILE
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
