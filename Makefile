@@ -1,11 +1,12 @@
 # Two commands do all the set-up: `make demo` and `make test`. They need Python 3.11 or newer and make.
 PYTHON ?= python3
 BIN := .venv/bin
+RUNS ?= 1000
 NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test lint bench audit node lock clean
+.PHONY: demo test lint bench chaos audit node lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -17,6 +18,10 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an operator's hands
+	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
+	CHAOS=$(RUNS) $(BIN)/python -m pytest -n 2 --dist load tests/chaos/test_operator.py
 
 bench: .venv/dev  ## speed, as ratios within one run
 	$(BIN)/python -m bench.run

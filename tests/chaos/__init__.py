@@ -1,0 +1,1 @@
+"""Proof by chaos that no refresh token is ever lost: random kills, and an operator who does anything."""

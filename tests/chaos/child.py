@@ -1,0 +1,62 @@
+"""One run of the program in a process of its own, forked from a server that has imported everything.
+
+A start from nothing costs a second, such a fork a few milliseconds: so a thousand of them can be killed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from clock import Clock
+from commands import cli, onboard
+from commands.talk import Talk
+from tests.chaos.clock import SharedClock
+
+RUN = "token_manager.py"
+ONBOARD = "onboard_client.py"
+
+# What the verb imports when it is used; here that is once, before the first fork.
+for _name in (
+    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "refresher.journal",
+    "refresher.transport", "stores.database", "stores.airtable", "stores.sealed", "sqlalchemy.dialects.sqlite",
+):  # fmt: skip
+    importlib.import_module(_name)
+
+
+def context() -> ForkServerContext:
+    """Where the processes come from."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload([__name__])
+    return made
+
+
+def start(
+    forks: ForkServerContext, script: str, argv: Sequence[str], settings: dict[str, str], clock: Path, log: Path
+) -> BaseProcess:
+    """A process that has just begun to `RUN` or to `ONBOARD`; what it prints goes into `log`."""
+    process = forks.Process(target=_run, args=(script, tuple(argv), settings, clock, log), daemon=True)
+    process.start()
+    return process
+
+
+def _run(script: str, argv: Sequence[str], settings: dict[str, str], clock: Path, log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    moved = SharedClock(clock)
+    code = cli.main(argv, settings, moved) if script == RUN else _onboard(argv, settings, moved)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _onboard(argv: Sequence[str], settings: dict[str, str], clock: Clock) -> int:
+    arguments = onboard.parse(argv)
+    talk = Talk(as_json=arguments.json)
+    return cli.guarded(talk, lambda: onboard.run(arguments, settings, clock, talk))

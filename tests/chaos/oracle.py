@@ -1,0 +1,204 @@
+"""An independent judge: it sees what reaches the providers and what is stored, and knows the rules, not the program."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from stores.base import Row
+from tests.chaos.world import GRACE_SECONDS, all_rows, journalled
+from tests.runs.faults_world import Rows
+from tests.world.oauth import RefreshToken
+from tests.world.oauth.faults import Call
+
+State = Literal["fresh", "lost", "waiting"]
+TOLD = "the answer was lost on"
+EARLIEST_RESEND_SECONDS = 45.0  # 90 s from the intent; other threads' waits may pass between that and the arrival
+EXCHANGE_SECONDS = 95.0
+REPLAY_UNSAFE = ("acme", "acme-family")
+SENDS_IN_A_RUN = {"acme": 2, "acme-family": 2, "acme-grace": 3, "acme-until-used": 3}
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    run: int
+    at: float
+
+
+class Oracle:
+    """Judges one table.
+
+    Args:
+        rows: the table.
+        last_minute: seconds before the old access token's end from which `last_minute` allows a replay.
+
+    Attributes:
+        violations: what must never be, as sentences.
+        harmed: locations where a person put something old back, so that a loss is theirs.
+        run: the number of the run that is under way.
+        durable: refresh tokens that were once seen in a journal or in the table.
+        stored: those of the table alone.
+    """
+
+    def __init__(self, rows: Rows, last_minute: float) -> None:
+        self._rows = rows
+        self._world = rows.world
+        self._last_minute = last_minute
+        self._arrivals: dict[str, list[_Arrival]] = defaultdict(list)
+        self._spent_in: dict[str, int] = {}
+        self._dropped: dict[str, int] = {}  # tokens with an answer that never left the provider, and the last such run
+        self._killed: set[int] = set()
+        self._whole_runs: list[float] = []
+        self.violations: list[str] = []
+        self.harmed: set[str] = set()
+        self.run = 0
+        self.durable: set[str] = set()
+        self.stored: set[str] = set()
+
+    # What it is told
+
+    def begin(self, *, is_alone: bool) -> None:
+        """A run starts; `is_alone` where no other does at the same time."""
+        self.run += 1
+        self._began = self._world.clock.timestamp() if is_alone else None
+
+    def end(self, *, is_killed: bool) -> None:
+        """It has ended: what it left behind is looked at."""
+        if is_killed:
+            self._killed.add(self.run)
+        elif self._began is not None:
+            self._whole_runs.append(self._began)
+        self.look()
+
+    def look(self) -> set[str]:
+        """The refresh tokens that are durable in a journal now; they and the table's are remembered."""
+        kept, _ = journalled(self._rows)
+        self.durable |= kept
+        self.stored |= {self.opened(row) for row in all_rows(self._rows) if row.encrypted_refresh}
+        self.durable |= self.stored
+        return kept
+
+    def arrived(self, call: Call) -> None:
+        """A token reached its provider, which has not acted yet."""
+        token = self._world.oauth.tokens.get(call.refresh_token or "")
+        if token is None:
+            self.violations.append(f"{call.dialect.name}: a token arrived that nobody issued")
+            return
+        if self._arrivals[token.value] and token.provider != "acme-never":
+            self._check_resend(token)
+        self._arrivals[token.value].append(_Arrival(self.run, self._world.clock.timestamp()))
+
+    def acted(self, call: Call) -> None:
+        """The provider has acted on it."""
+        token = self._world.oauth.tokens[call.refresh_token or ""]
+        if token.spent_at is not None:
+            self._spent_in.setdefault(token.value, self.run)
+
+    def dropped(self, call: Call) -> None:
+        """The provider's answer goes nowhere."""
+        self._dropped[call.refresh_token or ""] = self.run
+
+    def refused(self, call: Call) -> None:
+        """The provider does nothing, and says so."""
+        self._arrivals[call.refresh_token or ""].pop()
+
+    def was_sent(self, token: RefreshToken) -> bool:
+        """Whether it reached its provider in this run."""
+        return any(arrival.run == self.run for arrival in self._arrivals[token.value])
+
+    # Verdicts
+
+    def judge(self, row: Row) -> State:
+        """What became of a row; a loss is looked into."""
+        token = self._world.oauth.tokens[self.opened(row)]
+        if row.status == "reauthorize":
+            self._judge_loss(row, token)
+            return "lost"
+        now = self._world.clock.now()
+        lives = row.access_token_expiry is not None and row.access_token_expiry > now
+        return "fresh" if lives and not row.last_error and self.is_current(token) else "waiting"
+
+    def judge_left(self, row: Row) -> None:
+        """A row that is neither fresh nor told as lost after all the runs it needed."""
+        token = self._world.oauth.tokens[self.opened(row)]
+        loss = "its token is the current one" if self.is_current(token) else "its token is spent"
+        said = row.last_error or "nothing"
+        self._blame(row.location_id, f"is neither fresh nor told as lost: {loss}, expiry {row.access_token_expiry}, "
+                    f"the row says {said!r}")  # fmt: skip
+
+    def _check_resend(self, token: RefreshToken) -> None:
+        before = self._arrivals[token.value]
+        who = f"{token.provider} {token.family}"
+        in_run = [arrival for arrival in before if arrival.run == self.run]
+        if in_run and (len(in_run) >= SENDS_IN_A_RUN[token.provider] or len(in_run) < len(before)):
+            self._blame_strict(token, who, len(in_run) + 1)
+        if self._world.oauth.family(token.value).location_id not in self.harmed:
+            self._check_resend_of_lost(token, who, before[-1])
+        elif token.provider in REPLAY_UNSAFE and self.stored & set(token.successors):
+            # A person put an old cell back, and with it goes what was known of its answer; but not this.
+            self._blame(who, "was sent again although its successor had been stored")
+
+    def _check_resend_of_lost(self, token: RefreshToken, who: str, last: _Arrival) -> None:
+        if last.run not in self._killed and self._dropped.get(token.value) != last.run:
+            self._blame(who, "was sent again although its answer had come")
+        passed = self._world.clock.timestamp() - last.at
+        if last.run != self.run and passed < EARLIEST_RESEND_SECONDS:
+            self._blame(who, f"was sent again {passed:.0f} s after a run that died; it may still have been on its way")
+        if token.provider == "acme-family" and not self._is_last_minute(token):
+            self._blame(who, "was sent again before the last minute; that kills the family")
+
+    def _blame_strict(self, token: RefreshToken, who: str, times: int) -> None:
+        if times > SENDS_IN_A_RUN[token.provider] or token.provider in REPLAY_UNSAFE:
+            self._blame(who, f"was sent {times} times in one run")
+
+    def _is_last_minute(self, token: RefreshToken) -> bool:
+        """By what the table says of the old access token."""
+        rows = [row for row in all_rows(self._rows) if row.encrypted_refresh and self.opened(row) == token.value]
+        left = [
+            row.access_token_expiry - self._world.clock.now() for row in rows if row.access_token_expiry is not None
+        ]
+        return len(left) < max(len(rows), 1) or min(left).total_seconds() < self._last_minute
+
+    def _judge_loss(self, row: Row, token: RefreshToken) -> None:
+        who = row.location_id
+        if self.is_current(token):
+            self._blame(who, f"was given up although its token is the current one ({row.last_error})")
+        elif not self.is_admitted(token):
+            self._blame(who, f"was lost outside the admitted window ({row.last_error})")
+        elif TOLD not in row.last_error:
+            self._blame(who, f"was lost and is not told so: {row.last_error}")
+
+    def is_admitted(self, token: RefreshToken) -> bool:
+        """The provider had committed, and a kill or the provider itself kept the answer from being durable."""
+        run = self._spent_in.get(token.value)
+        was_cut = run in self._killed or token.value in self._dropped
+        if token.spent_at is None or not was_cut or self.durable & set(token.successors):
+            return False
+        if token.provider == "acme-until-used":
+            return False  # the old token lives until a successor is used, and nobody has that
+        return token.provider != "acme-grace" or not any(map(partial(self._was_in_grace, token), self._whole_runs))
+
+    def _was_in_grace(self, token: RefreshToken, began: float) -> bool:
+        """Whether a run that began then, and was not killed, had to ask for the lost answer again."""
+        assert token.spent_at is not None
+        if not token.spent_at < began < token.spent_at + GRACE_SECONDS - EXCHANGE_SECONDS:
+            return False
+        return all(
+            arrival.at >= began or began - arrival.at > EXCHANGE_SECONDS for arrival in self._arrivals[token.value]
+        )
+
+    def is_current(self, token: RefreshToken) -> bool:
+        """Whether it is what the provider accepts now."""
+        try:
+            return self._world.oauth.current(token.value) == token.value
+        except LookupError:
+            return False
+
+    def opened(self, row: Row) -> str:
+        """The refresh token of a row."""
+        return self._world.open_refresh(row.location_id, row.encrypted_refresh)
+
+    def _blame(self, who: str, what: str) -> None:
+        self.violations.append(f"{who} {what}")

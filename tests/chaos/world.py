@@ -1,0 +1,116 @@
+"""A small installation for one round of chaos: a table, its providers, and what the oracle may look at."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from crypto import Context, SealedCellError
+from stores.base import Row, make_row
+from stores.database import DatabaseStore
+from tests.chaos.clock import SharedClock
+from tests.conftest import World, providers_file
+from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.world.airtable import AirtableServer
+from tests.world.clock import FakeClock
+from tests.world.oauth import DIALECTS, OAuthServer
+from tests.world.program import Program
+
+KINDS = ("acme", "acme-family", "acme-grace", "acme-until-used", "acme-never")
+STORES = ("sqlite", "airtable")
+GRACE_SECONDS = 1800  # longer than the 90 s that a dead run's request is waited for, else a grace is none
+DATABASE_FILE = "tokens.sqlite3"
+CLOCK_FILE = "clock"
+
+
+@contextmanager
+def installation(store: str, folder: Path, clock: FakeClock, **settings: str) -> Iterator[Rows]:
+    """An empty table of this kind, its services, and the program."""
+    with ExitStack() as stack:
+        dialects = [replace(one, grace_seconds=GRACE_SECONDS) if one.name == "acme-grace" else one for one in DIALECTS]
+        oauth = stack.enter_context(OAuthServer(dialects, clock=clock.timestamp))
+        own = folder / "providers.toml"
+        own.write_text(providers_file(oauth))
+        program = Program(folder, {"PROVIDERS_FILE": str(own), **settings}, clock)
+        world = World(clock, oauth, program)
+        for kind in KINDS:
+            world.add_client(kind)
+        if store == "sqlite":
+            yield SqliteRows(world)
+            return
+        airtable = stack.enter_context(AirtableServer(clock=clock.monotonic, now=clock.now))
+        world.airtable, world.table = airtable, airtable.credentials_table()
+        program.settings |= {
+            "AIRTABLE_API_KEY": airtable.token,
+            "AIRTABLE_BASE_ID": airtable.base_id,
+            "AIRTABLE_ENDPOINT_URL": airtable.url,
+        }
+        yield AirtableRows(world)
+
+
+def shared_clock(folder: Path) -> closing[SharedClock]:
+    """A clock for the processes of one installation."""
+    return closing(SharedClock(folder / CLOCK_FILE))
+
+
+def state_folder(rows: Rows) -> Path:
+    """The program's STATE_DIR."""
+    return Path(rows.world.program.settings["STATE_DIR"])
+
+
+def all_rows(rows: Rows) -> list[Row]:
+    """Every row of the table as it is now."""
+    if isinstance(rows, AirtableRows):
+        return [make_row(record["id"], record["fields"].get) for record in rows.world.table.records()]
+    with closing(DatabaseStore(f"sqlite:///{state_folder(rows) / DATABASE_FILE}", rows.world.clock)) as store:
+        return list(store.rows())
+
+
+def journalled(rows: Rows) -> tuple[set[str], list[str]]:
+    """The refresh tokens in the answers that the state folder holds durably, and every text in its journals.
+
+    Reads copies: to open the files themselves would recover them, which is the next run's part.
+    """
+    tokens: set[str] = set()
+    texts: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, path in enumerate(sorted(state_folder(rows).glob("*/journal*.sqlite3"))):
+            copy = Path(scratch) / f"{number}.sqlite3"
+            for suffix in ("", "-wal"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+            texts += _texts(copy)
+    for text in filter(lambda text: text.startswith("sealed:"), texts):
+        tokens |= _refresh_tokens(rows.world, text)
+    return tokens, texts
+
+
+def _texts(path: Path) -> list[str]:
+    """Every text in a database, whatever its tables are; none while it is being made."""
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            found = [row for name in tables for row in database.execute(f'SELECT * FROM "{name}"')]
+        except sqlite3.DatabaseError:
+            return []
+    return [cell for row in found for cell in row if isinstance(cell, str)]
+
+
+def _refresh_tokens(world: World, cell: str) -> set[str]:
+    """The refresh token of a sealed answer, if the cell is one."""
+    locations = {grant.location_id for grant in map(world.oauth.family, tuple(world.oauth.tokens))}
+    for location in filter(None, locations):
+        with contextlib.suppress(SealedCellError):
+            content = json.loads(world.program.keyring.open(cell, Context("answer", location, world.oauth.url)))
+            with contextlib.suppress(KeyError, ValueError):
+                token = json.loads(base64.b64decode(content["body"])).get("refresh_token")
+                return {token} if token else set()
+    return set()
