@@ -110,6 +110,23 @@ def is_sealed(cell: str) -> bool:
     return cell.startswith("sealed:")
 
 
+def is_cell(text: str) -> bool:
+    """Whether the text has the form of a cell, of v1 or older; anything else may be a secret in the clear."""
+    if _CELL.fullmatch(text) or _FERNET.fullmatch(text):
+        return True
+    raw = _canonical_base64(text)
+    return raw is not None and len(raw) >= NONCE_BYTES + TAG_BYTES
+
+
+def key_id_of(cell: str) -> str:
+    """The key that a cell of format v1 names.
+
+    Raises:
+        MalformedCellError: this is no cell of format v1.
+    """
+    return _split(cell)[0]
+
+
 @dataclass(frozen=True)
 class _Key:
     raw: bytes = field(repr=False)

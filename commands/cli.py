@@ -25,10 +25,17 @@ _VERBS = {
     "status": "show every row and when its access token ends",
     "get": "print one location's access token, refreshed where needed",
     "recover": "list what the journal holds, and store what can be stored",
+    "verify": "open every sealed cell, and say which do not open",
+    "export": "write all rows, sealed as they are, for a backup",
+    "import": "put the rows of an export into the table; shows first what it would do",
+    "rebind": "seal a row's cells for its new host or location id",
+    "rotate-key": "seal everything anew under ENCRYPTION_KEY, out of ENCRYPTION_KEY_FALLBACKS",
     "setup": "make the table, or the columns that it lacks",
     "doctor": "say of each part whether it is right, and how to mend it",
     "generate-key": "print a new encryption key",
 }
+
+_MODULES = {"import": "import_rows"}  # a word of the language cannot name a module
 
 
 def main(
@@ -49,7 +56,7 @@ def main(
     given = settings.take(os.environ) if environ is None else environ
 
     def act() -> int:
-        module = importlib.import_module(f"commands.{arguments.verb.replace('-', '_')}")
+        module = importlib.import_module(f"commands.{_MODULES.get(arguments.verb, arguments.verb.replace('-', '_'))}")
         return int(module.run(arguments, given, clock or SystemClock(), talk))
 
     return guarded(talk, act)
@@ -121,6 +128,11 @@ def _parser() -> Parser:
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_refresh_flags(parsers["refresh"])
     parsers["status"].add_argument("--check", action="store_true", help="exit 1 if a token is out or needs a login")
+    parsers["verify"].add_argument("--file", metavar="FILE", help="look at an export (- for standard input) instead")
+    _add_export_flags(parsers["export"])
+    _add_import_flags(parsers["import"])
+    _add_rebind_flags(parsers["rebind"])
+    _add_allow_host(parsers["rotate-key"])
     parsers["doctor"].add_argument("--online", action="store_true", help="also ask providers about each token")
     parsers["get"].add_argument("location", metavar="LOCATION")
     parsers["get"].add_argument("--provider", metavar="P", help="which, where a location has several")
@@ -136,6 +148,36 @@ def _add_recover_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", metavar="FILE", help="take a sealed answer that was printed; -: standard input")
     parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that is kept aside")
     parser.add_argument("--yes", action="store_true", help="agree to --forget")
+
+
+def _add_export_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("csv", "json"), default="json", help="json, or csv for spreadsheets")
+    parser.add_argument("--output", default="-", metavar="FILE", help="a new or an older export; - is standard output")
+
+
+def _add_import_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="an export; - is standard input")
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    parser.add_argument("--replace", action="store_true", help="also over rows whose cells differ; theirs may be newer")
+
+
+def _add_rebind_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("location", metavar="LOCATION", help="as the row has it now")
+    parser.add_argument("--provider", metavar="P", help="which, where a location has several")
+    parser.add_argument("--was-location", metavar="ID", help="the location id that the cells were sealed for")
+    parser.add_argument("--was-origin", metavar="ORIGIN", help="the token host that they were sealed for: https://host")
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    _add_allow_host(parser)
+
+
+def _add_allow_host(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a token host (host:port where the port is not 443) that a row may name itself",
+    )
 
 
 def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:

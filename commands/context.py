@@ -21,7 +21,7 @@ from refresher.state import StateFolder
 if TYPE_CHECKING:
     from refresher.parts import Parts
     from stores.base import Store
-    from stores.sealed import SealedStore
+    from stores.sealed import SealedStore, Seals
 
 DATABASE_FILE = "tokens.sqlite3"
 BALLAST_BYTES = 256 * 1024  # room for one answer in flight
@@ -102,14 +102,16 @@ def open_sealed(context: Context) -> Iterator[SealedStore]:
 
     store = open_store(context)
     try:
-        yield SealedStore(
-            store,
-            keyring(context.settings),
-            accept_legacy=context.settings.accept_legacy_ciphertext,
-            seal_access_tokens=context.settings.seal_access_tokens,
-        )
+        yield SealedStore(store, keyring(context.settings), **_sealing(context.settings))
     finally:
         store.close()
+
+
+def make_seals(context: Context) -> Seals:
+    """The keys alone, for cells that are in no store."""
+    from stores.sealed import Seals
+
+    return Seals(keyring(context.settings), **_sealing(context.settings))
 
 
 @contextmanager
@@ -161,20 +163,27 @@ def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
         transport.close()
 
 
-def make_bench(context: Context, store: SealedStore) -> Bench:
+def make_bench(context: Context, seals: Seals) -> Bench:
     """Turns rows into jobs, with the settings' default clients."""
 
     def default_client(name: str) -> Client:
         own = context.settings.provider(name)
         return Client(own.client_id or "", own.client_secret.reveal() if own.client_secret else "")
 
-    return Bench(store, context.catalog.get, context.settings.default_provider, default_client)
+    return Bench(seals, context.catalog.get, context.settings.default_provider, default_client)
 
 
 def keyring(settings: configuration.Settings) -> crypto.Keyring:
     """The keys that the settings hold."""
     fallbacks = [crypto.parse_key(key.reveal()) for key in settings.encryption_key_fallbacks]
     return crypto.Keyring(crypto.parse_key(settings.encryption_key.reveal()), fallbacks)
+
+
+def _sealing(settings: configuration.Settings) -> dict[str, bool]:
+    return {
+        "accept_legacy": settings.accept_legacy_ciphertext,
+        "seal_access_tokens": settings.seal_access_tokens,
+    }
 
 
 def _identity(settings: configuration.Settings) -> str:

@@ -13,6 +13,7 @@ from clock import Clock
 from commands import exits
 from commands.context import Context, open_sealed, parts_around, prepare
 from commands.process import ended_by
+from commands.rows import the_row
 from commands.talk import Talk
 from providers.base import Verdict
 from refresher.outcome import Outcome, Report, RowResult, action_of
@@ -107,26 +108,10 @@ def _warn_or_fail(token: Token, failure: RowResult, clock: Clock, talk: Talk) ->
 
 
 def _stored(context: Context, store: SealedStore, location_id: str, provider: str | None) -> Token:
-    row, name = _row(context, store, location_id, provider)
+    row, name = the_row(context, store.store, location_id, provider)
     text = _open_token(context, store, row, name)
     # Anybody may have edited the cell; what cannot stand in a header is no token.
     return Token(row, name, text if _VISIBLE_TEXT.fullmatch(text) else "", row.access_token_expiry)
-
-
-def _row(context: Context, store: SealedStore, location_id: str, provider: str | None) -> tuple[Row, str]:
-    default = context.settings.default_provider
-    found = [(row, row.provider or default) for row in store.store.find(location_id)]
-    matching = [(row, name) for row, name in found if provider in (None, name)]
-    if not matching:
-        raise exits.CommandError(
-            f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),
-            "Check the name with: python token_manager.py status",
-            exits.FAILED,
-        )
-    if len(matching) > 1:
-        names = ", ".join(sorted(name for _, name in matching))
-        raise exits.CommandError(f"{location_id!r} has several rows: {names}", "Choose one with --provider.")
-    return matching[0]
 
 
 def _open_token(context: Context, store: SealedStore, row: Row, name: str) -> str:

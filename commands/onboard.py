@@ -20,6 +20,7 @@ from clock import Clock
 from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.flags import Parser
+from commands.leftovers import store_leftovers
 from commands.process import ended_by
 from commands.prompts import Asker, Terminal
 from commands.report import result_object
@@ -32,7 +33,6 @@ from stores.base import StoreError, StoreUnavailableError
 if TYPE_CHECKING:
     from providers.base import Endpoint, Provider
     from refresher.enrol import Enroller, Enrolment
-    from refresher.parts import Parts
     from stores.base import Row
 
 LOCK_WAIT_SECONDS = 120.0  # a cron run may be active; whoever has typed everything should not have to again
@@ -75,20 +75,8 @@ def _enroller(context: Context, talk: Talk) -> Iterator[Enroller]:
 
     lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
     with lock, open_parts(context) as parts:
-        _replay(parts, talk)
+        store_leftovers(parts, talk)
         yield Enroller(parts)
-
-
-def _replay(parts: Parts, talk: Talk) -> None:
-    from commands.report import tell
-    from refresher.recovery import replay
-    from refresher.writeback import Draft, WriteBack
-
-    writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda result: tell(talk, result))
-    replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, talk.warn)
-    error = writeback.error or writeback.journal_error
-    if error is not None:
-        raise error
 
 
 class _Stop:

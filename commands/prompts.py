@@ -43,6 +43,11 @@ class NoTerminalError(Exception):
         super().__init__("this is no terminal, so nobody can be asked for secrets")
 
 
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 class Asker(Protocol):
     """Asks questions."""
 
@@ -71,7 +76,7 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not can_ask():
             raise NoTerminalError
         self._descriptor = sys.stdin.fileno()
         self._characters = _without_doubled_ends(_characters(self._descriptor))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
@@ -124,6 +124,23 @@ def observer_for(talk: Talk, *, only_news: bool = False) -> Iterator[LineObserve
         yield observer
     finally:
         observer._progress.stop()
+
+
+@contextmanager
+def progress_bar(talk: Talk, words: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; yields what moves it on."""
+    if not total or not sys.stderr.isatty() or talk.is_for_machines:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=cast(IO[str], _Stderr()), highlight=False)
+    with Progress(
+        TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    ) as progress:
+        task = progress.add_task("rows", total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 def tell(talk: Talk, result: RowResult) -> None:

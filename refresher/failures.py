@@ -5,7 +5,7 @@ A dead grant is dead only for the refresh cell it was found on, so the cell is r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ class Failure:
     """What is remembered of a row that fails.
 
     Attributes:
-        cell: the fingerprint of the refresh cell it failed with.
+        cell: the fingerprint of the refresh cell it failed with, and of the one that the token was moved to.
         dead_since: when its grant was found dead; None where it was not.
     """
 
@@ -101,6 +101,15 @@ class Failures:
             # Not synced: what a power failure undoes is found out again.
             self._file.commit(statements, synced=False)
 
+    def following(self, marks: Mapping[str, str]) -> list[Statement]:
+        """What makes failures, found on cells with these fingerprints, count for the cells that replace them."""
+        return [
+            ("UPDATE failures SET cell = ? WHERE row_key = ?", (f"{old} {marks[old]}", failure.row_key))
+            for failure in self._known().values()
+            for old in failure.cell.split()
+            if old in marks
+        ]
+
     def looks_today(self) -> bool:
         """Whether rows with a dead grant are to be looked at again; asks once a day, and notes it."""
         now = self._clock.now()
@@ -117,7 +126,7 @@ class Failures:
         return self._all
 
     def _is_of(self, failure: Failure, row: Row) -> bool:
-        return failure.cell in self._keyring.fingerprints(row.encrypted_refresh)
+        return not set(failure.cell.split()).isdisjoint(self._keyring.fingerprints(row.encrypted_refresh))
 
 
 def remembered(folder: Path) -> dict[str, Failure]:

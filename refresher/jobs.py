@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from providers.base import Credential, Endpoint, Provider, ProviderError
 from stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
-from stores.sealed import Binding, CellError, Opened, SealedStore
+from stores.sealed import Binding, CellError, Opened, Seals
 
 
 class ClientKey(NamedTuple):
@@ -74,7 +74,7 @@ class Bench:
     """Turns rows into jobs.
 
     Args:
-        store: opens the cells.
+        seals: opens the cells.
         find_provider: gives a provider by name, or raises `ProviderError`.
         default_provider: for rows that name none.
         default_client: a provider's client from the settings, by its name.
@@ -82,12 +82,12 @@ class Bench:
 
     def __init__(
         self,
-        store: SealedStore,
+        seals: Seals,
         find_provider: Callable[[str], Provider],
         default_provider: str,
         default_client: Callable[[str], Client],
     ) -> None:
-        self._store = store
+        self._seals = seals
         self.find_provider = find_provider
         self._default_provider = default_provider
         self.default_client = default_client
@@ -95,6 +95,15 @@ class Bench:
     def provider_name(self, row: Row) -> str:
         """The row's provider, or the default."""
         return row.provider or self._default_provider
+
+    def binding(self, row: Row) -> Binding:
+        """What the row's cells are bound to.
+
+        Raises:
+            ProviderError: the row's provider or its parameters cannot be used.
+        """
+        provider = self.find_provider(self.provider_name(row))
+        return binding_of(provider, provider.endpoint(read_params(row.provider_params)))
 
     def job(self, row: Row, lost: Lost | None = None) -> Job | Fault:
         """What the row's refresh needs, or its fault."""
@@ -104,7 +113,7 @@ class Bench:
             params = read_params(row.provider_params)
             endpoint = provider.endpoint(params)
             binding = binding_of(provider, endpoint)
-            opened = self._store.open(row, binding)
+            opened = self._seals.open(row, binding)
             credential = self._credential(row, opened, params, self.default_client(name))
             provider.refresh_params(credential)
         except ProviderError as error:

@@ -7,17 +7,18 @@ tokens. Plain in it are location, provider, key id, step and time; never a token
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from clock import Clock
-from crypto import Context, Keyring
+from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
 from refresher.failures import Failures
 from refresher.journal_file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing
@@ -50,7 +51,7 @@ class Entry:
     """One refresh that is not finished.
 
     Attributes:
-        cell: the fingerprint of the refresh cell it was made from.
+        cell: the fingerprint of the refresh cell it was made from, and of the one that the token was moved to.
         token: the fingerprint of the refresh token in it.
         sent_at: when the last request with it was about to leave.
         lost_at: when the request left whose answer was the first to be lost; None where none was.
@@ -227,8 +228,48 @@ class Journal:
         return self._keyring.fingerprint(text) if text else ""
 
     def is_of(self, entry: Entry, cell: str) -> bool:
-        """Whether the entry was made from this refresh cell."""
-        return entry.cell in self._keyring.fingerprints(cell)
+        """Whether the entry was made from this refresh cell, or from another that the same token was in."""
+        return not set(entry.cell.split()).isdisjoint(self._keyring.fingerprints(cell))
+
+    def follow(self, cells: Mapping[str, str]) -> None:
+        """Note durably that refresh cells, old to new, are about to be replaced by others of the same token.
+
+        An entry that was made from the old cell is one of the new cell too. Whether the store takes the new one
+        need not be known: the row holds either.
+        """
+        marks = {mark: new for old, new in cells.items() if old for mark in self._keyring.fingerprints(old)}
+        statements: list[Statement] = []
+        for entry in self.entries(*ALL_STEPS):
+            old = next((mark for mark in entry.cell.split() if mark in marks), None)
+            if old is not None:
+                both = f"{old} {self._keyring.fingerprint(marks[old])}"
+                statements.append(("UPDATE entries SET cell = ? WHERE id = ?", (both, entry.id)))
+        statements += self.failures.following({mark: self._keyring.fingerprint(new) for mark, new in marks.items()})
+        if statements:
+            self._file.commit(statements)
+
+    def reseal(self) -> int:
+        """Seal anew, under the primary key, what entries keep under older ones; returns how many texts that were.
+
+        What does not open stays as it is; `key_ids` tells.
+        """
+        statements: list[Statement] = []
+        for entry in self.entries(*ALL_STEPS):
+            context = Context(ANSWER_FIELD, entry.location_id, entry.origin)
+            for column in ("answer", "enrolment"):
+                cell = getattr(entry, column)
+                if self._keyring.needs_reseal(cell):
+                    with contextlib.suppress(SealedCellError):
+                        anew = self._keyring.seal(self._keyring.open(cell, context), context)
+                        statements.append((f"UPDATE entries SET {column} = ? WHERE id = ?", (anew, entry.id)))  # noqa: S608
+        if statements:
+            self._file.commit(statements)
+        return len(statements)
+
+    def key_ids(self) -> set[str]:
+        """The keys that are needed to open what entries keep."""
+        kept = [cell for entry in self.entries(*ALL_STEPS) for cell in (entry.answer, entry.enrolment)]
+        return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
     def is_spent(self, token: str) -> bool:
         """Whether this refresh token was replaced by one that was stored."""

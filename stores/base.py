@@ -127,12 +127,30 @@ class Change:
         seen: the `encrypted_refresh` cell that the values were made from.
         values: new values by column; columns that the store lacks and that are optional are left out.
         keeps_claim: the row is not finished with, so nobody else may take it.
+        beside: other cells, by column, that the values were made from and that must still be there as well.
+        free_for: where it is given, the change is only for a row that no process has claimed, or one whose name
+            begins so: the answer to a request that is on its way must find the cell that it was made from.
     """
 
     key: str
     seen: str = field(repr=False)
     values: Mapping[str, Value] = field(repr=False)
     keeps_claim: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict, repr=False)
+    free_for: str | None = None
+
+    @property
+    def guards(self) -> dict[str, str]:
+        """The cells that must still be as they were read, by column."""
+        return {"encrypted_refresh": self.seen, **self.beside}
+
+    def judge(self, cells: Mapping[str, str]) -> Written | None:
+        """What the guarded cells as they are now say of this change; None: it may be written."""
+        if all(cells[column] == seen for column, seen in self.guards.items()):
+            return None
+        # Where the store's answer was lost, the change is there already.
+        after = {column: self.values.get(column, seen) or "" for column, seen in self.guards.items()}
+        return Written.STORED if all(cells[column] == cell for column, cell in after.items()) else Written.CHANGED
 
 
 class Written(enum.Enum):
@@ -141,6 +159,7 @@ class Written(enum.Enum):
     STORED = "stored"
     CHANGED = "changed"  # another refresh cell is there: somebody else was first, and theirs stays
     GONE = "gone"  # the row was deleted
+    BUSY = "busy"  # another process has claimed the row: try again when it is through
     REFUSED = "refused"  # the store refuses these values, whatever their company
     UNCLAIMED = "unclaimed"  # another process has taken the row over, by --takeover
     UNDONE = "undone"  # not stored, or not known to be: write the same change again
@@ -241,16 +260,19 @@ class Store(ABC):
         return {}
 
     @abstractmethod
-    def rows(self) -> Iterator[Row]:
-        """Every row, but for `last_access_token`."""
+    def rows(self, *, complete: bool = False) -> Iterator[Row]:
+        """Every row; with its `last_access_token` only where `complete`."""
 
     @abstractmethod
     def find(self, location_id: str) -> list[Row]:
         """The rows of one location, complete."""
 
     @abstractmethod
-    def read(self, keys: Sequence[str]) -> dict[str, Row]:
-        """The rows with these keys as they are now, but for `last_access_token`; a deleted one is absent."""
+    def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
+        """The rows with these keys as they are now; a deleted one is absent.
+
+        They come with their `last_access_token` only where `complete`.
+        """
 
     @abstractmethod
     def prove_writable(self, row: Row) -> None:
@@ -270,6 +292,21 @@ class Store(ABC):
         Raises:
             StoreRefusedError: a value is for a column that the table lacks.
         """
+
+    def create_all(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
+        """Add rows in as few calls as the store can; for each None, or why it was refused.
+
+        Raises:
+            StoreUnavailableError: which of them are there is not known; look before they are added again.
+        """
+        return [self._refusal(values) for values in rows]
+
+    def _refusal(self, values: Mapping[str, Value]) -> StoreRefusedError | None:
+        try:
+            self.create(values)
+        except StoreRefusedError as error:
+            return error
+        return None
 
     def setup(self) -> list[str]:
         """Make what the table lacks; one sentence for each thing made. Safe to repeat.

@@ -47,6 +47,7 @@ from stores.base import (
 _T = TypeVar("_T")
 
 SCHEMA_VERSION = 2
+ROWS_A_PAGE = 500
 SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 _ISO_FORMAT = "%Y-%m-%dT%H:%M:%fZ"  # SQLite's words for what `iso` writes
@@ -221,20 +222,23 @@ class DatabaseStore(Store):
         held = sa.select(owner, count).where(*_due_conditions(query), is_held).group_by(owner)
         return self._transact(lambda connection: {str(name): int(many) for name, many in connection.execute(held)})
 
-    def rows(self) -> Iterator[Row]:
-        """See `Store.rows`."""
-        return iter(self._select(_ALL_BUT_TOKEN))
+    def rows(self, *, complete: bool = False) -> Iterator[Row]:
+        """See `Store.rows`. Read in pages, so that a large table is never in memory as a whole."""
+        after = -1 - _LARGEST_ID
+        while page := self._select(_columns(complete), CREDENTIALS.c.id > after, limit=ROWS_A_PAGE):
+            yield from page
+            after = int(page[-1].key)
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
         return self._select(_ALL, _stripped(CREDENTIALS.c.location_id) == location_id.strip())
 
-    def read(self, keys: Sequence[str]) -> dict[str, Row]:
+    def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
         """See `Store.read`."""
         found: dict[str, Row] = {}
-        for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
-            ids = [_id(key) for key in keys[start : start + 500]]
-            found |= {row.key: row for row in self._select(_ALL_BUT_TOKEN, CREDENTIALS.c.id.in_(ids))}
+        for start in range(0, len(keys), ROWS_A_PAGE):  # SQLite bounds the number of parameters
+            ids = [_id(key) for key in keys[start : start + ROWS_A_PAGE]]
+            found |= {row.key: row for row in self._select(_columns(complete), CREDENTIALS.c.id.in_(ids))}
         return found
 
     def prove_writable(self, row: Row) -> None:
@@ -269,8 +273,12 @@ class DatabaseStore(Store):
         """See `Store.close`."""
         self._engine.dispose()
 
-    def _select(self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool]) -> list[Row]:
+    def _select(
+        self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool], limit: int | None = None
+    ) -> list[Row]:
         query = sa.select(*columns).where(*conditions)
+        if limit is not None:
+            query = query.order_by(CREDENTIALS.c.id).limit(limit)
         return self._transact(lambda connection: [_row(record) for record in connection.execute(query).mappings()])
 
     def _transact(self, act: Callable[[Connection], _T]) -> _T:
@@ -294,12 +302,20 @@ class DatabaseStore(Store):
         row_id = _id(change.key)
         cells = {**_cells(change.values), "updated_at": now}
         values = {f"new_{name}": value for name, value in cells.items()}
+        seen = {f"seen_{name}": cell for name, cell in change.guards.items()}
         generation = self._generations.get(row_id)
         claim = {"owner": self._owner, "generation": generation} if generation is not None else {}
-        update = _update(tuple(cells), is_claimed=bool(claim), keeps_claim=change.keeps_claim)
-        if connection.execute(update, {"row_id": row_id, "seen": change.seen, **claim, **values}).rowcount == 1:
+        update = _update(
+            tuple(cells),
+            tuple(change.guards),
+            change.free_for,
+            is_claimed=generation is not None,
+            keeps_claim=change.keeps_claim,
+        )
+        if connection.execute(update, {"row_id": row_id, **seen, **claim, **values}).rowcount == 1:
             return WriteResult(Written.STORED)
-        found = connection.execute(_CELL, {"row_id": row_id}).one_or_none()
+        stand = (CREDENTIALS.c[name] for name in (*change.guards, "claim_owner", "claim_generation"))
+        found = connection.execute(sa.select(*stand).where(_IS_ROW), {"row_id": row_id}).mappings().one_or_none()
         return WriteResult(_what_stands(change, generation, found))
 
     def _create_table(self) -> None:
@@ -395,6 +411,10 @@ def _due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
+def _columns(complete: bool) -> Sequence[sa.Column[Any]]:
+    return _ALL if complete else _ALL_BUT_TOKEN
+
+
 def _row(record: Mapping[Any, Any]) -> Row:
     return make_row(str(record["id"]), lambda name: record.get(_COLUMN_NAMES[name]))
 
@@ -423,34 +443,37 @@ def _empty(column: sa.Column[Any]) -> Value:
 
 _IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=sa.Integer)
 _UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
-_CELL = sa.select(CREDENTIALS.c.encrypted_refresh, CREDENTIALS.c.claim_owner, CREDENTIALS.c.claim_generation).where(
-    _IS_ROW
-)
 
 
-def _what_stands(change: Change, generation: int | None, found: Any) -> Written:
+def _what_stands(change: Change, generation: int | None, found: Mapping[Any, Any] | None) -> Written:
     """Why an update met no row: `found` is what the row says now."""
     if found is None:
         return Written.GONE
     # A claim that was given up and taken by nobody since: this very change was written, and its answer lost.
-    is_ours = generation is not None and found.claim_owner is None and found.claim_generation == generation
-    if is_ours or found.encrypted_refresh == change.values.get("encrypted_refresh"):
+    if generation is not None and found["claim_owner"] is None and found["claim_generation"] == generation:
         return Written.STORED
-    is_as_seen = found.encrypted_refresh.strip() == change.seen
-    return Written.UNCLAIMED if generation is not None and is_as_seen else Written.CHANGED
+    verdict = change.judge({name: (found[name] or "").strip() for name in change.guards})
+    if verdict is None and change.free_for is not None:
+        return Written.BUSY
+    return verdict or (Written.CHANGED if generation is None else Written.UNCLAIMED)
 
 
 @functools.cache
-def _update(columns: tuple[str, ...], *, is_claimed: bool, keeps_claim: bool) -> sa.Update:
+def _update(
+    columns: tuple[str, ...], guards: tuple[str, ...], free_for: str | None, *, is_claimed: bool, keeps_claim: bool
+) -> sa.Update:
     """The conditional update of these columns; a run has a handful of kinds, and building one costs more than it."""
-    conditions = [_IS_ROW, _stripped(CREDENTIALS.c.encrypted_refresh) == sa.bindparam("seen", type_=sa.Text)]
+    owner = CREDENTIALS.c.claim_owner
+    conditions = [_stripped(CREDENTIALS.c[name]) == sa.bindparam(f"seen_{name}", type_=sa.Text) for name in guards]
     if is_claimed:
-        conditions.append(CREDENTIALS.c.claim_owner == sa.bindparam("owner", type_=sa.Text))
+        conditions.append(owner == sa.bindparam("owner", type_=sa.Text))
         conditions.append(CREDENTIALS.c.claim_generation == sa.bindparam("generation", type_=sa.Integer))
+    if free_for is not None:
+        conditions.append(sa.or_(owner.is_(None), _begins(free_for)) if free_for else owner.is_(None))
     cells: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
     if is_claimed and not keeps_claim:
         cells |= _UNCLAIMED
-    return sa.update(CREDENTIALS).where(*conditions).values(cells)
+    return sa.update(CREDENTIALS).where(_IS_ROW, *conditions).values(cells)
 
 
 def _is_free(claimant: Claimant) -> sa.ColumnElement[bool]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
 from stores.base import Change, Row, Store, Value, WriteResult
+
+SEALED_COLUMNS = ("encrypted_refresh", "encrypted_secret", "last_access_token")
 
 _ONBOARD = "Onboard the client again with `python onboard_client.py`."
 _ADD_KEY = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"
@@ -37,6 +39,21 @@ class Opened:
     is_stale: bool = False
 
 
+@dataclass(frozen=True)
+class Look:
+    """How the sealed cells of one row stand, each by itself.
+
+    Attributes:
+        opened: what they hold, by column.
+        stale: the columns of those that open and want to be sealed anew.
+        errors: one for each cell that does not open.
+    """
+
+    opened: Mapping[str, str] = field(repr=False)
+    stale: tuple[str, ...]
+    errors: tuple[CellError, ...]
+
+
 class CellError(Exception):
     """A cell of one row does not open.
 
@@ -53,18 +70,16 @@ class CellError(Exception):
         self.is_key_unknown = is_key_unknown
 
 
-class SealedStore:
-    """A store together with the keys of its cells.
+class Seals:
+    """The keys of a table's cells, and the rules by which they open and are sealed.
 
     Args:
-        store: the plain store; use it directly for whatever needs no secret.
         keyring: opens and seals.
         accept_legacy: whether cells of older forms open at all.
         seal_access_tokens: whether `last_access_token` is sealed too.
     """
 
-    def __init__(self, store: Store, keyring: Keyring, *, accept_legacy: bool, seal_access_tokens: bool) -> None:
-        self.store = store
+    def __init__(self, keyring: Keyring, *, accept_legacy: bool, seal_access_tokens: bool) -> None:
         self._keyring = keyring
         self._accept_legacy = accept_legacy
         self._seal_access_tokens = seal_access_tokens
@@ -76,10 +91,42 @@ class SealedStore:
             CellError: a cell does not open here.
         """
         refresh_token = self._open("encrypted_refresh", row.encrypted_refresh, row, binding)
-        if not refresh_token:  # only cells of older forms can hold nothing
-            raise CellError("encrypted_refresh", "holds an empty text", _ONBOARD)
         secret = self._open("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
         return Opened(secret, refresh_token, is_stale=self._is_stale(row, binding))
+
+    def look(self, row: Row, binding: Binding) -> Look:
+        """Try each sealed cell of the row by itself; empty cells and plain access tokens are passed over."""
+        opened: dict[str, str] = {}
+        errors: list[CellError] = []
+        cells = _sealed_cells(row)
+        for column, cell in cells.items():
+            try:
+                opened[column] = self._open(column, cell, row, binding)
+            except CellError as error:
+                errors.append(error)
+        stale = tuple(column for column in opened if self._is_cell_stale(column, cells[column], row, binding))
+        return Look(opened, stale, tuple(errors))
+
+    def look_moved(self, row: Row, binding: Binding, location_id: str, origin: str) -> Look:
+        """The same where cells may still be sealed for a former location id and host.
+
+        Those that open only there count as stale; those that open in their place already are left.
+        """
+        here = self.look(row, binding)
+        there = self.look(replace(row, location_id=location_id), Binding(origin))
+        moved = tuple(error.column for error in here.errors if error.column in there.opened)
+        errors = tuple(error for error in here.errors if error.column not in moved)
+        return Look({**there.opened, **here.opened}, moved, errors)
+
+    def resealing(self, row: Row, binding: Binding, look: Look, free_for: str) -> Change:
+        """What seals the stale cells of a row anew, for this binding, only while they are as they were read.
+
+        And only while nobody refreshes the row (`free_for`: see `Change`): the token in it may be on its way.
+        """
+        values = {column: self._sealed_or_none(column, look.opened[column], row, binding) for column in look.stale}
+        cells = _sealed_cells(row)
+        beside = {column: cells[column] for column in look.stale if column != "encrypted_refresh"}
+        return Change(row.key, row.encrypted_refresh, values, beside=beside, free_for=free_for)
 
     def access_token(self, row: Row, binding: Binding) -> str:
         """The row's access token, opened where it is sealed; empty where there is none.
@@ -118,17 +165,18 @@ class SealedStore:
         secret = opened.client_secret if opened.is_stale else ""
         return self.cells(row.location_id, binding, secret=secret, refresh=refresh, access=access_token or "")
 
-    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
-        """See `Store.write`."""
-        return self.store.write(changes)
-
     def _is_stale(self, row: Row, binding: Binding) -> bool:
         cells = {"encrypted_refresh": row.encrypted_refresh, "encrypted_secret": row.encrypted_secret}
-        if any(self._keyring.needs_reseal(cell) for cell in cells.values()):
+        return any(self._is_cell_stale(column, cell, row, binding) for column, cell in cells.items() if cell)
+
+    def _is_cell_stale(self, column: str, cell: str, row: Row, binding: Binding) -> bool:
+        if self._keyring.needs_reseal(cell):
             return True
-        if not binding.former_origins:
-            return False
-        return not all(self._opens(column, cell, row, binding.origin) for column, cell in cells.items() if cell)
+        return bool(binding.former_origins) and not self._opens(column, cell, row, binding.origin)
+
+    def _sealed_or_none(self, column: str, text: str, row: Row, binding: Binding) -> Value:
+        """A new cell; an empty one for the empty secret that a cell of an older form may hold."""
+        return self._keyring.seal(text, Context(column, row.location_id, binding.origin)) if text else None
 
     def _opens(self, column: str, cell: str, row: Row, origin: str) -> bool:
         try:
@@ -139,9 +187,9 @@ class SealedStore:
 
     def _open(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         try:
-            if not is_sealed(cell):
-                return self._open_unbound(column, cell, binding)
-            return self._open_bound(column, cell, row, binding)
+            if is_sealed(cell):
+                return self._open_bound(column, cell, row, binding)
+            text = self._open_unbound(column, cell, binding)
         except UnknownKeyError as error:
             raise CellError(column, f"is {error}", _ADD_KEY, is_key_unknown=True) from None
         except TamperedError as error:
@@ -151,6 +199,9 @@ class SealedStore:
         except MalformedCellError as error:
             mend = f"If the column is rich text, make it plain long text. {_ONBOARD}"
             raise CellError(column, str(error), mend) from None
+        if not text and column == "encrypted_refresh":  # only cells of older forms can hold nothing
+            raise CellError(column, "holds an empty text", _ONBOARD)
+        return text
 
     def _open_bound(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         for origin in binding.former_origins if binding.is_fixed else ():
@@ -164,5 +215,31 @@ class SealedStore:
             raise CellError(column, "is of an older form, which LEGACY_CIPHERTEXT=refuse rules out", _ONBOARD)
         if not binding.is_fixed:
             # Such a cell opens in any row: whoever can edit the table could pair it with a host of their own.
-            raise CellError(column, "is of an older form, and the row itself names the token host", _ONBOARD)
+            host = binding.origin.partition("://")[2]
+            mend = f"If {host} is right: python token_manager.py rotate-key --allow-host {host}. Otherwise: {_ONBOARD}"
+            raise CellError(column, "is of an older form, and the row itself names the token host", mend)
         return plaintext
+
+
+class SealedStore(Seals):
+    """A store together with the keys of its cells.
+
+    Args:
+        store: the plain store; use it directly for whatever needs no secret.
+        keyring, accept_legacy, seal_access_tokens: see `Seals`.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, *, accept_legacy: bool, seal_access_tokens: bool) -> None:
+        super().__init__(keyring, accept_legacy=accept_legacy, seal_access_tokens=seal_access_tokens)
+        self.store = store
+
+    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
+        """See `Store.write`."""
+        return self.store.write(changes)
+
+
+def _sealed_cells(row: Row) -> dict[str, str]:
+    cells = {column: str(getattr(row, column)) for column in SEALED_COLUMNS}
+    return {
+        column: cell for column, cell in cells.items() if cell and (column != "last_access_token" or is_sealed(cell))
+    }

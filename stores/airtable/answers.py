@@ -84,7 +84,7 @@ def makes_sense(request: requests.PreparedRequest, response: requests.Response) 
     if "/v0/meta/" in (request.url or "").partition("?")[0] and request.method == "GET":
         return isinstance(content.get("tables"), list)
     if request.method == "POST" and not is_listing(request):
-        return isinstance(content.get("id"), str)
+        return isinstance(content.get("id"), str) or isinstance(content.get("records"), list)
     return isinstance(content.get("records"), list)
 
 

@@ -82,9 +82,10 @@ class AirtableStore(Store):
         records = self._columns.relearning(lambda: self._list(self._due_formula(query)))
         return [row for row in map(self._row, records) if query.admits(row)]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, *, complete: bool = False) -> Iterator[Row]:
         """See `Store.rows`."""
-        return iter([self._row(record) for record in self._columns.relearning(lambda: self._list(None))])
+        columns = self.columns if complete else None
+        return map(self._row, self._columns.relearning(lambda: self._list(None, columns)))
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
@@ -92,9 +93,10 @@ class AirtableStore(Store):
         records = self._columns.relearning(lambda: self._list(self._is_at(location_id), self.columns))
         return [row for row in map(self._row, records) if row.location_id == location_id]
 
-    def read(self, keys: Sequence[str]) -> dict[str, Row]:
+    def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
         """See `Store.read`."""
-        return {record["id"]: self._row(record) for record in self._records(keys, None)}
+        columns = self.columns if complete else None
+        return {record["id"]: self._row(record) for record in self._records(keys, columns)}
 
     def prove_writable(self, row: Row) -> None:
         """See `Store.prove_writable`."""
@@ -133,6 +135,13 @@ class AirtableStore(Store):
             if len(ours) == 1:
                 return ours[0]
             raise
+
+    def create_all(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
+        """See `Store.create_all`. By ten, one by one where ten are refused."""
+        results: list[StoreRefusedError | None] = []
+        for start in range(0, len(rows), RECORDS_A_WRITE):
+            results += self._create_batch(rows[start : start + RECORDS_A_WRITE])
+        return results
 
     def setup(self) -> list[str]:
         """See `Store.setup`."""
@@ -230,10 +239,14 @@ class AirtableStore(Store):
     def _compare(self, changes: Sequence[Change], pending: list[int], results: dict[int, WriteResult]) -> list[int]:
         """Read the rows again; those that may be written are returned, the others get their result."""
         keys = [changes[index].key for index in pending]
-        records = self._records(keys, frozenset({"encrypted_refresh"}))
-        cells = {record["id"]: _text(record["fields"].get("encrypted_refresh")).strip() for record in records}
+        guarded = frozenset(column for index in pending for column in changes[index].guards)
+        cells = {
+            record["id"]: {name: _text(record["fields"].get(name)).strip() for name in guarded}
+            for record in self._records(keys, guarded)
+        }
         for index in pending:
-            verdict = _compared(changes[index], cells.get(changes[index].key))
+            now = cells.get(changes[index].key)
+            verdict = Written.GONE if now is None else changes[index].judge(now)
             if verdict is None and not self._cells(changes[index].values):
                 verdict = Written.STORED  # this table lacks every column that would change
             if verdict is not None:
@@ -267,6 +280,16 @@ class AirtableStore(Store):
                 else:
                     results[batch[0]] = WriteResult(Written.REFUSED, error)
 
+    def _create_batch(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
+        records: list[Any] = [self._cells(values) for values in rows]
+        try:
+            made = translated(lambda: self._table.batch_create(records))
+        except RefusedBatchError as error:
+            return [error] if len(rows) == 1 else [result for one in rows for result in self._create_batch([one])]
+        if len(made) != len(rows):
+            raise senseless()
+        return [None] * len(rows)
+
     def _update(self, updates: Sequence[tuple[str, Mapping[str, Value]]]) -> None:
         def send() -> None:
             records: list[Any] = [{"id": key, "fields": self._cells(values)} for key, values in updates]
@@ -293,15 +316,6 @@ def _api(options: AirtableOptions, gate: Gate) -> Api:
     session.mount("https://", gate)
     session.mount("http://", gate)
     return api
-
-
-def _compared(change: Change, cell: str | None) -> Written | None:
-    """What the row's refresh cell as it is now says of a change; None: it may be written."""
-    if cell is None:
-        return Written.GONE
-    if cell == change.seen:
-        return None
-    return Written.STORED if cell == change.values.get("encrypted_refresh") else Written.CHANGED
 
 
 def _first_of_each_row(changes: Sequence[Change], results: Mapping[int, WriteResult]) -> list[int]:

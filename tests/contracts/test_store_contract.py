@@ -496,3 +496,50 @@ def once(act: Callable[[], Any], *, on: str, nth: int = 1) -> Callable[[Any], No
             act()
 
     return look
+
+
+# Cells beside the refresh cell that a change was made from
+
+
+def sealed_row(place: Place) -> tuple[str, dict[str, Any]]:
+    """A row of three cells."""
+    full = cells(encrypted_secret="secret 1", last_access_token="access 1")
+    return place.add(full), full
+
+
+def resealing(key: str, **values: Value) -> Change:
+    """What a rotation writes: only while all three cells are as they were."""
+    return Change(
+        key, "cell of loc-1", values, beside={"encrypted_secret": "secret 1", "last_access_token": "access 1"}
+    )
+
+
+@pytest.mark.parametrize("column", ["encrypted_refresh", "encrypted_secret", "last_access_token"])
+def test_a_change_is_not_written_where_any_cell_it_was_made_from_has_changed(place: Place, column: str) -> None:
+    key, _ = sealed_row(place)
+    place.edit(key, **{column: "somebody else's"})
+    assert written(place, resealing(key, encrypted_secret="secret 2")) == [Written.CHANGED]
+    assert place.cells(key)["encrypted_secret"] == ("somebody else's" if column == "encrypted_secret" else "secret 1")
+
+
+def test_a_change_of_a_cell_beside_is_written_once_and_safe_to_repeat(place: Place) -> None:
+    key, _ = sealed_row(place)
+    change = resealing(key, encrypted_secret="secret 2", last_access_token="access 2")
+    assert written(place, change) == [Written.STORED]
+    assert written(place, change) == [Written.STORED]
+    assert (place.cells(key)["encrypted_secret"], place.cells(key)["last_access_token"]) == ("secret 2", "access 2")
+    place.edit(key, last_access_token="access 3")
+    assert written(place, change) == [Written.CHANGED]
+
+
+def test_the_access_token_comes_only_where_the_row_is_asked_for_complete(place: Place) -> None:
+    key, _ = sealed_row(place)
+    [row], [complete] = place.store.rows(), place.store.rows(complete=True)
+    assert (row.last_access_token, complete.last_access_token) == ("", "access 1")
+    assert place.store.read([key])[key] == row
+    assert place.store.read([key], complete=True)[key] == complete
+
+
+def test_rows_of_many_pages_come_once_each(place: Place) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(1203)]
+    assert sorted(row.key for row in place.store.rows()) == sorted(keys)

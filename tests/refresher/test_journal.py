@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,30 @@ def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: Fa
     assert rotated.is_of(entry, ROW.encrypted_refresh)
     assert rotated.open_answer(entry) == ANSWER
     rotated.close()
+
+
+def test_an_entry_follows_its_token_into_another_cell(tmp_path: Path, clock: FakeClock) -> None:
+    """Whether the store took the new cell or not: the row holds one of the two."""
+    first = Journal(tmp_path, Keyring(OLD_KEY), clock)
+    keep(first, first.intend(ROW, "token", "acme", ORIGIN))
+    first.intend(replace(ROW, encrypted_refresh="another row's"), "token", "acme", ORIGIN)
+    first.close()
+    rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
+    for new in ("sealed anew", "sealed once more"):
+        rotated.follow({ROW.encrypted_refresh: new, "": "nothing"})
+    [entry] = rotated.entries(STEP_ANSWERED)
+    assert rotated.is_of(entry, ROW.encrypted_refresh)
+    assert rotated.is_of(entry, "sealed once more")
+    assert not rotated.is_of(entry, "another row's")
+    rotated.follow({"sealed once more": "and again"})
+    [entry] = rotated.entries(STEP_ANSWERED)
+    assert [rotated.is_of(entry, cell) for cell in ("sealed once more", "and again", "")] == [True, True, False]
+    [other] = rotated.entries(STEP_SENT)
+    assert not rotated.is_of(other, "sealed once more")
+    rotated.close()
+    alone = Journal(tmp_path, Keyring(NEW_KEY), clock)  # without the older key the new cell is still known
+    assert alone.is_of(alone.entries(STEP_ANSWERED)[0], "and again")
+    alone.close()
 
 
 def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, clock: FakeClock) -> None:

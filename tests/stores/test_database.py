@@ -349,3 +349,32 @@ def test_calls_are_transactions(place: DatabasePlace) -> None:
     before = place.store.calls
     place.store.write([renewal(key) for key in keys])
     assert place.store.calls - before == 1
+
+
+# Rows that a process has claimed
+
+
+@pytest.mark.parametrize(
+    ("owner", "free_for", "fate"),
+    [
+        (None, "", Written.STORED),
+        ("host/1/run", "", Written.BUSY),
+        ("host/1/run", None, Written.STORED),
+        ("host/1/run", "host/1/", Written.STORED),
+        ("host/12/run", "host/1/", Written.BUSY),
+        ("hostx1/run", "host_1/", Written.BUSY),
+        (None, "host/1/", Written.STORED),
+    ],
+)
+def test_a_change_for_a_free_row_leaves_one_that_is_claimed(
+    place: DatabasePlace, owner: str | None, free_for: str | None, fate: Written
+) -> None:
+    key = place.add({"locationId": "loc", "encrypted_refresh": "old"})
+    if owner is not None:
+        place.edit(key, claim_owner=owner)
+    change = Change(key, "old", {"encrypted_refresh": "new"}, free_for=free_for)
+    [result] = place.store.write([change])
+    assert result.written is fate
+    assert place.cells(key)["encrypted_refresh"] == ("new" if fate is Written.STORED else "old")
+    [again] = place.store.write([change])
+    assert again.written is fate

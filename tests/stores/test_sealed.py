@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 import crypto
 from crypto import Context, Keyring
 from stores.base import Row
-from stores.sealed import Binding, CellError, Opened, SealedStore
+from stores.sealed import SEALED_COLUMNS, Binding, CellError, Opened, SealedStore
 from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
 from tests.world.clock import FakeClock
@@ -144,6 +144,32 @@ def test_a_row_pointed_at_another_host_does_not_open(sealed: SealedStore) -> Non
 
 def test_white_space_around_the_location_does_not_count(sealed: SealedStore) -> None:
     assert sealed.open(row(location_id=" loc-1\n"), FIXED).refresh_token == TOKEN
+
+
+def test_of_sixty_cells_none_opens_in_the_place_of_another(place: DatabasePlace) -> None:
+    """Ten locations at two hosts: all 3,540 swaps are refused, and each cell opens where it belongs."""
+    rows = [
+        (
+            row(
+                location,
+                **{column: seal(column, f"{column} of {location}", location, origin) for column in SEALED_COLUMNS},
+            ),
+            Binding(origin, is_fixed=True),
+        )
+        for location in [f"loc-{number}" for number in range(10)]
+        for origin in (HERE, THERE)
+    ]
+    sealed = store(place)
+    places = [(one, binding, column) for one, binding in rows for column in SEALED_COLUMNS]
+    swaps = 0
+    for one, binding, column in places:
+        assert sealed.look(one, binding).opened[column] == f"{column} of {one.location_id}"
+        for other, _, its_column in places:
+            if (other, its_column) != (one, column):
+                swapped = replace(one, **{column: getattr(other, its_column)})
+                swaps += 1
+                assert [error.column for error in sealed.look(swapped, binding).errors] == [column]
+    assert swaps == 3540
 
 
 # Former hosts

@@ -1,0 +1,188 @@
+"""The two forms of an export: one row a line, sealed cells as they are, in CSV or JSON.
+
+A spreadsheet takes a CSV cell that starts with `=` and the like for a formula. Such a cell is written with an
+apostrophe before it, and so is one that starts with an apostrophe itself: whoever reads takes one away, always.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import TextIO
+
+from commands import exits
+from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, iso, make_row, parse_time
+
+COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+FORMAT, VERSION = "token-refresh export", 1
+SURROGATES = "surrogatepass"  # broken JSON may have brought a lone one into the table: it is written like any letter
+GUARD = "'"
+GUARDED = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", GUARD)  # full-width forms too
+
+_TIMES = ("access_token_expiry", "last_refreshed", "refresh_token_expiry")
+_NUMBERS = ("failure_count",)
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
+Cells = Mapping[str, str | int | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a file, or why it is none; `name` says where it is. Its cells are sealed, as in a table."""
+
+    name: str
+    row: Row | None
+    problem: str = ""
+
+
+# Writing
+
+
+def cells_of(row: Row, columns: Iterable[str]) -> dict[str, str | int | None]:
+    """A row's cells in the order of `columns`, times as ISO 8601."""
+    return {name: _text(getattr(row, _attribute(name))) for name in columns}
+
+
+def write_csv(rows: Iterable[Cells], columns: Sequence[str], write: Callable[[str], object]) -> None:
+    """A header, then a line for each row; every cell is quoted."""
+    writer = csv.writer(_Writer(write), quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([guarded(row[name]) for name in columns])
+
+
+def write_json(rows: Iterable[Cells], columns: Sequence[str], write: Callable[[str], object]) -> None:
+    """One object, with one row a line."""
+    head = json.dumps({"format": FORMAT, "version": VERSION, "columns": list(columns)})
+    write(f'{head[:-1]}, "rows": [')
+    separator = "\n"
+    for row in rows:
+        write(f"{separator}{json.dumps(row)}")
+        separator = ",\n"
+    write("\n]}\n")
+
+
+def guarded(value: str | int | None) -> str:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    text = "" if value is None else str(value)
+    return GUARD + text if text.startswith(GUARDED) else text
+
+
+def unguarded(cell: str) -> str:
+    """The text that `guarded` was given."""
+    return cell.removeprefix(GUARD)
+
+
+# Reading
+
+
+def read_export(name: str) -> Iterator[Line]:
+    """The rows of a file that `export` wrote; `-` is standard input. CSV is read line by line.
+
+    Raises:
+        CommandError: the file cannot be read, or is no export. No cell is quoted.
+    """
+    with _opened(name) as stream:
+        try:
+            first = stream.readline()
+            rest = _from_json(first + stream.read()) if first.lstrip().startswith("{") else _from_csv(first, stream)
+            yield from rest
+        except UnicodeDecodeError:
+            raise _no_export(name, "is not UTF-8 text") from None
+        except _NoExportError as error:
+            raise _no_export(name, str(error)) from None
+
+
+class _NoExportError(Exception):
+    """The file as a whole cannot be used."""
+
+
+def _from_json(text: str) -> Iterator[Line]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _NoExportError("is cut off or is not JSON") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("rows"), list):
+        raise _NoExportError("is no export of this program")
+    if content.get("version") != VERSION:
+        raise _NoExportError("was written by a newer version of this program")
+    for number, cells in enumerate(content["rows"], 1):
+        name = f"row {number}"
+        if isinstance(cells, dict) and all(isinstance(cell, str | int | None) for cell in cells.values()):
+            yield _line(name, cells)
+        else:
+            yield Line(name, None, "is no row of an export")
+
+
+def _from_csv(first: str, stream: Iterable[str]) -> Iterator[Line]:
+    reader = csv.reader(chain([first], stream), strict=True)
+    number = 1
+    try:
+        header = next(reader, [])
+        if not set(REQUIRED_COLUMNS) <= set(header) <= set(COLUMNS) or len(set(header)) < len(header):
+            raise _NoExportError("is no export of this program: its first line does not name the columns of a table")
+        for cells in reader:
+            number = reader.line_num
+            if len(cells) == len(header):
+                yield _line(f"line {number}", dict(zip(header, map(unguarded, cells), strict=True)))
+            elif cells:
+                yield Line(f"line {number}", None, f"has {len(cells)} cells, not {len(header)}")
+    except csv.Error:
+        problem = "cannot be read as CSV (a quote that is not closed?), and so what follows it was not read"
+        yield Line(f"line {number + 1}", None, problem)
+
+
+def _line(name: str, cells: Mapping[str, str | int | None]) -> Line:
+    if not set(cells) <= set(COLUMNS):
+        return Line(name, None, "has columns that are not known")
+    values = {column: _number(cell) if column in _NUMBERS else cell for column, cell in cells.items()}
+    wrong = [column for column in _TIMES if values.get(column) and parse_time(values[column]) is None]
+    wrong += [column for column in _NUMBERS if values.get(column) and not isinstance(values[column], int)]
+    if wrong:
+        return Line(name, None, f"has something else in {', '.join(wrong)} than belongs there")
+    row = make_row(name, values.get)
+    return Line(name, row) if row.location_id else Line(name, None, "has no locationId")
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[TextIO]:
+    try:
+        if name == "-":
+            yield io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors=SURROGATES, newline="")
+        else:
+            with Path(name).open(encoding="utf-8-sig", errors=SURROGATES, newline="") as file:
+                yield file
+    except OSError as error:
+        raise _no_export(name, f"cannot be read ({error.strerror})") from None
+
+
+def _no_export(name: str, problem: str) -> exits.CommandError:
+    what = "standard input" if name == "-" else name
+    return exits.CommandError(f"{what} {problem}", "Name a file that `export` wrote.")
+
+
+class _Writer:
+    """What the csv module takes for a file."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
+
+
+def _attribute(column: str) -> str:
+    return "location_id" if column == "locationId" else column
+
+
+def _text(value: Value) -> str | int | None:
+    return iso(value) if isinstance(value, datetime) else value
+
+
+def _number(cell: str | int | None) -> str | int | None:
+    return int(cell) if isinstance(cell, str) and _WHOLE_NUMBER.fullmatch(cell) else cell

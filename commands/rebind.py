@@ -1,0 +1,147 @@
+"""`rebind LOCATION`: after an honest change of location id, tenant, instance or endpoint, seal the cells for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clock import Clock
+from commands import exits
+from commands.context import Context, make_bench, open_sealed, parts_around, prepare
+from commands.prompts import Terminal, can_ask
+from commands.rows import the_row
+from commands.talk import Talk
+from providers.base import ProviderError, origin_of
+from stores.base import Row, StoreUnavailableError, Written
+from stores.sealed import Binding, Look, SealedStore
+
+LOCK_WAIT_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """A row, what its cells were sealed for, and what they are to be sealed for."""
+
+    row: Row
+    provider: str
+    was_location: str
+    was_origin: str
+    binding: Binding
+    look: Look
+
+    @property
+    def host(self) -> str:
+        """Where the secrets will be sent from now on."""
+        return self.binding.origin.partition("://")[2]
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+    """Show both places, ask, and seal what opens only in the former one."""
+    context = prepare(environ, clock, talk)
+    if arguments.was_location is None and arguments.was_origin is None:
+        raise exits.CommandError("what was different before?", "Name --was-origin or --was-location, or both.")
+    with open_sealed(context) as store:
+        move = _plan(arguments, context, store)
+        if move.look.stale:
+            _agree(arguments, move, talk)
+            _carry_out(arguments, context, store, move, talk)
+    columns = list(move.look.stale)
+    if talk.as_json:
+        talk.object(_object(move))
+    what = f"{', '.join(columns)} sealed for {move.binding.origin}" if columns else "all cells open already"
+    talk.info(f"{move.row.location_id} {move.provider}: {what}")
+    return exits.DONE
+
+
+def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -> Move:
+    """What is there now.
+
+    Raises:
+        CommandError: a cell opens neither here nor there.
+        ProviderError: it cannot be said where the row's secrets go.
+    """
+    row, provider = the_row(context, store.store, arguments.location.strip(), arguments.provider)
+    binding = make_bench(context, store).binding(row)
+    was_location = row.location_id if arguments.was_location is None else arguments.was_location.strip()
+    was_origin = binding.origin if arguments.was_origin is None else _origin(arguments.was_origin)
+    look = store.look_moved(row, binding, was_location, was_origin)
+    for error in look.errors:
+        raise exits.CommandError(
+            f"{row.location_id}: {error}, neither for {binding.origin} nor for {was_origin} and {was_location!r}",
+            f"Check what it was sealed for. {error.action}",
+            exits.FAILED,
+        )
+    return Move(row, provider, was_location, was_origin, binding, look)
+
+
+def _origin(given: str) -> str:
+    try:
+        return origin_of(given.strip())
+    except ProviderError:
+        raise exits.CommandError("--was-origin is no address", "Write it like https://host") from None
+
+
+def _agree(arguments: argparse.Namespace, move: Move, talk: Talk) -> None:
+    """A yes to this very host: from a person, or by flags where nobody can be asked.
+
+    Raises:
+        CommandError: there is none.
+    """
+    talk.info(f"sealed for: {move.was_origin}, location {move.was_location!r}")
+    talk.info(f"the row is: {move.binding.origin}, location {move.row.location_id!r}")
+    is_allowed = move.binding.is_fixed or move.host in {host.strip().lower() for host in arguments.allow_host}
+    if arguments.yes and is_allowed:
+        return
+    if can_ask():
+        with Terminal() as ask:
+            if ask.yes(
+                f"The client secret and the refresh token will be sent to {move.binding.origin}. Is that right?"
+            ):
+                return
+        raise exits.CommandError("nothing was changed", "", exits.FAILED)
+    if not arguments.yes:
+        raise exits.CommandError("this is no terminal, so nobody can be asked", "If both are right, repeat with --yes.")
+    raise exits.CommandError(
+        f"the secrets would go to {move.binding.origin}, which the row names itself and nobody has allowed",
+        f"If that is right, repeat with --allow-host {move.host}.",
+    )
+
+
+def _carry_out(arguments: argparse.Namespace, context: Context, store: SealedStore, shown: Move, talk: Talk) -> None:
+    """Seal and write, only over what was shown.
+
+    Raises:
+        CommandError: the row was changed meanwhile.
+        StoreError: the store did not take it.
+    """
+    changed = exits.CommandError("somebody changed the row meanwhile; nothing was written", "Repeat it.", exits.FAILED)
+    lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
+    with lock, parts_around(context, store) as parts:
+        move = _plan(arguments, context, store)
+        if (move.row, move.binding) != (shown.row, shown.binding):
+            raise changed
+        dead = parts.claimant.of_slot(parts.claimant.slot)
+        change = store.resealing(move.row, move.binding, move.look, dead)
+        cell = change.values.get("encrypted_refresh")
+        if isinstance(cell, str):  # what the journal has of this token must still be known for this row's
+            parts.journal.follow({move.row.encrypted_refresh: cell})
+        [result] = store.write([change])
+    if result.error is not None:
+        raise result.error
+    if result.written is Written.UNDONE:
+        raise StoreUnavailableError("the store did not confirm the write", "Run it again.")
+    if result.written is Written.BUSY:
+        raise exits.CommandError("another run is refreshing this row; nothing was written", "Repeat it.", exits.BUSY)
+    if result.written is not Written.STORED:
+        raise changed
+
+
+def _object(move: Move) -> dict[str, object]:
+    return {
+        "location_id": move.row.location_id,
+        "provider": move.provider,
+        "was": {"location_id": move.was_location, "origin": move.was_origin},
+        "is": {"location_id": move.row.location_id, "origin": move.binding.origin},
+        "columns": list(move.look.stale),
+    }

@@ -1,0 +1,152 @@
+"""Every sealed cell of a table, opened with its own context: what does not open, and what wants to be sealed anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from providers.base import ProviderError
+from refresher.jobs import Bench
+from stores.base import Row
+from stores.sealed import SEALED_COLUMNS, Binding, Look, Seals
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a row, and what to do.
+
+    Attributes:
+        row: the store's own name for the row.
+        is_key_unknown: no configured key opens the cell.
+    """
+
+    row: str
+    location_id: str
+    provider: str
+    error: str
+    action: str
+    is_key_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A row of which these cells open and want to be sealed anew."""
+
+    row: str
+    location_id: str
+    provider: str
+    columns: tuple[str, ...]
+
+
+@dataclass
+class Survey:
+    """What a look at every row found.
+
+    Attributes:
+        rows: how many there are.
+        opened: how many cells opened.
+        findings: cells that do not open.
+        twins: rows of one identity, or with one refresh cell.
+        stale: rows with cells of an older form, an older key or a former host.
+    """
+
+    rows: int = 0
+    opened: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    twins: list[Finding] = field(default_factory=list)
+    stale: list[Stale] = field(default_factory=list)
+
+    @property
+    def is_key_wrong(self) -> bool:
+        """Whether no configured key opens anything: then the key is wrong, not the rows."""
+        return not self.opened and bool(self.findings) and all(one.is_key_unknown for one in self.findings)
+
+
+class Inspector:
+    """Looks at the cells of rows.
+
+    Args:
+        seals: opens them.
+        bench: knows what each row is bound to.
+        allowed_hosts: token hosts that rows may name themselves even beside cells of older forms: whoever runs the
+            program has looked at them.
+    """
+
+    def __init__(self, seals: Seals, bench: Bench, allowed_hosts: Collection[str] = ()) -> None:
+        self._seals = seals
+        self._bench = bench
+        self._allowed_hosts = frozenset(host.strip().lower() for host in allowed_hosts)
+
+    def binding(self, row: Row) -> Binding:
+        """What the row's cells are bound to.
+
+        Raises:
+            ProviderError: the row's provider or its parameters cannot be used.
+        """
+        binding = self._bench.binding(row)
+        if binding.is_fixed or binding.origin.partition("://")[2] not in self._allowed_hosts:
+            return binding
+        # Former hosts of the provider say nothing about a host that the row names.
+        return replace(binding, former_origins=(), is_fixed=True)
+
+    def look(self, row: Row) -> Look | Finding:
+        """How the row's cells stand; a finding where it cannot be said what they are bound to."""
+        try:
+            return self._seals.look(row, self.binding(row))
+        except ProviderError as error:
+            return self._finding(row, str(error), error.action)
+
+    def survey(self, rows: Iterable[Row]) -> Survey:
+        """Look at all rows. Of a row nothing is kept but what was found."""
+        survey = Survey()
+        twins = _Twins()
+        for row in rows:
+            survey.rows += 1
+            provider = self._bench.provider_name(row)
+            twins.add(row, provider)
+            if not any(getattr(row, column) for column in SEALED_COLUMNS):
+                continue
+            look = self.look(row)
+            if isinstance(look, Finding):
+                survey.findings.append(look)
+                continue
+            survey.opened += len(look.opened)
+            survey.findings += self.findings(row, look)
+            if look.stale:
+                survey.stale.append(Stale(row.key, row.location_id, provider, look.stale))
+        survey.twins = list(twins.findings())
+        return survey
+
+    def findings(self, row: Row, look: Look) -> list[Finding]:
+        """One for each cell that does not open."""
+        return [self._finding(row, str(error), error.action, error.is_key_unknown) for error in look.errors]
+
+    def _finding(self, row: Row, error: str, action: str, is_key_unknown: bool = False) -> Finding:
+        return Finding(row.key, row.location_id, self._bench.provider_name(row), error, action, is_key_unknown)
+
+
+class _Twins:
+    """Rows that would send one refresh token twice: of one identity, or with one refresh cell."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._cells: dict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
+
+    def add(self, row: Row, provider: str) -> None:
+        self._rows[row.location_id, provider].append(row.key)
+        if row.encrypted_refresh:
+            # Of each cell 16 bytes are enough to know it again.
+            digest = hashlib.blake2b(row.encrypted_refresh.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            self._cells[digest].append((row.key, row.location_id, provider))
+
+    def findings(self) -> Iterator[Finding]:
+        for (location_id, provider), keys in self._rows.items():
+            if len(keys) > 1:
+                error = f"{len(keys)} rows have this location and provider: {', '.join(keys)}"
+                yield Finding(keys[0], location_id, provider, error, "Delete all but one.")
+        for rows in self._cells.values():
+            if len({(location_id, provider) for _, location_id, provider in rows}) > 1:
+                names = ", ".join(f"{location_id!r} (row {key})" for key, location_id, _ in rows)
+                yield Finding(*rows[0], f"several rows have the same encrypted_refresh: {names}", "Delete all but one.")
