@@ -27,7 +27,7 @@ from commands.report import result_object
 from commands.talk import Talk
 from refresher.jobs import read_params
 from refresher.journal_file import JournalError
-from refresher.outcome import FAILURES, Outcome, RowResult
+from refresher.outcome import FAILURES, Outcome, RowResult, unkept
 from stores.base import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ def _enroller(context: Context, talk: Talk) -> Iterator[Enroller]:
     lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
     with lock, open_parts(context) as parts:
         store_leftovers(parts, talk)
-        yield Enroller(parts)
+        enroller = Enroller(parts)
+        try:
+            yield enroller
+        finally:
+            for location_id, sealed in enroller.unkept:
+                talk.warn(unkept(location_id, sealed))
 
 
 class _Stop:

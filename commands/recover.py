@@ -96,7 +96,13 @@ def _replay(parts: Parts, done: _Done) -> None:
     from refresher.writeback import Draft, WriteBack
 
     writeback = WriteBack(parts.store, parts.journal, parts.clock, done.results.append)
-    replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, done.notes.append)
+    replay(
+        parts,
+        Draft(parts.store, parts.host_name, parts.journal.failures),
+        writeback,
+        done.notes.append,
+        with_aside=True,
+    )
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error

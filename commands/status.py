@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from clock import Clock
 from commands import exits
-from commands.context import Context, open_store, prepare
+from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
+from refresher.failures import recalled, remembered
 from refresher.policy import DuePolicy
 from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, iso
 
@@ -50,7 +51,8 @@ def _rows(context: Context, now: datetime) -> list[RowStatus]:
     providers = {provider.slug: provider for provider in context.catalog}
     store = open_store(context)
     try:
-        rows = list(store.rows())
+        known = remembered(context.folder, keyring(context.settings))
+        rows = [recalled(row, known(row), store.columns) for row in store.rows()]
     finally:
         store.close()
     names = [(row, row.provider or context.settings.default_provider) for row in rows]

@@ -14,8 +14,7 @@ from datetime import timedelta
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
 from refresher.jobs import Job, binding_of, read_params
-from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
-from refresher.journal_file import JournalError
+from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, UnkeptAnswerError
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from refresher.parts import Parts
 from refresher.transport import EXCHANGE_SECONDS, NoAnswer
@@ -63,11 +62,13 @@ class Enroller:
 
     Attributes:
         store_error: what kept the store from taking a proved credential, where something did.
+        unkept: location and sealed answer, where even the ballast was no help.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.store_error: StoreError | None = None
+        self.unkept: list[tuple[str, str]] = []
 
     def endpoint(self, enrolment: Enrolment) -> Endpoint:
         """Where the credential would be sent.
@@ -252,8 +253,10 @@ class Enroller:
         if isinstance(exchange, NoAnswer):
             return exchange.as_answer()
         context = Context(ANSWER_FIELD, enrolment.location_id, endpoint.origin)
-        with contextlib.suppress(JournalError):  # a full disk; the answer goes on to the store, which may have room
+        try:
             self._parts.journal.keep(entry_id, exchange, context)
+        except UnkeptAnswerError as error:  # a full disk; the answer goes on to the store, which may have room
+            self.unkept.append((enrolment.location_id, error.sealed))
         return provider.read_answer(exchange)
 
     def _settle(

@@ -5,7 +5,7 @@ A dead grant is dead only for the refresh cell it was found on, so the cell is r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -62,12 +62,12 @@ class Failures:
     def of(self, row: Row) -> Failure | None:
         """What is remembered of a row with the refresh cell that is in it."""
         failure = self._known().get(row.key)
-        return failure if failure is not None and self._is_of(failure, row) else None
+        return failure if failure is not None and _is_of(self._keyring, failure, row) else None
 
     def was_of_another_cell(self, row: Row) -> bool:
         """Whether the row's grant was found dead, but on another refresh cell than the one in it."""
         failure = self._known().get(row.key)
-        return failure is not None and failure.dead_since is not None and not self._is_of(failure, row)
+        return failure is not None and failure.dead_since is not None and not _is_of(self._keyring, failure, row)
 
     def note(self, failed: Iterable[Row], well: Iterable[str]) -> None:
         """Remember these rows, each as it is after its failure, and forget those with the keys in `well`."""
@@ -125,13 +125,16 @@ class Failures:
             self._all = _by_row(self._file.select_everywhere(_QUERY))
         return self._all
 
-    def _is_of(self, failure: Failure, row: Row) -> bool:
-        return not set(failure.cell.split()).isdisjoint(self._keyring.fingerprints(row.encrypted_refresh))
 
+def remembered(folder: Path, keyring: Keyring) -> Callable[[Row], Failure | None]:
+    """Finds what is remembered of a row of this store; read beside a run that is active."""
+    known = _by_row(read_only(folder, _QUERY))
 
-def remembered(folder: Path) -> dict[str, Failure]:
-    """Everything remembered of a store, read beside a run that is active."""
-    return _by_row(read_only(folder, _QUERY))
+    def find(row: Row) -> Failure | None:
+        failure = known.get(row.key)
+        return failure if failure is not None and _is_of(keyring, failure, row) else None
+
+    return find
 
 
 def recalled(row: Row, failure: Failure | None, columns: frozenset[str]) -> Row:
@@ -141,6 +144,10 @@ def recalled(row: Row, failure: Failure | None, columns: frozenset[str]) -> Row:
     known = {"status": failure.status, "last_error": failure.last_error, "failure_count": failure.failure_count}
     missing: dict[str, Any] = {name: value for name, value in known.items() if name not in columns}
     return replace(row, **missing) if missing else row
+
+
+def _is_of(keyring: Keyring, failure: Failure, row: Row) -> bool:
+    return not set(failure.cell.split()).isdisjoint(keyring.fingerprints(row.encrypted_refresh))
 
 
 def _by_row(records: Iterable[Any]) -> dict[str, Failure]:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -122,21 +122,21 @@ class Journal:
         `lost_entry` is the earlier refresh of the same cell whose answer never came: it is taken over and keeps
         its time.
         """
+        cell = self.fingerprint(row.encrypted_refresh)
         if lost_entry is not None:
-            self.send_again(lost_entry, origin, is_lost=True)
+            # The row may be a copy, or a restored one, with a name of its own.
+            move = "UPDATE entries SET row_key = ?, cell = ?, token = ? WHERE id = ?"
+            again = _sent_again(lost_entry, origin, iso(self._clock.now()), is_lost=True)
+            self._file.commit([(move, (row.key, cell, self.fingerprint(token), lost_entry)), again])
             return lost_entry
-        return self._insert(row.key, row.location_id, provider, origin, self.fingerprint(row.encrypted_refresh), token)
+        return self._insert(row.key, row.location_id, provider, origin, cell, token)
 
     def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> None:
         """Note durably that another request for the same token is about to leave.
 
         `is_lost`: the answer to the one before was lost, so the token may be spent already.
         """
-        query = (
-            "UPDATE entries SET step = ?, origin = ?, sent_at = ?,"
-            " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
-        )
-        self._file.commit([(query, (STEP_SENT, origin, iso(self._clock.now()), int(is_lost), entry_id))])
+        self._file.commit([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)])
 
     def enrol(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
         """Note durably, sealed, a credential that a person entered and that is about to be proved.
@@ -227,6 +227,16 @@ class Journal:
         """What recognises this cell or token later; empty for an empty text."""
         return self._keyring.fingerprint(text) if text else ""
 
+    def by_token(self, entries: Iterable[Entry]) -> Callable[[str], Entry | None]:
+        """Finds, among these, the entry of a refresh token, whichever row or cell it is in by now."""
+        known = {entry.token: entry for entry in entries}
+
+        def find(token: str) -> Entry | None:
+            marks = self._keyring.fingerprints(token) if known else ()
+            return next((known[mark] for mark in marks if mark in known), None)
+
+        return find
+
     def is_of(self, entry: Entry, cell: str) -> bool:
         """Whether the entry was made from this refresh cell, or from another that the same token was in."""
         return not set(entry.cell.split()).isdisjoint(self._keyring.fingerprints(cell))
@@ -287,6 +297,14 @@ class Journal:
         )
         values = (row_key, location_id, provider, origin, cell, self.fingerprint(token), enrolment)
         return self._file.commit([(query, (secrets.token_hex(8), *values, STEP_SENT, now, now))])
+
+
+def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> Statement:
+    query = (
+        "UPDATE entries SET step = ?, origin = ?, sent_at = ?,"
+        " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
+    )
+    return query, (STEP_SENT, origin, now, int(is_lost), entry_id)
 
 
 def _entry(record: Sequence[Any]) -> Entry:

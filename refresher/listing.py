@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from refresher.failures import DAY, DOUBT_DAYS, recalled
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
-from refresher.journal import Entry
+from refresher.journal import STEP_ASIDE, Entry
 from refresher.parts import Parts, RunError, Scope
 from refresher.transport import EXCHANGE_SECONDS
 from stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
@@ -49,8 +49,10 @@ def list_due(
     for location_id in scope.locations if scope.everything else ():
         if all(row.location_id != location_id for row in rows):
             note(f"{location_id}: no such row, or it has no credential, or its status rules it out.")
-    lost = _lost_by_row(parts, rows, forget=not scope.dry_run)
-    made = [_made(parts, row, lost.get(row.key), now, note) for row in rows if row.key not in blocked]
+    unfinished = _Unfinished(parts)
+    made = [unfinished.made(row, now, note) for row in rows if row.key not in blocked]
+    if not scope.dry_run:
+        unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, Fault)]
     _refuse_wrong_key(faults, len(made))
     jobs, twins = without_twins(one for one in made if isinstance(one, Job))
@@ -89,26 +91,62 @@ def _is_due(parts: Parts, row: Row, now: datetime) -> bool:
     return provider is None or parts.policy.is_due(row, provider, now)
 
 
-def _made(
-    parts: Parts, row: Row, entry: Entry | None, now: datetime, note: Callable[[str], None]
-) -> Job | Fault | None:
-    """The row's job or fault; None where it has to wait for a later run. `entry` is that of a lost answer."""
-    lost = Lost(entry.id, entry.lost_at or entry.sent_at) if entry is not None else None
-    made = parts.bench.job(row, lost)
-    if not isinstance(made, Job) or made.provider.rotates == "never":
-        return made
-    if made.provider.replay != "safe" and parts.journal.is_spent(made.credential.refresh_token):
+class _Unfinished:
+    """Makes jobs of rows, by what the journal knows of their tokens.
+
+    By the tokens, not by the rows: rows are copied, deleted and restored.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        lost = parts.journal.lost()
+        self._lost_of_row = {entry.row_key: entry for entry in lost}
+        self._lost = parts.journal.by_token(lost)
+        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_ASIDE))
+        self._overtaken: list[int] = []
+
+    def made(self, row: Row, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
+        """The row's job or fault; None where it has to wait for a later run."""
+        job = self._parts.bench.job(row)
+        if not isinstance(job, Job):
+            return job
+        entry = self._lost(job.credential.refresh_token)
+        of_row = self._lost_of_row.get(row.key)
+        if of_row is not None and of_row is not entry:
+            if entry is None and self._parts.journal.is_of(of_row, row.encrypted_refresh):
+                entry = of_row  # the key that its token was hashed with is gone
+            else:
+                self._overtaken.append(of_row.id)
+        if entry is not None:
+            job = replace(job, lost=Lost(entry.id, entry.lost_at or entry.sent_at))
+        if job.provider.rotates == "never":
+            return job
+        fault = self._used_up(job)
+        if fault is not None:
+            return fault
+        reason = _reason_to_wait(self._parts, job, entry, now)
+        if reason is not None:
+            note(f"{row.location_id}: {reason}")
+        return job if reason is None else None
+
+    def forget_overtaken(self) -> None:
+        """Lost answers to tokens that are in their rows no more concern nobody."""
+        self._parts.journal.finish(self._overtaken)
+
+    def _used_up(self, job: Job) -> Fault | None:
+        """Why the token must not be sent: it has a successor."""
+        token = job.credential.refresh_token
+        if self._aside(token) is not None:
+            error = "newer tokens of this row were kept aside when it was changed or deleted"
+            return Fault(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
+        if job.provider.replay == "safe" or not self._parts.journal.is_spent(token):
+            return None
         return Fault(
-            row,
-            made.provider.slug,
+            job.row,
+            job.provider.slug,
             "this refresh token is older than the last refresh; was the row restored from a backup?",
             "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
         )
-    reason = _reason_to_wait(parts, made, entry, now)
-    if reason is not None:
-        note(f"{row.location_id}: {reason}")
-        return None
-    return made
 
 
 def _reason_to_wait(parts: Parts, job: Job, entry: Entry | None, now: datetime) -> str | None:
@@ -135,22 +173,6 @@ def _short_lives(parts: Parts, rows: Iterable[Row]) -> list[str]:
         for provider in providers
         if not parts.policy.outpaces(provider)
     ]
-
-
-def _lost_by_row(parts: Parts, rows: Sequence[Row], *, forget: bool) -> dict[str, Entry]:
-    """Lost answers of earlier runs, by row; one whose row has another refresh cell by now is forgotten."""
-    by_key = {row.key: row for row in rows}
-    lost: dict[str, Entry] = {}
-    overtaken: list[int] = []
-    for entry in parts.journal.lost():
-        row = by_key.get(entry.row_key)
-        if row is not None and parts.journal.is_of(entry, row.encrypted_refresh):
-            lost[row.key] = entry
-        elif row is not None:
-            overtaken.append(entry.id)
-    if forget:
-        parts.journal.finish(overtaken)
-    return lost
 
 
 def _refuse_wrong_key(faults: Sequence[Fault], looked_at: int) -> None:

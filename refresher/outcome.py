@@ -104,6 +104,14 @@ def _without(text: str, secret: str) -> str:
     return "".join(_MASKED if place in hidden else character for place, character in enumerate(text))
 
 
+def unkept(location_id: str, sealed: str) -> str:
+    """What a person reads of an answer that no disk took."""
+    return (
+        f"{location_id}: unless its row is refreshed, this sealed answer is all there is. Keep it and give it to "
+        f"`python token_manager.py recover --cell -`: {sealed}"
+    )
+
+
 @dataclass(frozen=True)
 class RowResult:
     """What happened to one row; `outcome` is None in a dry run. Times are aware."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
@@ -16,14 +17,21 @@ from refresher.writeback import Draft, WriteBack
 from stores.base import Row, StoreError
 
 
-def replay(parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None]) -> frozenset[str]:
+def replay(
+    parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None], *, with_aside: bool = False
+) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
+    `with_aside`: also those that were kept aside, where a row holds the cell again that they were made from.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     _resume_onboarding(parts, note)
     entries = [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
     rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    if with_aside:
+        for entry, row in _restored(parts):
+            entries.append(replace(entry, row_key=row.key))
+            rows[row.key] = row
     blocked: set[str] = set()
     for entry in entries:
         try:
@@ -37,6 +45,15 @@ def replay(parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str
             blocked.add(entry.row_key)
     writeback.finish()
     return frozenset(blocked)
+
+
+def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
+    """Entries that were kept aside, with the row that holds their cell again: restored, or edited back."""
+    for entry in parts.journal.entries(STEP_ASIDE):
+        if entry.enrolment:
+            continue
+        found = parts.store.store.find(entry.location_id)
+        yield from [(entry, row) for row in found if parts.journal.is_of(entry, row.encrypted_refresh)][:1]
 
 
 def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
@@ -77,7 +94,7 @@ def _replay_one(
         note(f"{entry.location_id}: an answer in the journal does not open: it {error}. Restore that key.")
         return False
     if row is None:
-        parts.journal.mark(entry.id, STEP_ASIDE)
+        _keep_aside(parts, entry, parts.bench.find_provider(entry.provider).read_answer(raw))
         note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
         return True
     job = parts.bench.job(row, Lost(entry.id, entry.started_at))
@@ -108,5 +125,12 @@ def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Calla
     if not _brings_token(answer):
         parts.journal.finish([entry.id])
         return
-    parts.journal.mark(entry.id, STEP_ASIDE)
+    _keep_aside(parts, entry, answer)
     note(f"{entry.location_id}: the row was onboarded anew meanwhile; the journalled tokens are kept aside, sealed.")
+
+
+def _keep_aside(parts: Parts, entry: Entry, answer: Answer) -> None:
+    """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
+    parts.journal.mark(entry.id, STEP_ASIDE)
+    if answer.refresh_token is not None:
+        parts.journal.finish([], [entry.id])

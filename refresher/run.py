@@ -11,7 +11,7 @@ from refresher.journal import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from refresher.journal_file import JournalError
 from refresher.listing import Listing, list_due, query_of
 from refresher.loop import Loop
-from refresher.outcome import Report, RowResult
+from refresher.outcome import Report, RowResult, unkept
 from refresher.parts import Observer, Parts, Scope
 from refresher.recovery import replay
 from refresher.schedule import Schedule
@@ -164,14 +164,6 @@ class Refresher:
         self._report.notices.append(sentence)
         with contextlib.suppress(OSError):
             self._observer.note(sentence)
-
-
-def unkept(location_id: str, sealed: str) -> str:
-    """What a person reads of an answer that no disk took."""
-    return (
-        f"{location_id}: unless its row is refreshed, this sealed answer is all there is. Keep it and give it to "
-        f"`python token_manager.py recover --cell -`: {sealed}"
-    )
 
 
 def _sentence(fault: Fault) -> str:

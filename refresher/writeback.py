@@ -261,9 +261,9 @@ class WriteBack:
                 self._well.append(pending.change.key)
         if pending.entry_id is None:
             return
-        if pending.is_spent and result.written is Written.STORED:
-            self._spent.append(pending.entry_id)
         is_overtaken = result.written in (Written.CHANGED, Written.GONE)
+        if pending.is_spent and (is_overtaken or result.written is Written.STORED):
+            self._spent.append(pending.entry_id)
         if is_overtaken and pending.brings_token:
             self._mark(pending.entry_id, STEP_ASIDE)
         elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
