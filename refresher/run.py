@@ -161,6 +161,8 @@ class Refresher:
             self._observer.row(result)
 
     def _note(self, sentence: str) -> None:
+        if sentence in self._report.notices:  # each round of rows finds it anew
+            return
         self._report.notices.append(sentence)
         with contextlib.suppress(OSError):
             self._observer.note(sentence)
