@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
-from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -236,6 +235,8 @@ class Keyring:
         return next((plaintext for plaintext in opened if plaintext is not None), None)
 
     def _open_fernet(self, cell: str) -> bytes | None:
+        from cryptography.fernet import Fernet, InvalidToken  # only older cells need it
+
         token = _fernet_token(cell)
         for key in self._keys.values():
             try:

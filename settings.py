@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-from dotenv.parser import Original, parse_stream
+if TYPE_CHECKING:
+    from dotenv.parser import Original
 
 PROGRAM_FOLDER = Path(__file__).resolve().parent
 
@@ -555,6 +556,8 @@ def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
 
 
 def _parse_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
+    from dotenv.parser import parse_stream  # brings much along, and many have no such file
+
     pairs: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8-sig") as stream:

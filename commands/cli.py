@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -99,6 +98,8 @@ def _other(talk: Talk, error: Exception) -> int:
     if isinstance(error, OSError) and error.filename:
         talk.error(f"{error.filename} cannot be used ({error.strerror})", "Correct its permissions, or free the disk.")
         return exits.USAGE
+    import traceback
+
     # The message of a stranger's exception may carry a request body: only its kind and place are shown.
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"

@@ -14,11 +14,12 @@ from clock import Clock
 from commands.exits import CommandError
 from commands.talk import Talk
 from providers import Catalog, CatalogError, ProviderError
-from refresher.jobs import Bench, Client
 from refresher.lock import RunLock
 from refresher.state import StateFolder
 
 if TYPE_CHECKING:
+    from refresher.jobs import Bench
+    from refresher.journal_file import Connect
     from refresher.parts import Parts
     from stores.base import Store
     from stores.sealed import SealedStore, Seals
@@ -115,17 +116,18 @@ def make_seals(context: Context) -> Seals:
 
 
 @contextmanager
-def open_parts(context: Context) -> Iterator[Parts]:
-    """Everything a refresh needs. The caller holds the lock."""
-    with open_sealed(context) as store, parts_around(context, store) as parts:
+def open_parts(context: Context, connect: Connect | None = None) -> Iterator[Parts]:
+    """Everything a refresh needs. The caller holds the lock. `connect` opens the journal's file, where given."""
+    with open_sealed(context) as store, parts_around(context, store, connect) as parts:
         yield parts
 
 
 @contextmanager
-def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
+def parts_around(context: Context, store: SealedStore, connect: Connect | None = None) -> Iterator[Parts]:
     """The same around a store that is open already."""
     import random
     import secrets
+    import sqlite3
 
     from refresher.journal import Journal
     from refresher.parts import Parts
@@ -143,7 +145,7 @@ def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
     def inherit(slot: int, dead_slot: int) -> None:
         store.store.inherit(Claimant(host, slot, run), dead_slot)
 
-    journal = Journal(context.folder, keyring(settings), context.clock, ballast, inherit=inherit)
+    journal = Journal(context.folder, keyring(settings), context.clock, ballast, connect or sqlite3.connect, inherit)
     try:
         yield Parts(
             store=store,
@@ -165,6 +167,7 @@ def parts_around(context: Context, store: SealedStore) -> Iterator[Parts]:
 
 def make_bench(context: Context, seals: Seals) -> Bench:
     """Turns rows into jobs, with the settings' default clients."""
+    from refresher.jobs import Bench, Client
 
     def default_client(name: str) -> Client:
         own = context.settings.provider(name)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import random
-import secrets
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from clock import Clock
 from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by
-from commands.quota import SHORT_ACTION, Quota
 from commands.talk import Talk
-from refresher.outcome import Report
-from refresher.parts import Parts, Scope
 from stores.base import StoreRefusedError, iso, parse_time
+
+if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
+    from refresher.outcome import Report
+    from refresher.parts import Parts
 
 LAST_RUN_FILE = "last-run"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if arguments.provider is not None:
         context.catalog.get(arguments.provider)
     if arguments.jitter:
+        import random
+
         clock.sleep(random.uniform(0, arguments.jitter))
     with context.lock():
         return _run_locked(arguments, context, talk)
@@ -35,6 +37,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> int:
     from commands.report import observer_for, report_object
+    from refresher.parts import Scope
     from refresher.run import Refresher
 
     scope = Scope(
@@ -54,12 +57,16 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
         observer.end(report)
         _warn_of_quota(context, parts, talk)
     if talk.as_json:
+        import secrets
+
         talk.object(report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls))
     return _exit_code(report)
 
 
 def _warn_of_quota(context: Context, parts: Parts, talk: Talk) -> None:
     """Said before the month's calls are spent: from then on nothing can be stored, so nothing is refreshed."""
+    from commands.quota import SHORT_ACTION, Quota
+
     usage = parts.store.store.usage()
     if usage is not None and context.settings.airtable is not None:
         stand = Quota.of(context.settings.airtable.plan, usage.calls, usage.forecast)

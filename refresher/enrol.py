@@ -168,7 +168,7 @@ class Enroller:
             if row is not None:
                 self._parts.store.store.prove_writable(row)
             self._parts.journal.send_again(entry.id, entry.origin, is_lost=True)
-            answer = self._prove(enrolment, endpoint, entry.id, attempts=1)
+            answer = _told_as_lost(self._prove(enrolment, endpoint, entry.id, attempts=1))
         return self._settle(enrolment, endpoint, row, entry.id, answer, was_lost=entry.step != STEP_ANSWERED)
 
     def _is_saved(self, enrolment: Enrolment, entry: Entry, row: Row | None) -> bool:

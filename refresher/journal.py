@@ -21,7 +21,7 @@ from clock import Clock
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
 from refresher.failures import Failures
-from refresher.journal_file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing
+from refresher.journal_file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
 from stores.base import Row, iso, parse_time
 
 ANSWER_FIELD = "answer"
@@ -167,12 +167,12 @@ class Journal:
         ]
         try:
             self._file.commit(update)
-        except JournalError:
+        except Exception:  # whatever it was, the answer must not go with it
             self._file.give_up_ballast()
             try:
                 self._file.commit(update)
-            except JournalError as error:
-                raise UnkeptAnswerError(error, sealed) from None
+            except Exception as error:
+                raise UnkeptAnswerError(error if isinstance(error, JournalError) else refused(error), sealed) from None
 
     def open_answer(self, entry: Entry) -> RawAnswer:
         """The answer that an entry keeps.

@@ -152,8 +152,10 @@ class JournalFile:
                 with self._waiting_lock:
                     batch, self._waiting = self._waiting, []
                 self._transact(batch)
-        if ticket.error is not None:
+        if isinstance(ticket.error, sqlite3.Error):
             raise refused(ticket.error)
+        if ticket.error is not None:
+            raise ticket.error
         return ticket.last_id
 
     def select(self, query: str, *values: str | int) -> list[Any]:
@@ -176,7 +178,16 @@ class JournalFile:
         return found
 
     def _transact(self, batch: Sequence[_Ticket]) -> None:
-        error: sqlite3.Error | None = None
+        error = self._tried(batch)
+        if error is not None and len(batch) > 1:  # what one thread cannot write must not keep the others' out
+            for ticket in batch:
+                self._transact([ticket])
+            return
+        for ticket in batch:
+            ticket.error, ticket.is_done = error, True
+
+    def _tried(self, batch: Sequence[_Ticket]) -> Exception | None:
+        """Write a batch; what kept it from the disk, whatever that was: the threads behind it must hear of it."""
         try:
             self._sync_commits(any(ticket.synced for ticket in batch))
             self._database.execute("BEGIN IMMEDIATE")
@@ -184,12 +195,11 @@ class JournalFile:
                 for statement, values in ticket.statements:
                     ticket.last_id = self._database.execute(statement, values).lastrowid or 0
             self._database.execute("COMMIT")
-        except sqlite3.Error as refusal:
-            error = refusal
+        except Exception as error:
             if self._database.in_transaction:
                 self._database.rollback()
-        for ticket in batch:
-            ticket.error, ticket.is_done = error, True
+            return error
+        return None
 
     def _sync_commits(self, synced: bool) -> None:
         if synced != self._is_synced:
@@ -231,14 +241,15 @@ class _Ticket:
     statements: Sequence[Statement]
     synced: bool
     last_id: int = 0
-    error: sqlite3.Error | None = None
+    error: Exception | None = None
     is_done: bool = False
 
 
 def refused(error: Exception) -> JournalError:
-    """What a person reads when the disk refuses."""
+    """What a person reads when the disk refuses; the words of any other mistake may hold what it was given."""
+    reason = str(error) if isinstance(error, OSError | sqlite3.Error) else type(error).__name__
     return JournalError(
-        f"the journal cannot be written ({error})",
+        f"the journal cannot be written ({reason})",
         "Free disk space or correct the permissions of STATE_DIR. Nothing is refreshed until then.",
     )
 

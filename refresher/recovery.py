@@ -26,25 +26,26 @@ def replay(
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     _resume_onboarding(parts, note)
-    entries = [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
+    entries = _waiting(parts)
     rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
     if with_aside:
         for entry, row in _restored(parts):
             entries.append(replace(entry, row_key=row.key))
             rows[row.key] = row
-    blocked: set[str] = set()
     for entry in entries:
         try:
-            is_done = _replay_one(parts, draft, writeback, note, entry, rows)
+            _replay_one(parts, draft, writeback, note, entry, rows)
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
             note(f"{entry.location_id}: its answer stays in the journal: {_mistake(error)}")
-            is_done = False
-        if not is_done:
-            blocked.add(entry.row_key)
     writeback.finish()
-    return frozenset(blocked)
+    return frozenset(entry.row_key for entry in _waiting(parts))
+
+
+def _waiting(parts: Parts) -> list[Entry]:
+    """Answers to refreshes that the store has not confirmed: the tokens that their rows hold are spent."""
+    return [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
 
 
 def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
@@ -85,22 +86,22 @@ def _replay_one(
     note: Callable[[str], None],
     entry: Entry,
     rows: dict[str, Row],
-) -> bool:
-    """Hand one entry to the write-back, or set it aside; False where it still waits."""
+) -> None:
+    """Hand one entry to the write-back, or set it aside; where neither can be done it still waits."""
     row = rows.get(entry.row_key)
     try:
         raw = parts.journal.open_answer(entry)
     except SealedCellError as error:
         note(f"{entry.location_id}: an answer in the journal does not open: it {error}. Restore that key.")
-        return False
+        return
     if row is None:
         _keep_aside(parts, entry, parts.bench.find_provider(entry.provider).read_answer(raw))
         note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
-        return True
+        return
     job = parts.bench.job(row, Lost(entry.id, entry.started_at))
     if isinstance(job, Fault):
         note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
-        return False
+        return
     answer = job.provider.read_answer(raw)
     if not parts.journal.is_of(entry, row.encrypted_refresh):
         _set_aside(parts, entry, job, answer, note)
@@ -110,7 +111,6 @@ def _replay_one(
         parts.journal.mark(entry.id, STEP_LOST)
     else:
         parts.journal.finish([entry.id])  # the provider did nothing: the row is tried anew
-    return True
 
 
 def _brings_token(answer: Answer) -> bool:

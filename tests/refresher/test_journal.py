@@ -30,7 +30,7 @@ from refresher.journal import (
     Journal,
     UnkeptAnswerError,
 )
-from refresher.journal_file import BALLAST_FILE, SCHEMA_VERSION, JournalError
+from refresher.journal_file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket
 from stores.base import Row
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
@@ -370,3 +370,16 @@ def test_without_room_for_the_ballast_nothing_is_refreshed(tmp_path: Path, clock
     (tmp_path / BALLAST_FILE).mkdir()
     with pytest.raises(JournalError, match="cannot be written"):
         Journal(tmp_path, Keyring(OLD_KEY), clock, 64 * 1024)
+
+
+def test_what_one_thread_cannot_write_is_no_success_for_those_who_share_its_commit(journal: Journal) -> None:
+    """SQLite refuses a lone surrogate with an error that is none of its own."""
+    file = journal._file
+    bad, good = (
+        _Ticket([("INSERT INTO looks VALUES (?, ?)", (name, "now"))], synced=True) for name in ("\ud800", "fine")
+    )
+    file._transact([bad, good])
+    assert isinstance(bad.error, UnicodeEncodeError)
+    assert good.error is None
+    assert journal._file.select("SELECT name FROM looks") == [("fine",)]
+    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))  # and the journal is usable

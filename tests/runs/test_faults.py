@@ -327,6 +327,27 @@ def test_a_row_that_the_store_refuses_keeps_nine_others_fresh_and_its_tokens_in_
     stored_by_the_next_run(table, ["loc3"])
 
 
+@pytest.mark.parametrize("kind", ["acme", "acme-family"])
+def test_a_row_whose_journalled_tokens_are_refused_again_is_not_asked_for_with_the_old_one(
+    table: AirtableRows, kind: str
+) -> None:
+    """The token in the row is spent: sent again, it would end the tokens that wait in the journal."""
+    table.add(kind, "loc")
+    assert table.world.airtable is not None
+    table.world.airtable.inject(
+        airtable_faults.unprocessable(),
+        kind="update",
+        times=None,
+        when=lambda request: b"encrypted_refresh" in request.body,
+    )
+    run(table)
+    again = run(table)
+    assert again.code == 1
+    assert "the new tokens are in the journal" in again.err
+    assert len(table.world.oauth.requests) == 1
+    stored_by_the_next_run(table, ["loc"])
+
+
 def test_an_outage_while_the_journal_is_replayed_keeps_everything_for_the_run_after(table: AirtableRows) -> None:
     names = ten(table, "gohighlevel")
     outage(table, airtable_faults.status(503))
