@@ -6,7 +6,7 @@ NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test lint bench chaos audit node lock clean
+.PHONY: demo test lint coverage mutants chaos bench audit node lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -22,6 +22,17 @@ lint: .venv/dev  ## style and types
 chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an operator's hands
 	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
 	CHAOS=$(RUNS) $(BIN)/python -m pytest -n 2 --dist load tests/chaos/test_operator.py
+
+# Without the tests that draw lots: a line that only chance finds is not covered.
+coverage: .venv/dev  ## what no test runs of the code that a token's life hangs on; fails where there is any
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n 2 --dist loadgroup --quiet -m "not hypothesis" --ignore tests/world_tests \
+		--ignore tests/test_docs.py $(PYTEST_FLAGS) >.coverage-log || { tail --lines 50 .coverage-log; exit 1; }
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+mutants: .venv/dev  ## break each step of a refresh on purpose, and see which test notices
+	@$(BIN)/python -m tests.mutants
 
 bench: .venv/dev  ## speed, as ratios within one run
 	$(BIN)/python -m bench.run

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from commands import exits
-from commands.context import Context
+from commands.context import Context, keyring
+from refresher.failures import all_recalled
 from stores.base import Row, Store
 
 
@@ -14,7 +15,8 @@ def the_row(context: Context, store: Store, location_id: str, provider: str | No
         CommandError: there is none, or there are several.
     """
     default = context.settings.default_provider
-    found = [(row, row.provider or default) for row in store.find(location_id)]
+    rows = all_recalled(store.find(location_id), context.folder, keyring(context.settings), store.columns)
+    found = [(row, row.provider or default) for row in rows]
     matching = [(row, name) for row, name in found if provider in (None, name)]
     if not matching:
         raise exits.CommandError(

@@ -1,4 +1,7 @@
-"""`status`: every row, and when its access token ends. Reads the table alone, opens nothing."""
+"""`status`: every row, and when its access token ends. Opens no cell.
+
+Reads the table, and the state folder for what the table has no columns for.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from clock import Clock
 from commands import exits
 from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
-from refresher.failures import recalled, remembered
+from refresher.failures import all_recalled
 from refresher.policy import DuePolicy
 from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, iso
 
@@ -51,8 +54,7 @@ def _rows(context: Context, now: datetime) -> list[RowStatus]:
     providers = {provider.slug: provider for provider in context.catalog}
     store = open_store(context)
     try:
-        known = remembered(context.folder, keyring(context.settings))
-        rows = [recalled(row, known(row), store.columns) for row in store.rows()]
+        rows = all_recalled(store.rows(), context.folder, keyring(context.settings), store.columns)
     finally:
         store.close()
     names = [(row, row.provider or context.settings.default_provider) for row in rows]

@@ -5,7 +5,7 @@ A dead grant is dead only for the refresh cell it was found on, so the cell is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -62,12 +62,12 @@ class Failures:
     def of(self, row: Row) -> Failure | None:
         """What is remembered of a row with the refresh cell that is in it."""
         failure = self._known().get(row.key)
-        return failure if failure is not None and _is_of(self._keyring, failure, row) else None
+        return failure if failure is not None and _is_of(failure, row, self._keyring) else None
 
     def was_of_another_cell(self, row: Row) -> bool:
         """Whether the row's grant was found dead, but on another refresh cell than the one in it."""
         failure = self._known().get(row.key)
-        return failure is not None and failure.dead_since is not None and not _is_of(self._keyring, failure, row)
+        return failure is not None and failure.dead_since is not None and not _is_of(failure, row, self._keyring)
 
     def note(self, failed: Iterable[Row], well: Iterable[str]) -> None:
         """Remember these rows, each as it is after its failure, and forget those with the keys in `well`."""
@@ -126,15 +126,11 @@ class Failures:
         return self._all
 
 
-def remembered(folder: Path, keyring: Keyring) -> Callable[[Row], Failure | None]:
-    """Finds what is remembered of a row of this store; read beside a run that is active."""
-    known = _by_row(read_only(folder, _QUERY))
-
-    def find(row: Row) -> Failure | None:
-        failure = known.get(row.key)
-        return failure if failure is not None and _is_of(keyring, failure, row) else None
-
-    return find
+def all_recalled(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:
+    """The rows with what their table has no columns for, read beside a run that is active."""
+    found = _by_row(read_only(folder, _QUERY))
+    known = [(row, found.get(row.key)) for row in rows]
+    return [row if one is None or not _is_of(one, row, keyring) else recalled(row, one, columns) for row, one in known]
 
 
 def recalled(row: Row, failure: Failure | None, columns: frozenset[str]) -> Row:
@@ -146,7 +142,7 @@ def recalled(row: Row, failure: Failure | None, columns: frozenset[str]) -> Row:
     return replace(row, **missing) if missing else row
 
 
-def _is_of(keyring: Keyring, failure: Failure, row: Row) -> bool:
+def _is_of(failure: Failure, row: Row, keyring: Keyring) -> bool:
     return not set(failure.cell.split()).isdisjoint(keyring.fingerprints(row.encrypted_refresh))
 
 

@@ -178,15 +178,15 @@ class JournalFile:
         return found
 
     def _transact(self, batch: Sequence[_Ticket]) -> None:
-        error = self._tried(batch)
-        if error is not None and len(batch) > 1:  # what one thread cannot write must not keep the others' out
+        error = self._try(batch)
+        if error is None or isinstance(error, sqlite3.Error) or len(batch) == 1:
+            for ticket in batch:
+                ticket.error, ticket.is_done = error, True
+        else:  # a value that SQLite cannot take at all is one thread's mistake, and none of the others'
             for ticket in batch:
                 self._transact([ticket])
-            return
-        for ticket in batch:
-            ticket.error, ticket.is_done = error, True
 
-    def _tried(self, batch: Sequence[_Ticket]) -> Exception | None:
+    def _try(self, batch: Sequence[_Ticket]) -> Exception | None:
         """Write a batch; what kept it from the disk, whatever that was: the threads behind it must hear of it."""
         try:
             self._sync_commits(any(ticket.synced for ticket in batch))
@@ -211,7 +211,7 @@ class JournalFile:
         for slot in _slots(self._folder):
             if slot == self.slot:
                 continue
-            held = hold(_lock(self._folder, slot), create=False)
+            held = hold(_lock(self._folder, slot))
             if held is None:
                 continue
             try:
@@ -267,7 +267,7 @@ def read_only(folder: Path, query: str, *values: str | int) -> list[Any]:
 def _free_slot(folder: Path) -> tuple[int, int]:
     """The lowest slot that nobody holds, and the descriptor that holds it now."""
     slot = 1
-    while (held := hold(_lock(folder, slot), create=True)) is None:
+    while (held := hold(_lock(folder, slot))) is None:
         slot += 1
     return slot, held
 
@@ -335,6 +335,10 @@ def _inserts(other: sqlite3.Connection, table: str) -> Iterator[Statement]:
     names = [name for _, name, *_ in other.execute(f"PRAGMA table_info({table})") if name != "id"]
     marks = ", ".join("?" for _ in names)
     insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names
+    if table == "failures":  # two processes may have met one row: the later of them knows more
+        newer = ", ".join(f"{name} = excluded.{name}" for name in names)
+        insert = insert.replace(" OR IGNORE", "")
+        insert += f" ON CONFLICT (row_key) DO UPDATE SET {newer} WHERE excluded.tried_at > tried_at"
     for record in other.execute(f"SELECT {', '.join(names)} FROM {table}"):  # noqa: S608 - names
         yield insert, record
 

@@ -20,18 +20,14 @@ class LockedError(Exception):
     """Another run is active. The message says who holds the lock and since when."""
 
 
-def hold(path: Path, *, create: bool) -> int | None:
-    """Lock a file until the returned descriptor is closed; None where another process holds it, or it is missing.
+def hold(path: Path) -> int | None:
+    """Lock a file, made where there is none, until the returned descriptor is closed; None where another process
+    holds it.
 
     Unlike `RunLock`'s it may be deleted by its holder, so a lock counts only on the file that has the name.
     """
     while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
-        except FileNotFoundError:
-            if create:  # the folder itself is gone
-                raise
-            return None
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,10 +84,10 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)  # the note is of this holder, not of the next
-            os.close(self._descriptor)
-            self._descriptor = None
+        assert self._descriptor is not None
+        os.ftruncate(self._descriptor, 0)  # the note is of this holder, not of the next
+        os.close(self._descriptor)
+        self._descriptor = None
 
     def _lock(self, descriptor: int) -> None:
         deadline = self._clock.monotonic() + self._wait_seconds

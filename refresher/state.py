@@ -89,10 +89,9 @@ def _check_owner(path: Path) -> None:
             f"the state folder {path} belongs to {name}",
             f"Run the program as that user: sudo -u {name} python token_manager.py",
         )
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise _unusable(path, "no permission to write")
     probe = path / f".probe-{os.getpid()}"
     try:
+        probe.unlink(missing_ok=True)  # of a process that was killed right here: in containers numbers come again
         _write_new(probe, "")
         probe.unlink()
     except OSError as error:

@@ -329,7 +329,8 @@ def make_row(key: str, cell: Callable[[str], object]) -> Row:
 
     def text(name: str) -> str:
         value = cell(name)
-        return "" if value is None else str(value).strip()
+        # Half a surrogate pair is no text that a file or an address takes.
+        return "" if value is None else str(value).encode(errors="replace").decode().strip()
 
     failures = cell("failure_count")
     return Row(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -62,3 +64,23 @@ def test_a_catalogue_parameter_comes_with_the_request(oauth: OAuthServer, transp
     assert isinstance(raw, RawAnswer)
     assert provider.read_answer(raw).verdict is Verdict.GRANTED
     assert oauth.violations == []
+
+
+def test_a_token_is_asked_about_where_the_secret_may_go_and_nowhere_else() -> None:
+    """RFC 7662: the question carries the client secret, which is bound to the host of the token endpoint."""
+    provider = Provider(
+        "acme",
+        "Acme",
+        "https://{instance}/token",
+        introspect_url="https://{instance}/introspect",
+        placeholders={"instance": None},
+    )
+    credential = Credential("app", "secret", "r", {"instance": "one.example"})
+    request = provider.introspect_request(credential, "access")
+    assert request is not None
+    assert request.url == "https://one.example/introspect"
+    assert not request.host_is_fixed
+    assert parse_qs(request.body.decode()) == {"token": ["access"], "client_id": ["app"], "client_secret": ["secret"]}
+    elsewhere = replace(provider, introspect_url="https://other.example/introspect")
+    assert elsewhere.introspect_request(credential, "access") is None
+    assert replace(provider, introspect_url=None).introspect_request(credential, "access") is None

@@ -65,6 +65,24 @@ def test_every_commit_is_synced_to_the_disk(journal: Journal) -> None:
     assert journal._file._database.execute("PRAGMA synchronous").fetchone() == (3,)
 
 
+def test_an_answer_is_synced_although_the_commit_before_it_was_not(journal: Journal) -> None:
+    def level() -> Any:
+        return journal._file._database.execute("PRAGMA synchronous").fetchone()
+
+    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    journal.mark(entry_id, STEP_LOST)
+    assert level() == (1,)
+    for act in (
+        lambda: journal.send_again(entry_id, ORIGIN, is_lost=True),
+        lambda: keep(journal, entry_id),
+        lambda: journal.enrol("loc 2", "acme", ORIGIN, "", "token", "{}"),
+        lambda: journal.intend(ROW, "token 2", "acme", ORIGIN),
+    ):
+        journal.mark(entry_id, STEP_LOST)
+        act()
+        assert level() == (3,)
+
+
 def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journal: Journal, tmp_path: Path) -> None:
     journal.intend(ROW, "token", "acme", ORIGIN)
     with closing(sqlite3.connect(tmp_path / FILE)) as other, other:

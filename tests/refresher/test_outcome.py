@@ -161,3 +161,10 @@ def test_no_secret_shows_whatever_surrounds_it(before: str, secret: str, after: 
 def test_what_a_provider_says_never_begins_like_a_formula(start: str) -> None:
     """The table may be exported to a spreadsheet."""
     assert safe_error(f"{start}HYPERLINK(1)") == "HYPERLINK(1)"
+
+
+def test_a_character_whose_lower_case_is_longer_shifts_no_mask() -> None:
+    """İ becomes two characters: places found in one spelling would be masked at others in the other."""
+    assert "İ".lower() != "İ"
+    told = safe_error(f"İİİİ the token {SECRET} is wrong", SECRET)
+    assert told == "İİİİ the token […] is wrong"

@@ -257,6 +257,28 @@ def test_a_row_that_waits_for_another_attempt_is_settled_when_its_client_is_clos
     assert started(one, 100.0) == []
 
 
+def test_a_row_whose_next_attempt_fell_into_a_judgement_gets_it_when_the_client_is_right() -> None:
+    one = schedule(job("throttled", 1), job("refused", 2), job("witness", 90))
+    throttled, refused = start(one, most=2)
+    assert one.settle(throttled, NO_CONNECTION, 0.0) == []
+    assert one.settle(refused, REFUSED, 0.0) == []
+    [witness] = start(one, 100.0)  # its back-off is over, but the client is being judged
+    assert witness.job.row.key == "witness"
+    one.settle(witness, GRANTED, 100.0)
+    assert start(one, 100.0) == [throttled]
+    assert ends(one.settle(throttled, GRANTED, 101.0)) == {"throttled": Verdict.GRANTED}
+
+
+def test_a_row_whose_next_attempt_fell_into_a_judgement_is_settled_when_the_client_is_refused() -> None:
+    one = schedule(job("throttled", 1), job("refused", 2), job("witness", 90))
+    throttled, refused = start(one, most=2)
+    one.settle(throttled, NO_CONNECTION, 0.0)
+    one.settle(refused, REFUSED, 0.0)
+    [witness] = start(one, 100.0)
+    assert ends(one.settle(witness, REFUSED, 100.0))["throttled"] is Verdict.NOT_ACTED
+    assert started(one, 200.0) == []
+
+
 # The breaker
 
 

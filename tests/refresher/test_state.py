@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import threading
 from pathlib import Path
@@ -73,6 +74,40 @@ def test_a_folder_without_permission_to_write_is_refused(tmp_path: Path) -> None
     path.mkdir(mode=0o500)
     with pytest.raises(StateError, match="cannot be written"):
         StateFolder(path, is_explicit=True)
+
+
+def test_a_probe_of_a_killed_process_with_our_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container the program may have the same number in every run."""
+    (tmp_path / f".probe-{os.getpid()}").touch()
+    StateFolder(tmp_path, is_explicit=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_new_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / f".probe-{os.getpid()}").mkdir()
+    with pytest.raises(StateError, match="cannot be written"):
+        StateFolder(tmp_path, is_explicit=True)
+
+
+def test_a_host_name_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    (tmp_path / "host-id").mkdir()
+    with pytest.raises(StateError, match="cannot be written") as error:
+        StateFolder(tmp_path, is_explicit=True).host_name()
+    assert error.value.action
+
+
+def test_of_two_first_starts_at_once_both_get_the_name_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateFolder(tmp_path, is_explicit=True)
+
+    def meanwhile(_count: int) -> str:
+        (tmp_path / "host-id").write_text("0ther000")
+        return "1234abcd"
+
+    monkeypatch.setattr(secrets, "token_hex", meanwhile)
+    assert state.host_name().endswith("-0ther000")
+    assert {path.name for path in tmp_path.iterdir()} == {"host-id"}
 
 
 def test_a_folder_on_a_disk_that_takes_no_files_is_refused() -> None:

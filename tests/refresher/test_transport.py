@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from providers.base import RawAnswer, TokenRequest
-from refresher.transport import MAX_BODY_BYTES, HTTPTransport, NoAnswer
+from refresher.transport import _CURRENT, MAX_BODY_BYTES, HTTPTransport, NoAnswer
 from tests.world.clock import START, FakeClock
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
@@ -775,6 +775,26 @@ def test_an_exchange_that_ended_is_no_longer_watched(transport: HTTPTransport) -
         time.sleep(SECONDS + 0.1)  # its deadline passes while the connection is kept
         assert isinstance(transport.post(request_to(server.url)), RawAnswer)
     assert transport._watchdog._deadlines == {}
+
+
+def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_nothing(
+    transport_with: MakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timeout ends a lookup; what comes of it later is not used."""
+    lookup = socket.getaddrinfo
+
+    def slow(*args: Any, **options: Any) -> Any:
+        while not _CURRENT.watch.bit:
+            time.sleep(0.01)
+        return lookup(*args, **options)
+
+    with serving(Response(200, PAIR)) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        ended = transport_with().post(request_to(server.url))
+        assert server.requests == []
+    assert isinstance(ended, NoAnswer)
+    assert not ended.may_have_acted
+    assert "no complete connection within" in ended.reason
 
 
 def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: MakeTransport) -> None:

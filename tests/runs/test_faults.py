@@ -583,9 +583,28 @@ def test_after_the_time_allowed_nothing_starts_and_what_was_begun_is_stored(rows
     assert all(rows.is_current(f"loc{number}") for number in range(10))
 
 
+def test_a_row_that_waits_for_another_attempt_when_the_time_is_over_ends_as_it_stands(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    rows.world.oauth.fail(faults.too_many_requests(30))
+    result = run(rows, "--max-seconds", "5")
+    assert only(result)["outcome"] == "transient"
+    assert sent(rows.world) == 1
+    assert (run(rows).code, rows.is_current("loc")) == (0, True)
+
+
 def test_an_allowance_that_was_enough_is_no_early_end(rows: Rows) -> None:
     rows.add("acme", "loc")
     assert run(rows, "--max-seconds", "5").code == 0
+
+
+def test_a_location_that_somebody_asks_for_and_that_cannot_be_refreshed_is_named(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    rows.add("acme", "off", status="disabled")
+    result = run(rows, "--all", "--location", "loc", "--location", "off", "--location", "nowhere")
+    assert result.outcomes() == {"loc": "refreshed"}
+    for name in ("off", "nowhere"):
+        assert f"{name}: no such row, or it has no credential, or its status rules it out." in result.err
+    assert "loc: no such row" not in result.err
 
 
 # Exit codes and JSON

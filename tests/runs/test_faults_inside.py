@@ -12,13 +12,14 @@ import pytest
 from commands.context import open_parts, prepare
 from commands.talk import Talk
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
+from refresher import loop
 from refresher.jobs import Bench, Client
 from refresher.journal import Journal
 from refresher.journal_file import JournalError
 from refresher.outcome import Report, RowResult
 from refresher.parts import Parts, Scope
 from refresher.run import Refresher
-from stores.base import Change, StoreUnavailableError, WriteResult
+from stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
 from stores.database import DatabaseStore
 from stores.sealed import SealedStore
 from tests.conftest import World
@@ -159,6 +160,79 @@ def test_a_mistake_in_writing_one_row_keeps_its_tokens_in_the_journal_and_stores
     assert kept_token(rows.world, entry) == rows.world.oauth.current("loc2")
     assert outcomes(run(rows)) == {"loc2": "refreshed"}
     assert rows.is_current("loc2")
+
+
+class OddSeal(SealedStore):
+    """Cannot seal one row's new tokens."""
+
+    def renewed_cells(self, row: Row, *rest: Any) -> dict[str, Value]:
+        if row.location_id == "loc2":
+            raise ValueError("CANARY")
+        return super().renewed_cells(row, *rest)
+
+
+def test_a_mistake_in_sealing_one_row_keeps_its_answer_in_the_journal_and_stores_the_others(rows: Rows) -> None:
+    def odd_seal(parts: Parts) -> Parts:
+        store = OddSeal(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
+        return replace(parts, store=store)
+
+    report = run(rows, odd_seal)
+    assert outcomes(report) == dict.fromkeys(NAMES, "refreshed") | {"loc2": "operator"}
+    assert "CANARY" not in rows.row("loc2").last_error
+    [entry] = entries(rows.world)
+    assert kept_token(rows.world, entry) == rows.world.oauth.current("loc2")
+    assert outcomes(run(rows)) == {"loc2": "refreshed"}
+    assert rows.is_current("loc2")
+
+
+class EndedThread:
+    """A library that ends the thread it is called in."""
+
+    def post(self, _: TokenRequest) -> RawAnswer:
+        raise SystemExit
+
+
+def test_a_thread_that_is_ended_ends_the_run_and_leaves_nobody_waiting_for_it(rows: Rows) -> None:
+    """And a request that may have left is known to the next run."""
+    with pytest.raises(SystemExit):
+        run(rows, lambda parts: replace(parts, transport=EndedThread()))
+    assert {entry.location_id for entry in entries(rows.world, "sent")} == set(NAMES)
+    rows.world.clock.advance(100)
+    assert outcomes(run(rows)) == dict.fromkeys(NAMES, "refreshed")
+
+
+def test_answers_that_take_longer_than_a_tick_are_waited_for(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop only looks up now and then, for a signal."""
+    monkeypatch.setattr(loop, "TICK_SECONDS", 0.0)
+    assert outcomes(run(rows)) == dict.fromkeys(NAMES, "refreshed")
+
+
+class HalfStore(SealedStore):
+    """Takes the first half of a batch only, as often as it is told."""
+
+    failures = 1
+
+    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
+        if self.failures == 0:
+            return super().write(changes)
+        self.failures -= 1
+        half = len(changes) // 2
+        undone = WriteResult(Written.UNDONE, StoreUnavailableError("the database is locked", "Wait."))
+        return super().write(changes[:half]) + [undone] * (len(changes) - half)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_the_rest_of_a_batch_is_written_when_the_store_is_back(rows: Rows, failures: int) -> None:
+    def change(parts: Parts) -> Parts:
+        store = HalfStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
+        store.failures = failures
+        return replace(parts, store=store)
+
+    report = run(rows, change)
+    assert report.store_error is None
+    assert outcomes(report) == dict.fromkeys(NAMES, "refreshed")
+    assert all(map(rows.is_current, NAMES))
+    assert entries(rows.world) == []
 
 
 class SlowStore(SealedStore):

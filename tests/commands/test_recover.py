@@ -1,0 +1,247 @@
+"""`recover`: what waits in the journal, and the ways out of it, none of which asks a provider."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+import crypto
+from commands import exits
+from refresher.journal import Journal, UnkeptAnswerError
+from refresher.journal_file import JournalError
+from refresher.lock import RunLock
+from tests.conftest import World
+from tests.runs.faults_world import AirtableRows, SqliteRows, entries, kept_token
+from tests.runs.test_faults import outage, run, sent
+from tests.world.airtable import faults as airtable_faults
+from tests.world.oauth import faults
+
+
+@pytest.fixture
+def table(airtable_world: World) -> AirtableRows:
+    """One row whose new tokens could not be stored; the store is well again."""
+    made = AirtableRows(airtable_world)
+    made.add("acme", "loc")
+    outage(made, airtable_faults.status(503))
+    assert run(made).code == exits.STORE
+    assert airtable_world.airtable is not None
+    airtable_world.airtable.faults.clear()
+    return made
+
+
+@pytest.fixture
+def aside(table: AirtableRows) -> AirtableRows:
+    """The same, kept aside: somebody onboarded the row anew meanwhile."""
+    table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
+    assert table.world.program.run("recover", "--replay").code == exits.DONE
+    assert [entry.step for entry in entries(table.world)] == ["aside"]
+    return table
+
+
+def only_entry(world: World, *flags: str) -> dict[str, Any]:
+    [entry] = world.program.run("recover", "--json", *flags).json()["entries"]
+    return dict(entry)
+
+
+def test_an_empty_journal_is_told_so(world: World) -> None:
+    result = world.program.run("recover")
+    assert (result.code, result.out) == (exits.DONE, "")
+    assert "nothing waits in the journal" in result.err
+    assert world.program.run("recover", "--json").json() == {"store": "database", "results": [], "entries": []}
+
+
+def test_each_entry_is_shown_with_what_it_is_and_nothing_is_done(airtable_world: World) -> None:
+    world, table = airtable_world, AirtableRows(airtable_world)
+    world.oauth.fail(faults.reset(), times=2)
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "entered")))
+    table.add("acme", "loc")
+    outage(table, airtable_faults.status(503))
+    run(table)
+    before = sent(world)
+    shown = world.program.run("recover")
+    assert shown.code == exits.DONE
+    assert re.search(r"(?m)^\d+ +loc +acme +2026-03-01 12:0\d +an answer that the table does not hold yet$", shown.out)
+    assert re.search(
+        r"(?m)^\d+ +entered +acme .* the answer was lost; the token may be spent \(of an onboarding\)", shown.out
+    )
+    assert "2 entries in the journal" in shown.err
+    assert "sealed:" not in shown.said
+    assert sent(world) == before
+    assert len(entries(world)) == 2
+
+
+def test_the_list_as_json_is_what_the_documents_promise(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    world.oauth.fail(faults.reset(), times=2)
+    run(rows)
+    entry = only_entry(world)
+    assert entry.pop("entry") == 1
+    assert entry == {
+        "location_id": "loc",
+        "provider": "acme",
+        "step": "lost",
+        "is_onboarding": False,
+        "started_at": "2026-03-01T12:00:00.000Z",
+        "lost_at": "2026-03-01T12:00:00.000Z",
+    }
+
+
+def test_replay_stores_what_waits_and_refreshes_nothing(table: AirtableRows) -> None:
+    table.add("acme", "due")
+    before = sent(table.world)
+    result = table.world.program.run("recover", "--replay", "--json")
+    assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
+    assert result.json()["entries"] == []
+    assert table.is_current("loc")
+    assert sent(table.world) == before
+    assert "nothing waits in the journal" in result.err
+
+
+def test_a_replay_that_the_store_does_not_take_is_told_and_keeps_everything(table: AirtableRows) -> None:
+    assert table.world.airtable is not None
+    table.world.airtable.inject(airtable_faults.status(503), kind="update", times=None)
+    result = table.world.program.run("recover", "--replay")
+    assert result.code == exits.STORE
+    assert "Airtable" in result.err
+    assert kept_token(table.world, entries(table.world)[0]) == table.world.oauth.current("loc")
+
+
+def test_a_replay_that_finds_a_dead_grant_says_so_and_fails(airtable_world: World) -> None:
+    world, table = airtable_world, AirtableRows(airtable_world)
+    table.add("acme", "dead")
+    world.oauth.revoke("dead")
+    outage(table, airtable_faults.status(503))
+    run(table)
+    assert world.airtable is not None
+    world.airtable.faults.clear()
+    result = world.program.run("recover", "--replay")
+    assert result.code == exits.FAILED
+    assert "dead acme: reauthorize" in result.err
+
+
+def test_what_a_replay_could_not_store_is_said_and_listed(table: AirtableRows) -> None:
+    table.edit("loc", provider_params="{")
+    result = table.world.program.run("recover", "--replay", "--json")
+    assert "loc: new tokens wait in the journal, but provider_params is not a JSON object" in result.err
+    assert [entry["step"] for entry in result.json()["entries"]] == ["answered"]
+
+
+# A printed answer
+
+
+@pytest.fixture
+def printed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[SqliteRows, str]:
+    """A line of a log with a sealed answer, of a run whose disk was full and whose database then failed, too."""
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+
+    def full(self: Journal, entry_id: int, sealed: str) -> None:
+        raise UnkeptAnswerError(JournalError("the journal cannot be written (disk full)", "Free disk space."), sealed)
+
+    old = rows.row("loc")
+    with monkeypatch.context() as disk:
+        disk.setattr(Journal, "keep_sealed", full)
+        disk.setattr(Journal, "finish", lambda *_: None)
+        result = world.program.run()
+    assert result.code == exits.USAGE
+    [line] = [line for line in result.err.splitlines() if "recover --cell -" in line]
+    rows.edit("loc", encrypted_refresh=old.encrypted_refresh, access_token_expiry=None, last_access_token="")
+    return rows, line
+
+
+def test_a_printed_answer_is_put_where_it_belongs(printed: tuple[SqliteRows, str]) -> None:
+    rows, line = printed
+    file = rows.world.program.home / "line.txt"
+    file.write_text(f"from the log:\n{line}\n")
+    before = sent(rows.world)
+    result = rows.world.program.run("recover", "--cell", str(file), "--json")
+    assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
+    assert rows.is_current("loc")
+    assert entries(rows.world) == []
+    assert sent(rows.world) == before
+    assert rows.world.program.run("--json").json()["results"] == []
+
+
+def test_a_printed_answer_is_taken_from_standard_input(printed: tuple[SqliteRows, str]) -> None:
+    rows, line = printed
+    result = rows.world.program.spawn("recover", "--cell", "-", "--json", stdin=line)
+    assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
+    assert rows.is_current("loc")
+
+
+def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[SqliteRows, str]) -> None:
+    rows, line = printed
+    rows.world.program.settings["STATE_DIR"] += "-of-another-machine"
+    file = rows.world.program.home / "line.txt"
+    file.write_text(line)
+    result = rows.world.program.run("recover", "--cell", str(file))
+    assert result.code == exits.FAILED
+    assert "no request in this journal belongs to that answer, or its key is gone" in result.err
+    assert "Set STATE_DIR and ENCRYPTION_KEY" in result.err
+
+
+def test_an_answer_whose_key_is_gone_is_refused_and_the_request_stays(printed: tuple[SqliteRows, str]) -> None:
+    rows, line = printed
+    right = rows.world.program.settings["ENCRYPTION_KEY"]
+    rows.world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
+    file = rows.world.program.home / "line.txt"
+    file.write_text(line)
+    assert rows.world.program.run("recover", "--cell", str(file)).code == exits.FAILED
+    rows.world.program.settings["ENCRYPTION_KEY"] = right
+    assert rows.world.program.run("recover", "--cell", str(file)).code == exits.DONE
+    assert rows.is_current("loc")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("nothing of that kind", "there is no sealed answer in it"),
+        ("", "there is no sealed answer in it"),
+        ("sealed:v1:a sealed:v1:b", "there are several sealed answers in it"),
+        ("\xff\xfe sealed:v1:a sealed:v1:b", "there are several sealed answers in it"),
+    ],
+)
+def test_a_file_without_exactly_one_answer_is_usage(world: World, content: str, told: str) -> None:
+    file = world.program.home / "cell"
+    file.write_bytes(content.encode("latin-1"))
+    result = world.program.run("recover", "--cell", str(file))
+    assert result.code == exits.USAGE
+    assert told in result.err
+    assert "Give it the part that begins with sealed:" in result.err
+
+
+def test_a_file_that_cannot_be_read_is_named(world: World) -> None:
+    result = world.program.run("recover", "--cell", str(world.program.home / "nowhere"))
+    assert result.code == exits.USAGE
+    assert "nowhere cannot be read (No such file or directory)" in result.err
+
+
+# Forgetting
+
+
+def test_what_is_kept_aside_is_forgotten_when_somebody_agrees(aside: AirtableRows) -> None:
+    number = str(only_entry(aside.world)["entry"])
+    unsure = aside.world.program.run("recover", "--forget", number)
+    assert unsure.code == exits.USAGE
+    assert f"entry {number} holds tokens that nobody can make again" in unsure.err
+    assert "--yes" in unsure.err
+    assert len(entries(aside.world)) == 1
+    assert aside.world.program.run("recover", "--forget", number, "--yes").code == exits.DONE
+    assert entries(aside.world) == []
+
+
+def test_what_a_run_may_still_need_cannot_be_forgotten(table: AirtableRows) -> None:
+    number = str(only_entry(table.world)["entry"])
+    result = table.world.program.run("recover", "--forget", number, "--yes")
+    assert result.code == exits.USAGE
+    assert f"there is no entry {number} that is kept aside" in result.err
+    assert len(entries(table.world)) == 1
+
+
+def test_recover_waits_for_no_other_run(table: AirtableRows) -> None:
+    [folder] = {path.parent for path in table.world.program.home.glob("state/*/run.lock")}
+    with RunLock(folder, table.world.clock):
+        assert table.world.program.run("recover").code == exits.BUSY

@@ -1,0 +1,232 @@
+"""What a store promises to runs that share it: each row is somebody's, or nobody's, and no row is two runs'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stores.base import Change, Claimant, DueQuery, Store, Value, WriteResult, Written
+from stores.database import DatabaseStore
+from tests.contracts.test_store_contract import cells, renewal
+from tests.stores.places import AirtablePlace, DatabasePlace
+from tests.world.airtable import AirtableServer
+from tests.world.clock import START, FakeClock
+
+HERE, SECOND = Claimant("here", 1, "run1"), Claimant("here", 2, "run2")
+ELSEWHERE = Claimant("elsewhere", 1, "run3")
+DUE = DueQuery({}, START + timedelta(days=1), "acme")
+MANY = 100
+
+Colleague = Callable[[], Store]
+
+
+@pytest.fixture
+def place(clock: FakeClock, tmp_path: Path) -> Iterator[DatabasePlace]:
+    """A store of claimed rows, with three of them, due in this order."""
+    made = DatabasePlace(tmp_path / "tokens.sqlite3", clock)
+    for number in range(3):
+        made.add(cells(f"loc-{number}", access_token_expiry=START + timedelta(minutes=number)))
+    yield made
+    made.store.close()
+    made.shell.close()
+
+
+@pytest.fixture
+def colleague(place: DatabasePlace, clock: FakeClock) -> Iterator[Colleague]:
+    """The same store in another process."""
+    opened: list[DatabaseStore] = []
+
+    def open_another() -> Store:
+        opened.append(DatabaseStore(f"sqlite:///{place.file}?timeout=0.05", clock))
+        return opened[-1]
+
+    yield open_another
+    for store in opened:
+        store.close()
+
+
+def claimed(store: Store, claimant: Claimant, limit: int = MANY) -> list[str]:
+    """The locations that a claimant gets."""
+    rows, _ = store.claim_due(DUE, claimant, limit)
+    return sorted(row.location_id for row in rows)
+
+
+def fate(store: Store, change: Change) -> Written:
+    [result] = store.write([change])
+    assert isinstance(result, WriteResult)
+    return result.written
+
+
+ALL = ["loc-0", "loc-1", "loc-2"]
+
+
+def test_what_is_claimed_is_what_is_due(place: DatabasePlace) -> None:
+    place.add(cells("later", access_token_expiry=START + timedelta(days=2)))
+    place.add(cells("off", status="disabled"))
+    due = place.store.due(DUE)
+    rows, is_last = place.store.claim_due(DUE, HERE, MANY)
+    assert sorted(rows, key=lambda row: row.key) == sorted(due, key=lambda row: row.key)
+    assert is_last
+
+
+def test_rounds_give_each_row_once_the_soonest_first_and_say_which_is_the_last(place: DatabasePlace) -> None:
+    place.add(cells("never"))
+    rounds = [place.store.claim_due(DUE, HERE, 2) for _ in range(3)]
+    assert [{row.location_id for row in rows} for rows, _ in rounds] == [{"never", "loc-0"}, {"loc-1", "loc-2"}, set()]
+    assert [is_last for _, is_last in rounds] == [False, False, True]
+
+
+def test_a_row_that_one_process_has_is_given_to_no_other_and_counted(
+    place: DatabasePlace, colleague: Colleague
+) -> None:
+    assert claimed(place.store, HERE, 2) == ["loc-0", "loc-1"]
+    other = colleague()
+    assert claimed(other, SECOND) == ["loc-2"]
+    assert other.held_elsewhere(DUE, SECOND) == {HERE.owner: 2}
+    assert place.store.held_elsewhere(DUE, HERE) == {SECOND.owner: 1}
+    elsewhere = replace(DUE, locations=("loc-0",))
+    assert other.held_elsewhere(elsewhere, SECOND) == {HERE.owner: 1}
+
+
+def test_a_write_ends_the_claim(place: DatabasePlace, colleague: Colleague) -> None:
+    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    soon: dict[str, Value] = {"access_token_expiry": START, "last_error": "x"}
+    assert fate(place.store, Change(rows[0].key, rows[0].encrypted_refresh, soon)) is Written.STORED
+    assert claimed(colleague(), SECOND) == [rows[0].location_id]
+
+
+def test_a_write_that_is_not_the_end_keeps_the_claim(place: DatabasePlace, colleague: Colleague) -> None:
+    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    change = Change(rows[0].key, rows[0].encrypted_refresh, {"last_error": "lost"}, keeps_claim=True)
+    assert [fate(place.store, change) for _ in range(2)] == [Written.STORED] * 2
+    assert claimed(colleague(), SECOND) == []
+
+
+def test_a_write_whose_confirmation_was_lost_is_recognised(place: DatabasePlace) -> None:
+    """Also one that brings no new cell: nobody has claimed the row since."""
+    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    note = Change(rows[0].key, rows[0].encrypted_refresh, {"last_error": "x"})
+    tokens = renewal(rows[1].key, rows[1].encrypted_refresh)
+    for change in (note, tokens):
+        assert [fate(place.store, change) for _ in range(2)] == [Written.STORED] * 2
+
+
+def test_releasing_gives_up_all_rows_but_those_to_keep(place: DatabasePlace, colleague: Colleague) -> None:
+    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    [kept] = [row.key for row in rows if row.location_id == "loc-1"]
+    place.store.release(HERE, {kept, "another store's key"})
+    assert claimed(colleague(), SECOND) == ["loc-0", "loc-2"]
+
+
+def test_releasing_takes_nothing_from_others(place: DatabasePlace, colleague: Colleague) -> None:
+    other = colleague()
+    claimed(other, SECOND, 1)
+    claimed(place.store, HERE)
+    place.store.release(HERE, ())
+    assert place.store.held_elsewhere(DUE, HERE) == {SECOND.owner: 1}
+    place.store.release(HERE, ())  # nothing is left to give up
+
+
+def test_the_next_process_of_a_slot_has_what_the_dead_one_had(place: DatabasePlace, colleague: Colleague) -> None:
+    claimed(place.store, HERE)
+    assert claimed(colleague(), SECOND) == []
+    assert claimed(colleague(), replace(HERE, run="next")) == ALL
+
+
+def test_a_slot_whose_number_begins_like_another_s_is_another_one(place: DatabasePlace, colleague: Colleague) -> None:
+    claimed(place.store, replace(HERE, slot=11))
+    assert claimed(colleague(), HERE) == []
+
+
+@pytest.mark.parametrize("host", ["per%cent", "under_score", "back\\slash"])
+def test_a_host_name_is_no_pattern(place: DatabasePlace, colleague: Colleague, host: str) -> None:
+    claimed(place.store, Claimant("perXcent" if "%" in host else "underXscore", 1, "run"))
+    assert claimed(colleague(), Claimant(host, 1, "other")) == []
+
+
+def test_the_claims_of_a_dead_slot_are_its_heir_s(place: DatabasePlace, colleague: Colleague) -> None:
+    claimed(place.store, SECOND)
+    other = colleague()
+    other.inherit(HERE, 2)
+    assert claimed(colleague(), replace(SECOND, run="next")) == []
+    assert claimed(other, HERE) == ALL
+
+
+def test_inheriting_takes_no_other_slot_s_claims(place: DatabasePlace, colleague: Colleague) -> None:
+    claimed(place.store, SECOND)
+    other = colleague()
+    other.inherit(HERE, 3)
+    other.inherit(replace(HERE, host="elsewhere"), 2)
+    assert claimed(other, HERE) == []
+
+
+def test_only_a_takeover_takes_what_another_host_has_and_never_what_this_host_has(
+    place: DatabasePlace, colleague: Colleague
+) -> None:
+    claimed(place.store, ELSEWHERE, 2)
+    other = colleague()
+    assert claimed(other, SECOND, 1) == ["loc-2"]
+    here = colleague()
+    assert claimed(here, HERE) == []
+    assert claimed(here, replace(HERE, takes_over=True)) == ["loc-0", "loc-1"]
+
+
+def test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before(
+    place: DatabasePlace, colleague: Colleague
+) -> None:
+    """The cell is still the same: without a word of the claim the newer holder's refresh would be overwritten."""
+    rows, _ = place.store.claim_due(DUE, ELSEWHERE, MANY)
+    [row] = [row for row in rows if row.location_id == "loc-1"]
+    before = place.cells(row.key)["encrypted_refresh"]
+    newer = colleague()
+    assert claimed(newer, replace(HERE, takes_over=True)) == ALL
+    late = renewal(row.key, row.encrypted_refresh, 1)
+    assert fate(place.store, late) is Written.UNCLAIMED
+    assert place.cells(row.key)["encrypted_refresh"] == before
+    assert fate(newer, renewal(row.key, row.encrypted_refresh, 2)) is Written.STORED
+    assert fate(place.store, late) is Written.CHANGED
+    assert place.cells(row.key)["encrypted_refresh"] == "new cell 2"
+
+
+def test_a_claim_that_was_given_up_and_taken_again_is_another_claim(place: DatabasePlace, colleague: Colleague) -> None:
+    """The same name twice: only the generation tells them apart."""
+    old = colleague()
+    rows, _ = old.claim_due(DUE, HERE, MANY)
+    place.store.release(HERE, ())
+    assert claimed(place.store, HERE) == ALL
+    assert fate(old, renewal(rows[0].key, rows[0].encrypted_refresh)) is Written.UNCLAIMED
+
+
+def test_a_deleted_row_is_gone_whoever_had_it(place: DatabasePlace) -> None:
+    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    place.remove(rows[0].key)
+    assert fate(place.store, renewal(rows[0].key, rows[0].encrypted_refresh)) is Written.GONE
+
+
+def test_somebody_who_claims_nothing_may_write_all_the_same(place: DatabasePlace, colleague: Colleague) -> None:
+    """Onboarding replaces a credential while a run has the row; the run's tokens are set aside then."""
+    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    assert fate(colleague(), renewal(rows[0].key, rows[0].encrypted_refresh, 7)) is Written.STORED
+    assert fate(place.store, renewal(rows[0].key, rows[0].encrypted_refresh, 8)) is Written.CHANGED
+
+
+def test_a_store_without_claims_gives_all_that_is_due_to_the_one_run_that_the_lock_lets_in(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
+        place = AirtablePlace(server, server.credentials_table(), clock, tmp_path)
+        for number in range(3):
+            place.add(cells(f"loc-{number}"))
+        assert not place.store.claims
+        rows, is_last = place.store.claim_due(DUE, HERE, 1)
+        assert (sorted(row.location_id for row in rows), is_last) == (ALL, True)
+        calls = place.store.calls
+        place.store.inherit(HERE, 2)
+        place.store.release(HERE, ())
+        assert place.store.held_elsewhere(DUE, HERE) == {}
+        assert place.store.calls == calls
+        place.store.close()

@@ -1,0 +1,444 @@
+"""Every step of a refresh, broken on purpose: the tests that should notice must go red.
+
+`make mutants` works in a private copy of the project and prints a table; its exit code is 1 where a break survived.
+An edit names the text that it replaces, which must stand there exactly once: `tests/test_mutants.py` sees to that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIES = 2  # how many run side by side
+PATIENCE_SECONDS = 120
+_SKIPPED = shutil.ignore_patterns(
+    ".git", ".venv", "node_modules", "__pycache__", ".*_cache", ".hypothesis", ".coverage*", "state", ".env"
+)
+_RED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`old` becomes `new` in a file; `old` stands there exactly once."""
+
+    file: str
+    old: str
+    new: str
+
+    def applied(self, root: Path) -> str:
+        """The file's text with the edit.
+
+        Raises:
+            ValueError: `old` is not there, or there twice: the code has moved on, and the edit must follow.
+        """
+        text = (root / self.file).read_text()
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.file} has {count} times: {self.old}")
+        return text.replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A step that is broken, and the tests of which at least one must notice."""
+
+    step: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+def _mutant(step: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(step, (Edit(file, old, new),), tests)
+
+
+_FAULTS = "tests/runs/test_faults.py::"
+_INSIDE = "tests/runs/test_faults_inside.py::"
+_CLAIMS = "tests/contracts/test_claims.py::"
+_CONTRACT = "tests/contracts/test_store_contract.py::"
+_JOURNAL = "tests/refresher/test_journal.py::"
+_FILES = "tests/refresher/test_journal_file.py::"
+_FAILING = "tests/runs/test_failing_rows.py::"
+_SCHEDULE = "tests/refresher/test_schedule.py::"
+
+MUTANTS = (
+    # Nothing is lost
+    _mutant(
+        "the request leaves before the intent is noted",
+        "refresher/loop.py",
+        """        try:
+            self._note_intent(task)
+        except JournalError as error:
+            self.journal_error = error
+            return _NotSent(task)
+        exchange = self._parts.transport.post(request)
+""",
+        """        exchange = self._parts.transport.post(request)
+        try:
+            self._note_intent(task)
+        except JournalError as error:
+            self.journal_error = error
+            return _NotSent(task)
+""",
+        f"{_INSIDE}test_a_journal_that_fails_on_the_way_starts_no_more_and_loses_nothing",
+    ),
+    _mutant(
+        "the answer goes to the store before the journal has it",
+        "refresher/loop.py",
+        "            self._parts.journal.keep(self._entries[task], exchange, context)\n",
+        "            _ = context\n",
+        f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
+    ),
+    _mutant(
+        "the answer is read before it is kept",
+        "refresher/loop.py",
+        "        try:\n            context = Context(ANSWER_FIELD",
+        "        job.provider.read_answer(exchange)\n        try:\n            context = Context(ANSWER_FIELD",
+        f"{_INSIDE}test_a_mistake_in_reading_one_answer_leaves_it_in_the_journal_and_the_others_fresh",
+    ),
+    _mutant(
+        "an entry is cleared before the store confirmed",
+        "refresher/writeback.py",
+        "            return self._store.write([pending.change for pending in batch])\n",
+        "            self._journal.finish([pending.entry_id for pending in batch if pending.entry_id is not None])\n"
+        "            return self._store.write([pending.change for pending in batch])\n",
+        f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
+    ),
+    _mutant(
+        "what an earlier run left is not replayed",
+        "refresher/run.py",
+        "        blocked = replay(self._parts, self._draft, self._writeback, self._note)\n",
+        "        blocked = frozenset[str]()\n",
+        f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
+    ),
+    _mutant(
+        "a replayed answer overwrites what somebody onboarded meanwhile",
+        "refresher/recovery.py",
+        "    if not parts.journal.is_of(entry, row.encrypted_refresh):\n",
+        "    if parts.journal.is_of(entry, ''):\n",
+        "tests/runs/test_recovery.py",
+    ),
+    _mutant(
+        "a refused proof of writability stops nothing",
+        "refresher/run.py",
+        "                self._parts.store.store.prove_writable(listing.jobs[0].row)\n",
+        "                pass\n",
+        f"{_FAULTS}test_nothing_is_sent_to_any_provider_when_the_store_takes_no_writes",
+    ),
+    _mutant(
+        "new rows are refreshed while the store is away",
+        "refresher/loop.py",
+        "self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start()",
+        "self._is_journal_closed() or not self._may_start()",
+        f"{_FAULTS}test_nothing_new_is_refreshed_while_the_store_is_away",
+    ),
+    _mutant(
+        "no room is kept for answers",
+        "refresher/journal_file.py",
+        "            _fill(self._ballast, ballast_bytes)\n",
+        "",
+        f"{_JOURNAL}test_on_a_full_disk_the_ballast_makes_room_for_the_answer",
+    ),
+    _mutant(
+        "the room is not given up when the disk is full",
+        "refresher/journal_file.py",
+        "        self._ballast.unlink(missing_ok=True)\n",
+        "        pass\n",
+        f"{_JOURNAL}test_on_a_full_disk_the_ballast_makes_room_for_the_answer",
+    ),
+    _mutant(
+        "the journal is not synced",
+        "refresher/journal_file.py",
+        '        database.execute("PRAGMA synchronous=EXTRA")\n',
+        '        database.execute("PRAGMA synchronous=OFF")\n',
+        f"{_JOURNAL}test_every_commit_is_synced_to_the_disk",
+    ),
+    _mutant(
+        "an answer is written down without a sync",
+        "refresher/journal_file.py",
+        "statements: Sequence[Statement], *, synced: bool = True)",
+        "statements: Sequence[Statement], *, synced: bool = False)",
+        f"{_JOURNAL}test_an_answer_is_synced_although_the_commit_before_it_was_not",
+    ),
+    _mutant(
+        "the database is not synced",
+        "stores/database.py",
+        '        connection.execute("PRAGMA synchronous=EXTRA")\n',
+        '        connection.execute("PRAGMA synchronous=OFF")\n',
+        "tests/stores/test_database.py::test_what_is_committed_survives_a_power_cut",
+    ),
+    _mutant(
+        "a dead process's journal is deleted and not copied",
+        "refresher/journal_file.py",
+        "                self._copy(_file(self._folder, slot))\n",
+        "",
+        f"{_FILES}test_a_start_takes_over_what_a_dead_process_left_and_deletes_its_files",
+    ),
+    # Nothing is sent twice
+    _mutant(
+        "a token is sent again at once where that kills its family",
+        "refresher/schedule.py",
+        '        return replay == "once" or self._policy.is_last_minute(task.job.row, self._now)\n',
+        "        return True\n",
+        f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
+    ),
+    _mutant(
+        "the next run sends it again before the last minute",
+        "refresher/listing.py",
+        '    if job.provider.replay == "last_minute" and not',
+        '    if job.provider.replay == "never" and not',
+        f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
+    ),
+    _mutant(
+        "a token is sent again more than once",
+        "refresher/schedule.py",
+        "        if task.job.lost is not None or task.is_lost:\n",
+        "        if task.attempts > 2:\n",
+        f"{_SCHEDULE}test_a_lost_answer_is_asked_for_once_more_at_once_where_replay_is_once",
+    ),
+    _mutant(
+        "a token whose successor is stored is sent",
+        "refresher/listing.py",
+        '        if job.provider.replay == "safe" or not self._parts.journal.is_spent(token):\n',
+        "        if token:\n",
+        f"{_FAULTS}test_a_row_that_was_restored_from_an_old_backup_is_not_sent",
+    ),
+    _mutant(
+        "two rows with one token are both sent",
+        "refresher/listing.py",
+        "    jobs, twins = without_twins(one for one in made if isinstance(one, Job))\n",
+        "    jobs, twins = [one for one in made if isinstance(one, Job)], list[Fault]()\n",
+        f"{_FAULTS}test_a_duplicated_row_is_not_sent_and_both_are_named",
+    ),
+    _mutant(
+        "a dead grant is sent again",
+        "refresher/listing.py",
+        "    return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]\n",
+        "    return known\n",
+        f"{_FAILING}test_a_dead_grant_is_remembered_where_the_table_cannot_say_so_and_is_not_sent_again",
+    ),
+    # One run, one row
+    _mutant(
+        "a second run is let in",
+        "refresher/lock.py",
+        "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                return\n",
+        "                return\n",
+        "tests/refresher/test_lock.py::test_a_second_run_is_told_who_holds_the_lock_and_since_when",
+    ),
+    _mutant(
+        "a journal that another process has is taken",
+        "refresher/lock.py",
+        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n        except",
+        "            pass\n        except",
+        f"{_FILES}test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_not",
+    ),
+    _mutant(
+        "a row that another run has is claimed",
+        "stores/database.py",
+        "where(*_due_conditions(query), _is_free(claimant))",
+        "where(*_due_conditions(query))",
+        f"{_CLAIMS}test_a_row_that_one_process_has_is_given_to_no_other_and_counted",
+    ),
+    _mutant(
+        "a run writes a row that was taken from it",
+        "stores/database.py",
+        '"generation": generation} if generation is not None else {}\n',
+        '"generation": generation} if generation == -1 else {}\n',
+        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
+    ),
+    _mutant(
+        "claims of a dead process are not inherited",
+        "refresher/journal_file.py",
+        "                self._inherit(self.slot, slot)\n",
+        "",
+        "tests/runs/test_claims.py::test_what_a_killed_run_had_claimed_is_the_next_run_s",
+    ),
+    _mutant(
+        "claims are kept when a run ends",
+        "refresher/run.py",
+        "                self._parts.store.store.release(",
+        "                print(",
+        "tests/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
+        "tests/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
+    ),
+    _mutant(
+        "a second host goes unnoticed",
+        "refresher/listing.py",
+        "        _refuse_second_host(parts, rows, now)\n",
+        "        pass\n",
+        f"{_FAULTS}test_a_second_host_stops_the_run_until_it_is_taken_over",
+    ),
+    _mutant(
+        "a row at Airtable is written without comparing its cell",
+        "stores/airtable/store.py",
+        "changes[index].judge(now)\n",
+        "None\n",
+        f"{_CONTRACT}test_another_cell_stays",
+    ),
+    _mutant(
+        "a row of the database is written whatever cell is in it",
+        "stores/database.py",
+        '_stripped(CREDENTIALS.c[name]) == sa.bindparam(f"seen_{name}", type_=sa.Text) for name',
+        'sa.bindparam(f"seen_{name}", type_=sa.Text).is_not(None) for name',
+        f"{_CONTRACT}test_another_cell_stays",
+    ),
+    # Nobody reads what is not theirs
+    _mutant(
+        "a cell opens in any row and field",
+        "crypto.py",
+        "        parts = [_PREFIX, key_id, self.field, self.location_id.strip(), self.origin]\n",
+        "        parts = [_PREFIX, key_id]\n",
+        "tests/stores/test_sealed.py::test_a_cell_copied_elsewhere_does_not_open",
+    ),
+    _mutant(
+        "a cell opens at any host",
+        "crypto.py",
+        "self.location_id.strip(), self.origin]\n",
+        "self.location_id.strip()]\n",
+        "tests/stores/test_sealed.py::test_a_row_pointed_at_another_host_does_not_open",
+    ),
+    _mutant(
+        "a cell of an unknown key is tried with another",
+        "crypto.py",
+        "            raise UnknownKeyError(key_id)\n",
+        "            key_id = self.key_id\n",
+        "tests/stores/test_sealed.py::test_an_unknown_key_in_one_row_leaves_the_others_alone",
+    ),
+    Mutant(
+        "a redirect is followed",
+        (
+            Edit(
+                "refresher/transport.py", "            allow_redirects=False,\n", "            allow_redirects=True,\n"
+            ),
+            Edit("refresher/transport.py", "    def get_redirect_target(self", "    def _get_redirect_target(self"),
+        ),
+        ("tests/refresher/test_transport.py",),
+    ),
+    # Nobody is blamed for another, and everybody is told once
+    _mutant(
+        "one thread's bad value fails the others that share its commit",
+        "refresher/journal_file.py",
+        "        if error is None or isinstance(error, sqlite3.Error) or len(batch) == 1:\n",
+        "        if batch:\n",
+        f"{_FILES}test_a_value_that_sqlite_cannot_take_costs_only_whoever_brought_it",
+    ),
+    _mutant(
+        "the older of two failures of a row is taken over",
+        "refresher/journal_file.py",
+        "WHERE excluded.tried_at > tried_at",
+        "WHERE excluded.tried_at < tried_at",
+        f"{_FILES}test_of_two_failures_of_one_row_the_later_one_is_taken_over",
+    ),
+    _mutant(
+        "a doubtful refusal is tried for ever",
+        "refresher/listing.py",
+        "timedelta(days=DOUBT_DAYS)",
+        "timedelta(days=400)",
+        f"{_FAILING}test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days",
+    ),
+    _mutant(
+        "a doubtful refusal is tried in every run",
+        "refresher/listing.py",
+        "and now - failure.tried_at >= DAY\n",
+        "and now >= failure.tried_at\n",
+        f"{_FAILING}test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely",
+    ),
+    _mutant(
+        "a mended row is never looked at again",
+        "refresher/listing.py",
+        "and parts.journal.failures.looks_today():\n",
+        "and not parts.journal:\n",
+        f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
+    ),
+    _mutant(
+        "a failure that lasts is told in every run",
+        "commands/report.py",
+        "        if self._only_news and result.outcome in FAILURES and not result.is_news:\n",
+        "        if self._only_news and result.outcome is None:\n",
+        f"{_FAILING}test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts",
+    ),
+    _mutant(
+        "what a run may still need can be forgotten",
+        "commands/recover.py",
+        "for entry in parts.journal.entries(STEP_ASIDE)):\n",
+        "for entry in parts.journal.entries(STEP_ASIDE, *_STEPS)):\n",
+        "tests/commands/test_recover.py::test_what_a_run_may_still_need_cannot_be_forgotten",
+    ),
+    _mutant(
+        "no second row is heard when a client is refused",
+        "refresher/schedule.py",
+        "        client.witness = client.unheard()\n",
+        "        client.witness = None\n",
+        f"{_FAULTS}test_one_uninstalled_location_is_flagged_and_no_other",
+    ),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Break one step after the other; print what noticed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("words", nargs="*", help="only the steps that contain one of these")
+    words = parser.parse_args(argv).words
+    chosen = [one for one in MUTANTS if not words or any(word in one.step for word in words)]
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(COPIES) as pool:
+        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(COPIES):
+            copies.put(Path(shutil.copytree(ROOT, Path(folder) / str(number), ignore=_SKIPPED, symlinks=True)))
+        unbroken = pool.submit(
+            _tried, Mutant("nothing", (), tuple({test for one in chosen for test in one.tests})), copies
+        )
+        broken = [pool.submit(_tried, one, copies) for one in chosen]
+        survivors = 0
+        for mutant, end in zip(chosen, broken, strict=True):
+            noticed = end.result()
+            survivors += noticed is None
+            print(f"{mutant.step:64} {noticed or 'SURVIVED'}", flush=True)
+        if (red := unbroken.result()) is not None:
+            print(f"the tests are red without any break: {red}")
+            return 1
+    print(f"{len(chosen)} steps broken, {survivors} unnoticed")
+    return 1 if survivors else 0
+
+
+def _tried(mutant: Mutant, copies: queue.SimpleQueue[Path]) -> str | None:
+    """The first test that went red in a copy with this break; None where all stayed green."""
+    copy = copies.get()
+    try:
+        for edit in mutant.edits:
+            (copy / edit.file).write_text(edit.applied(copy))
+        return _red(copy, mutant.tests)
+    finally:
+        for edit in mutant.edits:
+            shutil.copy2(ROOT / edit.file, copy / edit.file)
+        copies.put(copy)
+
+
+def _red(copy: Path, tests: Sequence[str]) -> str | None:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider", *tests]
+    # A file that is changed within a second would be taken for the one that was compiled before.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        ended = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {PATIENCE_SECONDS} s"
+    if ended.returncode == 0:
+        return None
+    red = _RED.search(ended.stdout)
+    if ended.returncode != 1 or red is None:
+        raise RuntimeError(f"pytest ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    return red[1].rpartition("::")[2]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,345 @@
+"""The files of the journal: one a process, taken over when it dies, and never lost on the way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crypto import Context, Keyring
+from providers.base import RawAnswer
+from refresher import journal_file
+from refresher.failures import all_recalled
+from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT, Journal
+from refresher.journal_file import JournalError, JournalFile, inherit_nothing
+from refresher.lock import hold
+from stores.base import REQUIRED_COLUMNS, Row
+from tests.world.clock import START, FakeClock
+from tests.world.program import ROOT
+
+KEYRING = Keyring(bytes(range(32)))
+ORIGIN = "https://acme.example"
+ROW = Row("rec1", "loc 1", "app", encrypted_refresh="cell")
+
+LIVING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from clock import SystemClock
+from crypto import Keyring
+from refresher.journal import Journal
+from stores.base import Row
+journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), SystemClock())
+entry = journal.intend(Row("rec9", "loc 9", "app", encrypted_refresh="cell"), "token 9", "acme", "https://acme.example")
+journal.finish([], [entry])
+print(journal.slot, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """One that has sent the token of loc 9, has stored its successor, and lives on."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LIVING, str(ROOT), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip().isdigit()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def opened(folder: Path, clock: FakeClock, **more: Any) -> Journal:
+    return Journal(folder, KEYRING, clock, **more)
+
+
+def names(folder: Path) -> list[str]:
+    """The journals of a folder, without what SQLite puts beside them."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix in (".sqlite3", ".lock"))
+
+
+def left_behind(folder: Path, clock: FakeClock) -> None:
+    """The file of a process in slot 2 that died with an answer, a spent token and a failure in it."""
+    with closing(opened(folder, clock)), closing(opened(folder, clock)) as dead:
+        assert dead.slot == 2
+        spent = dead.intend(ROW, "spent token", "acme", ORIGIN)
+        dead.finish([spent], [spent])
+        entry_id = dead.intend(ROW, "token", "acme", ORIGIN)
+        dead.keep(entry_id, RawAnswer(200, {}, b"answer", START), Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
+        dead.failures.note([ROW], [])
+
+
+def assert_taken_over(journal: Journal) -> None:
+    [entry] = journal.entries(STEP_ANSWERED)
+    assert journal.open_answer(entry).body == b"answer"
+    assert journal.is_spent("spent token")
+    assert journal.failures.of(ROW) is not None
+
+
+# Slots
+
+
+def test_each_process_has_a_file_of_its_own_and_its_number_is_free_when_it_ends(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
+        assert (first.slot, second.slot) == (1, 2)
+        second.intend(ROW, "token", "acme", ORIGIN)
+        assert first.entries(STEP_SENT) == []
+    with closing(opened(tmp_path, clock)) as next_one:
+        assert next_one.slot == 1
+        assert len(next_one.entries(STEP_SENT)) == 1
+
+
+def test_a_start_takes_over_what_a_dead_process_left_and_deletes_its_files(tmp_path: Path, clock: FakeClock) -> None:
+    left_behind(tmp_path, clock)
+    with closing(opened(tmp_path, clock)) as journal:
+        assert_taken_over(journal)
+        assert names(tmp_path) == ["journal-1.lock", "journal-1.sqlite3"]
+
+
+def test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_not(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    with closing(opened(tmp_path, clock)), another_process(tmp_path) as process:
+        with closing(opened(tmp_path, clock)) as third:
+            assert third.slot == 3
+            assert third.entries(STEP_SENT) == []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with closing(opened(tmp_path, clock)) as fourth:
+            assert fourth.slot == 2
+            assert [entry.location_id for entry in fourth.entries(STEP_SENT)] == ["loc 9"]
+
+
+def test_a_journal_whose_lock_file_somebody_deleted_is_taken_over_all_the_same(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """A restored backup, or a person who clears away locks: there are tokens in it."""
+    left_behind(tmp_path, clock)
+    for path in tmp_path.glob("*.lock"):
+        path.unlink()
+    with closing(opened(tmp_path, clock)) as journal:
+        assert_taken_over(journal)
+
+
+def test_an_empty_file_of_a_process_that_died_at_its_start_is_cleared_away(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / "journal-2.sqlite3").touch(0o600)
+    with closing(opened(tmp_path, clock)):
+        assert names(tmp_path) == ["journal-1.lock", "journal-1.sqlite3"]
+
+
+def test_a_taking_that_was_cut_off_is_repeated_without_a_second_copy(tmp_path: Path, clock: FakeClock) -> None:
+    left_behind(tmp_path, clock)
+
+    def cut(_slot: int, _dead_slot: int) -> None:
+        raise RuntimeError("killed between the copy and the deletion")
+
+    with pytest.raises(RuntimeError):
+        opened(tmp_path, clock, inherit=cut)
+    assert "journal-2.sqlite3" in names(tmp_path)
+    with closing(opened(tmp_path, clock)) as journal:
+        assert_taken_over(journal)
+
+
+def test_claims_are_inherited_before_the_dead_process_s_file_is_deleted(tmp_path: Path, clock: FakeClock) -> None:
+    """The other way round a kill between the two would leave rows that nobody may touch."""
+    left_behind(tmp_path, clock)
+    seen: list[tuple[int, int, bool]] = []
+
+    def inherit(slot: int, dead_slot: int) -> None:
+        seen.append((slot, dead_slot, (tmp_path / f"journal-{dead_slot}.sqlite3").exists()))
+
+    opened(tmp_path, clock, inherit=inherit).close()
+    assert seen == [(1, 2, True)]
+
+
+def test_a_database_is_deleted_after_its_log_and_before_its_lock(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is left would be replayed into the next database of that name."""
+    left_behind(tmp_path, clock)
+    order: list[str] = []
+    unlink = Path.unlink
+
+    def noting(path: Path, missing_ok: bool = False) -> None:
+        order.append(path.name.removeprefix("journal-2."))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noting)
+    opened(tmp_path, clock).close()
+    assert order == ["sqlite3-wal", "sqlite3-shm", "sqlite3", "lock"]
+
+
+def test_a_dead_process_s_file_that_cannot_be_read_stops_the_start_and_stays(tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / "journal-2.sqlite3").write_bytes(b"not a database" * 100)
+    for _ in range(2):  # the first attempt holds nothing afterwards
+        with pytest.raises(JournalError, match=r"journal-2\.sqlite3 of an earlier run cannot be read") as error:
+            opened(tmp_path, clock)
+        assert "Restore it from a backup" in error.value.action
+    assert (tmp_path / "journal-2.sqlite3").read_bytes() == b"not a database" * 100
+
+
+def test_of_two_failures_of_one_row_the_later_one_is_taken_over(tmp_path: Path, clock: FakeClock) -> None:
+    """Otherwise a grant that was found dead last would be sent again."""
+    earlier, later = Row("rec1", "loc", "app", last_error="old"), Row("rec1", "loc", "app", last_error="new")
+    with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
+        first.failures.note([earlier], [])
+        clock.advance(60)
+        second.failures.note([later], [])
+    with closing(opened(tmp_path, clock)) as next_one:
+        known = next_one.failures.of(later)
+        assert known is not None
+        assert known.last_error == "new"
+
+
+def test_a_failure_that_is_older_than_our_own_is_not_taken_over(tmp_path: Path, clock: FakeClock) -> None:
+    earlier, later = Row("rec1", "loc", "app", last_error="old"), Row("rec1", "loc", "app", last_error="new")
+    with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
+        second.failures.note([earlier], [])
+        clock.advance(60)
+        first.failures.note([later], [])
+    with closing(opened(tmp_path, clock)) as next_one:
+        known = next_one.failures.of(later)
+        assert known is not None
+        assert known.last_error == "new"
+
+
+# What other processes know
+
+
+def test_a_token_that_another_living_process_has_spent_is_known(tmp_path: Path, clock: FakeClock) -> None:
+    with another_process(tmp_path), closing(opened(tmp_path, clock)) as journal:
+        assert journal.is_spent("token 9")
+        assert not journal.is_spent("token")
+
+
+def test_a_failure_that_another_living_process_met_later_counts(tmp_path: Path, clock: FakeClock) -> None:
+    rows = [Row("rec1", "loc", "app", last_error=error) for error in ("first", "second", "third")]
+    with (
+        closing(opened(tmp_path, clock)) as one,
+        closing(opened(tmp_path, clock)) as two,
+        closing(opened(tmp_path, clock)) as three,
+    ):
+        for journal, row in ((two, rows[0]), (one, rows[1]), (three, rows[2])):
+            journal.failures.note([row], [])
+            clock.advance(1)
+        with closing(opened(tmp_path, clock)) as reader:
+            known = reader.failures.of(rows[0])
+    assert known is not None
+    assert known.last_error == "third"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_later_failure_counts_whichever_file_is_read_first(
+    tmp_path: Path, clock: FakeClock, order: tuple[int, int]
+) -> None:
+    with closing(opened(tmp_path, clock)) as one, closing(opened(tmp_path, clock)) as two:
+        files = (one, two)
+        files[order[0]].failures.note([Row("rec1", "loc", "app", last_error="old")], [])
+        clock.advance(1)
+        files[order[1]].failures.note([Row("rec1", "loc", "app", last_error="new")], [])
+        [row] = all_recalled([Row("rec1", "loc", "app")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS))
+    assert row.last_error == "new"
+
+
+def test_a_file_that_another_process_is_only_just_making_stops_nobody(tmp_path: Path, clock: FakeClock) -> None:
+    """Empty as yet, or gone between the listing and the look."""
+    with closing(opened(tmp_path, clock)) as journal:
+        (tmp_path / "journal-2.sqlite3").touch(0o600)
+        (tmp_path / "journal-3.sqlite3").symlink_to(tmp_path / "nowhere")
+        assert not journal.is_spent("token")
+        assert all_recalled([ROW], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)) == [ROW]
+
+
+def test_reading_beside_a_run_makes_no_file_and_takes_none(tmp_path: Path, clock: FakeClock) -> None:
+    left_behind(tmp_path, clock)
+    before = names(tmp_path)
+    [row] = all_recalled(
+        [Row("rec1", "loc 1", "app", encrypted_refresh="cell")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)
+    )
+    assert row.failure_count == ROW.failure_count
+    assert names(tmp_path) == before
+
+
+# The lock of a file that its holder deletes
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_lock_on_a_file_that_was_deleted_meanwhile_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replaced: bool
+) -> None:
+    """Its holder deleted it between our opening and our locking it; somebody may have made another by then."""
+    path = tmp_path / "journal-2.lock"
+    flock = fcntl.flock
+
+    def after_the_holder(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        if is_replaced:
+            path.touch(0o600)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_holder)
+    held = hold(path)
+    assert held is not None
+    assert os.path.samestat(os.fstat(held), path.stat())
+    assert hold(path) is None
+    os.close(held)
+
+
+# Trouble
+
+
+def test_a_value_that_sqlite_cannot_take_costs_only_whoever_brought_it(tmp_path: Path) -> None:
+    """Threads share a commit; those whose answers are fine must not be told that all is well, and lose them."""
+    with closing(JournalFile(tmp_path, 0, sqlite3.connect, inherit_nothing)) as file:
+        insert = "INSERT INTO looks VALUES (?, '')"
+        good, bad = ([journal_file._Ticket([(insert, (name,))], True) for name in names] for names in ("ab", "\ud800"))
+        file._transact([good[0], *bad, good[1]])
+        assert [ticket.error for ticket in good] == [None, None]
+        assert [type(ticket.error) for ticket in bad] == [UnicodeEncodeError]
+        assert file.select("SELECT name FROM looks ORDER BY name") == [("a",), ("b",)]
+        with pytest.raises(UnicodeEncodeError):
+            file.commit([(insert, ("\ud800",))])
+        file.commit([(insert, ("c",))])
+
+
+def test_threads_that_commit_at_once_share_a_sync_and_each_is_told_its_own_end(tmp_path: Path) -> None:
+    with closing(JournalFile(tmp_path, 0, sqlite3.connect, inherit_nothing)) as file:
+        file._lock.acquire()
+        threads = [
+            threading.Thread(target=file.commit, args=([("INSERT INTO looks VALUES (?, '')", (str(number),))],))
+            for number in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(file._waiting) < len(threads):
+            pass
+        file._lock.release()
+        for thread in threads:
+            thread.join()
+        assert len(file.select("SELECT * FROM looks")) == len(threads)
+
+
+def test_a_journal_that_cannot_be_read_any_more_is_told_with_its_mend(tmp_path: Path, clock: FakeClock) -> None:
+    with closing(opened(tmp_path, clock)) as journal:
+        journal._file._database.execute("DROP TABLE entries")
+        with pytest.raises(JournalError) as error:
+            journal.entries(STEP_SENT)
+    assert "STATE_DIR" in error.value.action
