@@ -14,10 +14,10 @@ from commands import exits
 from crypto import Context
 from providers.base import RawAnswer
 from refresher.enrol import Enroller
-from refresher.journal import ANSWER_FIELD, UnkeptAnswerError
+from refresher.journal import ANSWER_FIELD, Journal, UnkeptAnswerError
 from refresher.journal_file import JournalError
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, entries, journal, kept_token
+from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, entries, journal, kept_token, meanwhile
 from tests.runs.test_faults import only, outage, run, sent
 from tests.runs.test_faults_inside import FullJournal, full
 from tests.runs.test_faults_inside import run as run_parts
@@ -346,3 +346,59 @@ def test_a_full_disk_prints_each_sealed_answer_that_is_in_no_journal(rows: Rows)
     assert told.startswith("loc: unless its row is refreshed, this sealed answer is all there is.")
     assert "sealed:v1:" in told
     assert rows.is_current("loc")
+
+
+def test_an_onboarding_on_a_full_disk_prints_the_sealed_answer_that_is_in_no_journal(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Journal, entry_id: int, sealed: str) -> None:
+        raise UnkeptAnswerError(JournalError("the disk is full", "Free disk space."), sealed)
+
+    monkeypatch.setattr(Journal, "keep_sealed", refuse)
+    line = rows.world.csv_line("acme", "loc")
+    result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line))
+    assert "recover --cell -`: sealed:v1:" in result.err
+    assert rows.is_current("loc")
+
+
+# What was kept aside is wanted again
+
+
+def deleted_during_its_refresh(rows: Rows, provider: str) -> str:
+    """A row that somebody deleted while it was refreshed; the cell that it held."""
+    rows.add(provider, "loc")
+    cell = rows.row("loc").encrypted_refresh
+    rows.world.oauth.fail(meanwhile(lambda: rows.remove("loc")))
+    run(rows)
+    assert [entry.step for entry in entries(rows.world)] == ["aside"]
+    return cell
+
+
+def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_was_kept_aside(rows: Rows) -> None:
+    cell = deleted_during_its_refresh(rows, "acme")
+    current = rows.world.oauth.current("loc")
+    with journal(rows.world) as opened:  # somebody else's onboarding is aside, too
+        opened.mark(opened.enrol("other", "acme", "https://acme.example", "", "token", "{}"), "aside")
+    rows.add("acme", "loc")
+    rows.edit("loc", encrypted_refresh=cell)
+    before = sent(rows.world)
+    told = only(run(rows))
+    assert (told["outcome"], told["action"]) == ("operator", "Store them: python token_manager.py recover --replay")
+    assert sent(rows.world) == before
+    assert rows.world.program.run("recover", "--replay").code == 0
+    assert rows.stored("loc") == current
+    assert [entry.location_id for entry in entries(rows.world)] == ["other"]
+
+
+def test_the_access_token_of_a_row_that_is_gone_is_kept_aside_and_spends_nothing(table: AirtableRows) -> None:
+    table.add("acme-never", "loc")
+    outage(table, airtable_faults.status(503))
+    assert run(table).code == exits.STORE
+    assert table.world.airtable is not None
+    table.world.airtable.faults.clear()
+    token = table.stored("loc")
+    table.remove("loc")
+    run(table)
+    assert [entry.step for entry in entries(table.world)] == ["aside"]
+    with journal(table.world) as opened:
+        assert not opened.is_spent(token)

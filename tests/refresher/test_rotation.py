@@ -1,0 +1,50 @@
+"""Changing the key while rows come and go, and somebody wants the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from refresher.cells import Inspector
+from refresher.rotation import Rotator
+from tests.commands.test_verify import new_key
+from tests.conftest import World
+from tests.runs.faults_world import SqliteRows
+from tests.runs.test_faults_inside import parts_of
+
+
+class Journal:
+    """A journal that something happens beside."""
+
+    def __init__(self, happens: Any) -> None:
+        self._happens = happens
+
+    def follow(self, cells: Mapping[str, str]) -> None:
+        self._happens()
+
+
+def rotated(rows: SqliteRows, happens: Any, *, is_wanted: bool = True) -> tuple[bool, Rotator]:
+    """A rotation of all rows, and whether it came to its end."""
+    with parts_of(rows) as parts:
+        keys = [row.key for row in parts.store.store.rows()]
+        inspector = Inspector(parts.store, parts.bench, ())
+        journal: Any = Journal(happens)
+        rotator = Rotator(parts.store, inspector, journal, lambda _: None, lambda: is_wanted, parts.clock, "")
+        return rotator.reseal(keys), rotator
+
+
+def test_a_row_that_is_deleted_while_it_is_sealed_anew_is_nobody_s_worry(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "stays")
+    rows.add("acme", "goes")
+    new_key(world)
+    is_at_end, rotator = rotated(rows, lambda: rows.remove("goes") if "goes" in world.rows() else None)
+    assert (is_at_end, rotator.resealed, rotator.refused) == (True, 1, {})
+
+
+def test_a_rotation_that_nobody_wants_any_more_ends_before_the_next_rows(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    new_key(world)
+    is_at_end, rotator = rotated(rows, lambda: None, is_wanted=False)
+    assert (is_at_end, rotator.resealed) == (False, 0)
