@@ -32,7 +32,7 @@ _PROVIDER_SETTING = re.compile(r"([A-Z0-9_]+)_(TOKEN_URL|AUTH_URL|SCOPE|CLIENT_I
 # The settings that `_Reader.secret` reads; .env.example marks them too.
 _SECRET_SETTING = re.compile(
     r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
-    r"|WEBHOOK_SECRET|PING_URL|[A-Z0-9_]+_CLIENT_SECRET"
+    r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
 )
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
@@ -127,6 +127,22 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True)
+class ImportSettings:
+    """What an earlier program's environment said, under its names; only `import` wants it. Empty where it is not set.
+
+    Attributes:
+        key: what it sealed with, in the form of `ENCRYPTION_KEY`.
+        tenant_id, client_id, client_secret, redirect_uri: its one Microsoft app.
+    """
+
+    key: Secret | None = None
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret: Secret | None = None
+    redirect_uri: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. Durations are in seconds.
 
@@ -159,6 +175,7 @@ class Settings:
     metrics_file: Path | None
     host: str
     port: int
+    imports: ImportSettings = ImportSettings()
     warnings: tuple[str, ...] = field(default=())
 
     def provider(self, name: str) -> ProviderSettings:
@@ -246,6 +263,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         metrics_file=read.path("METRICS_FILE"),
         host=read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1"),
         port=read.integer("PORT", 8002, 1, 65_535),
+        imports=_imports(read, check_key),
         warnings=tuple(read.warnings),
     )
 
@@ -267,6 +285,22 @@ def _keys(read: _Reader, check_key: Callable[[str], object]) -> tuple[Secret, tu
         except ValueError as error:
             read.problem(f"{name} {error}", _KEY_MEND)
     return key or Secret(""), fallbacks
+
+
+def _imports(read: _Reader, check_key: Callable[[str], object]) -> ImportSettings:
+    key = read.secret("IMPORT_KEY")
+    if key is not None:
+        try:
+            check_key(key.reveal())
+        except ValueError as error:
+            read.problem(f"IMPORT_KEY {error}", "Copy the key that the earlier program sealed with, or unset it")
+    return ImportSettings(
+        key=key,
+        tenant_id=read.text("TENANT_ID"),
+        client_id=read.text("CLIENT_ID"),
+        client_secret=read.secret("CLIENT_SECRET"),
+        redirect_uri=read.text("GRAPH_REDIRECT_URI"),
+    )
 
 
 def _stores(read: _Reader) -> list[StoreKind]:
@@ -304,6 +338,19 @@ def _airtable(read: _Reader) -> AirtableSettings:
         requests_per_second=read.number("AIRTABLE_REQUESTS_PER_SECOND", 4.0, 0.1, 50.0),
         plan=read.choice("AIRTABLE_PLAN", ("", "free", "team", "business", "enterprise"), ""),
     )
+
+
+def parse_database_url(text: str, folder: Path) -> str:
+    """A database's address in one spelling; the file of a relative one is below `folder`.
+
+    Raises:
+        SettingsError: it is none. It is not quoted, for it may hold a password.
+    """
+    problems: list[str] = []
+    url = _database_url(_Reader({"DATABASE_URL": text}, folder, problems))
+    if url is None:
+        raise SettingsError(problem.replace("DATABASE_URL", "The source", 1) for problem in problems)
+    return url.reveal()
 
 
 def _database_url(read: _Reader) -> Secret | None:

@@ -36,11 +36,22 @@ Cells = Mapping[str, str | int | None]
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a file, or why it is none; `name` says where it is. Its cells are sealed, as in a table."""
+    """One row of a file, or why it is none. Its cells are sealed, as in a table.
+
+    Attributes:
+        name: where it is.
+        problem, action: why there is no row, and what to do.
+        is_wrong: that somebody has to mend this, not merely know it.
+        location_id, provider: of what is no row, where these are known.
+    """
 
     name: str
     row: Row | None
     problem: str = ""
+    action: str = "Export anew, or correct the file."
+    is_wrong: bool = True
+    location_id: str = ""
+    provider: str = ""
 
 
 # Writing

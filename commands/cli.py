@@ -12,7 +12,8 @@ from pathlib import Path
 import settings
 from clock import Clock, SystemClock
 from commands import exits, process
-from commands.flags import Parser, seconds
+from commands.flags import Parser, interval, seconds
+from commands.layouts import LAYOUTS
 from commands.talk import Talk
 from refresher.lock import LockedError
 from refresher.state import StateError
@@ -23,10 +24,11 @@ _VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",
     "status": "show every row and when its access token ends",
     "get": "print one location's access token, refreshed where needed",
+    "revoke": "end a client's grant at its provider, and take its secrets out of the table",
     "recover": "list what the journal holds, and store what can be stored",
     "verify": "open every sealed cell, and say which do not open",
     "export": "write all rows, sealed as they are, for a backup",
-    "import": "put the rows of an export into the table; shows first what it would do",
+    "import": "put an export, or an earlier program's rows, into the table; shows first what it would do",
     "rebind": "seal a row's cells for its new host or location id",
     "rotate-key": "seal everything anew under ENCRYPTION_KEY, out of ENCRYPTION_KEY_FALLBACKS",
     "setup": "make the table, or the columns that it lacks",
@@ -108,8 +110,11 @@ def _other(talk: Talk, error: Exception) -> int:
 
 
 def _exit_code_of(error: Exception) -> int:
+    from refresher.errors import SeveralTokensError, TokenError
     from stores.base import StoreUnavailableError
 
+    if isinstance(error, TokenError) and not isinstance(error, SeveralTokensError):
+        return exits.FAILED
     return exits.STORE if isinstance(error, StoreUnavailableError) else exits.USAGE
 
 
@@ -140,6 +145,9 @@ def _parser() -> Parser:
     parsers["get"].add_argument(
         "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
     )
+    parsers["revoke"].add_argument("location", metavar="LOCATION")
+    parsers["revoke"].add_argument("--provider", metavar="P", help="which, where a location has several")
+    parsers["revoke"].add_argument("--yes", action="store_true", help="do it, without asking")
     _add_recover_flags(parsers["recover"])
     return parser
 
@@ -157,7 +165,10 @@ def _add_export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_import_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="an export; - is standard input")
+    parser.add_argument("source", metavar="SOURCE", help="an export (- for standard input), or what --layout reads")
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), help="what an earlier program kept: docs/migrating.md")
+    parser.add_argument("--redirect-uri", default="", metavar="URI", help="of the logins, where the source lacks it")
+    _add_allow_host(parser)
     parser.add_argument("--yes", action="store_true", help="do it, without asking")
     parser.add_argument("--replace", action="store_true", help="also over rows whose cells differ; theirs may be newer")
 
@@ -188,4 +199,7 @@ def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would be refreshed; call and write nothing")
     parser.add_argument("--max-seconds", type=seconds, metavar="S", help="start nothing new after so many seconds")
     parser.add_argument("--jitter", type=seconds, default=0, metavar="S", help="first wait a random time up to this")
+    parser.add_argument(
+        "--every", type=interval, metavar="S", help="go on, round after round, one every S seconds (10 or more)"
+    )
     parser.add_argument("--takeover", action="store_true", help="go on although another host refreshed this table")

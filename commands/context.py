@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from refresher.state import StateFolder
 if TYPE_CHECKING:
     from refresher.jobs import Bench
     from refresher.journal_file import Connect
-    from refresher.parts import Parts
+    from refresher.parts import Parts, Workshop
     from stores.base import Store
     from stores.sealed import SealedStore, Seals
 
@@ -60,6 +60,15 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
     talk.hide(settings.secrets())
     for warning in settings.warnings:
         talk.warn(warning)
+    return assemble(settings, clock)
+
+
+def assemble(settings: configuration.Settings, clock: Clock) -> Context:
+    """What checked settings name, checked as well.
+
+    Raises:
+        StateError, CommandError: each with its mend; nothing was called yet.
+    """
     try:
         catalog = Catalog(settings.providers_file, settings.providers)
         catalog.get(settings.default_provider)
@@ -78,9 +87,15 @@ def open_store(context: Context) -> Store:
         from stores.database import DatabaseStore
 
         return DatabaseStore(_database_url(settings), context.clock)
+    return open_airtable(context, settings.airtable)
+
+
+def open_airtable(context: Context, airtable: configuration.AirtableSettings, table_name: str = "") -> Store:
+    """A table of that base; by default the one that the settings name."""
     from stores.airtable import AirtableOptions, AirtableStore
 
-    airtable = settings.airtable
+    settings = context.settings
+    airtable = replace(airtable, table_name=table_name or airtable.table_name)
     options = AirtableOptions(
         api_key=airtable.api_key.reveal(),
         base_id=airtable.base_id,
@@ -88,7 +103,7 @@ def open_store(context: Context) -> Store:
         id_field=airtable.id_field,
         endpoint_url=airtable.endpoint_url,
         requests_per_second=airtable.requests_per_second,
-        schema_file=context.folder / "columns.json",
+        schema_file=context.state.of_store(_airtable_identity(airtable)) / "columns.json",
         pace_file=context.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
         proxy=_proxy(settings),
         ca_bundle=settings.ca_bundle,
@@ -165,6 +180,25 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
         transport.close()
 
 
+def workshop(context: Context) -> Workshop:
+    """What opens the parts above for one call, and closes them after it."""
+    from functools import partial
+
+    from refresher.failures import all_recalled
+    from refresher.parts import Workshop
+
+    return Workshop(
+        clock=context.clock,
+        default_provider=context.settings.default_provider,
+        refresh_interval=context.settings.refresh_interval,
+        lock=context.lock,
+        open_store=partial(open_sealed, context),
+        parts_around=partial(parts_around, context),
+        bench=partial(make_bench, context),
+        recall=lambda rows, columns: all_recalled(rows, context.folder, keyring(context.settings), columns),
+    )
+
+
 def make_bench(context: Context, seals: Seals) -> Bench:
     """Turns rows into jobs, with the settings' default clients."""
     from refresher.jobs import Bench, Client
@@ -176,9 +210,18 @@ def make_bench(context: Context, seals: Seals) -> Bench:
     return Bench(seals, context.catalog.get, context.settings.default_provider, default_client)
 
 
-def keyring(settings: configuration.Settings) -> crypto.Keyring:
-    """The keys that the settings hold."""
-    fallbacks = [crypto.parse_key(key.reveal()) for key in settings.encryption_key_fallbacks]
+def make_import_seals(context: Context) -> Seals:
+    """What also opens what an earlier program sealed, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
+    from stores.sealed import Seals
+
+    settings = context.settings
+    older = [settings.imports.key] if settings.imports.key else []
+    return Seals(keyring(settings, older), **{**_sealing(settings), "accept_legacy": True})
+
+
+def keyring(settings: configuration.Settings, older: Iterable[configuration.Secret] = ()) -> crypto.Keyring:
+    """The keys that the settings hold; `older` ones open, too."""
+    fallbacks = [crypto.parse_key(key.reveal()) for key in (*settings.encryption_key_fallbacks, *older)]
     return crypto.Keyring(crypto.parse_key(settings.encryption_key.reveal()), fallbacks)
 
 
@@ -192,8 +235,12 @@ def _sealing(settings: configuration.Settings) -> dict[str, bool]:
 def _identity(settings: configuration.Settings) -> str:
     """Which table this is, the same in every run: it names the state folder, and so the lock and the journal."""
     if settings.airtable is not None:
-        return f"airtable {settings.airtable.endpoint_url} {settings.airtable.base_id} {settings.airtable.table_name}"
+        return _airtable_identity(settings.airtable)
     return f"database {_database_url(settings)}"
+
+
+def _airtable_identity(airtable: configuration.AirtableSettings) -> str:
+    return f"airtable {airtable.endpoint_url} {airtable.base_id} {airtable.table_name}"
 
 
 def _database_url(settings: configuration.Settings) -> str:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from refresher.rounds import SHORTEST_INTERVAL_SECONDS
+
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
 _UNKNOWN = "unrecognized arguments: "
 
@@ -44,6 +46,14 @@ def seconds(text: str) -> float:
         number = -1.0
     if not 0 <= number < 10_000_000:
         raise argparse.ArgumentTypeError("must be a number of seconds, not negative")
+    return number
+
+
+def interval(text: str) -> float:
+    """A number of seconds between rounds."""
+    number = seconds(text)
+    if number < SHORTEST_INTERVAL_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be {SHORTEST_INTERVAL_SECONDS} seconds or more")
     return number
 
 

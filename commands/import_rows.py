@@ -1,6 +1,7 @@
-"""`import`: the rows of a file into the table. First what would be done to each row is shown, then it is done.
+"""`import`: the rows of a source into the table. First what would be done to each row is shown, then it is done.
 
-A layout reads a file into rows whose cells are sealed; what becomes of them is the same for every layout.
+A source is an export, or what an earlier program kept; it is read into rows whose cells are sealed. What becomes of
+them is the same for all.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import argparse
 import enum
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,15 +18,16 @@ import crypto
 from clock import Clock
 from commands import exits
 from commands.backup import COLUMNS, Line, read_export
-from commands.context import Context, make_bench, open_sealed, prepare
+from commands.context import Context, make_bench, make_import_seals, open_sealed, prepare
 from commands.process import ended_by
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
+from providers.base import ProviderError
 from refresher.cells import Finding, Inspector
+from refresher.jobs import read_params
 from stores.base import Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
-from stores.sealed import SealedStore
+from stores.sealed import Look, SealedStore
 
-LAYOUTS: Mapping[str, Callable[[str], Iterator[Line]]] = {"export": read_export}
 LOCK_WAIT_SECONDS = 120.0
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 
@@ -33,21 +36,22 @@ _HEAD = ("row", "location", "provider", "", "why", "what to do")
 
 
 class Step(enum.StrEnum):
-    """What becomes of one row of the file."""
+    """What becomes of one row of the source."""
 
     CREATE = "created"
     REPLACE = "replaced"
     UNCHANGED = "unchanged"
     KEEP = "kept"  # the table's row stays as it is
+    SKIP = "skipped"  # there is nothing to import in it
     REFUSE = "refused"
 
 
 @dataclass(frozen=True)
 class Move:
-    """One row of the file, what is to be done with it, and why not more.
+    """One row of the source, what is to be done with it, and why not more.
 
     Attributes:
-        row: as the file has it.
+        row: as the source has it.
         there: the table's row of the same identity.
     """
 
@@ -64,40 +68,63 @@ class Move:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
     """Show the plan, then carry it out where that is wanted; exit 1 where a row was refused."""
     context = prepare(environ, clock, talk)
-    lines = list(LAYOUTS["export"](arguments.file))
+    lines = _lines(arguments, context)
     with open_sealed(context) as store:
         shown: Sequence[Move] | None = None
         if not arguments.yes:
-            shown = _Planner(context, store, replacing=arguments.replace).plan(lines)
+            shown = _Planner(arguments, context, store).plan(lines)
             _show(shown, talk)
             if not _is_wanted(shown):
                 return _end(context, talk, shown, is_done=False)
         with context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end")):
-            moves = _Planner(context, store, replacing=arguments.replace).plan(lines)
+            moves = _Planner(arguments, context, store).plan(lines)
             done = _carry_out(store.store, _as_shown(moves, shown), talk)
     if done != shown:
         _show(done, talk)
     return _end(context, talk, done, is_done=True)
 
 
+def _lines(arguments: argparse.Namespace, context: Context) -> list[Line]:
+    """The rows of the source."""
+    if arguments.layout is not None:
+        from commands.layouts.base import Source
+        from commands.layouts.sealing import read_layout
+
+        return read_layout(
+            arguments.layout, Source(context, arguments.source, arguments.redirect_uri), arguments.allow_host
+        )
+    if arguments.redirect_uri or arguments.allow_host:
+        raise exits.CommandError("--redirect-uri and --allow-host are for --layout", "Leave them out.")
+    # What anybody could read is in no export; where somebody put it there, the row is refreshed instead.
+    return [
+        line if line.row is None or crypto.is_sealed(line.row.last_access_token)
+        else replace(line, row=replace(line.row, last_access_token=""))
+        for line in read_export(arguments.source)
+    ]  # fmt: skip
+
+
 # Planning
 
 
 class _Planner:
-    """Compares a file with the table; writes nothing."""
+    """Compares a source with the table; writes nothing."""
 
-    def __init__(self, context: Context, store: SealedStore, *, replacing: bool) -> None:
+    def __init__(self, arguments: argparse.Namespace, context: Context, store: SealedStore) -> None:
         self._store = store
         self._bench = make_bench(context, store)
         self._inspector = Inspector(store, self._bench)
+        # The table itself may hold what the earlier program sealed.
+        seals = make_import_seals(context) if arguments.layout else store
+        self._table_inspector = Inspector(seals, make_bench(context, seals), arguments.allow_host)
         self._default = context.settings.default_provider
-        self._replacing = replacing
+        self._replacing = arguments.replace
+        self._reseals = arguments.layout is not None
 
     def plan(self, lines: Iterable[Line]) -> list[Move]:
         """One move for each line.
 
         Raises:
-            CommandError: no configured key opens anything in the file.
+            CommandError: no configured key opens anything in the export.
         """
         there: dict[tuple[str, str], list[Row]] = defaultdict(list)
         owners: dict[str, tuple[str, str]] = {}
@@ -110,7 +137,8 @@ class _Planner:
         unknown = 0
         for line in lines:
             if line.row is None:
-                moves.append(Move(line.name, "", "", Step.REFUSE, line.problem, "Export anew, or correct the file."))
+                step = Step.REFUSE if line.is_wrong else Step.SKIP
+                moves.append(Move(line.name, line.location_id, line.provider, step, line.problem, line.action))
                 continue
             identity = self._identity(line.row)
             fault = self._fault(line.row, there[identity], counts[identity], owners)
@@ -133,15 +161,27 @@ class _Planner:
         move = Move(name, row.location_id, provider, Step.CREATE, row=row, there=there[0] if there else None)
         if not there:
             return move
-        differing = [column for column in _CREDENTIAL if getattr(row, column) != getattr(there[0], column)]
+        ours, theirs = _contents(row, self._inspector), _contents(there[0], self._table_inspector)
+        differing = [column for column in _CREDENTIAL if ours[column] != theirs[column]]
         if not differing:
-            return replace(move, step=Step.UNCHANGED)
+            is_stale = self._reseals and self._is_stale(there[0])
+            return (
+                replace(move, step=Step.REPLACE, reason="sealed anew")
+                if is_stale
+                else replace(move, step=Step.UNCHANGED)
+            )
+        if not there[0].encrypted_refresh:
+            return replace(move, step=Step.REPLACE, reason="the table's row waits for its credential")
         reason = f"the table has another {' and '.join(differing)}"
         if self._replacing:
             return replace(move, step=Step.REPLACE, reason=reason)
         return replace(
-            move, step=Step.KEEP, reason=f"{reason}, which may be newer", action="To have the file's: --replace"
+            move, step=Step.KEEP, reason=f"{reason}, which may be newer", action="To have the source's: --replace"
         )
+
+    def _is_stale(self, row: Row) -> bool:
+        look = self._table_inspector.look(row)
+        return isinstance(look, Look) and bool(look.stale)
 
     def _fault(
         self, row: Row, there: Sequence[Row], count: int, owners: Mapping[str, tuple[str, str]]
@@ -155,7 +195,7 @@ class _Planner:
         if missing:
             return fault(f"the table has no column {' and '.join(missing)}, which this row needs", _ADD_COLUMN)
         if count > 1:
-            return fault(f"{count} rows of the file have this location and provider", "Leave all but one out.")
+            return fault(f"{count} rows of the source have this location and provider", "Leave all but one out.")
         if len(there) > 1:
             return fault(f"{len(there)} rows of the table have this location and provider", "Delete all but one.")
         owner = owners.get(row.encrypted_refresh) if row.encrypted_refresh else None
@@ -174,6 +214,17 @@ class _Planner:
 
 
 _ADD_COLUMN = "Run: python token_manager.py setup"
+
+
+def _contents(row: Row, inspector: Inspector) -> dict[str, object]:
+    """What a row says, however its cells are sealed; a cell that does not open stands for itself."""
+    look = inspector.look(row)
+    contents: dict[str, object] = {column: getattr(row, column) for column in _CREDENTIAL}
+    if isinstance(look, Look):
+        contents |= {column: text for column, text in look.opened.items() if column in contents}
+    with suppress(ProviderError):
+        contents["provider_params"] = read_params(row.provider_params)
+    return contents
 
 
 def _as_shown(moves: Sequence[Move], shown: Sequence[Move] | None) -> list[Move]:
@@ -268,14 +319,14 @@ def _replaced(move: Move, result: WriteResult) -> Move:
 
 
 def _values(store: Store, move: Move) -> dict[str, Value]:
-    """What the file says of a row, as far as the table has columns for it.
+    """What the source says of a row, as far as the table has columns for it.
 
-    Without its access token the row is due at once, whatever the file says.
+    Without its access token the row is due at once, whatever the source says.
     """
     row = move.row
     assert row is not None
     values: dict[str, Value] = {name: getattr(row, "location_id" if name == "locationId" else name) for name in COLUMNS}
-    if not crypto.is_sealed(row.last_access_token):
+    if not row.last_access_token:
         values |= {"last_access_token": None, "access_token_expiry": None}
     return {name: None if value == "" else value for name, value in values.items() if name in store.columns}
 
@@ -287,7 +338,7 @@ def _end(context: Context, talk: Talk, moves: Sequence[Move], *, is_done: bool) 
     counts = Counter(move.step for move in moves)
     if talk.as_json:
         talk.object(_object(context, moves, is_done=is_done))
-    summary = ", ".join(f"{counts[step]} {step}" for step in Step if counts[step]) or "no rows in the file"
+    summary = ", ".join(f"{counts[step]} {step}" for step in Step if counts[step]) or "there are no rows in it"
     if is_done:
         talk.info(summary)
     else:

@@ -10,9 +10,9 @@ from clock import Clock
 from commands import exits
 from commands.context import Context, make_bench, open_sealed, parts_around, prepare
 from commands.prompts import Terminal, can_ask
-from commands.rows import the_row
 from commands.talk import Talk
 from providers.base import ProviderError, origin_of
+from refresher.tokens import the_row
 from stores.base import Row, StoreUnavailableError, Written
 from stores.sealed import Binding, Look, SealedStore
 
@@ -59,9 +59,11 @@ def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -
 
     Raises:
         CommandError: a cell opens neither here nor there.
+        TokenError: there is no such row, or there are several.
         ProviderError: it cannot be said where the row's secrets go.
     """
-    row, provider = the_row(context, store.store, arguments.location.strip(), arguments.provider)
+    default = context.settings.default_provider
+    row, provider = the_row(store.store, default, arguments.location.strip(), arguments.provider)
     binding = make_bench(context, store).binding(row)
     was_location = row.location_id if arguments.was_location is None else arguments.was_location.strip()
     was_origin = binding.origin if arguments.was_origin is None else _origin(arguments.was_origin)

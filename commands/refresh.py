@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clock import Clock
@@ -12,6 +16,7 @@ from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by
 from commands.talk import Talk
+from refresher.rounds import Stop, rounds
 from stores.base import StoreRefusedError, iso, parse_time
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
@@ -31,11 +36,33 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         import random
 
         clock.sleep(random.uniform(0, arguments.jitter))
+    stop = Stop()
+    if arguments.every is None:
+        return _run_once(arguments, context, talk, stop)
+    known = replace(context.settings, refresh_interval=math.ceil(arguments.every))  # nobody else starts the runs
+    context = replace(context, settings=known)
+    with ended_by(stop):
+        return _run_on(arguments, context, talk, stop)
+
+
+def _run_on(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> int:
+    """Round after round, until a signal; a round that fails is told, and the next one comes."""
+    from commands.cli import guarded
+
+    was_cut = False
+    for _ in rounds(arguments.every, context.clock, stop):
+        code = guarded(talk, partial(_run_once, arguments, context, talk, stop))
+        was_cut = code == exits.STOPPED and stop.reason is not None
+    return exits.STOPPED if was_cut else exits.DONE
+
+
+def _run_once(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> int:
+    """One run; lock and journal are free again after it."""
     with context.lock():
-        return _run_locked(arguments, context, talk)
+        return _run_locked(arguments, context, talk, stop)
 
 
-def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> int:
+def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> int:
     from commands.report import observer_for, report_object
     from refresher.parts import Scope
     from refresher.run import Refresher
@@ -52,14 +79,18 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk) -> 
         if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # cron's own run
             _warn_of_rare_runs(context, talk)
         refresher = Refresher(parts, observer)
-        with ended_by(refresher.stop):
+        with ended_by(stop), stop.reaching(refresher.stop):
             report = refresher.run(scope)
         observer.end(report)
         _warn_of_quota(context, parts, talk)
     if talk.as_json:
         import secrets
 
-        talk.object(report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls))
+        content = report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls)
+        if arguments.every is None:
+            talk.object(content)
+        else:
+            talk.data(json.dumps(content))  # a line for each round
     return _exit_code(report)
 
 

@@ -23,6 +23,7 @@ Replay = Literal["safe", "once", "last_minute"]
 
 FALLBACK_LIFETIME_SECONDS = 3600
 LONGEST_LIFETIME_SECONDS = 10 * 365 * 86_400
+HTTP_OK, HTTP_REDIRECT = 200, 300
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 UNAUTHORIZED = 401
@@ -186,8 +187,7 @@ class Provider:
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
         url = _fill(self.token_url, self._values(params), self.name)
-        supplied = any(params.get(name) for name in placeholders_in(_authority(self.token_url)))
-        return Endpoint(url=url, origin=origin_of(url), is_fixed=not supplied)
+        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self._is_supplied(self.token_url, params))
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
         """The request of RFC 6749 section 6, in this provider's manner.
@@ -211,6 +211,37 @@ class Provider:
         if origin_of(url) != endpoint.origin:
             return None
         return self._request(replace(endpoint, url=url), {"token": token}, credential)
+
+    def revoke_request(self, credential: Credential) -> TokenRequest | None:
+        """The request of RFC 7009 section 2.1 for the refresh token; None where the provider has no such endpoint.
+
+        It carries the token and the client secret, so it goes to the host that they are bound to, or to another
+        only where nothing in the table chose either.
+        """
+        if self.revoke_url is None:
+            return None
+        url = _fill(self.revoke_url, self._values(credential.params), self.name)
+        endpoint = self.endpoint(credential.params)
+        is_fixed = endpoint.is_fixed and not self._is_supplied(self.revoke_url, credential.params)
+        if origin_of(url) != endpoint.origin and not is_fixed:
+            return None
+        fields = {"token": credential.refresh_token, "token_type_hint": "refresh_token"}
+        return replace(self, encoding="form")._request(replace(endpoint, url=url), fields, credential)
+
+    def read_revocation(self, raw: RawAnswer) -> Answer:
+        """What an answer to `revoke_request` means: `DEAD_GRANT` is what was wanted.
+
+        RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
+        the latter. A server that is failing (503) has left the grant alive.
+        """
+        content = self.members(_parse(raw.body))
+        verdict = self.judge(raw.status, content)
+        if raw.status >= SERVER_ERROR:
+            verdict = Verdict.NOT_ACTED
+        elif HTTP_OK <= raw.status < HTTP_REDIRECT or error_code(content) == "invalid_token":
+            verdict = Verdict.DEAD_GRANT
+        error = _clean(self.describe(raw.status, content))
+        return Answer(verdict, error=error, retry_after=_retry_after(raw), status=raw.status)
 
     def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
@@ -293,6 +324,10 @@ class Provider:
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
         """What to do where the provider's page knows better than the general advice; None otherwise."""
         return None
+
+    def _is_supplied(self, template: str, params: Mapping[str, str]) -> bool:
+        """Whether the row's parameters move the host of an address."""
+        return any(params.get(name) for name in placeholders_in(_authority(template)))
 
     def _values(self, params: Mapping[str, str]) -> dict[str, str | None]:
         return {name: params.get(name) or default for name, default in self.placeholders.items()}

@@ -114,8 +114,11 @@ class Enroller:
         job = self._parts.bench.job(row)
         return isinstance(job, Job) and job.credential.refresh_token == enrolment.refresh_token
 
-    def save(self, enrolment: Enrolment, row: Row | None, *, check: bool) -> RowResult:
+    def save(self, enrolment: Enrolment, row: Row | None, *, check: bool, granted: Answer | None = None) -> RowResult:
         """Prove the credential (unless `check` is off) and create or replace its row.
+
+        `granted` is the answer of a login that is just over: it needs no proof, and where the store does not take
+        it, it waits in the journal.
 
         Raises:
             EnrolmentError: nothing was sent.
@@ -127,7 +130,7 @@ class Enroller:
         self._refuse_used(enrolment)
         if row is not None:
             self._parts.store.store.prove_writable(row)
-        if not check:
+        if not check and granted is None:
             return self._store(enrolment, endpoint, row, None, None)
         cell = self._parts.journal.fingerprint(row.encrypted_refresh) if row is not None else ""
         entry_id = self._parts.journal.enrol(
@@ -138,6 +141,8 @@ class Enroller:
             enrolment.refresh_token,
             json.dumps(asdict(enrolment)),
         )
+        if granted is not None:
+            return self._store(enrolment, endpoint, row, entry_id, granted)
         return self._settle(enrolment, endpoint, row, entry_id, self._prove(enrolment, endpoint, entry_id))
 
     def resume(self, entry: Entry) -> RowResult | str:

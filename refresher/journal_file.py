@@ -299,7 +299,9 @@ def _open(connect: Connect, path: Path) -> sqlite3.Connection:
         sqlite3.Error, OSError: the disk refuses.
         JournalError: a newer version of this program made it.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if not path.exists():
+        # Only a new file: to open and close one in use would drop this process's own SQLite locks on it (POSIX).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     database = connect(path, isolation_level=None, check_same_thread=False, timeout=30)
     try:
         database.execute("PRAGMA journal_mode=WAL")

@@ -18,11 +18,15 @@ CLAIMED_ROWS = 2000  # at a time: others find work, too, and memory stays small
 
 @dataclass
 class Listing:
-    """Due rows: those that can be refreshed, and those that somebody must mend. `is_last`: there are no more."""
+    """Due rows: those that can be refreshed, and those that somebody must mend.
+
+    `is_last`: there are no more. `waiting`: so many may not be refreshed yet.
+    """
 
     jobs: list[Job] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     is_last: bool = True
+    waiting: int = 0
 
 
 def list_due(
@@ -42,6 +46,7 @@ def list_due(
         due, is_last = parts.store.store.claim_due(query, claimant, CLAIMED_ROWS)
     due = _with_memory(parts, due, now)
     rows = [row for row in due if scope.everything or _is_due(parts, row, now)]
+    rows = [row for row in rows if scope.still is None or scope.still(row)]
     if not scope.takeover and not parts.store.store.claims:
         _refuse_second_host(parts, rows, now)
     for sentence in [*filter(None, map(odd_status, rows)), *_short_lives(parts, rows)]:
@@ -56,7 +61,7 @@ def list_due(
     faults = [one for one in made if isinstance(one, Fault)]
     _refuse_wrong_key(faults, len(made))
     jobs, twins = without_twins(one for one in made if isinstance(one, Job))
-    return Listing(jobs, faults + twins, is_last)
+    return Listing(jobs, faults + twins, is_last, made.count(None))
 
 
 def query_of(parts: Parts, scope: Scope) -> DueQuery:

@@ -133,6 +133,7 @@ class Report:
         results: the rows that were tried, or stored from the journal.
         due: how many rows were to be refreshed.
         notices: sentences about rows that were not tried.
+        waiting: how many rows could not be refreshed yet.
         held: how many due rows other processes had claimed, by claim.
         stopped: why the run ended early, where it did: a deadline or a signal.
         store_error: what kept the store from taking results, where something did.
@@ -145,6 +146,7 @@ class Report:
     results: list[RowResult] = field(default_factory=list)
     due: int = 0
     notices: list[str] = field(default_factory=list)
+    waiting: int = 0
     held: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
     store_error: StoreError | None = None

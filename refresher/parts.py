@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from refresher.outcome import RowResult
     from refresher.policy import DuePolicy
     from refresher.transport import Transport
-    from stores.base import Claimant
-    from stores.sealed import SealedStore
+    from stores.base import Claimant, Row
+    from stores.sealed import SealedStore, Seals
 
 
 class RunError(Exception):
@@ -71,7 +72,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which rows a run takes. `everything`: also what is not due. `max_seconds`: start nothing after that."""
+    """Which rows a run takes. `everything`: also what is not due. `max_seconds`: start nothing after that.
+
+    `still`: asked of each row when no other process can refresh it any more; the run leaves it if the answer is no.
+    """
 
     everything: bool = False
     locations: tuple[str, ...] = ()
@@ -79,8 +83,33 @@ class Scope:
     dry_run: bool = False
     max_seconds: float | None = None
     takeover: bool = False
+    still: Callable[[Row], bool] | None = None
 
     @property
     def is_by_hand(self) -> bool:
         """Whether a person, or a program for one, asks for certain rows; cron's own run takes what is due."""
         return self.everything or bool(self.locations) or self.provider is not None
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Opens what single calls of a long-lived program need, when they need it, and closes it again.
+
+    Attributes:
+        default_provider: for rows that name none.
+        refresh_interval: how often a run is expected, in seconds.
+        lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
+        open_store: the store with its keys.
+        parts_around: what a run needs around a store; holds a journal of its own while it is open.
+        bench: turns rows into jobs.
+        recall: adds to rows what is remembered of their failures and the table has no columns for.
+    """
+
+    clock: Clock
+    default_provider: str
+    refresh_interval: float
+    lock: Callable[[float], AbstractContextManager[object]]
+    open_store: Callable[[], AbstractContextManager[SealedStore]]
+    parts_around: Callable[[SealedStore], AbstractContextManager[Parts]]
+    bench: Callable[[Seals], Bench]
+    recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]

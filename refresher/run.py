@@ -77,6 +77,7 @@ class Refresher:
             if listing.jobs and not self._report.due:
                 self._parts.store.store.prove_writable(listing.jobs[0].row)
             self._report.due += len(listing.jobs)
+            self._report.waiting += listing.waiting
             self._seen += len(listing.jobs) + len(listing.faults)
             self._observer.begin(self._seen)
             for fault in listing.faults:

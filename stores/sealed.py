@@ -94,6 +94,14 @@ class Seals:
         secret = self._open("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
         return Opened(secret, refresh_token, is_stale=self._is_stale(row, binding))
 
+    def open_text(self, column: str, cell: str, row: Row, binding: Binding) -> str:
+        """What one cell holds that belongs in this column of the row.
+
+        Raises:
+            CellError: it does not open here.
+        """
+        return self._open(column, cell, row, binding)
+
     def look(self, row: Row, binding: Binding) -> Look:
         """Try each sealed cell of the row by itself; empty cells and plain access tokens are passed over."""
         opened: dict[str, str] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("commands", "refresher", "providers", "stores")
+ROOMS = ("commands", "refresher", "providers", "stores", "examples")
 LEAVES = ("crypto", "settings", "clock", "tls")
 
 # Longest name first: `stores.sealed` is a rule of its own, `stores` is for the plain stores.
@@ -41,6 +41,7 @@ ALLOWED = {
     "commands": {"commands", "refresher", "providers", "stores", "crypto", "settings", "clock"},
     "token_manager": {"commands"},
     "onboard_client": {"commands", "clock", "settings"},
+    "examples": {"examples", "token_manager"},
 }
 # crypto is for those who hold keys or their errors; in the refresher that is the journal and its users.
 KNOWS_CRYPTO = {"refresher.journal", "refresher.failures", "refresher.loop", "refresher.enrol", "refresher.recovery"}
@@ -86,17 +87,17 @@ def test_every_room_is_under_a_rule() -> None:
 
 def test_nothing_but_settings_reads_the_environment() -> None:
     readers = {name for name, path in _modules() if re.search(r"os\.(environ|getenv)", path.read_text())}
-    # The two entry points hand it over to settings.
-    assert readers == {"commands.cli", "onboard_client"}
+    # The entry points, for people and for programs, hand it over to settings; examples are programs of their own.
+    assert readers == {"commands.cli", "commands.library", "onboard_client", "examples.api"}
 
 
-def test_only_the_database_store_imports_sqlalchemy() -> None:
+def test_only_databases_import_sqlalchemy() -> None:
     users = {name for name, path in _modules() if any(one.startswith("sqlalchemy") for one in _imports(path))}
-    assert users == {"stores.database"}
+    assert users == {"stores.database", "stores.source"}
 
 
 def test_an_idle_start_imports_nothing_heavy() -> None:
     """The lock is taken before the heavy libraries: fifty starts at once must cost next to nothing."""
-    code = "import sys, commands.cli, commands.refresh; print(*sorted(sys.modules))"
+    code = "import sys, token_manager, commands.refresh; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not {"requests", "pyairtable", "sqlalchemy", "rich", "urllib3", "pydantic"} & set(loaded.split())
+    assert not {"requests", "pyairtable", "sqlalchemy", "rich", "urllib3", "pydantic", "asyncio"} & set(loaded.split())

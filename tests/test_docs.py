@@ -7,17 +7,22 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from providers import Catalog
+from tests.commands import sources
+from tests.conftest import World
+from tests.world.apis import BUSINESS, GITLAB, GRAPH, ApiServer
+from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
+from tests.world.program import Program
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
 CRON_PATH = "/usr/bin:/bin"  # all that cron gives a job
 NO_TERMINAL = 2  # what a prompt answers where nobody can be asked
 
@@ -38,10 +43,11 @@ class Clone:
 
     folder: Path
     home: Path
+    addresses: dict[str, str] = field(default_factory=dict)  # of the examples' APIs
 
     def sh(self, command: str, path: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command line under plain `sh`."""
-        environment = {"HOME": str(self.home), "PATH": path or os.environ["PATH"], "LANG": "C.UTF-8"}
+        environment = {"HOME": str(self.home), "PATH": path or os.environ["PATH"], "LANG": "C.UTF-8"} | self.addresses
         return subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self.folder,
@@ -76,6 +82,18 @@ def oauth() -> Iterator[OAuthServer]:
         yield server
 
 
+@pytest.fixture
+def apis(clone: Clone, oauth: OAuthServer) -> Iterator[ApiServer]:
+    """What the examples call."""
+    with ApiServer(oauth) as server:
+        clone.addresses |= {
+            "GRAPH_URL": server.url(GRAPH),
+            "BUSINESS_PROFILE_URL": server.url(BUSINESS),
+            "GITLAB_URL": server.url(GITLAB).removesuffix("/api/v4"),
+        }
+        yield server
+
+
 def _fill_in(clone: Clone, key: str, oauth: OAuthServer) -> None:
     """What the README asks the user to type into `.env`, and a client in a file."""
     env = clone.folder / ".env"
@@ -85,10 +103,23 @@ def _fill_in(clone: Clone, key: str, oauth: OAuthServer) -> None:
     token = oauth.grant("gohighlevel", "app", location_id="loc1")
     header = "location_id,provider,client_id,client_secret,refresh_token"
     (clone.folder / "clients.csv").write_text(f"{header}\nloc1,gohighlevel,app,for the docs,{token}\n")
+    with env.open("a") as file:
+        file.writelines(f"{name}={value}\n" for name, value in _earlier_programs(clone, oauth).items())
+
+
+def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
+    """Databases to migrate from, each named like its layout; what their programs' settings were."""
+    program = Program(clone.folder, {"GOOGLE_TOKEN_URL": oauth.token_url("google")})
+    usual = dict(program.settings)
+    world = World(FakeClock(), oauth, program)
+    for make in (sources.user_tokens, sources.clients_and_tokens, sources.workspace_tokens):
+        make(world)
+    sources.git_connections(world, "https://git.acme.example")
+    return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 
 @pytest.mark.xdist_group("docs")
-def test_every_command_of_readme_and_docs_does_what_it_says(clone: Clone, oauth: OAuthServer) -> None:
+def test_every_command_of_readme_and_docs_does_what_it_says(clone: Clone, oauth: OAuthServer, apis: ApiServer) -> None:
     """In the order of the pages; the prompt is the one command that needs a person."""
     done = 0
     for command in commands(*PAGES):
@@ -103,6 +134,7 @@ def test_every_command_of_readme_and_docs_does_what_it_says(clone: Clone, oauth:
             assert clone.sh("git status --porcelain | grep -v '^A  '").stdout == ""
     status = clone.sh(".venv/bin/python token_manager.py status")
     assert "fresh" in status.stdout
+    assert {request.path.split("/")[1] for request in apis.requests} == {"graph", "business", "git"}
     assert oauth.replayed() == []
 
 

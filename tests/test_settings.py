@@ -15,7 +15,7 @@ import pytest
 
 import crypto
 import settings
-from settings import AirtableSettings, ProviderSettings, Secret, Settings, SettingsError
+from settings import AirtableSettings, ImportSettings, ProviderSettings, Secret, Settings, SettingsError
 
 PROJECT = Path(__file__).resolve().parent.parent
 ENV_EXAMPLE = PROJECT / ".env.example"
@@ -101,6 +101,7 @@ def test_defaults(load):
         metrics_file=None,
         host="127.0.0.1",
         port=8002,
+        imports=ImportSettings(),
         warnings=(),
     )
 
@@ -369,6 +370,8 @@ WRONG = {
     "PING_URL_FILE": CANARY,
     "NOTIFY_URLS_FILE": CANARY,
     "MICROSOFT_CLIENT_SECRET_FILE": CANARY,
+    "IMPORT_KEY": CANARY,
+    "IMPORT_KEY_FILE": CANARY,
 }
 ANYTHING_GOES = {
     "AIRTABLE_TABLE_NAME",
@@ -377,6 +380,10 @@ ANYTHING_GOES = {
     "MICROSOFT_SCOPE",
     "MICROSOFT_CLIENT_ID",
     "MICROSOFT_CLIENT_SECRET",
+    "TENANT_ID",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
+    "GRAPH_REDIRECT_URI",
 }
 
 

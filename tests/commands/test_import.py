@@ -125,6 +125,31 @@ def test_an_older_backup_does_not_overwrite_a_newer_token_unless_it_is_told_to(r
     assert len(rows.world.oauth.requests) == sent
 
 
+def test_an_access_token_that_somebody_wrote_into_an_export_is_not_believed(rows: Rows) -> None:
+    fill(rows)
+    file = edited(exported(rows), "a", last_access_token="in the clear")
+    rows.remove("a")
+    assert imported(rows, file, "--yes")[1]["a"] == "created"
+    assert (rows.row("a").last_access_token, rows.row("a").access_token_expiry) == ("", None)
+
+
+@pytest.mark.parametrize("flag", ["--allow-host", "--redirect-uri"])
+def test_a_flag_of_the_layouts_is_no_flag_of_an_export(rows: Rows, flag: str) -> None:
+    fill(rows)
+    result = rows.world.program.run("import", exported(rows), flag, "acme.example", "--yes")
+    assert result.code == 2
+    assert "--layout" in result.err
+
+
+def test_cells_that_were_sealed_anew_since_are_no_difference(rows: Rows) -> None:
+    """A backup of before a rotation holds what the table holds."""
+    fill(rows)
+    file = exported(rows)
+    new_key(rows.world)
+    assert rows.world.program.run("rotate-key").code == 0
+    assert set(imported(rows, file, "--yes")[1].values()) == {"unchanged"}
+
+
 def test_a_row_that_is_being_refreshed_is_not_replaced(world: World) -> None:
     rows = SqliteRows(world)
     fill(rows)

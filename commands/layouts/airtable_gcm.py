@@ -1,0 +1,41 @@
+"""`airtable-gcm`: a table of the configured Airtable base with six columns, its secrets AES-GCM in bare base64.
+
+It may be the very table that the settings name: then its cells are sealed anew where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from commands import exits
+from commands.context import open_airtable
+from commands.layouts.base import Found, Source
+
+
+def read(source: Source) -> Iterator[Found]:
+    """The records of the table.
+
+    Raises:
+        CommandError: the settings name no base.
+    """
+    airtable = source.context.settings.airtable
+    if airtable is None:
+        raise exits.CommandError(
+            "this layout reads a table of the Airtable base that the settings name, and they name none",
+            "Set AIRTABLE_API_KEY and AIRTABLE_BASE_ID (and TOKEN_STORE=airtable where a database is set too).",
+        )
+    with closing(open_airtable(source.context, airtable, source.name)) as store:
+        for row in store.rows(complete=True):
+            yield Found(
+                name=row.key,
+                location_id=row.location_id,
+                provider=row.provider,
+                client_id=row.client_id,
+                client_secret=row.encrypted_secret,
+                refresh_token=row.encrypted_refresh,
+                access_token=row.last_access_token,
+                cells=frozenset({"client_secret", "refresh_token"}),
+                expiry=row.access_token_expiry,
+                row=row,
+            )

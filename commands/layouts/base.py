@@ -1,0 +1,137 @@
+"""What the layouts share: what one found credential is, and how a database's values are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import settings
+from commands import exits
+from commands.context import Context
+from stores.base import Row, parse_time
+
+_TRUE = ("1", "t", "true", "yes", "on")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One record of a source.
+
+    Attributes:
+        name: where it is; no other record has it.
+        provider: the catalogue's name of it; empty where the record names none.
+        client_id, client_secret: empty where the settings know them.
+        cells: which of `client_secret`, `refresh_token` and `access_token` are cells of the earlier program.
+        expiry: of the access token; None where it is not certain.
+        params: what goes into `provider_params`.
+        scope: what was granted, blank-separated.
+        row: the row that it is, where the source is a table of this program's own kind; its other cells stay.
+        reason, action: why it is not taken, and what to do; empty where nothing is against it.
+        is_wrong: that somebody has to mend this, not merely know it.
+    """
+
+    name: str
+    location_id: str
+    provider: str
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    access_token: str = field(default="", repr=False)
+    cells: frozenset[str] = frozenset()
+    expiry: datetime | None = None
+    last_refreshed: datetime | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    scope: str = ""
+    row: Row | None = None
+    reason: str = ""
+    action: str = ""
+    is_wrong: bool = False
+
+
+TOKEN_CELLS = frozenset({"refresh_token", "access_token"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a layout reads.
+
+    Attributes:
+        name: as the command line has it.
+        redirect_uri: of the login, where the source does not keep it.
+    """
+
+    context: Context
+    name: str
+    redirect_uri: str = ""
+
+    def rows(self, table: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """The records of a database's table.
+
+        Raises:
+            CommandError, SettingsError: the name is no address of a database, or holds a password.
+            StoreError: the database cannot be read.
+        """
+        from stores.source import SourceDatabase
+
+        url = settings.parse_database_url(self.name, Path.cwd())
+        parts = urlsplit(url)
+        if parts.password or "password" in parse_qs(parts.query):
+            raise exits.CommandError(
+                "the source's address holds a password, which every user of this machine could read",
+                "Leave it out: PostgreSQL's PGPASSFILE, ~/.pgpass or PGPASSWORD may hold it.",
+            )
+        with closing(SourceDatabase(url)) as database:
+            yield from database.rows(table, columns)
+
+
+def text(value: object) -> str:
+    """A value as text without outer space; empty for nothing."""
+    return "" if value is None else str(value).strip()
+
+
+def flag(value: object) -> bool:
+    """A truth value, whatever the database makes of it."""
+    return text(value).lower() in _TRUE
+
+
+def time_with_zone(value: object) -> datetime | None:
+    """The time in a column that was declared with a time zone; SQLite drops the zone, which is UTC then."""
+    moment = _time(value)
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else parse_time(moment)
+
+
+def certain_time(value: object) -> datetime | None:
+    """A time that names its zone. Without one it may be any machine's local time, and so a token that is out may seem
+    to live: then it is None, and the next run refreshes.
+    """
+    return parse_time(_time(value))
+
+
+def words(value: object) -> str:
+    """A list of scopes, as a JSON array or as text, blank-separated."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return text(value)
+    return " ".join(map(text, value)) if isinstance(value, list) else text(value)
+
+
+def some(**params: str) -> dict[str, str]:
+    """Those that are not empty."""
+    return {name: value for name, value in params.items() if value}
+
+
+def _time(value: object) -> datetime | None:
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(text(value))
+    except ValueError:
+        return None

@@ -1,0 +1,165 @@
+"""From what a layout found to rows as a table has them: each secret sealed for its row, column and token host."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Collection
+from dataclasses import replace
+
+import crypto
+from commands import exits
+from commands.backup import Line
+from commands.context import Context, make_bench, make_import_seals
+from commands.layouts.base import Found, Source
+from providers.base import ProviderError
+from refresher.cells import Inspector
+from stores.base import Row
+from stores.sealed import Binding, CellError
+
+_COLUMNS = {
+    "client_secret": "encrypted_secret",
+    "refresh_token": "encrypted_refresh",
+    "access_token": "last_access_token",
+}
+_SET_KEY = "Set IMPORT_KEY to the key of the earlier program."
+
+
+def read_layout(layout: str, source: Source, allowed_hosts: Collection[str]) -> list[Line]:
+    """The records of the source, as rows that are ready for the table, or why they are not taken.
+
+    Args:
+        layout: one of `LAYOUTS`.
+        allowed_hosts: token hosts that records may name themselves.
+
+    Raises:
+        CommandError: the source cannot be used, or no key opens anything in it.
+    """
+    module = importlib.import_module(f"commands.layouts.{layout.replace('-', '_')}")
+    sealer = _Sealer(source.context, allowed_hosts)
+    lines = [sealer.line(found) for found in module.read(source)]
+    if sealer.locked and not any(line.row for line in lines):
+        raise exits.CommandError(f"no configured key opens any of the {sealer.locked} refresh tokens", _SET_KEY)
+    return lines
+
+
+class _NotTakenError(Exception):
+    """Why a record is not taken.
+
+    Attributes:
+        action: what to do.
+        is_wrong: see `Line`.
+    """
+
+    def __init__(self, reason: str, action: str, *, is_wrong: bool = True) -> None:
+        super().__init__(reason)
+        self.action = action
+        self.is_wrong = is_wrong
+
+
+class _Sealer:
+    """Seals what was found. `locked` counts the records that no key opens."""
+
+    def __init__(self, context: Context, allowed_hosts: Collection[str]) -> None:
+        self._context = context
+        self._seals = make_import_seals(context)
+        self._bench = make_bench(context, self._seals)
+        self._inspector = Inspector(self._seals, self._bench, allowed_hosts)
+        self.locked = 0
+
+    def line(self, found: Found) -> Line:
+        """The record as a row."""
+        row = found.row or Row(found.name, found.location_id, "", provider=found.provider)
+        try:
+            if found.row is None:
+                row = replace(row, provider_params=self._params(found))
+            return Line(found.name, self._sealed(found, row))
+        except _NotTakenError as error:
+            reason, action, is_wrong = str(error), error.action, error.is_wrong
+        except ProviderError as error:
+            reason, action, is_wrong = str(error), error.action, True
+        provider = self._bench.provider_name(row)
+        return Line(found.name, None, reason, action, is_wrong, found.location_id, provider)
+
+    def _sealed(self, found: Found, row: Row) -> Row:
+        """Raises `_NotTakenError` or `ProviderError`."""
+        if found.reason:
+            raise _NotTakenError(found.reason, found.action, is_wrong=found.is_wrong)
+        if not found.location_id:
+            raise _NotTakenError("it has nothing that could be its location id", "Give it one in the source.")
+        if not found.refresh_token:
+            raise _NotTakenError(
+                "it has no refresh token", "Log in again so that there is one, then onboard it.", is_wrong=False
+            )
+        binding = self._binding(row)
+        refresh = self._opened(found, "refresh_token", row, binding)
+        client_id, secret = self._client(found, row, binding)
+        access = self._access_token(found, row, binding)
+        cells = self._seals.cells(row.location_id, binding, secret=secret, refresh=refresh, access=access)
+        return replace(
+            row,
+            client_id=client_id,
+            encrypted_secret=str(cells.get("encrypted_secret", "")),
+            encrypted_refresh=str(cells["encrypted_refresh"]),
+            last_access_token=str(cells.get("last_access_token", "")),
+            access_token_expiry=found.expiry,
+            last_refreshed=found.last_refreshed if access else row.last_refreshed,
+        )
+
+    def _params(self, found: Found) -> str:
+        """The row's `provider_params`. A provider that is sent a `scope` gets what it got before: none.
+
+        Microsoft names no `offline_access` among what was granted; asked for just that, it would send no new refresh
+        token any more.
+        """
+        params = dict(found.params)
+        if found.scope:
+            is_sent = "scope" in self._context.catalog.get(found.provider).placeholders
+            params["granted_scope" if is_sent else "scope"] = found.scope
+        return json.dumps(params, ensure_ascii=False) if params else ""
+
+    def _binding(self, row: Row) -> Binding:
+        """What the cells will be bound to: a host that the settings or whoever runs this has chosen."""
+        binding = self._inspector.binding(row)
+        if binding.is_fixed:
+            return binding
+        host = binding.origin.partition("://")[2]
+        raise _NotTakenError(
+            f"its secrets would go to {binding.origin}, which nobody has allowed",
+            f"If that is right, repeat with --allow-host {host}.",
+        )
+
+    def _client(self, found: Found, row: Row, binding: Binding) -> tuple[str, str]:
+        """The app's id and secret. A secret that the settings hold for the provider's own host is not copied."""
+        name = self._bench.provider_name(row)
+        default = self._bench.default_client(name)
+        secret = self._opened(found, "client_secret", row, binding) if found.client_secret else ""
+        client_id = found.client_id or default.client_id
+        if not client_id:
+            setting = name.upper().replace("-", "_")
+            raise _NotTakenError("nothing names its app", f"Set {setting}_CLIENT_ID and {setting}_CLIENT_SECRET.")
+        if client_id != default.client_id:
+            return client_id, secret
+        secret = secret or default.client_secret
+        is_own_host = self._bench.binding(row).is_fixed
+        return client_id, "" if is_own_host and secret == default.client_secret else secret
+
+    def _access_token(self, found: Found, row: Row, binding: Binding) -> str:
+        """Empty where there is none that opens: the next run fetches one."""
+        try:
+            return self._opened(found, "access_token", row, binding) if found.access_token else ""
+        except _NotTakenError:
+            return ""
+
+    def _opened(self, found: Found, name: str, row: Row, binding: Binding) -> str:
+        held: str = getattr(found, name)
+        if name not in found.cells and not crypto.is_sealed(held):
+            return held
+        try:
+            return self._seals.open_text(_COLUMNS[name], held, row, binding)
+        except CellError as error:
+            self.locked += error.is_key_unknown and name == "refresh_token"
+            raise _NotTakenError(
+                f"its {name.replace('_', ' ')} {str(error).partition(' ')[2]}",
+                _SET_KEY if error.is_key_unknown else "Log in again, then onboard it.",
+            ) from None

@@ -1,0 +1,76 @@
+"""What `token_manager.py` gives to programs: the manager, made from the same settings as the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+import crypto
+import settings as configuration
+from clock import Clock, SystemClock
+from commands.context import assemble, workshop
+from commands.exits import CommandError
+from refresher import async_manager, manager
+from refresher.errors import (
+    LoginAgainError,
+    MisconfiguredError,
+    NoSuchTokenError,
+    RetryLaterError,
+    SeveralTokensError,
+    TokenError,
+    given,
+    told,
+)
+from refresher.manager import TokenView
+
+_LOG = logging.getLogger("token_refresh")
+
+
+class TokenManager(manager.TokenManager):
+    """See `refresher.manager.TokenManager`."""
+
+    @classmethod
+    def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> TokenManager:
+        """From the environment and `.env`, like the command line. The environment is left as it is.
+
+        Raises:
+            MisconfiguredError: with all problems at once; nothing was called yet.
+        """
+        values = dict(os.environ) if environ is None else environ
+        return given(told(lambda: cls._made(values, clock or SystemClock())))
+
+    @classmethod
+    def _made(cls, environ: Mapping[str, str], clock: Clock) -> TokenManager:
+        try:
+            settings = configuration.load(environ, crypto.parse_key)
+            context = assemble(settings, clock)
+        except configuration.SettingsError as error:
+            raise MisconfiguredError("; ".join(error.problems), "") from None
+        except CommandError as error:
+            raise MisconfiguredError(str(error), error.action) from None
+        for warning in settings.warnings:
+            _LOG.warning("%s", warning)
+        return cls(workshop(context))
+
+
+class AsyncTokenManager(async_manager.AsyncTokenManager):
+    """See `refresher.async_manager.AsyncTokenManager`."""
+
+    @classmethod
+    def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> AsyncTokenManager:
+        """See `TokenManager.from_settings`."""
+        return cls(TokenManager.from_settings(environ, clock))
+
+
+__all__ = [
+    "AsyncTokenManager",
+    "LoginAgainError",
+    "MisconfiguredError",
+    "NoSuchTokenError",
+    "RetryLaterError",
+    "SeveralTokensError",
+    "TokenError",
+    "TokenManager",
+    "TokenView",
+]

@@ -1,0 +1,48 @@
+"""`revoke LOCATION`: end a client's grant at its provider, then take its secrets out of the table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from clock import Clock
+from commands import exits
+from commands.context import open_parts, open_sealed, prepare
+from commands.prompts import Terminal, can_ask
+from commands.talk import Talk
+from refresher.tokens import WAIT_SECONDS, the_row
+
+LOCK_WAIT_SECONDS = 120.0
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+    """Ask, revoke, empty the row. Safe to repeat."""
+    from refresher.offboard import Offboarder
+
+    context = prepare(environ, clock, talk)
+    with open_sealed(context) as store:
+        default = context.settings.default_provider
+        row, provider = the_row(store.store, default, arguments.location.strip(), arguments.provider)
+    _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
+    lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
+    with lock, open_parts(context) as parts:
+        Offboarder(parts, talk.warn, WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
+    if talk.as_json:
+        talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})
+    talk.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")
+    return exits.DONE
+
+
+def _agree(arguments: argparse.Namespace, whom: str) -> None:
+    """A yes, by flag or from a person.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if arguments.yes:
+        return
+    if not can_ask():
+        raise exits.CommandError("this is no terminal, so nobody can be asked", "Repeat with --yes.")
+    with Terminal() as ask:
+        if not ask.yes(f"End the grant of {whom}? Only a new login brings it back."):
+            raise exits.CommandError("nothing was changed", "", exits.FAILED)

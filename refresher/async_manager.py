@@ -1,0 +1,88 @@
+"""The same for programs with an event loop: every call works in a thread, and the loop goes on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from refresher.errors import given
+from refresher.manager import MIN_VALID_SECONDS, TokenManager, TokenView
+from refresher.outcome import Report
+
+_T = TypeVar("_T")
+THREADS = 32
+
+
+class AsyncTokenManager:
+    """See `TokenManager`, method by method. Used as `async with`, or closed with `aclose`.
+
+    Threads of its own do the work, so a slow provider holds up neither the event loop nor its default threads.
+    Whoever is cancelled stops waiting; what was begun goes on to its end, and its tokens are stored.
+
+    Args:
+        manager: does the work; it may be used by threads at the same time.
+        threads: how many calls work at once; those that ask for the same token share one.
+    """
+
+    def __init__(self, manager: TokenManager, threads: int = THREADS) -> None:
+        self.manager = manager
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="token-refresh")
+
+    async def __aenter__(self) -> AsyncTokenManager:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the rounds, and wait for what is open."""
+        await self.stop()
+        await asyncio.to_thread(self._executor.shutdown)
+
+    async def get_valid_access_token(
+        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
+    ) -> str:
+        """See `TokenManager.get_valid_access_token`. Any number of tasks that ask for the same take one thread."""
+        future, lead = self.manager.flight(location_id, provider, min_valid)
+        if lead is not None:
+            self._executor.submit(lead)
+        return given(await asyncio.wrap_future(future))
+
+    async def get(self, location_id: str, provider: str | None = None) -> TokenView:
+        """See `TokenManager.get`."""
+        return await self._do(partial(self.manager.get, location_id, provider))
+
+    async def list_tokens(self) -> list[TokenView]:
+        """See `TokenManager.list_tokens`."""
+        return await self._do(self.manager.list_tokens)
+
+    async def store_tokens(self, location_id: str, provider: str, **login: Any) -> None:
+        """See `TokenManager.store_tokens`, also for what `login` may hold."""
+        await self._do(partial(self.manager.store_tokens, location_id, provider, **login))
+
+    async def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
+        """See `TokenManager.revoke_tokens`."""
+        await self._do(partial(self.manager.revoke_tokens, location_id, provider))
+
+    async def delete_tokens(self, location_id: str, provider: str | None = None) -> None:
+        """See `TokenManager.delete_tokens`."""
+        await self._do(partial(self.manager.delete_tokens, location_id, provider))
+
+    async def refresh_due(self) -> Report:
+        """See `TokenManager.refresh_due`."""
+        return await self._do(self.manager.refresh_due)
+
+    def start(self, interval: float | None = None) -> None:
+        """See `TokenManager.start`."""
+        self.manager.start(interval)
+
+    async def stop(self, timeout: float | None = None) -> bool:
+        """See `TokenManager.stop`."""
+        return await self._do(partial(self.manager.stop, timeout))
+
+    async def _do(self, act: Callable[[], _T]) -> _T:
+        """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, act))

@@ -1,0 +1,349 @@
+"""For programs: a valid access token now, logins stored, grants ended, and runs without cron.
+
+Nothing is held open between two calls: the store is opened for each, journal and run lock only around a refresh or a
+write. So a program that lives for weeks never keeps cron or another program from its work, and may fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import math
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+from clock import Clock
+from providers.base import Answer, Endpoint, ProviderError, Verdict
+from refresher.enrol import Enroller, Enrolment, EnrolmentError
+from refresher.errors import MisconfiguredError, TokenError, error_of, given, told
+from refresher.flights import Flights
+from refresher.jobs import read_params
+from refresher.offboard import Offboarder
+from refresher.outcome import FAILURES, Outcome, Report, RowResult
+from refresher.parts import Parts, Scope, Workshop
+from refresher.rounds import SHORTEST_INTERVAL_SECONDS, Stop, rounds
+from refresher.run import Refresher
+from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
+from stores.base import Row
+
+_LOG = logging.getLogger("token_refresh")
+_T = TypeVar("_T")
+
+MIN_VALID_SECONDS = 300.0
+PAUSE_SECONDS = 30.0  # after an early refresh that failed, the stored token is served so long without another try
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """What may be shown of a row: no secret and no token.
+
+    `has_credential` is false where nobody has logged in yet, or the tokens were deleted.
+    """
+
+    location_id: str
+    provider: str
+    client_id: str
+    status: str
+    has_credential: bool
+    expires_at: datetime | None
+    refresh_expires_at: datetime | None
+    last_refreshed: datetime | None
+    last_error: str
+    failure_count: int
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scopes(self) -> list[str]:
+        """What `provider_params` name as the scope."""
+        return self.params.get("scope", "").split()
+
+
+class TokenManager:
+    """Thread-safe. What goes wrong is a `TokenError`; what should be known is logged by `token_refresh`.
+
+    Args:
+        workshop: opens store, journal and lock.
+        wait_seconds: how long a call waits for another run, or for who is refreshing its row.
+    """
+
+    def __init__(self, workshop: Workshop, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._workshop = workshop
+        self._wait_seconds = wait_seconds
+        self._tokens = Tokens(workshop, _LOG.warning, wait_seconds)
+        self._flights = Flights[str]()
+        self._pauses: dict[Hashable, float] = {}
+        self._scheduler: _Scheduler | None = None
+        self._scheduler_lock = threading.Lock()
+
+    # One token
+
+    def get_valid_access_token(
+        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
+    ) -> str:
+        """The access token, refreshed first where it would not live `min_valid` seconds more.
+
+        One refresh, however many threads, processes and machines ask. When it fails, the stored token as long as it
+        lives, and a warning in the log.
+
+        Raises:
+            RetryLaterError: there is no valid token now.
+            LoginAgainError: only a login helps.
+            NoSuchTokenError, MisconfiguredError: see there.
+        """
+        future, lead = self.flight(location_id, provider, min_valid)
+        if lead is not None:
+            lead()
+        return given(future.result())
+
+    def flight(
+        self, location_id: str, provider: str | None, min_valid: float
+    ) -> tuple[Future[str | TokenError], Callable[[], None] | None]:
+        """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
+        key = (location_id.strip(), provider)
+        return self._flights.join((*key, min_valid), lambda: told(lambda: self._serve(*key, min_valid)))
+
+    def get(self, location_id: str, provider: str | None = None) -> TokenView:
+        """What may be shown of a row. Raises like `get_valid_access_token`."""
+
+        def act() -> TokenView:
+            with self._workshop.open_store() as store:
+                row, _ = the_row(store.store, self._workshop.default_provider, location_id.strip(), provider)
+                [view] = self._views([row], store.store.columns)
+            return view
+
+        return given(told(act))
+
+    def list_tokens(self) -> list[TokenView]:
+        """What may be shown of every row; nothing is opened."""
+
+        def act() -> list[TokenView]:
+            with self._workshop.open_store() as store:
+                return list(self._views(store.store.rows(), store.store.columns))
+
+        return given(told(act))
+
+    # Logins and their end
+
+    def store_tokens(
+        self,
+        location_id: str,
+        provider: str,
+        *,
+        client_id: str = "",
+        client_secret: str = "",
+        refresh_token: str,
+        access_token: str = "",
+        expires_in: float | None = None,
+        expires_at: datetime | None = None,
+        provider_params: Mapping[str, str] | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> None:
+        """Keep what a login brought, sealed, over whatever credential the row had.
+
+        It is on the disk before the store is asked; where the store does not answer, the next run stores it. Client
+        id and secret may be left out where the settings name them; without an access token and its end
+        (`expires_in` seconds from now, or `expires_at`) the next run fetches one. A token host that
+        `provider_params` choose has to be among `allow_hosts` (`host`, or `host:port`).
+
+        Raises:
+            RetryLaterError: the store does not answer; the message says whether the tokens wait in the journal.
+            MisconfiguredError: nothing was stored.
+        """
+        params = json.dumps(dict(provider_params)) if provider_params else ""
+        enrolment = Enrolment(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
+        now = self._workshop.clock.now()
+        end = expires_at or (now + timedelta(seconds=expires_in) if expires_in is not None else None)
+        login = Answer(Verdict.GRANTED, access_token=access_token or None, expires_at=end, received_at=now)
+        given(told(lambda: self._store(enrolment, login, allow_hosts)))
+        _LOG.info("%s %s: tokens stored", enrolment.location_id, provider)
+
+    def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
+        """End the grant at its provider (RFC 7009), then take its secrets out of the row, which stays, disabled.
+
+        Raises:
+            RetryLaterError: the provider may still hold it alive; the row is as it was.
+            MisconfiguredError: the provider refuses, or none of its endpoints is known.
+            NoSuchTokenError: there is no such row, or no credential in it.
+        """
+        self._end(location_id, provider, at_provider=True)
+
+    def delete_tokens(self, location_id: str, provider: str | None = None) -> None:
+        """The same without asking the provider, where the grant lives on."""
+        self._end(location_id, provider, at_provider=False)
+
+    # Runs
+
+    def refresh_due(self) -> Report:
+        """One run, as cron's: store what an earlier one left, refresh what is due.
+
+        Raises:
+            RetryLaterError: another run is active, or the store cannot be reached.
+            MisconfiguredError: nothing may be refreshed.
+        """
+        return given(told(lambda: self._run(self._workshop.refresh_interval, unguarded)))
+
+    def start(self, interval: float | None = None) -> None:
+        """Run now and every `interval` seconds in a thread of its own, until `stop`.
+
+        The interval stands for REFRESH_INTERVAL, by which tokens are renewed in time. A round that fails is logged,
+        and the next one comes. A second start changes nothing.
+
+        Raises:
+            MisconfiguredError: the interval is too short.
+        """
+        seconds = self._workshop.refresh_interval if interval is None else interval
+        if seconds < SHORTEST_INTERVAL_SECONDS:
+            raise MisconfiguredError(
+                f"an interval of {seconds:g} s is too short", f"Use {SHORTEST_INTERVAL_SECONDS} s or more."
+            )
+        with self._scheduler_lock:
+            if self._scheduler is None or not self._scheduler.is_going():
+                self._scheduler = _Scheduler(partial(self._run, seconds), seconds, self._workshop.clock)
+                atexit.register(self.stop)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Begin nothing new, and wait for what is open; whether the thread has ended within `timeout` seconds."""
+        with self._scheduler_lock:
+            scheduler = self._scheduler
+        atexit.unregister(self.stop)
+        return scheduler is None or scheduler.end(timeout)
+
+    # Inside
+
+    def _serve(self, location_id: str, provider: str | None, min_valid: float) -> str:
+        key, clock = (location_id, provider), self._workshop.clock
+        is_pause = clock.monotonic() < self._pauses.get(key, -math.inf)
+        served = self._tokens.serve(location_id, provider, 0 if is_pause else min_valid)
+        if served.warning:
+            self._pauses[key] = clock.monotonic() + PAUSE_SECONDS
+            _LOG.warning("%s. %s", served.warning, served.action)
+        elif not is_pause:
+            self._pauses.pop(key, None)
+        return served.token.text
+
+    def _views(self, rows: Iterator[Row] | list[Row], columns: frozenset[str]) -> Iterator[TokenView]:
+        for row in self._workshop.recall(rows, columns):
+            yield _view(row, self._workshop.default_provider)
+
+    @contextmanager
+    def _parts(self, wait_seconds: float) -> Iterator[Parts]:
+        shop = self._workshop
+        with shop.lock(wait_seconds), shop.open_store() as store, shop.parts_around(store) as parts:
+            yield parts
+
+    def _store(self, entered: Enrolment, login: Answer, allow_hosts: Collection[str]) -> None:
+        _refuse_gaps(entered, login)
+        with self._parts(self._wait_seconds) as parts:
+            enroller = Enroller(parts)
+            row = enroller.existing(entered.location_id, entered.provider)
+            enrolment = enroller.completed(entered, row)
+            _refuse_unnamed(enrolment, enroller.endpoint(enrolment), allow_hosts)
+            result = enroller.save(enrolment, row, check=False, granted=login)
+        if result.outcome is not Outcome.REFRESHED:
+            raise error_of(result)
+
+    def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
+        def act() -> str:
+            with self._parts(self._wait_seconds) as parts:
+                offboarder = Offboarder(parts, _LOG.warning, self._wait_seconds)
+                return offboarder.end(location_id.strip(), provider, at_provider=at_provider)
+
+        name = given(told(act))
+        _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
+
+    def _run(self, interval: float, guard: Guard) -> Report:
+        with self._parts(0.0) as parts:
+            policy = replace(parts.policy, interval=math.ceil(interval))
+            refresher = Refresher(replace(parts, policy=policy), _Log())
+            with guard(refresher.stop):
+                return refresher.run(Scope())
+
+
+class _Scheduler:
+    """The thread behind `start`. A daemon: a program that ends without `stop` waits for the open round at its exit."""
+
+    def __init__(self, run: Callable[[Guard], Report], interval: float, clock: Clock) -> None:
+        self._run = run
+        self._rounds = (interval, clock)
+        self._stop = Stop()
+        self._thread = threading.Thread(target=self._work, name="token-refresh", daemon=True)
+        self._thread.start()
+
+    def is_going(self) -> bool:
+        return self._thread.is_alive() and self._stop.reason is None
+
+    def end(self, timeout: float | None) -> bool:
+        self._stop("the program stops its rounds")
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        for _ in rounds(*self._rounds, self._stop):
+            report = told(lambda: self._run(self._stop.reaching))
+            problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
+            if problem is not None:
+                _LOG.error("this round failed: %s. %s", problem, problem.action)
+
+
+class _Log:
+    """A run's ends in the log."""
+
+    def begin(self, total: int) -> None:
+        """See `Observer.begin`."""
+
+    def row(self, result: RowResult) -> None:
+        """See `Observer.row`."""
+        level = logging.WARNING if result.outcome in FAILURES and result.is_news else logging.INFO
+        words = [word for word in (result.error, result.action) if word]
+        _LOG.log(level, "%s %s: %s", result.location_id, result.provider, ". ".join([str(result.outcome), *words]))
+
+    def note(self, sentence: str) -> None:
+        """See `Observer.note`."""
+        _LOG.warning("%s", sentence)
+
+
+def _view(row: Row, default_provider: str) -> TokenView:
+    try:
+        params = read_params(row.provider_params)
+    except ProviderError:
+        params = {}  # a row that somebody must mend can be shown all the same
+    return TokenView(
+        location_id=row.location_id,
+        provider=row.provider or default_provider,
+        client_id=row.client_id,
+        status=row.status,
+        has_credential=bool(row.encrypted_refresh),
+        expires_at=row.access_token_expiry,
+        refresh_expires_at=row.refresh_token_expiry,
+        last_refreshed=row.last_refreshed,
+        last_error=row.last_error,
+        failure_count=row.failure_count,
+        params=params,
+    )
+
+
+def _refuse_gaps(entered: Enrolment, login: Answer) -> None:
+    missing = [name for name in ("location_id", "provider", "refresh_token") if not getattr(entered, name).strip()]
+    if missing:
+        raise EnrolmentError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.")
+    if login.expires_at is not None and login.expires_at.tzinfo is None:
+        raise EnrolmentError("expires_at has no time zone", "Use an aware datetime, or expires_in.")
+
+
+def _refuse_unnamed(enrolment: Enrolment, endpoint: Endpoint, allow_hosts: Collection[str]) -> None:
+    """A credential without its client, or for a host that nobody vouches for."""
+    if not enrolment.client_id:
+        raise EnrolmentError("client_id is empty", "Hand in the app's client id, or name it in the settings.")
+    host = endpoint.origin.partition("://")[2]
+    if not endpoint.is_fixed and host not in {one.strip().lower() for one in allow_hosts}:
+        raise EnrolmentError(
+            f"the secrets would go to {endpoint.origin}, which nobody has allowed",
+            f"If that is right, hand in allow_hosts=[{host!r}].",
+        )

@@ -1,0 +1,175 @@
+"""The end of a credential: revoked at its provider, and its secrets taken out of the row.
+
+The row itself stays, disabled: it is the table's, with columns of other people. Onboarding brings it back to life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from providers.base import Answer, RawAnswer, TokenRequest, Verdict
+from refresher.errors import MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from refresher.jobs import Fault
+from refresher.journal import STEP_ANSWERED, STEP_LOST, STEP_SENT
+from refresher.journal_file import JournalError
+from refresher.listing import CLAIMED_ROWS, query_of
+from refresher.outcome import safe_error
+from refresher.parts import Parts, Scope
+from refresher.recovery import replay
+from refresher.tokens import POLL_SECONDS, the_row
+from refresher.transport import NoAnswer
+from refresher.writeback import Draft, WriteBack
+from stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
+
+ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
+
+_EMPTIED: dict[str, Value] = {
+    "encrypted_secret": "",
+    "encrypted_refresh": "",
+    "last_access_token": "",
+    "access_token_expiry": None,
+    "refresh_token_expiry": None,
+    "status": STATUS_DISABLED,
+    "last_error": "",
+    "failure_count": 0,
+}
+
+
+class Offboarder:
+    """Ends credentials. The caller holds the run lock.
+
+    Args:
+        parts: what it works with.
+        note: is told of what an earlier run left.
+        wait_seconds: how long to wait for who is refreshing the row.
+    """
+
+    def __init__(self, parts: Parts, note: Callable[[str], None], wait_seconds: float) -> None:
+        self._parts = parts
+        self._note = note
+        self._wait_seconds = wait_seconds
+
+    def end(self, location_id: str, provider: str | None, *, at_provider: bool) -> str:
+        """Take the secrets out of the row, with `at_provider` only after its grant is revoked; returns the provider.
+
+        Safe to repeat: whatever was cut off is done anew, and a dead grant is revoked without complaint.
+
+        Raises:
+            TokenError: the row is as it was, or (said so) revoked and not emptied.
+            StoreError, JournalError: the row is as it was.
+        """
+        blocked = self._store_leftovers()
+        row, name = self._row(location_id, provider)
+        if row.key in blocked:
+            raise RetryLaterError(
+                f"{row.location_id} {name}: newer tokens of it wait in the journal, and cannot be stored now",
+                "See: python token_manager.py recover",
+            )
+        with self._alone(row, name):
+            row, _ = self._row(location_id, name)
+            if at_provider:
+                self._revoke(row, name)
+            self._empty(row, name, was_revoked=at_provider)
+        return name
+
+    def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
+        return the_row(self._parts.store.store, self._parts.default_provider, location_id, provider)
+
+    def _store_leftovers(self) -> frozenset[str]:
+        """What an earlier run received is stored first: the token in the row may have a successor in the journal."""
+        parts = self._parts
+        writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
+        blocked = replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, self._note)
+        error = writeback.error or writeback.journal_error
+        if error is not None:
+            raise error
+        return blocked
+
+    @contextmanager
+    def _alone(self, row: Row, name: str) -> Iterator[None]:
+        """Nobody refreshes the row meanwhile: its token would get a successor that lives."""
+        parts, store = self._parts, self._parts.store.store
+        scope = Scope(everything=True, locations=(row.location_id,), provider=name)
+        query = replace(query_of(parts, scope), idle=())
+        deadline = parts.clock.monotonic() + self._wait_seconds
+        try:
+            while row.key not in {one.key for one in store.claim_due(query, parts.claimant, CLAIMED_ROWS)[0]}:
+                if not store.held_elsewhere(query, parts.claimant):
+                    break  # a row that no run would take
+                if parts.clock.monotonic() >= deadline:
+                    raise RetryLaterError(
+                        f"{row.location_id} {name}: another process is refreshing it; nothing was changed",
+                        "Try again in a minute.",
+                    )
+                parts.clock.sleep(POLL_SECONDS)
+            yield
+        finally:
+            with contextlib.suppress(StoreError, JournalError):
+                entries = parts.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
+                store.release(parts.claimant, {entry.row_key for entry in entries})
+
+    def _revoke(self, row: Row, name: str) -> None:
+        """End the grant at its provider."""
+        what = f"{row.location_id} {name}"
+        if not row.encrypted_refresh:
+            raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
+        job = self._parts.bench.job(row)
+        if isinstance(job, Fault):
+            raise MisconfiguredError(f"{what}: {job.error}", job.action)
+        request = job.provider.revoke_request(job.credential)
+        if request is None:
+            raise MisconfiguredError(
+                f"{what}: no revocation endpoint of {job.provider.name} is known for this row",
+                "End the grant in the provider's own pages, then delete the tokens.",
+            )
+        answer = self._ask(request, job.provider.read_revocation)
+        if answer.verdict is not Verdict.DEAD_GRANT:
+            said = safe_error(answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret)
+            raise _refusal(what, answer, said)
+
+    def _ask(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
+        answer = self._ask_once(request, read)
+        for _ in range(1, ATTEMPTS):
+            if not _passes(answer):
+                break
+            self._parts.clock.sleep(min(answer.retry_after or PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
+            answer = self._ask_once(request, read)
+        return answer
+
+    def _ask_once(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
+        exchange = self._parts.transport.post(request)
+        return exchange.as_answer() if isinstance(exchange, NoAnswer) else read(exchange)
+
+    def _empty(self, row: Row, name: str, *, was_revoked: bool) -> None:
+        """Write over what was read, and only where nobody is refreshing the row."""
+        parts = self._parts
+        values = {column: value for column, value in _EMPTIED.items() if column in parts.store.store.columns}
+        mine = parts.claimant.of_slot(parts.claimant.slot)
+        [result] = parts.store.write([Change(row.key, row.encrypted_refresh, values, free_for=mine)])
+        if result.written is Written.STORED:
+            lost = [entry.id for entry in parts.journal.lost() if entry.row_key == row.key]
+            parts.journal.finish(lost)
+            parts.journal.failures.note([], [row.key])
+            return
+        done = "is revoked at its provider, but its row could not be emptied" if was_revoked else "was not deleted"
+        why = str(result.error) if result.error is not None else "somebody changed the row meanwhile"
+        raise RetryLaterError(f"{row.location_id} {name} {done}: {why}", "Repeat it.")
+
+
+def _passes(answer: Answer) -> bool:
+    """Whether the same request may succeed later: the provider is failing, or did not answer."""
+    return answer.verdict is Verdict.NOT_ACTED or (answer.verdict is Verdict.UNCLEAR and answer.status is None)
+
+
+def _refusal(what: str, answer: Answer, said: str) -> TokenError:
+    if _passes(answer):
+        problem = f"{what}: not revoked, so the grant may be alive: {said}"
+        return RetryLaterError(problem, "Repeat it later; the row is as it was.")
+    return MisconfiguredError(
+        f"{what}: not revoked, the provider refuses: {said}",
+        "Correct the client id and secret, or end the grant in the provider's own pages and delete the tokens.",
+    )

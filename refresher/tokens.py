@@ -1,0 +1,237 @@
+"""The access token of one row, refreshed first where it would not last: one refresh, however many ask for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from providers.base import Verdict
+from refresher.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError, error_of
+from refresher.failures import recalled
+from refresher.journal_file import JournalError
+from refresher.lock import LockedError
+from refresher.outcome import Outcome, Report, RowResult, action_of
+from refresher.parts import Parts, RunError, Scope, Workshop
+from refresher.run import Refresher
+from stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
+from stores.sealed import SealedStore
+
+_VISIBLE_TEXT = re.compile(r"[\x20-\x7e]*")
+_STATUS_ACTION = "See: python token_manager.py status"
+POLL_SECONDS = 0.5
+WAIT_SECONDS = 30.0  # another run may be refreshing this very row
+
+Guard = Callable[[Callable[[str], None]], AbstractContextManager[object]]
+"""Around a run: passes the wish for its end on to the run's `stop`."""
+
+
+@contextmanager
+def unguarded(_: Callable[[str], None]) -> Iterator[None]:
+    """For a run that nobody can stop."""
+    yield
+
+
+@dataclass(frozen=True)
+class Token:
+    """A row's access token as stored; empty text where there is none."""
+
+    row: Row
+    provider: str
+    text: str = field(repr=False)
+    expires_at: datetime | None
+
+    def lasts(self, seconds: float, now: datetime) -> bool:
+        """Whether it is there and still lives that long."""
+        return bool(self.text) and self.expires_at is not None and self.expires_at - now > timedelta(seconds=seconds)
+
+    def is_of(self, row: Row) -> bool:
+        """Whether `row` is as it was when the token was read: nobody has refreshed or onboarded it since."""
+        seen = self.row
+        return (row.encrypted_refresh, row.access_token_expiry) == (seen.encrypted_refresh, seen.access_token_expiry)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A token that is valid; `warning` says why it does not last as long as it should, and `action` what to do."""
+
+    token: Token
+    warning: str = ""
+    action: str = ""
+
+
+class Tokens:
+    """Serves tokens.
+
+    Args:
+        workshop: opens the store, and the rest where a refresh needs it.
+        wait_seconds: how long to wait for another run that is active, or for who is refreshing the row.
+        note: is told what a person must read whatever becomes of the token.
+        guard: passes the wish for the end on to a refresh.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        note: Callable[[str], None],
+        wait_seconds: float = WAIT_SECONDS,
+        guard: Guard = unguarded,
+    ) -> None:
+        self._workshop = workshop
+        self._note = note
+        self._wait_seconds = wait_seconds
+        self._guard = guard
+
+    def serve(self, location_id: str, provider: str | None, min_valid: float) -> Served:
+        """The row's token; after a refresh where it would not live `min_valid` seconds more.
+
+        When the refresh fails, the stored one as long as it lives.
+
+        Raises:
+            TokenError: there is none that is valid.
+            LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
+        """
+        with self._workshop.open_store() as store:
+            token = self._stored(store, location_id, provider)
+            if token.lasts(min_valid, self._workshop.clock.now()):
+                return Served(token)
+            return self._renewed(store, token, min_valid)
+
+    def _renewed(self, store: SealedStore, token: Token, min_valid: float) -> Served:
+        clock = self._workshop.clock
+        try:
+            failure = _reason_not_to(token, token.row) or self._refresh(store, token)
+        except (LockedError, JournalError, RunError, StoreError) as error:
+            if not token.lasts(0, clock.now()):
+                raise
+            return Served(token, f"{error}; the stored token is still valid", getattr(error, "action", ""))
+        token = self._stored(store, token.row.location_id, token.provider)
+        if not token.lasts(0, clock.now()):
+            raise error_of(failure) if failure is not None else _no_token(token)
+        if failure is not None:
+            problem = error_of(failure)
+            return Served(token, f"{problem}; the stored token is still valid", problem.action)
+        if not token.lasts(min_valid, clock.now()):
+            what = "a fresh token of this provider lives shorter than --min-valid asks for"
+            return Served(token, what, "Ask for less.")
+        return Served(token)
+
+    def _stored(self, store: SealedStore, location_id: str, provider: str | None) -> Token:
+        row, name = the_row(store.store, self._workshop.default_provider, location_id, provider)
+        text = store.access_token(row, self._workshop.bench(store).binding(row))
+        # Anybody may have edited the cell; what cannot stand in a header is no token.
+        return Token(row, name, text if _VISIBLE_TEXT.fullmatch(text) else "", row.access_token_expiry)
+
+    def _refresh(self, store: SealedStore, token: Token) -> RowResult | None:
+        """Refresh this row alone; None where it went well, or somebody else was first."""
+        clock = self._workshop.clock
+        with self._workshop.lock(self._wait_seconds), self._workshop.parts_around(store) as parts:
+            deadline = clock.monotonic() + self._wait_seconds
+            while True:
+                current = self._stored(store, token.row.location_id, token.provider)
+                if not token.is_of(current.row):
+                    return None
+                known = recalled(current.row, parts.journal.failures.of(current.row), store.store.columns)
+                failure = _reason_not_to(token, known)
+                if failure is not None:
+                    return failure
+                report = self._run(parts, token)
+                is_elsewhere = report.held and not report.results
+                if not is_elsewhere or report.stopped or clock.monotonic() >= deadline:
+                    return self._end(store, token, report, parts.claimant)
+                clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
+
+    def _run(self, parts: Parts, token: Token) -> Report:
+        # Between the look at the row and its claim another process may have refreshed it: it is looked at once more.
+        scope = Scope(everything=True, locations=(token.row.location_id,), provider=token.provider, still=token.is_of)
+        refresher = Refresher(parts, _Quiet())
+        with self._guard(refresher.stop):
+            report = refresher.run(scope)
+        error = report.store_error or report.journal_error
+        if error is not None:
+            for sentence in report.notices:  # a sealed answer that no disk took may be among them
+                self._note(sentence)
+            raise error
+        return report
+
+    def _end(self, store: SealedStore, token: Token, report: Report, claimant: Claimant) -> RowResult | None:
+        row, name = token.row, token.provider
+        results = [result for result in report.results if result.location_id == row.location_id]
+        if results:
+            good = (Outcome.REFRESHED, Outcome.CHANGED)
+            return None if results[-1].outcome in good else results[-1]
+        if not token.is_of(self._stored(store, row.location_id, name).row):
+            return None
+        if report.held and not report.stopped:
+            return RowResult(row.location_id, name, Outcome.TRANSIENT, *_held(report, claimant))
+        outcome = Outcome.TRANSIENT if report.stopped or report.waiting else Outcome.OPERATOR
+        prefix = f"{row.location_id}: "
+        mine = [note.removeprefix(prefix).rstrip(".") for note in report.notices if note.startswith(prefix)]
+        reason = report.stopped or "; ".join(mine) or "the row was not refreshed"
+        return RowResult(row.location_id, name, outcome, reason, _STATUS_ACTION)
+
+
+def the_row(store: Store, default_provider: str, location_id: str, provider: str | None) -> tuple[Row, str]:
+    """The one row that is meant, complete, and the name of its provider.
+
+    Raises:
+        NoSuchTokenError: there is none.
+        SeveralTokensError: there are several.
+    """
+    found = [(row, row.provider or default_provider) for row in store.find(location_id)]
+    matching = [(row, name) for row, name in found if provider in (None, name)]
+    if not matching:
+        raise NoSuchTokenError(
+            f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),
+            "Check the name with: python token_manager.py status",
+        )
+    if len(matching) > 1:
+        names = ", ".join(sorted(name for _, name in matching))
+        what = f"{location_id!r} has several rows: {names}"
+        raise SeveralTokensError(what, "Choose one with --provider; in a program, with provider=.")
+    return matching[0]
+
+
+def _reason_not_to(token: Token, row: Row) -> RowResult | None:
+    """Why this row is not refreshed at all."""
+    if row.status == STATUS_REAUTHORIZE:
+        error = row.last_error or "the grant is dead"
+        action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
+        return RowResult(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
+    if not row.encrypted_refresh:
+        outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", "Onboard it: python onboard_client.py"
+    elif row.status in IDLE_STATUSES:
+        outcome, error, action = Outcome.OPERATOR, f"its status is {row.status}", "Set it to active."
+    else:
+        return None
+    return RowResult(row.location_id, token.provider, outcome, error, action)
+
+
+def _held(report: Report, claimant: Claimant) -> tuple[str, str]:
+    """What to say, and to do, where others have the row."""
+    hosts = {owner.partition("/")[0] for owner in report.held if not owner.startswith(claimant.of_host)}
+    if not hosts:
+        return "another process is refreshing it", "Try again in a minute."
+    named = ", ".join(sorted(hosts))[:80]
+    what = f"another process is refreshing it, on {named}"
+    return what, "Try again in a minute. If that host is gone for ever: python token_manager.py refresh --takeover"
+
+
+def _no_token(token: Token) -> RetryLaterError:
+    what = f"{token.row.location_id} {token.provider}: the row has no valid access token"
+    return RetryLaterError(what, _STATUS_ACTION)
+
+
+class _Quiet:
+    """A failure is told once, by who asked for the token."""
+
+    def begin(self, total: int) -> None:
+        """See `Observer.begin`."""
+
+    def row(self, result: RowResult) -> None:
+        """See `Observer.row`."""
+
+    def note(self, sentence: str) -> None:
+        """See `Observer.note`."""

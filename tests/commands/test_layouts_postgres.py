@@ -1,0 +1,86 @@
+"""The same from PostgreSQL, with the tables exactly as their documents define them: UUID, JSON, times with a zone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from stores.source import SourceDatabase
+from tests.commands import sources
+from tests.commands.sources import HOUR, Earlier
+from tests.commands.test_layouts import DATABASES, all_rows, check_whole_way, imported
+from tests.conftest import World
+from tests.runs.faults_world import SqliteRows
+from tests.world.clock import START
+
+servers = pytest.importorskip("tests.world.postgres", reason="there is no server for these tests")
+
+_AS_DOCUMENTED = {
+    "id UUID PRIMARY KEY,": "id UUID PRIMARY KEY DEFAULT gen_random_uuid(),",
+    "INTEGER PRIMARY KEY AUTOINCREMENT": "SERIAL PRIMARY KEY",
+    "    id INTEGER PRIMARY KEY": "    id SERIAL PRIMARY KEY",
+    "DEFAULT CURRENT_TIMESTAMP": "DEFAULT NOW()",
+}
+
+
+class OnPostgres(Earlier):
+    """See `Earlier`. `address` is the database's."""
+
+    server: Any = None
+    address = ""
+
+    def make(self, ddl: str) -> None:
+        for here, there in _AS_DOCUMENTED.items():
+            ddl = ddl.replace(here, there)
+        with self.server.connect(self.address) as connection:
+            connection.execute(ddl)
+        self.name = servers.plain(self.address)
+
+    def insert(self, table: str, **values: Any) -> None:
+        if table == "user_tokens":
+            del values["id"]  # the database makes one
+        marks = ", ".join(["%s"] * len(values))
+        with self.server.connect(self.address) as connection:
+            connection.execute("SET TIME ZONE 'UTC'")
+            connection.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", list(values.values()))
+
+
+@pytest.fixture
+def place(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database of its own, which the makers of tables then use."""
+    address = postgres.database("template0")
+    monkeypatch.setattr(OnPostgres, "server", postgres)
+    monkeypatch.setattr(OnPostgres, "address", address)
+    monkeypatch.setattr(sources, "Earlier", OnPostgres)
+    yield address
+    postgres.drop(address)
+
+
+@pytest.mark.parametrize("make", DATABASES)
+def test_what_postgresql_holds_comes_over_once_and_refreshes(
+    world: World, place: str, make: Callable[[World], Earlier]
+) -> None:
+    check_whole_way(make(world), SqliteRows(world))
+
+
+@pytest.mark.parametrize("make", [sources.user_tokens, sources.git_connections, sources.clients_and_tokens])
+def test_a_time_with_a_zone_is_kept(world: World, place: str, make: Callable[[World], Earlier]) -> None:
+    earlier = make(world)
+    imported(earlier, "--yes")
+    ends = {row.access_token_expiry for row in all_rows(SqliteRows(world), earlier).values()}
+    assert ends == {START + HOUR}
+
+
+def test_a_source_takes_no_write(place: str) -> None:
+    database = SourceDatabase(place)
+    with pytest.raises(Exception, match="cannot be read"), database._connected() as connection:
+        connection.exec_driver_sql("CREATE TABLE mine (id INTEGER)")
+    database.close()
+
+
+def test_a_server_that_does_not_answer_is_told(world: World) -> None:
+    result = world.program.run("import", "--layout", "git-connections", "postgresql://tom@127.0.0.1:1/x")
+    assert result.code == 3
+    assert "Connection refused" in result.err

@@ -1,0 +1,184 @@
+"""The library under an event loop: the loop goes on, and a caller that is cancelled cuts nothing in two."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from commands.library import AsyncTokenManager, NoSuchTokenError, RetryLaterError
+from refresher.outcome import Outcome
+from tests.conftest import World
+from tests.library import log_in, manager_of, revocable
+from tests.world.oauth import faults
+
+PATIENCE_SECONDS = 20
+TICKS = 100
+
+
+class Slow:
+    """A provider that answers when the test says so."""
+
+    def __init__(self, world: World, times: int = 1) -> None:
+        self.arrived, self.go = threading.Event(), threading.Event()
+        self.was_released = False
+        world.oauth.fail(faults.Fault("slow", self._apply), times=times)
+
+    def _apply(self, call: faults.Call, act: faults.Act) -> Any:
+        self.arrived.set()
+        self.was_released = self.go.wait(PATIENCE_SECONDS)
+        return act()
+
+
+@pytest.fixture
+def slow(world: World) -> Iterator[Slow]:
+    """One login whose token is out, at a slow provider."""
+    log_in(world, manager_of(world))
+    world.clock.advance(3700)
+    made = Slow(world)
+    yield made
+    made.go.set()
+
+
+def made(world: World, threads: int = 4) -> AsyncTokenManager:
+    return AsyncTokenManager(manager_of(world), threads)
+
+
+async def until(event: threading.Event) -> None:
+    """Wait for another thread, by letting the loop turn."""
+    while not event.is_set():
+        await asyncio.sleep(0)
+
+
+def test_the_loop_ticks_while_a_slow_provider_answers(world: World, slow: Slow) -> None:
+    """The provider answers only after a hundred ticks: a loop that stands still would wait for ever."""
+
+    async def tick() -> None:
+        await until(slow.arrived)
+        for _ in range(TICKS):
+            await asyncio.sleep(0)
+        slow.go.set()
+
+    async def main() -> str:
+        async with made(world) as manager:
+            token, _ = await asyncio.gather(manager.get_valid_access_token("loc1"), tick())
+            return token
+
+    assert asyncio.run(main()) == world.oauth.current_access("loc1")
+    assert slow.was_released
+
+
+def test_five_hundred_tasks_share_one_refresh_and_one_thread(world: World, slow: Slow) -> None:
+    async def main() -> list[str]:
+        async with made(world, threads=1) as manager:
+            tasks = [asyncio.create_task(manager.get_valid_access_token("loc1")) for _ in range(500)]
+            await until(slow.arrived)
+            slow.go.set()
+            return await asyncio.gather(*tasks)
+
+    assert set(asyncio.run(main())) == {world.oauth.current_access("loc1")}
+    assert len(world.oauth.requests) == 1
+
+
+def test_a_cancelled_caller_cuts_no_refresh_and_costs_the_others_nothing(world: World, slow: Slow) -> None:
+    async def main() -> str:
+        async with made(world) as manager:
+            first = asyncio.create_task(manager.get_valid_access_token("loc1"))
+            await until(slow.arrived)
+            second = asyncio.create_task(manager.get_valid_access_token("loc1"))
+            await asyncio.sleep(0)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            slow.go.set()
+            return await second
+
+    assert asyncio.run(main()) == world.oauth.current_access("loc1")
+    assert world.token_of("loc1") == world.oauth.current("loc1")
+    assert (len(world.oauth.requests), world.journalled()) == (1, [])
+
+
+def test_a_refresh_whose_only_caller_is_gone_is_stored_all_the_same(world: World, slow: Slow) -> None:
+    async def main() -> None:
+        async with made(world) as manager:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await manager.get_valid_access_token("loc1")
+            await until(slow.arrived)
+            slow.go.set()
+
+    asyncio.run(main())
+    assert world.token_of("loc1") == world.oauth.current("loc1")
+    assert world.journalled() == []
+
+
+def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> None:
+    """A callback's client may hang up while its tokens wait for a thread."""
+    token = world.oauth.grant("acme", "app-acme", location_id="loc1")
+    busy = threading.Event()
+
+    async def main() -> None:
+        async with made(world, threads=1) as manager:
+            manager._executor.submit(busy.wait, PATIENCE_SECONDS)
+            login = {"client_id": "app-acme", "client_secret": "acme secret", "refresh_token": token}
+            task = asyncio.create_task(manager.store_tokens("loc1", "acme", **login))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            busy.set()
+
+    asyncio.run(main())
+    assert world.token_of("loc1") == token
+
+
+def test_every_function_is_there_and_does_the_same(world: World) -> None:
+    revocable(world)
+    manager = made(world)
+    sync = manager.manager
+    token = world.oauth.grant("acme", "app-acme", location_id="loc1")
+    client = {"client_id": "app-acme", "client_secret": "acme secret"}
+
+    async def main() -> None:
+        async with manager:
+            await manager.store_tokens("loc1", "acme", refresh_token=token, **client)
+            assert [one.outcome for one in (await manager.refresh_due()).results] == [Outcome.REFRESHED]
+            assert await manager.get("loc1") == sync.get("loc1")
+            assert await manager.list_tokens() == sync.list_tokens()
+            await manager.revoke_tokens("loc1", "acme")
+            await manager.delete_tokens("loc1")
+            with pytest.raises(NoSuchTokenError):
+                await manager.get_valid_access_token("nowhere")
+            manager.start(600)
+            assert await manager.stop(PATIENCE_SECONDS) is True
+
+    asyncio.run(main())
+    assert not sync.get("loc1").has_credential
+
+
+def test_each_task_gets_an_error_of_its_own(world: World) -> None:
+    log_in(world, manager_of(world))
+    world.clock.advance(3700)
+    world.oauth.fail(faults.too_many_requests(), times=100)
+
+    async def main() -> list[BaseException | str]:
+        async with made(world) as manager:
+            calls = [manager.get_valid_access_token("loc1") for _ in range(3)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    errors = asyncio.run(main())
+    assert {type(error) for error in errors} == {RetryLaterError}
+    assert len({id(error) for error in errors}) == 3
+
+
+def test_it_is_made_from_the_same_settings(world: World) -> None:
+    log_in(world, manager_of(world))
+
+    async def main() -> str:
+        async with AsyncTokenManager.from_settings(world.program.settings, world.clock) as manager:
+            return await manager.get_valid_access_token("loc1")
+
+    assert asyncio.run(main()) == world.oauth.current_access("loc1")

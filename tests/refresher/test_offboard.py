@@ -1,0 +1,344 @@
+"""The end of a credential: dead at its provider, out of the table, and never half of it unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from commands.library import (
+    LoginAgainError,
+    MisconfiguredError,
+    NoSuchTokenError,
+    RetryLaterError,
+    TokenManager,
+)
+from refresher.offboard import ATTEMPTS, LONGEST_PAUSE_SECONDS
+from stores.base import StoreUnavailableError, WriteResult, Written
+from tests.commands.test_cli import change_row
+from tests.conftest import World
+from tests.library import Meanwhile, log_in, manager_of, revocable
+from tests.refresher.test_manager import claim, host_of, shop_of
+from tests.world.http import Hangup, HTTPServer, Request, Response
+from tests.world.oauth import faults
+
+
+@pytest.fixture(params=["sqlite", "airtable"])
+def stored(request: pytest.FixtureRequest, world: World) -> tuple[World, TokenManager]:
+    """One login at a provider that can revoke, kept in either store."""
+    if request.param == "airtable":
+        world = request.getfixturevalue("airtable_world")
+    revocable(world)
+    manager = manager_of(world)
+    log_in(world, manager)
+    return world, manager
+
+
+def cells_of(world: World) -> dict[str, Any]:
+    if world.table is not None:
+        [record] = world.table.records()
+        return dict(record["fields"])
+    return world.rows()["loc1"]
+
+
+def assert_emptied(world: World) -> None:
+    cells = cells_of(world)
+    for name in ("encrypted_secret", "encrypted_refresh", "last_access_token", "access_token_expiry", "last_error"):
+        assert not cells.get(name), name
+    assert cells["status"] == "disabled"
+    assert cells["client_id"] == "app-acme"
+
+
+class Revocations:
+    """An endpoint at a host of its own that answers what it is told to, in order; the last answer stays."""
+
+    def __init__(self) -> None:
+        self.answers: list[Response | Exception] = []
+        self.requests: list[Request] = []
+
+    def serve(self, request: Request) -> Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def endpoint() -> Iterator[tuple[Revocations, HTTPServer]]:
+    made = Revocations()
+    with HTTPServer(made.serve) as server:
+        yield made, server
+
+
+@pytest.fixture
+def elsewhere(world: World, endpoint: tuple[Revocations, HTTPServer]) -> tuple[World, TokenManager, Revocations]:
+    """One login at a provider that revokes at another host."""
+    revocations, server = endpoint
+    revocable(world, f"{server.url}/revoke")
+    manager = manager_of(world)
+    log_in(world, manager)
+    return world, manager, revocations
+
+
+# At the provider
+
+
+def test_a_revoked_grant_is_dead_and_its_row_is_empty(stored: tuple[World, TokenManager]) -> None:
+    world, manager = stored
+    access, token = world.oauth.current_access("loc1"), world.oauth.current("loc1")
+    manager.revoke_tokens(" loc1 ", "acme")
+    assert world.oauth.tokens[token].revoked_why == "revoked by its client"
+    assert not world.oauth.is_live(access)
+    assert_emptied(world)
+    assert (world.oauth.violations, world.journalled()) == ([], [])
+    view = manager.get("loc1")
+    assert (view.has_credential, view.status, view.expires_at) == (False, "disabled", None)
+    with pytest.raises(LoginAgainError, match="it has no credential yet"):
+        manager.get_valid_access_token("loc1")
+    with pytest.raises(NoSuchTokenError, match="it has no credential"):
+        manager.revoke_tokens("loc1")
+    assert manager.refresh_due().due == 0
+
+
+def test_a_new_login_brings_a_revoked_row_back_to_life(stored: tuple[World, TokenManager]) -> None:
+    world, manager = stored
+    manager.revoke_tokens("loc1")
+    access = log_in(world, manager)
+    assert manager.get_valid_access_token("loc1") == access
+    assert manager.get("loc1").status == "active"
+
+
+def test_a_grant_that_was_dead_already_is_no_error(stored: tuple[World, TokenManager]) -> None:
+    world, manager = stored
+    world.oauth.revoke("loc1")
+    manager.revoke_tokens("loc1")
+    assert_emptied(world)
+
+
+def test_a_row_whose_grant_was_found_dead_can_be_revoked(world: World) -> None:
+    revocable(world)
+    manager = manager_of(world)
+    log_in(world, manager)
+    change_row(world, "loc1", status="reauthorize")
+    manager.revoke_tokens("loc1")
+    assert_emptied(world)
+
+
+def test_a_provider_that_is_failing_has_left_the_grant_alive(
+    elsewhere: tuple[World, TokenManager, Revocations],
+) -> None:
+    world, manager, revocations = elsewhere
+    revocations.answers = [Response(503, b"", {"Retry-After": "3600"})]
+    before = world.rows()
+    with pytest.raises(RetryLaterError, match="loc1 acme: not revoked, so the grant may be alive: HTTP 503") as caught:
+        manager.revoke_tokens("loc1")
+    assert "Repeat it later; the row is as it was." in caught.value.action
+    assert len(revocations.requests) == ATTEMPTS
+    assert world.clock.slept == LONGEST_PAUSE_SECONDS * (ATTEMPTS - 1)
+    assert world.rows() == {"loc1": before["loc1"] | {"claim_generation": 1}}
+    revocations.answers = [Response(503), Response(200)]
+    manager.revoke_tokens("loc1")
+    assert_emptied(world)
+    [form] = {request.body for request in revocations.requests}
+    assert parse_qs(form.decode())["token"] == [world.oauth.current("loc1")]
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(elsewhere: tuple[World, TokenManager, Revocations]) -> None:
+    _, manager, revocations = elsewhere
+    revocations.answers = [Hangup()]
+    with pytest.raises(RetryLaterError, match="not revoked, so the grant may be alive"):
+        manager.revoke_tokens("loc1")
+    assert len(revocations.requests) == ATTEMPTS
+    assert manager.get("loc1").has_credential
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response.of_json(401, {"error": "invalid_client"}),
+        Response.of_json(400, {"error": "unsupported_token_type"}),
+        Response(404),
+        Response(302, b"", {"Location": "https://elsewhere.example/"}),
+    ],
+    ids=lambda answer: str(answer.status),
+)
+def test_a_refusal_is_told_and_the_row_stays(
+    elsewhere: tuple[World, TokenManager, Revocations], answer: Response
+) -> None:
+    _, manager, revocations = elsewhere
+    revocations.answers = [answer]
+    with pytest.raises(MisconfiguredError, match=f"not revoked, the provider refuses: HTTP {answer.status}"):
+        manager.revoke_tokens("loc1")
+    assert len(revocations.requests) == 1
+    assert manager.get("loc1").has_credential
+
+
+def test_what_the_provider_says_is_masked(elsewhere: tuple[World, TokenManager, Revocations]) -> None:
+    world, manager, revocations = elsewhere
+    token = world.oauth.current("loc1")
+    revocations.answers = [Response.of_json(400, {"error": "odd", "error_description": f"no {token}"})]
+    with pytest.raises(MisconfiguredError) as caught:
+        manager.revoke_tokens("loc1")
+    assert token not in str(caught.value)
+
+
+def test_without_an_endpoint_in_the_catalogue_nothing_is_done(world: World) -> None:
+    manager = manager_of(world)
+    log_in(world, manager)
+    with pytest.raises(MisconfiguredError, match="loc1 acme: no revocation endpoint of acme is known") as caught:
+        manager.revoke_tokens("loc1")
+    assert "the provider's own pages" in caught.value.action
+    assert manager.get("loc1").has_credential
+
+
+def test_a_row_that_does_not_open_is_not_revoked(world: World) -> None:
+    revocable(world)
+    manager = manager_of(world)
+    log_in(world, manager)
+    change_row(world, "loc1", encrypted_secret="sealed:v1:broken")
+    with pytest.raises(MisconfiguredError, match="loc1 acme: encrypted_secret"):
+        manager.revoke_tokens("loc1")
+
+
+# Out of the table
+
+
+def test_deleted_tokens_are_out_of_the_table_and_the_provider_is_not_asked(
+    stored: tuple[World, TokenManager],
+) -> None:
+    world, manager = stored
+    access = world.oauth.current_access("loc1")
+    manager.delete_tokens("loc1")
+    assert_emptied(world)
+    assert world.oauth.is_live(access)
+    assert len(world.oauth.requests) == 0
+    manager.delete_tokens("loc1")  # safe to repeat
+
+
+def test_a_row_that_no_run_takes_is_emptied_all_the_same(world: World) -> None:
+    manager = manager_of(world)
+    log_in(world, manager)
+    change_row(world, "loc1", is_active=0)
+    manager.delete_tokens("loc1")
+    assert_emptied(world)
+
+
+def test_only_the_named_provider_of_a_location_is_touched(world: World) -> None:
+    manager = manager_of(world)
+    log_in(world, manager)
+    log_in(world, manager, provider="google")
+    manager.delete_tokens("loc1", "google")
+    assert {view.provider: view.has_credential for view in manager.list_tokens()} == {"acme": True, "google": False}
+    claimed = [row["claim_owner"] for row in world.rows().values()]
+    assert claimed == [None]
+
+
+# Others at the same row
+
+
+def test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked(world: World) -> None:
+    revocable(world)
+    log_in(world, manager_of(world))
+    world.clock.advance(3700)
+    claim(world, f"{host_of(world)}/9/other")
+
+    def finish() -> None:
+        claim(world, None)
+        manager_of(world).get_valid_access_token("loc1")
+
+    manager_of(world, Meanwhile(world.clock, finish)).revoke_tokens("loc1")
+    assert all(not world.oauth.is_live(token) for token in world.oauth.access_tokens)
+    assert_emptied(world)
+
+
+def test_who_is_refreshing_the_row_is_waited_for_only_so_long(world: World) -> None:
+    manager = manager_of(world)
+    log_in(world, manager)
+    claim(world, "another-host/1/run")
+    with pytest.raises(RetryLaterError, match="loc1 acme: another process is refreshing it; nothing was changed"):
+        manager.delete_tokens("loc1")
+    assert manager.get("loc1").has_credential
+
+
+def test_tokens_that_an_earlier_run_left_are_stored_first(world: World) -> None:
+    """The token in the row is spent by then: revoked, it would leave its successor alive."""
+    revocable(world)
+    manager = manager_of(world)
+    log_in(world, manager)
+    world.clock.advance(3700)
+    with pytest.raises(RetryLaterError):
+        deaf(world, manager, lambda _: Written.UNDONE).get_valid_access_token("loc1")
+    assert [entry["step"] for entry in world.journalled()] == ["answered"]
+    manager.revoke_tokens("loc1")
+    assert all(not world.oauth.is_live(token) for token in world.oauth.access_tokens)
+    assert (world.journalled(), len(world.oauth.replayed())) == ([], 0)
+
+
+def test_while_what_an_earlier_run_left_cannot_be_stored_nothing_is_revoked(world: World) -> None:
+    revocable(world)
+    manager = manager_of(world)
+    log_in(world, manager)
+    world.clock.advance(3700)
+    with pytest.raises(RetryLaterError):
+        deaf(world, manager, lambda _: Written.UNDONE).get_valid_access_token("loc1")
+    with pytest.raises(RetryLaterError, match="the store is away"):
+        deaf(world, manager, lambda _: Written.UNDONE).revoke_tokens("loc1")
+    cell = world.rows()["loc1"]["encrypted_secret"]
+    change_row(world, "loc1", encrypted_secret="sealed:v1:broken")
+    with pytest.raises(RetryLaterError, match="newer tokens of it wait in the journal"):
+        manager.revoke_tokens("loc1")
+    change_row(world, "loc1", encrypted_secret=cell)
+    manager.revoke_tokens("loc1")
+    assert all(not world.oauth.is_live(token) for token in world.oauth.access_tokens)
+
+
+def test_a_lost_answer_of_a_row_that_is_emptied_concerns_nobody_any_more(world: World) -> None:
+    manager = manager_of(world)
+    log_in(world, manager)
+    world.clock.advance(3700)
+    world.oauth.fail(faults.reset(), times=100)
+    with pytest.raises(RetryLaterError):
+        manager.get_valid_access_token("loc1")
+    assert [entry["step"] for entry in world.journalled()] == ["lost"]
+    manager.delete_tokens("loc1")
+    assert world.journalled() == []
+
+
+def deaf(world: World, manager: TokenManager, verdict: Callable[[int], Written]) -> TokenManager:
+    """A manager whose store answers writes so and does nothing."""
+    shop = shop_of(world)
+
+    @contextmanager
+    def parts_around(store: Any) -> Iterator[Any]:
+        def write(changes: list[Any]) -> list[WriteResult]:
+            written = verdict(len(changes))
+            error = StoreUnavailableError("the store is away", "Wait.") if written is Written.UNDONE else None
+            return [WriteResult(written, error) for _ in changes]
+
+        store.store.write = write
+        with shop.parts_around(store) as parts:
+            yield parts
+
+    return TokenManager(replace(shop, parts_around=parts_around))
+
+
+@pytest.mark.parametrize(
+    ("written", "why"), [(Written.UNDONE, "the store is away"), (Written.CHANGED, "somebody changed the row meanwhile")]
+)
+def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_told_so(
+    world: World, written: Written, why: str
+) -> None:
+    revocable(world)
+    manager = manager_of(world)
+    log_in(world, manager)
+    with pytest.raises(RetryLaterError, match=f"is revoked at its provider, but its row could not be emptied: {why}"):
+        deaf(world, manager, lambda _: written).revoke_tokens("loc1")
+    with pytest.raises(RetryLaterError, match="loc1 acme was not deleted"):
+        deaf(world, manager, lambda _: written).delete_tokens("loc1")
+    manager.revoke_tokens("loc1")
+    assert_emptied(world)
