@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from refresher.errors import given
+from refresher.errors import MisconfiguredError, given
 from refresher.manager import MIN_VALID_SECONDS, TokenManager, TokenView
 from refresher.outcome import Report
 
@@ -30,6 +30,7 @@ class AsyncTokenManager:
     def __init__(self, manager: TokenManager, threads: int = THREADS) -> None:
         self.manager = manager
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="token-refresh")
+        self._is_closed = False
 
     async def __aenter__(self) -> AsyncTokenManager:
         return self
@@ -40,12 +41,14 @@ class AsyncTokenManager:
     async def aclose(self) -> None:
         """Stop the rounds, and wait for what is open."""
         await self.stop()
+        self._is_closed = True
         await asyncio.to_thread(self._executor.shutdown)
 
     async def get_valid_access_token(
         self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
     ) -> str:
         """See `TokenManager.get_valid_access_token`. Any number of tasks that ask for the same take one thread."""
+        self._refuse_closed()
         future, lead = self.manager.flight(location_id, provider, min_valid)
         if lead is not None:
             self._executor.submit(lead)
@@ -85,4 +88,9 @@ class AsyncTokenManager:
 
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""
+        self._refuse_closed()
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, act))
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise MisconfiguredError("this manager is closed", "Make another one.")

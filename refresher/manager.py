@@ -160,7 +160,12 @@ class TokenManager:
         enrolment = Enrolment(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
         now = self._workshop.clock.now()
         end = expires_at or (now + timedelta(seconds=expires_in) if expires_in is not None else None)
-        login = Answer(Verdict.GRANTED, access_token=access_token or None, expires_at=end, received_at=now)
+        login = Answer(
+            Verdict.GRANTED,
+            access_token=access_token or None,
+            expires_at=end if access_token else None,  # without a token the next run has to fetch one
+            received_at=now,
+        )
         given(told(lambda: self._store(enrolment, login, allow_hosts)))
         _LOG.info("%s %s: tokens stored", enrolment.location_id, provider)
 
@@ -224,8 +229,6 @@ class TokenManager:
         if served.warning:
             self._pauses[key] = clock.monotonic() + PAUSE_SECONDS
             _LOG.warning("%s. %s", served.warning, served.action)
-        elif not is_pause:
-            self._pauses.pop(key, None)
         return served.token.text
 
     def _views(self, rows: Iterator[Row] | list[Row], columns: frozenset[str]) -> Iterator[TokenView]:

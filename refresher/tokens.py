@@ -114,7 +114,7 @@ class Tokens:
             problem = error_of(failure)
             return Served(token, f"{problem}; the stored token is still valid", problem.action)
         if not token.lasts(min_valid, clock.now()):
-            what = "a fresh token of this provider lives shorter than --min-valid asks for"
+            what = "a fresh token of this provider does not live as long as was asked for"
             return Served(token, what, "Ask for less.")
         return Served(token)
 

@@ -435,7 +435,7 @@ def test_get_warns_where_no_token_can_last_that_long(world: World) -> None:
     onboarded(world, "loc1")
     result = world.program.run("get", "loc1", "--min-valid", "7200")
     assert (result.code, result.out.strip()) == (0, world.oauth.current_access("loc1"))
-    assert "lives shorter than --min-valid asks for" in result.err
+    assert "a fresh token of this provider does not live as long as was asked for. Ask for less." in result.err
 
 
 def test_get_during_another_run_serves_the_token_that_is_still_valid(airtable_world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from commands.library import AsyncTokenManager, NoSuchTokenError, RetryLaterError
+from commands.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
 from refresher.outcome import Outcome
 from tests.conftest import World
 from tests.library import log_in, manager_of, revocable
@@ -172,6 +172,21 @@ def test_each_task_gets_an_error_of_its_own(world: World) -> None:
     errors = asyncio.run(main())
     assert {type(error) for error in errors} == {RetryLaterError}
     assert len({id(error) for error in errors}) == 3
+
+
+def test_a_closed_manager_says_so_and_leaves_nobody_waiting(world: World) -> None:
+    log_in(world, manager_of(world))
+    closed = made(world)
+
+    async def main() -> None:
+        async with closed:
+            pass
+        for call in (closed.get_valid_access_token("loc1"), closed.get("loc1")):
+            with pytest.raises(MisconfiguredError, match="this manager is closed"):
+                await call
+
+    asyncio.run(main())
+    assert closed.manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
 
 
 def test_it_is_made_from_the_same_settings(world: World) -> None:

@@ -401,3 +401,28 @@ def test_what_one_thread_cannot_write_is_no_success_for_those_who_share_its_comm
     assert good.error is None
     assert journal._file.select("SELECT name FROM looks") == [("fine",)]
     keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))  # and the journal is usable
+
+
+IS_LOCKED = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # SQLite's shared bytes
+except OSError:
+    print("locked")
+"""
+
+
+def test_a_journal_of_this_process_that_another_reads_keeps_its_locks(tmp_path: Path, clock: FakeClock) -> None:
+    """Programs have several open at once; to open and close a file drops all locks that a process has on it (POSIX)."""
+    first, second = (Journal(tmp_path, Keyring(OLD_KEY), clock) for _ in range(2))
+    assert second.is_spent("token") is False  # the second one reads the first one's file from now on
+    first.close()
+    third = Journal(tmp_path, Keyring(OLD_KEY), clock)
+    assert third.slot == 1
+    found = subprocess.run(
+        [sys.executable, "-c", IS_LOCKED, str(tmp_path / FILE)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "locked\n"
+    for journal in (second, third):
+        journal.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -268,7 +270,7 @@ def test_what_another_process_is_refreshing_is_waited_for(world: World) -> None:
     other = manager_of(world)
     waiting = manager_of(world, Meanwhile(world.clock, finish))
     assert waiting.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
-    assert asked(world) == 1
+    assert (asked(world), world.rows()["loc1"]["claim_generation"]) == (1, 1)  # who waited has not claimed it
 
 
 def test_another_process_is_waited_for_only_so_long(world: World, manager: TokenManager) -> None:
@@ -447,7 +449,7 @@ def test_a_token_that_can_never_last_that_long_is_served_with_a_word(
     assert manager.get_valid_access_token("loc1", min_valid=7200) == world.oauth.current_access("loc1")
     assert manager.get_valid_access_token("loc1", min_valid=7200) == world.oauth.current_access("loc1")
     assert asked(world) == 1
-    assert "lives shorter than" in log.text
+    assert "does not live as long as was asked for" in log.text
 
 
 # Views
@@ -490,7 +492,7 @@ def test_a_new_login_replaces_the_old_and_clears_what_was_wrong(world: World, ma
 
 
 def test_a_login_without_an_access_token_is_completed_by_the_next_run(world: World, manager: TokenManager) -> None:
-    log_in(world, manager, access_token="", expires_in=None)
+    log_in(world, manager, access_token="")
     assert manager.get("loc1").expires_at is None
     report = manager.refresh_due()
     assert report.counts() == {"refreshed": 1}
@@ -512,7 +514,7 @@ def test_the_client_of_the_settings_is_used_where_none_is_handed_in(world: World
         ({"location_id": " ", "provider": ""}, "location_id and provider must not be empty"),
         ({"provider": "nobody"}, "there is no provider 'nobody'"),
         ({"client_id": ""}, "client_id is empty"),
-        ({"expires_at": datetime(2026, 3, 1)}, "expires_at has no time zone"),  # noqa: DTZ001
+        ({"access_token": "at", "expires_at": datetime(2026, 3, 1)}, "expires_at has no time zone"),  # noqa: DTZ001
         ({"provider": "acme-instance"}, None),
     ],
 )
@@ -737,6 +739,51 @@ def test_the_interval_of_the_rounds_decides_what_is_due(
     gated.open()
     manager.stop(PATIENCE_SECONDS)
     assert asked(world) == requests
+
+
+ENDS_WITHOUT_STOP = """
+from token_manager import TokenManager
+TokenManager.from_settings().start(600)
+import sys
+sys.stdin.readline()
+"""
+
+
+def test_a_program_that_ends_without_a_stop_waits_for_the_open_round(world: World) -> None:
+    log_in(world, manager_of(world))  # its token has been out for months by the real clock
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold(call: faults.Call, act: faults.Act) -> Any:
+        answer = act()
+        arrived.set()
+        go.wait(PATIENCE_SECONDS)
+        return answer
+
+    world.oauth.fail(faults.Fault("hold", hold))
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDS_WITHOUT_STOP],
+        cwd=world.program.install(),
+        env=world.program.environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert arrived.wait(PATIENCE_SECONDS)
+        assert process.stdin is not None
+        process.stdin.write("end\n")
+        process.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        go.set()
+        _, words = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        go.set()
+        process.kill()
+        process.wait()
+    assert (process.returncode, "Traceback" in words) == (0, False), words
+    assert world.token_of("loc1") == world.oauth.current("loc1")
+    assert world.journalled() == []
 
 
 # From settings
