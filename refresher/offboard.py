@@ -145,11 +145,10 @@ class Offboarder:
         return exchange.as_answer() if isinstance(exchange, NoAnswer) else read(exchange)
 
     def _empty(self, row: Row, name: str, *, was_revoked: bool) -> None:
-        """Write over what was read, and only where nobody is refreshing the row."""
+        """Write over what was read, and only over that."""
         parts = self._parts
         values = {column: value for column, value in _EMPTIED.items() if column in parts.store.store.columns}
-        mine = parts.claimant.of_slot(parts.claimant.slot)
-        [result] = parts.store.write([Change(row.key, row.encrypted_refresh, values, free_for=mine)])
+        [result] = parts.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.written is Written.STORED:
             lost = [entry.id for entry in parts.journal.lost() if entry.row_key == row.key]
             parts.journal.finish(lost)
