@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNS ?= 1000
+ROWS ?= 10000
 NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test lint coverage mutants chaos bench audit node lock clean
+.PHONY: demo test lint coverage mutants chaos workers bench audit node lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -22,6 +23,9 @@ lint: .venv/dev  ## style and types
 chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an operator's hands
 	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
 	CHAOS=$(RUNS) $(BIN)/python -m pytest -n 2 --dist load tests/chaos/test_operator.py
+
+workers: .venv/dev  ## ROWS rows of PostgreSQL in the hands of eight workers, two of which are killed
+	$(BIN)/python -m tests.workers --rows $(ROWS)
 
 # Without the tests that draw lots: a line that only chance finds is not covered.
 coverage: .venv/dev  ## what no test runs of the code that a token's life hangs on; fails where there is any
@@ -40,7 +44,7 @@ bench: .venv/dev  ## speed, as ratios within one run
 # Strict: without it, packages that the service does not know or that cannot be asked about count as clean.
 audit: .venv/dev  ## known vulnerabilities in what is locked, and licences
 	$(BIN)/python -m tests.licences
-	@for lock in requirements.txt requirements/dev.txt requirements/node.txt; do \
+	@for lock in requirements.txt requirements/postgres.txt requirements/dev.txt requirements/node.txt; do \
 		$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement $$lock || { \
 			echo "$$lock: a package above has a known vulnerability, or pypi.org/pypi/NAME/VERSION/json cannot be reached" \
 				"from here: nothing was checked then. Run it where it can be." >&2; exit 1; }; \
@@ -50,6 +54,7 @@ node: $(NODE_MODULES)  ## the certified OAuth server of the tests
 
 lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
 	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in
+	$(PIP_COMPILE) --output-file requirements/postgres.txt requirements/postgres.in
 	$(PIP_COMPILE) --output-file requirements/dev.txt requirements/dev.in
 	$(PIP_COMPILE) --output-file requirements/node.txt requirements/node.in
 

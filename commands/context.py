@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stores.sealed import SealedStore, Seals
 
 DATABASE_FILE = "tokens.sqlite3"
+_WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
 BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
 
@@ -155,6 +156,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
         context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
     ballast = settings.concurrency * BALLAST_BYTES
+    unspent = frozenset(provider.slug for provider in context.catalog if provider.rotates == "never")
     host, run = context.state.host_name(), secrets.token_hex(8)
 
     def inherit(slot: int, dead_slot: int) -> None:
@@ -173,7 +175,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
             jitter=random.Random(),
             default_provider=settings.default_provider,
             concurrency=settings.concurrency,
-            claimant=Claimant(host, journal.slot, run),
+            claimant=Claimant(host, journal.slot, run, unspent=unspent),
         )
     finally:
         journal.close()
@@ -236,7 +238,17 @@ def _identity(settings: configuration.Settings) -> str:
     """Which table this is, the same in every run: it names the state folder, and so the lock and the journal."""
     if settings.airtable is not None:
         return _airtable_identity(settings.airtable)
-    return f"database {_database_url(settings)}"
+    return f"database {_without_user(_database_url(settings))}"
+
+
+def _without_user(url: str) -> str:
+    """A database's address without what may change while the table stays: user, password, and options as of TLS."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        return url
+    place, _, query = rest.rpartition("@")[2].partition("?")
+    where = sorted(option for option in query.split("&") if option.startswith(_WHERE))
+    return "&".join([f"{scheme}://{place}", *where])
 
 
 def _airtable_identity(airtable: configuration.AirtableSettings) -> str:

@@ -13,7 +13,7 @@ from refresher.parts import Parts, RunError, Scope
 from refresher.transport import EXCHANGE_SECONDS
 from stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
-CLAIMED_ROWS = 2000  # at a time: others find work, too, and memory stays small
+CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
 
 @dataclass

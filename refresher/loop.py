@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
 from refresher.transport import NoAnswer
 from refresher.writeback import Draft, Pending, WriteBack
-from stores.base import WriteResult
+from stores.base import Pause, StoreError, WriteResult
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed
+HEAR_SECONDS = 1.0  # how often other processes are asked which providers to leave alone
 UNSAVED_BATCHES = 2  # beyond so many full batches waiting for the store, nothing new is refreshed
 
 
@@ -54,7 +55,14 @@ class _Wrote:
     results: list[WriteResult]
 
 
-_Event = _Answered | _NotSent | _Failed | _Wrote
+@dataclass(frozen=True)
+class _Heard:
+    """Which providers the processes on this table leave alone."""
+
+    pauses: list[Pause]
+
+
+_Event = _Answered | _NotSent | _Failed | _Wrote | _Heard
 _Queue = queue.SimpleQueue[Callable[[], _Event] | None]
 
 
@@ -84,16 +92,22 @@ class Loop:
         self._failures: dict[Task, Exception] = {}
         self._in_flight = 0
         self._is_writing = False
+        self._is_hearing = False
+        self._hears_at = 0.0
+        self._news: list[Pause] = []
         self.journal_error: JournalError | None = None
         self.unkept: list[tuple[str, str]] = []  # location and sealed answer, where even the ballast was no help
 
     def work(self) -> None:
         """Return when everything that was started is finished and stored, or waits in the journal."""
+        if self._parts.store.store.claims:  # elsewhere there is but one process
+            self._heed(self._share([]))
         with self._threads():
             while True:
                 self._start()
                 self._write()
-                if self._in_flight or self._is_writing:
+                self._hear()
+                if self._in_flight or self._is_writing or self._is_hearing:
                     self._take_event()
                 elif not self._wait():
                     break
@@ -103,7 +117,7 @@ class Loop:
 
     # Starting
 
-    @contextmanager
+    @contextlib.contextmanager
     def _threads(self) -> Iterator[None]:
         """Threads that take what is put before them; a pool with futures would cost more than some answers do."""
         queues = [self._to_ask] * self._parts.concurrency + [self._to_write]
@@ -145,6 +159,33 @@ class Loop:
             self._is_writing = True
             self._to_write.put(lambda: _Wrote(batch, self._writeback.write(batch)))
 
+    # Other processes on the same table
+
+    def _hear(self) -> None:
+        halts, now = self._schedule.take_halts(), self._parts.clock.now()
+        self._news += [Pause(one.provider, now + timedelta(seconds=one.seconds), one.is_broken) for one in halts]
+        is_time = self._news or self._parts.clock.monotonic() >= self._hears_at
+        if self._is_hearing or not is_time or not self._parts.store.store.claims:
+            return
+        news, self._news = self._news, []
+        self._is_hearing = True
+        self._to_write.put(lambda: self._share(news))
+
+    def _share(self, news: list[Pause]) -> _Heard:
+        """In the thread that owns the store. A courtesy: where the store is away, the run has other worries."""
+        with contextlib.suppress(StoreError):
+            return _Heard(self._parts.store.store.share_pauses(news))
+        return _Heard([])
+
+    def _heed(self, heard: _Heard) -> None:
+        self._is_hearing = False
+        self._hears_at = self._parts.clock.monotonic() + HEAR_SECONDS
+        now, moment = self._parts.clock.now(), self._parts.clock.monotonic()
+        for pause in heard.pauses:
+            seconds = (pause.until - now).total_seconds()
+            for settled in self._schedule.hold(pause.provider, seconds, moment, is_broken=pause.is_broken):
+                self._end(settled)
+
     def _serve(self, acts: _Queue) -> None:
         """A thread's life: whatever happens to one act, the loop hears of it."""
         while (act := acts.get()) is not None:
@@ -173,6 +214,8 @@ class Loop:
         elif isinstance(event, _Wrote):
             self._is_writing = False
             self._writeback.confirm(event.batch, event.results)
+        elif isinstance(event, _Heard):
+            self._heed(event)
         else:
             raise event
 

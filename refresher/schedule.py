@@ -19,6 +19,8 @@ from refresher.policy import DuePolicy
 MAX_ATTEMPTS = 3  # of a request that certainly did nothing, in one run
 MAX_PAUSE_SECONDS = 60.0  # a longer Retry-After is left to the next run
 BREAKER_FAILURES = 10  # without an answer, in a row, at one provider
+BREAKER_SECONDS = 60.0  # how long other processes leave it alone then; after that each tries once
+MAX_HALT_SECONDS = 3600.0  # of what a provider asks for; then one request may hear it again
 MAX_WITNESSES = 2
 
 
@@ -74,6 +76,16 @@ class _Provider:
     paused_until: float = 0.0
     failures: int = 0
     is_broken: bool = False
+    reason: str = "does not answer"  # why, where it is left alone for the rest of the run
+
+
+@dataclass(frozen=True)
+class Halt:
+    """A provider that is to be left alone for so many seconds, which other processes should know."""
+
+    provider: str
+    seconds: float
+    is_broken: bool
 
 
 class Schedule:
@@ -95,6 +107,7 @@ class Schedule:
         self._delayed: list[tuple[float, Task]] = []
         self._urgent: list[Task] = []
         self._open: set[Task] = set()  # begun, and not settled yet
+        self._halts: list[Halt] = []
         self._count = 0
         self.extend(jobs)
 
@@ -122,6 +135,26 @@ class Schedule:
             return task
         return None
 
+    def take_halts(self) -> list[Halt]:
+        """What became known since the last time."""
+        halts, self._halts = self._halts, []
+        return halts
+
+    def hold(self, slug: str, seconds: float, now: float, *, is_broken: bool) -> list[Settled]:
+        """Leave a provider alone, as another process was told to; returns the tasks that end by it.
+
+        One that was broken gets one request afterwards, not as many as it took to find that out.
+        """
+        provider = self._providers.get(slug)
+        if provider is None or provider.is_broken or seconds <= 0:
+            return []
+        if is_broken:
+            provider.failures = max(provider.failures, BREAKER_FAILURES - 1)
+        if seconds > MAX_PAUSE_SECONDS:
+            return self._let_go(self._break(provider, "asks for a pause"))
+        provider.paused_until = max(provider.paused_until, now + seconds)
+        return []
+
     def wakes_at(self, now: float) -> float | None:
         """When `next` may have something that it has not now; None where only an answer can change that."""
         times = [self._ready_at(at, task) for at, task in self._delayed if self._may_go(task)]
@@ -145,10 +178,7 @@ class Schedule:
             ended += self._watch(task, answer)
         if client.refused and not client.in_flight and not client.is_closed:
             ended += self._judge(client)
-        for one in ended:
-            self._open.discard(one.task)
-            self._client(one.task).rows.pop(one.task, None)
-        return ended
+        return self._let_go(ended)
 
     def withdraw(self, task: Task) -> None:
         """The request did not leave, because the journal took no note of it: nothing was tried."""
@@ -171,7 +201,7 @@ class Schedule:
 
     def why_not_begun(self) -> list[str]:
         """Why rows were passed over: a broken provider or a refused client, as phrases."""
-        broken = [f"{slug} does not answer" for slug, provider in self._providers.items() if provider.is_broken]
+        broken = [f"{slug} {provider.reason}" for slug, provider in self._providers.items() if provider.is_broken]
         return broken + [client.name for client in self._clients.values() if client.is_closed]
 
     # Picking
@@ -214,6 +244,7 @@ class Schedule:
             return False
         if answer.status == TOO_MANY_REQUESTS:
             self._provider(task).paused_until = max(self._provider(task).paused_until, now + delay)
+            self._halts.append(Halt(task.job.provider.slug, delay, is_broken=False))
         self._delayed.append((now + delay, task))
         return True
 
@@ -250,12 +281,28 @@ class Schedule:
             answer.verdict is Verdict.NOT_ACTED and (answer.status is None or answer.status >= TOO_MANY_REQUESTS)
         )
         provider.failures = provider.failures + 1 if failed else 0
-        if provider.failures < BREAKER_FAILURES or provider.is_broken:
+        if provider.is_broken:
             return []
-        provider.is_broken = True
+        slug, asked = task.job.provider.slug, answer.retry_after or 0.0
+        if answer.status == TOO_MANY_REQUESTS and asked > MAX_PAUSE_SECONDS:
+            self._halts.append(Halt(slug, min(asked, MAX_HALT_SECONDS), is_broken=False))
+            return self._break(provider, "asks for a pause")
+        if provider.failures < BREAKER_FAILURES:
+            return []
+        self._halts.append(Halt(slug, BREAKER_SECONDS, is_broken=True))
+        return self._break(provider, "does not answer")
+
+    def _break(self, provider: _Provider, reason: str) -> list[Settled]:
+        provider.is_broken, provider.reason = True, reason
         given_up = [waiting for _, waiting in self._delayed if self._provider(waiting) is provider]
         self._delayed = [entry for entry in self._delayed if entry[1] not in given_up]
         return self._give_up(given_up)
+
+    def _let_go(self, ended: list[Settled]) -> list[Settled]:
+        for one in ended:
+            self._open.discard(one.task)
+            self._client(one.task).rows.pop(one.task, None)
+        return ended
 
     def _give_up(self, tasks: Iterable[Task]) -> list[Settled]:
         return [Settled(task, task.answer, task.answer.verdict) for task in tasks if task.answer is not None]

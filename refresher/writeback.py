@@ -266,6 +266,8 @@ class WriteBack:
             self._spent.append(pending.entry_id)
         if is_overtaken and pending.brings_token:
             self._mark(pending.entry_id, STEP_ASIDE)
+        elif result.written is Written.UNCLAIMED and not pending.is_urgent:
+            self._finished.append(pending.entry_id)  # its token was not spent: whoever has the row brings another
         elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
             return  # the next run tries to store it again
         elif pending.is_lost and not is_overtaken:
@@ -337,7 +339,9 @@ def _final(pending: Pending, result: WriteResult) -> RowResult:
     if result.written is Written.CHANGED:
         return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
     if result.written is Written.UNCLAIMED:
-        error = "another process took the row over meanwhile; the new tokens wait in the journal"
+        error = "another process took the row over meanwhile"
+        if pending.is_urgent:
+            error += "; the new tokens wait in the journal"
         return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
     if result.written is Written.GONE:
         error = "the row was deleted during the run"

@@ -190,12 +190,15 @@ class Claimant:
         slot: a number that no other live process of the host has for this store.
         run: a name that no other process ever had.
         takes_over: whether claims of other hosts are overridden.
+        unspent: providers whose refresh tokens are never spent: a claim on their rows that is old may be taken,
+            whoever has it, for a token that was sent twice harms nobody.
     """
 
     host: str
     slot: int
     run: str
     takes_over: bool = False
+    unspent: frozenset[str] = frozenset()
 
     @property
     def owner(self) -> str:
@@ -210,6 +213,15 @@ class Claimant:
     def of_slot(self, slot: int) -> str:
         """How all claims of this slot's processes begin; all but one of them are dead."""
         return f"{self.of_host}{slot}/"
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Until when nobody is to ask a provider: it said so, or (`is_broken`) it does not answer."""
+
+    provider: str
+    until: datetime
+    is_broken: bool = False
 
 
 class Store(ABC):
@@ -258,6 +270,10 @@ class Store(ABC):
     def held_elsewhere(self, query: DueQuery, claimant: Claimant) -> dict[str, int]:  # noqa: ARG002
         """How many due rows others have claimed, by claim."""
         return {}
+
+    def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:  # noqa: ARG002
+        """Tell the other processes on this table which providers to leave alone; returns what holds, of all of them."""
+        return []
 
     @abstractmethod
     def rows(self, *, complete: bool = False) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from providers import Catalog
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
+from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
 
@@ -118,6 +119,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return make_authority(tmp_path_factory.mktemp("tls"))
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this test process."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """A clock that only the test and the code's own waits move."""
@@ -204,3 +213,12 @@ def airtable_world(world: World, airtable: AirtableServer) -> World:
         "AIRTABLE_ENDPOINT_URL": airtable.url,
     }
     return world
+
+
+@pytest.fixture
+def postgres_world(world: World, postgres: PostgresServer) -> Iterator[World]:
+    """The program on a PostgreSQL database of its own."""
+    address = postgres.database()
+    world.program.settings["DATABASE_URL"] = plain(address)
+    yield world
+    postgres.drop(address)

@@ -18,7 +18,9 @@ import pytest
 from tests.licences import is_usable, licence_of, unusable
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = (ROOT / "requirements.txt", ROOT / "requirements/dev.txt", ROOT / "requirements/node.txt")
+LOCKS = [
+    ROOT / name for name in ("requirements.txt", *(f"requirements/{one}.txt" for one in ("dev", "node", "postgres")))
+]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -89,11 +91,13 @@ def test_a_lock_file_names_versions_and_hashes_and_no_place(lock: Path) -> None:
         assert re.match(r"[A-Za-z0-9._-]+==[^ ]+ \\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
 
 
-def test_the_locks_agree_on_the_core() -> None:
-    """What is tested is what runs."""
-    core, dev = (dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in LOCKS[:2])
+def test_the_locks_agree_on_what_they_share() -> None:
+    """What is tested is what runs, and an extra installed beside the core changes nothing of it."""
+    core, dev, _, postgres = (
+        dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in LOCKS
+    )
     assert core
-    assert {name: dev.get(name) for name in core} == core
+    assert {name: dev.get(name) for name in core | postgres} == core | postgres
 
 
 def test_every_installed_package_has_a_licence_that_can_be_used() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
-from stores.base import Row, iso
-from tests.chaos.world import DATABASE_FILE, all_rows, state_folder
-from tests.runs.faults_world import Rows
+import sqlalchemy as sa
+
+from stores.base import Row
+from stores.database import CREDENTIALS, DatabaseStore
+from tests.chaos.world import all_rows
+from tests.runs.faults_world import DatabaseRows, Rows
 
 _RESTORED = ("encrypted_secret", "encrypted_refresh", "status", "last_error", "failure_count", "client_id")
 _TIMES = ("access_token_expiry", "last_refreshed")
@@ -43,16 +45,15 @@ class Hand:
         if self._table is not None:
             self._table.edit(row.key, {name: None if cell == "" else cell for name, cell in cells.items()})
             return
-        named = ", ".join(f"{name} = ?" for name in cells)
-        values = [iso(cell) if isinstance(cell, datetime) else cell for cell in cells.values()]
-        self._execute(f"UPDATE credentials SET {named} WHERE id = ?", *values, int(row.key))
+        is_row = CREDENTIALS.c.id == int(row.key)
+        self._execute(CREDENTIALS.update().where(is_row).values(**cells))
 
     def remove(self, row: Row) -> None:
         """Delete a row."""
         if self._table is not None:
             self._table.remove(row.key)
         else:
-            self._execute("DELETE FROM credentials WHERE id = ?", int(row.key))
+            self._execute(CREDENTIALS.delete().where(CREDENTIALS.c.id == int(row.key)))
 
     def duplicate(self, row: Row) -> bool:
         """Copy a row; False where the table has no such thing."""
@@ -70,7 +71,7 @@ class Hand:
             filled = {name: cell for name, cell in cells.items() if cell not in ("", None)}
             self._rows.add(old.provider, old.location_id, expiry, **filled)
 
-    def _execute(self, statement: str, *values: Any) -> None:
-        database = sqlite3.connect(state_folder(self._rows) / DATABASE_FILE, isolation_level=None, timeout=30)
-        with closing(database):
-            database.execute(statement, values)
+    def _execute(self, statement: sa.Executable) -> None:
+        assert isinstance(self._rows, DatabaseRows)
+        with closing(DatabaseStore(self._rows.address(), self._rows.world.clock)) as store:
+            store._transact(lambda connection: connection.execute(statement))

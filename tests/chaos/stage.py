@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from tests.chaos import child
 from tests.chaos.oracle import Oracle
-from tests.chaos.world import CLOCK_FILE, DATABASE_FILE, journalled, state_folder
-from tests.runs.faults_world import Rows
+from tests.chaos.world import CLOCK_FILE, DATABASE_FILE, journalled, server, state_folder, wait_for_sessions
+from tests.runs.faults_world import PostgresRows, Rows
 from tests.world import http
 from tests.world.airtable import errors
 from tests.world.oauth import faults
@@ -33,10 +33,11 @@ DRAIN_SECONDS = 0.003
 KILLED = -9
 DROPS_IN_A_ROW = 3
 
-# Where a run may be killed, and how often each is chosen. `timed` is any moment; `busy` holds the embedded database,
+# Where a run may be killed, and how often each is chosen. `timed` is any moment; `busy` holds the database,
 # so that answers stay in the journal; the last three stand around a call to Airtable.
 POINTS = {
     "sqlite": {"timed": 5, "arrived": 3, "acted": 4, "answered": 6, "busy": 6},
+    "postgres": {"timed": 5, "arrived": 3, "acted": 4, "answered": 6, "busy": 6},
     "airtable": {"timed": 4, "arrived": 3, "acted": 4, "answered": 5, "asked": 4, "done": 3, "confirmed": 2},
 }
 
@@ -205,21 +206,27 @@ class Trap:
         if self._process is not None:
             self._process.kill()
 
-    def _block(self) -> sqlite3.Connection:
-        """Hold the embedded database: what was answered cannot leave the journal."""
+    def _block(self) -> ExitStack:
+        """Hold the database against all writers: what was answered cannot leave the journal."""
+        stack = ExitStack()
+        if isinstance(self._rows, PostgresRows):
+            shell = stack.enter_context(closing(server().connect(self._rows.address())))
+            shell.execute("BEGIN")
+            shell.execute("LOCK TABLE credentials IN EXCLUSIVE MODE")
+            return stack
         database = sqlite3.connect(
             state_folder(self._rows) / DATABASE_FILE, isolation_level=None, check_same_thread=False, timeout=10
         )
-        database.execute("BEGIN IMMEDIATE")
-        return database
+        stack.enter_context(closing(database)).execute("BEGIN IMMEDIATE")
+        return stack
 
     def _successors(self, call: Call) -> set[str]:
         return set(self._rows.world.oauth.tokens[call.refresh_token or ""].successors)
 
-    def _kill_once_kept(self, call: Call, new: set[str], blocked: sqlite3.Connection) -> None:
+    def _kill_once_kept(self, call: Call, new: set[str], blocked: ExitStack) -> None:
         """The answer with this new token leaves now: it has to become durable although nothing can be stored."""
         deadline = time.monotonic() + KEPT_WITHIN_SECONDS
-        with closing(blocked):  # which gives the database free
+        with blocked:  # which gives the database free
             while not new <= journalled(self._rows)[0]:
                 if time.monotonic() > deadline:
                     self._oracle.violations.append(f"{call.location_id}: its answer is delivered and not durable")
@@ -310,6 +317,7 @@ class Stage:
         trap.aim(processes[0])
         for process in processes:
             self._await(process, plan)
+        wait_for_sessions(self.rows)
         trap.rest()
         ended = Ended([process.exitcode for process in processes], trap.writing)
         self.oracle.end(is_killed=ended.is_killed)

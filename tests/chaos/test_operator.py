@@ -303,6 +303,12 @@ class SqliteOperator(Operator):
     store = "sqlite"
 
 
+class PostgresOperator(Operator):
+    """On a PostgreSQL database."""
+
+    store = "postgres"
+
+
 class AirtableOperator(Operator):
     """On the fake Airtable."""
 
@@ -311,5 +317,7 @@ class AirtableOperator(Operator):
 
 TestSqliteOperator = SqliteOperator.TestCase
 TestSqliteOperator.settings = PROFILE
+TestPostgresOperator = PostgresOperator.TestCase
+TestPostgresOperator.settings = PROFILE
 TestAirtableOperator = AirtableOperator.TestCase
 TestAirtableOperator.settings = PROFILE

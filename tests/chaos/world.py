@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import functools
 import json
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -18,14 +21,15 @@ from stores.base import Row, make_row
 from stores.database import DatabaseStore
 from tests.chaos.clock import SharedClock
 from tests.conftest import World, providers_file
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.runs.faults_world import AirtableRows, DatabaseRows, PostgresRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import DIALECTS, OAuthServer
+from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 
 KINDS = ("acme", "acme-family", "acme-grace", "acme-until-used", "acme-never")
-STORES = ("sqlite", "airtable")
+STORES = ("sqlite", "airtable", "postgres")
 GRACE_SECONDS = 1800  # longer than the 90 s that a dead run's request is waited for, else a grace is none
 DATABASE_FILE = "tokens.sqlite3"
 CLOCK_FILE = "clock"
@@ -46,6 +50,12 @@ def installation(store: str, folder: Path, clock: FakeClock, **settings: str) ->
         if store == "sqlite":
             yield SqliteRows(world)
             return
+        if store == "postgres":
+            address = server().database()
+            stack.callback(server().drop, address)
+            program.settings["DATABASE_URL"] = plain(address)
+            yield PostgresRows(world)
+            return
         airtable = stack.enter_context(AirtableServer(clock=clock.monotonic, now=clock.now))
         world.airtable, world.table = airtable, airtable.credentials_table()
         program.settings |= {
@@ -54,6 +64,24 @@ def installation(store: str, folder: Path, clock: FakeClock, **settings: str) ->
             "AIRTABLE_ENDPOINT_URL": airtable.url,
         }
         yield AirtableRows(world)
+
+
+@functools.cache
+def server() -> PostgresServer:
+    """The one for all rounds of this process; it stops with it."""
+    made = PostgresServer()
+    atexit.register(made.close)
+    return made
+
+
+def wait_for_sessions(rows: Rows) -> None:
+    """Until the server has noticed that the processes have ended: what they sent last is done or undone then."""
+    if not isinstance(rows, PostgresRows):
+        return
+    with closing(server().connect(rows.address())) as shell:
+        others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        while shell.execute(others).fetchall():
+            time.sleep(0.001)
 
 
 def shared_clock(folder: Path) -> closing[SharedClock]:
@@ -70,7 +98,8 @@ def all_rows(rows: Rows) -> list[Row]:
     """Every row of the table as it is now."""
     if isinstance(rows, AirtableRows):
         return [make_row(record["id"], record["fields"].get) for record in rows.world.table.records()]
-    with closing(DatabaseStore(f"sqlite:///{state_folder(rows) / DATABASE_FILE}", rows.world.clock)) as store:
+    assert isinstance(rows, DatabaseRows)
+    with closing(DatabaseStore(rows.address(), rows.world.clock)) as store:
         return list(store.rows())
 
 

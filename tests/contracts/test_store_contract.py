@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import crypto
 from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Change, DueQuery, Row, StoreRefusedError, Value, Written
 from stores.sealed import SealedStore
-from tests.stores.places import AirtablePlace, DatabasePlace, Place
+from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPlace
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
 
@@ -44,7 +44,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=["airtable", "database"])
+@pytest.fixture(params=["airtable", "database", "postgres"])
 def place(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[Place]:
     """Each store in turn. Airtable's `status` is text here, so that a person may write anything into it."""
     made: Place
@@ -53,6 +53,11 @@ def place(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> I
         yield made
         made.store.close()
         made.shell.close()
+        return
+    if request.param == "postgres":
+        made = PostgresPlace(request.getfixturevalue("postgres"), clock)
+        yield made
+        made.close()
         return
     with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
         table = server.credentials_table(instead=[columns.text("status")])
@@ -135,6 +140,11 @@ QUERIES = st.builds(
 )
 
 
+def readable(expiry: Any, instead: str | None = None) -> dict[str, Any]:
+    """The expiry where a column of times takes it; PostgreSQL's takes infinities, which no `Row` can hold."""
+    return {"access_token_expiry": instead if isinstance(expiry, str) else expiry}
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=st.lists(ROWS, max_size=8), query=QUERIES)
 def test_due_is_exactly_what_the_query_admits(place: Place, table: list[dict[str, Any]], query: DueQuery) -> None:
@@ -142,9 +152,13 @@ def test_due_is_exactly_what_the_query_admits(place: Place, table: list[dict[str
     place.clear()
     for number, row in enumerate(table):
         if isinstance(place, AirtablePlace):
-            # A dateTime column takes nothing unreadable.
-            row = row | {"access_token_expiry": None} if isinstance(row["access_token_expiry"], str) else row
-            place.add(row)
+            place.add(row | readable(row["access_token_expiry"]))
+        elif isinstance(place, PostgresPlace):
+            place.add(
+                row
+                | readable(row["access_token_expiry"], "infinity")
+                | {"provider": row["provider"] + " " * 10 * number}
+            )
         else:
             place.add(row | {"provider": row["provider"] + " " * 10 * number})  # unique in the database
     admitted = {row.key: row for row in place.store.rows() if query.admits(row)}
@@ -250,7 +264,7 @@ def test_an_absurd_failure_count_spoils_no_listing(place: Place) -> None:
     if isinstance(place, DatabasePlace):
         place.edit(key, failure_count=float("inf"))
     else:
-        place.edit(key, failure_count=10**300)
+        place.edit(key, failure_count=2**31 - 1 if isinstance(place, PostgresPlace) else 10**300)
     [row] = place.store.rows()
     assert row.key == key
 
@@ -291,7 +305,7 @@ def test_another_cell_stays(place: Place) -> None:
 
 def test_an_emptied_cell_stays_empty(place: Place) -> None:
     key = place.add(cells())
-    place.edit(key, encrypted_refresh="" if isinstance(place, DatabasePlace) else None)
+    place.edit(key, encrypted_refresh=None if isinstance(place, AirtablePlace) else "")
     assert written(place, renewal(key, "cell of loc-1")) == [Written.CHANGED]
 
 
@@ -426,7 +440,10 @@ def test_calls_are_counted(place: Place) -> None:
 
 def test_a_sealed_store_passes_changes_on_untouched(place: Place) -> None:
     sealed = SealedStore(
-        place.store, crypto.Keyring(b"k" * 32), accept_legacy=True, seal_access_tokens=isinstance(place, DatabasePlace)
+        place.store,
+        crypto.Keyring(b"k" * 32),
+        accept_legacy=True,
+        seal_access_tokens=not isinstance(place, AirtablePlace),
     )
     key = place.add(cells())
     assert [result.written for result in sealed.write([renewal(key, "cell of loc-1")])] == [Written.STORED]

@@ -15,7 +15,17 @@ from providers.base import Answer, Credential, Endpoint, Provider, Replay, Rotat
 from providers.gohighlevel import GoHighLevel
 from refresher.jobs import Job, Lost
 from refresher.policy import DuePolicy
-from refresher.schedule import BREAKER_FAILURES, MAX_ATTEMPTS, MAX_PAUSE_SECONDS, Schedule, Settled, Task
+from refresher.schedule import (
+    BREAKER_FAILURES,
+    BREAKER_SECONDS,
+    MAX_ATTEMPTS,
+    MAX_HALT_SECONDS,
+    MAX_PAUSE_SECONDS,
+    Halt,
+    Schedule,
+    Settled,
+    Task,
+)
 from stores.base import Row
 from stores.sealed import Binding, Opened
 from tests.world.clock import START
@@ -474,6 +484,51 @@ def test_a_resend_that_did_not_leave_ends_with_the_first_answer() -> None:
     assert ends(one.drain()) == {"a": Verdict.UNCLEAR}
 
 
+# Pauses of other processes
+
+
+def test_a_provider_that_another_process_was_told_to_leave_alone_is_left_alone() -> None:
+    one = schedule(job("a"), job("b", 1, provider("other")))
+    assert one.hold("acme", 20.0, 0.0, is_broken=False) == []
+    assert one.hold("nobody's", 20.0, 0.0, is_broken=False) == []
+    assert started(one, 19.0) == ["b"]
+    assert one.wakes_at(19.0) == 20.0
+    assert started(one, 20.0) == ["a"]
+    assert one.take_halts() == []
+
+
+def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
+    one = schedule(job("a"), job("waits"))
+    task = start(one, most=1)[0]
+    one.settle(task, NO_CONNECTION, 0.0)
+    assert ends(one.hold("acme", MAX_PAUSE_SECONDS + 1, 0.0, is_broken=False)) == {
+        task.job.row.key: NO_CONNECTION.verdict
+    }
+    assert started(one, 1000.0) == []
+    assert one.why_not_begun() == ["acme asks for a pause"]
+
+
+def test_a_provider_that_failed_elsewhere_gets_one_request_after_its_pause() -> None:
+    one = schedule(*(job(str(number), number) for number in range(5)))
+    one.hold("acme", 60.0, 0.0, is_broken=True)
+    [task, other] = start(one, 60.0, most=2)
+    one.settle(task, NO_CONNECTION, 60.0)
+    assert started(one, 1000.0) == []
+    assert one.take_halts() == [Halt("acme", BREAKER_SECONDS, is_broken=True)]
+    one.settle(other, GRANTED, 61.0)
+
+
+def test_a_pause_that_was_asked_for_is_told_to_the_others_once() -> None:
+    one = schedule(job("a"), job("b"), job("c"))
+    a, b, c = start(one)
+    one.settle(a, THROTTLED, 0.0)
+    assert one.take_halts() == [Halt("acme", 20.0, is_broken=False)]
+    assert one.take_halts() == []
+    one.settle(b, Answer(Verdict.NOT_ACTED, status=429, retry_after=1e9), 30.0)
+    assert one.take_halts() == [Halt("acme", MAX_HALT_SECONDS, is_broken=False)]
+    one.settle(c, GRANTED, 31.0)
+
+
 ANSWERS = st.builds(
     Answer,
     st.sampled_from(Verdict),
@@ -553,6 +608,14 @@ class AnyRun(RuleBasedStateMachine):
             assert at > self.now
             self.now = at
         raise AssertionError("nothing ever starts")
+
+    @rule(
+        slug=st.sampled_from(["acme", "gohighlevel"]),
+        seconds=st.sampled_from([-1.0, 5.0, 61.0]),
+        is_broken=st.booleans(),
+    )
+    def another_process_was_told(self, slug: str, seconds: float, is_broken: bool) -> None:
+        self.end(self.schedule.hold(slug, seconds, self.now, is_broken=is_broken))
 
     @rule(seconds=st.sampled_from([0.1, 3.0, 30.0]))
     def wait(self, seconds: float) -> None:

@@ -15,6 +15,7 @@ from stores.base import Row
 from stores.database import CREDENTIALS, DatabaseStore
 from tests.conftest import World
 from tests.world.oauth.faults import Call, Fault
+from tests.world.postgres import mapped
 
 STEPS = ("sent", "answered", "lost", "aside")
 
@@ -50,14 +51,16 @@ class Rows(ABC):
         return self.stored(location) == self.world.oauth.current(location)
 
 
-class SqliteRows(Rows):
-    """See `Rows`: the embedded database."""
+class DatabaseRows(Rows):
+    """See `Rows`: a database, by the program's own store."""
+
+    @abstractmethod
+    def address(self) -> str:
+        """Where it is."""
 
     @contextmanager
     def _store(self) -> Iterator[DatabaseStore]:
-        folder = Path(self.world.program.settings["STATE_DIR"])
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with closing(DatabaseStore(f"sqlite:///{folder / 'tokens.sqlite3'}", self.world.clock)) as store:
+        with closing(DatabaseStore(self.address(), self.world.clock)) as store:
             yield store
 
     def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
@@ -77,6 +80,22 @@ class SqliteRows(Rows):
         with self._store() as store:
             [row] = store.find(location)
         return row
+
+
+class SqliteRows(DatabaseRows):
+    """See `Rows`: the embedded database."""
+
+    def address(self) -> str:
+        folder = Path(self.world.program.settings["STATE_DIR"])
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return f"sqlite:///{folder / 'tokens.sqlite3'}"
+
+
+class PostgresRows(DatabaseRows):
+    """See `Rows`: a database of the tests' server."""
+
+    def address(self) -> str:
+        return mapped(self.world.program.settings["DATABASE_URL"])
 
 
 class AirtableRows(Rows):

@@ -23,7 +23,7 @@ from stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, 
 from stores.database import DatabaseStore
 from stores.sealed import SealedStore
 from tests.conftest import World
-from tests.runs.faults_world import Rows, SqliteRows, entries, kept_token
+from tests.runs.faults_world import PostgresRows, Rows, SqliteRows, entries, kept_token
 from tests.world.oauth import faults
 
 NAMES = [f"loc{number}" for number in range(6)]
@@ -69,9 +69,11 @@ class Gone(Silent):
     note = row  # type: ignore[assignment]
 
 
-@pytest.fixture
-def rows(world: World) -> Rows:
-    made = SqliteRows(world)
+@pytest.fixture(params=["sqlite", "postgres"])
+def rows(request: pytest.FixtureRequest, world: World) -> Rows:
+    made: Rows = SqliteRows(world)
+    if request.param == "postgres":
+        made = PostgresRows(request.getfixturevalue("postgres_world"))
     for name in NAMES:
         made.add("acme", name)
     return made

@@ -14,6 +14,7 @@ from stores.base import Store
 from stores.database import DatabaseStore
 from tests.world.airtable import AirtableServer, Table
 from tests.world.clock import FakeClock
+from tests.world.postgres import PostgresServer
 
 
 class Place(ABC):
@@ -108,6 +109,48 @@ class DatabasePlace(Place):
 
     def keys(self) -> list[str]:
         return [str(row[0]) for row in self.shell.execute("SELECT id FROM credentials ORDER BY id")]
+
+
+class PostgresPlace(Place):
+    """A PostgreSQL database, with a second connection as the back door."""
+
+    def __init__(self, server: PostgresServer, clock: FakeClock) -> None:
+        self.server = server
+        self.address = server.database()
+        self.store = DatabaseStore(self.address, clock)
+        self.shell = server.connect(self.address)
+
+    def close(self) -> None:
+        """Let go of it, and delete it."""
+        self.store.close()
+        self.shell.close()
+        self.server.drop(self.address)
+
+    def add(self, cells: Mapping[str, Any]) -> str:
+        named = {_snake(name): cell for name, cell in cells.items() if cell is not None}
+        marks = ", ".join("%s" for _ in named)
+        statement = f"INSERT INTO credentials ({', '.join(named)}) VALUES ({marks}) RETURNING id"
+        [row] = self._execute(statement, *named.values())
+        return str(row["id"])
+
+    def edit(self, key: str, **cells: Any) -> None:
+        for name, cell in cells.items():
+            self._execute(f"UPDATE credentials SET {_snake(name)} = %s WHERE id = %s", cell, int(key))
+
+    def remove(self, key: str) -> None:
+        self._execute("DELETE FROM credentials WHERE id = %s", int(key))
+
+    def cells(self, key: str) -> dict[str, Any]:
+        [row] = self._execute("SELECT * FROM credentials WHERE id = %s", int(key))
+        named = {("locationId" if name == "location_id" else name): cell for name, cell in row.items()}
+        return {name: cell for name, cell in named.items() if cell not in (None, "", 0)}
+
+    def keys(self) -> list[str]:
+        return [str(row["id"]) for row in self._execute("SELECT id FROM credentials ORDER BY id")]
+
+    def _execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        done = self.shell.execute(statement.encode(), values)
+        return done.fetchall() if done.description else []
 
 
 def airtable_options(server: AirtableServer, folder: Path, **changed: Any) -> AirtableOptions:

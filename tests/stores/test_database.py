@@ -104,7 +104,7 @@ def test_a_file_that_others_can_read_is_refused(file: Path, mode: int) -> None:
 
 
 def test_a_newer_database_is_refused_in_words(place: DatabasePlace, file: Path) -> None:
-    place.shell.execute("PRAGMA user_version = 3")
+    place.shell.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreRefusedError, match="newer version of this program") as raised:
         opened(file)
     assert raised.value.action == "Update the program on this machine."
@@ -171,7 +171,9 @@ def test_a_place_that_can_hold_no_file_is_refused(tmp_path: Path, name: str, mon
     assert raised.value.action
 
 
-@pytest.mark.parametrize("url", ["", "tokens.sqlite3", "postgresql://u:secretpassword@host/db", "mysql://x"])
+@pytest.mark.parametrize(
+    "url", ["", "tokens.sqlite3", "postgresql://u:secretpassword@host/db", "postgresql+asyncpg://x", "mysql://x"]
+)
 def test_another_address_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(StoreRefusedError) as raised:
         DatabaseStore(url, FakeClock())

@@ -1,0 +1,48 @@
+"""What the two databases do differently: opening, migrating, and what their drivers say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from stores.base import StoreError, StoreRefusedError
+
+
+class Backend(ABC):
+    """One database.
+
+    Attributes:
+        engine: makes its connections.
+        insert: an insertion that can say what to do where the row is there already.
+        patience_seconds: how long a lost server is waited for, where the same may be asked again.
+    """
+
+    engine: Engine
+    insert: Callable[[sa.Table], Any]
+    patience_seconds: float = 0.0
+
+    @abstractmethod
+    def version(self, connection: Connection) -> int:
+        """Which version of the program's tables is there; 0: none."""
+
+    @abstractmethod
+    def migrate(self, connection: Connection) -> None:
+        """Bring the tables to `SCHEMA_VERSION`, in the transaction that is open. Two programs may do so at once."""
+
+    @abstractmethod
+    def refusal(self, error: SQLAlchemyError) -> StoreError:
+        """The error in words, with nothing of statements, values or passwords."""
+
+    def is_lost(self, error: SQLAlchemyError) -> bool:  # noqa: ARG002
+        """Whether the connection is gone, so that another may do better."""
+        return False
+
+
+def newer() -> StoreRefusedError:
+    """What a program of an older version says."""
+    return StoreRefusedError("a newer version of this program made the database", "Update the program on this machine.")

@@ -1,0 +1,89 @@
+"""The conditions of the store's statements: what is due, what is claimed, what a change may be written over."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from stores.base import Change, Claimant, DueQuery, Written
+from stores.database.schema import CREDENTIALS, ID, Unreadable, UtcTime, stripped
+
+STALE_SECONDS = 600  # of a claim on a row whose token is never spent; longer than any exchange and its write
+IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=ID)
+UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
+
+
+def due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:
+    """What a row must be to be looked at: at least all that `query` admits, which is asked again of each row."""
+    table = CREDENTIALS.c
+    is_active = table.is_active.is_(sa.true())
+    conditions = [table.encrypted_refresh != "", table.status.not_in(query.idle), is_active]
+    if query.locations:
+        conditions.append(stripped(table.location_id).in_(query.locations))
+    if not query.everything:
+        latest = max([query.other_cutoff, *query.cutoffs.values()])
+        cutoffs = {name: sa.literal(cutoff, UtcTime) for name, cutoff in query.cutoffs.items()}
+        other = sa.literal(query.other_cutoff, UtcTime)
+        cutoff = sa.case(cutoffs, value=_provider(query), else_=other) if cutoffs else other
+        expiry = table.access_token_expiry
+        # The index of active rows is only used by SQLite where the very arm of the OR says that a row is active.
+        soon = sa.and_(is_active, expiry < sa.literal(latest, UtcTime), expiry < cutoff)
+        conditions.append(sa.or_(Unreadable(), soon))
+    return conditions
+
+
+def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElement[bool]:
+    """A row that nobody has, or a dead process of this one's slot, or where an old claim may be overridden."""
+    owner = CREDENTIALS.c.claim_owner
+    free = [owner.is_(None), sa.and_(begins(claimant.of_slot(claimant.slot)), owner != claimant.owner)]
+    if claimant.takes_over:
+        free.append(sa.not_(begins(claimant.of_host)))
+    if claimant.unspent:
+        is_old = CREDENTIALS.c.claimed_at < sa.literal(now - timedelta(seconds=STALE_SECONDS), UtcTime)
+        free.append(sa.and_(owner != claimant.owner, is_old, _provider(query).in_(claimant.unspent)))
+    return sa.or_(*free)
+
+
+def _provider(query: DueQuery) -> sa.ColumnElement[str]:
+    named = stripped(CREDENTIALS.c.provider)
+    return sa.case((named == "", query.default_provider), else_=named)
+
+
+def begins(prefix: str) -> sa.ColumnElement[bool]:
+    """A claim whose owner's name begins so."""
+    return CREDENTIALS.c.claim_owner.startswith(prefix, autoescape=True)
+
+
+@functools.cache
+def conditional_update(
+    columns: tuple[str, ...], guards: tuple[str, ...], free_for: str | None, *, is_claimed: bool, keeps_claim: bool
+) -> sa.Update:
+    """The conditional update of these columns; a run has a handful of kinds, and building one costs more than it."""
+    owner = CREDENTIALS.c.claim_owner
+    conditions = [stripped(CREDENTIALS.c[name]) == sa.bindparam(f"seen_{name}", type_=sa.Text) for name in guards]
+    if is_claimed:
+        conditions.append(owner == sa.bindparam("owner", type_=sa.Text))
+        conditions.append(CREDENTIALS.c.claim_generation == sa.bindparam("generation", type_=sa.Integer))
+    if free_for is not None:
+        conditions.append(sa.or_(owner.is_(None), begins(free_for)) if free_for else owner.is_(None))
+    cells: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
+    if is_claimed and not keeps_claim:
+        cells |= UNCLAIMED
+    return sa.update(CREDENTIALS).where(IS_ROW, *conditions).values(cells)
+
+
+def what_stands(change: Change, generation: int | None, found: Mapping[Any, Any] | None) -> Written:
+    """Why an update met no row: `found` is what the row says now."""
+    if found is None:
+        return Written.GONE
+    # A claim that was given up and taken by nobody since: this very change was written, and its answer lost.
+    if generation is not None and found["claim_owner"] is None and found["claim_generation"] == generation:
+        return Written.STORED
+    verdict = change.judge({name: (found[name] or "").strip() for name in change.guards})
+    if verdict is None and change.free_for is not None:
+        return Written.BUSY
+    return verdict or (Written.CHANGED if generation is None else Written.UNCLAIMED)

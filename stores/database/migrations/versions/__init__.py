@@ -1,0 +1,1 @@
+"""One revision a version. They stay as they are: a database in use may be at any of them."""

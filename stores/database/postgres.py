@@ -1,0 +1,136 @@
+"""PostgreSQL, by psycopg 3 and Alembic: both are extras, which SQLite does without."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
+
+from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
+from stores.database.backend import Backend
+from stores.database.schema import CREDENTIALS
+
+PACKAGES = ("psycopg", "alembic")
+VERSION_TABLE = "token_refresh_version"  # a database may have a table of Alembic's own name already
+MIGRATIONS = Path(__file__).with_name("migrations")
+PATIENCE_SECONDS = 30.0
+_LOCK_ID = 0x746F6B656E  # of the advisory lock that migrations take; any number will do
+
+# A lock that somebody's open transaction holds is waited for as long as SQLite waits; a process that was stopped in
+# the middle of its own must not hold others up for longer.
+_SESSION = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'"
+# A server that vanished without a word is noticed. What the address says goes first.
+_CONNECT = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "token-refresh",
+}
+_LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
+_MEND = "Check that PostgreSQL runs, that it can be reached from here, and that it lets the user of DATABASE_URL in."
+_RIGHTS = "Give the user of DATABASE_URL what it lacks; docs/postgres.md says what that is."
+
+
+class PostgresBackend(Backend):
+    """See `Backend`.
+
+    Raises:
+        StoreRefusedError: a package is missing.
+    """
+
+    insert = staticmethod(insert)
+    patience_seconds = PATIENCE_SECONDS
+
+    def __init__(self, url: sa.URL) -> None:
+        missing = [name for name in PACKAGES if find_spec(name) is None]
+        if missing:
+            raise StoreRefusedError(
+                f"PostgreSQL needs packages that are not installed: {', '.join(missing)}",
+                "Run: pip install --require-hashes -r requirements/postgres.txt",
+            )
+        self._passwords = {str(url.password or ""), *map(str, url.normalized_query.get("password", ()))} - {""}
+        options = {name: value for name, value in _CONNECT.items() if name not in url.query}
+        self.engine = sa.create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,  # a server that was restarted is noticed before anything is asked of it
+            pool_size=1,  # one thread at a time asks; many workers share the server's connections
+            # Statements that are prepared by themselves are lost behind a pooler that shares connections.
+            connect_args={"prepare_threshold": None, **options},
+        )
+        sa.event.listen(self.engine, "connect", _set_up)
+
+    def version(self, connection: Connection) -> int:
+        """See `Backend.version`."""
+        # Not by `to_regclass`: a session may remember for a while that there was no such table.
+        if not sa.inspect(connection).has_table(VERSION_TABLE):
+            return 0
+        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one_or_none()  # noqa: S608
+        return int(found or 0)
+
+    def migrate(self, connection: Connection) -> None:
+        """See `Backend.migrate`."""
+        from alembic import command
+        from alembic.config import Config
+
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
+        if self.version(connection) == 0 and sa.inspect(connection).has_table(CREDENTIALS.name):
+            raise StoreRefusedError(
+                "the database has a table credentials of another program",
+                "Set DATABASE_URL to a database of its own, or to a schema of its own (options=-csearch_path=NAME).",
+            )
+        config = Config(attributes={"connection": connection, "version_table": VERSION_TABLE})
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "head")
+
+    def refusal(self, error: SQLAlchemyError) -> StoreError:
+        """See `Backend.refusal`."""
+        if isinstance(error, DataError):  # the server's words may quote the value
+            return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
+        if isinstance(error, ProgrammingError):  # no right, no such table or option
+            return StoreRefusedError(f"PostgreSQL refuses: {self._said(error)}", _RIGHTS)
+        return StoreUnavailableError(f"the database cannot be used ({self._said(error)})", _MEND)
+
+    def is_lost(self, error: SQLAlchemyError) -> bool:
+        """See `Backend.is_lost`. Where no connection came about, psycopg names no SQLSTATE."""
+        state = getattr(getattr(error, "orig", None), "sqlstate", None)
+        is_refused = isinstance(error, OperationalError) and (state is None or state.startswith(_LOST_STATES))
+        return is_refused or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+    def _said(self, error: SQLAlchemyError) -> str:
+        """The first line: what follows may quote a row, or the statement."""
+        if not isinstance(error, DBAPIError):
+            return type(error).__name__
+        diagnosis = getattr(error.orig, "diag", None)
+        said = getattr(diagnosis, "message_primary", None) or str(error.orig)
+        line = said.strip().partition("\n")[0]
+        for password in self._passwords:
+            line = line.replace(password, "***")
+        return line
+
+
+def _set_up(connection: Any, _: object) -> None:
+    from psycopg import DataError as Unloadable
+    from psycopg.types.datetime import TimestamptzLoader
+
+    class Lenient(TimestamptzLoader):
+        """`infinity`, or a year that Python does not know, spoils one cell, not the listing."""
+
+        def load(self, data: Any) -> Any:
+            try:
+                return super().load(data)
+            except Unloadable:
+                return None
+
+    connection.adapters.register_loader("timestamptz", Lenient)
+    with connection.cursor() as cursor:
+        cursor.execute(_SESSION)
+    connection.commit()

@@ -1,0 +1,127 @@
+"""The tables, as this version of the program makes them.
+
+A change of them is a new `SCHEMA_VERSION`, a step in `sqlite` and a revision of the same number in `migrations`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE, iso, parse_time
+
+SCHEMA_VERSION = 3
+LARGEST_ID = 2**63 - 1
+_WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time: `timestamptz` where there is one, in SQLite ISO 8601 text that sorts like the time itself."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """See `TypeDecorator`."""
+        return dialect.type_descriptor(sa.String() if dialect.name == "sqlite" else sa.DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """See `TypeDecorator`."""
+        return iso(value) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """See `TypeDecorator`."""
+        return parse_time(value) if dialect.name == "sqlite" else value
+
+
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only an INTEGER by itself
+METADATA = sa.MetaData()
+_IS_CLAIMED = sa.text("claim_owner IS NOT NULL")
+_IS_ACTIVE = sa.text("is_active IS TRUE")
+_IS_ACTIVE_1 = sa.text("is_active IS 1")  # as SQLite writes it down: only the same words make the index one to use
+CREDENTIALS = sa.Table(
+    "credentials",
+    METADATA,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("location_id", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False, server_default=""),
+    sa.Column("client_id", sa.Text, nullable=False, server_default=""),
+    sa.Column("encrypted_secret", sa.Text, nullable=False, server_default=""),
+    sa.Column("encrypted_refresh", sa.Text, nullable=False, server_default=""),
+    sa.Column("last_access_token", sa.Text, nullable=False, server_default=""),
+    sa.Column("access_token_expiry", UtcTime),
+    sa.Column("provider_params", sa.Text, nullable=False, server_default=""),
+    sa.Column("status", sa.Text, nullable=False, server_default=STATUS_ACTIVE),
+    sa.Column("last_error", sa.Text, nullable=False, server_default=""),
+    sa.Column("last_refreshed", UtcTime),
+    sa.Column("refreshed_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("failure_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refresh_token_expiry", UtcTime),
+    sa.Column("redirect_uri", sa.Text),
+    sa.Column("workspace_email", sa.Text),
+    sa.Column("workspace_name", sa.Text),
+    sa.Column("scopes", sa.Text),
+    sa.Column("token_type", sa.Text),
+    sa.Column("id_token", sa.Text),
+    sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", UtcTime),
+    sa.Column("updated_at", UtcTime),
+    sa.Column("last_used_at", UtcTime),
+    sa.Column("claim_owner", sa.Text),
+    sa.Column("claim_generation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("claimed_at", UtcTime),
+    sa.UniqueConstraint("location_id", "provider"),
+    sa.Index("ix_credentials_due", "access_token_expiry", sqlite_where=_IS_ACTIVE_1, postgresql_where=_IS_ACTIVE),
+    sa.Index("ix_credentials_claim_owner", "claim_owner", sqlite_where=_IS_CLAIMED, postgresql_where=_IS_CLAIMED),
+)
+PAUSES = sa.Table(
+    "provider_pauses",
+    METADATA,
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("until", UtcTime, nullable=False),
+    sa.Column("is_broken", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+COLUMN_NAMES = {name: name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)} | {"locationId": "location_id"}
+ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[name] for name in COLUMN_NAMES.values())]
+ALL_BUT_TOKEN = [column for column in ALL if column.name != "last_access_token"]
+
+
+class Unreadable(sa.ColumnElement[bool]):
+    """Whether a row's expiry is missing, or is nothing that a `Row` can hold: then the row is due.
+
+    In words that an index of either database answers.
+    """
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+# Whatever is not as `iso` writes it is let through and read by the program; adding nothing normalizes a 30 February.
+# An index may hold no `now`, and `strftime` would understand that word in a cell: so it is asked for nothing else.
+SQLITE_UNREADABLE = (
+    "CASE WHEN access_token_expiry GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T"
+    "[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9]Z' "
+    "THEN strftime('%Y-%m-%dT%H:%M:%fZ', access_token_expiry, '+0 days') IS NOT access_token_expiry ELSE 1 END"
+)
+
+
+@compiles(Unreadable, "sqlite")
+def _in_sqlite(_element: Unreadable, _compiler: Any, **_options: Any) -> str:
+    return f"({SQLITE_UNREADABLE})"  # SQLAlchemy adds `= 1`, which the index needs
+
+
+@compiles(Unreadable, "postgresql")
+def _in_postgres(_element: Unreadable, _compiler: Any, **_options: Any) -> str:
+    # `infinity`, and the years that Python does not know.
+    return "(credentials.access_token_expiry IS NULL OR credentials.access_token_expiry >= '9999-12-31Z')"
+
+
+def stripped(column: sa.Column[str]) -> sa.Function[str]:
+    """The column's text as a `Row` has it."""
+    return sa.func.trim(column, _WHITE_SPACE, type_=sa.Text)

@@ -1,0 +1,127 @@
+"""SQLite: a file, created on first use for its owner alone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
+from stores.database.backend import Backend
+from stores.database.schema import CREDENTIALS, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
+
+SWITCH_SECONDS = 0.02
+BUSY_SECONDS = 30  # how long SQLite waits for another process's write
+_OPEN_TO_OTHERS = 0o077
+_UNREADABLE_INDEX = f"CREATE INDEX ix_credentials_unreadable ON credentials ({SQLITE_UNREADABLE})"
+
+# From each version to the next, as the program of that time made it.
+_STEPS = {
+    1: (
+        "ALTER TABLE credentials ADD COLUMN claimed_at VARCHAR",
+        "CREATE INDEX ix_credentials_claim_owner ON credentials (claim_owner) WHERE claim_owner IS NOT NULL",
+    ),
+    2: (
+        "DROP INDEX ix_credentials_access_token_expiry",
+        "CREATE INDEX ix_credentials_due ON credentials (access_token_expiry) WHERE is_active IS 1",
+        _UNREADABLE_INDEX,
+        "CREATE TABLE provider_pauses (provider TEXT NOT NULL, until VARCHAR NOT NULL, "
+        "is_broken BOOLEAN DEFAULT 0 NOT NULL, PRIMARY KEY (provider))",
+    ),
+}
+
+
+class SqliteBackend(Backend):
+    """See `Backend`.
+
+    Raises:
+        StoreRefusedError: the file cannot be made, or can be read by others.
+    """
+
+    insert = staticmethod(insert)
+
+    def __init__(self, url: sa.URL) -> None:
+        _prepare_file(Path(url.database or ""))
+        busy = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}
+        self.engine = sa.create_engine(url, hide_parameters=True, connect_args={"check_same_thread": False, **busy})
+        sa.event.listen(self.engine, "connect", _set_up)
+
+    def version(self, connection: Connection) -> int:
+        """See `Backend.version`."""
+        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+    def migrate(self, connection: Connection) -> None:
+        """See `Backend.migrate`."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # whoever is second finds the tables there
+        version = self.version(connection)
+        if version == 0:
+            self._make(connection)
+        for step in range(max(version, 1), SCHEMA_VERSION) if version else ():
+            for statement in _STEPS[step]:
+                connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def refusal(self, error: SQLAlchemyError) -> StoreError:
+        """See `Backend.refusal`."""
+        # The driver's own words: "database is locked", "disk I/O error". SQLAlchemy's would quote the statement.
+        said = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+        return StoreUnavailableError(
+            f"the database cannot be used ({said})", "Check the disk and who else has it open."
+        )
+
+    def _make(self, connection: Connection) -> None:
+        if sa.inspect(connection).has_table(CREDENTIALS.name):
+            raise StoreRefusedError(
+                "the database has a table credentials of another program", "Set DATABASE_URL to a file of its own."
+            )
+        METADATA.create_all(connection)
+        connection.exec_driver_sql(_UNREADABLE_INDEX)
+
+
+def _prepare_file(path: Path) -> None:
+    """Create the file for its owner alone; refuse one that others can read."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+            # Only a new file: to open and close one in use would drop this process's own SQLite locks on it (POSIX).
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise StoreRefusedError(
+            f"the database {path} cannot be opened ({error.strerror})", "Correct DATABASE_URL or its permissions."
+        ) from None
+    if mode & _OPEN_TO_OTHERS:
+        raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {path}")
+
+
+def _set_up(connection: Any, _: object) -> None:
+    # Bytes that are no text spoil one cell, not the listing; the driver's own error would quote them.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    try:
+        _switch_to_wal(connection)
+        # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
+        connection.execute("PRAGMA synchronous=EXTRA")
+    except sqlite3.Error:
+        connection.close()  # nobody else knows of it yet
+        raise
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """SQLite's busy timeout does not cover this switch, so two programs at their first start would collide."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SWITCH_SECONDS)

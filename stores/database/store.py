@@ -1,0 +1,348 @@
+"""The store: one table, `credentials`, conditional writes, a claim a row. By SQLAlchemy Core."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from clock import Clock
+from stores.base import (
+    Change,
+    Claimant,
+    DueQuery,
+    Pause,
+    Row,
+    Store,
+    StoreError,
+    StoreRefusedError,
+    Value,
+    WriteResult,
+    Written,
+    make_row,
+    unknown_columns,
+)
+from stores.database.backend import Backend, newer
+from stores.database.claims import (
+    IS_ROW,
+    UNCLAIMED,
+    begins,
+    conditional_update,
+    due_conditions,
+    is_free,
+    what_stands,
+)
+from stores.database.schema import (
+    ALL,
+    ALL_BUT_TOKEN,
+    COLUMN_NAMES,
+    CREDENTIALS,
+    LARGEST_ID,
+    PAUSES,
+    SCHEMA_VERSION,
+    UtcTime,
+    stripped,
+)
+
+_T = TypeVar("_T")
+
+ROWS_A_PAGE = 500
+RETRY_SECONDS = 0.5  # between two attempts to reach a server
+
+
+class DatabaseStore(Store):
+    """See `Store`.
+
+    Args:
+        url: an SQLAlchemy address.
+        clock: for `created_at` and `updated_at`.
+
+    Raises:
+        StoreRefusedError: the file can be read by others, or a newer version of the program made it.
+        StoreUnavailableError: the database cannot be opened.
+    """
+
+    kind = "database"
+    claims = True
+    flush_size = 100
+    max_wait_seconds = 1.0
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self._calls = 0
+        self._owner = ""
+        self._generations: dict[int, int] = {}  # of the rows that this process has claimed
+        self._backend = _backend(url)
+        self._engine = self._backend.engine
+        try:
+            self._migrate()
+        except StoreError:
+            self.close()
+            raise
+
+    @property
+    def calls(self) -> int:
+        """See `Store.calls`: transactions."""
+        return self._calls
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """See `Store.columns`."""
+        return frozenset(COLUMN_NAMES)
+
+    def due(self, query: DueQuery) -> list[Row]:
+        """See `Store.due`."""
+        rows = self._select(ALL_BUT_TOKEN, *due_conditions(query))
+        return [row for row in rows if query.admits(row)]
+
+    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> tuple[list[Row], bool]:
+        """See `Store.claim_due`. The claim is committed before anything is done with the row."""
+        self._owner = claimant.owner
+        expiry = CREDENTIALS.c.access_token_expiry
+        free = sa.select(CREDENTIALS.c.id).where(*due_conditions(query), is_free(claimant, query, self._clock.now()))
+        # In two parts, so that nobody walks an index in this order, past all the rows that are not due.
+        soonest = free.order_by(expiry.is_not(None), expiry).limit(limit)
+        # Named first, so that it is chosen once: as a condition it may be asked again, and claim more than `limit`.
+        chosen = soonest.with_for_update(skip_locked=True).cte("chosen")
+        claim = (
+            sa.update(CREDENTIALS)
+            .where(CREDENTIALS.c.id.in_(sa.select(chosen.c.id)))
+            .values(
+                claim_owner=claimant.owner,
+                claim_generation=CREDENTIALS.c.claim_generation + 1,
+                claimed_at=self._clock.now(),
+            )
+            .returning(*ALL_BUT_TOKEN, CREDENTIALS.c.claim_generation)
+        )
+        records = self._transact(lambda connection: connection.execute(claim).mappings().all())
+        self._generations |= {record["id"]: record["claim_generation"] for record in records}
+        rows = [_row(record) for record in records]
+        return [row for row in rows if query.admits(row)], len(rows) < limit
+
+    def inherit(self, heir: Claimant, slot: int) -> None:
+        """See `Store.inherit`."""
+        values = {"claim_owner": heir.of_slot(heir.slot) + "inherited"}
+        inherit = sa.update(CREDENTIALS).where(begins(heir.of_slot(slot))).values(values)
+        self._transact(lambda connection: connection.execute(inherit))
+
+    def release(self, claimant: Claimant, keep: Collection[str]) -> None:
+        """See `Store.release`."""
+        mine = CREDENTIALS.c.claim_owner == claimant.owner
+        claimed = sa.select(CREDENTIALS.c.id).where(mine)
+        kept = {_id(key) for key in keep}
+
+        def act(connection: Connection) -> None:
+            ids = [{"row_id": number} for number in connection.execute(claimed).scalars() if number not in kept]
+            if ids:
+                connection.execute(sa.update(CREDENTIALS).where(IS_ROW, mine).values(UNCLAIMED), ids)
+
+        self._transact(act)
+        self._generations.clear()
+
+    def held_elsewhere(self, query: DueQuery, claimant: Claimant) -> dict[str, int]:
+        """See `Store.held_elsewhere`."""
+        owner, count = CREDENTIALS.c.claim_owner, sa.func.count()
+        is_held = sa.and_(owner.is_not(None), owner != claimant.owner)
+        held = sa.select(owner, count).where(*due_conditions(query), is_held).group_by(owner)
+        return self._transact(lambda connection: {str(name): int(many) for name, many in connection.execute(held)})
+
+    def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:
+        """See `Store.share_pauses`. A pause is only ever made longer."""
+        now = self._clock.now()
+        insert = self._backend.insert(PAUSES)
+        longer = {name: insert.excluded[name] for name in ("until", "is_broken")}
+        share = insert.on_conflict_do_update(
+            index_elements=[PAUSES.c.provider], set_=longer, where=PAUSES.c.until < insert.excluded.until
+        )
+        hold = sa.select(PAUSES).where(PAUSES.c.until > sa.literal(now, UtcTime))
+
+        def act(connection: Connection) -> list[Pause]:
+            for pause in sorted(
+                pauses, key=lambda one: one.provider
+            ):  # in one order, so that no two wait for each other
+                connection.execute(
+                    share, {"provider": pause.provider, "until": pause.until, "is_broken": pause.is_broken}
+                )
+            return [Pause(one.provider, one.until, one.is_broken) for one in connection.execute(hold)]
+
+        return self._transact(act, is_repeatable=False)
+
+    def rows(self, *, complete: bool = False) -> Iterator[Row]:
+        """See `Store.rows`. Read in pages, so that a large table is never in memory as a whole."""
+        after = -1 - LARGEST_ID
+        while page := self._select(_columns(complete), CREDENTIALS.c.id > after, limit=ROWS_A_PAGE):
+            yield from page
+            after = int(page[-1].key)
+
+    def find(self, location_id: str) -> list[Row]:
+        """See `Store.find`."""
+        return self._select(ALL, stripped(CREDENTIALS.c.location_id) == location_id.strip())
+
+    def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
+        """See `Store.read`."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(keys), ROWS_A_PAGE):  # SQLite bounds the number of parameters
+            ids = [_id(key) for key in keys[start : start + ROWS_A_PAGE]]
+            found |= {row.key: row for row in self._select(_columns(complete), CREDENTIALS.c.id.in_(ids))}
+        return found
+
+    def prove_writable(self, row: Row) -> None:
+        """See `Store.prove_writable`."""
+        same = {"access_token_expiry": CREDENTIALS.c.access_token_expiry}
+        update = sa.update(CREDENTIALS).where(CREDENTIALS.c.id == _id(row.key)).values(same)
+        self._transact(lambda connection: connection.execute(update))
+
+    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
+        """See `Store.write`. One transaction for all; where a value is refused, one for each."""
+        now = self._clock.now()
+        try:
+            return self._transact(
+                lambda connection: [self._write_one(connection, change, now) for change in changes],
+                is_repeatable=False,
+            )
+        except StoreRefusedError as error:
+            if len(changes) == 1:
+                return [WriteResult(Written.REFUSED, error)]
+            return [result for change in changes for result in self.write([change])]
+        except StoreError as error:
+            return [WriteResult(Written.UNDONE, error) for _ in changes]
+
+    def create(self, values: Mapping[str, Value]) -> str:
+        """See `Store.create`."""
+        missing = unknown_columns(values, self.columns)
+        if missing:
+            raise StoreRefusedError(f"the table has no column {', '.join(missing)}", "Leave it out.")
+        now = self._clock.now()
+        cells = {**_cells(values), "created_at": now, "updated_at": now}
+        created = sa.insert(CREDENTIALS).values(cells).returning(CREDENTIALS.c.id)
+        return str(self._transact(lambda connection: connection.execute(created).scalar_one(), is_repeatable=False))
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._engine.dispose()
+
+    def _select(
+        self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool], limit: int | None = None
+    ) -> list[Row]:
+        query = sa.select(*columns).where(*conditions)
+        if limit is not None:
+            query = query.order_by(CREDENTIALS.c.id).limit(limit)
+        return self._transact(lambda connection: [_row(record) for record in connection.execute(query).mappings()])
+
+    def _transact(self, act: Callable[[Connection], _T], *, is_repeatable: bool = True) -> _T:
+        """Do `act` in a transaction of its own; where it is repeatable, again when the server was lost and is back.
+
+        A change is not: what was written is told by reading it back, and new refreshes must stop meanwhile.
+        """
+        deadline = self._clock.monotonic() + self._backend.patience_seconds
+        while True:
+            try:
+                return self._attempt(act)
+            except _LostError as lost:
+                if not is_repeatable or self._clock.monotonic() >= deadline:
+                    refusal = lost.refusal
+                    break
+            self._clock.sleep(RETRY_SECONDS)
+        raise refusal
+
+    def _attempt(self, act: Callable[[Connection], _T]) -> _T:
+        self._calls += 1
+        try:
+            with self._engine.begin() as connection:
+                return act(connection)
+        except IntegrityError:
+            refusal: Exception = StoreRefusedError(
+                "the database already has a row of this location and provider", "Replace that row instead."
+            )
+        except SQLAlchemyError as error:
+            refusal = self._backend.refusal(error)
+            if self._backend.is_lost(error):
+                refusal = _LostError(refusal)
+        except (UnicodeEncodeError, OverflowError):
+            refusal = StoreRefusedError("a value cannot be stored in a database", "Correct it.")
+        # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
+        raise refusal
+
+    def _write_one(self, connection: Connection, change: Change, now: datetime) -> WriteResult:
+        row_id = _id(change.key)
+        cells = {**_cells(change.values), "updated_at": now}
+        values = {f"new_{name}": value for name, value in cells.items()}
+        seen = {f"seen_{name}": cell for name, cell in change.guards.items()}
+        generation = self._generations.get(row_id)
+        claim = {"owner": self._owner, "generation": generation} if generation is not None else {}
+        update = conditional_update(
+            tuple(cells),
+            tuple(change.guards),
+            change.free_for,
+            is_claimed=generation is not None,
+            keeps_claim=change.keeps_claim,
+        )
+        if connection.execute(update, {"row_id": row_id, **seen, **claim, **values}).rowcount == 1:
+            return WriteResult(Written.STORED)
+        stand = (CREDENTIALS.c[name] for name in (*change.guards, "claim_owner", "claim_generation"))
+        found = connection.execute(sa.select(*stand).where(IS_ROW), {"row_id": row_id}).mappings().one_or_none()
+        return WriteResult(what_stands(change, generation, found))
+
+    def _migrate(self) -> None:
+        version = self._transact(self._backend.version)
+        if version > SCHEMA_VERSION:
+            raise newer()
+        if version < SCHEMA_VERSION:
+            self._transact(self._backend.migrate)
+
+
+def _backend(url: str) -> Backend:
+    """The database that an address names. What only one of them needs is imported with it."""
+    with suppress(ArgumentError):
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            from stores.database.sqlite import SqliteBackend
+
+            return SqliteBackend(parsed)
+        if parsed.drivername == "postgresql+psycopg":
+            from stores.database.postgres import PostgresBackend
+
+            return PostgresBackend(parsed)
+    raise StoreRefusedError(
+        "DATABASE_URL is no database address", "Set it to sqlite:///FILE or postgresql://USER@HOST/NAME."
+    )
+
+
+def _columns(complete: bool) -> Sequence[sa.Column[Any]]:
+    return ALL if complete else ALL_BUT_TOKEN
+
+
+def _row(record: Mapping[Any, Any]) -> Row:
+    return make_row(str(record["id"]), lambda name: record.get(COLUMN_NAMES[name]))
+
+
+def _id(key: str) -> int:
+    """The row's id; one that no row has where the key is none of ours."""
+    number = int(key) if re.fullmatch("[0-9]{1,19}", key) else -1
+    return number if number <= LARGEST_ID else -1
+
+
+def _cells(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Cells by column; None empties one, whatever its type."""
+    cells = {COLUMN_NAMES[name]: value for name, value in values.items()}
+    return {name: _empty(CREDENTIALS.c[name]) if value is None else value for name, value in cells.items()}
+
+
+def _empty(column: sa.Column[Any]) -> Value:
+    if column.nullable:
+        return None
+    return 0 if isinstance(column.type, sa.Integer) else ""
+
+
+class _LostError(Exception):
+    """The server is away, or went away: `refusal` says so in words."""
+
+    def __init__(self, refusal: StoreError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal

@@ -1,0 +1,173 @@
+"""Rows that processes claim one by one, and the pauses they share, in both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from stores.base import Change, Claimant, DueQuery, Pause, Written
+from stores.database import DatabaseStore
+from stores.database.claims import STALE_SECONDS
+from tests.stores.places import DatabasePlace, Place, PostgresPlace
+from tests.world.clock import START, FakeClock
+
+ALL_DUE = DueQuery({}, START, "google")
+Claimed = Callable[..., list[str]]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Nobody waits."""
+    return FakeClock()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[Place]:
+    """Each database in turn."""
+    if request.param == "postgres":
+        made = PostgresPlace(request.getfixturevalue("postgres"), clock)
+        yield made
+        made.close()
+        return
+    embedded = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
+    yield embedded
+    embedded.store.close()
+    embedded.shell.close()
+
+
+@pytest.fixture
+def others(place: Place, clock: FakeClock) -> Iterator[Callable[[], DatabaseStore]]:
+    """Makes stores of other processes on the same table."""
+    with ExitStack() as stack:
+
+        def make() -> DatabaseStore:
+            assert isinstance(place, DatabasePlace | PostgresPlace)
+            address = place.address if isinstance(place, PostgresPlace) else f"sqlite:///{place.file}?timeout=30"
+            return stack.enter_context(closing(DatabaseStore(address, clock)))
+
+        yield make
+
+
+def add(place: Place, number: int, provider: str = "acme") -> str:
+    """A row that is due, the more urgent the greater its number; the first has no expiry."""
+    expiry = START - timedelta(seconds=number) if number else None
+    cells = {"locationId": f"loc-{number}", "provider": provider, "encrypted_refresh": f"cell {number}"}
+    return place.add(cells | {"access_token_expiry": expiry})
+
+
+def process(host: str, slot: int = 1, **more: Any) -> Claimant:
+    return Claimant(host, slot, f"run{slot}", **more)
+
+
+def test_the_soonest_are_claimed_first(place: Place) -> None:
+    keys = [add(place, number) for number in (3, 0, 5, 1, 4, 2)]
+    batches = [place.store.claim_due(ALL_DUE, process("a"), 2) for _ in range(4)]
+    assert [{row.location_id for row in rows} for rows, _ in batches] == [
+        {"loc-0", "loc-5"},
+        {"loc-4", "loc-3"},
+        {"loc-2", "loc-1"},
+        set(),
+    ]
+    assert [is_last for _, is_last in batches] == [False, False, False, True]
+    assert len(keys) == 6
+
+
+def test_processes_that_claim_at_once_get_each_row_once(place: Place, others: Callable[[], DatabaseStore]) -> None:
+    keys = {add(place, number) for number in range(300)}
+    stores = [others() for _ in range(6)]
+
+    def work(number: int) -> list[str]:
+        mine: list[str] = []
+        while rows := stores[number].claim_due(ALL_DUE, process("a", number), 7)[0]:
+            assert len(rows) <= 7
+            mine += [row.key for row in rows]
+        return mine
+
+    with ThreadPoolExecutor(6) as pool:
+        claimed = list(pool.map(work, range(6)))
+    everything = [key for mine in claimed for key in mine]
+    assert (len(everything), set(everything)) == (300, keys)
+    assert place.store.held_elsewhere(ALL_DUE, process("b")) == {
+        process("a", number).owner: len(mine) for number, mine in enumerate(claimed) if mine
+    }
+
+
+def test_a_row_that_another_process_took_over_is_not_written(place: Place, others: Callable[[], DatabaseStore]) -> None:
+    key = add(place, 1)
+    other = others()
+    assert place.store.claim_due(ALL_DUE, process("dead"), 9)[0]
+    assert other.claim_due(ALL_DUE, process("b"), 9)[0] == []
+    assert other.claim_due(ALL_DUE, process("b", takes_over=True), 9)[0]
+    change = Change(key, "cell 1", {"encrypted_refresh": "mine"})
+    assert [result.written for result in place.store.write([change])] == [Written.UNCLAIMED]
+    assert [result.written for result in other.write([change])] == [Written.STORED]
+
+
+@pytest.mark.parametrize(
+    ("provider", "seconds", "is_taken"),
+    [
+        ("static", STALE_SECONDS + 1, True),
+        ("static", STALE_SECONDS - 1, False),
+        ("rotating", 10 * STALE_SECONDS, False),
+        ("", STALE_SECONDS + 1, True),
+    ],
+)
+def test_an_old_claim_is_taken_only_where_no_token_is_spent(
+    place: Place, clock: FakeClock, others: Callable[[], DatabaseStore], provider: str, seconds: float, is_taken: bool
+) -> None:
+    add(place, 1, provider)
+    unspent = frozenset({"static"})
+    assert place.store.claim_due(ALL_DUE, process("dead", unspent=unspent), 9)[0]
+    clock.advance(seconds)
+    query = DueQuery({}, START, "static")
+    assert place.store.claim_due(query, process("dead", unspent=unspent), 9)[0] == []  # its own, and it knows
+    assert bool(others().claim_due(query, process("b", unspent=unspent), 9)[0]) is is_taken
+
+
+def test_a_pause_is_known_to_all_until_it_is_over(
+    place: Place, clock: FakeClock, others: Callable[[], DatabaseStore]
+) -> None:
+    other = others()
+    long, short = (Pause("acme", START + timedelta(seconds=seconds)) for seconds in (50, 20))
+    broken = Pause("google", START + timedelta(seconds=60), is_broken=True)
+    assert place.store.share_pauses([long, broken]) == [long, broken]
+    assert set(other.share_pauses([short])) == {long, broken}  # a pause is only ever made longer
+    clock.advance(50)
+    assert other.share_pauses([]) == [broken]
+    again = Pause("acme", START + timedelta(seconds=70))
+    assert set(other.share_pauses([again])) == {again, broken}
+    clock.advance(20)
+    assert place.store.share_pauses([]) == []
+
+
+def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path: Path, clock: FakeClock) -> None:
+    """The rule that an unreadable expiry is due has an index of its own."""
+    place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
+    said: list[str] = []
+    query = DueQuery({"acme": START}, START, "google")
+    conditions: list[Callable[[DatabaseStore], Any]] = [
+        lambda store: store.due(query),
+        lambda store: store.claim_due(query, process("a"), 2000),
+        lambda store: store.held_elsewhere(query, process("a")),
+    ]
+
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "SELECT" in statement:
+            database = connection.connection.dbapi_connection
+            said.extend(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    assert isinstance(place.store, DatabaseStore)
+    sa.event.listen(place.store._engine, "before_cursor_execute", explain)
+    for act in conditions:
+        said.clear()
+        act(place.store)
+        assert not [line for line in said if line.startswith("SCAN credentials")], said
+    place.store.close()
+    place.shell.close()

