@@ -166,7 +166,8 @@ def _add_export_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_import_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="an export (- for standard input), or what --layout reads")
-    parser.add_argument("--layout", choices=sorted(LAYOUTS), help="what an earlier program kept: docs/migrating.md")
+    parser.epilog = "Layouts: " + "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
+    parser.add_argument("--layout", choices=LAYOUTS, metavar="NAME", help="of what an earlier program kept; see below")
     parser.add_argument("--redirect-uri", default="", metavar="URI", help="of the logins, where the source lacks it")
     _add_allow_host(parser)
     parser.add_argument("--yes", action="store_true", help="do it, without asking")

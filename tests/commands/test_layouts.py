@@ -14,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import crypto
+from commands.layouts import LAYOUTS
 from stores.base import Row
 from tests.commands import sources
 from tests.commands.sources import HOUR, Earlier
@@ -22,7 +23,7 @@ from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
-from tests.world.program import Result
+from tests.world.program import ROOT, Result
 
 DATABASES: list[Callable[[World], Earlier]] = [
     sources.user_tokens,
@@ -463,3 +464,12 @@ def test_base64_of_fernet_is_what_it_says(world: World) -> None:
     """The form that only one of the layouts has; the fake of it must not be plain Fernet by mistake."""
     earlier = sources.workspace_tokens(world)
     assert base64.urlsafe_b64decode(earlier.twice_encoded("x")).startswith(b"gAAAA")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_is_in_the_help_and_has_its_place_on_the_page(world: World, layout: str) -> None:
+    shown = " ".join(world.program.run("import", "--help").out.split())
+    assert f"{layout}: {LAYOUTS[layout]}" in shown.replace("- ", "-")
+    page = (ROOT / "docs/migrating.md").read_text()
+    assert f"| `{layout}` |" in page
+    assert f"--layout {layout} " in page
