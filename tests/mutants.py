@@ -171,7 +171,7 @@ MUTANTS = (
     ),
     _mutant(
         "the database is not synced",
-        "stores/database.py",
+        "stores/database/sqlite.py",
         '        connection.execute("PRAGMA synchronous=EXTRA")\n',
         '        connection.execute("PRAGMA synchronous=OFF")\n',
         "tests/stores/test_database.py::test_what_is_committed_survives_a_power_cut",
@@ -243,14 +243,14 @@ MUTANTS = (
     ),
     _mutant(
         "a row that another run has is claimed",
-        "stores/database.py",
-        "where(*_due_conditions(query), _is_free(claimant))",
-        "where(*_due_conditions(query))",
+        "stores/database/store.py",
+        "where(*due_conditions(query), is_free(claimant, query, self._clock.now()))",
+        "where(*due_conditions(query))",
         f"{_CLAIMS}test_a_row_that_one_process_has_is_given_to_no_other_and_counted",
     ),
     _mutant(
         "a run writes a row that was taken from it",
-        "stores/database.py",
+        "stores/database/store.py",
         '"generation": generation} if generation is not None else {}\n',
         '"generation": generation} if generation == -1 else {}\n',
         f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
@@ -286,8 +286,8 @@ MUTANTS = (
     ),
     _mutant(
         "a row of the database is written whatever cell is in it",
-        "stores/database.py",
-        '_stripped(CREDENTIALS.c[name]) == sa.bindparam(f"seen_{name}", type_=sa.Text) for name',
+        "stores/database/claims.py",
+        'stripped(CREDENTIALS.c[name]) == sa.bindparam(f"seen_{name}", type_=sa.Text) for name',
         'sa.bindparam(f"seen_{name}", type_=sa.Text).is_not(None) for name',
         f"{_CONTRACT}test_another_cell_stays",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -145,7 +146,9 @@ def test_two_runs_at_once_both_work_and_share_the_rows(
     world = rows.world
     world.program.settings |= {"CONCURRENCY": "2"}
     module = world.program.install() / "refresher/listing.py"
-    module.write_text(module.read_text().replace("CLAIMED_ROWS = 2000", "CLAIMED_ROWS = 3"))
+    text, found = re.subn(r"^CLAIMED_ROWS = \d+", "CLAIMED_ROWS = 3", module.read_text(), flags=re.MULTILINE)
+    assert found == 1
+    module.write_text(text)
     names = [f"loc{number:02}" for number in range(30)]
     for number, name in enumerate(names):
         rows.add("acme", name, START + timedelta(seconds=number))
