@@ -68,6 +68,8 @@ _CONTRACT = "tests/contracts/test_store_contract.py::"
 _JOURNAL = "tests/refresher/test_journal.py::"
 _FILES = "tests/refresher/test_journal_file.py::"
 _FAILING = "tests/runs/test_failing_rows.py::"
+_MANAGER = "tests/refresher/test_manager.py::"
+_OFFBOARD = "tests/refresher/test_offboard.py::"
 _SCHEDULE = "tests/refresher/test_schedule.py::"
 
 MUTANTS = (
@@ -379,6 +381,77 @@ MUTANTS = (
         "        client.witness = client.unheard()\n",
         "        client.witness = None\n",
         f"{_FAULTS}test_one_uninstalled_location_is_flagged_and_no_other",
+    ),
+    # The library: one refresh however many callers, and the end of a credential
+    _mutant(
+        "a row that was refreshed between look and claim is refreshed again",
+        "refresher/tokens.py",
+        ", still=token.is_of",
+        "",
+        f"{_MANAGER}test_a_row_that_was_refreshed_between_look_and_claim_is_not_refreshed_again",
+    ),
+    _mutant(
+        "a store that goes away costs a token that lives",
+        "refresher/tokens.py",
+        "RunError, StoreError) as error",
+        "RunError) as error",
+        f"{_MANAGER}test_a_store_that_goes_away_does_not_cost_a_token_that_lives",
+    ),
+    _mutant(
+        "threads that ask for the same share no flight",
+        "refresher/flights.py",
+        "self._open.setdefault(key, future)",
+        "future",
+        "tests/refresher/test_flights.py::test_followers_get_what_the_leader_gets",
+    ),
+    _mutant(
+        "a login is not journalled before the store is asked",
+        "refresher/enrol.py",
+        "if not check and granted is None:",
+        "if not check:",
+        f"{_MANAGER}test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run",
+    ),
+    _mutant(
+        "a login whose caller is gone is dropped",
+        "refresher/async_manager.py",
+        "await asyncio.shield(",
+        "await (",
+        "tests/refresher/test_async_manager.py::test_a_login_whose_caller_is_gone_is_stored_all_the_same",
+    ),
+    _mutant(
+        "a journal that is open is opened and closed beside SQLite",
+        "refresher/journal_file.py",
+        "    if not path.exists():",
+        "    if True:",
+        f"{_JOURNAL}test_a_journal_of_this_process_that_another_reads_keeps_its_locks",
+    ),
+    _mutant(
+        "a grant is revoked before an earlier run's answer is stored",
+        "refresher/offboard.py",
+        "blocked = self._store_leftovers()",
+        "blocked = frozenset()",
+        f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
+    ),
+    _mutant(
+        "the token of before the wait is revoked",
+        "refresher/offboard.py",
+        "            row, _ = self._row(location_id, name)\n",
+        "",
+        f"{_OFFBOARD}test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked",
+    ),
+    _mutant(
+        "a failing provider counts as having revoked",
+        "providers/base.py",
+        "        if raw.status >= SERVER_ERROR:\n            verdict",
+        "        if raw.status >= 600:\n            verdict",
+        f"{_OFFBOARD}test_a_provider_that_is_failing_has_left_the_grant_alive",
+    ),
+    _mutant(
+        "a revocation goes beside what a row chose",
+        "providers/base.py",
+        "is_fixed = endpoint.is_fixed and not self._is_supplied",
+        "is_fixed = not self._is_supplied",
+        "tests/providers/test_revocation.py::test_a_row_that_moves_one_host_sends_nothing_to_the_other",
     ),
 )
 
