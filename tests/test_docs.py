@@ -19,6 +19,7 @@ from tests.conftest import World
 from tests.world.apis import BUSINESS, GITLAB, GRAPH, ApiServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
+from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,9 +46,10 @@ class Clone:
     home: Path
     addresses: dict[str, str] = field(default_factory=dict)  # of the examples' APIs
 
-    def sh(self, command: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    def sh(self, command: str, path: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
         """Run a command line under plain `sh`."""
-        environment = {"HOME": str(self.home), "PATH": path or os.environ["PATH"], "LANG": "C.UTF-8"} | self.addresses
+        basics = {"HOME": str(self.home), "PATH": path or os.environ["PATH"], "LANG": "C.UTF-8"}
+        environment = basics | self.addresses | extra
         return subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self.folder,
@@ -119,11 +121,17 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
 
 
 @pytest.mark.xdist_group("docs")
-def test_every_command_of_readme_and_docs_does_what_it_says(clone: Clone, oauth: OAuthServer, apis: ApiServer) -> None:
+def test_every_command_of_readme_and_docs_does_what_it_says(
+    clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer
+) -> None:
     """In the order of the pages; the prompt is the one command that needs a person."""
     done = 0
-    for command in commands(*PAGES):
-        result = clone.sh(command)
+    own = {ROOT / "docs/postgres.md": {"DATABASE_URL": plain(postgres.database("template0"))}}
+    for page, command in [(one, command) for one in PAGES for command in commands(one)]:
+        if page in own and "pip install" in command:  # what somebody reads who comes without having read this page
+            early = clone.sh(".venv/bin/python token_manager.py setup", **own[page])
+            assert (early.returncode, command.partition(" -m ")[2] in early.stderr) == (2, True), early.stderr
+        result = clone.sh(command, **own.get(page, {}))
         expected = NO_TERMINAL if command.endswith("onboard_client.py") else 0
         assert result.returncode == expected, f"{command}\n{result.stdout}\n{result.stderr}"
         if command.endswith("generate-key") and not done:

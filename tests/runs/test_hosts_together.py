@@ -1,0 +1,141 @@
+"""Hosts on one table: what one of them learns of a provider holds for the others, and each finishes its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refresher.schedule import BREAKER_FAILURES, BREAKER_SECONDS
+from stores.base import Pause
+from stores.database import DatabaseStore
+from tests.conftest import World
+from tests.runs.faults_world import DatabaseRows, PostgresRows, SqliteRows, meanwhile
+from tests.world.oauth import faults
+from tests.world.program import Program
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def rows(request: pytest.FixtureRequest) -> DatabaseRows:
+    """A table in each database; requests go out one by one, so that their number is certain."""
+    name, kind = ("world", SqliteRows) if request.param == "sqlite" else ("postgres_world", PostgresRows)
+    made: DatabaseRows = kind(request.getfixturevalue(name))
+    made.world.program.settings["CONCURRENCY"] = "1"
+    if isinstance(made, SqliteRows):
+        made.world.program.settings["DATABASE_URL"] = made.address()
+    return made
+
+
+@pytest.fixture
+def other(rows: DatabaseRows) -> Program:
+    """A second host on the same table."""
+    program = rows.world.program
+    return replace(program, settings=program.settings | {"STATE_DIR": str(program.home / "state" / "other")})
+
+
+def add(rows: DatabaseRows, count: int, provider: str = "acme") -> None:
+    for number in range(count):
+        rows.add(provider, f"{provider}{number}")
+
+
+def sent(rows: DatabaseRows) -> int:
+    return len(rows.world.oauth.requests)
+
+
+def share(rows: DatabaseRows, seconds: float, **more: Any) -> None:
+    """As another process does."""
+    store = DatabaseStore(rows.address(), rows.world.clock)
+    store.share_pauses([Pause("acme", rows.world.clock.now() + timedelta(seconds=seconds), **more)])
+    store.close()
+
+
+def test_a_provider_that_asked_one_host_for_a_pause_is_left_alone_by_the_other(
+    rows: DatabaseRows, other: Program
+) -> None:
+    add(rows, 3)
+    add(rows, 1, "acme-grace")
+    rows.world.oauth.fail(faults.too_many_requests(300), provider="acme")
+    first = rows.world.program.run("--json")
+    assert (sent(rows), first.outcomes()["acme-grace0"]) == (2, "refreshed")
+    second = other.run("--json")
+    assert "acme asks for a pause" in second.err
+    assert (second.json()["results"], sent(rows)) == ([], 2)
+    rows.world.clock.advance(301)
+    assert set(other.run("--json").outcomes().values()) == {"refreshed"}
+
+
+def test_a_short_pause_is_waited_for(rows: DatabaseRows) -> None:
+    add(rows, 2)
+    share(rows, 20)
+    assert set(rows.world.program.run("--json").outcomes().values()) == {"refreshed"}
+    assert 20 <= rows.world.clock.slept < 22
+
+
+def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
+    add(rows, 10)
+
+    def told() -> None:
+        share(rows, 300)
+        rows.world.clock.advance(1.5)
+
+    rows.world.oauth.fail(meanwhile(told))
+    result = rows.world.program.run("--json")
+    assert "acme asks for a pause" in result.err
+    assert sent(rows) <= 3
+    assert len(result.outcomes()) == sent(rows)
+
+
+def test_a_provider_that_does_not_answer_one_host_is_tried_once_by_the_other(
+    rows: DatabaseRows, other: Program
+) -> None:
+    add(rows, BREAKER_FAILURES + 5, "acme-never")
+    rows.world.oauth.fail(faults.status(503), times=float("inf"))
+    rows.world.program.run("--json")
+    before, slept = sent(rows), rows.world.clock.slept
+    assert before == BREAKER_FAILURES
+    second = other.run("--json")
+    assert sent(rows) == before + 1
+    assert "acme-never does not answer" in second.err
+    assert rows.world.clock.slept - slept <= BREAKER_SECONDS
+
+
+def test_a_host_leaves_what_another_has_begun(rows: DatabaseRows, other: Program) -> None:
+    add(rows, 1)
+    rows.edit("acme0", claim_owner="gone/1/run", claimed_at=rows.world.clock.now() - timedelta(days=9))
+    left = other.run("--json")
+    assert (left.json()["results"], sent(rows)) == ([], 0)
+    assert "claimed by gone" in left.err
+    assert "--takeover" in left.err
+    assert other.run("--json", "--takeover").outcomes() == {"acme0": "refreshed"}
+
+
+def test_an_old_claim_on_a_row_whose_token_is_never_spent_holds_nobody_up(rows: DatabaseRows, other: Program) -> None:
+    add(rows, 1, "acme-never")
+    rows.edit("acme-never0", claim_owner="gone/1/run", claimed_at=rows.world.clock.now() - timedelta(minutes=11))
+    assert other.run("--json").outcomes() == {"acme-never0": "refreshed"}
+
+
+def test_a_process_whose_row_was_taken_over_keeps_no_token_that_never_changes(
+    rows: DatabaseRows, other: Program
+) -> None:
+    add(rows, 1, "acme-never")
+
+    def stand_still() -> None:
+        rows.world.clock.advance(700)
+        assert other.run("--json").outcomes() == {"acme-never0": "refreshed"}
+
+    rows.world.oauth.fail(meanwhile(stand_still))
+    late = rows.world.program.run("--json")
+    assert late.outcomes() == {"acme-never0": "changed"}
+    assert rows.world.journalled() == []
+
+
+def test_another_password_leads_to_the_same_journal(postgres_world: World) -> None:
+    program = postgres_world.program
+    program.run("--json")
+    program.settings["DATABASE_URL"] = program.settings["DATABASE_URL"].replace("postgres:@", "postgres:new?secret@")
+    program.run("--json")
+    assert len({path.parent for path in Path(program.settings["STATE_DIR"]).glob("*/ballast")}) == 1
