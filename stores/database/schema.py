@@ -1,6 +1,7 @@
-"""The tables, as this version of the program makes them.
+"""The tables, as this version of the program knows them, and makes them in a new SQLite file.
 
-A change of them is a new `SCHEMA_VERSION`, a step in `sqlite` and a revision of the same number in `migrations`.
+A change of them is a new `SCHEMA_VERSION`, a step in `sqlite` and a revision of the same number in `migrations`, by
+which PostgreSQL's are made.
 """
 
 from __future__ import annotations
@@ -42,8 +43,7 @@ class UtcTime(TypeDecorator[datetime]):
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only an INTEGER by itself
 METADATA = sa.MetaData()
 _IS_CLAIMED = sa.text("claim_owner IS NOT NULL")
-_IS_ACTIVE = sa.text("is_active IS TRUE")
-_IS_ACTIVE_1 = sa.text("is_active IS 1")  # as SQLite writes it down: only the same words make the index one to use
+_IS_ACTIVE = sa.text("is_active IS 1")  # as a query says it to SQLite: only the same words let it use the index
 CREDENTIALS = sa.Table(
     "credentials",
     METADATA,
@@ -76,8 +76,8 @@ CREDENTIALS = sa.Table(
     sa.Column("claim_generation", sa.Integer, nullable=False, server_default="0"),
     sa.Column("claimed_at", UtcTime),
     sa.UniqueConstraint("location_id", "provider"),
-    sa.Index("ix_credentials_due", "access_token_expiry", sqlite_where=_IS_ACTIVE_1, postgresql_where=_IS_ACTIVE),
-    sa.Index("ix_credentials_claim_owner", "claim_owner", sqlite_where=_IS_CLAIMED, postgresql_where=_IS_CLAIMED),
+    sa.Index("ix_credentials_due", "access_token_expiry", sqlite_where=_IS_ACTIVE),
+    sa.Index("ix_credentials_claim_owner", "claim_owner", sqlite_where=_IS_CLAIMED),
 )
 PAUSES = sa.Table(
     "provider_pauses",

@@ -506,6 +506,7 @@ def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
     }
     assert started(one, 1000.0) == []
     assert one.why_not_begun() == ["acme asks for a pause"]
+    assert one.drain() == []
 
 
 def test_a_provider_that_failed_elsewhere_gets_one_request_after_its_pause() -> None:

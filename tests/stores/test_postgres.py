@@ -165,6 +165,26 @@ def test_a_connection_that_was_cut_is_made_anew(postgres: PostgresServer, place:
     assert [row.key for row in place.store.rows()] == [key]
 
 
+def test_an_answer_is_stored_at_once_after_a_restart_that_nobody_noticed(place: PostgresPlace) -> None:
+    """A write is not repeated by itself, so the connection is looked at before."""
+    key = place.add(cells())
+    assert place.store.find("loc-1")
+    place.server.cut(place.address)
+    assert [result.written for result in place.store.write([renewal(key)])] == [Written.STORED]
+
+
+def test_a_row_that_somebody_holds_is_passed_over(place: PostgresPlace) -> None:
+    """A person's open transaction must not hold up everybody's rows."""
+    held, free = place.add(cells("held")), place.add(cells("free"))
+    with closing(place.server.connect(place.address)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM credentials WHERE id = %s FOR UPDATE", [int(held)])
+        place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET statement_timeout = '5s'".encode())
+        with closing(opened(place.address)) as store:
+            rows, is_last = store.claim_due(EVERYONE, ME, 10)
+    assert ([row.key for row in rows], is_last) == ([free], True)
+
+
 def test_a_write_that_was_cut_off_is_left_undone_and_succeeds_later(place: PostgresPlace) -> None:
     key = place.add(cells())
     with closing(place.server.connect(place.address)) as other, ThreadPoolExecutor(1) as pool:
