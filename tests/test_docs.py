@@ -147,8 +147,11 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
 
 
 @pytest.mark.xdist_group("docs")
-def test_the_cron_line_runs_under_crons_own_shell(clone: Clone) -> None:
-    """Without secrets in it, from anywhere, with cron's bare environment, and its log is for its user alone."""
+def test_the_cron_line_runs_under_crons_own_shell(clone: Clone, postgres: PostgresServer) -> None:
+    """Without secrets in it, from anywhere, with cron's bare environment, and its log is for its user alone.
+
+    It runs what the test before it has installed; asking for the same fixtures keeps their order.
+    """
     [block] = blocks(ROOT / "README.md", "cron")
     schedule = re.compile(r"(\S+\s+){5}")
     line = schedule.sub("", block.strip(), count=1)
