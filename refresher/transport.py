@@ -32,6 +32,8 @@ from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 
 CONNECT_SECONDS = 10.0
 EXCHANGE_SECONDS = 90.0
+OVERSLEPT_SECONDS = 1.0  # beyond the end of an exchange: the watchdog did not sleep so long by its own will, and
+AWAKE_SECONDS = 10.0  # gives every exchange so much time after that
 MAX_BODY_BYTES = 1024 * 1024
 USER_AGENT = "token-refresh"
 
@@ -141,7 +143,7 @@ class HTTPTransport:
         prepared.headers["User-Agent"] = USER_AGENT
         with self._session.send(
             prepared,
-            timeout=(min(CONNECT_SECONDS, self._seconds), self._seconds),
+            timeout=(min(CONNECT_SECONDS, self._seconds), None),  # the watchdog alone ends what takes too long
             allow_redirects=False,
             stream=True,
             verify=True,
@@ -298,14 +300,22 @@ class _Watchdog:
             watch.drop()
 
     def _guard(self) -> None:
+        planned: float | None = None
         with self._changed:
             while self._thread is threading.current_thread():
                 now = time.monotonic()
+                if planned is not None and now - planned > OVERSLEPT_SECONDS:
+                    self._postpone(now + AWAKE_SECONDS)
                 for watch in [watch for watch, deadline in self._deadlines.items() if deadline <= now]:
                     watch.bite()
                     del self._deadlines[watch]
                 next_at = min(self._deadlines.values(), default=None)
+                planned = next_at
                 self._changed.wait(None if next_at is None else next_at - now)
+
+    def _postpone(self, until: float) -> None:
+        """This process was stopped for a while: a request may just have left, or its answer be on its way."""
+        self._deadlines = {watch: max(deadline, until) for watch, deadline in self._deadlines.items()}
 
 
 _CURRENT = threading.local()  # the watch of the exchange that this thread is in

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.workers import child
 from tests.workers.play import STILL_SECONDS, Stage, play
 from tests.world.oauth.faults import Act, Call, Fault
@@ -27,8 +29,11 @@ def test_workers_that_die_or_stand_still_lose_nothing_and_spend_nothing_twice(
     assert figures.lost <= figures.window
 
 
-def test_answers_that_came_while_a_worker_stood_still_are_taken(postgres: PostgresServer, tmp_path: Path) -> None:
-    """A host that was suspended: on waking, the limit of every exchange is over, and its answer waits in the socket."""
+@pytest.mark.parametrize("is_late", [False, True])
+def test_answers_to_a_worker_that_stood_still_are_taken(
+    postgres: PostgresServer, tmp_path: Path, is_late: bool
+) -> None:
+    """A stopped process: on waking, the limit of every exchange is over, and its answer waits, or is about to come."""
     count, is_stopped = 10, threading.Event()
     out = threading.Semaphore(0)
 
@@ -46,9 +51,12 @@ def test_answers_that_came_while_a_worker_stood_still_are_taken(postgres: Postgr
         assert worker.pid is not None
         assert all(out.acquire(timeout=30) for _ in range(count))
         os.kill(worker.pid, signal.SIGSTOP)
-        is_stopped.set()
+        if not is_late:
+            is_stopped.set()
         time.sleep(STILL_SECONDS)
         os.kill(worker.pid, signal.SIGCONT)
+        time.sleep(0.5 if is_late else 0)
+        is_stopped.set()
         worker.join(60)
         assert worker.exitcode == 0
         assert stage.oauth.sent_twice() == []
