@@ -13,7 +13,7 @@ demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth s
 	@$(BIN)/python -m tests.world.demo
 
 test: .venv/dev $(NODE_MODULES)  ## all tests, on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
@@ -30,7 +30,7 @@ workers: .venv/dev  ## ROWS rows of PostgreSQL in the hands of eight workers, tw
 # Without the tests that draw lots: a line that only chance finds is not covered.
 coverage: .venv/dev  ## what no test runs of the code that a token's life hangs on; fails where there is any
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n 2 --dist loadgroup --quiet -m "not hypothesis" --ignore tests/world_tests \
+	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile --quiet -m "not hypothesis" --ignore tests/world_tests \
 		--ignore tests/test_docs.py $(PYTEST_FLAGS) >.coverage-log || { tail --lines 50 .coverage-log; exit 1; }
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report

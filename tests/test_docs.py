@@ -120,7 +120,6 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
     return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 
-@pytest.mark.xdist_group("docs")
 def test_every_command_of_readme_and_docs_does_what_it_says(
     clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer
 ) -> None:
@@ -146,7 +145,6 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
     assert oauth.replayed() == []
 
 
-@pytest.mark.xdist_group("docs")
 def test_the_cron_line_runs_under_crons_own_shell(clone: Clone, postgres: PostgresServer) -> None:
     """Without secrets in it, from anywhere, with cron's bare environment, and its log is for its user alone.
 

@@ -91,7 +91,6 @@ def gate(table: AirtableRows) -> Iterator[threading.Event]:
     event.set()
 
 
-@pytest.mark.xdist_group("fifty")
 def test_of_fifty_processes_at_once_one_works_and_the_others_cost_next_to_nothing(
     table: AirtableRows, gate: threading.Event
 ) -> None:

@@ -213,7 +213,6 @@ def test_the_day_holds_every_provider_and_five_hundred_rows(day: Day) -> None:
         assert (real > HOUR) == (provider.slug in LONG_LIVED)
 
 
-@pytest.mark.xdist_group("slow")
 def test_a_day_of_mishaps_costs_no_token_and_blames_nobody_for_another(day: Day) -> None:
     """Outage, throttling, withdrawn consents, a changed secret, lost answers, Airtable's own troubles."""
     world, clock = day.world, day.world.clock
@@ -242,7 +241,6 @@ def test_a_day_of_mishaps_costs_no_token_and_blames_nobody_for_another(day: Day)
     assert world.journalled() == []
 
 
-@pytest.mark.xdist_group("slow")
 def test_tokens_of_half_an_hour_are_never_out_where_cron_runs_every_ten_minutes(
     every_provider: World, airtable_world: World
 ) -> None:

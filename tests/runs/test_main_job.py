@@ -104,7 +104,6 @@ class Sick:
         self._add(None, "google", "flagged", status="reauthorize")
 
 
-@pytest.mark.xdist_group("slow")
 def test_three_hundred_rows_with_sick_ones_among_them(airtable_world: World, elsewhere: HTTPServer) -> None:
     """All others fresh, nothing sent elsewhere or twice, no 429, and each sick row told what to do."""
     world = airtable_world
@@ -145,7 +144,6 @@ def _assert_told(results: list[dict[str, str | None]]) -> None:
         assert (result["action"] is None) == is_fine, result
 
 
-@pytest.mark.xdist_group("node")
 def test_ten_refreshes_in_a_row_through_the_certified_server(world: World) -> None:
     """`oidc-provider` rotates with every refresh and revokes the grant when an old token comes back."""
     program: Program = world.program
