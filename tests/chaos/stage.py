@@ -113,7 +113,7 @@ class Trap:
 
     def at_provider(self, call: Call, act: Act) -> http.Response:
         """Stands around each token request."""
-        _refuse_torn(call.request)
+        refuse_torn(call.request)
         self._oracle.arrived(call)
         if self._weather.provider:
             return self._fail(self._weather.provider.pop(0), call, act)
@@ -142,7 +142,7 @@ class Trap:
 
     def at_airtable(self, request: http.Request, act: Callable[[], http.Response]) -> http.Response:
         """Stands around each call to Airtable."""
-        _refuse_torn(request)
+        refuse_torn(request)
         self.writing |= self._tokens_in(request)
         if self._weather.store:
             return _store_fault(self._weather.store.pop(0), act)
@@ -251,7 +251,7 @@ def _reach(url: str) -> None:
         connection.recv(1)
 
 
-def _refuse_torn(request: http.Request) -> None:
+def refuse_torn(request: http.Request) -> None:
     """A process that is killed while it sends leaves half a request, on which no server acts."""
     if len(request.body) < int(request.headers.get("content-length", 0)):
         raise http.Hangup

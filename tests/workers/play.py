@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.stage import refuse_torn
 from tests.conftest import World, providers_file
 from tests.workers import child
 from tests.world.oauth import OAuthServer
@@ -146,6 +147,7 @@ class Stage:
             return [name for (name,) in database.execute("SELECT location_id FROM entries WHERE step = 'sent'")]
 
     def _count(self, call: Call, act: Act) -> Any:
+        refuse_torn(call.request)
         with self._changed:
             self._arrived += 1
             self._changed.notify_all()

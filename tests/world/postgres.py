@@ -38,6 +38,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """Stop it, and leave nothing."""
+        self.stop()  # and waits for its end, so that it writes nothing into a folder that is being deleted
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
