@@ -89,7 +89,6 @@ def assert_told(result: Result, code: int, *sentences: str) -> None:
         ({"AIRTABLE_API_KEY": CANARY}, "AIRTABLE_BASE_ID is not set."),
         ({"AIRTABLE_BASE_ID": "appX"}, "AIRTABLE_API_KEY is not set."),
         ({"DATABASE_URL": f"mysql://root:{CANARY}@db/x"}, "DATABASE_URL is no address of a database."),
-        ({"DATABASE_URL": f"postgresql://u:{CANARY}@db:5432/x"}, "Set DATABASE_URL to sqlite:///FILE."),
         ({"TOKEN_STORE": CANARY}, "TOKEN_STORE cannot be used. Use one of: airtable, database."),
         ({"REFRESH_INTERVAL": "soon"}, "REFRESH_INTERVAL cannot be used. Use a whole number from 1 to"),
         ({"CONCURRENCY": "0"}, "CONCURRENCY cannot be used."),
