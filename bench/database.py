@@ -2,70 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
 
 from bench.figure import Figure
-from clock import SystemClock
-from crypto import Context
-from stores.database import CREDENTIALS, DatabaseStore
-from tests.world.program import ROOT, Program
+from bench.world import CLIENT_ID, SECRET, Provider, cost, cost_of_run, fill, installation, many_rows, provider, scratch
 
 FEW_ROWS = 1_000
-MANY_ROWS = 100_000
 ROW_BYTES = 3 * 1024  # what a due row may cost in memory
-CHUNK_ROWS = 5_000
-CLIENT_ID, SECRET = "app", "bench"
 
 
-def many_rows() -> int:
-    """How many rows to measure with; BENCH_ROWS makes a quick look possible."""
-    return int(os.environ.get("BENCH_ROWS", MANY_ROWS))
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A token endpoint in a process of its own, and the refresh tokens that it granted."""
-
-    url: str
-    tokens: list[str]
-
-
-@contextmanager
-def provider(folder: Path, count: int) -> Iterator[Provider]:
-    """Start the fake with so many grants."""
-    grants = folder / "grants.json"
-    entry = {"provider": "acme", "client_id": CLIENT_ID, "client_secret": SECRET}
-    grants.write_text(json.dumps([{**entry, "location_id": f"location {number}"} for number in range(count)]))
-    command = [sys.executable, "-m", "tests.world.oauth", "--grants", str(grants)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        line: dict[str, Any] = json.loads(server.stdout.readline())
-        try:
-            yield Provider(line["token_urls"]["acme"], [grant["refresh_token"] for grant in line["grants"]])
-        finally:
-            server.stdin.close()
-
-
-def throughput(count: int) -> list[Figure]:
+def throughput() -> list[Figure]:
     """Rate against the bare loop, and memory against a run of a thousand rows."""
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder, provider(Path(folder), 2 * count + FEW_ROWS) as granted:
-        few, _ = run(Path(folder) / "few", granted.url, granted.tokens[:FEW_ROWS])
-        bare = bare_seconds(granted.url, granted.tokens[FEW_ROWS : FEW_ROWS + count])
-        many, seconds = run(Path(folder) / "many", granted.url, granted.tokens[FEW_ROWS + count :])
+    count = many_rows()
+    with scratch() as folder, provider(folder, 2 * count + FEW_ROWS) as granted:
+        few, _ = run(folder / "few", granted, FEW_ROWS)
+        bare = bare_seconds(granted, count)
+        many, seconds = run(folder / "many", granted, count)
     allowed = 1.5 * few + ROW_BYTES * count
     return [
         Figure(
@@ -76,44 +30,18 @@ def throughput(count: int) -> list[Figure]:
     ]  # fmt: skip
 
 
-def bare_seconds(url: str, tokens: list[str]) -> float:
+def bare_seconds(granted: Provider, count: int) -> float:
     """How long the bare loop takes."""
     forms = [
         {"grant_type": "refresh_token", "refresh_token": token, "client_id": CLIENT_ID, "client_secret": SECRET}
-        for token in tokens
+        for token in granted.take(count)
     ]
-    work = json.dumps({"url": url, "forms": forms})
-    done = subprocess.run(
-        [sys.executable, "bench/bare_loop.py"], cwd=ROOT, input=work, capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
+    return float(cost([sys.executable, "bench/bare_loop.py"], stdin=json.dumps({"url": granted.url, "forms": forms})).said)
 
 
-def run(home: Path, url: str, tokens: list[str]) -> tuple[float, float]:
-    """One run over these rows: its peak memory in bytes, and its seconds from start to end."""
-    home.mkdir()
-    (home / "own.toml").write_text(f'[acme]\ntoken_url = "{url}"\n')
-    program = Program(home, {"PROVIDERS_FILE": str(home / "own.toml"), "LOG_LEVEL": "WARNING"})
-    fill(program, url, tokens)
-    environment = program.environment({"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""})
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "bench/peak.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    return float(done.stdout), time.perf_counter() - start
-
-
-def fill(program: Program, url: str, tokens: list[str]) -> None:
-    """A database with a due row for each token."""
-    origin = "/".join(url.split("/")[:3])
-    keyring = program.keyring
-    with contextlib.closing(DatabaseStore(f"sqlite:///{program.home}/state/tokens.sqlite3", SystemClock())) as store:
-        for start in range(0, len(tokens), CHUNK_ROWS):
-            rows = []
-            for number, token in enumerate(tokens[start : start + CHUNK_ROWS], start):
-                location = f"location {number}"
-                cells = {"encrypted_secret": SECRET, "encrypted_refresh": token}
-                sealed = {name: keyring.seal(text, Context(name, location, origin)) for name, text in cells.items()}
-                rows.append({"location_id": location, "client_id": CLIENT_ID, "provider": "acme", **sealed})
-            with store._engine.begin() as connection:
-                connection.execute(sa.insert(CREDENTIALS), rows)
+def run(home: Path, granted: Provider, count: int) -> tuple[float, float]:
+    """One run over so many rows: its peak memory in bytes, and its seconds from start to end."""
+    program = installation(home, granted.url)
+    fill(program, granted.url, granted.take(count))
+    taken = cost_of_run(program)
+    return float(taken.said), taken.wall

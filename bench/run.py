@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.database import many_rows, throughput
+from bench.database import throughput
 from bench.figure import Figure
+from bench.idle import idle_database
+from bench.libraries import libraries
+from bench.workers import workers
 from crypto import Context
 from tests.world.airtable import AirtableServer
 from tests.world.airtable.limits import PER_BASE
@@ -175,13 +178,23 @@ def table_size() -> Figure:
     )  # fmt: skip
 
 
+SECTIONS: dict[str, Sequence[Callable[[], list[Figure]]]] = {
+    "airtable": (lambda: [idle_run()], full_run, lambda: [table_size()]),
+    "sqlite": (throughput,),
+    "idle": (idle_database,),
+    "workers": (workers,),
+    "libraries": (libraries,),
+}
+
+
 def main() -> None:
-    """Measure and print."""
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
-    measures: list[Callable[[], list[Figure]]] = [
-        lambda: [idle_run()], full_run, lambda: [table_size()], lambda: throughput(many_rows()),
-    ]  # fmt: skip
-    for figure in (figure for measure in measures for figure in measure()):
+    """Measure the sections that are named, or all, and print."""
+    chosen = sys.argv[1:] or list(SECTIONS)
+    if unknown := [name for name in chosen if name not in SECTIONS]:
+        sys.exit(f"There is no section {', '.join(unknown)}. There are: {', '.join(SECTIONS)}.")
+    load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    print(f"{os.cpu_count()} cores, load {load}, Python {sys.version.split()[0]}", flush=True)
+    for figure in (figure for name in chosen for measure in SECTIONS[name] for figure in measure()):
         print(f"{figure.ratio:7.2f}  (bound: {figure.bound})  {figure.name}: {figure.detail}", flush=True)
 
 

@@ -1,0 +1,116 @@
+"""A run that finds nothing due costs the same in a table of a thousand rows and in one of a million."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from bench.figure import Figure
+from bench.world import Cost, ServerProcessor, address_of, cost_of_run, installation, many_rows, postgres, scratch
+from clock import SystemClock
+from stores.database import DatabaseStore
+from tests.world.postgres import plain
+from tests.world.program import Program
+
+FEW_ROWS = 1_000
+MANY = 10  # times BENCH_ROWS
+ROUNDS = 7
+MIB = 1024 * 1024
+
+_INTO = (
+    "INSERT INTO credentials (location_id, provider, client_id, encrypted_secret, encrypted_refresh,"
+    " last_access_token, access_token_expiry)"
+)
+FILLINGS = {
+    "sqlite": "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows) "
+    f"{_INTO} SELECT 'location ' || n, 'acme', 'app', hex(randomblob(50)), hex(randomblob(70)), hex(randomblob(70)),"
+    " strftime('%Y-%m-%dT%H:%M:%fZ', '2099-01-01', n || ' seconds') FROM numbers",
+    "postgresql": f"{_INTO} SELECT 'location ' || n, 'acme', 'app', repeat(md5(n::text), 3), repeat(md5(n::text), 4),"
+    " repeat(md5(n::text), 4), timestamptz '2099-01-01Z' + n * interval '1 second' FROM generate_series(1, :rows) n",
+}
+
+
+@dataclass
+class Table:
+    """A table where nothing is due, and what runs on it took."""
+
+    program: Program
+    server: ServerProcessor | None = None
+    costs: list[Cost] = field(default_factory=list)
+    server_seconds: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Once more."""
+        before = self.server.seconds() if self.server else 0.0
+        self.costs.append(cost_of_run(self.program))
+        self.server_seconds.append((self.server.seconds() if self.server else 0.0) - before)
+
+    @property
+    def processor(self) -> float:
+        """Of the quietest run; that of the server, which is told in hundredths, is the mean of all."""
+        return min(cost.processor for cost in self.costs) + sum(self.server_seconds) / len(self.server_seconds)
+
+    @property
+    def peak(self) -> float:
+        """Bytes, of the leanest run."""
+        return min(float(cost.said) for cost in self.costs)
+
+
+def idle_database() -> list[Figure]:
+    """On both databases."""
+    return [*_on_sqlite(), *_on_postgres()]
+
+
+def _on_sqlite() -> list[Figure]:
+    with scratch() as folder:
+        tables = []
+        for count in _counts():
+            program = installation(folder / str(count), "https://acme.example/token")
+            _fill(program, count)
+            tables.append(Table(program))
+        return _figures("SQLite", tables)
+
+
+def _on_postgres() -> list[Figure]:
+    with scratch() as folder, postgres() as server:
+        tables = []
+        for count in _counts():
+            address = server.database()
+            program = installation(folder / str(count), "https://acme.example/token", DATABASE_URL=plain(address))
+            _fill(program, count)
+            with contextlib.closing(server.connect(address)) as shell:
+                shell.execute("VACUUM ANALYZE")  # as the server does it by itself before long
+                shell.execute("CHECKPOINT")
+            tables.append(Table(program, ServerProcessor(server, address)))
+        return _figures("PostgreSQL, with the server's own", tables)
+
+
+def _counts() -> tuple[int, int]:
+    return FEW_ROWS, many_rows(MANY, least=2 * FEW_ROWS)
+
+
+def _fill(program: Program, count: int) -> None:
+    address = address_of(program)
+    with contextlib.closing(DatabaseStore(address, SystemClock())) as store, store._engine.begin() as connection:
+        connection.execute(sa.text(FILLINGS[address.partition(":")[0].partition("+")[0]]), {"rows": count})
+
+
+def _figures(database: str, tables: list[Table]) -> list[Figure]:
+    for _ in range(1 + ROUNDS):
+        for table in tables:
+            table.run()
+    for table in tables:  # the first one compiles and caches
+        del table.costs[0], table.server_seconds[0]
+    few, many = tables
+    _, count = _counts()
+    return [
+        Figure(
+            f"idle run at {count} rows / at {FEW_ROWS}, processor, {database}", many.processor / few.processor, "1.15",
+            f"{1000 * many.processor:.0f} ms / {1000 * few.processor:.0f} ms",
+        ),
+        Figure(
+            "its memory", many.peak / few.peak, "1.15", f"{many.peak / MIB:.1f} MiB / {few.peak / MIB:.1f} MiB"
+        ),
+    ]  # fmt: skip
