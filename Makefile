@@ -38,13 +38,13 @@ coverage: .venv/dev  ## what no test runs of the code that a token's life hangs 
 mutants: .venv/dev  ## break each step of a refresh on purpose, and see which test notices
 	@$(BIN)/python -m tests.mutants
 
-bench: .venv/dev  ## speed, as ratios within one run
-	$(BIN)/python -m bench.run
+bench: .venv/bench  ## speed, as ratios within one run; SECTIONS="idle workers" measures these alone
+	$(BIN)/python -m bench.run $(SECTIONS)
 
 # Strict: without it, packages that the service does not know or that cannot be asked about count as clean.
 audit: .venv/dev  ## known vulnerabilities in what is locked, and licences
 	$(BIN)/python -m tests.licences
-	@for lock in requirements.txt requirements/postgres.txt requirements/dev.txt requirements/node.txt; do \
+	@for lock in requirements.txt requirements/postgres.txt requirements/dev.txt requirements/bench.txt requirements/node.txt; do \
 		$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement $$lock || { \
 			echo "$$lock: a package above has a known vulnerability, or pypi.org/pypi/NAME/VERSION/json cannot be reached" \
 				"from here: nothing was checked then. Run it where it can be." >&2; exit 1; }; \
@@ -56,6 +56,7 @@ lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
 	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in
 	$(PIP_COMPILE) --output-file requirements/postgres.txt requirements/postgres.in
 	$(PIP_COMPILE) --output-file requirements/dev.txt requirements/dev.in
+	$(PIP_COMPILE) --output-file requirements/bench.txt requirements/bench.in
 	$(PIP_COMPILE) --output-file requirements/node.txt requirements/node.in
 
 clean:  ## what was installed or built here
@@ -72,6 +73,10 @@ clean:  ## what was installed or built here
 .venv/dev: requirements/dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@touch $@ .venv/core
+
+.venv/bench: requirements/bench.txt .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/bench.txt
+	@touch $@
 
 # Node and npm of the system where there are any, else those that a Python package carries.
 $(NODE_MODULES): tests/world/oidc/package-lock.json | .venv/bin/python

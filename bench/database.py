@@ -36,7 +36,9 @@ def bare_seconds(granted: Provider, count: int) -> float:
         {"grant_type": "refresh_token", "refresh_token": token, "client_id": CLIENT_ID, "client_secret": SECRET}
         for token in granted.take(count)
     ]
-    return float(cost([sys.executable, "bench/bare_loop.py"], stdin=json.dumps({"url": granted.url, "forms": forms})).said)
+    return float(
+        cost([sys.executable, "bench/bare_loop.py"], stdin=json.dumps({"url": granted.url, "forms": forms})).said
+    )
 
 
 def run(home: Path, granted: Provider, count: int) -> tuple[float, float]:

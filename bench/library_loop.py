@@ -43,17 +43,20 @@ def msal(url: str, client_id: str, secret: str) -> Refresh:
     names = ("token_endpoint", "authorization_endpoint", "issuer")
     endpoints = {name: f"{authority}/{name}" for name in names}
 
-    class Session(requests.Session):
+    class Http:
+        def __init__(self) -> None:
+            self._session = requests.Session()
+
         def get(self, *_arguments: Any, **_options: Any) -> requests.Response:
             found = requests.Response()
             found.status_code, found._content = 200, json.dumps(endpoints).encode()
             return found
 
-        def post(self, _url: str | bytes, *arguments: Any, **options: Any) -> requests.Response:
-            return super().post(url, *arguments, **options)
+        def post(self, _url: str, **options: Any) -> requests.Response:
+            return self._session.post(url, **options)
 
     application = ConfidentialClientApplication(
-        client_id, secret, authority=authority, instance_discovery=False, http_client=Session()
+        client_id, secret, authority=authority, instance_discovery=False, http_client=Http()
     )
     return lambda token: application.acquire_token_by_refresh_token(token, ["read"])["access_token"]
 

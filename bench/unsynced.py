@@ -20,5 +20,5 @@ class Unsynced(sqlite3.Connection):
 
 if __name__ == "__main__":
     # The journal asks `sqlite3`, SQLAlchemy `sqlite3.dbapi2`: the store is as durable as ever.
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=Unsynced)
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=Unsynced)  # type: ignore[assignment]
     sys.exit(peak.main())

@@ -28,6 +28,8 @@ CHUNK_ROWS = 5_000
 CLIENT_ID, SECRET = "app", "bench"
 # MSAL asks for these three with every refresh, and a provider refuses what was not granted.
 SCOPE = "openid profile offline_access read"
+# Half the life of its tokens: cron comes often enough, and no warning is told.
+QUIET = {"REFRESH_INTERVAL": "1800"}
 PROCESSOR_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -85,7 +87,7 @@ def installation(home: Path, token_url: str, **settings: str) -> Program:
     """The program for this provider, on SQLite unless the settings say more."""
     home.mkdir()
     (home / "own.toml").write_text(f'[acme]\ntoken_url = "{token_url}"\n')
-    return Program(home, {"PROVIDERS_FILE": str(home / "own.toml"), "LOG_LEVEL": "WARNING", **settings})
+    return Program(home, {"PROVIDERS_FILE": str(home / "own.toml"), "LOG_LEVEL": "WARNING", **QUIET, **settings})
 
 
 def address_of(program: Program) -> str:
