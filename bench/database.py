@@ -7,7 +7,19 @@ import sys
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.world import CLIENT_ID, SECRET, Provider, cost, cost_of_run, fill, installation, many_rows, provider, scratch
+from bench.world import (
+    CLIENT_ID,
+    SECRET,
+    Cost,
+    Provider,
+    cost,
+    cost_of_run,
+    fill,
+    installation,
+    many_rows,
+    provider,
+    scratch,
+)
 
 FEW_ROWS = 1_000
 ROW_BYTES = 3 * 1024  # what a due row may cost in memory
@@ -18,7 +30,7 @@ def throughput() -> list[Figure]:
     count = many_rows()
     with scratch() as folder, provider(folder, 2 * count + FEW_ROWS) as granted:
         few, _ = run(folder / "few", granted, FEW_ROWS)
-        bare = bare_seconds(granted, count)
+        bare = float(bare_loop(granted, count).said)
         many, seconds = run(folder / "many", granted, count)
     allowed = 1.5 * few + ROW_BYTES * count
     return [
@@ -30,15 +42,13 @@ def throughput() -> list[Figure]:
     ]  # fmt: skip
 
 
-def bare_seconds(granted: Provider, count: int) -> float:
-    """How long the bare loop takes."""
+def bare_loop(granted: Provider, count: int) -> Cost:
+    """Of the bare loop, which says how many seconds its posts took."""
     forms = [
         {"grant_type": "refresh_token", "refresh_token": token, "client_id": CLIENT_ID, "client_secret": SECRET}
         for token in granted.take(count)
     ]
-    return float(
-        cost([sys.executable, "bench/bare_loop.py"], stdin=json.dumps({"url": granted.url, "forms": forms})).said
-    )
+    return cost([sys.executable, "bench/bare_loop.py"], stdin=json.dumps({"url": granted.url, "forms": forms}))
 
 
 def run(home: Path, granted: Provider, count: int) -> tuple[float, float]:

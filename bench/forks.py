@@ -1,7 +1,8 @@
 """Several workers at once, forked when everything is imported: what is measured is work, not Python's start.
 
-Reads JSON from stdin: settings, the number of processes, and how many rows one claims at a time. Prints the processor
-seconds of each as a JSON list.
+Reads JSON from stdin: settings, the number of processes, and how many rows one claims at a time. Prints JSON: the
+processor seconds of them all for a run, for another that finds nothing due, and for a plain computation, which tells
+how much dearer the same work is on a machine where so many do it at once.
 """
 
 from __future__ import annotations
@@ -9,30 +10,46 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from commands import cli
 from refresher import listing
 from tests.workers import child  # noqa: F401 - imports whatever a worker needs
 
+PLAIN = {str(number): [number] * 5 for number in range(3_000)}
+PLAIN_ROUNDS = 60
+
 
 def main() -> None:
-    """Fork, and wait for each."""
+    """One after the other."""
     work = json.load(sys.stdin)
     listing.CLAIMED_ROWS = work["claimed"]
-    workers = [_forked(work["settings"]) for _ in range(work["processes"])]
-    seconds = []
-    for worker in workers:
+    run = partial(cli.main, [], work["settings"])
+    acts: dict[str, Callable[[], int]] = {"run": run, "idle": run, "plain": _plain}
+    print(json.dumps({name: _seconds(act, work["processes"]) for name, act in acts.items()}))
+
+
+def _plain() -> int:
+    for _ in range(PLAIN_ROUNDS):
+        json.loads(json.dumps(PLAIN))
+    return 0
+
+
+def _seconds(act: Callable[[], int], processes: int) -> float:
+    seconds = 0.0
+    for worker in [_forked(act) for _ in range(processes)]:
         _, status, usage = os.wait4(worker, 0)
         if status:
             sys.exit(f"a worker ended with {os.waitstatus_to_exitcode(status)}")
-        seconds.append(usage.ru_utime + usage.ru_stime)
-    print(json.dumps(seconds))
+        seconds += usage.ru_utime + usage.ru_stime
+    return seconds
 
 
-def _forked(settings: dict[str, str]) -> int:
+def _forked(act: Callable[[], int]) -> int:
     worker = os.fork()
     if worker == 0:
-        code = cli.main([], settings)
+        code = act()
         sys.stdout.flush()
         os._exit(code)
     return worker

@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from bench.database import bare_loop
 from bench.figure import Figure
 from bench.library_loop import LIBRARIES
 from bench.world import (
@@ -30,12 +31,13 @@ SHARE, LEAST_ROWS = 0.02, 200  # of BENCH_ROWS
 ROUNDS = 2
 FAR_SHARE, FAR_SECONDS = 0.002, 0.05  # a provider as far away as real ones are
 OURS, ALONE, UNSYNCED = "ours", "ours, one thread", "ours, its journal unsynced"
+BARE = "a bare loop of requests, 16 threads"  # what no program that uses requests can pass
 OWN = {OURS: ("peak", {}), ALONE: ("peak", {"CONCURRENCY": "1"}), UNSYNCED: ("unsynced", {})}
 
 
 def libraries() -> list[Figure]:
     """At a provider that answers at once, where only the processor counts; and at one as far away as real ones are."""
-    near = _rates((*LIBRARIES, *OWN), many_rows(SHARE, LEAST_ROWS), 0.0, ROUNDS)
+    near = _rates((*LIBRARIES, BARE, *OWN), many_rows(SHARE, LEAST_ROWS), 0.0, ROUNDS)
     far = _rates((*LIBRARIES, OURS), many_rows(FAR_SHARE, LEAST_ROWS), FAR_SECONDS, 1)
     return [
         _figure("at once", near),
@@ -63,9 +65,14 @@ def _rates(names: tuple[str, ...], count: int, latency: float, rounds: int) -> d
         for number in range(rounds):
             for name in names:
                 home = folder / f"{name} {number}"
-                done = _ours(home, name, granted, count) if name in OWN else _library(name, granted, count)
-                seconds[name].append(done.wall)
+                seconds[name].append(_cost_of(name, home, granted, count).wall)
     return {name: count / min(seen) for name, seen in seconds.items()}
+
+
+def _cost_of(name: str, home: Path, granted: Provider, count: int) -> Cost:
+    if name == BARE:
+        return bare_loop(granted, count)
+    return _ours(home, name, granted, count) if name in OWN else _library(name, granted, count)
 
 
 def _library(name: str, granted: Provider, count: int) -> Cost:
