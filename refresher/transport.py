@@ -304,14 +304,17 @@ class _Watchdog:
         with self._changed:
             while self._thread is threading.current_thread():
                 now = time.monotonic()
-                if planned is not None and now - planned > OVERSLEPT_SECONDS:
-                    self._postpone(now + AWAKE_SECONDS)
-                for watch in [watch for watch, deadline in self._deadlines.items() if deadline <= now]:
-                    watch.bite()
-                    del self._deadlines[watch]
-                next_at = min(self._deadlines.values(), default=None)
-                planned = next_at
-                self._changed.wait(None if next_at is None else next_at - now)
+                planned = self._look(now, planned)
+                self._changed.wait(None if planned is None else planned - now)
+
+    def _look(self, now: float, planned: float | None) -> float | None:
+        """End what has lasted too long by `now`, which was to be `planned`; returns when to look again."""
+        if planned is not None and now - planned > OVERSLEPT_SECONDS:
+            self._postpone(now + AWAKE_SECONDS)
+        for watch in [watch for watch, deadline in self._deadlines.items() if deadline <= now]:
+            watch.bite()
+            del self._deadlines[watch]
+        return min(self._deadlines.values(), default=None)
 
     def _postpone(self, until: float) -> None:
         """This process was stopped for a while: a request may just have left, or its answer be on its way."""

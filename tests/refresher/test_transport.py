@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from providers.base import RawAnswer, TokenRequest
-from refresher.transport import _CURRENT, MAX_BODY_BYTES, HTTPTransport, NoAnswer
+from refresher.transport import _CURRENT, AWAKE_SECONDS, MAX_BODY_BYTES, HTTPTransport, NoAnswer, _Watchdog
 from tests.world.clock import START, FakeClock
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
@@ -812,3 +812,14 @@ def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: Make
         assert all(isinstance(other.result(), RawAnswer) for other in others)
         assert all(isinstance(one.result(), NoAnswer) for one in hanging)
         assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+
+
+def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> None:
+    """The process was stopped: the answer may have come meanwhile, and nobody has looked at it."""
+    watchdog = _Watchdog(seconds=5.0)
+    watch = watchdog.watch()
+    watchdog._deadlines[watch] = 5.0
+    awake = watchdog._look(100.0, planned=5.0)
+    assert (awake, watch.bit) == (100.0 + AWAKE_SECONDS, False)
+    assert watchdog._look(100.0 + AWAKE_SECONDS, awake) is None
+    assert watch.bit

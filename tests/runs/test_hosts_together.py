@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from refresher.outcome import Report
+from refresher.parts import Parts
 from refresher.schedule import BREAKER_FAILURES, BREAKER_SECONDS
-from stores.base import Pause
+from stores.base import Pause, StoreUnavailableError
 from stores.database import DatabaseStore
 from tests.conftest import World
 from tests.runs.faults_world import DatabaseRows, PostgresRows, SqliteRows, meanwhile
+from tests.runs.test_faults_inside import run as run_parts
 from tests.world.oauth import faults
 from tests.world.program import Program
 
@@ -139,3 +142,43 @@ def test_another_password_leads_to_the_same_journal(postgres_world: World) -> No
     program.settings["DATABASE_URL"] = program.settings["DATABASE_URL"].replace("postgres:@", "postgres:new?secret@")
     program.run("--json")
     assert len({path.parent for path in Path(program.settings["STATE_DIR"]).glob("*/ballast")}) == 1
+
+
+class Sharing:
+    """A store's view of the pauses of others, one for each time it is asked."""
+
+    def __init__(self, rows: DatabaseRows, *heard: Any) -> None:
+        self._rows = rows
+        self._heard = list(heard)
+
+    def __call__(self, _news: Any) -> list[Pause]:
+        told = self._heard.pop(0) if self._heard else []
+        if isinstance(told, Exception):
+            raise told
+        return [Pause("acme", self._rows.world.clock.now() + timedelta(seconds=seconds), False) for seconds in told]
+
+
+def run_sharing(rows: DatabaseRows, *heard: Any) -> Report:
+    """A run whose store says this of the others' pauses."""
+
+    def change(parts: Parts) -> Parts:
+        vars(parts.store.store)["share_pauses"] = Sharing(rows, *heard)
+        return parts
+
+    return run_parts(rows, change)
+
+
+def test_a_store_that_cannot_say_who_pauses_stops_nothing(rows: DatabaseRows) -> None:
+    add(rows, 2)
+    report = run_sharing(rows, StoreUnavailableError("the database does not answer", "Wait."))
+    assert [result.outcome for result in report.results] == ["refreshed"] * 2
+
+
+def test_a_row_that_waits_for_another_attempt_is_given_up_when_another_host_hears_of_a_long_pause(
+    rows: DatabaseRows,
+) -> None:
+    add(rows, 1)
+    rows.world.oauth.fail(faults.too_many_requests(20))
+    report = run_sharing(rows, [], [600])
+    assert [result.outcome for result in report.results] == ["transient"]
+    assert sent(rows) == 1
