@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from commands.cli import main
 
 if TYPE_CHECKING:
-    from commands.library import (
+    from commands.programs import (
         AsyncTokenManager,
         LoginAgainError,
         MisconfiguredError,
@@ -43,9 +43,9 @@ def __getattr__(name: str) -> Any:
     """The library, imported when a program wants it: cron's idle runs stay cheap."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from commands import library
+    from commands import programs
 
-    return getattr(library, name)
+    return getattr(programs, name)
 
 
 if __name__ == "__main__":

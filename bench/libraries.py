@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.database import bare_loop
 from bench.figure import Figure
-from bench.library_loop import LIBRARIES
+from bench.peer_loop import LIBRARIES
 from bench.world import (
     CLIENT_ID,
     SECRET,
@@ -79,7 +79,7 @@ def _library(name: str, granted: Provider, count: int) -> Cost:
     work = {
         "url": granted.url, "client_id": CLIENT_ID, "client_secret": SECRET, "tokens": granted.take(count),
     }  # fmt: skip
-    return cost([sys.executable, "bench/library_loop.py", name], stdin=json.dumps(work))
+    return cost([sys.executable, "bench/peer_loop.py", name], stdin=json.dumps(work))
 
 
 def _ours(home: Path, name: str, granted: Provider, count: int) -> Cost:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from refresher.lock import RunLock
+from tests.callers import revocable
 from tests.commands.test_cli import assert_told, onboarded, state_folder
 from tests.conftest import World
-from tests.library import revocable
 from tests.world.terminal import TerminalProcess, python
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from commands.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
+from commands.programs import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
 from refresher.outcome import Outcome
+from tests.callers import log_in, manager_of, revocable
 from tests.conftest import World
-from tests.library import log_in, manager_of, revocable
 from tests.world.oauth import faults
 
 PATIENCE_SECONDS = 20

@@ -20,7 +20,7 @@ import pytest
 import crypto
 from commands.context import assemble
 from commands.context import workshop as workshop_of
-from commands.library import (
+from commands.programs import (
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,
@@ -37,9 +37,9 @@ from refresher.state import StateFolder
 from refresher.tokens import WAIT_SECONDS, Tokens
 from settings import load
 from stores.base import StoreRefusedError, StoreUnavailableError
+from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
-from tests.library import Meanwhile, log_in, manager_of, once
 from tests.world.oauth import faults
 
 PATIENCE_SECONDS = 20

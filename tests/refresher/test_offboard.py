@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from commands.library import (
+from commands.programs import (
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,
@@ -19,9 +19,9 @@ from commands.library import (
 )
 from refresher.offboard import ATTEMPTS, LONGEST_PAUSE_SECONDS
 from stores.base import StoreUnavailableError, WriteResult, Written
+from tests.callers import Meanwhile, log_in, manager_of, revocable
 from tests.commands.test_cli import change_row
 from tests.conftest import World
-from tests.library import Meanwhile, log_in, manager_of, revocable
 from tests.refresher.test_manager import claim, host_of, shop_of
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.oauth import faults

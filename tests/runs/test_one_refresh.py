@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from clock import SystemClock
-from commands.library import TokenManager
+from commands.programs import TokenManager
 from tests.world.airtable import AirtableServer
 from tests.world.oauth import OAuthServer
 from tests.world.program import Program

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clock import Clock
-from commands.library import TokenManager
+from commands.programs import TokenManager
 from tests.conftest import CLIENTS, World
 
 
