@@ -1,10 +1,14 @@
-"""Who is trusted under TLS: the one place that makes a context for our requests."""
+"""Who is trusted under TLS: the one place that decides it for all our requests."""
 
 from __future__ import annotations
 
 import ssl
+import threading
 from pathlib import Path
+from typing import Any
 
+import requests
+from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 
@@ -21,3 +25,41 @@ def client_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
     return context
+
+
+class Adapter(HTTPAdapter):
+    """Trusts whom `client_context` trusts, whatever requests would take from elsewhere; never sends again by itself.
+
+    Args:
+        ca_bundle: see `client_context`.
+        connections: how many threads use it.
+    """
+
+    def __init__(self, ca_bundle: Path | None, connections: int) -> None:
+        self._ca_bundle = ca_bundle
+        self._context: ssl.SSLContext | None = None
+        self._context_lock = threading.Lock()
+        super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """See `HTTPAdapter`. A proxy that is reached by https is checked like the host behind it."""
+        return super().proxy_manager_for(*args, proxy_ssl_context=self.context(), **kwargs)
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> Any:
+        """See `HTTPAdapter`."""
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] != "https":
+            return host, {}
+        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self.context()}
+
+    def cert_verify(self, *_: Any) -> None:
+        """Nothing to add: the context knows whom to trust."""
+
+    def context(self) -> ssl.SSLContext:
+        """The context of all its connections; certificates are read once. Raises like `client_context`."""
+        with self._context_lock:
+            if self._context is None:
+                self._context = client_context(self._ca_bundle)
+            return self._context

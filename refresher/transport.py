@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -104,7 +103,7 @@ class HTTPTransport:
         self._session = _Session()
         self._session.trust_env = False  # no .netrc, no proxy variables
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _WatchedAdapter(connections, ca_bundle)
+        adapter = _WatchedAdapter(ca_bundle, connections)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -403,41 +402,17 @@ class _WatchedHTTPSPool(HTTPSConnectionPool):
 _POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
 
 
-class _WatchedAdapter(HTTPAdapter):
-    """Never resends: whether a refresh token may go out again is the schedule's decision."""
-
-    def __init__(self, connections: int, ca_bundle: Path | None) -> None:
-        self._ca_bundle = ca_bundle
-        self._tls: ssl.SSLContext | None = None
-        self._lock = threading.Lock()
-        super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)
+class _WatchedAdapter(tls.Adapter):
+    """Every socket under watch, of a proxy too."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, proxy_ssl_context=self._tls_context(), **kwargs)
+        manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
-    ) -> Any:
-        """See `HTTPAdapter`. The certificates are read once, not for each connection."""
-        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host["scheme"] != "https":
-            return host, {}
-        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._tls_context()}
-
-    def cert_verify(self, *_: Any) -> None:
-        """Nothing to add: the TLS context knows whom to trust."""
-
-    def _tls_context(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._tls is None:
-                self._tls = tls.client_context(self._ca_bundle)
-            return self._tls
 
 
 class _Session(requests.Session):

@@ -11,7 +11,6 @@ from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 import tls
 from clock import Clock
@@ -43,7 +42,7 @@ class _Trouble:
     attempts: int = 0
 
 
-class Gate(HTTPAdapter):
+class Gate(tls.Adapter):
     """Every request to Airtable goes through here: counted, paced, and sent again where that helps.
 
     Args:
@@ -54,16 +53,14 @@ class Gate(HTTPAdapter):
     """
 
     def __init__(self, clock: Clock, pace: Pace, ca_bundle: Path | None, answer_seconds: float) -> None:
-        super().__init__(max_retries=0)
+        super().__init__(ca_bundle, connections=1)
         self.calls = 0
         self._clock = clock
         self._pace = pace
         self._random = random.Random()
         self._is_failing = False
         self._updates: _Trouble | None = None  # since the last update that was answered
-        self._ca_bundle = ca_bundle
         self._answer_seconds = answer_seconds
-        self._tls: ssl.SSLContext | None = None
 
     @property
     def in_trouble(self) -> bool:
@@ -104,29 +101,12 @@ class Gate(HTTPAdapter):
             if is_update:
                 raise PausedError("Airtable did not take the update", "Nothing to do: it is tried again.")
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """See `HTTPAdapter`. A proxy that is reached by https is checked like Airtable itself."""
-        return super().proxy_manager_for(*args, proxy_ssl_context=self._tls_context(), **kwargs)
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
-    ) -> Any:
-        """See `HTTPAdapter`. Whom to trust is decided in one place."""
-        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host["scheme"] != "https":
-            return host, {}
-        return host, {"cert_reqs": "CERT_REQUIRED", "ssl_context": self._tls_context()}
-
-    def cert_verify(self, *_: Any) -> None:
-        """Nothing to add: the TLS context knows whom to trust."""
-
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            try:
-                self._tls = tls.client_context(self._ca_bundle)
-            except OSError:
-                raise no_certificates() from None
-        return self._tls
+    def context(self) -> ssl.SSLContext:
+        """See `tls.Adapter`, in words for people."""
+        try:
+            return super().context()
+        except OSError:
+            raise no_certificates() from None
 
     def _try(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response | Exception:
         self._pace.wait()
