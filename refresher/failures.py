@@ -16,8 +16,9 @@ from crypto import Keyring
 from refresher.journal_file import JournalFile, Statement, read_only
 from stores.base import STATUS_REAUTHORIZE, Row, iso, parse_time
 
-DAY = timedelta(days=1)
-DOUBT_DAYS = 7  # how long a dead grant is tried again where the provider is known to err
+A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
+# How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.
+DOUBT = timedelta(days=7, hours=1)
 _LOOK = "dead grants"
 _COLUMNS = ("row_key", "cell", "status", "last_error", "failure_count", "dead_since", "tried_at")
 _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
@@ -114,7 +115,7 @@ class Failures:
         """Whether rows with a dead grant are to be looked at again; asks once a day, and notes it."""
         now = self._clock.now()
         looked = [parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", _LOOK)]
-        if any(at is not None and timedelta(0) <= now - at < DAY for at in looked):
+        if any(at is not None and timedelta(0) <= now - at < A_DAY for at in looked):
             return False
         self._file.commit([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (_LOOK, iso(now)))], synced=False)
         return any(failure.dead_since is not None for failure in self._known().values())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from refresher.failures import DAY, DOUBT_DAYS, recalled
+from refresher.failures import A_DAY, DOUBT, recalled
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
 from refresher.journal import STEP_ASIDE, Entry
 from refresher.parts import Parts, RunError, Scope
@@ -88,7 +88,7 @@ def _may_live(parts: Parts, row: Row, now: datetime) -> bool:
         return parts.journal.failures.was_of_another_cell(row)
     provider = parts.providers.get(parts.bench.provider_name(row))
     is_doubtful = provider is not None and provider.doubtful_refusals
-    return is_doubtful and now - failure.dead_since < timedelta(days=DOUBT_DAYS) and now - failure.tried_at >= DAY
+    return is_doubtful and now - failure.dead_since <= DOUBT and now - failure.tried_at >= A_DAY
 
 
 def _is_due(parts: Parts, row: Row, now: datetime) -> bool:

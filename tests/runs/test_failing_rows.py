@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from commands import exits
 from stores.base import iso
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.oauth import faults
@@ -184,7 +185,7 @@ def test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days(rows: Rows) -> No
     for _ in range(24 * 9):  # cron, every hour
         world.clock.advance(3600)
         run(world)
-    assert sent(world) == 7  # at first and on six days after it; on the seventh it counts as dead
+    assert sent(world) == 8  # at first and on seven days after it
     assert rows.row("loc").status == "reauthorize"
 
 
@@ -196,7 +197,20 @@ def test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely(six: 
     for _ in range(4 * 9):
         six.clock.advance(DAY / 4)
         run(six)
-    assert sent(six) == 7
+    assert sent(six) == 8
+
+
+def test_a_run_that_takes_its_time_costs_no_doubtful_row_a_day(rows: Rows) -> None:
+    """The look at dead rows comes a little before the refusal, every time."""
+    world = rows.world
+    doubt(world)
+    rows.add("acme", "loc")
+    world.oauth.revoke("loc")
+    world.oauth.fail(meanwhile(lambda: world.clock.advance(50)), times=math.inf)
+    for day in range(12):
+        world.clock.advance((START + timedelta(days=day) - world.clock.now()).total_seconds())
+        run(world)
+    assert sent(world) == 8
 
 
 def test_a_doubtful_refusal_that_was_none_ends_with_the_next_day_s_try(rows: Rows) -> None:

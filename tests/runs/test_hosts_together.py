@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -84,11 +86,26 @@ def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
         share(rows, 300)
         rows.world.clock.advance(1.5)
 
+    heard = threading.Event()
     rows.world.oauth.fail(meanwhile(told))
-    result = rows.world.program.run("--json")
-    assert "acme asks for a pause" in result.err
-    assert sent(rows) < 10  # those that were out when it was heard of are finished
-    assert len(result.outcomes()) == sent(rows)
+    rows.world.oauth.fail(meanwhile(lambda: heard.wait(30)), times=math.inf)
+
+    def change(parts: Parts) -> Parts:
+        ask = parts.store.store.share_pauses
+
+        def overheard(news: Any) -> list[Pause]:
+            found = ask(news)
+            if found:
+                heard.set()
+            return found
+
+        vars(parts.store.store)["share_pauses"] = overheard
+        return parts
+
+    report = run_parts(rows, change)
+    assert any("acme asks for a pause" in note for note in report.notices)
+    assert sent(rows) <= 3
+    assert len(report.results) == sent(rows)
 
 
 def test_a_provider_that_does_not_answer_one_host_is_tried_once_by_the_other(
