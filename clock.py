@@ -1,4 +1,4 @@
-"""The time, handed in rather than asked for, so that a test can move it."""
+"""The time, handed in rather than asked for, so that a test can move it; and how it is written."""
 
 from __future__ import annotations
 
@@ -37,3 +37,19 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""
         time.sleep(seconds)
+
+
+def parse_time(value: object) -> datetime | None:
+    """An aware time in UTC from a time or an ISO 8601 text; None where it is missing, unreadable or has no zone."""
+    if not isinstance(value, str | datetime):
+        return None
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def iso(moment: datetime) -> str:
+    """An aware time as ISO 8601 in UTC with milliseconds and `Z`; a time without a zone would shift on the way."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,8 @@
 """Sealed cells: secrets as text that opens only with the right key, in the right row and field.
 
 The format is written down for third parties in docs/format.md. This module does no input or output and
-reads no settings; keys come in as bytes.
+reads no settings; keys come in as bytes. The cryptographic library is imported where it is first used: a run that
+ends because another one is active checks the keys' form and needs no more.
 """
 
 from __future__ import annotations
@@ -15,11 +16,6 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # RFC 5116 section 5.1; random nonces are safe for 2**32 seals a key (SP 800-38D section 8.3)
@@ -154,6 +150,8 @@ class Keyring:
     """
 
     def __init__(self, primary: bytes, fallbacks: Iterable[bytes] = ()) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         self._primary = _Key.of(primary)
         keys = [self._primary, *(_Key.of(raw) for raw in fallbacks)]
         self._keys = {key.key_id: key for key in keys}
@@ -221,6 +219,8 @@ class Keyring:
         return [f"{key.key_id}:{key.fingerprint(text)}" for key in self._keys.values()]
 
     def _decrypt(self, key_id: str, sealed: bytes, data: bytes | None) -> bytes | None:
+        from cryptography.exceptions import InvalidTag
+
         try:
             return self._ciphers[key_id].decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], data)
         except InvalidTag:
@@ -286,6 +286,9 @@ def _unpadded(raw: bytes) -> str:
 
 
 def _derive(key: bytes, info: bytes, length: int) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(key)
 
 

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from commands.cli import main
+from commands.process import end
 
 if TYPE_CHECKING:
     from commands.programs import (
@@ -49,4 +50,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))

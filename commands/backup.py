@@ -19,8 +19,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+from clock import iso, parse_time
 from commands import exits
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, iso, make_row, parse_time
+from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, make_row
 
 COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 FORMAT, VERSION = "token-refresh export", 1

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import settings
@@ -122,33 +122,20 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     words = list(argv)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "refresh")
-    return _parser().parse(words)
+    # Most of what a run costs that finds another one active would be the flags of the verbs that it was not given.
+    return _parser([words[0]] if words[0] in _VERBS else list(_VERBS)).parse(words)
 
 
-def _parser() -> Parser:
+def _parser(names: Iterable[str]) -> Parser:
     parser = Parser(prog="token_manager.py", description="Keep every client's OAuth access token fresh.")
     parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    parsers = {name: verbs.add_parser(name, help=text, description=text) for name, text in _VERBS.items()}
-    for sub in parsers.values():
-        sub.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    _add_refresh_flags(parsers["refresh"])
-    parsers["status"].add_argument("--check", action="store_true", help="exit 1 if a token is out or needs a login")
-    parsers["verify"].add_argument("--file", metavar="FILE", help="look at an export (- for standard input) instead")
-    _add_export_flags(parsers["export"])
-    _add_import_flags(parsers["import"])
-    _add_rebind_flags(parsers["rebind"])
-    _add_allow_host(parsers["rotate-key"])
-    parsers["doctor"].add_argument("--online", action="store_true", help="also ask providers about each token")
-    parsers["get"].add_argument("location", metavar="LOCATION")
-    parsers["get"].add_argument("--provider", metavar="P", help="which, where a location has several")
-    parsers["get"].add_argument(
-        "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
-    )
-    parsers["revoke"].add_argument("location", metavar="LOCATION")
-    parsers["revoke"].add_argument("--provider", metavar="P", help="which, where a location has several")
-    parsers["revoke"].add_argument("--yes", action="store_true", help="do it, without asking")
-    _add_recover_flags(parsers["recover"])
+    for name in names:
+        verb = verbs.add_parser(name, help=_VERBS[name], description=_VERBS[name])
+        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        add_flags = _FLAGS.get(name)
+        if add_flags is not None:
+            add_flags(verb)
     return parser
 
 
@@ -175,8 +162,7 @@ def _add_import_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_rebind_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("location", metavar="LOCATION", help="as the row has it now")
-    parser.add_argument("--provider", metavar="P", help="which, where a location has several")
+    _add_row(parser, "as the row has it now")
     parser.add_argument("--was-location", metavar="ID", help="the location id that the cells were sealed for")
     parser.add_argument("--was-origin", metavar="ORIGIN", help="the token host that they were sealed for: https://host")
     parser.add_argument("--yes", action="store_true", help="do it, without asking")
@@ -204,3 +190,47 @@ def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:
         "--every", type=interval, metavar="S", help="go on, round after round, one every S seconds (10 or more)"
     )
     parser.add_argument("--takeover", action="store_true", help="go on although another host refreshed this table")
+
+
+def _add_status_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="exit 1 if a token is out or needs a login")
+
+
+def _add_verify_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", metavar="FILE", help="look at an export (- for standard input) instead")
+
+
+def _add_doctor_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--online", action="store_true", help="also ask providers about each token")
+
+
+def _add_get_flags(parser: argparse.ArgumentParser) -> None:
+    _add_row(parser)
+    parser.add_argument(
+        "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
+    )
+
+
+def _add_revoke_flags(parser: argparse.ArgumentParser) -> None:
+    _add_row(parser)
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+
+
+def _add_row(parser: argparse.ArgumentParser, as_it_is: str | None = None) -> None:
+    parser.add_argument("location", metavar="LOCATION", help=as_it_is)
+    parser.add_argument("--provider", metavar="P", help="which, where a location has several")
+
+
+_FLAGS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "refresh": _add_refresh_flags,
+    "status": _add_status_flags,
+    "get": _add_get_flags,
+    "revoke": _add_revoke_flags,
+    "recover": _add_recover_flags,
+    "verify": _add_verify_flags,
+    "export": _add_export_flags,
+    "import": _add_import_flags,
+    "rebind": _add_rebind_flags,
+    "rotate-key": _add_allow_host,
+    "doctor": _add_doctor_flags,
+}

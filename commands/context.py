@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,11 @@ import settings as configuration
 from clock import Clock
 from commands.exits import CommandError
 from commands.talk import Talk
-from providers import Catalog, CatalogError, ProviderError
 from refresher.lock import RunLock
 from refresher.state import StateFolder
 
 if TYPE_CHECKING:
+    from providers import Catalog
     from refresher.jobs import Bench
     from refresher.journal_file import Connect
     from refresher.parts import Parts, Workshop
@@ -34,10 +35,28 @@ class Context:
     """What every command needs before anything heavy is imported."""
 
     settings: configuration.Settings
-    catalog: Catalog
     state: StateFolder
     folder: Path
     clock: Clock
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The providers, read when somebody asks: a run that finds another one active does not.
+
+        Raises:
+            CommandError: a provider's description, or the default's name, cannot be used.
+        """
+        from providers import Catalog, CatalogError, ProviderError
+
+        settings = self.settings
+        try:
+            catalog = Catalog(settings.providers_file, settings.providers)
+            catalog.get(settings.default_provider)
+        except CatalogError as error:
+            raise CommandError(str(error), "") from None
+        except ProviderError as error:
+            raise CommandError(f"DEFAULT_PROVIDER: {error}", error.action) from None
+        return catalog
 
     def lock(
         self, wait_seconds: float = 0.0, on_wait: Callable[[], None] | None = None
@@ -52,7 +71,7 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
     """Read and check the configuration.
 
     Raises:
-        SettingsError, StateError, CommandError: each with its mend; nothing was called yet.
+        SettingsError, StateError: each with its mend; nothing was called yet.
     """
     if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
         talk.configure("INFO", "json")
@@ -65,20 +84,13 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
 
 
 def assemble(settings: configuration.Settings, clock: Clock) -> Context:
-    """What checked settings name, checked as well.
+    """Where checked settings keep things, made where it is not there.
 
     Raises:
-        StateError, CommandError: each with its mend; nothing was called yet.
+        StateError: with its mend; nothing was called yet.
     """
-    try:
-        catalog = Catalog(settings.providers_file, settings.providers)
-        catalog.get(settings.default_provider)
-    except CatalogError as error:
-        raise CommandError(str(error), "") from None
-    except ProviderError as error:
-        raise CommandError(f"DEFAULT_PROVIDER: {error}", error.action) from None
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Context(settings, catalog, state, state.of_store(_identity(settings)), clock)
+    return Context(settings, state, state.of_store(_identity(settings)), clock)
 
 
 def open_store(context: Context) -> Store:
@@ -149,7 +161,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     from refresher.parts import Parts
     from refresher.policy import DuePolicy
     from refresher.transport import HTTPTransport
-    from stores.base import Claimant
+    from stores.base import Claimant, inert
 
     settings = context.settings
     transport = HTTPTransport(
@@ -157,7 +169,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     )
     ballast = settings.concurrency * BALLAST_BYTES
     unspent = frozenset(provider.slug for provider in context.catalog if provider.rotates == "never")
-    host, run = context.state.host_name(), secrets.token_hex(8)
+    host, run = inert(context.state.host_name()), secrets.token_hex(8)
 
     def inherit(slot: int, dead_slot: int) -> None:
         store.store.inherit(Claimant(host, slot, run), dead_slot)
@@ -183,7 +195,11 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
 
 
 def workshop(context: Context) -> Workshop:
-    """What opens the parts above for one call, and closes them after it."""
+    """What opens the parts above for one call, and closes them after it.
+
+    Raises:
+        CommandError: see `Context.catalog`.
+    """
     from functools import partial
 
     from refresher.failures import all_recalled
@@ -191,7 +207,7 @@ def workshop(context: Context) -> Workshop:
 
     return Workshop(
         clock=context.clock,
-        default_provider=context.settings.default_provider,
+        default_provider=context.catalog.get(context.settings.default_provider).slug,
         refresh_interval=context.settings.refresh_interval,
         lock=context.lock,
         open_store=partial(open_sealed, context),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from clock import Clock
+from clock import Clock, iso
 from commands import exits
 from commands.context import prepare, workshop
 from commands.process import ended_by
 from commands.talk import Talk
-from stores.base import iso
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:

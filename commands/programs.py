@@ -44,14 +44,14 @@ class TokenManager(manager.TokenManager):
     def _made(cls, environ: Mapping[str, str], clock: Clock) -> TokenManager:
         try:
             settings = configuration.load(environ, crypto.parse_key)
-            context = assemble(settings, clock)
+            parts = workshop(assemble(settings, clock))
         except configuration.SettingsError as error:
             raise MisconfiguredError("; ".join(error.problems), "") from None
         except CommandError as error:
             raise MisconfiguredError(str(error), error.action) from None
         for warning in settings.warnings:
             _LOG.warning("%s", warning)
-        return cls(workshop(context))
+        return cls(parts)
 
 
 class AsyncTokenManager(async_manager.AsyncTokenManager):

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clock import Clock
+from clock import Clock, iso
 from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.report import result_object, show_table, tell
 from commands.talk import Talk
 from refresher.outcome import FAILURES, RowResult
-from stores.base import iso
 
 if TYPE_CHECKING:
     from refresher.journal import Entry

@@ -11,13 +11,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from clock import Clock
+from clock import Clock, iso, parse_time
 from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by
 from commands.talk import Talk
 from refresher.rounds import Stop, rounds
-from stores.base import StoreRefusedError, iso, parse_time
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
     from refresher.outcome import Report
@@ -122,6 +121,8 @@ def _warn_of_rare_runs(context: Context, talk: Talk) -> None:
 
 def _exit_code(report: Report) -> int:
     """The first that applies, in the order of `exits`."""
+    from stores.base import StoreRefusedError
+
     if isinstance(report.store_error, StoreRefusedError) or report.journal_error is not None:
         return exits.USAGE
     if report.store_error is not None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from clock import Clock
+from clock import Clock, iso
 from commands import exits
 from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
 from refresher.failures import all_recalled
 from refresher.policy import DuePolicy
-from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, iso
+from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
 
 if TYPE_CHECKING:
     from providers.base import Provider

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from clock import Clock
-from stores.base import iso
+from clock import Clock, iso
 
 LOCK_FILE = "run.lock"
 POLL_SECONDS = 1.0

@@ -9,12 +9,8 @@ import hashlib
 import os
 import pwd
 import re
-import secrets
-import socket
 import stat
 from pathlib import Path
-
-from stores.base import inert
 
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
@@ -65,10 +61,10 @@ class StateFolder:
         """The machine's name with a random id that is kept here: two machines of one name differ."""
         file = self.path / "host-id"
         try:
-            host_id = _kept(file) or _keep_first(file, secrets.token_hex(4))
+            host_id = _kept(file) or _keep_first(file, os.urandom(4).hex())
         except OSError as error:
             raise _unusable(self.path, error.strerror or "unknown reason") from None
-        return inert(f"{socket.gethostname()}-{host_id}")
+        return f"{os.uname().nodename}-{host_id}"
 
 
 def _create(path: Path) -> None:

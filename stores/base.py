@@ -10,7 +10,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+
+from clock import parse_time
 
 Value = str | int | datetime | None
 
@@ -366,22 +368,6 @@ def make_row(key: str, cell: Callable[[str], object]) -> Row:
         failure_count=int(failures) if isinstance(failures, int | float) and math.isfinite(failures) else 0,
         refresh_token_expiry=parse_time(cell("refresh_token_expiry")),
     )
-
-
-def parse_time(value: object) -> datetime | None:
-    """An aware time in UTC from a time or an ISO 8601 text; None where it is missing, unreadable or has no zone."""
-    if not isinstance(value, str | datetime):
-        return None
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
-        return moment.astimezone(UTC) if moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def iso(moment: datetime) -> str:
-    """An aware time as ISO 8601 in UTC with milliseconds and `Z`; a time without a zone would shift on the way."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def inert(text: str) -> str:

@@ -23,7 +23,7 @@ ALLOWED = {
     "tls": set(),
     "providers.base": set(),
     "providers": {"providers.base"},
-    "stores.base": set(),
+    "stores.base": {"clock"},
     "stores.sealed": {"stores.base", "crypto"},
     "stores": {"stores.base", "clock"},
     "stores.airtable": {"stores.airtable", "stores.base", "clock", "tls"},

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import settings
+from clock import parse_time
 from commands import exits
 from commands.context import Context
-from stores.base import Row, parse_time
+from stores.base import Row
 
 _TRUE = ("1", "t", "true", "yes", "on")
 

@@ -16,7 +16,7 @@ from typing import Any
 from pyairtable import Api
 from pyairtable import formulas as f
 
-from clock import Clock
+from clock import Clock, iso
 from stores.airtable.answers import GoneError, IteratorGoneError, PausedError, RefusedBatchError, senseless, translated
 from stores.airtable.columns import Columns
 from stores.airtable.gate import Gate
@@ -35,7 +35,6 @@ from stores.base import (
     Value,
     WriteResult,
     Written,
-    iso,
     make_row,
     unknown_columns,
 )

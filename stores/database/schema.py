@@ -14,7 +14,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE, iso, parse_time
+from clock import iso, parse_time
+from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE
 
 SCHEMA_VERSION = 3
 LARGEST_ID = 2**63 - 1

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clock import iso
 from commands import backup
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, iso, make_row
+from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, make_row
 from tests.commands.test_verify import LATER, rows, verified
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, Rows, SqliteRows

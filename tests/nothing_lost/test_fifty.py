@@ -21,7 +21,7 @@ from tests.world.oauth.faults import Act, Call, Fault
 
 FIFTY = 50
 PATIENCE_SECONDS = 60
-BARE_STARTS = 16  # times a bare Python start, about 0.01 s: 0.08 s alone, 0.12 to 0.13 s in this crowd on two cores
+BARE_STARTS = 10  # in processor time: a tenth of a second where a bare start of Python takes a hundredth
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ def test_of_fifty_processes_at_once_one_works_and_the_others_cost_next_to_nothin
     bare = median([crowd.end().cpu for _ in range(FIFTY)])
     spent = sorted(end.cpu for end in ends)
     print(json.dumps({"median": median(spent), "most": spent[-1], "worker": last.cpu, "bare": bare}))
-    assert median(spent) <= BARE_STARTS * bare, spent
+    assert spent[-1] <= BARE_STARTS * bare, spent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import threading
 from pathlib import Path
@@ -101,11 +100,11 @@ def test_of_two_first_starts_at_once_both_get_the_name_of_the_first(
 ) -> None:
     state = StateFolder(tmp_path, is_explicit=True)
 
-    def meanwhile(_count: int) -> str:
+    def meanwhile(_count: int) -> bytes:
         (tmp_path / "host-id").write_text("0ther000")
-        return "1234abcd"
+        return b"1234"
 
-    monkeypatch.setattr(secrets, "token_hex", meanwhile)
+    monkeypatch.setattr(os, "urandom", meanwhile)
     assert state.host_name().endswith("-0ther000")
     assert {path.name for path in tmp_path.iterdir()} == {"host-id"}
 

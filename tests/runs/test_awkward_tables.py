@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stores.base import iso
+from clock import iso
 from tests.conftest import World
 from tests.world.airtable import AirtableServer, Column, columns, faults
 

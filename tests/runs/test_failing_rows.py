@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from clock import iso
 from commands import exits
-from stores.base import iso
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile
 from tests.world.airtable import AirtableServer

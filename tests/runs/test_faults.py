@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import crypto
+from clock import iso
 from commands import exits
 from refresher.lock import RunLock
-from stores.base import iso
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, kept_token, meanwhile
 from tests.world.airtable import errors
