@@ -25,6 +25,7 @@ _PREFIX = "sealed:v1"
 _CELL = re.compile(r"sealed:v1:([0-9a-f]{16}):([A-Za-z0-9_-]+)")
 _KEY_ID_INFO = b"token-refresh key id v1"
 _FINGERPRINT_INFO = b"token-refresh fingerprint v1"
+_AS_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
 _FERNET = re.compile(r"gAAAA[A-Za-z0-9_-]+={0,2}")
 _FERNET_START = "gAAAA"
 _ENCODED_FERNET_START = "Z0FBQUFB"  # base64 of "gAAAAA": a Fernet token that was encoded once more
@@ -76,7 +77,7 @@ class Context:
         """The AEAD's associated data (RFC 5116): a compact ASCII JSON array."""
         # Stripped here, once for all: two callers that trim differently would lock each other out of a cell.
         parts = [_PREFIX, key_id, self.field, self.location_id.strip(), self.origin]
-        return json.dumps(parts, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return _AS_JSON.encode(parts).encode("ascii")
 
 
 def generate_key() -> str:

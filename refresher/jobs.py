@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
 
 from providers.base import Credential, Endpoint, Provider, ProviderError
@@ -53,7 +54,7 @@ class Job:
     credential: Credential
     lost: Lost | None = None
 
-    @property
+    @cached_property
     def client(self) -> ClientKey:
         """Whose refusal this row would share."""
         return ClientKey(self.endpoint.url, self.credential.client_id, self.credential.client_secret)

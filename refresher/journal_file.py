@@ -107,7 +107,8 @@ class JournalFile:
         self._ballast = folder / BALLAST_FILE
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
-        self._waiting_lock = threading.Lock()
+        self._is_led = False  # one thread at a time commits, for all that wait by then
+        self._turn = threading.Condition()
         self._is_synced = True
         self._others: list[sqlite3.Connection] | None = None
         try:
@@ -145,13 +146,13 @@ class JournalFile:
         that wait by then.
         """
         ticket = _Ticket(statements, synced)
-        with self._waiting_lock:
+        with self._turn:
             self._waiting.append(ticket)
-        with self._lock:
-            if not ticket.is_done:
-                with self._waiting_lock:
-                    batch, self._waiting = self._waiting, []
-                self._transact(batch)
+            while self._is_led and not ticket.is_done:
+                self._turn.wait()
+            self._is_led = self._is_led or not ticket.is_done
+        if not ticket.is_done:
+            self._lead()
         if isinstance(ticket.error, sqlite3.Error):
             raise refused(ticket.error)
         if ticket.error is not None:
@@ -177,6 +178,20 @@ class JournalFile:
                 found += _peek(other, query, values)
         return found
 
+    def _lead(self) -> None:
+        """Commit what waits by now, this thread's own among it. An interrupted leader's batch is left to the next."""
+        batch: list[_Ticket] = []
+        try:
+            with self._lock:
+                with self._turn:
+                    batch, self._waiting = self._waiting, []
+                self._transact(batch)
+        finally:
+            with self._turn:
+                self._waiting[:0] = [ticket for ticket in batch if not ticket.is_done]
+                self._is_led = False
+                self._turn.notify_all()
+
     def _transact(self, batch: Sequence[_Ticket]) -> None:
         error = self._try(batch)
         if error is None or isinstance(error, sqlite3.Error) or len(batch) == 1:
@@ -196,9 +211,10 @@ class JournalFile:
                     ticket.last_id = self._database.execute(statement, values).lastrowid or 0
             self._database.execute("COMMIT")
         except Exception as error:
+            return error
+        finally:
             if self._database.in_transaction:
                 self._database.rollback()
-            return error
         return None
 
     def _sync_commits(self, synced: bool) -> None:

@@ -81,8 +81,8 @@ class Draft:
         if lost_at is not None and outcome is Outcome.TRANSIENT:
             outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
         values = self._token_values(job, answer)
-        result = _result(job, answer, verdict, outcome, lost_at)
-        failed = None if outcome is Outcome.REFRESHED else _failed(job.row, outcome, result.error or "")
+        error = None if outcome is Outcome.REFRESHED else _error(job, answer, verdict, lost_at)
+        failed = None if error is None else _failed(job.row, outcome, error)
         if failed is None:
             values |= self._success_values(job.row, answer)
         elif verdict is not Verdict.CLIENT_REFUSED:  # a refused client is no row's fault: none is marked
@@ -91,7 +91,7 @@ class Draft:
         is_lost = failed is not None and not new_token and (outcome is Outcome.UNKNOWN or lost_at is not None)
         return Pending(
             self._change(job.row, values, keeps_claim=is_lost),
-            replace(result, is_news=self._is_news(job.row, failed)),
+            _result(job, answer, verdict, outcome, error, is_news=self._is_news(job.row, failed)),
             entry_id,
             is_lost=is_lost,
             is_spent=new_token,
@@ -307,15 +307,22 @@ class WriteBack:
         self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
 
 
-def _result(job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, lost_at: datetime | None) -> RowResult:
-    if outcome is Outcome.REFRESHED:
-        return RowResult(job.row.location_id, job.provider.slug, outcome, expires_at=answer.expires_at)
-    credential = job.credential
-    error = safe_error(answer.error or "", credential.refresh_token, credential.client_secret)
+def _error(job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None) -> str:
+    """What to say of a refresh that failed."""
+    error = safe_error(answer.error or "", job.credential.refresh_token, job.credential.client_secret)
     if verdict is Verdict.DEAD_GRANT and lost_at is not None:
-        error = f"the answer was lost on {lost_at:%Y-%m-%d %H:%M} UTC, and the token is spent ({error})"
+        return f"the answer was lost on {lost_at:%Y-%m-%d %H:%M} UTC, and the token is spent ({error})"
+    return error
+
+
+def _result(
+    job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, error: str | None, *, is_news: bool
+) -> RowResult:
+    location_id, slug = job.row.location_id, job.provider.slug
+    if error is None:
+        return RowResult(location_id, slug, outcome, expires_at=answer.expires_at, is_news=is_news)
     action = answer.action or action_of(outcome, verdict)
-    return RowResult(job.row.location_id, job.provider.slug, outcome, error, action, job.row.access_token_expiry)
+    return RowResult(location_id, slug, outcome, error, action, job.row.access_token_expiry, is_news)
 
 
 def _failed(row: Row, outcome: Outcome, error: str) -> Row:

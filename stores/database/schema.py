@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from clock import iso, parse_time
@@ -93,7 +94,7 @@ ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[name] for name in COLUMN_NAMES.values()
 ALL_BUT_TOKEN = [column for column in ALL if column.name != "last_access_token"]
 
 
-class Unreadable(sa.ColumnElement[bool]):
+class Unreadable(FunctionElement[bool]):
     """Whether a row's expiry is missing, or is nothing that a `Row` can hold: then the row is due.
 
     In words that an index of either database answers.

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -335,6 +335,45 @@ def test_threads_that_commit_at_once_share_a_sync_and_each_is_told_its_own_end(t
         for thread in threads:
             thread.join()
         assert len(file.select("SELECT * FROM looks")) == len(threads)
+
+
+def test_what_an_interrupted_thread_was_to_write_for_others_is_written_all_the_same(tmp_path: Path) -> None:
+    """Otherwise their requests would leave without a trace in the journal."""
+
+    class Interrupted(sqlite3.Connection):
+        strikes = 0
+
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if statement == "COMMIT" and self.strikes:
+                self.strikes -= 1
+                raise KeyboardInterrupt
+            return super().execute(statement, *values)
+
+    def connect(path: Any, **options: Any) -> sqlite3.Connection:
+        return sqlite3.connect(path, factory=Interrupted, **options)
+
+    ends: dict[str, object] = {}
+
+    def commit(name: str) -> None:
+        try:
+            ends[name] = file.commit([("INSERT INTO looks VALUES (?, '')", (name,))])
+        except BaseException as error:
+            ends[name] = type(error)
+
+    with closing(JournalFile(tmp_path, 0, connect, inherit_nothing)) as file:
+        file._lock.acquire()
+        threads = [threading.Thread(target=commit, args=(name,)) for name in ("leader", "follower")]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while len(file._waiting) < number:
+                pass
+        cast(Interrupted, file._database).strikes = 1
+        file._lock.release()
+        for thread in threads:
+            thread.join()
+        assert ends["leader"] is KeyboardInterrupt
+        assert isinstance(ends["follower"], int)
+        assert ("follower",) in file.select("SELECT name FROM looks")
 
 
 def test_a_journal_that_cannot_be_read_any_more_is_told_with_its_mend(tmp_path: Path, clock: FakeClock) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import CacheStats
 
 from stores.base import Change, Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Value, Written
 from stores.database import DatabaseStore
@@ -394,6 +396,21 @@ def test_calls_are_transactions(place: DatabasePlace) -> None:
 
 
 # Rows that a process has claimed
+
+
+def test_the_statement_of_a_claim_is_made_once_in_a_run(place: DatabasePlace) -> None:
+    """It is asked for each five hundred rows, and making it costs as much as refreshing a dozen."""
+    made: list[str] = []
+
+    def note(_c: Any, _u: Any, statement: str, _p: Any, context: Any, _m: bool) -> None:
+        if context.cache_hit is not CacheStats.CACHE_HIT:
+            made.append(statement)
+
+    event.listen(vars(place.store)["_engine"], "after_cursor_execute", note)
+    for number in range(3):
+        place.add(cells(f"loc-{number}"))
+        place.store.claim_due(EVERYONE, Claimant("host", 1, "run", unspent=frozenset({"google"})), 500)
+    assert len([statement for statement in made if "UPDATE credentials" in statement]) == 1
 
 
 @pytest.mark.parametrize(
