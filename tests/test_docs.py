@@ -172,6 +172,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_that_is_named_is_there_to_be_made(page: Path) -> None:
+    """`make bench` and its like run for minutes, so the tests do not run them."""
+    named = set(re.findall(r"`make (\w+)", page.read_text()))
+    assert named <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
 def test_the_provider_of_the_docs_can_be_used(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(blocks(ROOT / "docs/providers.md", "toml")[0])

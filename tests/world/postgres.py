@@ -39,6 +39,7 @@ class PostgresServer:
     def close(self) -> None:
         """Stop it, and leave nothing."""
         self.stop()  # and waits for its end, so that it writes nothing into a folder that is being deleted
+        self._server.cleanup_mode = None  # or it is stopped once more, with a complaint on the terminal
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
