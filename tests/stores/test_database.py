@@ -24,6 +24,7 @@ from stores.base import Change, Claimant, DueQuery, StoreError, StoreRefusedErro
 from stores.database import DatabaseStore
 from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
+from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,31 +113,11 @@ def test_a_newer_database_is_refused_in_words(place: DatabasePlace, file: Path) 
     assert raised.value.action == "Update the program on this machine."
 
 
-VERSION_1 = """
-CREATE TABLE credentials (
-    id INTEGER NOT NULL, location_id TEXT NOT NULL, provider TEXT DEFAULT '' NOT NULL,
-    client_id TEXT DEFAULT '' NOT NULL, encrypted_secret TEXT DEFAULT '' NOT NULL,
-    encrypted_refresh TEXT DEFAULT '' NOT NULL, last_access_token TEXT DEFAULT '' NOT NULL,
-    access_token_expiry VARCHAR, provider_params TEXT DEFAULT '' NOT NULL, status TEXT DEFAULT 'active' NOT NULL,
-    last_error TEXT DEFAULT '' NOT NULL, last_refreshed VARCHAR, refreshed_by TEXT DEFAULT '' NOT NULL,
-    failure_count INTEGER DEFAULT '0' NOT NULL, refresh_token_expiry VARCHAR, redirect_uri TEXT,
-    workspace_email TEXT, workspace_name TEXT, scopes TEXT, token_type TEXT, id_token TEXT,
-    is_active BOOLEAN DEFAULT 1 NOT NULL, created_at VARCHAR, updated_at VARCHAR, last_used_at VARCHAR,
-    claim_owner TEXT, claim_generation INTEGER DEFAULT '0' NOT NULL,
-    PRIMARY KEY (id), UNIQUE (location_id, provider)
-);
-CREATE INDEX ix_credentials_access_token_expiry ON credentials (access_token_expiry);
-INSERT INTO credentials (location_id, encrypted_refresh, access_token_expiry, workspace_name)
-    VALUES ('loc-1', 'secretcell', '2026-03-01T12:00:00.000Z', 'Acme'), ('loc-2', 'secretcell 2', NULL, NULL);
-PRAGMA user_version = 1;
-"""
-
-
 def test_a_database_of_the_first_version_keeps_its_rows_and_learns_to_claim_them(file: Path) -> None:
     file.parent.mkdir()
-    file.touch(0o600)
-    with closing(sqlite3.connect(file)) as first:
-        first.executescript(VERSION_1)
+    one = {"location_id": "loc-1", "encrypted_refresh": "secretcell", "workspace_name": "Acme"}
+    one["access_token_expiry"] = "2026-03-01T12:00:00.000Z"
+    make_sqlite(file, 1, one, {"location_id": "loc-2", "encrypted_refresh": "secretcell 2"})
     claimant = Claimant("here", 1, "run")
     stores = [opened(file), opened(file)]  # a second start finds it done
     rows, _ = stores[0].claim_due(EVERYONE, claimant, 100)

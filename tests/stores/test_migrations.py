@@ -14,35 +14,12 @@ from alembic import command
 from alembic.config import Config
 
 from stores.database import SCHEMA_VERSION, DatabaseStore, postgres
+from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
 from tests.world.postgres import PostgresServer
 
 EARLIER = range(1, SCHEMA_VERSION)
 ROW = {"location_id": "loc", "provider": "google", "encrypted_refresh": "cell", "id_token": "sealed"}
-
-# As the first version made it.
-SQLITE_1 = """
-CREATE TABLE credentials (
-    id INTEGER NOT NULL, location_id TEXT NOT NULL, provider TEXT DEFAULT '' NOT NULL,
-    client_id TEXT DEFAULT '' NOT NULL, encrypted_secret TEXT DEFAULT '' NOT NULL,
-    encrypted_refresh TEXT DEFAULT '' NOT NULL, last_access_token TEXT DEFAULT '' NOT NULL,
-    access_token_expiry VARCHAR, provider_params TEXT DEFAULT '' NOT NULL, status TEXT DEFAULT 'active' NOT NULL,
-    last_error TEXT DEFAULT '' NOT NULL, last_refreshed VARCHAR, refreshed_by TEXT DEFAULT '' NOT NULL,
-    failure_count INTEGER DEFAULT '0' NOT NULL, refresh_token_expiry VARCHAR, redirect_uri TEXT,
-    workspace_email TEXT, workspace_name TEXT, scopes TEXT, token_type TEXT, id_token TEXT,
-    is_active BOOLEAN DEFAULT 1 NOT NULL, created_at VARCHAR, updated_at VARCHAR, last_used_at VARCHAR,
-    claim_owner TEXT, claim_generation INTEGER DEFAULT '0' NOT NULL,
-    PRIMARY KEY (id), UNIQUE (location_id, provider)
-);
-CREATE INDEX ix_credentials_access_token_expiry ON credentials (access_token_expiry);
-PRAGMA user_version = 1;
-"""
-SQLITE_2 = """
-ALTER TABLE credentials ADD COLUMN claimed_at VARCHAR;
-CREATE INDEX ix_credentials_claim_owner ON credentials (claim_owner) WHERE claim_owner IS NOT NULL;
-PRAGMA user_version = 2;
-"""
-SCRIPTS = [SQLITE_1, SQLITE_2]
 
 
 @pytest.fixture
@@ -56,12 +33,7 @@ def empty(postgres: PostgresServer) -> Iterator[str]:
 def sqlite_of(version: int, folder: Path) -> str:
     """A file of that version with a row; its address."""
     file = folder / f"{version}.sqlite3"
-    file.touch(mode=0o600)
-    with closing(sqlite3.connect(file, isolation_level=None)) as shell:
-        for script in SCRIPTS[:version]:
-            shell.executescript(script)
-        if version:
-            shell.execute(f"INSERT INTO credentials ({', '.join(ROW)}) VALUES (?, ?, ?, ?)", list(ROW.values()))
+    make_sqlite(file, version, *([ROW] if version else []))
     return f"sqlite:///{file}"
 
 

@@ -1,0 +1,42 @@
+"""The embedded database as earlier versions of the program made it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+_FIRST = """
+CREATE TABLE credentials (
+    id INTEGER NOT NULL, location_id TEXT NOT NULL, provider TEXT DEFAULT '' NOT NULL,
+    client_id TEXT DEFAULT '' NOT NULL, encrypted_secret TEXT DEFAULT '' NOT NULL,
+    encrypted_refresh TEXT DEFAULT '' NOT NULL, last_access_token TEXT DEFAULT '' NOT NULL,
+    access_token_expiry VARCHAR, provider_params TEXT DEFAULT '' NOT NULL, status TEXT DEFAULT 'active' NOT NULL,
+    last_error TEXT DEFAULT '' NOT NULL, last_refreshed VARCHAR, refreshed_by TEXT DEFAULT '' NOT NULL,
+    failure_count INTEGER DEFAULT '0' NOT NULL, refresh_token_expiry VARCHAR, redirect_uri TEXT,
+    workspace_email TEXT, workspace_name TEXT, scopes TEXT, token_type TEXT, id_token TEXT,
+    is_active BOOLEAN DEFAULT 1 NOT NULL, created_at VARCHAR, updated_at VARCHAR, last_used_at VARCHAR,
+    claim_owner TEXT, claim_generation INTEGER DEFAULT '0' NOT NULL,
+    PRIMARY KEY (id), UNIQUE (location_id, provider)
+);
+CREATE INDEX ix_credentials_access_token_expiry ON credentials (access_token_expiry);
+PRAGMA user_version = 1;
+"""
+_SECOND = """
+ALTER TABLE credentials ADD COLUMN claimed_at VARCHAR;
+CREATE INDEX ix_credentials_claim_owner ON credentials (claim_owner) WHERE claim_owner IS NOT NULL;
+PRAGMA user_version = 2;
+"""
+_SCRIPTS = (_FIRST, _SECOND)
+
+
+def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:
+    """A file of that version with these rows; of version 0, one with nothing in it."""
+    file.touch(mode=0o600)
+    with closing(sqlite3.connect(file, isolation_level=None)) as shell:
+        for number in range(version):
+            shell.executescript(_SCRIPTS[number])
+        for row in rows:
+            marks = ", ".join("?" for _ in row)
+            shell.execute(f"INSERT INTO credentials ({', '.join(row)}) VALUES ({marks})", list(row.values()))
