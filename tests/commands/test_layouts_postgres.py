@@ -14,8 +14,7 @@ from tests.commands.test_layouts import DATABASES, all_rows, check_whole_way, im
 from tests.conftest import World
 from tests.runs.faults_world import SqliteRows
 from tests.world.clock import START
-
-servers = pytest.importorskip("tests.world.postgres", reason="there is no server for these tests")
+from tests.world.postgres import PostgresServer, plain
 
 _AS_DOCUMENTED = {
     "id UUID PRIMARY KEY,": "id UUID PRIMARY KEY DEFAULT gen_random_uuid(),",
@@ -36,7 +35,7 @@ class OnPostgres(Earlier):
             ddl = ddl.replace(here, there)
         with self.server.connect(self.address) as connection:
             connection.execute(ddl)
-        self.name = servers.plain(self.address)
+        self.name = plain(self.address)
 
     def insert(self, table: str, **values: Any) -> None:
         if table == "user_tokens":
@@ -48,7 +47,7 @@ class OnPostgres(Earlier):
 
 
 @pytest.fixture
-def place(postgres: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def place(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A database of its own, which the makers of tables then use."""
     address = postgres.database("template0")
     monkeypatch.setattr(OnPostgres, "server", postgres)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refresher.state import StateError, StateFolder, file_system
+from tests.world.unprivileged import unprivileged
 
 SOMEBODY = 12_345
 
@@ -67,12 +68,15 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         StateFolder(tmp_path / "state", is_explicit=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_to_write_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state"
-    path.mkdir(mode=0o500)
-    with pytest.raises(StateError, match="cannot be written"):
-        StateFolder(path, is_explicit=True)
+def test_a_folder_without_permission_to_write_is_refused() -> None:
+    def refused(home: Path) -> None:
+        home.chmod(0o500)
+        with pytest.raises(StateError, match=r"cannot be written \(Permission denied\)"):
+            StateFolder(home, is_explicit=True)
+        with pytest.raises(StateError, match=r"cannot be written \(Permission denied\)"):
+            StateFolder(home / "state", is_explicit=True)
+
+    unprivileged(refused)
 
 
 def test_a_probe_of_a_killed_process_with_our_number_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -114,8 +118,17 @@ def test_a_folder_on_a_disk_that_takes_no_files_is_refused() -> None:
         StateFolder(Path("/proc/self/state"), is_explicit=True)
 
 
+def test_a_folder_of_another_user_is_refused_and_the_sudo_line_shown() -> None:
+    def refused(_: Path) -> None:
+        with pytest.raises(StateError, match="belongs to root") as error:
+            StateFolder(Path("/usr"), is_explicit=True)
+        assert "sudo -u root " in error.value.action
+
+    unprivileged(refused)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_another_user_is_refused_and_the_sudo_line_shown(tmp_path: Path) -> None:
+def test_a_folder_of_a_user_without_a_name_is_refused_with_the_number(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o700)
     os.chown(path, SOMEBODY, SOMEBODY)

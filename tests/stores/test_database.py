@@ -26,10 +26,10 @@ from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
 from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
+from tests.world.unprivileged import unprivileged
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYONE = DueQuery({"google": START + timedelta(days=9)}, START + timedelta(hours=1), "gohighlevel")
-NOT_FOR_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
 
 
 @pytest.fixture
@@ -245,12 +245,17 @@ def test_a_database_that_turned_read_only_is_told_in_words(place: DatabasePlace)
     assert "readonly" in str(result.error)
 
 
-@NOT_FOR_ROOT
 def test_a_file_without_write_permission_is_told_in_words(file: Path) -> None:
-    opened(file).close()
-    file.chmod(0o400)
-    with pytest.raises(StoreRefusedError, match="cannot be opened"):
-        opened(file)
+    def reopened(home: Path) -> None:
+        own = home / "tokens.sqlite3"
+        opened(own).close()
+        own.chmod(0o400)
+        with pytest.raises(StoreRefusedError, match="cannot be opened") as raised:
+            opened(own)
+        assert_plain(raised.value, StoreRefusedError)
+
+    opened(file)  # which imports what the child then has
+    unprivileged(reopened)
 
 
 def test_a_full_disk_leaves_everything_as_it_was(place: DatabasePlace) -> None:

@@ -35,9 +35,8 @@ class RawServer:
     received: bytearray = field(default_factory=bytearray)
 
     def __enter__(self) -> RawServer:
-        self._listener = socket.socket(self.family)
-        self._listener.bind(("::1" if self.family == socket.AF_INET6 else "127.0.0.1", 0))
-        self._listener.listen()
+        host = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
+        self._listener = socket.create_server((host, 0), family=self.family)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/token"
         threading.Thread(target=self._accept, daemon=True).start()
