@@ -22,7 +22,6 @@ from crypto import Context, Keyring, TamperedError, UnknownKeyError
 from providers.base import RawAnswer
 from refresher.journal import (
     ANSWER_FIELD,
-    SPENT_DAYS,
     STEP_ANSWERED,
     STEP_ASIDE,
     STEP_LOST,
@@ -220,7 +219,7 @@ def test_an_entry_follows_its_token_into_another_cell(tmp_path: Path, clock: Fak
 
 def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, clock: FakeClock) -> None:
     spend(journal, "old")
-    clock.advance(SPENT_DAYS * 86_400 - 1)
+    clock.advance(400 * 86_400 - 1)
     spend(journal, "newer")
     assert journal.is_spent("old")
     clock.advance(2)

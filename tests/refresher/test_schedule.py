@@ -15,22 +15,14 @@ from providers.base import Answer, Credential, Endpoint, Provider, Replay, Rotat
 from providers.gohighlevel import GoHighLevel
 from refresher.jobs import Job, Lost
 from refresher.policy import DuePolicy
-from refresher.schedule import (
-    BREAKER_FAILURES,
-    BREAKER_SECONDS,
-    MAX_ATTEMPTS,
-    MAX_HALT_SECONDS,
-    MAX_PAUSE_SECONDS,
-    Halt,
-    Schedule,
-    Settled,
-    Task,
-)
+from refresher.schedule import Halt, Schedule, Settled, Task
 from stores.base import Row
 from stores.sealed import Binding, Opened
 from tests.world.clock import START
 
 POLICY = DuePolicy(3600, 300)
+ATTEMPTS = 3  # of a request that did nothing
+MANY = 10  # failures in a row
 GRANTED = Answer(Verdict.GRANTED, access_token="a", refresh_token="r", status=200)
 REFUSED = Answer(Verdict.CLIENT_REFUSED, status=401)
 DEAD = Answer(Verdict.DEAD_GRANT, status=400)
@@ -301,29 +293,29 @@ def failing(count: int, answer: Answer) -> tuple[Schedule, list[Settled]]:
 
 
 def test_many_failures_in_a_row_end_the_requests_to_that_provider_only() -> None:
-    one, settled = failing(BREAKER_FAILURES, NO_CONNECTION)
-    assert ends(settled) == {str(number): Verdict.NOT_ACTED for number in range(BREAKER_FAILURES)}
+    one, settled = failing(MANY, NO_CONNECTION)
+    assert ends(settled) == {str(number): Verdict.NOT_ACTED for number in range(MANY)}
     assert started(one, 1000.0) == ["other"]
     assert one.why_not_begun() == ["acme does not answer"]
 
 
 def test_one_success_among_the_failures_keeps_the_breaker_closed() -> None:
-    one = schedule(*(job(str(number), number) for number in range(BREAKER_FAILURES + 5)))
-    for number, task in enumerate(start(one, most=BREAKER_FAILURES + 1)):
+    one = schedule(*(job(str(number), number) for number in range(MANY + 5)))
+    for number, task in enumerate(start(one, most=MANY + 1)):
         one.settle(task, GRANTED if number == 5 else NO_CONNECTION, 0.0)
-    assert started(one) == [str(BREAKER_FAILURES + number) for number in range(1, 5)]
+    assert started(one) == [str(MANY + number) for number in range(1, 5)]
 
 
 def test_a_burst_of_429_pauses_a_provider_and_does_not_break_it() -> None:
-    one, settled = failing(BREAKER_FAILURES + 2, THROTTLED)
+    one, settled = failing(MANY + 2, THROTTLED)
     assert settled == []
     assert started(one, 0.0) == ["other"]
-    assert len(start(one, 100.0)) == BREAKER_FAILURES + 2 + 5
+    assert len(start(one, 100.0)) == MANY + 2 + 5
 
 
 def test_dead_grants_are_answers_and_never_break_a_provider() -> None:
-    one, settled = failing(BREAKER_FAILURES + 2, DEAD)
-    assert len(settled) == BREAKER_FAILURES + 2
+    one, settled = failing(MANY + 2, DEAD)
+    assert len(settled) == MANY + 2
     assert len(start(one)) == 6
 
 
@@ -353,7 +345,7 @@ def test_a_row_that_waits_for_its_own_back_off_respects_the_pause_of_its_provide
 def test_a_pause_longer_than_a_minute_is_left_to_the_next_run() -> None:
     one = schedule(job("a"))
     [task] = start(one)
-    long = Answer(Verdict.NOT_ACTED, status=429, retry_after=MAX_PAUSE_SECONDS + 1)
+    long = Answer(Verdict.NOT_ACTED, status=429, retry_after=60.1)
     assert ends(one.settle(task, long, 0.0)) == {"a": Verdict.NOT_ACTED}
 
 
@@ -371,7 +363,7 @@ def test_a_witness_waits_out_the_pause_that_another_client_was_asked_for() -> No
 def test_back_off_grows_with_jitter_and_ends_after_three_attempts(seed: int, answer: Answer) -> None:
     one = Schedule([job("a")], POLICY, START, random.Random(seed))
     now = 0.0
-    for attempt in range(1, MAX_ATTEMPTS):
+    for attempt in range(1, ATTEMPTS):
         [task] = start(one, now)
         assert one.settle(task, answer, now) == []
         at = one.wakes_at(now)
@@ -418,7 +410,7 @@ def test_where_replay_is_safe_a_lost_answer_is_asked_for_at_once_and_then_with_b
     assert started(one, 0.0) == []
     assert started(one, 4.0) == ["a"]
     [settled] = one.settle(task, SILENCE, 4.0)
-    assert (settled.task, task.attempts) == (task, MAX_ATTEMPTS)
+    assert (settled.task, task.attempts) == (task, ATTEMPTS)
 
 
 def test_where_replay_kills_the_family_it_goes_out_again_only_in_the_last_minute() -> None:
@@ -501,9 +493,7 @@ def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
     one = schedule(job("a"), job("waits"))
     task = start(one, most=1)[0]
     one.settle(task, NO_CONNECTION, 0.0)
-    assert ends(one.hold("acme", MAX_PAUSE_SECONDS + 1, 0.0, is_broken=False)) == {
-        task.job.row.key: NO_CONNECTION.verdict
-    }
+    assert ends(one.hold("acme", 60.1, 0.0, is_broken=False)) == {task.job.row.key: NO_CONNECTION.verdict}
     assert started(one, 1000.0) == []
     assert one.why_not_begun() == ["acme asks for a pause"]
     assert one.drain() == []
@@ -515,7 +505,7 @@ def test_a_provider_that_failed_elsewhere_gets_one_request_after_its_pause() -> 
     [task, other] = start(one, 60.0, most=2)
     one.settle(task, NO_CONNECTION, 60.0)
     assert started(one, 1000.0) == []
-    assert one.take_halts() == [Halt("acme", BREAKER_SECONDS, is_broken=True)]
+    assert one.take_halts() == [Halt("acme", 60.0, is_broken=True)]
     one.settle(other, GRANTED, 61.0)
 
 
@@ -526,7 +516,7 @@ def test_a_pause_that_was_asked_for_is_told_to_the_others_once() -> None:
     assert one.take_halts() == [Halt("acme", 20.0, is_broken=False)]
     assert one.take_halts() == []
     one.settle(b, Answer(Verdict.NOT_ACTED, status=429, retry_after=1e9), 30.0)
-    assert one.take_halts() == [Halt("acme", MAX_HALT_SECONDS, is_broken=False)]
+    assert one.take_halts() == [Halt("acme", 3600.0, is_broken=False)]
     one.settle(c, GRANTED, 31.0)
 
 
@@ -580,7 +570,7 @@ class AnyRun(RuleBasedStateMachine):
             assert not (task.answer and task.answer.refresh_token), "a token that has a successor was sent"
             assert not self.schedule._client(task).is_closed
             self.sent[key] += 1
-            assert self.sent[key] <= MAX_ATTEMPTS + 1
+            assert self.sent[key] <= ATTEMPTS + 1
             self.flying.append(task)
 
     @precondition(lambda self: self.flying)

@@ -21,13 +21,14 @@ from typing import Any
 import pytest
 
 from providers.base import RawAnswer, TokenRequest
-from refresher.transport import _CURRENT, AWAKE_SECONDS, MAX_BODY_BYTES, HTTPTransport, NoAnswer, _Watchdog
+from refresher.transport import _CURRENT, AWAKE_SECONDS, HTTPTransport, NoAnswer, _Watch, _Watchdog
 from tests.world.clock import START, FakeClock
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
 
 SECONDS = 0.3  # the limit of one exchange in these tests
 SLACK = 0.6  # what a busy machine may add to it
+MEBIBYTE = 1 << 20
 BODY = b"grant_type=refresh_token&refresh_token=r1"
 PAIR = json.dumps({"access_token": "a", "refresh_token": "r2"}).encode()
 
@@ -193,7 +194,7 @@ def test_the_body_of_a_redirect_is_bounded_like_any_other(transport_with: MakeTr
     with serving(Response(307, bomb, headers)) as server, peak_below(24 << 20):
         raw = transport.post(request_to(server.url))
     assert isinstance(raw, RawAnswer)
-    assert len(raw.body) == MAX_BODY_BYTES
+    assert len(raw.body) == MEBIBYTE
 
 
 # Time and size
@@ -301,8 +302,20 @@ def test_a_huge_body_is_kept_up_to_a_mebibyte(transport_with: MakeTransport) -> 
     with serving(Response(200, body)) as server, peak_below(32 << 20):  # the server's own copies count
         raw = transport_with(exchange_seconds=10.0).post(request_to(server.url))
     assert isinstance(raw, RawAnswer)
-    assert len(raw.body) == MAX_BODY_BYTES
+    assert len(raw.body) == MEBIBYTE
     assert raw.body.startswith(PAIR)
+
+
+def test_what_comes_after_a_mebibyte_is_not_waited_for(transport_with: MakeTransport) -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        sock.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 2 * MEBIBYTE)
+        sock.recv(1)  # until the other side has gone
+
+    with RawServer(talk) as server, within(5):
+        raw = transport_with(exchange_seconds=10.0).post(request_to(server.url))
+    assert isinstance(raw, RawAnswer)
+    assert len(raw.body) == MEBIBYTE
 
 
 def test_a_packed_bomb_is_unpacked_up_to_a_mebibyte(transport_with: MakeTransport) -> None:
@@ -310,7 +323,7 @@ def test_a_packed_bomb_is_unpacked_up_to_a_mebibyte(transport_with: MakeTranspor
     with serving(Response(200, packed, {"Content-Encoding": "gzip"})) as server, peak_below(24 << 20):
         raw = transport_with(exchange_seconds=10.0).post(request_to(server.url))
     assert isinstance(raw, RawAnswer)
-    assert len(raw.body) == MAX_BODY_BYTES
+    assert len(raw.body) == MEBIBYTE
     assert raw.body.startswith(PAIR)
 
 
@@ -748,6 +761,32 @@ def test_a_proxy_is_asked_for_a_public_host_of_the_row(transport_with: MakeTrans
 
 
 # The watchdog
+
+
+def test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given up earlier, a slow provider would have spent the token for nothing; later, it would hold up a run."""
+    connecting: list[float | None] = []
+    watched: list[tuple[_Watch, float]] = []
+    hold = _Watch.hold
+
+    def look(watch: _Watch, connection: Any, sock: socket.socket) -> None:
+        connecting.append(sock.gettimeout())
+        hold(watch, connection, sock)
+
+    def answer(_: Request) -> Response:
+        watched.extend((watch, at - time.monotonic()) for watch, at in transport._watchdog._deadlines.items())
+        return Response(200, PAIR)
+
+    monkeypatch.setattr(_Watch, "hold", look)
+    with serving(answer) as server, contextlib.closing(HTTPTransport(FakeClock(), 1)) as transport:
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+    assert set(connecting) == {10.0}
+    [(watch, left)] = watched
+    assert left == pytest.approx(90, abs=SLACK)
+    assert watch._connection is not None
+    assert watch._connection.timeout is None  # between two bytes no limit of its own
 
 
 def watchdogs() -> list[threading.Thread]:

@@ -238,14 +238,15 @@ def test_the_rest_of_a_batch_is_written_when_the_store_is_back(rows: Rows, failu
 
 
 class SlowStore(SealedStore):
-    """Takes nothing for twenty seconds after the first attempt."""
+    """Takes nothing for some seconds after the first attempt."""
 
+    seconds = 20.0
     back_at = 0.0
 
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
         assert isinstance(self.store, DatabaseStore)
         now = self.store._clock.monotonic()
-        self.back_at = self.back_at or now + 20
+        self.back_at = self.back_at or now + self.seconds
         if now < self.back_at:
             raise StoreUnavailableError("the database is locked", "Wait.")
         return super().write(changes)
@@ -264,6 +265,19 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
     assert report.store_error is None
     assert outcomes(report) == dict.fromkeys([*NAMES, "again"], "refreshed")
     assert 20 <= rows.world.clock.slept <= 40
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(110, "refreshed"), (130, "transient")])
+def test_a_store_that_is_away_is_waited_for_two_minutes(rows: Rows, seconds: float, outcome: str) -> None:
+    def change(parts: Parts) -> Parts:
+        store = SlowStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
+        store.seconds = seconds
+        return replace(parts, store=store)
+
+    report = run(rows, change)
+    assert outcomes(report) == dict.fromkeys(NAMES, outcome)
+    assert (report.store_error is None) == (outcome == "refreshed")
+    assert rows.world.clock.slept <= 121
 
 
 def test_words_that_nobody_reads_any_more_do_not_stop_the_run(rows: Rows) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from refresher.outcome import Report
 from refresher.parts import Parts
-from refresher.schedule import BREAKER_FAILURES, BREAKER_SECONDS
 from stores.base import Pause, StoreUnavailableError
 from stores.database import DatabaseStore
 from tests.conftest import World
@@ -111,15 +110,15 @@ def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
 def test_a_provider_that_does_not_answer_one_host_is_tried_once_by_the_other(
     rows: DatabaseRows, other: Program
 ) -> None:
-    add(rows, BREAKER_FAILURES + 5, "acme-never")
+    add(rows, 15, "acme-never")
     rows.world.oauth.fail(faults.status(503), times=float("inf"))
     rows.world.program.run("--json")
     before, slept = sent(rows), rows.world.clock.slept
-    assert before == BREAKER_FAILURES
+    assert before == 10
     second = other.run("--json")
     assert sent(rows) == before + 1
     assert "acme-never does not answer" in second.err
-    assert rows.world.clock.slept - slept <= BREAKER_SECONDS
+    assert rows.world.clock.slept - slept <= 60
 
 
 def test_a_host_leaves_what_another_has_begun(rows: DatabaseRows, other: Program) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from stores.airtable import AirtableStore
-from stores.airtable.gate import MAX_ANSWER_BYTES
 from stores.base import (
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
@@ -743,7 +742,7 @@ def test_an_answer_without_end_costs_bounded_time_and_memory(scene: Scene, name:
             with pytest.raises(StoreUnavailableError):
                 store.due(EVERYONE)
             assert time.monotonic() - started < 15
-            assert tracemalloc.get_traced_memory()[1] < 2.5 * MAX_ANSWER_BYTES
+            assert tracemalloc.get_traced_memory()[1] < 2.5 * (32 << 20)
         finally:
             tracemalloc.stop()
 
