@@ -375,6 +375,16 @@ def test_back_off_grows_with_jitter_and_ends_after_three_attempts(seed: int, ans
     assert one.wakes_at(now) is None
 
 
+def test_rows_that_failed_at_once_do_not_come_back_at_once() -> None:
+    def wakes_at(seed: int) -> float | None:
+        one = Schedule([job("a")], POLICY, START, random.Random(seed))
+        [task] = start(one)
+        one.settle(task, NO_CONNECTION, 0.0)
+        return one.wakes_at(0.0)
+
+    assert len(set(map(wakes_at, range(9)))) == 9
+
+
 def test_a_refusal_that_waiting_does_not_mend_is_not_tried_again() -> None:
     one = schedule(job("paused"))
     [task] = start(one)

@@ -16,6 +16,7 @@ import pytest
 
 from commands import exits
 from refresher import listing
+from refresher.parts import Parts
 from stores.base import Claimant, DueQuery, StoreUnavailableError
 from stores.database import DatabaseStore
 from tests.conftest import World
@@ -91,6 +92,25 @@ def test_a_run_works_round_by_round_and_leaves_no_claim(rows: SqliteRows, monkey
     assert max(held) <= 3
     assert owners(rows.world) == {}
     assert rows.world.oauth.sent_twice() == []
+
+
+def test_a_run_claims_five_hundred_rows_at_most_before_it_has_worked_them_off(rows: SqliteRows) -> None:
+    """Whoever else works on the table finds some, and a host that dies holds up no more."""
+    limits: list[int] = []
+
+    def change(parts: Parts) -> Parts:
+        claim_due = parts.store.store.claim_due
+
+        def counted(query: DueQuery, claimant: Claimant, limit: int) -> Any:
+            limits.append(limit)
+            return claim_due(query, claimant, limit)
+
+        vars(parts.store.store)["claim_due"] = counted
+        return parts
+
+    rows.add("acme", "loc")
+    assert outcomes(run(rows, change)) == {"loc": "refreshed"}
+    assert limits == [500]
 
 
 def test_no_round_begins_when_the_time_is_over(rows: SqliteRows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,17 +13,20 @@ from commands.context import open_parts, prepare
 from commands.talk import Talk
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
 from refresher import loop
-from refresher.jobs import Bench, Client
+from refresher.jobs import Bench, Client, Fault
 from refresher.journal import Journal
 from refresher.journal_file import JournalError
 from refresher.outcome import Report, RowResult
 from refresher.parts import Parts, Scope
 from refresher.run import Refresher
+from refresher.schedule import Schedule
+from refresher.writeback import Draft, WriteBack
 from stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
 from stores.database import DatabaseStore
 from stores.sealed import SealedStore
 from tests.conftest import World
-from tests.runs.faults_world import PostgresRows, Rows, SqliteRows, entries, kept_token
+from tests.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, kept_token
+from tests.world.clock import START
 from tests.world.oauth import faults
 
 NAMES = [f"loc{number}" for number in range(6)]
@@ -209,6 +212,35 @@ def test_answers_that_take_longer_than_a_tick_are_waited_for(rows: Rows, monkeyp
     assert outcomes(run(rows)) == dict.fromkeys(NAMES, "refreshed")
 
 
+def test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests(rows: Rows) -> None:
+    """A store that is slow must not let what waits in memory and journal grow with the table."""
+    with parts_of(rows) as parts:
+        draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+        writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
+        work = loop.Loop(parts, Schedule([], parts.policy, START, parts.jitter), draft, writeback, lambda: True)
+        row = rows.row(NAMES[0])
+        for number in range(2 * parts.store.store.flush_size + parts.concurrency):
+            assert work._has_room()
+            writeback.add(draft.of_fault(Fault(row, "acme", f"fault {number}", "Mend it.")))
+        assert not work._has_room()
+
+
+def test_a_finished_row_waits_for_company_but_not_for_long(airtable_world: World) -> None:
+    """Where the refresh ended the old access token, automations fail until the new one is in the table."""
+    rows = AirtableRows(airtable_world)
+    rows.add("acme", "loc")
+    with parts_of(rows) as parts:
+        draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+        writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
+        assert writeback.flushes_at() is None
+        pending = draft.of_fault(Fault(rows.row("loc"), "acme", "a fault", "Mend it."))
+        now = parts.clock.monotonic()
+        writeback.add(pending)
+        assert writeback.flushes_at() == now + 20
+        writeback.add(replace(pending, is_urgent=True))
+        assert writeback.flushes_at() == now + 2
+
+
 class HalfStore(SealedStore):
     """Takes the first half of a batch only, as often as it is told."""
 
@@ -287,6 +319,13 @@ def test_words_that_nobody_reads_any_more_do_not_stop_the_run(rows: Rows) -> Non
 
 
 # The journal takes no writes
+
+
+def test_room_is_kept_for_one_answer_of_each_request_that_may_be_out(rows: Rows) -> None:
+    rows.world.program.settings["CONCURRENCY"] = "3"
+    run(rows)
+    [ballast] = rows.world.program.home.glob("state/*/ballast")
+    assert (ballast.stat().st_size, ballast.stat().st_blocks * 512 >= 3 << 18) == (3 << 18, True)
 
 
 class FullJournal(Journal):

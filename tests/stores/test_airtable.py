@@ -292,6 +292,20 @@ def test_an_outage_is_waited_for_two_minutes(scene: Scene, fault: Callable[[], A
     assert not scene.store.in_trouble
 
 
+def test_who_says_how_long_an_outage_lasts_is_not_asked_before(scene: Scene) -> None:
+    scene.fill(1)
+    scene.server.inject(faults.status(503, retry_after=50), kind="list")
+    started = scene.clock.monotonic()
+    assert len(scene.store.due(EVERYONE)) == 1
+    assert 50 <= scene.clock.monotonic() - started < 51
+
+
+def test_without_other_limits_no_request_lasts_for_ever(scene: Scene) -> None:
+    """A store that accepts a connection and then says nothing must not hold up the runs of a night."""
+    options = airtable_options(scene.server, scene.folder)
+    assert (options.timeout_seconds, options.answer_seconds) == ((10, 60), 90.0)
+
+
 def test_an_answer_to_a_write_that_confirms_nothing_is_no_confirmation(scene: Scene) -> None:
     [change] = scene.fill(1)
     scene.server.inject(faults.answer(Response.of_json(200, {"records": []})), kind="update")
