@@ -465,6 +465,16 @@ def test_a_second_host_stops_the_run_until_it_is_taken_over(table: AirtableRows)
     assert run(rows, "--all").code == 0
 
 
+@pytest.mark.parametrize(("minutes", "code"), [(119, exits.USAGE), (121, exits.DONE)])
+def test_a_host_that_has_refreshed_nothing_for_two_intervals_is_gone(
+    table: AirtableRows, minutes: int, code: int
+) -> None:
+    table.add("acme", "loc")
+    table.edit("loc", refreshed_by="elsewhere-1234", last_refreshed=START - timedelta(minutes=minutes))
+    assert run(table).code == code
+    assert sent(table.world) == (code == exits.DONE)
+
+
 # Keys and cells
 
 

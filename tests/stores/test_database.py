@@ -175,6 +175,13 @@ def test_what_is_committed_survives_a_power_cut(place: DatabasePlace) -> None:
     assert settings == ["wal", 3]  # 3: EXTRA
 
 
+def test_another_program_s_write_is_waited_for(file: Path) -> None:
+    """A backup, or a run side by side, holds the database for moments: that is no outage."""
+    store = opened(file, query="")
+    [waits] = store._transact(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout").one())
+    assert waits == 30_000
+
+
 def test_programs_that_start_at_once_all_find_the_table(tmp_path: Path) -> None:
     for attempt in range(3):
         file = tmp_path / f"db{attempt}" / "tokens.sqlite3"
