@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from clock import SystemClock
-from commands.doctor import BAD, DOUBTFUL, GOOD, quota
+from commands.doctor import BAD, DOUBTFUL, GOOD, _clock, quota
 from tests.conftest import World
+from tests.world.clock import START
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +111,11 @@ def test_a_clock_that_is_off_is_bad(world: World) -> None:
     code, parts = _found(world)
     assert code == 1
     assert _states(parts["clock"]) == {BAD}
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(-61, BAD), (-59, GOOD), (59, GOOD), (61, BAD)])
+def test_a_minute_this_way_or_that_is_no_fault_of_a_clock(seconds: int, state: str) -> None:
+    assert _clock(START, START + timedelta(seconds=seconds)).state == state
 
 
 def test_online_asks_for_each_token_where_the_provider_can_say(world: World) -> None:
