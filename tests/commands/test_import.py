@@ -331,6 +331,7 @@ def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
     with RunLock(store_folder(airtable_world), airtable_world.clock):
         assert airtable_world.program.run("import", file).code == 0  # a look needs no lock
         assert airtable_world.program.run("import", file, "--yes").code == 75
+    assert airtable_world.clock.slept >= 120  # longer than a run of cron's usually takes
     assert imported(rows, file, "--yes")[1]["a"] == "created"
 
 

@@ -200,10 +200,11 @@ def test_a_row_that_is_being_refreshed_is_left(world: World) -> None:
     assert rows.row("a") == before
 
 
-def test_another_run_is_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
     moved(AirtableRows(airtable_world))
     with RunLock(store_folder(airtable_world), airtable_world.clock):
         assert rebound(AirtableRows(airtable_world), "--yes").code == 75
+    assert airtable_world.clock.slept >= 120
 
 
 def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -> None:

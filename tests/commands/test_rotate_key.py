@@ -224,11 +224,12 @@ def test_a_row_that_is_being_refreshed_is_left_until_that_is_through(world: Worl
     assert_done(rows)
 
 
-def test_another_run_is_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
     fill(AirtableRows(airtable_world))
     new_key(airtable_world)
     with RunLock(store_folder(airtable_world), airtable_world.clock):
         assert airtable_world.program.run("rotate-key").code == 75
+    assert airtable_world.clock.slept >= 120
     assert verified(airtable_world)[1]["stale"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from refresher.lock import RunLock
 from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from tests.conftest import World
 from tests.world.airtable import AirtableServer, columns
@@ -95,6 +96,16 @@ def test_a_column_of_the_wrong_type_is_named_with_its_mend(base: World) -> None:
     assert refused.code == 2
     assert "encrypted_refresh has the type richText" in refused.err
     assert "without rich text" in refused.err
+
+
+def test_no_column_is_made_while_a_run_is_active(base: World) -> None:
+    assert base.airtable is not None
+    base.airtable.six_column_table()
+    assert base.program.run("status").code == 0
+    [folder] = {path.parent for path in base.program.home.glob("state/*/columns.json")}
+    with RunLock(folder, base.clock):
+        assert base.program.run("setup").code == 75
+    assert base.program.run("setup", "--json").json()["made"]
 
 
 def test_on_the_embedded_database_there_is_nothing_to_do(world: World) -> None:
