@@ -71,6 +71,7 @@ _FAILING = "tests/runs/test_failing_rows.py::"
 _MANAGER = "tests/refresher/test_manager.py::"
 _OFFBOARD = "tests/refresher/test_offboard.py::"
 _SCHEDULE = "tests/refresher/test_schedule.py::"
+_TRANSPORT = "tests/refresher/test_transport.py::"
 
 MUTANTS = (
     # Nothing is lost
@@ -324,6 +325,92 @@ MUTANTS = (
             Edit("refresher/transport.py", "    def get_redirect_target(self", "    def _get_redirect_target(self"),
         ),
         ("tests/refresher/test_transport.py",),
+    ),
+    # The figures that the documents promise
+    _mutant(
+        "an exchange is given up before its time",
+        "refresher/transport.py",
+        "EXCHANGE_SECONDS = 90.0\n",
+        "EXCHANGE_SECONDS = 45.0\n",
+        f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
+        f"{_FAULTS}test_two_lost_answers_leave_one_more_request_to_the_next_run",
+    ),
+    _mutant(
+        "an exchange is given up between two bytes",
+        "refresher/transport.py",
+        "self._seconds), None)",
+        "self._seconds), 5.0)",
+        f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
+    ),
+    _mutant(
+        "an answer without an end is read to its end",
+        "refresher/transport.py",
+        "while len(body) < MAX_BODY_BYTES and (",
+        "while (",
+        f"{_TRANSPORT}test_what_comes_after_a_mebibyte_is_not_waited_for",
+    ),
+    _mutant(
+        "room is kept for a single answer",
+        "commands/context.py",
+        "    ballast = settings.concurrency * BALLAST_BYTES\n",
+        "    ballast = BALLAST_BYTES\n",
+        f"{_INSIDE}test_room_is_kept_for_one_answer_of_each_request_that_may_be_out",
+    ),
+    _mutant(
+        "a store that is away is given up after a minute",
+        "refresher/writeback.py",
+        "OUTAGE_SECONDS = 120.0",
+        "OUTAGE_SECONDS = 60.0",
+        f"{_INSIDE}test_a_store_that_is_away_is_waited_for_two_minutes",
+    ),
+    _mutant(
+        "what a slow store has not taken grows with the table",
+        "refresher/loop.py",
+        "        return unsaved < UNSAVED_BATCHES *",
+        "        return unsaved < 1000 * UNSAVED_BATCHES *",
+        f"{_INSIDE}test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests",
+    ),
+    _mutant(
+        "a fresh token waits for company while the old one is dead",
+        "refresher/writeback.py",
+        "            wait = min(wait, SHORT_WAIT_SECONDS)\n",
+        "            pass\n",
+        f"{_INSIDE}test_a_finished_row_waits_for_company_but_not_for_long",
+    ),
+    _mutant(
+        "a second host counts as gone after one interval",
+        "refresher/listing.py",
+        "timedelta(seconds=2 * parts.policy.interval)",
+        "timedelta(seconds=parts.policy.interval)",
+        f"{_FAULTS}test_a_host_that_has_refreshed_nothing_for_two_intervals_is_gone",
+    ),
+    _mutant(
+        "a database that another program writes is an outage at once",
+        "stores/database/sqlite.py",
+        'busy = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}\n',
+        'busy = {} if "timeout" in url.query else {"timeout": 0}\n',
+        "tests/stores/test_database.py::test_another_program_s_write_is_waited_for",
+    ),
+    _mutant(
+        "Airtable is asked before the time that it named",
+        "stores/airtable/gate.py",
+        "            return max(backoff, _retry_after(response))\n",
+        "            return backoff\n",
+        "tests/stores/test_airtable.py::test_who_says_how_long_an_outage_lasts_is_not_asked_before",
+    ),
+    _mutant(
+        "rows that failed at once come back at once",
+        "refresher/schedule.py",
+        "self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts",
+        "2.0**task.attempts",
+        f"{_SCHEDULE}test_rows_that_failed_at_once_do_not_come_back_at_once",
+    ),
+    _mutant(
+        "the onboarding program leaves its memory to be read",
+        "onboard_client.py",
+        "    process.settle()\n",
+        "    pass\n",
+        "tests/commands/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",
     ),
     # Nobody is blamed for another, and everybody is told once
     _mutant(
