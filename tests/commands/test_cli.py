@@ -501,6 +501,29 @@ def test_refresh_as_json_is_one_object_with_words_elsewhere(world: World) -> Non
     assert (dry["counts"], [row["outcome"] for row in dry["results"]]) == ({"due": 1}, [None])
 
 
+@pytest.mark.parametrize(("seconds", "is_told"), [(5300, False), (5500, True)])
+def test_cron_that_comes_more_rarely_than_it_was_said_is_told(world: World, seconds: int, is_told: bool) -> None:
+    """Tokens are renewed in time only if REFRESH_INTERVAL is true; one run that was a little late is no news."""
+    assert "longer ago" not in world.program.run().err
+    world.clock.advance(seconds - 100)
+    assert "longer ago" not in world.program.run("--all").err  # by hand: that says nothing of cron
+    world.clock.advance(100)
+    told = "the last run was at 2026-03-01 12:00 UTC, longer ago than REFRESH_INTERVAL (3600 s)"
+    assert (told in world.program.run().err) == is_told
+    assert "longer ago" not in world.program.run().err
+
+
+def test_jitter_is_a_wait_of_another_length_each_time(world: World) -> None:
+    """Many hosts whose cron starts at the full hour must not all ask at once."""
+    waits = []
+    for _ in range(5):
+        before = world.clock.slept
+        assert world.program.run("--jitter", "100").code == 0
+        waits.append(world.clock.slept - before)
+    assert len(set(waits)) == 5
+    assert all(0 <= wait <= 100 for wait in waits)
+
+
 def test_row_that_cannot_be_used_is_named_and_stops_no_other(airtable_world: World) -> None:
     world = airtable_world
     world.table.add(world.cells("acme", "good"))

@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
+from commands.context import prepare
 from commands.redaction import MASK, Redactor
 from commands.talk import Talk
+from tests.conftest import World
 
 SECRET = "a b/c+d=\"e\\f' and more of it"
 PAT = f"pat{'p' * 14}.{'0f' * 32}"  # the shape alone
@@ -60,6 +62,14 @@ def test_what_has_the_shape_of_a_secret_is_masked(text: str) -> None:
 )
 def test_words_for_people_stay_as_they_are(text: str) -> None:
     assert Redactor(["unrelated secret", "HTTP"])(text) == text
+
+
+def test_what_the_settings_hold_is_masked_as_soon_as_they_are_read(world: World) -> None:
+    talk, err = Talk(), io.StringIO()
+    prepare(world.program.settings | {"ACME_CLIENT_SECRET": SECRET}, world.clock, talk)
+    with redirect_stderr(err):
+        talk.error(f"{SECRET} and {world.program.settings['ENCRYPTION_KEY']}")
+    assert f"{MASK} and {MASK}" in err.getvalue()
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
