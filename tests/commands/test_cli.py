@@ -141,6 +141,16 @@ def test_open_env_file_beside_the_program_is_refused(world: World) -> None:
     assert_told(world.program.spawn(), 2, f"Other users can read {path}. Run: chmod 600 {path}")
 
 
+def test_a_secret_file_that_others_can_read_is_told_and_used(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(world.program.settings.pop("ENCRYPTION_KEY"))
+    file.chmod(0o644)
+    world.program.settings["ENCRYPTION_KEY_FILE"] = str(file)
+    result = world.program.run("status")
+    assert result.code == 0
+    assert f"warning: ENCRYPTION_KEY_FILE: other users can read {file}. Run: chmod 600 {file}" in result.err
+
+
 # Wrong flags
 
 
@@ -328,9 +338,14 @@ def test_status_tells_each_row_s_state_and_check_alarms(world: World) -> None:
     assert text.code == 1
     assert re.search(r"(?m)^expired +acme +expired +out since 1 h 0 min", text.out)
     assert "6 rows: 1 disabled, 1 due, 1 expired, 1 failing, 1 fresh, 1 reauthorize" in text.err
-    for location in ("failing", "expired", "gone"):
+    alarming = {"failing": "active", "expired": "active", "gone": "reauthorize"}
+    for location in alarming:
         change_row(world, location, status="disabled")
     assert world.program.run("status", "--check").code == 0
+    for location, status in alarming.items():
+        change_row(world, location, status=status)
+        assert world.program.run("status", "--check").code == 1, location
+        change_row(world, location, status="disabled")
 
 
 def test_status_of_an_empty_store_says_how_to_begin(world: World) -> None:
