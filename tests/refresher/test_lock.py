@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
@@ -85,8 +86,8 @@ def test_a_holder_that_has_written_no_note_yet_is_not_mistaken_for_the_one_befor
 ) -> None:
     with RunLock(tmp_path, clock):
         pass
-    with RunLock(tmp_path, clock):
-        (tmp_path / LOCK_FILE).write_text("")
+    with (tmp_path / LOCK_FILE).open() as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
         with pytest.raises(LockedError, match="only just started"), RunLock(tmp_path, clock):
             pass
     assert (tmp_path / LOCK_FILE).read_text() == ""

@@ -157,6 +157,30 @@ def test_one_providers_rows_are_filtered_at_airtable(scene: Scene) -> None:
     assert (len(scene.store.due(query)), scene.calls()) == (147, {"list": 2})
 
 
+def test_only_rows_that_may_be_due_are_sent_over_at_all(scene: Scene) -> None:
+    """Thousands of rows that wait, are dead or are fresh would cost a call for each hundred of them, every run."""
+    soon, later = START + timedelta(hours=1), START + timedelta(hours=5)
+    listed: set[str] = set()
+
+    def overheard(_request: Request, act: Callable[[], Response]) -> Response:
+        answer = act()
+        listed.update(record["id"] for record in json.loads(answer.body)["records"])
+        return answer
+
+    scene.place.add(row(1, encrypted_refresh=""))
+    scene.place.add(row(2, status="reauthorize"))
+    scene.place.add(row(3, status="disabled"))
+    scene.place.add(row(4, provider="hourly", access_token_expiry=later))
+    keys = {
+        scene.place.add(row(5)),
+        scene.place.add(row(6, provider="hourly", access_token_expiry=START)),
+        scene.place.add(row(7, provider="daily", access_token_expiry=later)),
+    }
+    scene.server.inject(overheard, kind="list")
+    due = scene.store.due(DueQuery({"hourly": soon, "daily": START + timedelta(hours=9)}, soon, "gohighlevel"))
+    assert {one.key for one in due} == listed == keys
+
+
 def test_a_filter_too_long_for_an_address_is_posted(scene: Scene) -> None:
     locations = tuple(f"location number {number:05}" for number in range(600))
     key = scene.place.add(row(1, locationId=locations[77]))

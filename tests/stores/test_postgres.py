@@ -158,6 +158,16 @@ class TlsOnly:
 # A server that goes away
 
 
+def test_nobody_waits_for_ever_for_somebody_who_stopped_half_way(place: PostgresPlace) -> None:
+    """Neither we for a lock that another holds, nor others for a process of ours that hangs in a transaction."""
+    assert isinstance(place.store, DatabaseStore)
+    limits = ("lock_timeout", "idle_in_transaction_session_timeout")
+    shown = place.store._transact(
+        lambda connection: [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in limits]
+    )
+    assert shown == ["30s", "1min"]
+
+
 def test_a_connection_that_was_cut_is_made_anew(postgres: PostgresServer, place: PostgresPlace) -> None:
     key = place.add(cells())
     assert [row.key for row in place.store.rows()] == [key]
