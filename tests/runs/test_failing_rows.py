@@ -251,6 +251,17 @@ def test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts(world:
     assert "it had failed before" not in world.program.run().err
 
 
+def test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_too(world: World) -> None:
+    SqliteRows(world).add("acme-never", "loc")
+    for _ in range(2):
+        world.oauth.fail(faults.refused("invalid_scope"))
+        assert "loc acme-never: operator, HTTP 400, invalid_scope" in world.program.run().err
+        assert "it had failed before" in world.program.run().err
+        world.clock.advance(3600)
+        assert "it had failed before" not in world.program.run().err
+        world.clock.advance(3600)
+
+
 def test_the_change_to_reauthorize_is_told_although_the_row_had_failed_before(world: World) -> None:
     rows = SqliteRows(world)
     rows.add("acme", "loc")

@@ -168,6 +168,14 @@ def test_nobody_waits_for_ever_for_somebody_who_stopped_half_way(place: Postgres
     assert shown == ["30s", "1min"]
 
 
+def test_no_statement_is_prepared_for_a_pooler_may_hand_the_next_one_to_another_session(place: PostgresPlace) -> None:
+    assert isinstance(place.store, DatabaseStore)
+    for _ in range(9):
+        assert list(place.store.rows()) == []
+    count = "SELECT count(*) FROM pg_prepared_statements"
+    assert place.store._transact(lambda connection: connection.exec_driver_sql(count).scalar_one()) == 0
+
+
 def test_a_connection_that_was_cut_is_made_anew(postgres: PostgresServer, place: PostgresPlace) -> None:
     key = place.add(cells())
     assert [row.key for row in place.store.rows()] == [key]
