@@ -14,6 +14,7 @@ import pytest
 import crypto
 from clock import iso
 from commands import exits
+from crypto import Context
 from refresher.lock import RunLock
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, kept_token, meanwhile
@@ -504,6 +505,18 @@ def test_a_key_that_opens_neither_rows_nor_journal_marks_no_row(table: AirtableR
     assert set(run(table).outcomes().values()) == {"refreshed"}
     assert all(map(table.is_current, [*names, "another"]))
     assert table.world.oauth.sent_twice() == []
+
+
+def test_one_row_of_an_unknown_key_leaves_the_others_fresh(rows: Rows) -> None:
+    """A colleague's row, or one that came back from an old backup."""
+    names = ten(rows)
+    foreign = crypto.Keyring(b"k" * 32)
+    context = Context("encrypted_refresh", "loc3", rows.world.oauth.url)
+    rows.edit("loc3", encrypted_refresh=foreign.seal("refresh token", context))
+    result = run(rows)
+    assert result.code == exits.FAILED
+    assert result.outcomes() == dict.fromkeys(names, "refreshed") | {"loc3": "operator"}
+    assert foreign.key_id in result.err
 
 
 def test_one_tampered_row_leaves_the_others_fresh(rows: Rows) -> None:

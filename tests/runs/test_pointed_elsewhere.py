@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crypto import Context
 from tests.commands.test_verify import LATER, new_key, older_form, rows
 from tests.runs.faults_world import Rows
 from tests.world.clock import FakeClock
@@ -52,6 +53,26 @@ def test_a_host_that_the_table_names_hears_nothing_from_any_verb(
         world.program.run(*verb)
     assert evil.requests == []
     assert [request for request in world.oauth.requests if request.method == "POST"] == []
+
+
+def test_rows_of_a_host_that_the_provider_gave_up_go_on_and_are_sealed_for_the_new_one(rows: Rows) -> None:
+    """Only where the catalogue, or the settings' own one, says that it was the provider's."""
+    world, old = rows.world, "https://old.example"
+    rows.add("acme", "a")
+    rows.add("acme-basic", "b")
+    for name in "ab":
+        moved = {
+            column: world.program.keyring.seal(
+                world.program.keyring.open(getattr(rows.row(name), column), Context(column, name, world.oauth.url)),
+                Context(column, name, old),
+            )
+            for column in ("encrypted_secret", "encrypted_refresh")
+        }
+        rows.edit(name, **moved)
+    path = world.program.home / "providers.toml"
+    path.write_text(path.read_text().replace("[acme]\n", f'[acme]\nformer_origins = ["{old}"]\n'))
+    assert world.program.run("--json").outcomes() == {"a": "refreshed", "b": "operator"}
+    assert rows.is_current("a")  # which opens for the new host alone
 
 
 def test_an_export_that_was_edited_sends_nothing_after_its_import(rows: Rows, evil: OAuthServer) -> None:
