@@ -469,6 +469,42 @@ MUTANTS = (
         "        client.witness = None\n",
         f"{_FAULTS}test_one_uninstalled_location_is_flagged_and_no_other",
     ),
+    _mutant(
+        "one row of an unknown key stops all others",
+        "refresher/listing.py",
+        "    if faults and len(faults) == looked_at and all(",
+        "    if faults and all(",
+        f"{_FAULTS}test_one_row_of_an_unknown_key_leaves_the_others_fresh",
+    ),
+    _mutant(
+        "a provider that moves takes its rows' cells along",
+        "refresher/jobs.py",
+        "Binding(endpoint.origin, provider.former_origins, endpoint.is_fixed)",
+        "Binding(endpoint.origin, (), endpoint.is_fixed)",
+        "tests/runs/test_pointed_elsewhere.py::"
+        "test_rows_of_a_host_that_the_provider_gave_up_go_on_and_are_sealed_for_the_new_one",
+    ),
+    _mutant(
+        "a failure is remembered after the recovery",
+        "refresher/failures.py",
+        "for key in well if key in self._known()]",
+        "for key in well if key not in self._known()]",
+        f"{_FAILING}test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_too",
+    ),
+    _mutant(
+        "runs that come too rarely are told to nobody",
+        "commands/refresh.py",
+        "            _warn_of_rare_runs(context, talk)\n",
+        "            pass\n",
+        "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_it_was_said_is_told",
+    ),
+    _mutant(
+        "a row that fails alarms nobody",
+        "commands/status.py",
+        '"failing", ',
+        "",
+        "tests/commands/test_cli.py::test_status_tells_each_row_s_state_and_check_alarms",
+    ),
     # The library: one refresh however many callers, and the end of a credential
     _mutant(
         "a row that was refreshed between look and claim is refreshed again",
