@@ -624,6 +624,14 @@ def test_an_allowance_that_was_enough_is_no_early_end(rows: Rows) -> None:
     assert run(rows, "--max-seconds", "5").code == 0
 
 
+def test_a_provider_whose_tokens_do_not_live_from_one_run_to_the_next_is_named(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    told = "acme: tokens live 3600 s, not longer than REFRESH_INTERVAL. Run cron more often and lower it"
+    assert told in run(rows).err
+    rows.world.program.settings["REFRESH_INTERVAL"] = "1800"
+    assert told not in run(rows, "--all").err
+
+
 def test_a_location_that_somebody_asks_for_and_that_cannot_be_refreshed_is_named(rows: Rows) -> None:
     rows.add("acme", "loc")
     rows.add("acme", "off", status="disabled")
