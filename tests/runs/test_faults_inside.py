@@ -11,9 +11,9 @@ import pytest
 
 from commands.context import open_parts, prepare
 from commands.talk import Talk
-from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
+from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from refresher import loop
-from refresher.jobs import Bench, Client, Fault
+from refresher.jobs import Bench, Client, Fault, Job
 from refresher.journal import Journal
 from refresher.journal_file import JournalError
 from refresher.outcome import Report, RowResult
@@ -226,19 +226,20 @@ def test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests(rows: R
 
 
 def test_a_finished_row_waits_for_company_but_not_for_long(airtable_world: World) -> None:
-    """Where the refresh ended the old access token, automations fail until the new one is in the table."""
+    """Elsewhere company saves calls; but where a refresh ends the old access token, automations fail meanwhile."""
     rows = AirtableRows(airtable_world)
-    rows.add("acme", "loc")
+    rows.add("acme-never", "lives on")
+    rows.add("acme", "is dead")
     with parts_of(rows) as parts:
         draft = Draft(parts.store, parts.host_name, parts.journal.failures)
         writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
         assert writeback.flushes_at() is None
-        pending = draft.of_fault(Fault(rows.row("loc"), "acme", "a fault", "Mend it."))
         now = parts.clock.monotonic()
-        writeback.add(pending)
-        assert writeback.flushes_at() == now + 20
-        writeback.add(replace(pending, is_urgent=True))
-        assert writeback.flushes_at() == now + 2
+        for name, seconds in (("lives on", 20), ("is dead", 2)):
+            job = parts.bench.job(rows.row(name))
+            assert isinstance(job, Job)
+            writeback.add(draft.of(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None))
+            assert writeback.flushes_at() == now + seconds
 
 
 class HalfStore(SealedStore):
