@@ -776,12 +776,12 @@ def test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_conn
         hold(watch, connection, sock)
 
     def answer(_: Request) -> Response:
-        watched.extend((watch, at - time.monotonic()) for watch, at in transport._watchdog._deadlines.items())
+        watched.extend((watch, at - time.monotonic()) for watch, at in usual._watchdog._deadlines.items())
         return Response(200, PAIR)
 
     monkeypatch.setattr(_Watch, "hold", look)
-    with serving(answer) as server, contextlib.closing(HTTPTransport(FakeClock(), 1)) as transport:
-        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+    with serving(answer) as server, contextlib.closing(HTTPTransport(FakeClock(), 1)) as usual:
+        assert isinstance(usual.post(request_to(server.url)), RawAnswer)
     assert set(connecting) == {10.0}
     [(watch, left)] = watched
     assert left == pytest.approx(90, abs=SLACK)
