@@ -204,6 +204,18 @@ def test_any_refresh_token_is_stored_as_it_came(rows: Rows, token: str) -> None:
     assert rows.stored("loc") == token
 
 
+def test_the_end_of_a_refresh_token_is_kept_where_an_answer_names_it(rows: Rows) -> None:
+    """Who looks after the clients sees in the table whose login is about to run out."""
+    end = {"refresh_token_expires_in": 90 * 86_400}
+    rows.add("acme", "loc")
+    rows.world.oauth.fail(faults.amended(lambda content: json.dumps(content | end).encode()))
+    for flags in ((), ("--all",)):  # an answer that names none says nothing of it
+        assert run(rows, *flags).code == 0
+        kept = rows.row("loc").refresh_token_expiry
+        assert kept is not None
+        assert timedelta(0) <= kept - START - timedelta(days=90) < timedelta(seconds=10)
+
+
 def test_a_status_of_500_does_not_spoil_an_answer_with_tokens(rows: Rows) -> None:
     def apply(call: faults.Call, act: faults.Act) -> Any:
         from dataclasses import replace
