@@ -18,10 +18,14 @@ from typing import Any
 import pytest
 
 import crypto
+from commands.refresh import _exit_code
+from refresher.journal_file import JournalError
 from refresher.lock import RunLock
+from refresher.outcome import Outcome, Report, RowResult
+from stores.base import StoreRefusedError, StoreUnavailableError
 from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
-from tests.world.clock import FakeClock
+from tests.world.clock import START, FakeClock
 from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.program import Program, Result
@@ -306,6 +310,27 @@ def test_another_run_is_told_with_who_and_since_when(airtable_world: World) -> N
         assert_told(world.program.run(), 2, "CONCURRENCY cannot be used")
     finally:
         os.close(descriptor)
+
+
+FULL = JournalError("the journal cannot be written", "Free disk space.")
+AWAY = StoreUnavailableError("the store does not answer", "Wait.")
+REFUSED = StoreRefusedError("the store refuses", "Mend it.")
+BAD = RowResult("loc", "acme", Outcome.TRANSIENT)
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        ({"journal_error": FULL, "store_error": AWAY, "stopped": "SIGTERM", "results": [BAD]}, 2),
+        ({"store_error": REFUSED, "stopped": "SIGTERM", "results": [BAD]}, 2),
+        ({"store_error": AWAY, "stopped": "SIGTERM", "results": [BAD]}, 3),
+        ({"stopped": "SIGTERM", "results": [BAD]}, 4),
+        ({"results": [BAD]}, 1),
+        ({}, 0),
+    ],
+)
+def test_of_several_ends_of_a_run_the_exit_code_tells_the_gravest(ends: dict[str, Any], code: int) -> None:
+    assert _exit_code(Report(START, **ends)) == code
 
 
 # status

@@ -85,8 +85,10 @@ def test_a_run_works_round_by_round_and_leaves_no_claim(rows: SqliteRows, monkey
         def begin(self, total: int) -> None:
             totals.append(total)
 
-    report = run(rows, observer=Counting())
+    counting = Counting()
+    report = run(rows, observer=counting)
     assert outcomes(report) == dict.fromkeys(names, "refreshed")
+    assert [note.partition(":")[0] for note in counting.notes] == ["acme"]  # told once, not in each round
     assert report.due == 8
     assert list(dict.fromkeys(totals)) == [3, 6, 8]
     assert max(held) <= 3
