@@ -229,6 +229,16 @@ def test_a_doubtful_refusal_that_was_none_ends_with_the_next_day_s_try(rows: Row
 # News
 
 
+def test_a_row_that_somebody_must_mend_is_written_to_once(rows: Rows) -> None:
+    """It costs a call each time, and whoever watches the table would see it change in every run."""
+    rows.add("acme", "bad", provider_params="{")
+    run(rows.world)
+    told = rows.row("bad")
+    assert (told.failure_count, told.last_error) == (1, "provider_params is not a JSON object of texts")
+    run(rows.world)
+    assert rows.row("bad") == told
+
+
 def test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts(world: World) -> None:
     rows = SqliteRows(world)
     rows.add("acme", "bad", provider_params="{")
