@@ -40,8 +40,8 @@ def libraries() -> list[Figure]:
     near = _rates((*LIBRARIES, BARE, *OWN), many_rows(SHARE, LEAST_ROWS), 0.0, ROUNDS)
     far = _rates((*LIBRARIES, OURS), many_rows(FAR_SHARE, LEAST_ROWS), FAR_SECONDS, 1)
     return [
-        _figure("at once", near),
-        _figure(f"after {1000 * FAR_SECONDS:.0f} ms", far),
+        _figure(f"after {1000 * FAR_SECONDS:.0f} ms", far, "at least 1.5"),
+        _figure("at once", near, "none: no real one does; the processors are what is measured"),
         Figure(
             "with the journal's syncs / without", near[OURS] / near[UNSYNCED], "none: what durability costs",
             f"{near[OURS]:.0f} / {near[UNSYNCED]:.0f} refreshes a second",
@@ -49,11 +49,11 @@ def libraries() -> list[Figure]:
     ]  # fmt: skip
 
 
-def _figure(answers: str, rates: dict[str, float]) -> Figure:
+def _figure(answers: str, rates: dict[str, float], bound: str) -> Figure:
     best = max(rates[name] for name in LIBRARIES)
     said = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items() if name != UNSYNCED)
     return Figure(
-        f"rate on SQLite / of the fastest library, provider answers {answers}", rates[OURS] / best, "at least 1.5",
+        f"rate on SQLite / of the fastest library, provider answers {answers}", rates[OURS] / best, bound,
         f"{said} refreshes a second; libraries: one thread, nothing stored",
     )  # fmt: skip
 
