@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DATABASE_FILE = "tokens.sqlite3"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
+LOCK_WAIT_SECONDS = 120.0  # of what a person started: whoever has typed everything should not have to again
 BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
 
@@ -65,6 +66,10 @@ class Context:
         if self.settings.airtable is None:
             return nullcontext()
         return RunLock(self.folder, self.clock, wait_seconds, on_wait)
+
+    def patient_lock(self, talk: Talk) -> AbstractContextManager[object]:
+        """The same for commands that a person runs by hand: cron's run is waited for, and that is told."""
+        return self.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
 
 
 def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:

@@ -28,7 +28,6 @@ from refresher.jobs import read_params
 from stores.base import Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
 from stores.sealed import Look, SealedStore
 
-LOCK_WAIT_SECONDS = 120.0
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 
 _CREDENTIAL = ("client_id", "provider_params", "encrypted_secret", "encrypted_refresh")
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
             _show(shown, talk)
             if not _is_wanted(shown):
                 return _end(context, talk, shown, is_done=False)
-        with context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end")):
+        with context.patient_lock(talk):
             moves = _Planner(arguments, context, store).plan(lines)
             done = _carry_out(store.store, _as_shown(moves, shown), talk)
     if done != shown:

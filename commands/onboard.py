@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from refresher.enrol import Enroller, Enrolment
     from stores.base import Row
 
-LOCK_WAIT_SECONDS = 120.0  # a cron run may be active; whoever has typed everything should not have to again
 CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
 CSV_OPTIONAL = ("provider_params",)
 MAX_CSV_BYTES = 64 * 1024 * 1024
@@ -73,8 +72,7 @@ def _enroller(context: Context, talk: Talk) -> Iterator[Enroller]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
     from refresher.enrol import Enroller
 
-    lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
-    with lock, open_parts(context) as parts:
+    with context.patient_lock(talk), open_parts(context) as parts:
         store_leftovers(parts, talk)
         enroller = Enroller(parts)
         try:

@@ -16,8 +16,6 @@ from refresher.tokens import the_row
 from stores.base import Row, StoreUnavailableError, Written
 from stores.sealed import Binding, Look, SealedStore
 
-LOCK_WAIT_SECONDS = 120.0
-
 
 @dataclass(frozen=True)
 class Move:
@@ -118,8 +116,7 @@ def _carry_out(arguments: argparse.Namespace, context: Context, store: SealedSto
         StoreError: the store did not take it.
     """
     changed = exits.CommandError("somebody changed the row meanwhile; nothing was written", "Repeat it.", exits.FAILED)
-    lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
-    with lock, parts_around(context, store) as parts:
+    with context.patient_lock(talk), parts_around(context, store) as parts:
         move = _plan(arguments, context, store)
         if (move.row, move.binding) != (shown.row, shown.binding):
             raise changed

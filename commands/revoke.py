@@ -12,8 +12,6 @@ from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from refresher.tokens import WAIT_SECONDS, the_row
 
-LOCK_WAIT_SECONDS = 120.0
-
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
     """Ask, revoke, empty the row. Safe to repeat."""
@@ -24,8 +22,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         default = context.settings.default_provider
         row, provider = the_row(store.store, default, arguments.location.strip(), arguments.provider)
     _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
-    lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
-    with lock, open_parts(context) as parts:
+    with context.patient_lock(talk), open_parts(context) as parts:
         Offboarder(parts, talk.warn, WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
     if talk.as_json:
         talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from refresher.parts import Parts
     from refresher.rotation import Rotator
 
-LOCK_WAIT_SECONDS = 120.0
 _HEAD = ("row", "location", "provider", "why", "what to do")
 _AGAIN = "Run it again: python token_manager.py rotate-key"
 
@@ -48,8 +47,7 @@ class Outcome:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
     """Rotate, read everything back, and say done only where no other key is needed any more."""
     context = prepare(environ, clock, talk)
-    lock = context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
-    with lock, open_parts(context) as parts:
+    with context.patient_lock(talk), open_parts(context) as parts:
         outcome = _rotate(arguments, context, parts, talk)
     _report(context, outcome, talk)
     return exits.DONE if outcome.is_done else exits.FAILED
