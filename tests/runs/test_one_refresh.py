@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +20,7 @@ from clock import SystemClock
 from commands.programs import TokenManager
 from tests.world.airtable import AirtableServer
 from tests.world.oauth import OAuthServer
+from tests.world.postgres import PostgresServer, mapped, plain
 from tests.world.program import Program
 
 PROCESSES, THREADS = 4, 50
@@ -54,17 +58,17 @@ class Shared:
     oauth: OAuthServer
     program: Program
 
-    def log_in(self, expires_at: datetime) -> None:
+    def log_in(self, expires_at: datetime, location: str = "loc1") -> None:
         """A login whose access token ends then."""
         self.oauth.add_client("acme", "app", "hush")
-        token = self.oauth.grant("acme", "app", location_id="loc1")
+        token = self.oauth.grant("acme", "app", location_id=location)
         manager = TokenManager.from_settings(self.program.settings)
         access = self.oauth.current_access(token)
-        client: dict[str, Any] = {"client_id": "app", "client_secret": "hush"}
-        manager.store_tokens("loc1", "acme", refresh_token=token, access_token=access, expires_at=expires_at, **client)
+        login: dict[str, Any] = {"client_id": "app", "client_secret": "hush", "expires_at": expires_at}
+        manager.store_tokens(location, "acme", refresh_token=token, access_token=access, **login)
 
 
-@pytest.fixture(params=["sqlite", "airtable"])
+@pytest.fixture(params=["sqlite", "postgres", "airtable"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """Settings of a store that several processes share. Another kind gets its name here, and its fixture below."""
     return dict(request.getfixturevalue(f"{request.param}_store"))
@@ -73,6 +77,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> dict[str, str]:
     return {"DATABASE_URL": f"sqlite:///{tmp_path / 'shared.sqlite3'}"}
+
+
+@pytest.fixture
+def postgres_store(postgres: PostgresServer) -> Iterator[dict[str, str]]:
+    address = postgres.database()
+    yield {"DATABASE_URL": plain(address)}
+    postgres.drop(address)
 
 
 @pytest.fixture
@@ -132,4 +143,28 @@ def test_of_two_hundred_callers_in_four_processes_one_asks_the_provider_and_all_
     served = [token for out, _ in ended for token in json.loads(out)]
     assert served == [shared.oauth.current_access("loc1")] * (PROCESSES * THREADS)
     assert len(shared.oauth.requests) == 1
+    assert shared.oauth.sent_twice() == []
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+def test_callers_beyond_the_connections_that_a_server_grants_wait_for_one(
+    shared: Shared, store: dict[str, str], postgres: PostgresServer
+) -> None:
+    """Each asks for another token, and holds a connection for as long as its refresh takes."""
+    locations = [f"loc{number}" for number in range(12)]
+    for location in locations:
+        shared.log_in(datetime.now(UTC) - timedelta(seconds=60), location)
+    with closing(postgres.connect(mapped(store["DATABASE_URL"]))) as shell:
+        shell.execute("DROP ROLE IF EXISTS modest; CREATE ROLE modest LOGIN CONNECTION LIMIT 4")
+        shell.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO modest")
+    shared.program.settings["DATABASE_URL"] = store["DATABASE_URL"].replace("postgres:@", "modest@")
+    manager, together = TokenManager.from_settings(shared.program.settings), threading.Barrier(len(locations))
+
+    def ask(location: str) -> str:
+        together.wait()
+        return manager.get_valid_access_token(location)
+
+    with ThreadPoolExecutor(len(locations)) as pool:
+        served = list(pool.map(ask, locations))
+    assert served == [shared.oauth.current_access(location) for location in locations]
     assert shared.oauth.sent_twice() == []
