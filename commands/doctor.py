@@ -63,13 +63,10 @@ def _findings(context: Context, *, online: bool) -> Iterator[Finding]:
     yield _state_folder(context)
     yield from _dotenv()
     endpoints: dict[str, str] = {}
-    with open_sealed(context) as store:
-        yield from _guarded("store", lambda: _store(context, store))
-        yield from _guarded("rows", lambda: _rows(context, store, endpoints))
+    yield from _guarded("store", lambda: _table(context, endpoints))
     yield from _providers(context, endpoints)
     if online:
-        with open_parts(context) as parts:
-            yield from _guarded("online", lambda: _online(parts))
+        yield from _guarded("online", lambda: _online(context))
 
 
 def _guarded(part: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -114,6 +111,13 @@ def _git(*arguments: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+def _table(context: Context, endpoints: dict[str, str]) -> Iterator[Finding]:
+    """A database is asked when it is opened, Airtable when it is used."""
+    with open_sealed(context) as store:
+        yield from _guarded("store", lambda: _store(context, store))
+        yield from _guarded("rows", lambda: _rows(context, store, endpoints))
 
 
 def _store(context: Context, store: SealedStore) -> Iterator[Finding]:
@@ -164,7 +168,12 @@ def _rows(context: Context, store: SealedStore, endpoints: dict[str, str]) -> It
     yield from _twins(context, rows)
 
 
-def _online(parts: Parts) -> Iterator[Finding]:
+def _online(context: Context) -> Iterator[Finding]:
+    with open_parts(context) as parts:
+        yield from _introspections(parts)
+
+
+def _introspections(parts: Parts) -> Iterator[Finding]:
     """Ask each provider that has an introspection endpoint (RFC 7662) whether the stored access tokens live."""
     asked = 0
     for row in parts.store.store.rows():

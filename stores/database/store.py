@@ -81,7 +81,7 @@ class DatabaseStore(Store):
         self._backend = _backend(url)
         self._engine = self._backend.engine
         try:
-            self._migrate()
+            self._made = self._migrate()
         except StoreError:
             self.close()
             raise
@@ -223,6 +223,11 @@ class DatabaseStore(Store):
         created = sa.insert(CREDENTIALS).values(cells).returning(CREDENTIALS.c.id)
         return str(self._transact(lambda connection: connection.execute(created).scalar_one(), is_repeatable=False))
 
+    def setup(self) -> list[str]:
+        """See `Store.setup`. Opening has done it all."""
+        made, self._made = self._made, []
+        return made
+
     def close(self) -> None:
         """See `Store.close`."""
         self._engine.dispose()
@@ -289,12 +294,15 @@ class DatabaseStore(Store):
         found = connection.execute(sa.select(*stand).where(IS_ROW), {"row_id": row_id}).mappings().one_or_none()
         return WriteResult(what_stands(change, generation, found))
 
-    def _migrate(self) -> None:
+    def _migrate(self) -> list[str]:
+        """Make the tables, or bring them up to date; what was done, in a sentence."""
         version = self._transact(self._backend.version)
         if version > SCHEMA_VERSION:
             raise newer()
-        if version < SCHEMA_VERSION:
-            self._transact(self._backend.migrate)
+        if version == SCHEMA_VERSION:
+            return []
+        self._transact(self._backend.migrate)
+        return [f"the table {CREDENTIALS.name} was " + ("brought up to date" if version else "made")]
 
 
 def _backend(url: str) -> Backend:

@@ -12,6 +12,7 @@ import sqlite3
 import stat
 import subprocess
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from refresher.journal_file import JournalError
 from refresher.lock import RunLock
 from refresher.outcome import Outcome, Report, RowResult
 from stores.base import StoreRefusedError, StoreUnavailableError
+from tests.commands.test_verify import rows
 from tests.conftest import World
+from tests.runs.faults_world import AirtableRows, DatabaseRows, Rows, SqliteRows
 from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START, FakeClock
 from tests.world.http import Response
@@ -31,6 +34,7 @@ from tests.world.oauth import faults
 from tests.world.program import Program, Result
 from tests.world.terminal import TerminalProcess, python
 
+__all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")
 CANARY = "canary-S3cret"
 
@@ -336,17 +340,21 @@ def test_of_several_ends_of_a_run_the_exit_code_tells_the_gravest(ends: dict[str
 # status
 
 
-def test_status_tells_each_row_s_state_and_check_alarms(world: World) -> None:
+def test_status_tells_each_row_s_state_and_check_alarms(rows: Rows) -> None:
+    world = rows.world
     onboarded(world, "fresh", "due", "failing", "expired", "gone", "off")
     changes: dict[str, dict[str, object]] = {
         "failing": {"failure_count": 2, "last_error": "HTTP 500"},
         "gone": {"status": "reauthorize"},
         "off": {"status": "disabled"},
-        "due": {"access_token_expiry": "2026-03-01T12:10:00.000Z", "last_refreshed": "2026-03-01T11:10:00.000Z"},
-        "expired": {"access_token_expiry": "2026-03-01T11:00:00.000Z"},
+        "due": {
+            "access_token_expiry": START + timedelta(minutes=10),
+            "last_refreshed": START - timedelta(minutes=50),
+        },
+        "expired": {"access_token_expiry": START - timedelta(hours=1)},
     }
     for location, cells in changes.items():
-        change_row(world, location, **cells)
+        rows.edit(location, **cells)
     report = world.program.run("status", "--json")
     assert report.code == 0
     states = {row["location_id"]: row["state"] for row in report.json()["rows"]}
@@ -365,12 +373,12 @@ def test_status_tells_each_row_s_state_and_check_alarms(world: World) -> None:
     assert "6 rows: 1 disabled, 1 due, 1 expired, 1 failing, 1 fresh, 1 reauthorize" in text.err
     alarming = {"failing": "active", "expired": "active", "gone": "reauthorize"}
     for location in alarming:
-        change_row(world, location, status="disabled")
+        rows.edit(location, status="disabled")
     assert world.program.run("status", "--check").code == 0
     for location, status in alarming.items():
-        change_row(world, location, status=status)
+        rows.edit(location, status=status)
         assert world.program.run("status", "--check").code == 1, location
-        change_row(world, location, status="disabled")
+        rows.edit(location, status="disabled")
 
 
 def test_status_of_an_empty_store_says_how_to_begin(world: World) -> None:
@@ -382,13 +390,11 @@ def test_status_of_an_empty_store_says_how_to_begin(world: World) -> None:
 # get
 
 
-@pytest.fixture(params=["sqlite", "airtable"])
-def stored(request: pytest.FixtureRequest, world: World) -> World:
-    """One onboarded location, on either store."""
-    if request.param == "airtable":
-        world = request.getfixturevalue("airtable_world")
-    onboarded(world, "loc1")
-    return world
+@pytest.fixture
+def stored(rows: Rows) -> World:
+    """One onboarded location, in each kind of store."""
+    onboarded(rows.world, "loc1")
+    return rows.world
 
 
 def test_get_prints_the_fresh_token_alone_and_asks_nobody(stored: World) -> None:
@@ -500,13 +506,12 @@ def test_get_refuses_a_cell_that_is_no_token(airtable_world: World) -> None:
     assert (result.code, result.out) == (0, world.oauth.current_access("loc1") + "\n")
 
 
-def test_token_is_sealed_in_a_database_and_plain_for_automations_on_airtable(stored: World) -> None:
-    token = stored.oauth.current_access("loc1")
-    if stored.airtable is None:
-        assert crypto.is_sealed(stored.rows()["loc1"]["last_access_token"])
+def test_token_is_sealed_in_a_database_and_plain_for_automations_on_airtable(rows: Rows, stored: World) -> None:
+    token, cell = stored.oauth.current_access("loc1"), rows.row("loc1").last_access_token
+    assert (cell == token) == isinstance(rows, AirtableRows)
+    assert crypto.is_sealed(cell) == isinstance(rows, DatabaseRows)
+    if isinstance(rows, SqliteRows):
         assert token.encode() not in (stored.program.home / "state/tokens.sqlite3").read_bytes()
-    else:
-        assert stored.table.records()[0]["fields"]["last_access_token"] == token
 
 
 # generate-key, refresh

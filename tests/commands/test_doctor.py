@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 from clock import SystemClock
 from commands.doctor import BAD, DOUBTFUL, GOOD, _clock, quota
 from tests.conftest import World
-from tests.world.clock import START
+from tests.runs.faults_world import PostgresRows
+from tests.world.clock import START, FakeClock
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,36 @@ def test_everything_in_order_is_all_ok(airtable_world: World) -> None:
     assert code == 0
     assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
     assert {"key", "state folder", ".env", "store", "quota", "writing", "cells", "provider", "clock"} == set(parts)
+
+
+def test_everything_in_order_on_a_database(postgres_world: World) -> None:
+    rows = PostgresRows(postgres_world)
+    rows.add("google", "loc")
+    before = rows.row("loc")
+    code, parts = _found(postgres_world)
+    assert code == 0
+    assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
+    assert {"key", "state folder", ".env", "store", "writing", "cells", "provider", "clock"} == set(parts)
+    assert rows.row("loc") == before
+    rows.add("google", "bad", encrypted_refresh="scribble")
+    code, parts = _found(postgres_world)
+    assert code == 1
+    [bad] = [finding for finding in parts["cells"] if finding["state"] == BAD]
+    assert "bad: encrypted_refresh" in bad["text"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--online",)])
+def test_a_database_that_does_not_answer_is_one_bad_part_and_the_others_are_still_looked_at(
+    world: World, flags: tuple[str, ...]
+) -> None:
+    world.program.clock = FakeClock(datetime.now(UTC))  # a server that restarts is waited for
+    world.program.settings["DATABASE_URL"] = "postgresql://tom:hunter2hunter2@127.0.0.1:1/tokens"
+    code, parts = _found(world, *flags)
+    assert code == 1
+    assert _states(parts["store"]) == {BAD}
+    assert "Check that PostgreSQL runs" in parts["store"][0]["action"]
+    assert "hunter2" not in str(parts)
+    assert _states(parts["provider"]) == {GOOD}
 
 
 def test_it_changes_no_value_and_asks_no_provider_for_a_token(airtable_world: World) -> None:

@@ -44,8 +44,8 @@ def full_row(rows: Rows, location: str) -> None:
     """A row with something in every column."""
     rows.add(
         "acme", location, LATER, status="active", last_error="none to speak of", failure_count=3, refreshed_by="host",
-        last_refreshed=START if isinstance(rows, SqliteRows) else START.isoformat(),
-        refresh_token_expiry=LATER if isinstance(rows, SqliteRows) else LATER.isoformat(),
+        last_refreshed=START,
+        refresh_token_expiry=LATER,
         provider_params='{"scope": "all"}',
         last_access_token=rows.world.seal(location, "last_access_token", "access"),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from refresher.lock import RunLock
 from stores.base import Row
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
 from tests.world.airtable import AirtableServer, faults
 from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
@@ -79,13 +79,16 @@ def test_an_empty_table_gets_the_same_rows_and_a_second_import_changes_nothing(r
     assert all(rows.is_current(location) for location in LOCATIONS)
 
 
-def test_a_backup_goes_from_one_kind_of_store_to_the_other(airtable_world: World) -> None:
+@pytest.mark.parametrize("other", DATABASES)
+def test_a_backup_goes_from_one_kind_of_store_to_the_other(
+    airtable_world: World, request: pytest.FixtureRequest, other: str
+) -> None:
     rows = AirtableRows(airtable_world)
     rows.add("acme", "a", LATER, last_access_token="in the clear")
     file = exported(rows)
     for name in ("AIRTABLE_API_KEY", "AIRTABLE_BASE_ID", "AIRTABLE_ENDPOINT_URL"):
         del airtable_world.program.settings[name]
-    there = SqliteRows(airtable_world)
+    there = table_of(other, request)
     assert imported(there, file, "--yes")[1] == {"a": "created"}
     # Without its access token the row is due at once.
     assert (there.row("a").access_token_expiry, there.row("a").last_access_token) == (None, "")
@@ -150,8 +153,8 @@ def test_cells_that_were_sealed_anew_since_are_no_difference(rows: Rows) -> None
     assert set(imported(rows, file, "--yes")[1].values()) == {"unchanged"}
 
 
-def test_a_row_that_is_being_refreshed_is_not_replaced(world: World) -> None:
-    rows = SqliteRows(world)
+@pytest.mark.parametrize("rows", DATABASES, indirect=True)
+def test_a_row_that_is_being_refreshed_is_not_replaced(rows: Rows) -> None:
     fill(rows)
     file = exported(rows)
     rows.edit("a", client_id="another", claim_owner="host/1/run")

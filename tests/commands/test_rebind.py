@@ -11,7 +11,7 @@ from crypto import Context
 from refresher.lock import RunLock
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, entries
+from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries
 from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
@@ -191,8 +191,8 @@ def test_the_row_has_to_be_there_and_alone(rows: Rows) -> None:
 # Company
 
 
-def test_a_row_that_is_being_refreshed_is_left(world: World) -> None:
-    rows = SqliteRows(world)
+@pytest.mark.parametrize("rows", DATABASES, indirect=True)
+def test_a_row_that_is_being_refreshed_is_left(rows: Rows) -> None:
     moved(rows)
     rows.edit("a", claim_owner="host/1/run")
     before = rows.row("a")

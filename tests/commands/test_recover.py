@@ -13,10 +13,21 @@ from refresher.journal import Journal, UnkeptAnswerError
 from refresher.journal_file import JournalError
 from refresher.lock import RunLock
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, SqliteRows, entries, kept_token
+from tests.runs.faults_world import (
+    DATABASES,
+    AirtableRows,
+    PostgresRows,
+    Rows,
+    SqliteRows,
+    entries,
+    kept_token,
+    meanwhile,
+    table_of,
+)
 from tests.runs.test_faults import outage, run, sent
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
+from tests.world.postgres import PostgresServer, name_of
 
 
 @pytest.fixture
@@ -100,6 +111,31 @@ def test_replay_stores_what_waits_and_refreshes_nothing(table: AirtableRows) -> 
     assert "nothing waits in the journal" in result.err
 
 
+def test_what_a_postgresql_that_went_away_did_not_take_is_stored_by_a_replay(
+    postgres_world: World, postgres: PostgresServer
+) -> None:
+    rows, world = PostgresRows(postgres_world), postgres_world
+    address, entrance = rows.address(), f"ALTER DATABASE {name_of(rows.address())} ALLOW_CONNECTIONS "
+    rows.add("acme", "loc")
+
+    def go_away() -> None:
+        postgres.admin(entrance + "false")
+        postgres.cut(address)
+
+    world.oauth.fail(meanwhile(go_away))
+    assert run(rows).code == exits.STORE
+    assert world.program.run("recover", "--replay").code == exits.STORE
+    postgres.admin(entrance + "true")
+    assert only_entry(world)["step"] == "answered"
+    before = sent(world)
+    result = world.program.run("recover", "--replay", "--json")
+    assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
+    assert rows.is_current("loc")
+    assert entries(world) == []
+    assert sent(world) == before
+    assert world.program.run("--json").json()["results"] == []
+
+
 def test_a_replay_that_the_store_does_not_take_is_told_and_keeps_everything(table: AirtableRows) -> None:
     assert table.world.airtable is not None
     table.world.airtable.inject(airtable_faults.status(503), kind="update", times=None)
@@ -132,10 +168,11 @@ def test_what_a_replay_could_not_store_is_said_and_listed(table: AirtableRows) -
 # A printed answer
 
 
-@pytest.fixture
-def printed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[SqliteRows, str]:
+@pytest.fixture(params=DATABASES)
+def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Rows, str]:
     """A line of a log with a sealed answer, of a run whose disk was full and whose database then failed, too."""
-    rows = SqliteRows(world)
+    rows = table_of(request.param, request)
+    world = rows.world
     rows.add("acme", "loc")
 
     def full(self: Journal, entry_id: int, sealed: str) -> None:
@@ -152,7 +189,7 @@ def printed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[SqliteRows, 
     return rows, line
 
 
-def test_a_printed_answer_is_put_where_it_belongs(printed: tuple[SqliteRows, str]) -> None:
+def test_a_printed_answer_is_put_where_it_belongs(printed: tuple[Rows, str]) -> None:
     rows, line = printed
     file = rows.world.program.home / "line.txt"
     file.write_text(f"from the log:\n{line}\n")
@@ -165,14 +202,14 @@ def test_a_printed_answer_is_put_where_it_belongs(printed: tuple[SqliteRows, str
     assert rows.world.program.run("--json").json()["results"] == []
 
 
-def test_a_printed_answer_is_taken_from_standard_input(printed: tuple[SqliteRows, str]) -> None:
+def test_a_printed_answer_is_taken_from_standard_input(printed: tuple[Rows, str]) -> None:
     rows, line = printed
     result = rows.world.program.spawn("recover", "--cell", "-", "--json", stdin=line)
     assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
     assert rows.is_current("loc")
 
 
-def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[SqliteRows, str]) -> None:
+def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[Rows, str]) -> None:
     rows, line = printed
     rows.world.program.settings["STATE_DIR"] += "-of-another-machine"
     file = rows.world.program.home / "line.txt"
@@ -183,7 +220,7 @@ def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[Sqlit
     assert "Set STATE_DIR and ENCRYPTION_KEY" in result.err
 
 
-def test_an_answer_whose_key_is_gone_is_refused_and_the_request_stays(printed: tuple[SqliteRows, str]) -> None:
+def test_an_answer_whose_key_is_gone_is_refused_and_the_request_stays(printed: tuple[Rows, str]) -> None:
     rows, line = printed
     right = rows.world.program.settings["ENCRYPTION_KEY"]
     rows.world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()

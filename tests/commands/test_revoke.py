@@ -10,8 +10,12 @@ import pytest
 from refresher.lock import RunLock
 from tests.callers import revocable
 from tests.commands.test_cli import assert_told, onboarded, state_folder
+from tests.commands.test_verify import rows
 from tests.conftest import World
+from tests.runs.faults_world import Rows
 from tests.world.terminal import TerminalProcess, python
+
+__all__ = ["rows"]  # a fixture
 
 
 @pytest.fixture
@@ -22,12 +26,15 @@ def client(world: World) -> World:
     return world
 
 
-def test_yes_ends_the_grant_and_empties_the_row(client: World) -> None:
+def test_yes_ends_the_grant_and_empties_the_row(rows: Rows) -> None:
+    client = rows.world
+    revocable(client)
+    onboarded(client, "loc1")
     result = client.program.run("revoke", " loc1 ", "--yes")
     assert (result.code, result.out) == (0, "")
     assert "loc1 acme: revoked; its row is disabled and holds no secret any more" in result.err
     assert all(token.revoked_at is not None or token.spent_at is not None for token in client.oauth.tokens.values())
-    assert client.rows()["loc1"]["encrypted_refresh"] == ""
+    assert rows.row("loc1").encrypted_refresh == rows.row("loc1").encrypted_secret == ""
     assert_told(client.program.run("revoke", "loc1", "--yes"), 1, "it has no credential", "nothing to revoke")
     assert client.program.run().code == 0
 

@@ -12,7 +12,7 @@ from crypto import Context
 from refresher.lock import RunLock
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder, verified
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, entries, meanwhile
+from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries, meanwhile
 from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
@@ -202,24 +202,20 @@ def test_a_cell_that_changed_meanwhile_is_read_again(airtable_world: World, airt
     assert_done(rows)
 
 
-def claimed(world: World, location: str, owner: str | None) -> None:
-    """A process has the row: its refresh token may be on its way."""
-    SqliteRows(world).edit(location, claim_owner=owner)
-
-
-def test_a_row_that_is_being_refreshed_is_left_until_that_is_through(world: World) -> None:
+@pytest.mark.parametrize("rows", DATABASES, indirect=True)
+def test_a_row_that_is_being_refreshed_is_left_until_that_is_through(rows: Rows) -> None:
     """Its answer must find the cell that it was made from, or it would be set aside."""
-    rows = SqliteRows(world)
+    world = rows.world
     fill(rows)
     new_key(world)
-    claimed(world, "loc 1", "host/1/run")
+    rows.edit("loc 1", claim_owner="host/1/run")  # of a process: its refresh token may be on its way
     before = rows.row("loc 1")
     began = world.clock.monotonic()
     result, said = rotated(world)
     assert (result.code, said["rows_resealed"], list(left(said))) == (1, 2, ["loc 1"])
     assert 60 < world.clock.monotonic() - began < 300
     assert rows.row("loc 1") == before
-    claimed(world, "loc 1", None)
+    rows.edit("loc 1", claim_owner=None)
     assert rotated(world)[1]["rows_resealed"] == 1
     assert_done(rows)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from refresher.lock import RunLock
 from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from tests.conftest import World
+from tests.runs.faults_world import PostgresRows
 from tests.world.airtable import AirtableServer, columns
+from tests.world.postgres import PostgresServer, plain
 
 ALL = {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
 
@@ -108,6 +112,36 @@ def test_no_column_is_made_while_a_run_is_active(base: World) -> None:
     assert base.program.run("setup", "--json").json()["made"]
 
 
-def test_on_the_embedded_database_there_is_nothing_to_do(world: World) -> None:
+def test_an_empty_embedded_database_gets_its_table_once(world: World) -> None:
+    assert_made_once(world)
+
+
+def test_an_empty_postgresql_gets_its_table_once(world: World, postgres: PostgresServer) -> None:
+    address = postgres.database("template0")
+    world.program.settings["DATABASE_URL"] = plain(address)
+    assert_made_once(world)
+    rows = PostgresRows(world)
+    rows.add("acme", "loc")
+    assert world.program.run("--json").outcomes() == {"loc": "refreshed"}
+    assert rows.is_current("loc")
+    postgres.drop(address)
+
+
+def assert_made_once(world: World) -> None:
     done = world.program.run("setup", "--json")
-    assert (done.code, done.json()) == (0, {"store": "database", "made": []})
+    assert (done.code, done.json()) == (0, {"store": "database", "made": ["the table credentials was made"]})
+    again = world.program.run("setup", "--json")
+    assert (again.code, again.json()) == (0, {"store": "database", "made": []})
+    assert "the table was complete already" in again.err
+
+
+def test_a_postgresql_user_who_may_make_no_table_is_told_so(world: World, postgres: PostgresServer) -> None:
+    address = postgres.database("template0")
+    with closing(postgres.connect(address)) as shell:
+        shell.execute("DROP ROLE IF EXISTS onlooker; CREATE ROLE onlooker LOGIN")
+    world.program.settings["DATABASE_URL"] = plain(address).replace("postgres:@", "onlooker@")
+    refused = world.program.run("setup")
+    assert refused.code == 2
+    assert "permission denied for schema public" in refused.err
+    assert "docs/postgres.md says what" in refused.err
+    postgres.drop(address)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import crypto
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.runs.faults_world import TABLES, AirtableRows, Rows, table_of
 from tests.world.airtable import AirtableServer, faults
 from tests.world.clock import START
 from tests.world.program import Result
@@ -21,12 +21,10 @@ from tests.world.program import Result
 LATER = START + timedelta(days=1)
 
 
-@pytest.fixture(params=["database", "airtable"])
+@pytest.fixture(params=TABLES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     """The table, in each kind of store."""
-    if request.param == "airtable":
-        return AirtableRows(request.getfixturevalue("airtable_world"))
-    return SqliteRows(request.getfixturevalue("world"))
+    return table_of(request.param, request)
 
 
 def older_form(world: World, text: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from refresher.cells import Inspector
 from refresher.rotation import Rotator
 from tests.commands.test_verify import new_key
 from tests.conftest import World
-from tests.runs.faults_world import SqliteRows
+from tests.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
 from tests.runs.test_faults_inside import parts_of
 
 
@@ -23,7 +25,7 @@ class Journal:
         self._happens()
 
 
-def rotated(rows: SqliteRows, happens: Any, *, is_wanted: bool = True) -> tuple[bool, Rotator]:
+def rotated(rows: Rows, happens: Any, *, is_wanted: bool = True) -> tuple[bool, Rotator]:
     """A rotation of all rows, and whether it came to its end."""
     with parts_of(rows) as parts:
         keys = [row.key for row in parts.store.store.rows()]
@@ -33,12 +35,16 @@ def rotated(rows: SqliteRows, happens: Any, *, is_wanted: bool = True) -> tuple[
         return rotator.reseal(keys), rotator
 
 
-def test_a_row_that_is_deleted_while_it_is_sealed_anew_is_nobody_s_worry(world: World) -> None:
-    rows = SqliteRows(world)
+@pytest.mark.parametrize("store", DATABASES)
+def test_a_row_that_is_deleted_while_it_is_sealed_anew_is_nobody_s_worry(
+    request: pytest.FixtureRequest, store: str
+) -> None:
+    rows = table_of(store, request)
     rows.add("acme", "stays")
     rows.add("acme", "goes")
-    new_key(world)
-    is_at_end, rotator = rotated(rows, lambda: rows.remove("goes") if "goes" in world.rows() else None)
+    new_key(rows.world)
+    there = ["goes"]
+    is_at_end, rotator = rotated(rows, lambda: rows.remove(there.pop()) if there else None)
     assert (is_at_end, rotator.resealed, rotator.refused) == (True, 1, {})
 
 

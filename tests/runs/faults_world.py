@@ -1,4 +1,4 @@
-"""Rows in either store, seen the same way, and what the journal keeps of them."""
+"""Rows in any store, seen the same way, and what the journal keeps of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from refresher.journal import Entry, Journal
 from stores.base import Row
@@ -117,6 +119,20 @@ class AirtableRows(Rows):
 
         [record] = self.world.table.find(locationId=location)
         return make_row(record, self.world.table.cells(record).get)
+
+
+TABLES: dict[str, tuple[str, type[Rows]]] = {
+    "sqlite": ("world", SqliteRows),
+    "postgres": ("postgres_world", PostgresRows),
+    "airtable": ("airtable_world", AirtableRows),
+}  # of each kind of store: the fixture that sets the program on it, and its rows
+DATABASES = ("sqlite", "postgres")  # where rows are claimed
+
+
+def table_of(store: str, request: pytest.FixtureRequest) -> Rows:
+    """An empty table of this kind, and the program on it."""
+    world, kind = TABLES[store]
+    return kind(request.getfixturevalue(world))
 
 
 @contextmanager

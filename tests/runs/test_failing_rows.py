@@ -10,7 +10,7 @@ import pytest
 from clock import iso
 from commands import exits
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile
+from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile, table_of
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.oauth import faults
@@ -44,9 +44,7 @@ def six(world: World, airtable: AirtableServer) -> World:
 @pytest.fixture(params=["sqlite", "airtable"])
 def rows(request: pytest.FixtureRequest) -> Rows:
     """Rows of each kind of store, with a `status` column."""
-    if request.param == "sqlite":
-        return SqliteRows(request.getfixturevalue("world"))
-    return AirtableRows(request.getfixturevalue("airtable_world"))
+    return table_of(request.param, request)
 
 
 def add(world: World, location: str) -> str:

@@ -17,7 +17,7 @@ from commands import exits
 from crypto import Context
 from refresher.lock import RunLock
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, kept_token, meanwhile
+from tests.runs.faults_world import TABLES, AirtableRows, Rows, entries, kept_token, meanwhile, table_of
 from tests.world.airtable import errors
 from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START
@@ -28,14 +28,10 @@ RARE_RUNS = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}  # the last
 DROPPED = faults.acted_then_dropped()
 
 
-@pytest.fixture(params=["sqlite", "postgres", "airtable"])
+@pytest.fixture(params=TABLES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     """Rows of each kind of store."""
-    if request.param == "sqlite":
-        return SqliteRows(request.getfixturevalue("world"))
-    if request.param == "postgres":
-        return PostgresRows(request.getfixturevalue("postgres_world"))
-    return AirtableRows(request.getfixturevalue("airtable_world"))
+    return table_of(request.param, request)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, 
 from stores.database import DatabaseStore
 from stores.sealed import SealedStore
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, kept_token
+from tests.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
 from tests.world.clock import START
 from tests.world.oauth import faults
 
@@ -72,11 +72,9 @@ class Gone(Silent):
     note = row  # type: ignore[assignment]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def rows(request: pytest.FixtureRequest, world: World) -> Rows:
-    made: Rows = SqliteRows(world)
-    if request.param == "postgres":
-        made = PostgresRows(request.getfixturevalue("postgres_world"))
+@pytest.fixture(params=DATABASES)
+def rows(request: pytest.FixtureRequest) -> Rows:
+    made = table_of(request.param, request)
     for name in NAMES:
         made.add("acme", name)
     return made

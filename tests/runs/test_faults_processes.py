@@ -18,7 +18,7 @@ import pytest
 
 from commands import exits
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, kept_token
+from tests.runs.faults_world import TABLES, AirtableRows, Rows, SqliteRows, entries, kept_token, table_of
 from tests.world.clock import FakeClock
 from tests.world.http import Hangup
 from tests.world.oauth.faults import Act, Call, Fault
@@ -124,18 +124,8 @@ def run_later(world: World, seconds: float = 5) -> Result:
     return world.program.run("--json")
 
 
-def rows_of(kind: str, request: pytest.FixtureRequest) -> Rows:
-    """An empty table of this kind."""
-    if kind == "sqlite":
-        return SqliteRows(request.getfixturevalue("world"))
-    if kind == "postgres":
-        return PostgresRows(request.getfixturevalue("postgres_world"))
-    table: Rows = request.getfixturevalue("table")
-    return table
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["sqlite", "postgres", "airtable"])
+@pytest.mark.parametrize("kind", TABLES)
 def test_a_run_that_is_asked_to_stop_finishes_what_it_began(
     request: pytest.FixtureRequest,
     gate: Gate,
@@ -143,7 +133,7 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_began(
     number: signal.Signals,
     kind: str,
 ) -> None:
-    rows = rows_of(kind, request)
+    rows: Rows = request.getfixturevalue("table") if kind == "airtable" else table_of(kind, request)
     world = rows.world
     world.program.settings["CONCURRENCY"] = "3"
     for index in range(8):

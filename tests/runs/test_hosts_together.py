@@ -16,17 +16,17 @@ from refresher.parts import Parts
 from stores.base import Pause, StoreUnavailableError
 from stores.database import DatabaseStore
 from tests.conftest import World
-from tests.runs.faults_world import DatabaseRows, PostgresRows, SqliteRows, meanwhile
+from tests.runs.faults_world import DATABASES, DatabaseRows, SqliteRows, meanwhile, table_of
 from tests.runs.test_faults_inside import run as run_parts
 from tests.world.oauth import faults
 from tests.world.program import Program
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 def rows(request: pytest.FixtureRequest) -> DatabaseRows:
     """A table in each database; requests go out one by one, so that their number is certain."""
-    name, kind = ("world", SqliteRows) if request.param == "sqlite" else ("postgres_world", PostgresRows)
-    made: DatabaseRows = kind(request.getfixturevalue(name))
+    made = table_of(request.param, request)
+    assert isinstance(made, DatabaseRows)
     made.world.program.settings["CONCURRENCY"] = "1"
     if isinstance(made, SqliteRows):
         made.world.program.settings["DATABASE_URL"] = made.address()

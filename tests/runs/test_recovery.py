@@ -17,7 +17,7 @@ from refresher.enrol import Enroller
 from refresher.journal import ANSWER_FIELD, Journal, UnkeptAnswerError
 from refresher.journal_file import JournalError
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, entries, journal, kept_token, meanwhile
+from tests.runs.faults_world import TABLES, AirtableRows, Rows, entries, journal, kept_token, meanwhile, table_of
 from tests.runs.test_faults import only, outage, run, sent
 from tests.runs.test_faults_inside import FullJournal, full
 from tests.runs.test_faults_inside import run as run_parts
@@ -31,12 +31,10 @@ def table(airtable_world: World) -> AirtableRows:
     return AirtableRows(airtable_world)
 
 
-@pytest.fixture(params=["sqlite", "airtable"])
+@pytest.fixture(params=TABLES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     """Rows of each kind of store."""
-    if request.param == "sqlite":
-        return SqliteRows(request.getfixturevalue("world"))
-    return AirtableRows(request.getfixturevalue("airtable_world"))
+    return table_of(request.param, request)
 
 
 def left(table: AirtableRows, *names: str) -> None:

@@ -17,11 +17,12 @@ import sqlalchemy as sa
 
 import crypto
 from crypto import Context, Keyring
+from stores.base import Row
 from stores.database import DatabaseStore
 from tests.commands.test_rotate_key import assert_done, fill, rotated
 from tests.commands.test_verify import new_key
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows
+from tests.runs.faults_world import AirtableRows, PostgresRows, Rows
 from tests.world.airtable import AirtableServer
 from tests.world.http import Hangup
 
@@ -63,8 +64,8 @@ def old_cells(world: World) -> int:
     return sum(new.needs_reseal(row[column]) for row in world.rows().values() for column in CELLS)
 
 
-def killed_at(world: World, number: int) -> int:
-    """Rotate in a process of its own, which is killed as its `number`-th row is written; how it ended.
+def killed_at(world: World, number: int, of: int = ROWS) -> int:
+    """Rotate `of` rows in a process of its own, which is killed as its `number`-th is written; how it ended.
 
     The write after the last is the look at what was written.
     """
@@ -74,7 +75,7 @@ def killed_at(world: World, number: int) -> int:
 
         def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
             nonlocal written
-            written += written == ROWS or statement.startswith("UPDATE credentials")
+            written += written == of or statement.startswith("UPDATE credentials")
             if written == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -123,6 +124,31 @@ def test_killed_at_any_of_five_hundred_rows_every_cell_opens(world: World, at_ea
     assert opened(world, world.program.keyring) == texts
 
 
+def sealed_anew(rows: Rows, tokens: dict[str, str]) -> int:
+    """How many rows are under the new key; every cell opens."""
+    keyring, found = both_keys(rows.world), [rows.row(location) for location in tokens]
+    assert {row.location_id: opened_refresh(rows.world, keyring, row) for row in found} == tokens
+    assert rows.world.program.run("verify").code == 0
+    return sum(not keyring.needs_reseal(row.encrypted_refresh) for row in found)
+
+
+def opened_refresh(world: World, keyring: Keyring, row: Row) -> str:
+    return keyring.open(row.encrypted_refresh, Context("encrypted_refresh", row.location_id, world.oauth.url))
+
+
+def test_killed_at_a_write_to_postgresql_every_cell_opens(postgres_world: World) -> None:
+    """At the first row and the last of those that are written at once, and after them."""
+    rows = PostgresRows(postgres_world)
+    tokens = fill(rows, 25)
+    new_key(postgres_world)
+    for number, anew in ((1, 0), (25, 0), (26, 25)):
+        assert killed_at(postgres_world, number, of=25) == KILLED
+        assert sealed_anew(rows, tokens) == anew
+    result, said = rotated(postgres_world)
+    assert (result.code, said["rows_resealed"]) == (0, 0)
+    assert_done(rows)
+
+
 @pytest.mark.parametrize(
     ("act_first", "writes", "done"), [(False, (1, 2, 2), [0, 10, 20]), (True, (1, 1, 1), [10, 20, 25])]
 )
@@ -138,14 +164,7 @@ def test_killed_at_each_write_to_airtable_every_cell_opens(
     for number, anew in zip(writes, done, strict=True):
         code = ended_by_airtable(airtable_world, airtable, number, signal.SIGKILL, act_first=act_first)
         assert code == KILLED
-        keyring = both_keys(airtable_world)
-        found = [rows.row(location) for location in tokens]
-        context = [Context("encrypted_refresh", row.location_id, airtable_world.oauth.url) for row in found]
-        assert [keyring.open(row.encrypted_refresh, one) for row, one in zip(found, context, strict=True)] == [
-            *tokens.values()
-        ]
-        assert airtable_world.program.run("verify").code == 0
-        assert sum(not keyring.needs_reseal(row.encrypted_refresh) for row in found) == anew
+        assert sealed_anew(rows, tokens) == anew
     result, said = rotated(airtable_world)
     assert (result.code, said["rows_resealed"]) == (0, 25 - done[-1])
     assert_done(rows)
