@@ -43,6 +43,10 @@ class Backend(ABC):
         return False
 
 
+class ShutOutError(StoreRefusedError):
+    """The server does not let the program in. That is no row's fault, and waiting does not help."""
+
+
 def newer() -> StoreRefusedError:
     """What a program of an older version says."""
     return StoreRefusedError("a newer version of this program made the database", "Update the program on this machine.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
-from stores.database.backend import Backend
+from stores.database.backend import Backend, ShutOutError
 from stores.database.schema import CREDENTIALS
 
 PACKAGES = ("psycopg", "alembic")
@@ -35,6 +36,20 @@ _CONNECT = {
 }
 _LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
 _MEND = "Check that PostgreSQL runs, that it can be reached from here, and that it lets the user of DATABASE_URL in."
+# Where no connection came about, psycopg has no SQLSTATE, only words: libpq's own, which are English, and the server's,
+# which mostly are. In another language they are taken for an outage: that costs a wait, and the exit code is 3.
+_CONNECTING = ("connection failed", "connection is bad")
+_NOT_LET_IN = re.compile(  # 28P01, 28000, 3D000, 42501, 42704; and PgBouncer's
+    r"(password|SASL|Peer|Ident|[Cc]ertificate) authentication failed|no password supplied|pg_hba\.conf"
+    r"|(role|database) \".*\" does not exist|no such (user|database)|is not permitted to log in"
+    r"|permission denied for database|unrecognized configuration parameter|definition of service .* not found"
+)
+_LET_IN = "Correct user, password and database in DATABASE_URL, or let that user in; docs/postgres.md says how."
+_NOT_SAFE = re.compile(
+    r"SSL error: (?!unexpected eof)|does not match host name|does not support SSL|certificate file|private key file"
+    r"|channel binding is required|connection is bad: invalid"
+)
+_SAFE = "Correct sslmode and sslrootcert in DATABASE_URL, or the server's certificate; docs/postgres.md says how."
 _RIGHTS = "Give the user of DATABASE_URL what it lacks; docs/postgres.md says what that is."
 
 
@@ -95,26 +110,38 @@ class PostgresBackend(Backend):
         """See `Backend.refusal`."""
         if isinstance(error, DataError):  # the server's words may quote the value
             return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
+        line = _first_line(error)
+        said = self._masked(line)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
-            return StoreRefusedError(f"PostgreSQL refuses: {self._said(error)}", _RIGHTS)
-        return StoreUnavailableError(f"the database cannot be used ({self._said(error)})", _MEND)
+            return StoreRefusedError(f"PostgreSQL refuses: {said}", _RIGHTS)
+        is_of_connecting = line.startswith(_CONNECTING)
+        if is_of_connecting and _NOT_LET_IN.search(line):
+            return ShutOutError(f"PostgreSQL does not let the program in ({said})", _LET_IN)
+        if is_of_connecting and _NOT_SAFE.search(line):
+            return ShutOutError(f"there is no connection to PostgreSQL as DATABASE_URL asks for ({said})", _SAFE)
+        return StoreUnavailableError(f"the database cannot be used ({said})", _MEND)
 
     def is_lost(self, error: SQLAlchemyError) -> bool:
-        """See `Backend.is_lost`. Where no connection came about, psycopg names no SQLSTATE."""
+        """See `Backend.is_lost`."""
+        if isinstance(self.refusal(error), ShutOutError):
+            return False
         state = getattr(getattr(error, "orig", None), "sqlstate", None)
-        is_refused = isinstance(error, OperationalError) and (state is None or state.startswith(_LOST_STATES))
-        return is_refused or (isinstance(error, DBAPIError) and error.connection_invalidated)
+        is_away = isinstance(error, OperationalError) and (state is None or state.startswith(_LOST_STATES))
+        return is_away or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
-    def _said(self, error: SQLAlchemyError) -> str:
-        """The first line: what follows may quote a row, or the statement."""
-        if not isinstance(error, DBAPIError):
-            return type(error).__name__
-        diagnosis = getattr(error.orig, "diag", None)
-        said = getattr(diagnosis, "message_primary", None) or str(error.orig)
-        line = said.strip().partition("\n")[0]
+    def _masked(self, said: str) -> str:
         for password in self._passwords:
-            line = line.replace(password, "***")
-        return line
+            said = said.replace(password, "***")
+        return said
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    """What follows may quote a row, or the statement."""
+    if not isinstance(error, DBAPIError):
+        return type(error).__name__
+    diagnosis = getattr(error.orig, "diag", None)
+    said: str = getattr(diagnosis, "message_primary", None) or str(error.orig)
+    return said.strip().partition("\n")[0]
 
 
 def _set_up(connection: Any, _: object) -> None:

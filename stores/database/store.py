@@ -28,7 +28,7 @@ from stores.base import (
     make_row,
     unknown_columns,
 )
-from stores.database.backend import Backend, newer
+from stores.database.backend import Backend, ShutOutError, newer
 from stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
@@ -206,6 +206,8 @@ class DatabaseStore(Store):
                 lambda connection: [self._write_one(connection, change, now) for change in changes],
                 is_repeatable=False,
             )
+        except ShutOutError as error:
+            return [WriteResult(Written.UNDONE, error) for _ in changes]
         except StoreRefusedError as error:
             if len(changes) == 1:
                 return [WriteResult(Written.REFUSED, error)]

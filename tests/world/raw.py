@@ -99,10 +99,10 @@ def _certificate(name: str, key: Any, issuer: Any, signer: Any, *extensions: Any
     return builder.sign(signer, hashes.SHA256())
 
 
-def make_authority(folder: Path) -> Authority:
+def make_authority(folder: Path, name: str = "test authority") -> Authority:
     """A new authority, whose files lie in `folder`."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca = _certificate("test authority", ca_key, None, ca_key, x509.BasicConstraints(ca=True, path_length=None))
+    ca = _certificate(name, ca_key, None, ca_key, x509.BasicConstraints(ca=True, path_length=None))
     names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
     leaf = _certificate("localhost", key, ca.subject, ca_key, x509.SubjectAlternativeName(names))
     pem = serialization.Encoding.PEM
