@@ -44,7 +44,7 @@ class Backend(ABC):
 
 
 class ShutOutError(StoreRefusedError):
-    """The server does not let the program in. That is no row's fault, and waiting does not help."""
+    """The server does not let the program in, or at the table. That is no row's fault, and waiting does not help."""
 
 
 def newer() -> StoreRefusedError:

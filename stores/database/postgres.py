@@ -42,7 +42,7 @@ _CONNECTING = ("connection failed", "connection is bad")
 _NOT_LET_IN = re.compile(  # 28P01, 28000, 3D000, 42501, 42704; and PgBouncer's
     r"(password|SASL|Peer|Ident|[Cc]ertificate) authentication failed|no password supplied|pg_hba\.conf"
     r"|(role|database) \".*\" does not exist|no such (user|database)|is not permitted to log in"
-    r"|permission denied for database|unrecognized configuration parameter|definition of service .* not found"
+    r"|permission denied for database|unrecognized configuration parameter"
 )
 _LET_IN = "Correct user, password and database in DATABASE_URL, or let that user in; docs/postgres.md says how."
 _NOT_SAFE = re.compile(
@@ -113,7 +113,7 @@ class PostgresBackend(Backend):
         line = _first_line(error)
         said = self._masked(line)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
-            return StoreRefusedError(f"PostgreSQL refuses: {said}", _RIGHTS)
+            return ShutOutError(f"PostgreSQL refuses: {said}", _RIGHTS)
         is_of_connecting = line.startswith(_CONNECTING)
         if is_of_connecting and _NOT_LET_IN.search(line):
             return ShutOutError(f"PostgreSQL does not let the program in ({said})", _LET_IN)

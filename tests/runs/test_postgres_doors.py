@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -22,14 +23,14 @@ LOGIN_MEND = "Correct user, password and database in DATABASE_URL, or let that u
 
 
 @pytest.fixture
-def rows(postgres_world: World, postgres: PostgresServer) -> Iterator[PostgresRows]:
+def rows(postgres_world: World, postgres: PostgresServer) -> PostgresRows:
     """One due row, and users: one with a password, one who is kept out, one who may not log in."""
     rows = PostgresRows(postgres_world)
     rows.add("acme", "loc")
+    postgres.admin(f"DROP ROLE IF EXISTS {USER}, barred, nologin, visitor")
     postgres.admin(f"CREATE ROLE {USER} LOGIN SUPERUSER PASSWORD '{PASSWORD}' IN ROLE with_password")
     postgres.admin("CREATE ROLE barred LOGIN IN ROLE kept_out; CREATE ROLE nologin; CREATE ROLE visitor LOGIN")
-    yield rows
-    postgres.admin(f"DROP ROLE {USER}, barred, nologin, visitor")
+    return rows
 
 
 @dataclass
@@ -121,11 +122,14 @@ def test_a_server_without_tls_is_refused_where_tls_is_asked_for(door: Door, auth
         ("sslmode=nonsense", 'invalid sslmode value: "nonsense"'),
         (f"sslmode={PASSWORD}", 'invalid sslmode value: "***"'),
         ("sslmode=require&channel_binding=require", "channel binding is required"),
+        ("sslmode=require&sslcert={own}&sslkey={own}", "has group or world access"),
     ],
-    ids=["no file", "no certificate", "not the system's", "no mode", "a secret", "no channel binding"],
+    ids=["no file", "no certificate", "not the system's", "no mode", "a secret", "no channel binding", "an open key"],
 )
-def test_options_that_cannot_be_met_are_told(tls_door: Door, options: str, told: str) -> None:
-    tls_door.use(options=options)
+def test_options_that_cannot_be_met_are_told(tls_door: Door, authority: Authority, options: str, told: str) -> None:
+    own = authority.bundle.with_name("server.pem")
+    own.chmod(0o644)
+    tls_door.use(options=options.format(own=own))
     tls_door.assert_refused(told, TLS_MEND)
 
 
@@ -152,6 +156,23 @@ def test_who_is_not_let_in_is_told_at_once(
     door.use(user, database=database)
     door.assert_refused(told, LOGIN_MEND)
     assert f"C{state}\0".encode() in door.gate.said or not state
+
+
+def test_a_right_that_is_taken_away_during_a_run_ends_it_and_the_tokens_wait(
+    door: Door, postgres: PostgresServer
+) -> None:
+    world = door.rows.world
+    with closing(postgres.connect(door.rows.address())) as shell:
+        shell.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO visitor")
+        door.use("visitor")
+        world.oauth.fail(meanwhile(lambda: shell.execute("REVOKE UPDATE ON credentials FROM visitor")))
+        result = world.program.run("--json")
+        assert (result.code, result.outcomes()) == (exits.USAGE, {"loc": "transient"})
+        assert "permission denied for table" in result.err
+        assert len(entries(world, "answered")) == 1
+        shell.execute("GRANT UPDATE ON credentials TO visitor")
+    assert world.program.run("--json").outcomes() == {"loc": "refreshed"}
+    assert door.rows.is_current("loc")
 
 
 def test_who_may_not_use_the_table_is_told_at_once(door: Door) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,11 +18,13 @@ from sqlalchemy.exc import OperationalError
 
 from stores.base import Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Written
 from stores.database import DatabaseStore, postgres
+from stores.database.backend import ShutOutError
 from tests.stores.places import PostgresPlace
 from tests.stores.test_airtable import everything_in
 from tests.stores.test_database import EVERYONE, cells, renewal
 from tests.world.clock import START, FakeClock
 from tests.world.postgres import PostgresServer, name_of
+from tests.world.raw import RawServer
 
 ME = Claimant("host", 1, "run")
 
@@ -90,9 +94,9 @@ def test_the_database_of_another_program_is_left_alone(postgres: PostgresServer,
 def test_a_user_who_may_not_make_tables_is_told_so(postgres: PostgresServer, empty: str) -> None:
     with closing(postgres.connect(empty)) as shell:
         shell.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")
-    with pytest.raises(StoreRefusedError, match="permission denied for schema public") as raised:
+    with pytest.raises(ShutOutError, match="permission denied for schema public") as raised:
         opened(empty.replace("postgres:@", "guest@"))
-    assert_plain(raised.value, StoreRefusedError)
+    assert_plain(raised.value, ShutOutError)
 
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +114,7 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
     [
         ("postgresql+psycopg://secretuser:secretpassword@127.0.0.1:1/db", StoreUnavailableError),
         ("postgresql+psycopg://u@127.0.0.1:1/db?password=secretpassword", StoreUnavailableError),
-        ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?sslmode=secretpassword", StoreRefusedError),
+        ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?sslmode=secretpassword", ShutOutError),
         ("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?secretpassword=1", StoreRefusedError),
         ("postgresql+psycopg://u:secretpassword@/db?host=/nowhere/secretpassword", StoreUnavailableError),
     ],
@@ -122,6 +126,57 @@ def test_an_address_that_leads_nowhere_is_told_without_its_password(address: str
     assert "secretpassword" not in "\n".join(everything_in(raised.value))
     assert raised.value.action
     assert clock.slept == (30 if kind is StoreUnavailableError else 0)  # a server that restarts is waited for
+
+
+def fatal(words: str) -> bytes:
+    """An ErrorResponse, as a server or a pooler in front of it ends a connection."""
+    body = f"SFATAL\0VFATAL\0C08P01\0M{words}\0\0".encode()
+    return b"E" + (len(body) + 4).to_bytes(4, "big") + body
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("no such database: tokens", ShutOutError),
+        ("no such user: u", ShutOutError),
+        ("SASL authentication failed", ShutOutError),
+        ('Peer authentication failed for user "u"', ShutOutError),
+        ('Ident authentication failed for user "u"', ShutOutError),
+        ('certificate authentication failed for user "u"', ShutOutError),
+        ('no pg_hba.conf entry for host "::1", user "u", database "db", SSL off', ShutOutError),
+        ('unrecognized configuration parameter "nonsense"', ShutOutError),
+        ('LDAP authentication failed for user "u"', StoreUnavailableError),  # the directory may be away
+        ("the database system is starting up", StoreUnavailableError),
+        ("the database system is not yet accepting connections", StoreUnavailableError),
+        ("sorry, too many clients already", StoreUnavailableError),
+        ("remaining connection slots are reserved for roles with the SUPERUSER attribute", StoreUnavailableError),
+        ("server login failed: FATAL the database system is shutting down", StoreUnavailableError),
+        ("das Datenbanksystem startet", StoreUnavailableError),
+    ],
+)
+def test_only_what_waiting_does_not_mend_is_told_at_once(words: str, kind: type[StoreError]) -> None:
+    clock = FakeClock()
+
+    def talk(client: socket.socket) -> None:
+        client.recv(8)
+        client.sendall(b"N")
+        client.recv(1000)
+        client.sendall(fatal(words))
+
+    with RawServer(talk) as server, pytest.raises(kind, match=re.escape(words)) as raised:
+        DatabaseStore(f"postgresql+psycopg://u@127.0.0.1:{server.port}/tokens?gssencmode=disable", clock)
+    assert_plain(raised.value, kind)
+    assert clock.slept == (30 if kind is StoreUnavailableError else 0)
+
+
+def test_a_server_that_is_cut_off_while_tls_begins_is_an_outage() -> None:
+    def talk(client: socket.socket) -> None:
+        client.recv(8)
+        client.sendall(b"S")
+        client.recv(1000)
+
+    with RawServer(talk) as server, pytest.raises(StoreUnavailableError):
+        opened(f"postgresql+psycopg://u@127.0.0.1:{server.port}/tokens?gssencmode=disable&sslmode=require")
 
 
 # A server that goes away
