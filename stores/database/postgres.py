@@ -46,8 +46,8 @@ _NOT_LET_IN = re.compile(  # 28P01, 28000, 3D000, 42501, 42704; and PgBouncer's
 )
 _LET_IN = "Correct user, password and database in DATABASE_URL, or let that user in; docs/postgres.md says how."
 _NOT_SAFE = re.compile(
-    r"SSL error: (?!unexpected eof)|does not match host name|does not support SSL|certificate file|private key file"
-    r"|channel binding is required|connection is bad: invalid"
+    r"certificate verify failed|signature failure|alert (.* )?certificate|alert unknown ca|does not match host name"
+    r"|does not support SSL|certificate file|private key file|channel binding is required|connection is bad: invalid"
 )
 _SAFE = "Correct sslmode and sslrootcert in DATABASE_URL, or the server's certificate; docs/postgres.md says how."
 _RIGHTS = "Give the user of DATABASE_URL what it lacks; docs/postgres.md says what that is."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -105,6 +106,24 @@ def test_an_authority_that_calls_itself_the_same_is_refused(tls_door: Door, tmp_
 def test_a_certificate_for_another_host_is_refused(tls_door: Door, authority: Authority) -> None:
     tls_door.use(host="db.example", options=f"hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={authority.bundle}")
     tls_door.assert_refused('does not match host name "db.example"', TLS_MEND)
+
+
+@pytest.mark.parametrize("has_one", [False, True])
+def test_a_server_that_wants_another_certificate_of_its_client_is_told(
+    rows: PostgresRows, postgres: PostgresServer, authority: Authority, tmp_path: Path, has_one: bool
+) -> None:
+    own = tmp_path / "own.pem"
+    own.write_bytes(authority.bundle.with_name("server.pem").read_bytes())
+    own.chmod(0o600)
+    make_authority(tmp_path, "another authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own)
+    context.load_verify_locations(tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with postgres.gate(context) as gate:
+        door = Door(rows, gate)
+        door.use(options="sslmode=require" + (f"&sslcert={own}&sslkey={own}" if has_one else ""))
+        door.assert_refused("alert", TLS_MEND)
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])

@@ -173,9 +173,9 @@ def test_a_server_that_is_cut_off_while_tls_begins_is_an_outage() -> None:
     def talk(client: socket.socket) -> None:
         client.recv(8)
         client.sendall(b"S")
-        client.recv(1000)
+        client.recv(65_536)
 
-    with RawServer(talk) as server, pytest.raises(StoreUnavailableError):
+    with RawServer(talk) as server, pytest.raises(StoreUnavailableError, match="unexpected eof"):
         opened(f"postgresql+psycopg://u@127.0.0.1:{server.port}/tokens?gssencmode=disable&sslmode=require")
 
 
