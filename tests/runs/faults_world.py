@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from crypto import Context, is_sealed
 from refresher.journal import Entry, Journal
 from stores.base import Row
 from stores.database import CREDENTIALS, DatabaseStore
@@ -28,9 +29,13 @@ class Rows(ABC):
     def __init__(self, world: World) -> None:
         self.world = world
 
-    @abstractmethod
     def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
         """A row with a fresh grant."""
+        self.put(self.world.cells(provider, location) | {"access_token_expiry": expiry} | more)
+
+    @abstractmethod
+    def put(self, cells: dict[str, Any]) -> None:
+        """A row with these cells."""
 
     @abstractmethod
     def edit(self, location: str, **cells: Any) -> None:
@@ -47,6 +52,13 @@ class Rows(ABC):
     def stored(self, location: str) -> str:
         """The refresh token in the row."""
         return self.world.open_refresh(location, self.row(location).encrypted_refresh)
+
+    def access(self, location: str) -> str:
+        """The access token in the row, sealed there or not."""
+        cell = self.row(location).last_access_token
+        if not is_sealed(cell):
+            return cell
+        return self.world.program.keyring.open(cell, Context("last_access_token", location, self.world.oauth.url))
 
     def is_current(self, location: str) -> bool:
         """Whether the row holds the one refresh token that the provider accepts."""
@@ -65,8 +77,7 @@ class DatabaseRows(Rows):
         with closing(DatabaseStore(self.address(), self.world.clock)) as store:
             yield store
 
-    def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
-        cells = self.world.cells(provider, location) | {"access_token_expiry": expiry} | more
+    def put(self, cells: dict[str, Any]) -> None:
         with self._store() as store:
             store.create(cells)
 
@@ -103,8 +114,8 @@ class PostgresRows(DatabaseRows):
 class AirtableRows(Rows):
     """See `Rows`: a table at the fake."""
 
-    def add(self, provider: str, location: str, expiry: datetime | None = None, **more: Any) -> None:
-        self.world.table.add(self.world.cells(provider, location, expiry, **more))
+    def put(self, cells: dict[str, Any]) -> None:
+        self.world.table.add(cells)
 
     def edit(self, location: str, **cells: Any) -> None:
         [record] = self.world.table.find(locationId=location)

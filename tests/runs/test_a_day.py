@@ -12,6 +12,7 @@ import pytest
 
 from providers import Catalog
 from tests.conftest import World
+from tests.runs.faults_world import table_of
 from tests.world.airtable import faults as airtable_faults
 from tests.world.airtable.columns import text
 from tests.world.airtable.faults import Injection
@@ -241,17 +242,20 @@ def test_a_day_of_mishaps_costs_no_token_and_blames_nobody_for_another(day: Day)
     assert world.journalled() == []
 
 
+@pytest.mark.parametrize(("store", "each"), [("airtable", 3), ("postgres", 1)])
 def test_tokens_of_half_an_hour_are_never_out_where_cron_runs_every_ten_minutes(
-    every_provider: World, airtable_world: World
+    every_provider: World, request: pytest.FixtureRequest, store: str, each: int
 ) -> None:
     """What the hour between runs cannot give. Exact Online and Keycloak stay out of reach of any interval."""
-    world, table = airtable_world, airtable_world.table
+    world, rows = every_provider, table_of(store, request)
     world.program.settings |= {"REFRESH_INTERVAL": "600", "TOKEN_EXPIRY_BUFFER": "300"}
-    records = [table.add(world.consented(slug, f"{slug} {number}")) for slug in HOUR_LONG for number in range(3)]
+    names = [(slug, f"{slug} {number}") for slug in HOUR_LONG for number in range(each)]
+    for slug, location in names:
+        rows.put(world.consented(slug, location))
     for turn in range(1, 13):
         run = world.program.run("--json")
         assert run.code == 0, run.err
         world.clock.advance(START.timestamp() + turn * 600 - world.clock.timestamp())
-        assert all(world.oauth.is_live(table.cell(record, "last_access_token")) for record in records)
+        assert all(world.oauth.is_live(rows.access(location)) for _, location in names)
     assert world.oauth.replayed() == []
     assert world.oauth.violations == []
