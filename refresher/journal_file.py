@@ -18,7 +18,7 @@ from typing import Any
 from refresher.lock import hold
 
 BALLAST_FILE = "ballast"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # `uid` tells an entry that was taken over from one that was not, should the taking be cut off half-way.
 # `cell`, `token`: keyed hashes of the refresh cell and of the refresh token in it.
@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS spent (
     provider TEXT NOT NULL,
     spent_at TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ix_spent_spent_at ON spent (spent_at);
 CREATE TABLE IF NOT EXISTS failures (
     row_key TEXT PRIMARY KEY,
     location_id TEXT NOT NULL,

@@ -247,8 +247,8 @@ MUTANTS = (
     _mutant(
         "a row that another run has is claimed",
         "stores/database/store.py",
-        "where(*due_conditions(query), is_free(claimant, query, self._clock.now()))",
-        "where(*due_conditions(query))",
+        "soonest(query, limit, is_free(claimant, query, self._clock.now()))",
+        "soonest(query, limit)",
         f"{_CLAIMS}test_a_row_that_one_process_has_is_given_to_no_other_and_counted",
     ),
     _mutant(

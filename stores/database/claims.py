@@ -17,23 +17,48 @@ IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=ID)
 UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
 
 
-def due_conditions(query: DueQuery) -> list[sa.ColumnElement[bool]]:
+def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     """What a row must be to be looked at: at least all that `query` admits, which is asked again of each row."""
+    is_time = sa.true() if query.everything else sa.or_(Unreadable(), _is_soon(query))
+    return sa.and_(_is_wanted(query), is_time)
+
+
+def soonest(query: DueQuery, limit: int, *conditions: sa.ColumnElement[bool]) -> sa.SelectBase:
+    """The ids of so many due rows, those whose expiry is not known first, then the soonest; locked against others.
+
+    Both kinds are asked for by themselves, so that an index is read only as far as there are enough: the rows of a
+    large table that are all due are not sorted for each few hundred of them.
+    """
+    expiry = CREDENTIALS.c.access_token_expiry
+    some = sa.select(CREDENTIALS.c.id).where(_is_wanted(query), *conditions).limit(limit)
+    some = some.with_for_update(skip_locked=True)
+    if query.everything:
+        return some.order_by(expiry.is_not(None), expiry)
+    unknown = some.where(Unreadable()).subquery()
+    # Not in both: a row that counted twice would be one less to claim. A bare NOT would be looked up in the index of
+    # what is unreadable, where nearly all rows are that are not.
+    is_known = sa.case((Unreadable(), 0), else_=1) == 1
+    soon = some.where(_is_soon(query), is_known).order_by(expiry).subquery()
+    return sa.union_all(sa.select(unknown.c.id), sa.select(soon.c.id)).limit(limit)
+
+
+def _is_wanted(query: DueQuery) -> sa.ColumnElement[bool]:
     table = CREDENTIALS.c
-    is_active = table.is_active.is_(sa.true())
-    conditions = [table.encrypted_refresh != "", table.status.not_in(query.idle), is_active]
+    conditions = [table.encrypted_refresh != "", table.status.not_in(query.idle), table.is_active.is_(sa.true())]
     if query.locations:
         conditions.append(stripped(table.location_id).in_(query.locations))
-    if not query.everything:
-        latest = max([query.other_cutoff, *query.cutoffs.values()])
-        cutoffs = {name: sa.literal(cutoff, UtcTime) for name, cutoff in query.cutoffs.items()}
-        other = sa.literal(query.other_cutoff, UtcTime)
-        cutoff = sa.case(cutoffs, value=_provider(query), else_=other) if cutoffs else other
-        expiry = table.access_token_expiry
-        # The index of active rows is only used by SQLite where the very arm of the OR says that a row is active.
-        soon = sa.and_(is_active, expiry < sa.literal(latest, UtcTime), expiry < cutoff)
-        conditions.append(sa.or_(Unreadable(), soon))
-    return conditions
+    return sa.and_(*conditions)
+
+
+def _is_soon(query: DueQuery) -> sa.ColumnElement[bool]:
+    table = CREDENTIALS.c
+    latest = max([query.other_cutoff, *query.cutoffs.values()])
+    cutoffs = {name: sa.literal(cutoff, UtcTime) for name, cutoff in query.cutoffs.items()}
+    other = sa.literal(query.other_cutoff, UtcTime)
+    cutoff = sa.case(cutoffs, value=_provider(query), else_=other) if cutoffs else other
+    expiry = table.access_token_expiry
+    # The index of active rows is only used by SQLite where the very arm of an OR says that a row is active.
+    return sa.and_(table.is_active.is_(sa.true()), expiry < sa.literal(latest, UtcTime), expiry < cutoff)
 
 
 def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElement[bool]:

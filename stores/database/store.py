@@ -34,8 +34,9 @@ from stores.database.claims import (
     UNCLAIMED,
     begins,
     conditional_update,
-    due_conditions,
+    is_due,
     is_free,
+    soonest,
     what_stands,
 )
 from stores.database.schema import (
@@ -98,18 +99,14 @@ class DatabaseStore(Store):
 
     def due(self, query: DueQuery) -> list[Row]:
         """See `Store.due`."""
-        rows = self._select(ALL_BUT_TOKEN, *due_conditions(query))
+        rows = self._select(ALL_BUT_TOKEN, is_due(query))
         return [row for row in rows if query.admits(row)]
 
     def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> tuple[list[Row], bool]:
         """See `Store.claim_due`. The claim is committed before anything is done with the row."""
         self._owner = claimant.owner
-        expiry = CREDENTIALS.c.access_token_expiry
-        free = sa.select(CREDENTIALS.c.id).where(*due_conditions(query), is_free(claimant, query, self._clock.now()))
-        # In two parts, so that nobody walks an index in this order, past all the rows that are not due.
-        soonest = free.order_by(expiry.is_not(None), expiry).limit(limit)
         # Named first, so that it is chosen once: as a condition it may be asked again, and claim more than `limit`.
-        chosen = soonest.with_for_update(skip_locked=True).cte("chosen")
+        chosen = soonest(query, limit, is_free(claimant, query, self._clock.now())).cte("chosen")
         claim = (
             sa.update(CREDENTIALS)
             .where(CREDENTIALS.c.id.in_(sa.select(chosen.c.id)))
@@ -149,7 +146,7 @@ class DatabaseStore(Store):
         """See `Store.held_elsewhere`."""
         owner, count = CREDENTIALS.c.claim_owner, sa.func.count()
         is_held = sa.and_(owner.is_not(None), owner != claimant.owner)
-        held = sa.select(owner, count).where(*due_conditions(query), is_held).group_by(owner)
+        held = sa.select(owner, count).where(is_due(query), is_held).group_by(owner)
         return self._transact(lambda connection: {str(name): int(many) for name, many in connection.execute(held)})
 
     def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:

@@ -228,6 +228,12 @@ def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, cl
     assert journal.is_spent("newer")
 
 
+def test_forgetting_spent_tokens_reads_only_those_that_are_forgotten(journal: Journal) -> None:
+    """It is done with every few hundred refreshes, and there may be millions of them."""
+    plan = journal._file.select("EXPLAIN QUERY PLAN DELETE FROM spent WHERE spent_at < ?", "now")
+    assert [record[3] for record in plan if record[3].startswith("SCAN")] == []
+
+
 # Secrets
 
 

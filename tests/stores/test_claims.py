@@ -147,6 +147,16 @@ def test_a_pause_is_known_to_all_until_it_is_over(
     assert place.store.share_pauses([]) == []
 
 
+def test_a_row_that_is_due_in_two_ways_takes_no_other_row_s_place(tmp_path: Path, clock: FakeClock) -> None:
+    """An expiry that a person typed is unknown; as a text it may also be earlier than now."""
+    place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
+    typed, soon = add(place, 1), add(place, 2)
+    place.edit(typed, access_token_expiry="2020-01-01")
+    assert {row.key for row in place.store.claim_due(ALL_DUE, process("a"), 2)[0]} == {typed, soon}
+    place.store.close()
+    place.shell.close()
+
+
 def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path: Path, clock: FakeClock) -> None:
     """The rule that an unreadable expiry is due has an index of its own."""
     place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
@@ -169,5 +179,10 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
         said.clear()
         act(place.store)
         assert not [line for line in said if line.startswith("SCAN credentials")], said
+    said.clear()
+    place.store.claim_due(query, process("a"), 2000)
+    used = [line.partition(" INDEX ")[2] for line in said if line.startswith("SEARCH") and " INDEX " in line]
+    assert used == ["ix_credentials_unreadable (<expr>=?)", "ix_credentials_due (access_token_expiry<?)"], said
+    assert not [line for line in said if "TEMP B-TREE" in line], said  # nor sorts all that are, for a few of them
     place.store.close()
     place.shell.close()
