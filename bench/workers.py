@@ -14,7 +14,7 @@ from tests.world.postgres import PostgresServer, plain
 from tests.world.program import ROOT, Program
 
 PROCESSES = (1, 2, 4, 8)
-SHARE = 0.03  # of BENCH_ROWS
+SHARE = 0.1  # of BENCH_ROWS
 LEAST_ROWS = 400
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class JournalFile:
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._is_led = False  # one thread at a time commits, for all that wait by then
-        self._turn = threading.Condition()
+        self._turn = threading.Lock()
         self._is_synced = True
         self._others: list[sqlite3.Connection] | None = None
         try:
@@ -147,13 +147,16 @@ class JournalFile:
         that wait by then.
         """
         ticket = _Ticket(statements, synced)
-        with self._turn:
-            self._waiting.append(ticket)
-            while self._is_led and not ticket.is_done:
-                self._turn.wait()
-            self._is_led = self._is_led or not ticket.is_done
-        if not ticket.is_done:
-            self._lead()
+        try:
+            with self._turn:
+                self._waiting.append(ticket)
+                ticket.leads, self._is_led = not self._is_led, True
+            if not ticket.leads:
+                ticket.woken.acquire()
+            if ticket.leads:
+                self._write_waiting()
+        finally:
+            self._leave(ticket)
         if isinstance(ticket.error, sqlite3.Error):
             raise refused(ticket.error)
         if ticket.error is not None:
@@ -179,8 +182,8 @@ class JournalFile:
                 found += _peek(other, query, values)
         return found
 
-    def _lead(self) -> None:
-        """Commit what waits by now, this thread's own among it. An interrupted leader's batch is left to the next."""
+    def _write_waiting(self) -> None:
+        """Commit what waits by now, and wake those whose it was."""
         batch: list[_Ticket] = []
         try:
             with self._lock:
@@ -188,10 +191,24 @@ class JournalFile:
                     batch, self._waiting = self._waiting, []
                 self._transact(batch)
         finally:
-            with self._turn:
+            with self._turn:  # what an interrupted leader had for others is left to the next
                 self._waiting[:0] = [ticket for ticket in batch if not ticket.is_done]
-                self._is_led = False
-                self._turn.notify_all()
+                for ticket in batch:
+                    if ticket.is_done and not ticket.leads:
+                        ticket.woken.release()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        """Wake whoever leads next, and no other: to wake all that wait costs more than their commit."""
+        if ticket.is_done and not ticket.leads:
+            return
+        with self._turn:
+            if ticket in self._waiting:  # its thread was interrupted
+                self._waiting.remove(ticket)
+            if ticket.leads:
+                self._is_led = bool(self._waiting)
+                for heir in self._waiting[:1]:
+                    heir.leads = True
+                    heir.woken.release()
 
     def _transact(self, batch: Sequence[_Ticket]) -> None:
         error = self._try(batch)
@@ -251,15 +268,28 @@ class JournalFile:
             self.commit(statements)
 
 
+def _closed() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(eq=False)
 class _Ticket:
-    """What one thread wants to have written, and what became of it."""
+    """What one thread wants to have written, and what became of it.
+
+    Attributes:
+        leads: its thread writes, for all that wait.
+        woken: released when it is done, or leads.
+    """
 
     statements: Sequence[Statement]
     synced: bool
     last_id: int = 0
     error: Exception | None = None
     is_done: bool = False
+    leads: bool = False
+    woken: threading.Lock = field(default_factory=_closed)
 
 
 def refused(error: Exception) -> JournalError:

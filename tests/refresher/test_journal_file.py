@@ -376,6 +376,52 @@ def test_what_an_interrupted_thread_was_to_write_for_others_is_written_all_the_s
         assert ("follower",) in file.select("SELECT name FROM looks")
 
 
+def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up(tmp_path: Path) -> None:
+    def commit(name: str) -> None:
+        file.commit([("INSERT INTO looks VALUES (?, '')", (name,))])
+
+    def interrupt() -> None:
+        while len(file._waiting) < 2:
+            pass
+        signal.pthread_kill(waiting_thread, signal.SIGUSR1)
+
+    def raise_interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    waiting_thread = threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, raise_interrupt)
+
+    with closing(JournalFile(tmp_path, 0, sqlite3.connect, inherit_nothing)) as file:
+        file._lock.acquire()
+        threads = [threading.Thread(target=commit, args=(name,)) for name in ("leader", "later")]
+        threads[0].start()
+        while not file._waiting:
+            pass
+        striker = threading.Thread(target=interrupt)
+        striker.start()
+        with pytest.raises(KeyboardInterrupt):
+            commit("interrupted")
+        signal.signal(signal.SIGUSR1, before)
+        threads[1].start()
+        while len(file._waiting) < 2:
+            pass
+        file._lock.release()
+        for thread in [*threads, striker]:
+            thread.join()
+        assert file.select("SELECT name FROM looks ORDER BY name") == [("later",), ("leader",)]
+
+
+def test_a_thread_that_is_interrupted_when_it_is_to_lead_leaves_that_to_the_next(tmp_path: Path) -> None:
+    with closing(JournalFile(tmp_path, 0, sqlite3.connect, inherit_nothing)) as file:
+        heir, after = tickets = [journal_file._Ticket([], True) for _ in range(2)]
+        file._waiting, file._is_led, heir.leads = [*tickets], True, True
+        file._leave(heir)
+        assert (file._waiting, file._is_led, after.leads) == ([after], True, True)
+        assert after.woken.acquire(blocking=False)
+        file._leave(after)
+        assert (file._waiting, file._is_led) == ([], False)
+
+
 def test_a_journal_that_cannot_be_read_any_more_is_told_with_its_mend(tmp_path: Path, clock: FakeClock) -> None:
     with closing(opened(tmp_path, clock)) as journal:
         journal._file._database.execute("DROP TABLE entries")
