@@ -320,6 +320,12 @@ def test_a_value_that_sqlite_cannot_take_costs_only_whoever_brought_it(tmp_path:
         file.commit([(insert, ("c",))])
 
 
+def await_waiting(file: JournalFile, count: int) -> None:
+    """Until so many threads wait for their commit."""
+    while len(file._waiting) < count:
+        pass
+
+
 def test_threads_that_commit_at_once_share_a_sync_and_each_is_told_its_own_end(tmp_path: Path) -> None:
     with closing(JournalFile(tmp_path, 0, sqlite3.connect, inherit_nothing)) as file:
         file._lock.acquire()
@@ -329,8 +335,7 @@ def test_threads_that_commit_at_once_share_a_sync_and_each_is_told_its_own_end(t
         ]
         for thread in threads:
             thread.start()
-        while len(file._waiting) < len(threads):
-            pass
+        await_waiting(file, len(threads))
         file._lock.release()
         for thread in threads:
             thread.join()
@@ -365,8 +370,7 @@ def test_what_an_interrupted_thread_was_to_write_for_others_is_written_all_the_s
         threads = [threading.Thread(target=commit, args=(name,)) for name in ("leader", "follower")]
         for number, thread in enumerate(threads, 1):
             thread.start()
-            while len(file._waiting) < number:
-                pass
+            await_waiting(file, number)
         cast(Interrupted, file._database).strikes = 1
         file._lock.release()
         for thread in threads:
@@ -381,13 +385,16 @@ def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up(tmp_path: P
         file.commit([("INSERT INTO looks VALUES (?, '')", (name,))])
 
     def interrupt() -> None:
-        while len(file._waiting) < 2:
-            pass
-        signal.pthread_kill(waiting_thread, signal.SIGUSR1)
+        await_waiting(file, 2)
+        while not struck.is_set():  # one that comes just before the thread falls asleep is not heard until it wakes
+            signal.pthread_kill(waiting_thread, signal.SIGUSR1)
 
     def raise_interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        if not struck.is_set():
+            struck.set()
+            raise KeyboardInterrupt
 
+    struck = threading.Event()
     waiting_thread = threading.get_ident()
     before = signal.signal(signal.SIGUSR1, raise_interrupt)
 
@@ -395,18 +402,17 @@ def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up(tmp_path: P
         file._lock.acquire()
         threads = [threading.Thread(target=commit, args=(name,)) for name in ("leader", "later")]
         threads[0].start()
-        while not file._waiting:
-            pass
+        await_waiting(file, 1)
         striker = threading.Thread(target=interrupt)
         striker.start()
         with pytest.raises(KeyboardInterrupt):
             commit("interrupted")
+        striker.join()
         signal.signal(signal.SIGUSR1, before)
         threads[1].start()
-        while len(file._waiting) < 2:
-            pass
+        await_waiting(file, 2)
         file._lock.release()
-        for thread in [*threads, striker]:
+        for thread in threads:
             thread.join()
         assert file.select("SELECT name FROM looks ORDER BY name") == [("later",), ("leader",)]
 
