@@ -20,6 +20,8 @@ from settings import AirtableSettings, ImportSettings, ProviderSettings, Secret,
 PROJECT = Path(__file__).resolve().parent.parent
 ENV_EXAMPLE = PROJECT / ".env.example"
 KEY, OLD_KEY, OLDER_KEY = (crypto.generate_key() for _ in range(3))
+# A file of somebody else's is made by root alone (chown(2)); as another user there is nothing to show it with.
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 CANARY = "canary-5e1f-secret"
 AIRTABLE = {"AIRTABLE_API_KEY": "pat.token", "AIRTABLE_BASE_ID": "appAbc123"}
 
@@ -736,7 +738,7 @@ def test_private_dotenv_is_read(load, mode):
     assert revealed(load.exactly({}).encryption_key) == KEY
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@AS_ROOT
 def test_dotenv_of_another_user_is_refused(load):
     """Whoever owns it could change where secrets are sent."""
     path = load.dotenv(f"ENCRYPTION_KEY={KEY}\n")

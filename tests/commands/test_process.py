@@ -13,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = "from commands import process; process.settle(); "
 ASKED = "import ctypes, resource; print(ctypes.CDLL(None).prctl(3), resource.getrlimit(resource.RLIMIT_CORE))"
+# prctl(2) and its "dumpable" are Linux's own: elsewhere there is nothing to ask, and
+# `test_a_crash_leaves_no_core`, which runs everywhere, has to do.
+ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's own")
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -28,14 +31,14 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
+@ONLY_LINUX
 def test_nobody_but_root_may_look_at_the_memory(tmp_path: Path) -> None:
     """A limit of 0 alone still lets the kernel pipe the memory to a crash reporter (core(5))."""
     assert run(ASKED, tmp_path).stdout.startswith("1 ")
     assert run(SETTLED + ASKED, tmp_path).stdout == "0 (0, 0)\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
+@ONLY_LINUX
 @pytest.mark.parametrize("script", ["token_manager.py", "onboard_client.py"])
 def test_nobody_but_root_may_look_at_the_memory_of_the_programs(script: str, tmp_path: Path) -> None:
     at_its_end = f"import atexit, runpy; atexit.register(exec, {ASKED!r}, {{}}); sys.argv[1:] = ['--help']; "

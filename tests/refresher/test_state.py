@@ -13,6 +13,9 @@ from refresher.state import StateError, StateFolder, file_system
 from tests.world.unprivileged import unprivileged
 
 SOMEBODY = 12_345
+# A folder of somebody else's is made by root alone (chown(2)). The rule itself is shown to any user, with a folder of
+# root's; these add the number in place of a name, and the folder of one store.
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 
 
 def mode(path: Path) -> int:
@@ -127,7 +130,7 @@ def test_a_folder_of_another_user_is_refused_and_the_sudo_line_shown() -> None:
     unprivileged(refused)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@AS_ROOT
 def test_a_folder_of_a_user_without_a_name_is_refused_with_the_number(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o700)
@@ -137,7 +140,7 @@ def test_a_folder_of_a_user_without_a_name_is_refused_with_the_number(tmp_path: 
     assert f"sudo -u #{SOMEBODY} " in error.value.action
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@AS_ROOT
 def test_a_store_s_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state", is_explicit=True)
     os.chown(state.of_store("one"), SOMEBODY, SOMEBODY)

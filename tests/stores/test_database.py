@@ -74,7 +74,7 @@ def renewal(key: str, **more: Value) -> Change:
 
 
 def assert_plain(error: BaseException | None, kind: type[StoreError]) -> None:
-    """An error in words, with a mend, and nothing of statements, values or the library's own."""
+    """An error in words, with a mend, and nothing of statements, values, passwords or the library's own."""
     assert type(error) is kind
     assert isinstance(error, StoreError)
     assert error.action
