@@ -1,8 +1,7 @@
 """Several workers at once, forked when everything is imported: what is measured is work, not Python's start.
 
 Reads JSON from stdin: settings, the number of processes, and how many rows one claims at a time. Prints JSON: the
-processor seconds of them all for a run, for another that finds nothing due, and for a plain computation, which tells
-how much dearer the same work is on a machine where so many do it at once.
+processor seconds of them all for a run, and for another that finds nothing due.
 """
 
 from __future__ import annotations
@@ -17,23 +16,13 @@ from commands import cli
 from refresher import listing
 from tests.workers import child  # noqa: F401 - imports whatever a worker needs
 
-PLAIN = {str(number): [number] * 5 for number in range(3_000)}
-PLAIN_ROUNDS = 60
-
 
 def main() -> None:
     """One after the other."""
     work = json.load(sys.stdin)
     listing.CLAIMED_ROWS = work["claimed"]
     run = partial(cli.main, [], work["settings"])
-    acts: dict[str, Callable[[], int]] = {"run": run, "idle": run, "plain": _plain}
-    print(json.dumps({name: _seconds(act, work["processes"]) for name, act in acts.items()}))
-
-
-def _plain() -> int:
-    for _ in range(PLAIN_ROUNDS):
-        json.loads(json.dumps(PLAIN))
-    return 0
+    print(json.dumps({name: _seconds(run, work["processes"]) for name in ("run", "idle")}))
 
 
 def _seconds(act: Callable[[], int], processes: int) -> float:

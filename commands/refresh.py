@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clock import Clock, iso, parse_time
 from commands import exits
 from commands.context import Context, open_parts, prepare
-from commands.process import ended_by
+from commands.process import ended_by, on_one_core
 from commands.talk import Talk
 from refresher.rounds import Stop, rounds
 
@@ -78,7 +78,7 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, sto
         if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # cron's own run
             _warn_of_rare_runs(context, talk)
         refresher = Refresher(parts, observer)
-        with ended_by(stop), stop.reaching(refresher.stop):
+        with ended_by(stop), stop.reaching(refresher.stop), on_one_core():
             report = refresher.run(scope)
         observer.end(report)
         _warn_of_quota(context, parts, talk)

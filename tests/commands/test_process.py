@@ -1,14 +1,20 @@
-"""What a process of ours leaves to be seen: nothing of its memory."""
+"""What a process of ours leaves to be seen, nothing of its memory; and what it takes: one processor core."""
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from commands.process import on_one_core
+from tests.conftest import World
+from tests.world.oauth import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = "from commands import process; process.settle(); "
@@ -59,3 +65,61 @@ def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
 def test_where_the_platform_has_no_such_call_the_program_runs_all_the_same(tmp_path: Path) -> None:
     code = "import ctypes; ctypes.CDLL = lambda _: object(); " + SETTLED + "print('runs')"
     assert run(code, tmp_path).stdout == "runs\n"
+
+
+ONLY_CORES = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no other system keeps threads on a core")
+
+
+@ONLY_CORES
+def test_a_run_keeps_its_threads_on_one_core_and_gives_the_others_back(world: World) -> None:
+    for location in ("one", "two"):
+        line = world.csv_line("acme", location)
+        assert world.program.onboard("--no-check", "--from-csv", world.program.csv(line)).code == 0
+    seen: list[set[int]] = []
+
+    def look(_: object) -> bool:
+        ours = [thread.native_id for thread in threading.enumerate() if thread.name.endswith("(_serve)")]
+        seen.extend(os.sched_getaffinity(number) for number in ours if number is not None)
+        return False
+
+    world.oauth.fail(faults.status(500), when=look)
+    before = os.sched_getaffinity(0)
+    assert world.program.run("refresh").code == 0
+    assert seen
+    assert all(cores == seen[0] for cores in seen)
+    assert len(seen[0]) == 1
+    assert os.sched_getaffinity(0) == before
+
+
+@ONLY_CORES
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("sched_getaffinity", OSError), ("sched_setaffinity", OSError), ("sched_setaffinity", ValueError)],
+)
+def test_a_run_needs_no_leave_for_that(
+    name: str, error: type[Exception], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, name, refuse)
+    assert world.program.run("refresh").code == 0
+
+
+def test_nor_a_system_that_knows_of_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    assert world.program.run("refresh").code == 0
+
+
+def test_nor_a_c_library_that_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commands.process.ctypes.CDLL", lambda _: object())
+    assert world.program.run("refresh").code == 0
+
+
+@ONLY_CORES
+def test_without_the_interpreter_lock_threads_may_use_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    before = os.sched_getaffinity(0)
+    with on_one_core():
+        assert os.sched_getaffinity(0) == before
