@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 
-from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
+from stores.base import StoreRefusedError, StoreUnavailableError
 
 CONNECT_SECONDS = 10
+_ITS_ADDRESS = "Correct its address, or the permissions of whoever reads it."
 _IS_IT_THERE = "Is this the right database, and the right --layout?"
 
 
@@ -45,7 +46,7 @@ class SourceDatabase:
         """Every record, these columns of it, values as the driver gives them.
 
         Raises:
-            StoreRefusedError: there is no such table, or it lacks a column.
+            StoreRefusedError: there is no such table, or it lacks a column, or the server lets nobody in so.
             StoreUnavailableError: the database cannot be read.
         """
         with self._connected() as connection:
@@ -71,10 +72,16 @@ class SourceDatabase:
         except SQLAlchemyError as error:
             # The driver's own first line; SQLAlchemy's would quote the statement.
             said = str(error.orig).partition("\n")[0] if isinstance(error, DBAPIError) else type(error).__name__
-            failure: StoreError = StoreUnavailableError(
-                f"the source cannot be read ({said})", "Correct its address, or the permissions of whoever reads it."
-            )
+            kind = StoreRefusedError if self._is_shut_out(error) else StoreUnavailableError
+            failure = kind(f"the source cannot be read ({said})", _ITS_ADDRESS)
         raise failure
+
+    def _is_shut_out(self, error: SQLAlchemyError) -> bool:
+        if self._engine.dialect.name != "postgresql":
+            return False
+        from stores.database.postgres import is_shut_out
+
+        return is_shut_out(error)
 
 
 def _open_file(path: str) -> sqlite3.Connection:

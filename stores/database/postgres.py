@@ -114,10 +114,9 @@ class PostgresBackend(Backend):
         said = self._masked(line)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
             return ShutOutError(f"PostgreSQL refuses: {said}", _RIGHTS)
-        is_of_connecting = line.startswith(_CONNECTING)
-        if is_of_connecting and _NOT_LET_IN.search(line):
+        if _is_kept_out(line, _NOT_LET_IN):
             return ShutOutError(f"PostgreSQL does not let the program in ({said})", _LET_IN)
-        if is_of_connecting and _NOT_SAFE.search(line):
+        if _is_kept_out(line, _NOT_SAFE):
             return ShutOutError(f"there is no connection to PostgreSQL as DATABASE_URL asks for ({said})", _SAFE)
         return StoreUnavailableError(f"the database cannot be used ({said})", _MEND)
 
@@ -133,6 +132,16 @@ class PostgresBackend(Backend):
         for password in self._passwords:
             said = said.replace(password, "***")
         return said
+
+
+def is_shut_out(error: SQLAlchemyError) -> bool:
+    """Whether no connection came about, and none will until somebody mends the address or the server's rules."""
+    line = _first_line(error)
+    return _is_kept_out(line, _NOT_LET_IN) or _is_kept_out(line, _NOT_SAFE)
+
+
+def _is_kept_out(line: str, by: re.Pattern[str]) -> bool:
+    return line.startswith(_CONNECTING) and by.search(line) is not None
 
 
 def _first_line(error: SQLAlchemyError) -> str:

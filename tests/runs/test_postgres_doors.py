@@ -43,9 +43,10 @@ class Door:
 
     def use(self, user: str = f"{USER}:{PASSWORD}", host: str = "127.0.0.1", database: str = "", options: str = ""):
         """Set the address."""
-        self.rows.world.program.settings["DATABASE_URL"] = (
-            f"postgresql://{user}@{host}:{self.gate.port}/{database or self.database}?{options}"
-        )
+        self.rows.world.program.settings["DATABASE_URL"] = self.address(user, host, database, options)
+
+    def address(self, user: str, host: str = "127.0.0.1", database: str = "", options: str = "") -> str:
+        return f"postgresql://{user}@{host}:{self.gate.port}/{database or self.database}?{options}"
 
     @property
     def database(self) -> str:
@@ -175,6 +176,24 @@ def test_who_is_not_let_in_is_told_at_once(
     door.use(user, database=database)
     door.assert_refused(told, LOGIN_MEND)
     assert f"C{state}\0".encode() in door.gate.said or not state
+
+
+@pytest.mark.parametrize(
+    ("password", "options", "code", "told"),
+    [
+        ("wrong", "", exits.USAGE, "password authentication failed"),
+        (PASSWORD, "sslmode=require", exits.USAGE, "does not support SSL"),
+        (PASSWORD, "port=1", exits.STORE, "connection failed"),
+    ],
+)
+def test_so_is_an_import_from_there(
+    door: Door, password: str, options: str, code: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", password)
+    source = door.address(USER, options=options)
+    result = door.rows.world.program.run("import", "--layout", "user-tokens", source)
+    assert_told(result, code, "the source cannot be read", told, "Correct its address")
+    assert len(result.err.splitlines()) == 1
 
 
 def test_a_right_that_is_taken_away_during_a_run_ends_it_and_the_tokens_wait(
