@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from crypto import Context
+from crypto import Context, is_sealed
 from providers import Catalog
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
@@ -84,6 +84,11 @@ class World:
     def open_refresh(self, location_id: str, cell: str) -> str:
         """What a refresh cell holds. All fake providers share one origin."""
         return self.program.keyring.open(cell, Context("encrypted_refresh", location_id, self.oauth.url))
+
+    def open_access(self, location_id: str, cell: str) -> str:
+        """The access token in a cell, sealed there or not."""
+        context = Context("last_access_token", location_id, self.oauth.url)
+        return self.program.keyring.open(cell, context) if is_sealed(cell) else cell
 
     def csv_line(self, provider: str, location_id: str) -> tuple[str, str, str, str, str]:
         """A CSV line of a fresh grant."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from crypto import Context, is_sealed
 from refresher.journal import Entry, Journal
 from stores.base import Row
 from stores.database import CREDENTIALS, DatabaseStore
@@ -55,10 +54,7 @@ class Rows(ABC):
 
     def access(self, location: str) -> str:
         """The access token in the row, sealed there or not."""
-        cell = self.row(location).last_access_token
-        if not is_sealed(cell):
-            return cell
-        return self.world.program.keyring.open(cell, Context("last_access_token", location, self.world.oauth.url))
+        return self.world.open_access(location, self.row(location).last_access_token)
 
     def is_current(self, location: str) -> bool:
         """Whether the row holds the one refresh token that the provider accepts."""

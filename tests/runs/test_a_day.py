@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,12 @@ import pytest
 
 from providers import Catalog
 from tests.conftest import World
+from tests.runs.books import AirtableBooks, Books, PostgresBooks
 from tests.runs.faults_world import table_of
-from tests.world.airtable import faults as airtable_faults
-from tests.world.airtable.columns import text
-from tests.world.airtable.faults import Injection
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.oauth.dialects import REAL
+from tests.world.postgres import PostgresServer
 
 HOUR = 3600
 SEED = 20260301
@@ -31,10 +30,6 @@ HOUR_LONG = ("google", "microsoft", "zoom", "xero", "hubspot", "atlassian", "qui
 SHORT_LIVED = dict.fromkeys((*HOUR_LONG, "exact-online", "keycloak"), 14)
 SECOND_APP, SECOND_APP_ROWS = "app-gitlab-two", 8
 
-PROGRAM_COLUMNS = {
-    *("encrypted_refresh", "last_access_token", "access_token_expiry", "status", "last_error"),
-    *("last_refreshed", "refreshed_by", "failure_count", "refresh_token_expiry"),
-}
 LOSSY = ("microsoft", "xero", "atlassian")  # replay is safe there
 OUTAGE, THROTTLED, WRONG_SECRET = (6, 7), (10, 11, 12), (14, 15, 16)  # hours
 
@@ -45,7 +40,6 @@ class Customer:
 
     location: str
     provider: str
-    record: str
     client_id: str
     is_dead: bool = False
 
@@ -53,18 +47,14 @@ class Customer:
 class Day:
     """The table, the customers, and the mishaps of each hour."""
 
-    def __init__(self, world: World) -> None:
-        assert world.airtable is not None
+    def __init__(self, world: World, books: Books) -> None:
         self.world = world
-        self.airtable = world.airtable
+        self.books = books
         self.random = random.Random(SEED)
-        self.table = self.airtable.table("APISecrets")
-        self.table.add_column(text("Notes"))
         world.oauth.add_client("gitlab", SECOND_APP, "gitlab secret")
         self.customers = list(self._onboarded())
         self.start = world.clock.now()
-        self.troubles: list[Injection] = []
-        self.changes_before = len(self.airtable.changes)
+        books.open()
         self.scripts: dict[str, Any] = {}  # by name, each with its hits
 
     def _onboarded(self) -> Iterator[Customer]:
@@ -81,8 +71,8 @@ class Day:
             location = f"{provider} {number}"
             facts = {"rotates": number % 2 == 0} if provider == "salesforce" else {}
             cells = self.world.consented(provider, location, client_id, **facts)
-            record = self.table.add(cells | {"Notes": f"ask for {number}"})
-            yield Customer(location, provider, record, client_id)
+            self.books.add(cells, note=f"ask for {number}")
+            yield Customer(location, provider, client_id)
         self.world.clock.advance(now)
 
     # What goes wrong
@@ -108,9 +98,7 @@ class Day:
                     when=lambda call: call.times_sent == 1,
                 )
         if self.random.random() < 0.5:
-            code, nth = self.random.choice((500, 502, 503)), self.random.randint(1, 9)
-            times = self.random.randint(1, 2)
-            self.troubles.append(self.airtable.inject(airtable_faults.status(code), times=times, nth=nth))
+            self.books.trouble(self.random)
 
     def _window(self, name: str, hour: int, hours: tuple[int, ...], begin: Callable[[], Any]) -> None:
         if hour == hours[0]:
@@ -130,22 +118,27 @@ class Day:
     def assert_fresh(self, hour: int, since: float) -> None:
         """After a run: every healthy row holds the newest tokens, and they work."""
         troubled = {*(("slack", hour) for hour in OUTAGE), *(("github-app", hour) for hour in THROTTLED)}
+        table = self.books.cells()
         for customer in self.healthy(hour):
-            cells = self.table.cells(customer.record)
+            cells = table[customer.location]
             token = self.world.open_refresh(customer.location, cells["encrypted_refresh"])
             assert token == self.world.oauth.current(customer.location), customer
-            access = self.world.oauth.access_tokens[cells["last_access_token"]]
+            access = self.world.oauth.access_tokens[self.access(customer, cells)]
             # A run that waits for somebody may last longer than Keycloak's five minutes.
             assert self.world.oauth.is_live(access.value) or access.issued_at >= since, customer
             if (customer.provider, hour) not in troubled:
-                assert "last_error" not in cells, customer
+                assert not cells.get("last_error"), customer
 
     def assert_alive(self, hour: int) -> None:
         """Right before a run: no token is out that could have lived through the hour."""
+        table = self.books.cells()
         for customer in self.healthy(hour):
             if customer.provider in LONG_LIVED:
-                access = self.table.cell(customer.record, "last_access_token")
-                assert self.world.oauth.is_live(access), customer
+                assert self.world.oauth.is_live(self.access(customer, table[customer.location])), customer
+
+    def access(self, customer: Customer, cells: Mapping[str, Any]) -> str:
+        """The access token in a row, sealed there or not."""
+        return self.world.open_access(customer.location, cells["last_access_token"])
 
     def healthy(self, hour: int) -> list[Customer]:
         """Those nothing is wrong with: a refused app's tokens run out, and nobody can help it."""
@@ -154,28 +147,28 @@ class Day:
 
     def assert_only_dead_rows_were_flagged(self) -> None:
         """And every dead row that was tried is flagged."""
-        by_record = {customer.record: customer for customer in self.customers}
-        flags = [change for change in self.changes() if change.column == "status"]
+        flags = [change for change in self.books.changes() if change.column == "status"]
         for change in flags:
-            grant = self.world.oauth.family(by_record[change.record].location)
+            grant = self.world.oauth.family(change.location)
             assert change.after == "reauthorize"
             assert grant.revoked_at is not None
             assert grant.revoked_at <= change.at.timestamp()
-        flagged = {change.record for change in flags}
+        flagged = {change.location for change in flags}
         for customer in self.customers:
             grant = self.world.oauth.family(customer.location)
             sent_at = [at for token in grant.refresh_tokens for at in token.sent_at]
             was_tried = grant.revoked_at is not None and max(sent_at, default=0.0) > grant.revoked_at
-            assert (customer.record in flagged) == was_tried, customer
+            assert (customer.location in flagged) == was_tried, customer
         assert len(flagged) >= 10
 
     def assert_table_is_the_peoples(self) -> None:
         """Nothing was written but the program's own columns, and no row came or went."""
-        assert {change.column for change in self.changes()} <= PROGRAM_COLUMNS
-        assert {record["id"] for record in self.table.records()} == {customer.record for customer in self.customers}
-        for change in self.changes():
-            if change.record in {one.record for one in self.customers if one.client_id == SECOND_APP}:
-                assert change.column not in ("status", "last_error", "failure_count") or self._is_dead(change.record)
+        dead = {one.location for one in self.customers if one.is_dead}
+        refused = {one.location for one in self.customers if one.client_id == SECOND_APP} - dead
+        for change in self.books.changes():
+            assert change.column in self.books.program_columns
+            assert change.location not in refused or change.column not in ("status", "last_error", "failure_count")
+        assert set(self.books.cells()) == {customer.location for customer in self.customers}
 
     def assert_nothing_was_sent_twice_where_that_is_forbidden(self) -> None:
         """No token was sent after its successor was issued, but to ask for a lost answer where that is safe."""
@@ -192,20 +185,16 @@ class Day:
             if customer.provider == "quickbooks" and not customer.is_dead:
                 assert [token.number for token in self.world.oauth.family(customer.location).refresh_tokens] == [1, 2]
 
-    def _is_dead(self, record: str) -> bool:
-        return any(one.is_dead for one in self.customers if one.record == record)
 
-    def changes(self) -> list[Any]:
-        """What the program wrote."""
-        return self.airtable.changes[self.changes_before :]
-
-
-@pytest.fixture
-def day(every_provider: World, airtable_world: World) -> Day:
-    assert every_provider is airtable_world
-    return Day(airtable_world)
+@pytest.fixture(params=["airtable", "postgres"])
+def day(every_provider: World, request: pytest.FixtureRequest) -> Day:
+    if request.param == "airtable":
+        return Day(every_provider, AirtableBooks(request.getfixturevalue("airtable_world")))
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return Day(every_provider, PostgresBooks(request.getfixturevalue("postgres_world"), server))
 
 
+@pytest.mark.parametrize("day", ["airtable"], indirect=True)
 def test_the_day_holds_every_provider_and_five_hundred_rows(day: Day) -> None:
     assert {customer.provider for customer in day.customers} == {provider.slug for provider in Catalog()}
     assert len(day.customers) == 500
@@ -215,7 +204,7 @@ def test_the_day_holds_every_provider_and_five_hundred_rows(day: Day) -> None:
 
 
 def test_a_day_of_mishaps_costs_no_token_and_blames_nobody_for_another(day: Day) -> None:
-    """Outage, throttling, withdrawn consents, a changed secret, lost answers, Airtable's own troubles."""
+    """Outage, throttling, withdrawn consents, a changed secret, lost answers, the table's own troubles."""
     world, clock = day.world, day.world.clock
     for hour in range(25):
         day.begin_hour(hour)
@@ -224,7 +213,7 @@ def test_a_day_of_mishaps_costs_no_token_and_blames_nobody_for_another(day: Day)
         assert run.code in (0, 1), run.err
         refused = [row["location_id"] for row in run.json()["results"] if row["outcome"] == "operator"]
         assert bool(refused) == (hour in WRONG_SECRET), (hour, refused)
-        day.airtable.faults.clear()
+        day.books.settle()
         day.assert_fresh(hour, since)
         day.between(hour)
         passed = (clock.now() - day.start).total_seconds()
@@ -236,9 +225,8 @@ def test_a_day_of_mishaps_costs_no_token_and_blames_nobody_for_another(day: Day)
     day.assert_nothing_was_sent_twice_where_that_is_forbidden()
     day.assert_quickbooks_has_changed_its_tokens()
     assert world.oauth.violations == []
-    assert day.airtable.answers[429] == 0
     assert all(script.hits for script in day.scripts.values())
-    assert sum(trouble.hits for trouble in day.troubles) >= 5
+    day.books.assert_were_troubled()
     assert world.journalled() == []
 
 
