@@ -294,7 +294,7 @@ class Provider:
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime."""
-        return received_at + timedelta(seconds=_seconds(content.get("expires_in")) or self.default_lifetime)
+        return received_at + timedelta(seconds=seconds_of(content.get("expires_in")) or self.default_lifetime)
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
         """What an answer without a usable access token says happened, by RFC 6749 section 5.2.
@@ -457,7 +457,7 @@ def _is_usable(token: object) -> bool:
     return isinstance(token, str) and bool(token.strip()) and _VISIBLE_TEXT.fullmatch(token) is not None
 
 
-def _seconds(value: object) -> float | None:
+def seconds_of(value: object) -> float | None:
     """A number of seconds from 1 on, also as text; None for anything else (`true` is no number)."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
         value = int(value)
@@ -469,7 +469,7 @@ def _seconds(value: object) -> float | None:
 def _refresh_expiry(content: Mapping[str, Any], received_at: datetime) -> datetime | None:
     # The names providers use; no standard has one yet (draft-ietf-oauth-refresh-token-expiration).
     for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
-        seconds = _seconds(content.get(name))
+        seconds = seconds_of(content.get(name))
         if seconds is not None:
             return received_at + timedelta(seconds=seconds)
     return None

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TypeVar
 
 from clock import Clock
-from providers.base import Answer, Endpoint, ProviderError, Verdict
+from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
 from refresher.enrol import Enroller, Enrolment, EnrolmentError
 from refresher.errors import MisconfiguredError, TokenError, error_of, given, told
 from refresher.flights import Flights
@@ -140,7 +140,7 @@ class TokenManager:
         client_secret: str = "",
         refresh_token: str,
         access_token: str = "",
-        expires_in: float | None = None,
+        expires_in: float | str | None = None,
         expires_at: datetime | None = None,
         provider_params: Mapping[str, str] | None = None,
         allow_hosts: Collection[str] = (),
@@ -149,8 +149,8 @@ class TokenManager:
 
         It is on the disk before the store is asked; where the store does not answer, the next run stores it. Client
         id and secret may be left out where the settings name them; without an access token and its end
-        (`expires_in` seconds from now, or `expires_at`) the next run fetches one. A token host that
-        `provider_params` choose has to be among `allow_hosts` (`host`, or `host:port`).
+        (`expires_in` seconds from now, as a number or as text, or `expires_at`) the next run fetches one. A token host
+        that `provider_params` choose has to be among `allow_hosts` (`host`, or `host:port`).
 
         Raises:
             RetryLaterError: the store does not answer; the message says whether the tokens wait in the journal.
@@ -159,7 +159,8 @@ class TokenManager:
         params = json.dumps(dict(provider_params)) if provider_params else ""
         enrolment = Enrolment(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
         now = self._workshop.clock.now()
-        end = expires_at or (now + timedelta(seconds=expires_in) if expires_in is not None else None)
+        seconds = seconds_of(expires_in)
+        end = expires_at or (now + timedelta(seconds=seconds) if seconds is not None else None)
         login = Answer(
             Verdict.GRANTED,
             access_token=access_token or None,
@@ -333,10 +334,10 @@ def _view(row: Row, default_provider: str) -> TokenView:
 
 
 def _refuse_gaps(entered: Enrolment, login: Answer) -> None:
-    missing = [name for name in ("location_id", "provider", "refresh_token") if not getattr(entered, name).strip()]
+    missing = [name for name in ("location_id", "provider", "refresh_token") if not (getattr(entered, name) or "").strip()]
     if missing:
         raise EnrolmentError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.")
-    if login.expires_at is not None and login.expires_at.tzinfo is None:
+    if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
         raise EnrolmentError("expires_at has no time zone", "Use an aware datetime, or expires_in.")
 
 

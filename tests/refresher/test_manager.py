@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import subprocess
 import sys
@@ -498,6 +499,16 @@ def test_a_login_without_an_access_token_is_completed_by_the_next_run(world: Wor
     assert manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
 
 
+@pytest.mark.parametrize(("expires_in", "requests"), [("3600", 0), ("soon", 1), (math.nan, 1), (1e30, 0), (-5, 1)])
+def test_the_end_of_a_login_may_be_any_word_of_its_provider(
+    world: World, manager: TokenManager, expires_in: Any, requests: int
+) -> None:
+    """As text, like Exact Online sends it; what is no number of seconds costs a refresh, never the login."""
+    log_in(world, manager, expires_in=expires_in)
+    assert manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+    assert asked(world) == requests
+
+
 def test_the_client_of_the_settings_is_used_where_none_is_handed_in(world: World) -> None:
     world.program.settings |= {"ACME_CLIENT_ID": "app-acme", "ACME_CLIENT_SECRET": "acme secret"}
     manager = manager_of(world)
@@ -510,10 +521,12 @@ def test_the_client_of_the_settings_is_used_where_none_is_handed_in(world: World
     ("login", "says"),
     [
         ({"refresh_token": " "}, "refresh_token must not be empty"),
+        ({"refresh_token": None}, "refresh_token must not be empty"),
         ({"location_id": " ", "provider": ""}, "location_id and provider must not be empty"),
         ({"provider": "nobody"}, "there is no provider 'nobody'"),
         ({"client_id": ""}, "client_id is empty"),
         ({"access_token": "at", "expires_at": datetime(2026, 3, 1)}, "expires_at has no time zone"),  # noqa: DTZ001
+        ({"access_token": "at", "expires_at": "2026-03-01T13:00:00Z"}, "expires_at has no time zone"),
         ({"provider": "acme-instance"}, None),
     ],
 )
