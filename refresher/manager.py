@@ -28,7 +28,7 @@ from refresher.jobs import read_params
 from refresher.offboard import Offboarder
 from refresher.outcome import FAILURES, Outcome, Report, RowResult
 from refresher.parts import Parts, Scope, Workshop
-from refresher.rounds import SHORTEST_INTERVAL_SECONDS, Stop, rounds
+from refresher.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
 from refresher.run import Refresher
 from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
 from stores.base import Row
@@ -202,12 +202,13 @@ class TokenManager:
         and the next one comes. A second start changes nothing.
 
         Raises:
-            MisconfiguredError: the interval is too short.
+            MisconfiguredError: the interval is too short, or no number of seconds.
         """
         seconds = self._workshop.refresh_interval if interval is None else interval
-        if seconds < SHORTEST_INTERVAL_SECONDS:
+        if not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:  # NaN is not between them, either
             raise MisconfiguredError(
-                f"an interval of {seconds:g} s is too short", f"Use {SHORTEST_INTERVAL_SECONDS} s or more."
+                f"an interval of {seconds:g} s cannot be used",
+                f"Use {SHORTEST_INTERVAL_SECONDS} to {LONGEST_INTERVAL_SECONDS} s.",
             )
         with self._scheduler_lock:
             if self._scheduler is None or not self._scheduler.is_going():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from providers.base import Verdict
 from refresher.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError, error_of
@@ -44,8 +44,8 @@ class Token:
     expires_at: datetime | None
 
     def lasts(self, seconds: float, now: datetime) -> bool:
-        """Whether it is there and still lives that long."""
-        return bool(self.text) and self.expires_at is not None and self.expires_at - now > timedelta(seconds=seconds)
+        """Whether it is there and still lives that long; a token that is out lasts for no number of seconds."""
+        return bool(self.text) and self.expires_at is not None and (self.expires_at - now).total_seconds() > max(seconds, 0)
 
     def is_of(self, row: Row) -> bool:
         """Whether `row` is as it was when the token was read: nobody has refreshed or onboarded it since."""

@@ -452,6 +452,23 @@ def test_a_token_that_can_never_last_that_long_is_served_with_a_word(
     assert "does not live as long as was asked for" in log.text
 
 
+@pytest.mark.parametrize("min_valid", [-math.inf, -60, -1])
+def test_a_token_that_is_out_is_never_served(world: World, manager: TokenManager, min_valid: float) -> None:
+    log_in(world, manager)
+    world.clock.advance(3601)
+    assert manager.get_valid_access_token("loc1", min_valid=min_valid) == world.oauth.current_access("loc1")
+    assert asked(world) == 1
+
+
+@pytest.mark.parametrize("min_valid", [1e30, math.inf, math.nan])
+def test_a_life_that_no_token_has_is_told_to_the_log(
+    world: World, manager: TokenManager, log: pytest.LogCaptureFixture, min_valid: float
+) -> None:
+    log_in(world, manager)
+    assert manager.get_valid_access_token("loc1", min_valid=min_valid) == world.oauth.current_access("loc1")
+    assert "does not live as long as was asked for. Ask for less." in log.text
+
+
 # Views
 
 
@@ -733,9 +750,11 @@ def test_a_round_that_the_store_fails_is_told(world: World, gated: Gated, log: p
     assert "this round failed: it takes nothing. Mend it." in log.text
 
 
-def test_rounds_that_come_too_often_are_refused(manager: TokenManager) -> None:
-    with pytest.raises(MisconfiguredError, match="an interval of 9 s is too short"):
-        manager.start(9)
+@pytest.mark.parametrize("interval", [9, math.inf, math.nan])
+def test_rounds_that_come_too_often_or_never_are_refused(manager: TokenManager, interval: float) -> None:
+    with pytest.raises(MisconfiguredError, match=f"an interval of {interval} s cannot be used"):
+        manager.start(interval)
+    assert "token-refresh" not in [one.name for one in threading.enumerate()]
 
 
 @pytest.mark.parametrize(("interval", "requests"), [(None, 1), (600, 0)])
