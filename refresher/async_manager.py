@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,7 +30,8 @@ class AsyncTokenManager:
 
     def __init__(self, manager: TokenManager, threads: int = THREADS) -> None:
         self.manager = manager
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="token-refresh")
+        self._make = partial(ThreadPoolExecutor, threads, thread_name_prefix="token-refresh")
+        self._made, self._process = self._make(), os.getpid()
         self._is_closed = False
 
     async def __aenter__(self) -> AsyncTokenManager:
@@ -39,9 +41,9 @@ class AsyncTokenManager:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop the rounds, and wait for what is open."""
-        await self.stop()
+        """Stop the rounds, and wait for what is open. May be repeated, as after a wait that was cut off."""
         self._is_closed = True
+        await asyncio.to_thread(self.manager.stop)
         await asyncio.to_thread(self._executor.shutdown)
 
     async def get_valid_access_token(
@@ -80,11 +82,19 @@ class AsyncTokenManager:
 
     def start(self, interval: float | None = None) -> None:
         """See `TokenManager.start`."""
+        self._refuse_closed()
         self.manager.start(interval)
 
     async def stop(self, timeout: float | None = None) -> bool:
         """See `TokenManager.stop`."""
         return await self._do(partial(self.manager.stop, timeout))
+
+    @property
+    def _executor(self) -> ThreadPoolExecutor:
+        """This process's threads: a child that was forked has none of its parent's, and would wait for them."""
+        if self._process != os.getpid():
+            self._made, self._process = self._make(), os.getpid()
+        return self._made
 
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -184,9 +186,47 @@ def test_a_closed_manager_says_so_and_leaves_nobody_waiting(world: World) -> Non
         for call in (closed.get_valid_access_token("loc1"), closed.get("loc1")):
             with pytest.raises(MisconfiguredError, match="this manager is closed"):
                 await call
+        with pytest.raises(MisconfiguredError, match="this manager is closed"):
+            closed.start(600)
+        await closed.aclose()
 
     asyncio.run(main())
     assert closed.manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+
+
+def test_a_close_that_was_cut_off_can_be_repeated(world: World, slow: Slow) -> None:
+    async def main() -> str:
+        manager = made(world)
+        call = asyncio.create_task(manager.get_valid_access_token("loc1"))
+        await until(slow.arrived)
+        closing = asyncio.create_task(manager.aclose())
+        while not manager._is_closed:
+            await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        slow.go.set()
+        await manager.aclose()
+        return await call
+
+    assert asyncio.run(main()) == world.oauth.current_access("loc1")
+
+
+def test_a_child_that_was_forked_has_threads_of_its_own(world: World) -> None:
+    log_in(world, manager_of(world))
+    manager = made(world)
+    expected = asyncio.run(manager.get_valid_access_token("loc1"))  # now the parent has a thread, and it is idle
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            token = asyncio.run(asyncio.wait_for(manager.get_valid_access_token("loc1"), PATIENCE_SECONDS))
+            os.write(writing, token.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == expected
+    os.waitpid(child, 0)
 
 
 def test_it_is_made_from_the_same_settings(world: World) -> None:
