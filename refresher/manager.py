@@ -212,15 +212,21 @@ class TokenManager:
             )
         with self._scheduler_lock:
             if self._scheduler is None or not self._scheduler.is_going():
-                self._scheduler = _Scheduler(partial(self._run, seconds), seconds, self._workshop.clock)
+                run = partial(self._run, seconds)
+                self._scheduler = _Scheduler(run, seconds, self._workshop.clock, self._scheduler)
                 atexit.register(self.stop)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Begin nothing new, and wait for what is open; whether the thread has ended within `timeout` seconds."""
+        """Begin nothing new, and wait for what is open; whether the thread has ended within `timeout` seconds.
+
+        Where it has not, the program still waits for it at its exit.
+        """
         with self._scheduler_lock:
             scheduler = self._scheduler
+        if scheduler is not None and not scheduler.end(timeout):
+            return False
         atexit.unregister(self.stop)
-        return scheduler is None or scheduler.end(timeout)
+        return True
 
     # Inside
 
@@ -272,10 +278,16 @@ class TokenManager:
 
 
 class _Scheduler:
-    """The thread behind `start`. A daemon: a program that ends without `stop` waits for the open round at its exit."""
+    """The thread behind `start`. A daemon: a program that ends without `stop` waits for the open round at its exit.
 
-    def __init__(self, run: Callable[[Guard], Report], interval: float, clock: Clock) -> None:
+    It begins when the one before it, which somebody stopped, has ended.
+    """
+
+    def __init__(
+        self, run: Callable[[Guard], Report], interval: float, clock: Clock, before: _Scheduler | None
+    ) -> None:
         self._run = run
+        self._before = before
         self._rounds = (interval, clock)
         self._stop = Stop()
         self._thread = threading.Thread(target=self._work, name="token-refresh", daemon=True)
@@ -290,6 +302,9 @@ class _Scheduler:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        if self._before is not None:
+            self._before.end(None)
+            self._before = None
         for _ in rounds(*self._rounds, self._stop):
             report = told(lambda: self._run(self._stop.reaching))
             problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
@@ -335,7 +350,9 @@ def _view(row: Row, default_provider: str) -> TokenView:
 
 
 def _refuse_gaps(entered: Enrolment, login: Answer) -> None:
-    missing = [name for name in ("location_id", "provider", "refresh_token") if not (getattr(entered, name) or "").strip()]
+    missing = [
+        name for name in ("location_id", "provider", "refresh_token") if not (getattr(entered, name) or "").strip()
+    ]
     if missing:
         raise EnrolmentError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.")
     if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:

@@ -45,7 +45,11 @@ class Token:
 
     def lasts(self, seconds: float, now: datetime) -> bool:
         """Whether it is there and still lives that long; a token that is out lasts for no number of seconds."""
-        return bool(self.text) and self.expires_at is not None and (self.expires_at - now).total_seconds() > max(seconds, 0)
+        return (
+            bool(self.text)
+            and self.expires_at is not None
+            and (self.expires_at - now).total_seconds() > max(seconds, 0)
+        )
 
     def is_of(self, row: Row) -> bool:
         """Whether `row` is as it was when the token was read: nobody has refreshed or onboarded it since."""

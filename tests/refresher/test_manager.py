@@ -772,15 +772,17 @@ def test_the_interval_of_the_rounds_decides_what_is_due(
     assert asked(world) == requests
 
 
-ENDS_WITHOUT_STOP = """
+ENDS = """
 from token_manager import TokenManager
-TokenManager.from_settings().start(600)
+tokens = TokenManager.from_settings()
+tokens.start(600)
 import sys
 sys.stdin.readline()
 """
 
 
-def test_a_program_that_ends_without_a_stop_waits_for_the_open_round(world: World) -> None:
+@pytest.mark.parametrize("last", ["", "tokens.stop(timeout=0)", "tokens.stop(timeout=0); tokens.start(600)"])
+def test_a_program_that_ends_without_a_whole_stop_waits_for_the_open_round(world: World, last: str) -> None:
     log_in(world, manager_of(world))  # its token has been out for months by the real clock
     arrived, go = threading.Event(), threading.Event()
 
@@ -792,7 +794,7 @@ def test_a_program_that_ends_without_a_stop_waits_for_the_open_round(world: Worl
 
     world.oauth.fail(faults.Fault("hold", hold))
     process = subprocess.Popen(
-        [sys.executable, "-c", ENDS_WITHOUT_STOP],
+        [sys.executable, "-c", ENDS + last],
         cwd=world.program.install(),
         env=world.program.environment(),
         stdin=subprocess.PIPE,
