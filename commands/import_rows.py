@@ -25,7 +25,7 @@ from commands.talk import Talk
 from providers.base import ProviderError
 from refresher.cells import Finding, Inspector
 from refresher.jobs import read_params
-from stores.base import Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
+from stores.base import STATUS_DISABLED, Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
 from stores.sealed import Look, SealedStore
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
@@ -52,6 +52,7 @@ class Move:
     Attributes:
         row: as the source has it.
         there: the table's row of the same identity.
+        change: what is written over it, where that is not what the source says.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Move:
     action: str = ""
     row: Row | None = field(default=None, repr=False)
     there: Row | None = field(default=None, repr=False)
+    change: Change | None = field(default=None, repr=False, compare=False)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
@@ -113,8 +115,9 @@ class _Planner:
         self._bench = make_bench(context, store)
         self._inspector = Inspector(store, self._bench)
         # The table itself may hold what the earlier program sealed.
-        seals = make_import_seals(context) if arguments.layout else store
-        self._table_inspector = Inspector(seals, make_bench(context, seals), arguments.allow_host)
+        self._table_seals = make_import_seals(context) if arguments.layout else store
+        bench = make_bench(context, self._table_seals)
+        self._table_inspector = Inspector(self._table_seals, bench, arguments.allow_host)
         self._default = context.settings.default_provider
         self._replacing = arguments.replace
         self._reseals = arguments.layout is not None
@@ -127,7 +130,7 @@ class _Planner:
         """
         there: dict[tuple[str, str], list[Row]] = defaultdict(list)
         owners: dict[str, tuple[str, str]] = {}
-        for row in self._store.store.rows():
+        for row in self._store.store.rows(complete=self._reseals):
             there[self._identity(row)].append(row)
             owners.setdefault(row.encrypted_refresh, self._identity(row))
         lines = list(lines)
@@ -163,24 +166,25 @@ class _Planner:
         ours, theirs = _contents(row, self._inspector), _contents(there[0], self._table_inspector)
         differing = [column for column in _CREDENTIAL if ours[column] != theirs[column]]
         if not differing:
-            is_stale = self._reseals and self._is_stale(there[0])
-            return (
-                replace(move, step=Step.REPLACE, reason="sealed anew")
-                if is_stale
-                else replace(move, step=Step.UNCHANGED)
-            )
-        if not there[0].encrypted_refresh:
+            change = self._resealing(there[0])
+            if change is None:
+                return replace(move, step=Step.UNCHANGED)
+            return replace(move, step=Step.REPLACE, reason="sealed anew", change=change)
+        is_empty = not there[0].encrypted_refresh
+        if is_empty and there[0].status != STATUS_DISABLED:  # nobody took its credential out
             return replace(move, step=Step.REPLACE, reason="the table's row waits for its credential")
-        reason = f"the table has another {' and '.join(differing)}"
+        reason = "the table's row is disabled" if is_empty else f"the table has another {' and '.join(differing)}"
         if self._replacing:
             return replace(move, step=Step.REPLACE, reason=reason)
-        return replace(
-            move, step=Step.KEEP, reason=f"{reason}, which may be newer", action="To have the source's: --replace"
-        )
+        reason += "" if is_empty else ", which may be newer"
+        return replace(move, step=Step.KEEP, reason=reason, action="To have the source's: --replace")
 
-    def _is_stale(self, row: Row) -> bool:
+    def _resealing(self, row: Row) -> Change | None:
+        """What seals stale cells of the table's row anew; its other columns may be newer than the source's."""
         look = self._table_inspector.look(row)
-        return isinstance(look, Look) and bool(look.stale)
+        if not self._reseals or not isinstance(look, Look) or not look.stale:
+            return None
+        return self._table_seals.resealing(row, self._table_inspector.binding(row), look, free_for="")
 
     def _fault(
         self, row: Row, there: Sequence[Row], count: int, owners: Mapping[str, tuple[str, str]]
@@ -290,7 +294,7 @@ def _create(store: Store, moves: Sequence[Move]) -> list[Move]:
 
 def _replace(store: Store, moves: Sequence[Move]) -> list[Move]:
     changes = [
-        Change(
+        move.change or Change(
             there.key, there.encrypted_refresh, _values(store, move), free_for="",
             beside={"encrypted_secret": there.encrypted_secret},
         )

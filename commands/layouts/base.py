@@ -119,7 +119,7 @@ def words(value: object) -> str:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text(value)
     return " ".join(map(text, value)) if isinstance(value, list) else text(value)
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from cryptography.fernet import Fernet
 import crypto
 from commands.layouts import LAYOUTS
 from stores.base import Row
+from tests.callers import manager_of
 from tests.commands import sources
 from tests.commands.sources import HOUR, Earlier
 from tests.commands.test_import import outcomes
@@ -389,6 +391,50 @@ def test_a_row_that_waits_for_its_credential_gets_it(world: World) -> None:
     assert imported(earlier, "--yes")[1] == {"tom": "replaced", "ann": "unchanged"}
     assert rows.row("tom").status == ""
     assert opened(world, rows.row("tom"), "encrypted_refresh") == earlier.tokens["tom"]
+
+
+def test_a_row_whose_key_is_an_older_one_is_sealed_anew_and_keeps_what_is_newer(world: World) -> None:
+    """Google leaves the refresh token alone: by it the source's credential is the table's, its other columns are not."""
+    earlier = sources.clients_and_tokens(world)
+    rows = SqliteRows(world)
+    imported(earlier, "--yes")
+    world.clock.advance(7200)
+    world.program.run("--all")
+    rows.edit("uuid-12345", status="disabled")
+    before = all_rows(rows, earlier)
+    fallback, key = world.program.settings["ENCRYPTION_KEY"], crypto.generate_key()
+    world.program.settings |= {"ENCRYPTION_KEY": key, "ENCRYPTION_KEY_FALLBACKS": fallback}
+    assert set(imported(earlier, "--yes")[1].values()) == {"replaced"}
+    after = all_rows(rows, earlier)
+    for location, row in after.items():
+        assert opened(world, row, "encrypted_refresh") == earlier.tokens[location]
+        assert opened(world, row, "last_access_token") == world.oauth.current_access(location)
+    assert [unsealed(row) for row in after.values()] == [unsealed(row) for row in before.values()]
+    assert set(imported(earlier, "--yes")[1].values()) == {"unchanged"}
+
+
+def unsealed(row: Row) -> Row:
+    return replace(row, encrypted_secret="", encrypted_refresh="", last_access_token="")
+
+
+def test_a_row_whose_tokens_were_deleted_stays_so_unless_it_is_to_be_replaced(world: World) -> None:
+    earlier = sources.clients_and_tokens(world)
+    imported(earlier, "--yes")
+    manager_of(world).delete_tokens("uuid-12345")
+    result, done = imported(earlier, "--yes")
+    assert done == {"uuid-12345": "kept", "uuid-67890": "unchanged"}
+    assert told(result, "uuid-12345") == "kept: the table's row is disabled To have the source's: --replace"
+    assert SqliteRows(world).row("uuid-12345").encrypted_refresh == ""
+    assert imported(earlier, "--yes", "--replace")[1]["uuid-12345"] == "replaced"
+    assert SqliteRows(world).row("uuid-12345").status == ""
+
+
+def test_scopes_that_nobody_can_read_spoil_no_import(world: World) -> None:
+    earlier = sources.git_connections(world)
+    sources.add_connection(earlier, "deep", "github", scopes="[" * 100_000 + "]" * 100_000)
+    result, done = imported(earlier, "--yes")
+    assert set(done) >= {"5f1c", "9ab2"}, result.err
+    assert {done["5f1c"], done["9ab2"]} == {"created"}
 
 
 def test_a_record_that_is_there_twice_is_refused(world: World) -> None:
