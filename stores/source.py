@@ -43,7 +43,7 @@ class SourceDatabase:
             ) from None
 
     def rows(self, table: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Every record, these columns of it, values as the driver gives them.
+        """Every record, these columns of it, values as the driver gives them; PostgreSQL's times as text.
 
         Raises:
             StoreRefusedError: there is no such table, or it lacks a column, or the server lets nobody in so.
@@ -67,6 +67,7 @@ class SourceDatabase:
             with self._engine.connect() as connection:
                 if connection.dialect.name == "postgresql":
                     connection.execution_options(postgresql_readonly=True)
+                    _times_as_text(connection)
                 yield connection
             return
         except SQLAlchemyError as error:
@@ -89,6 +90,16 @@ def _open_file(path: str) -> sqlite3.Connection:
     # Bytes that are no text spoil one value, not the listing; the driver's own error would quote them.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return connection
+
+
+def _times_as_text(connection: Connection) -> None:
+    """As SQLite gives them: `infinity`, or a year that Python does not know, spoils one value, not the listing."""
+    from psycopg.types.string import TextLoader
+
+    adapters = connection.connection.driver_connection.adapters  # type: ignore[union-attr]
+    for kind in ("timestamp", "timestamptz"):
+        adapters.register_loader(kind, TextLoader)
+    connection.exec_driver_sql("SET datestyle TO ISO")
 
 
 def _columns(connection: Connection, table: str) -> set[str]:

@@ -394,7 +394,7 @@ def test_a_row_that_waits_for_its_credential_gets_it(world: World) -> None:
 
 
 def test_a_row_whose_key_is_an_older_one_is_sealed_anew_and_keeps_what_is_newer(world: World) -> None:
-    """Google leaves the refresh token alone: by it the source's credential is the table's, its other columns are not."""
+    """Google leaves the refresh token alone: the credential is the same on both sides, the other columns are not."""
     earlier = sources.clients_and_tokens(world)
     rows = SqliteRows(world)
     imported(earlier, "--yes")

@@ -14,7 +14,7 @@ from tests.commands.test_layouts import DATABASES, all_rows, check_whole_way, im
 from tests.conftest import World
 from tests.runs.faults_world import SqliteRows
 from tests.world.clock import START
-from tests.world.postgres import PostgresServer, plain
+from tests.world.postgres import PostgresServer, name_of, plain
 
 _AS_DOCUMENTED = {
     "id UUID PRIMARY KEY,": "id UUID PRIMARY KEY DEFAULT gen_random_uuid(),",
@@ -68,6 +68,26 @@ def test_what_postgresql_holds_comes_over_once_and_refreshes(
 def test_a_time_with_a_zone_is_kept(world: World, place: str, make: Callable[[World], Earlier]) -> None:
     earlier = make(world)
     imported(earlier, "--yes")
+    ends = {row.access_token_expiry for row in all_rows(SqliteRows(world), earlier).values()}
+    assert ends == {START + HOUR}
+
+
+@pytest.mark.parametrize("end", ["infinity", "-infinity", "0044-03-15 12:00:00+00 BC"])
+def test_a_time_that_python_does_not_know_costs_a_refresh_and_nothing_else(world: World, place: str, end: str) -> None:
+    earlier = sources.user_tokens(world)
+    sources.add_user(earlier, "kim", 3, expires_at=end)
+    result, done = imported(earlier, "--yes")
+    assert (result.code, set(done.values())) == (0, {"created"}), result.err
+    ends = {location: row.access_token_expiry for location, row in all_rows(SqliteRows(world), earlier).items()}
+    assert ends == {"tom": START + HOUR, "ann": START + HOUR, "kim": None}
+
+
+def test_times_are_read_whatever_style_the_server_has(world: World, place: str) -> None:
+    earlier = sources.clients_and_tokens(world)
+    with OnPostgres.server.connect(place) as connection:
+        connection.execute(f"ALTER DATABASE {name_of(place)} SET datestyle TO 'German'")
+    result, _ = imported(earlier, "--yes")
+    assert result.code == 0, result.err
     ends = {row.access_token_expiry for row in all_rows(SqliteRows(world), earlier).values()}
     assert ends == {START + HOUR}
 
