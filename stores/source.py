@@ -43,7 +43,7 @@ class SourceDatabase:
             ) from None
 
     def rows(self, table: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """Every record, these columns of it, values as the driver gives them; PostgreSQL's times as text.
+        """Every record, these columns of it, values as the driver gives them; PostgreSQL's times and JSON as text.
 
         Raises:
             StoreRefusedError: there is no such table, or it lacks a column, or the server lets nobody in so.
@@ -67,7 +67,7 @@ class SourceDatabase:
             with self._engine.connect() as connection:
                 if connection.dialect.name == "postgresql":
                     connection.execution_options(postgresql_readonly=True)
-                    _times_as_text(connection)
+                    _read_as_text(connection)
                 yield connection
             return
         except SQLAlchemyError as error:
@@ -92,12 +92,12 @@ def _open_file(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _times_as_text(connection: Connection) -> None:
-    """As SQLite gives them: `infinity`, or a year that Python does not know, spoils one value, not the listing."""
+def _read_as_text(connection: Connection) -> None:
+    """As SQLite gives it: `infinity`, or JSON that Python does not take, spoils one value, not the listing."""
     from psycopg.types.string import TextLoader
 
     adapters = connection.connection.driver_connection.adapters  # type: ignore[union-attr]
-    for kind in ("timestamp", "timestamptz"):
+    for kind in ("timestamp", "timestamptz", "json", "jsonb"):
         adapters.register_loader(kind, TextLoader)
     connection.exec_driver_sql("SET datestyle TO ISO")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,13 +115,13 @@ def certain_time(value: object) -> datetime | None:
 
 
 def words(value: object) -> str:
-    """A list of scopes, as a JSON array or as text, blank-separated."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
+    """A list of scopes, or their text, either also as JSON; blank-separated."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
             value = json.loads(value)
-        except (ValueError, RecursionError):
-            return text(value)
-    return " ".join(map(text, value)) if isinstance(value, list) else text(value)
+    if isinstance(value, list):
+        return " ".join(text(one) for one in value if isinstance(one, str))
+    return text(value) if isinstance(value, str) else ""
 
 
 def some(**params: str) -> dict[str, str]:

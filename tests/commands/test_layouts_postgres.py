@@ -10,7 +10,7 @@ import pytest
 from stores.source import SourceDatabase
 from tests.commands import sources
 from tests.commands.sources import HOUR, Earlier
-from tests.commands.test_layouts import DATABASES, all_rows, check_whole_way, imported
+from tests.commands.test_layouts import DATABASES, SCOPES, all_rows, check_scopes, check_whole_way, imported
 from tests.conftest import World
 from tests.runs.faults_world import SqliteRows
 from tests.world.clock import START
@@ -80,6 +80,11 @@ def test_a_time_that_python_does_not_know_costs_a_refresh_and_nothing_else(world
     assert (result.code, set(done.values())) == (0, {"created"}), result.err
     ends = {location: row.access_token_expiry for location, row in all_rows(SqliteRows(world), earlier).items()}
     assert ends == {"tom": START + HOUR, "ann": START + HOUR, "kim": None}
+
+
+@pytest.mark.parametrize(("scopes", "scope"), SCOPES)
+def test_scopes_are_read_however_they_were_kept(world: World, place: str, scopes: str, scope: str | None) -> None:
+    check_scopes(sources.git_connections(world), scopes, scope)
 
 
 def test_times_are_read_whatever_style_the_server_has(world: World, place: str) -> None:
