@@ -147,13 +147,14 @@ class TokenManager:
     ) -> None:
         """Keep what a login brought, sealed, over whatever credential the row had.
 
-        It is on the disk before the store is asked; where the store does not answer, the next run stores it. Client
-        id and secret may be left out where the settings name them; without an access token and its end
+        It is on the disk before it is written; where the store does not take it, the next run stores it. Client id
+        and secret may be left out where the settings name them; without an access token and its end
         (`expires_in` seconds from now, as a number or as text, or `expires_at`) the next run fetches one. A token host
         that `provider_params` choose has to be among `allow_hosts` (`host`, or `host:port`).
 
         Raises:
-            RetryLaterError: the store does not answer; the message says whether the tokens wait in the journal.
+            RetryLaterError: nothing was stored, and it is to be repeated, unless the message says that the tokens wait
+                in the journal or are kept aside.
             MisconfiguredError: nothing was stored.
         """
         params = json.dumps(dict(provider_params)) if provider_params else ""
