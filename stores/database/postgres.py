@@ -34,6 +34,7 @@ _CONNECT = {
     "tcp_user_timeout": 30_000,
     "application_name": "token-refresh",
 }
+_TOO_LARGE = "54"  # such as a location id that no index takes: psycopg has it among the outages
 _LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
 _MEND = "Check that PostgreSQL runs, that it can be reached from here, and that it lets the user of DATABASE_URL in."
 # Where no connection came about, psycopg has no SQLSTATE, only words: libpq's own, which are English, and the server's,
@@ -108,7 +109,7 @@ class PostgresBackend(Backend):
 
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """See `Backend.refusal`."""
-        if isinstance(error, DataError):  # the server's words may quote the value
+        if isinstance(error, DataError) or _state(error).startswith(_TOO_LARGE):  # its words may quote the value
             return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
         line = _first_line(error)
         said = self._masked(line)
@@ -124,14 +125,19 @@ class PostgresBackend(Backend):
         """See `Backend.is_lost`."""
         if isinstance(self.refusal(error), ShutOutError):
             return False
-        state = getattr(getattr(error, "orig", None), "sqlstate", None)
-        is_away = isinstance(error, OperationalError) and (state is None or state.startswith(_LOST_STATES))
+        state = _state(error)
+        is_away = isinstance(error, OperationalError) and (not state or state.startswith(_LOST_STATES))
         return is_away or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
     def _masked(self, said: str) -> str:
         for password in self._passwords:
             said = said.replace(password, "***")
         return said
+
+
+def _state(error: SQLAlchemyError) -> str:
+    """The SQLSTATE; empty where no server has spoken."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def is_shut_out(error: SQLAlchemyError) -> bool:

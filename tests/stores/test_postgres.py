@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import re
 import socket
 import threading
@@ -287,6 +289,15 @@ def test_a_value_no_database_takes_is_refused_alone(place: PostgresPlace, value:
     results = place.store.write([renewal(keys[0], **{column: value}), renewal(keys[1])])
     assert [result.written for result in results] == [Written.REFUSED, Written.STORED]
     assert_plain(results[0].error, StoreRefusedError)
+
+
+def test_an_id_that_no_index_takes_is_refused_and_not_told(place: PostgresPlace) -> None:
+    """PostgreSQL packs it before it measures, so only noise is too long."""
+    location = base64.b64encode(random.Random(1).randbytes(6000)).decode()
+    with closing(opened(place.address)) as store:
+        with pytest.raises(StoreRefusedError, match=r"^a value cannot be stored in a database$"):
+            store.create(cells(location))
+        assert store.create(cells("loc1"))
 
 
 @pytest.mark.parametrize("expiry", ["infinity", "-infinity", "20000-01-01", "4000-01-01 BC", None])
