@@ -20,6 +20,7 @@ from refresher.parts import Parts
 from refresher.transport import EXCHANGE_SECONDS, NoAnswer
 from stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 
+LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 PROOF_ATTEMPTS = 2  # a lost answer is asked for once more at once, where the provider's replay rule allows it
 
 _ACTIONS = {
@@ -142,7 +143,7 @@ class Enroller:
             json.dumps(asdict(enrolment)),
         )
         if granted is not None:
-            return self._store(enrolment, endpoint, row, entry_id, granted)
+            return self._store(enrolment, endpoint, row, entry_id, granted, attempts=LOGIN_ATTEMPTS)
         return self._settle(enrolment, endpoint, row, entry_id, self._prove(enrolment, endpoint, entry_id))
 
     def resume(self, entry: Entry) -> RowResult | str:
@@ -292,11 +293,23 @@ class Enroller:
         return RowResult(enrolment.location_id, enrolment.provider, outcome, error, action)
 
     def _store(
-        self, enrolment: Enrolment, endpoint: Endpoint, row: Row | None, entry_id: int | None, answer: Answer | None
+        self,
+        enrolment: Enrolment,
+        endpoint: Endpoint,
+        row: Row | None,
+        entry_id: int | None,
+        answer: Answer | None,
+        attempts: int = 1,
     ) -> RowResult:
+        """Write the row; `attempts` times, looking at it anew, where somebody else is writing it, too."""
         values = self._values(enrolment, endpoint, answer)
         try:
-            written = self._write(row, values)
+            written = self._write(enrolment, row, values)
+            for _ in range(1, attempts):
+                if written not in (Written.CHANGED, Written.GONE):
+                    break
+                row = self.existing(enrolment.location_id, enrolment.provider)
+                written = self._write(enrolment, row, values)
         except StoreError as error:
             return self._unsaved(enrolment, error, in_journal=entry_id is not None)
         if written in (Written.CHANGED, Written.GONE):
@@ -322,10 +335,15 @@ class Enroller:
         new = answer.refresh_token if answer is not None else None
         self._parts.journal.finish([entry_id], [entry_id] if new not in (None, enrolment.refresh_token) else [])
 
-    def _write(self, row: Row | None, values: Mapping[str, Value]) -> Written:
+    def _write(self, enrolment: Enrolment, row: Row | None, values: Mapping[str, Value]) -> Written:
         store = self._parts.store
         if row is None:
-            store.store.create({name: value for name, value in values.items() if name in store.store.columns})
+            try:
+                store.store.create({name: value for name, value in values.items() if name in store.store.columns})
+            except StoreRefusedError:
+                if self.existing(enrolment.location_id, enrolment.provider) is None:
+                    raise
+                return Written.CHANGED  # somebody else has made it meanwhile
             return Written.STORED
         [result] = store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.error is not None:

@@ -575,6 +575,35 @@ def test_a_host_of_the_login_that_the_program_allows_is_taken(world: World, mana
     assert manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
+    world: World, manager: TokenManager, is_new: bool
+) -> None:
+    if not is_new:
+        log_in(world, manager)
+    shop = shop_of(world)
+
+    @contextmanager
+    def slow(store: Any) -> Iterator[Any]:
+        write, create = store.store.write, store.store.create
+
+        def meanwhile(act: Callable[..., Any]) -> Callable[..., Any]:
+            def late(*arguments: Any) -> Any:
+                store.store.write, store.store.create = write, create
+                log_in(world, manager)
+                return act(*arguments)
+
+            return late
+
+        store.store.write, store.store.create = meanwhile(write), meanwhile(create)
+        with shop.parts_around(store) as parts:
+            yield parts
+
+    access = log_in(world, TokenManager(replace(shop, parts_around=slow)))
+    assert manager.get_valid_access_token("loc1") == access
+    assert (len(world.rows()), world.journalled()) == (1, [])
+
+
 def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
     world: World, manager: TokenManager
 ) -> None:
