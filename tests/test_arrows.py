@@ -26,6 +26,7 @@ ALLOWED = {
     "stores.base": {"clock"},
     "stores.sealed": {"stores.base", "crypto"},
     "stores": {"stores.base", "clock"},
+    "stores.source": {"stores.base", "stores.database.postgres"},
     "stores.airtable": {"stores.airtable", "stores.base", "clock", "tls"},
     "stores.database": {"stores.database", "stores.base", "clock"},
     "stores.database.migrations": set(),
