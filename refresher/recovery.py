@@ -103,7 +103,7 @@ def _replay_one(
         note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
         return
     answer = job.provider.read_answer(raw)
-    if not parts.journal.is_of(entry, row.encrypted_refresh):
+    if not _is_of(parts, entry, job):
         _set_aside(parts, entry, job, answer, note)
     elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
         writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
@@ -111,6 +111,13 @@ def _replay_one(
         parts.journal.mark(entry.id, STEP_LOST)
     else:
         parts.journal.finish([entry.id])  # the provider did nothing: the row is tried anew
+
+
+def _is_of(parts: Parts, entry: Entry, job: Job) -> bool:
+    """Whether the row still holds the token that was sent: in the same cell, or sealed anew in another."""
+    if parts.journal.is_of(entry, job.row.encrypted_refresh):
+        return True
+    return parts.journal.by_token([entry])(job.credential.refresh_token) is not None
 
 
 def _brings_token(answer: Answer) -> bool:

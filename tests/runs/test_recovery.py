@@ -64,6 +64,15 @@ def test_of_a_row_that_was_onboarded_anew_theirs_stays_and_ours_is_kept_aside(ta
     assert "kept aside" not in run(table).err
 
 
+def test_a_row_whose_token_was_sealed_anew_meanwhile_gets_its_successor(table: AirtableRows) -> None:
+    left(table, "loc")
+    table.edit("loc", encrypted_refresh=table.world.seal("loc", "encrypted_refresh", table.stored("loc")))
+    run(table)
+    assert table.is_current("loc")
+    assert entries(table.world) == []
+    assert sent(table.world) == 1
+
+
 def test_of_a_row_that_is_gone_the_tokens_are_kept_aside(table: AirtableRows) -> None:
     left(table, "loc", "other")
     table.remove("loc")
