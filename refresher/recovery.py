@@ -22,7 +22,7 @@ def replay(
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
-    `with_aside`: also those that were kept aside, where a row holds the cell again that they were made from.
+    `with_aside`: also those that were kept aside, where a row holds the token again that they are the successors of.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     _resume_onboarding(parts, note)
@@ -49,12 +49,12 @@ def _waiting(parts: Parts) -> list[Entry]:
 
 
 def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
-    """Entries that were kept aside, with the row that holds their cell again: restored, or edited back."""
+    """Entries that were kept aside, with the row that holds their token again: restored, or edited back."""
     for entry in parts.journal.entries(STEP_ASIDE):
         if entry.enrolment:
             continue
         found = parts.store.store.find(entry.location_id)
-        yield from [(entry, row) for row in found if parts.journal.is_of(entry, row.encrypted_refresh)][:1]
+        yield from [(entry, row) for row in found if _is_of(parts, entry, row)][:1]
 
 
 def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
@@ -103,7 +103,7 @@ def _replay_one(
         note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
         return
     answer = job.provider.read_answer(raw)
-    if not _is_of(parts, entry, job):
+    if not _is_of(parts, entry, row):
         _set_aside(parts, entry, job, answer, note)
     elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
         writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
@@ -113,11 +113,12 @@ def _replay_one(
         parts.journal.finish([entry.id])  # the provider did nothing: the row is tried anew
 
 
-def _is_of(parts: Parts, entry: Entry, job: Job) -> bool:
+def _is_of(parts: Parts, entry: Entry, row: Row) -> bool:
     """Whether the row still holds the token that was sent: in the same cell, or sealed anew in another."""
-    if parts.journal.is_of(entry, job.row.encrypted_refresh):
+    if parts.journal.is_of(entry, row.encrypted_refresh):
         return True
-    return parts.journal.by_token([entry])(job.credential.refresh_token) is not None
+    job = parts.bench.job(row)
+    return isinstance(job, Job) and parts.journal.by_token([entry])(job.credential.refresh_token) is not None
 
 
 def _brings_token(answer: Answer) -> bool:

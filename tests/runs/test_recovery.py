@@ -381,12 +381,17 @@ def deleted_during_its_refresh(rows: Rows, provider: str) -> str:
     return cell
 
 
-def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_was_kept_aside(rows: Rows) -> None:
+@pytest.mark.parametrize("is_sealed_anew", [False, True])
+def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_was_kept_aside(
+    rows: Rows, is_sealed_anew: bool
+) -> None:
     cell = deleted_during_its_refresh(rows, "acme")
     current = rows.world.oauth.current("loc")
     with journal(rows.world) as opened:  # somebody else's onboarding is aside, too
         opened.mark(opened.enrol("other", "acme", "https://acme.example", "", "token", "{}"), "aside")
     rows.add("acme", "loc")
+    if is_sealed_anew:
+        cell = rows.world.seal("loc", "encrypted_refresh", rows.world.open_refresh("loc", cell))
     rows.edit("loc", encrypted_refresh=cell)
     before = sent(rows.world)
     told = only(run(rows))
