@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from stores.base import StoreError, StoreRefusedError
 
@@ -35,6 +35,10 @@ class Backend(ABC):
         """Bring the tables to `SCHEMA_VERSION`, in the transaction that is open. Two programs may do so at once."""
 
     @abstractmethod
+    def is_taken(self, error: IntegrityError) -> bool:
+        """Whether the row is there already; else a rule that somebody made for the table speaks against it."""
+
+    @abstractmethod
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """The error in words, with nothing of statements, values or passwords."""
 
@@ -50,3 +54,11 @@ class ShutOutError(StoreRefusedError):
 def newer() -> StoreRefusedError:
     """What a program of an older version says."""
     return StoreRefusedError("a newer version of this program made the database", "Update the program on this machine.")
+
+
+def ruled_out() -> StoreRefusedError:
+    """What is said of one row. The rule's own words may quote it."""
+    return StoreRefusedError(
+        "a constraint or trigger of the table does not let this row be written",
+        "Correct the rule or the row; the database's log may say more.",
+    )

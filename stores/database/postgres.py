@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
-from stores.database.backend import Backend, ShutOutError
-from stores.database.schema import CREDENTIALS
+from stores.database.backend import Backend, ShutOutError, newer, ruled_out
+from stores.database.schema import CREDENTIALS, SCHEMA_VERSION
 
 PACKAGES = ("psycopg", "alembic")
 VERSION_TABLE = "token_refresh_version"  # a database may have a table of Alembic's own name already
@@ -24,7 +24,8 @@ _LOCK_ID = 0x746F6B656E  # of the advisory lock that migrations take; any number
 
 # A lock that somebody's open transaction holds is waited for as long as SQLite waits; a process that was stopped in
 # the middle of its own must not hold others up for longer.
-_SESSION = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'"
+# Times are read in the one style that the driver knows, whatever is set for user or database.
+_SESSION = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; SET datestyle = 'ISO'"
 # A server that vanished without a word is noticed. What the address says goes first.
 _CONNECT = {
     "connect_timeout": 10,
@@ -33,9 +34,12 @@ _CONNECT = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "application_name": "token-refresh",
+    "client_encoding": "utf8",
 }
 _TOO_LARGE = "54"  # such as a location id that no index takes: psycopg has it among the outages
 _LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
+_UNIQUE, _READ_ONLY = "23505", "25006"
+_RULES = ("P0", "44")  # a trigger raised an error; a view's check option
 _MEND = "Check that PostgreSQL runs, that it can be reached from here, and that it lets the user of DATABASE_URL in."
 # Where no connection came about, psycopg has no SQLSTATE, only words: libpq's own, which are English, and the server's,
 # which mostly are. In another language they are taken for an outage: that costs a wait, and the exit code is 3.
@@ -51,6 +55,9 @@ _NOT_SAFE = re.compile(
     r"|does not support SSL|certificate file|private key file|channel binding is required|connection is bad: invalid"
 )
 _SAFE = "Correct sslmode and sslrootcert in DATABASE_URL, or the server's certificate; docs/postgres.md says how."
+_WRITABLE = (
+    "Name the primary server in DATABASE_URL, no standby, and let its user write (default_transaction_read_only)."
+)
 _RIGHTS = "Give the user of DATABASE_URL what it lacks; docs/postgres.md says what that is."
 
 
@@ -76,6 +83,8 @@ class PostgresBackend(Backend):
         self.engine = sa.create_engine(
             url,
             hide_parameters=True,
+            # Whatever is set for user or database: where a claim meets another, it goes on to rows that are free.
+            isolation_level="READ COMMITTED",
             pool_pre_ping=True,  # a server that was restarted is noticed before anything is asked of it
             pool_size=1,  # one thread at a time asks; many workers share the server's connections
             # Statements that are prepared by themselves are lost behind a pooler that shares connections.
@@ -97,7 +106,10 @@ class PostgresBackend(Backend):
         from alembic.config import Config
 
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
-        if self.version(connection) == 0 and sa.inspect(connection).has_table(CREDENTIALS.name):
+        version = self.version(connection)  # another program may have been at work meanwhile, and a newer one
+        if version > SCHEMA_VERSION:
+            raise newer()
+        if version == 0 and sa.inspect(connection).has_table(CREDENTIALS.name):
             raise StoreRefusedError(
                 "the database has a table credentials of another program",
                 "Set DATABASE_URL to a database of its own, or to a schema of its own (options=-csearch_path=NAME).",
@@ -107,12 +119,21 @@ class PostgresBackend(Backend):
         config.set_main_option("path_separator", "os")
         command.upgrade(config, "head")
 
+    def is_taken(self, error: IntegrityError) -> bool:
+        """See `Backend.is_taken`."""
+        return _state(error) == _UNIQUE
+
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """See `Backend.refusal`."""
         if isinstance(error, DataError) or _state(error).startswith(_TOO_LARGE):  # its words may quote the value
             return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
+        state = _state(error)
+        if state.startswith(_RULES):
+            return ruled_out()
         line = _first_line(error)
         said = self._masked(line)
+        if state == _READ_ONLY:
+            return StoreUnavailableError(f"the database takes no writes ({said})", _WRITABLE)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
             return ShutOutError(f"PostgreSQL refuses: {said}", _RIGHTS)
         if _is_kept_out(line, _NOT_LET_IN):
@@ -148,6 +169,11 @@ def is_shut_out(error: SQLAlchemyError) -> bool:
 
 def _is_kept_out(line: str, by: re.Pattern[str]) -> bool:
     return line.startswith(_CONNECTING) and by.search(line) is not None
+
+
+def _state(error: SQLAlchemyError) -> str:
+    """The SQLSTATE; empty where no server spoke."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from stores.database.backend import Backend
@@ -68,6 +68,10 @@ class SqliteBackend(Backend):
             for statement in _STEPS[step]:
                 connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def is_taken(self, error: IntegrityError) -> bool:
+        """See `Backend.is_taken`."""
+        return str(error.orig).startswith("UNIQUE")
 
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """See `Backend.refusal`."""

@@ -28,7 +28,7 @@ from stores.base import (
     make_row,
     unknown_columns,
 )
-from stores.database.backend import Backend, ShutOutError, newer
+from stores.database.backend import Backend, ShutOutError, newer, ruled_out
 from stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
@@ -260,10 +260,8 @@ class DatabaseStore(Store):
         try:
             with self._engine.begin() as connection:
                 return act(connection)
-        except IntegrityError:
-            refusal: Exception = StoreRefusedError(
-                "the database already has a row of this location and provider", "Replace that row instead."
-            )
+        except IntegrityError as error:
+            refusal: Exception = _taken() if self._backend.is_taken(error) else ruled_out()
         except SQLAlchemyError as error:
             refusal = self._backend.refusal(error)
             if self._backend.is_lost(error):
@@ -345,6 +343,12 @@ def _empty(column: sa.Column[Any]) -> Value:
     if column.nullable:
         return None
     return 0 if isinstance(column.type, sa.Integer) else ""
+
+
+def _taken() -> StoreRefusedError:
+    return StoreRefusedError(
+        "the database already has a row of this location and provider", "Replace that row instead."
+    )
 
 
 class _LostError(Exception):

@@ -311,6 +311,20 @@ def test_a_taken_identity_is_refused_and_its_company_stored(place: DatabasePlace
     assert_plain(raised.value, StoreRefusedError)
 
 
+def test_a_row_that_a_trigger_of_the_file_forbids_is_refused_alone_and_not_called_a_second_one(
+    place: DatabasePlace,
+) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(2)]
+    place.shell.execute(
+        "CREATE TRIGGER no BEFORE UPDATE ON credentials WHEN NEW.location_id = 'loc-0' "
+        "BEGIN SELECT RAISE(ABORT, 'not this secret one'); END"
+    )
+    results = place.store.write([renewal(key) for key in keys])
+    assert [result.written for result in results] == [Written.REFUSED, Written.STORED]
+    assert_plain(results[0].error, StoreRefusedError)
+    assert "constraint or trigger" in str(results[0].error)
+
+
 @pytest.mark.parametrize("value", ["half a pair \ud800 secret", 2**70])
 def test_a_value_no_database_takes_is_refused_alone(place: DatabasePlace, value: Value) -> None:
     keys = [place.add(cells(f"loc-{number}")) for number in range(2)]

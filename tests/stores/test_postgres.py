@@ -97,6 +97,23 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
     assert raised.value.action == "Run: pip install --require-hashes -r requirements/postgres.txt"
 
 
+def test_two_versions_that_start_at_once_end_with_the_newer_one_and_in_words(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer program migrates between the older one's look and its turn."""
+    usual = postgres.PostgresBackend.migrate
+
+    def overtaken(backend: postgres.PostgresBackend, connection: sa.Connection) -> None:
+        with backend.engine.begin() as other:
+            usual(backend, other)
+            other.exec_driver_sql(f"UPDATE {postgres.VERSION_TABLE} SET version_num = '9999'")
+        usual(backend, connection)
+
+    monkeypatch.setattr(postgres.PostgresBackend, "migrate", overtaken)
+    with pytest.raises(StoreRefusedError, match="newer version of this program"):
+        opened(empty)
+
+
 # Addresses
 
 
@@ -313,6 +330,67 @@ def test_a_session_in_another_zone_and_style_reads_the_same_times(place: Postgre
     place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET timezone = 'Asia/Kolkata'".encode())
     with closing(opened(place.address)) as store:
         assert store.read([key])[key].access_token_expiry == START
+
+
+# What somebody has set for the whole database
+
+
+def set_for_all(place: PostgresPlace, setting: str) -> None:
+    place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET {setting}".encode())
+
+
+@pytest.mark.parametrize("setting", ["datestyle = 'German, DMY'", "client_encoding = 'LATIN1'"])
+def test_texts_and_times_are_read_as_they_are_whatever_sessions_begin_with(place: PostgresPlace, setting: str) -> None:
+    key = place.add(cells("l\u00f6c\u20ac", access_token_expiry=START))
+    set_for_all(place, setting)
+    with closing(opened(place.address)) as store:
+        [row] = store.claim_due(EVERYONE, ME, 10)[0]
+        assert (row.key, row.location_id, row.access_token_expiry) == (key, "l\u00f6c\u20ac", START)
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_claim_that_meets_another_goes_on_whatever_isolation_is_usual(place: PostgresPlace, level: str) -> None:
+    """A row that another process changed since the statement began is looked at anew; nobody is sent away."""
+    key = place.add(cells())
+    set_for_all(place, f"default_transaction_isolation = '{level}'")
+    with closing(opened(place.address)) as store:
+
+        def claimed(connection: sa.Connection) -> Any:
+            connection.exec_driver_sql("SELECT 1")  # from here on a stricter transaction would see nothing newer
+            place.edit(key, last_error="changed meanwhile")
+            return connection.exec_driver_sql("SELECT last_error FROM credentials FOR UPDATE SKIP LOCKED").scalar_one()
+
+        assert store._transact(claimed) == "changed meanwhile"
+
+
+def test_a_database_that_takes_no_writes_is_told_as_such(place: PostgresPlace) -> None:
+    """As a standby says it."""
+    place.add(cells())
+    set_for_all(place, "default_transaction_read_only = on")
+    with (
+        closing(opened(place.address)) as store,
+        pytest.raises(StoreUnavailableError, match="takes no writes") as raised,
+    ):
+        store.claim_due(EVERYONE, ME, 10)
+    assert raised.value.action.startswith("Name the primary server")
+
+
+RULES = {
+    "trigger": "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "IF NEW.location_id = 'loc-0' THEN RAISE EXCEPTION 'not %', NEW.encrypted_refresh; END IF; RETURN NEW; END $$; "
+    "CREATE TRIGGER no BEFORE UPDATE ON credentials FOR EACH ROW EXECUTE FUNCTION no()",
+    "check": "ALTER TABLE credentials ADD CHECK (location_id <> 'loc-0' OR encrypted_refresh <> 'secretcell2')",
+}  # that somebody made
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_row_that_a_rule_of_the_table_forbids_is_refused_alone(place: PostgresPlace, rule: str) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(3)]
+    place.shell.execute(RULES[rule].encode())
+    results = place.store.write([renewal(key) for key in keys])
+    assert [result.written for result in results] == [Written.REFUSED, Written.STORED, Written.STORED]
+    assert_plain(results[0].error, StoreRefusedError)
+    assert "constraint or trigger" in str(results[0].error)
 
 
 # Costs
