@@ -175,6 +175,8 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     ballast = settings.concurrency * BALLAST_BYTES
     unspent = frozenset(provider.slug for provider in context.catalog if provider.rotates == "never")
     host, run = inert(context.state.host_name()), secrets.token_hex(8)
+    if store.store.claims:  # of one table under two addresses there are two folders, and slots are counted in each
+        host += f"-{context.folder.name[:8]}"
 
     def inherit(slot: int, dead_slot: int) -> None:
         store.store.inherit(Claimant(host, slot, run), dead_slot)

@@ -188,7 +188,7 @@ class Claimant:
     """Who claims rows: one process of one host.
 
     Attributes:
-        host: a name that no other host has.
+        host: a name that no other host has, nor this one for another folder of journals.
         slot: a number that no other live process of the host has for this store.
         run: a name that no other process ever had.
         takes_over: whether claims of other hosts are overridden.

@@ -33,7 +33,6 @@ from refresher.journal import UnkeptAnswerError
 from refresher.journal_file import JournalError
 from refresher.lock import RunLock
 from refresher.parts import Workshop
-from refresher.state import StateFolder
 from refresher.tokens import Tokens
 from settings import load
 from stores.base import StoreRefusedError, StoreUnavailableError
@@ -294,7 +293,9 @@ def test_another_process_of_this_host_is_named_as_the_reason(world: World, manag
 
 
 def host_of(world: World) -> str:
-    return StateFolder(Path(world.program.settings["STATE_DIR"]), is_explicit=True).host_name()
+    shop = shop_of(world)
+    with shop.open_store() as store, shop.parts_around(store) as parts:
+        return parts.claimant.host
 
 
 def shop_of(world: World) -> Workshop:

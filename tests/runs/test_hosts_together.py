@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -158,6 +159,25 @@ def test_another_password_leads_to_the_same_journal(postgres_world: World) -> No
     program.settings["DATABASE_URL"] = program.settings["DATABASE_URL"].replace("postgres:@", "postgres:new?secret@")
     program.run("--json")
     assert len({path.parent for path in Path(program.settings["STATE_DIR"]).glob("*/ballast")}) == 1
+
+
+def elsewhere(address: str) -> str:
+    """The same table under another address: by another way to write the file, or with the port."""
+    return address.replace("sqlite:///", "sqlite:////") if address.startswith("sqlite") else f"{address}&port=5432"
+
+
+def test_processes_that_know_one_table_by_two_addresses_leave_each_other_s_rows(rows: DatabaseRows) -> None:
+    """Each address has a journal of its own, where neither finds the other's process."""
+    add(rows, 3)
+    program = rows.world.program
+    second = replace(program, settings=program.settings | {"DATABASE_URL": elsewhere(program.settings["DATABASE_URL"])})
+    seen: list[Any] = []
+    rows.world.oauth.fail(meanwhile(lambda: seen.append(second.run("--json"))))
+    assert set(program.run("--json").outcomes().values()) == {"refreshed"}
+    [other] = seen
+    assert (other.code, other.json()["results"]) == (0, [])
+    assert re.search("3 due rows are claimed by .* --takeover", other.err)
+    assert rows.world.oauth.sent_twice() == []
 
 
 class Sharing:
