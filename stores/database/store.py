@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -54,6 +54,7 @@ from stores.database.schema import (
 _T = TypeVar("_T")
 
 ROWS_A_PAGE = 500
+LONGEST_PAUSE_SECONDS = 7200  # one that ends later was written by a clock that was wrong, and holds for nobody
 RETRY_SECONDS = 0.5  # between two attempts to reach a server
 
 
@@ -154,10 +155,13 @@ class DatabaseStore(Store):
         now = self._clock.now()
         insert = self._backend.insert(PAUSES)
         longer = {name: insert.excluded[name] for name in ("until", "is_broken")}
+        is_wrong = PAUSES.c.until > sa.literal(now + timedelta(seconds=LONGEST_PAUSE_SECONDS), UtcTime)
         share = insert.on_conflict_do_update(
-            index_elements=[PAUSES.c.provider], set_=longer, where=PAUSES.c.until < insert.excluded.until
+            index_elements=[PAUSES.c.provider],
+            set_=longer,
+            where=sa.or_(PAUSES.c.until < insert.excluded.until, is_wrong),
         )
-        hold = sa.select(PAUSES).where(PAUSES.c.until > sa.literal(now, UtcTime))
+        hold = sa.select(PAUSES).where(PAUSES.c.until > sa.literal(now, UtcTime), sa.not_(is_wrong))
 
         def act(connection: Connection) -> list[Pause]:
             for pause in sorted(

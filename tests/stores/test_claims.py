@@ -147,6 +147,16 @@ def test_a_pause_is_known_to_all_until_it_is_over(
     assert place.store.share_pauses([]) == []
 
 
+def test_a_pause_that_a_wrong_clock_made_endless_holds_nobody_up(
+    place: Place, others: Callable[[], DatabaseStore]
+) -> None:
+    other, ahead = others(), timedelta(days=365)
+    place.store.share_pauses([Pause("acme", START + ahead)])  # as its host sees it, in a minute
+    assert other.share_pauses([]) == []
+    told = Pause("acme", START + timedelta(hours=1))
+    assert other.share_pauses([told]) == [told]
+
+
 def test_a_row_that_is_due_in_two_ways_takes_no_other_row_s_place(tmp_path: Path, clock: FakeClock) -> None:
     """An expiry that a person typed is unknown; as a text it may also be earlier than now."""
     place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
