@@ -23,9 +23,10 @@ PATIENCE_SECONDS = 30.0
 _LOCK_ID = 0x746F6B656E  # of the advisory lock that migrations take; any number will do
 
 # A lock that somebody's open transaction holds is waited for as long as SQLite waits; a process that was stopped in
-# the middle of its own must not hold others up for longer.
+# the middle of its own must not hold others up for longer. A pooler may share a session with other programs.
+_LIMITS = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
 # Times are read in the one style that the driver knows, whatever is set for user or database.
-_SESSION = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; SET datestyle = 'ISO'"
+_SESSION = "SET datestyle = 'ISO'"
 # A server that vanished without a word is noticed. What the address says goes first.
 _CONNECT = {
     "connect_timeout": 10,
@@ -91,6 +92,7 @@ class PostgresBackend(Backend):
             connect_args={"prepare_threshold": None, **options},
         )
         sa.event.listen(self.engine, "connect", _set_up)
+        sa.event.listen(self.engine, "begin", _limit)
 
     def version(self, connection: Connection) -> int:
         """See `Backend.version`."""
@@ -202,3 +204,7 @@ def _set_up(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_SESSION)
     connection.commit()
+
+
+def _limit(connection: Connection) -> None:
+    connection.exec_driver_sql(_LIMITS)

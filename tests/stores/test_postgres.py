@@ -200,6 +200,17 @@ def test_nobody_waits_for_ever_for_somebody_who_stopped_half_way(place: Postgres
     assert shown == ["30s", "1min"]
 
 
+def test_limits_hold_in_each_session_that_a_pooler_hands_out_and_none_is_left_in_it(place: PostgresPlace) -> None:
+    assert isinstance(place.store, DatabaseStore)
+    with closing(place.store._engine.raw_connection()) as raw, closing(raw.cursor()) as cursor:
+        cursor.execute("RESET ALL")  # as good as another one
+    show = "SHOW lock_timeout"
+    assert place.store._transact(lambda connection: connection.exec_driver_sql(show).scalar_one()) == "30s"
+    with closing(place.store._engine.raw_connection()) as raw, closing(raw.cursor()) as cursor:
+        cursor.execute(show)
+        assert cursor.fetchone() == ("0",)
+
+
 def test_no_statement_is_prepared_for_a_pooler_may_hand_the_next_one_to_another_session(place: PostgresPlace) -> None:
     assert isinstance(place.store, DatabaseStore)
     for _ in range(9):
