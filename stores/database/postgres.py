@@ -23,8 +23,12 @@ PATIENCE_SECONDS = 30.0
 _LOCK_ID = 0x746F6B656E  # of the advisory lock that migrations take; any number will do
 
 # A lock that somebody's open transaction holds is waited for as long as SQLite waits; a process that was stopped in
-# the middle of its own must not hold others up for longer. A pooler may share a session with other programs.
-_LIMITS = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+# the middle of its own must not hold others up for longer. And what a commit confirms is on the server's disk, whatever
+# is usual there: the journal forgets it then. In each transaction, for a pooler may share a session with others.
+_TRANSACTION = (
+    "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; "
+    "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
 # Times are read in the one style that the driver knows, whatever is set for user or database.
 _SESSION = "SET datestyle = 'ISO'"
 # A server that vanished without a word is noticed. What the address says goes first.
@@ -92,7 +96,7 @@ class PostgresBackend(Backend):
             connect_args={"prepare_threshold": None, **options},
         )
         sa.event.listen(self.engine, "connect", _set_up)
-        sa.event.listen(self.engine, "begin", _limit)
+        sa.event.listen(self.engine, "begin", _begin)
 
     def version(self, connection: Connection) -> int:
         """See `Backend.version`."""
@@ -206,5 +210,5 @@ def _set_up(connection: Any, _: object) -> None:
     connection.commit()
 
 
-def _limit(connection: Connection) -> None:
-    connection.exec_driver_sql(_LIMITS)
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(_TRANSACTION)

@@ -374,6 +374,15 @@ def test_a_claim_that_meets_another_goes_on_whatever_isolation_is_usual(place: P
         assert store._transact(claimed) == "changed meanwhile"
 
 
+@pytest.mark.parametrize(("usual", "level"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+def test_what_is_stored_is_on_the_server_s_disk_whatever_is_usual(place: PostgresPlace, usual: str, level: str) -> None:
+    """Where it is not, a crash of the server takes tokens with it that the journal has forgotten."""
+    set_for_all(place, f"synchronous_commit = '{usual}'")
+    show = "SHOW synchronous_commit"
+    with closing(opened(place.address)) as store:
+        assert store._transact(lambda connection: connection.exec_driver_sql(show).scalar_one()) == level
+
+
 def test_a_database_that_takes_no_writes_is_told_as_such(place: PostgresPlace) -> None:
     """As a standby says it."""
     place.add(cells())
