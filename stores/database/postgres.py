@@ -41,9 +41,9 @@ _CONNECT = {
     "application_name": "token-refresh",
     "client_encoding": "utf8",
 }
-_TOO_LARGE = "54"  # such as a location id that no index takes: psycopg has it among the outages
 _LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
 _UNIQUE, _READ_ONLY = "23505", "25006"
+_TOO_LARGE = "54"  # such as a location id that no index takes: psycopg has it among the outages
 _RULES = ("P0", "44")  # a trigger raised an error; a view's check option
 _MEND = "Check that PostgreSQL runs, that it can be reached from here, and that it lets the user of DATABASE_URL in."
 # Where no connection came about, psycopg has no SQLSTATE, only words: libpq's own, which are English, and the server's,
@@ -131,9 +131,9 @@ class PostgresBackend(Backend):
 
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """See `Backend.refusal`."""
-        if isinstance(error, DataError) or _state(error).startswith(_TOO_LARGE):  # its words may quote the value
-            return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
         state = _state(error)
+        if isinstance(error, DataError) or state.startswith(_TOO_LARGE):  # its words may quote the value
+            return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
         if state.startswith(_RULES):
             return ruled_out()
         line = _first_line(error)
@@ -175,11 +175,6 @@ def is_shut_out(error: SQLAlchemyError) -> bool:
 
 def _is_kept_out(line: str, by: re.Pattern[str]) -> bool:
     return line.startswith(_CONNECTING) and by.search(line) is not None
-
-
-def _state(error: SQLAlchemyError) -> str:
-    """The SQLSTATE; empty where no server spoke."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def _first_line(error: SQLAlchemyError) -> str:
