@@ -126,8 +126,15 @@ MUTANTS = (
     _mutant(
         "a replayed answer overwrites what somebody onboarded meanwhile",
         "refresher/recovery.py",
-        "    if not parts.journal.is_of(entry, row.encrypted_refresh):\n",
-        "    if parts.journal.is_of(entry, ''):\n",
+        "    if not _is_of(parts, entry, row):\n",
+        "    if False:\n",
+        "tests/runs/test_recovery.py",
+    ),
+    _mutant(
+        "a replayed answer knows its row by the cell alone",
+        "refresher/recovery.py",
+        "    return isinstance(job, Job) and parts.journal.by_token",
+        "    return isinstance(job, str) and parts.journal.by_token",
         "tests/runs/test_recovery.py",
     ),
     _mutant(
