@@ -67,6 +67,8 @@ def test_where_the_platform_has_no_such_call_the_program_runs_all_the_same(tmp_p
     assert run(code, tmp_path).stdout == "runs\n"
 
 
+# To keep threads on a core is a call of Linux and FreeBSD alone; elsewhere there is none to look at. That a run does
+# without it is shown everywhere, by `test_nor_a_system_that_knows_of_it`.
 ONLY_CORES = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no other system keeps threads on a core")
 
 
