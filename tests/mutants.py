@@ -266,6 +266,14 @@ MUTANTS = (
         f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
     ),
     _mutant(
+        "of a batch, what met no row counts as written",
+        "stores/database/store.py",
+        ".rowcount != len(many):",
+        ".rowcount > len(many):",
+        f"{_CONTRACT}test_250_changes_at_once_each_find_their_row",
+        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
+    ),
+    _mutant(
         "claims of a dead process are not inherited",
         "refresher/journal_file.py",
         "                self._inherit(self.slot, slot)\n",

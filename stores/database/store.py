@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -203,6 +204,10 @@ class DatabaseStore(Store):
         """See `Store.write`. One transaction for all; where a value is refused, one for each."""
         now = self._clock.now()
         try:
+            with suppress(_OneByOneError):
+                return self._transact(
+                    lambda connection: self._write_together(connection, changes, now), is_repeatable=False
+                )
             return self._transact(
                 lambda connection: [self._write_one(connection, change, now) for change in changes],
                 is_repeatable=False,
@@ -275,13 +280,42 @@ class DatabaseStore(Store):
         # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
         raise refusal
 
+    def _write_together(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[WriteResult]:
+        """Each kind of change as one: to wait for every single one costs more than they do.
+
+        Raises:
+            _OneByOneError: how many were written is not enough to say which.
+        """
+        if len({change.key for change in changes}) < len(changes):
+            raise _OneByOneError  # those of one row are taken in order
+        kinds: dict[sa.Update, list[dict[str, Value]]] = defaultdict(list)
+        for change in changes:
+            update, values = self._update(change, now)
+            kinds[update].append(values)
+        for update, many in kinds.items():
+            if connection.execute(update, many).rowcount != len(many):
+                raise _OneByOneError
+        return [WriteResult(Written.STORED) for _ in changes]
+
     def _write_one(self, connection: Connection, change: Change, now: datetime) -> WriteResult:
+        update, values = self._update(change, now)
+        if connection.execute(update, values).rowcount == 1:
+            return WriteResult(Written.STORED)
+        stand = (CREDENTIALS.c[name] for name in (*change.guards, "claim_owner", "claim_generation"))
+        one = sa.select(*stand).where(IS_ROW)
+        found = connection.execute(one, {"row_id": values["row_id"]}).mappings().one_or_none()
+        return WriteResult(what_stands(change, self._generations.get(_id(change.key)), found))
+
+    def _update(self, change: Change, now: datetime) -> tuple[sa.Update, dict[str, Value]]:
+        """The statement of a change, the same object for all of its kind, and this one's values."""
         row_id = _id(change.key)
         cells = {**_cells(change.values), "updated_at": now}
         values = {f"new_{name}": value for name, value in cells.items()}
-        seen = {f"seen_{name}": cell for name, cell in change.guards.items()}
+        seen: dict[str, Value] = {f"seen_{name}": cell for name, cell in change.guards.items()}
         generation = self._generations.get(row_id)
-        claim = {"owner": self._owner, "generation": generation} if generation is not None else {}
+        claim: dict[str, Value] = {}
+        if generation is not None:
+            claim = {"owner": self._owner, "generation": generation}
         update = conditional_update(
             tuple(cells),
             tuple(change.guards),
@@ -289,11 +323,7 @@ class DatabaseStore(Store):
             is_claimed=generation is not None,
             keeps_claim=change.keeps_claim,
         )
-        if connection.execute(update, {"row_id": row_id, **seen, **claim, **values}).rowcount == 1:
-            return WriteResult(Written.STORED)
-        stand = (CREDENTIALS.c[name] for name in (*change.guards, "claim_owner", "claim_generation"))
-        found = connection.execute(sa.select(*stand).where(IS_ROW), {"row_id": row_id}).mappings().one_or_none()
-        return WriteResult(what_stands(change, generation, found))
+        return update, {"row_id": row_id, **seen, **claim, **values}
 
     def _migrate(self) -> list[str]:
         """Make the tables, or bring them up to date; what was done, in a sentence."""
@@ -353,6 +383,10 @@ def _taken() -> StoreRefusedError:
     return StoreRefusedError(
         "the database already has a row of this location and provider", "Replace that row instead."
     )
+
+
+class _OneByOneError(Exception):
+    """Changes cannot be written together; nothing of them was."""
 
 
 class _LostError(Exception):

@@ -360,6 +360,19 @@ def test_two_changes_of_one_row_are_taken_in_order(place: Place) -> None:
     assert row.encrypted_refresh == "new cell 3"
 
 
+def test_changes_of_different_columns_of_one_row_are_taken_in_order(place: Place) -> None:
+    key = place.add(cells())
+    first = {"encrypted_refresh": "new cell", "last_error": ""}
+    said: list[tuple[str, dict[str, Value]]] = [
+        ("cell of loc-1", {**first}),
+        ("new cell", {"last_error": "second"}),
+        ("new cell", {**first, "last_error": "third"}),
+    ]
+    assert written(place, *(Change(key, seen, values) for seen, values in said)) == [Written.STORED] * 3
+    [row] = place.store.find("loc-1")
+    assert row.last_error == "third"
+
+
 def test_250_changes_at_once_each_find_their_row(place: Place) -> None:
     keys = [place.add(cells(f"loc-{number}")) for number in range(250)]
     for number in (0, 99, 100, 249):
