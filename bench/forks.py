@@ -1,7 +1,7 @@
 """Several workers at once, forked when everything is imported: what is measured is work, not Python's start.
 
-Reads JSON from stdin: settings, the number of processes, and how many rows one claims at a time. Prints JSON: the
-processor seconds of them all for a run, and for another that finds nothing due.
+Reads JSON from stdin: the settings of each, and how many rows one claims at a time. Prints JSON: the processor seconds
+of them all for a run, and for another that finds nothing due.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from commands import cli
@@ -21,13 +21,13 @@ def main() -> None:
     """One after the other."""
     work = json.load(sys.stdin)
     listing.CLAIMED_ROWS = work["claimed"]
-    run = partial(cli.main, [], work["settings"])
-    print(json.dumps({name: _seconds(run, work["processes"]) for name in ("run", "idle")}))
+    runs = [partial(cli.main, [], settings) for settings in work["settings"]]
+    print(json.dumps({name: _seconds(runs) for name in ("run", "idle")}))
 
 
-def _seconds(act: Callable[[], int], processes: int) -> float:
+def _seconds(runs: Sequence[Callable[[], int]]) -> float:
     seconds = 0.0
-    for worker in [_forked(act) for _ in range(processes)]:
+    for worker in [_forked(run) for run in runs]:
         _, status, usage = os.wait4(worker, 0)
         if status:
             sys.exit(f"a worker ended with {os.waitstatus_to_exitcode(status)}")
@@ -35,10 +35,10 @@ def _seconds(act: Callable[[], int], processes: int) -> float:
     return seconds
 
 
-def _forked(act: Callable[[], int]) -> int:
+def _forked(run: Callable[[], int]) -> int:
     worker = os.fork()
     if worker == 0:
-        code = act()
+        code = run()
         sys.stdout.flush()
         os._exit(code)
     return worker

@@ -155,10 +155,13 @@ class ServerProcessor:
         self._stat = Path(f"/proc/{file['file'].split()[0]}/stat")
 
     def seconds(self) -> float:
-        """So far, in steps of a hundredth; waits until no session of this database is left."""
-        query = "SELECT count(*) AS open FROM pg_stat_activity WHERE datname = current_database()"
+        """So far, in steps of a hundredth; waits until no session is left."""
+        query = (
+            "SELECT count(*) AS open FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
         with contextlib.closing(self._server.connect(self._address)) as shell:
-            while shell.execute(query).fetchall()[0]["open"] > 1:
+            while shell.execute(query).fetchall()[0]["open"]:
                 time.sleep(0.01)
         time.sleep(0.05)  # until the postmaster has waited for it
         fields = self._stat.read_text().rpartition(")")[2].split()

@@ -261,8 +261,8 @@ MUTANTS = (
     _mutant(
         "a run writes a row that was taken from it",
         "stores/database/store.py",
-        '"generation": generation} if generation is not None else {}\n',
-        '"generation": generation} if generation == -1 else {}\n',
+        "        if generation is not None:\n            claim =",
+        "        if generation == -1:\n            claim =",
         f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
     ),
     _mutant(
