@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,9 +26,15 @@ from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, PostgresRows, Rows
 from tests.world.airtable import AirtableServer
 from tests.world.http import Hangup
+from tests.world.postgres import PostgresServer
 
 ROWS = 500
 KILLED = -signal.SIGKILL
+TELLS_EACH_ROW = """
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN RAISE NOTICE 'UPDATE credentials'; RETURN NEW; END$$;
+CREATE TRIGGER tell BEFORE UPDATE ON credentials FOR EACH ROW EXECUTE FUNCTION tell();
+"""
 CELLS = ("encrypted_refresh", "encrypted_secret", "last_access_token")
 
 
@@ -73,13 +80,25 @@ def killed_at(world: World, number: int, of: int = ROWS) -> int:
     if child == 0:
         written = 0
 
-        def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        def count(said: str | None) -> None:
             nonlocal written
-            written += written == of or statement.startswith("UPDATE credentials")
+            written += (said or "").startswith("UPDATE credentials")
             if written == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        sa.event.listen(sa.Engine, "after_cursor_execute", count)
+        def look(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if written == of and not statement.startswith("UPDATE"):
+                count("UPDATE credentials")
+
+        def listen(connection: Any, _: Any) -> None:
+            """To each row of the many that one call writes."""
+            if isinstance(connection, sqlite3.Connection):
+                connection.set_trace_callback(count)
+            else:
+                connection.add_notice_handler(lambda notice: count(notice.message_primary))
+
+        sa.event.listen(sa.Pool, "connect", listen)
+        sa.event.listen(sa.Engine, "after_cursor_execute", look)
         code = 99
         try:
             code = world.program.run("rotate-key").code
@@ -136,12 +155,14 @@ def opened_refresh(world: World, keyring: Keyring, row: Row) -> str:
     return keyring.open(row.encrypted_refresh, Context("encrypted_refresh", row.location_id, world.oauth.url))
 
 
-def test_killed_at_a_write_to_postgresql_every_cell_opens(postgres_world: World) -> None:
-    """At the first row and the last of those that are written at once, and after them."""
+def test_killed_at_a_write_to_postgresql_every_cell_opens(postgres_world: World, postgres: PostgresServer) -> None:
+    """At the first row, one in the middle and the last of those that are written at once, and after them."""
     rows = PostgresRows(postgres_world)
     tokens = fill(rows, 25)
     new_key(postgres_world)
-    for number, anew in ((1, 0), (25, 0), (26, 25)):
+    with closing(postgres.connect(rows.address())) as shell:
+        shell.execute(TELLS_EACH_ROW)
+    for number, anew in ((1, 0), (13, 0), (25, 0), (26, 25)):
         assert killed_at(postgres_world, number, of=25) == KILLED
         assert sealed_anew(rows, tokens) == anew
     result, said = rotated(postgres_world)
