@@ -50,6 +50,7 @@ class Oracle:
         self._spent_in: dict[str, int] = {}
         self._dropped: dict[str, int] = {}  # tokens with an answer that never left the provider, and the last such run
         self._killed: set[int] = set()
+        self._overtaken: set[str] = set()  # tokens that were sent, and their rows had others at a run's end since
         self._whole_runs: list[float] = []
         self.violations: list[str] = []
         self.harmed: set[str] = set()
@@ -71,6 +72,10 @@ class Oracle:
         elif self._began is not None:
             self._whole_runs.append(self._began)
         self.look()
+        stored = {self.opened(row): row.location_id for row in all_rows(self._rows) if row.encrypted_refresh}
+        gone = self._arrivals.keys() - stored.keys()
+        taken = set(stored.values())
+        self._overtaken |= {value for value in gone if self._world.oauth.family(value).location_id in taken}
 
     def look(self) -> set[str]:
         """The refresh tokens that are durable in a journal now; they and the table's are remembered."""
@@ -132,7 +137,9 @@ class Oracle:
         before = self._arrivals[token.value]
         who = f"{token.provider} {token.family}"
         in_run = [arrival for arrival in before if arrival.run == self.run]
-        if in_run and (len(in_run) >= SENDS_IN_A_RUN[token.provider] or len(in_run) < len(before)):
+        # What was known of a token is forgotten with the row's next one; a person who puts it back begins anew.
+        is_known = len(in_run) < len(before) and token.value not in self._overtaken
+        if in_run and (len(in_run) >= SENDS_IN_A_RUN[token.provider] or is_known):
             self._blame_strict(token, who, len(in_run) + 1)
         if self._world.oauth.family(token.value).location_id not in self.harmed:
             self._check_resend_of_lost(token, who, before[-1])

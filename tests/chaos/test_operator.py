@@ -321,3 +321,21 @@ TestPostgresOperator = PostgresOperator.TestCase
 TestPostgresOperator.settings = PROFILE
 TestAirtableOperator = AirtableOperator.TestCase
 TestAirtableOperator.settings = PROFILE
+
+
+def test_a_lost_token_that_a_person_puts_back_after_another_may_be_sent_like_a_new_one() -> None:
+    """Nobody lost anything: what was known of it went with the row's next grant, and the person put it back."""
+    operator = SqliteOperator()
+    try:
+        operator.begin({"Anna"})
+        operator.takes_a_snapshot()
+        operator.provider_fails(["dropped"] * 2)
+        operator.runs()
+        operator.puts_in_another_grant("Anna")
+        operator.runs()
+        operator.restores(0, "Anna")
+        operator.provider_fails(["dropped"] * 2)
+        operator.time_passes(600)
+        operator.runs()
+    finally:
+        operator.teardown()
