@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from bench.figure import Figure
 from bench.world import Provider, ServerProcessor, cost, fill, installation, many_rows, postgres, provider, scratch
@@ -16,10 +17,12 @@ from tests.world.postgres import PostgresServer, name_of, plain
 from tests.world.program import ROOT, Program
 
 PROCESSES = (1, 2, 4, 8)
-ROUNDS = 3  # of each count; others on the machine can only make one dearer, so the cheapest is told
-SHARE = 0.04  # of BENCH_ROWS
-LEAST_ROWS = 400
+ROUNDS = 5  # of each count, of which the middle one is told: others on the machine make single ones dearer
+SHARE = 0.01  # of BENCH_ROWS, for each process: each has the same to do, however many there are
+LEAST_ROWS = 100
+CLAIMED_ROWS = 100  # at a time, so that each process gets its share
 LATENCY_SECONDS = 0.2  # eight processes that wait so long leave two cores some air
+LATER = "2100-01-01 00:00:00+00"  # when a row expires that is not to be refreshed
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class Took:
 
     @property
     def refresh(self) -> float:
-        """Without the starts, of which many processes have many."""
+        """Without the starts."""
         return self.run - self.idle
 
 
@@ -55,27 +58,32 @@ def workers() -> list[Figure]:
 
 def _figures(where: str, latency: float) -> list[Figure]:
     """The worst number of processes beside the best; the most of them beside as many with a table each."""
-    rows = many_rows(SHARE, LEAST_ROWS)
-    with _Scene.open(rows, latency) as scene:
-        shared = scene.table(rows)
+    rows, most = many_rows(SHARE, LEAST_ROWS), max(PROCESSES)
+    with _Scene.open(2 * most * rows, latency) as scene:
+        shared = scene.table(most * rows)
         crowds = [[shared] * count for count in PROCESSES]
-        hermits = [scene.table(rows // PROCESSES[-1]) for _ in range(PROCESSES[-1])]
-        *took, alone = scene.cheapest([*crowds, hermits])
-    runs, refreshes = [one.run for one in took], [one.refresh for one in took]
+        hermits = [scene.table(rows) for _ in range(most)]
+        rounds = scene.rounds([*crowds, hermits], rows)
+    runs = [[one.run for one in seen] for seen in rounds]
+    *refreshes, alone = [median(one.refresh for one in seen) for seen in rounds]
+    told = [median(seen) for seen in runs[:-1]]
+    served = [median(one.server for one in seen) for seen in rounds[:-1]]
+    unrest = max(max(seen) / min(seen) for seen in runs)
     processes = ", ".join(map(str, PROCESSES))
     return [
         Figure(
             f"a refresh with {processes} processes, {where}, processor: the worst / the best",
-            max(runs) / min(runs), "1.15",
-            f"{_listed(runs)} ms of the workers, {_listed([one.server for one in took])} of PostgreSQL; {rows} rows",
+            max(told) / min(told), "1.15",
+            f"{_listed(told)} ms of the workers, {_listed(served)} of PostgreSQL; {rows} rows a process; the same"
+            f" again took up to {unrest:.2f} times as much",
         ),
         Figure(
             "the same without the starts", max(refreshes) / min(refreshes), "1.15",
-            f"{_listed(refreshes)} ms; a process starts with {rows * took[0].idle:.0f} ms",
+            f"{_listed(refreshes)} ms; a process starts with {rows * rounds[0][0].idle:.0f} ms",
         ),
         Figure(
-            f"{PROCESSES[-1]} processes on one table / on a table each, without the starts",
-            refreshes[-1] / alone.refresh, "1.15", f"{_listed([refreshes[-1], alone.refresh])} ms",
+            f"{most} processes on one table / on a table each, without the starts",
+            refreshes[-1] / alone, "1.15", f"{_listed([refreshes[-1], alone])} ms",
         ),
     ]  # fmt: skip
 
@@ -87,64 +95,63 @@ class _Scene:
     folder: Path
     server: PostgresServer
     provider: Provider
-    _rounds: int = 0
+    _number: int = 0
 
     @classmethod
     @contextmanager
-    def open(cls, rows: int, latency: float) -> Iterator[_Scene]:
-        """With grants for one table of so many rows, and as many rows in small ones."""
-        with scratch() as folder, postgres() as server, provider(folder, 2 * rows, latency) as granted:
+    def open(cls, grants: int, latency: float) -> Iterator[_Scene]:
+        """With so many grants."""
+        with scratch() as folder, postgres() as server, provider(folder, grants, latency) as granted:
             yield cls(folder, server, granted)
 
     def table(self, rows: int) -> _Table:
         """A new one, with so many rows."""
         address = self.server.database()
-        home = self.folder / name_of(address)
-        program = installation(home, self.provider.url, DATABASE_URL=plain(address))
+        program = installation(self.folder / name_of(address), self.provider.url, DATABASE_URL=plain(address))
         fill(program, self.provider.url, self.provider.take(rows))
         return _Table(program, address, rows)
 
-    def cheapest(self, crowds: Sequence[Sequence[_Table]]) -> list[Took]:
-        """Of some rounds of each crowd, which names the table of each of its processes."""
+    def rounds(self, crowds: Sequence[Sequence[_Table]], rows: int) -> list[list[Took]]:
+        """Of each crowd, which names the table of each of its processes; so many rows are due for each of these."""
         took: list[list[Took]] = [[] for _ in crowds]
         numbered = list(enumerate(crowds))
         # There and back again, so that a machine that grows slower does not look like a crowd.
         for turn in range(ROUNDS):
             for number, crowd in numbered[:: -1 if turn % 2 else 1]:
-                took[number].append(self._round(crowd))
-        return [min(seen, key=lambda one: one.run) for seen in took]
+                took[number].append(self._round(crowd, rows))
+        return took
 
-    def _round(self, crowd: Sequence[_Table]) -> Took:
+    def _round(self, crowd: Sequence[_Table], rows: int) -> Took:
         """A worker for each table that is named, from their forks to their ends, with a new state folder."""
-        self._rounds += 1
-        tables = list(dict.fromkeys(crowd))
-        rows = sum(table.rows for table in tables)
-        for table in tables:
-            self._make_due(table)
-        states = {table: str(self.folder / f"state {self._rounds} {number}") for number, table in enumerate(tables)}
-        work = {
-            "settings": [table.program.settings | {"STATE_DIR": states[table]} for table in crowd],
-            "claimed": max(1, rows // 40),  # the same for all counts, and few enough that each gets its share
-        }
-        environment = tables[0].program.environment({"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""})
-        meter = ServerProcessor(self.server, tables[0].address)
+        self._number += 1
+        due = {table: rows * crowd.count(table) for table in crowd}
+        states = {table: str(self.folder / f"state {self._number} {number}") for number, table in enumerate(due)}
+        settings = [table.program.settings | {"STATE_DIR": states[table]} for table in crowd]
+        work = json.dumps({"settings": settings, "claimed": CLAIMED_ROWS})
+        environment = crowd[0].program.environment({"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""})
+        for table, count in due.items():
+            self._make_due(table, count)
+        meter = ServerProcessor(self.server, crowd[0].address)
         before = meter.seconds()
-        seconds = json.loads(cost([sys.executable, "bench/forks.py"], environment, json.dumps(work)).said)
+        seconds = json.loads(cost([sys.executable, "bench/forks.py"], environment, work).said)
         served = meter.seconds() - before
-        for table in tables:
-            self._assert_fresh(table)
-        a_row = 1000 / rows
+        for table, count in due.items():
+            self._assert_fresh(table, count)
+        a_row = 1000 / (rows * len(crowd))
         return Took(seconds["run"] * a_row, seconds["idle"] * a_row, served * a_row)
 
-    def _make_due(self, table: _Table) -> None:
+    def _make_due(self, table: _Table, count: int) -> None:
+        """So many rows; the others stay out of it."""
+        due = "CASE WHEN id IN (SELECT id FROM credentials ORDER BY id LIMIT %s) THEN NULL ELSE %s::timestamptz END"
         with contextlib.closing(self.server.connect(table.address)) as shell:
-            shell.execute("UPDATE credentials SET access_token_expiry = NULL")
-            shell.execute("VACUUM FULL ANALYZE credentials")  # each count meets the same table
+            shell.execute(f"UPDATE credentials SET access_token_expiry = {due}", (count, LATER))
+            shell.execute("VACUUM FULL ANALYZE credentials")  # each round meets the same table
 
-    def _assert_fresh(self, table: _Table) -> None:
+    def _assert_fresh(self, table: _Table, count: int) -> None:
+        query = "SELECT count(*) AS fresh FROM credentials WHERE access_token_expiry < %s"
         with contextlib.closing(self.server.connect(table.address)) as shell:
-            [found] = shell.execute("SELECT count(access_token_expiry) AS fresh FROM credentials").fetchall()
-        assert found["fresh"] == table.rows, f"{found['fresh']} of {table.rows} rows were refreshed"
+            [found] = shell.execute(query, (LATER,)).fetchall()
+        assert found["fresh"] == count, f"{found['fresh']} of {count} rows were refreshed"
 
 
 def _listed(values: Sequence[float]) -> str:
