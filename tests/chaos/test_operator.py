@@ -337,5 +337,7 @@ def test_a_lost_token_that_a_person_puts_back_after_another_may_be_sent_like_a_n
         operator.provider_fails(["dropped"] * 2)
         operator.time_passes(600)
         operator.runs()
+        [lost] = [operator._token(row) for row in operator.snapshots[0]]
+        assert lost.replays == 3  # once more in the first run, and twice in the last
     finally:
         operator.teardown()
