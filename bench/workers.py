@@ -31,7 +31,6 @@ class _Table:
 
     program: Program
     address: str
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class _Scene:
         address = self.server.database()
         program = installation(self.folder / name_of(address), self.provider.url, DATABASE_URL=plain(address))
         fill(program, self.provider.url, self.provider.take(rows))
-        return _Table(program, address, rows)
+        return _Table(program, address)
 
     def rounds(self, crowds: Sequence[Sequence[_Table]], rows: int) -> list[list[Took]]:
         """Of each crowd, which names the table of each of its processes; so many rows are due for each of these."""

@@ -137,11 +137,13 @@ class Oracle:
         before = self._arrivals[token.value]
         who = f"{token.provider} {token.family}"
         in_run = [arrival for arrival in before if arrival.run == self.run]
-        # What was known of a token is forgotten with the row's next one; a person who puts it back begins anew.
-        is_known = len(in_run) < len(before) and token.value not in self._overtaken
-        if in_run and (len(in_run) >= SENDS_IN_A_RUN[token.provider] or is_known):
+        is_harmed = self._world.oauth.family(token.value).location_id in self.harmed
+        # A lost answer is remembered until the row is refreshed or onboarded: a person who then puts the token back,
+        # and nobody else, begins anew.
+        is_anew = is_harmed and token.value in self._overtaken and not self.durable & set(token.successors)
+        if in_run and (len(in_run) >= SENDS_IN_A_RUN[token.provider] or (len(in_run) < len(before) and not is_anew)):
             self._blame_strict(token, who, len(in_run) + 1)
-        if self._world.oauth.family(token.value).location_id not in self.harmed:
+        if not is_harmed:
             self._check_resend_of_lost(token, who, before[-1])
         elif token.provider in REPLAY_UNSAFE and self.stored & set(token.successors):
             # A person put an old cell back, and with it goes what was known of its answer; but not this.
