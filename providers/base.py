@@ -11,7 +11,7 @@ import enum
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -36,10 +36,12 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 _ADDRESS = re.compile(r"[!-~]+")
 _NOT_IN_ADDRESS = re.compile(r"[?#\\{}]")
-_REFRESH_MEMBER = re.compile(r'"refresh_token"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
-_VISIBLE_TEXT = re.compile(r"[\x20-\x7e]+")  # VSCHAR, RFC 6749 appendix A: what can stand in a header
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 _PARSEABLE_INTEGER_DIGITS = 640  # up to here Python reads integers however it is set up
+_SHORTEST_TOKEN = 8  # characters; shorter ones are samples, masks and flags
+_ACCESS_TOKEN = ("access_token", "accessToken")
+_REFRESH_TOKEN = ("refresh_token", "refreshToken")
+_JSON_BLANKS = " \t\r\n"
 
 
 class Verdict(enum.Enum):
@@ -90,7 +92,8 @@ class Answer:
     Attributes:
         verdict: what happened.
         access_token: set exactly where the verdict is `GRANTED`.
-        refresh_token: a new refresh token, None where the old one stays; set whatever the verdict.
+        refresh_token: a new refresh token, None where the old one stays. It is also set, without an access token,
+            where the verdict is `UNCLEAR` and yet one came whole; an answer that refuses never brings one.
         expires_at: when the access token ends.
         refresh_expires_at: when the refresh token ends, where the answer says so.
         error: what the provider said, without control characters; it may quote what it was sent.
@@ -234,7 +237,7 @@ class Provider:
         RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
         the latter. A server that is failing (503) has left the grant alive.
         """
-        content = self.members(_parse(raw.body))
+        content = _parse(_decoded(raw.body)) or {}
         verdict = self.judge(raw.status, content)
         if raw.status >= SERVER_ERROR:
             verdict = Verdict.NOT_ACTED
@@ -264,23 +267,24 @@ class Provider:
 
     def read_answer(self, raw: RawAnswer) -> Answer:
         """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`."""
-        content = self.members(_parse(raw.body))
-        refresh_token = _refresh_token(content)
-        access_token = content.get("access_token")
-        if _is_usable(access_token):
+        text = _decoded(raw.body)
+        content = _parse(text)
+        tokens = self._tokens(raw.status, text, content)
+        if tokens.access is not None:
             return Answer(
                 Verdict.GRANTED,
-                access_token=access_token,
-                refresh_token=refresh_token,
-                expires_at=self.expiry(content, raw.received_at),
-                refresh_expires_at=_refresh_expiry(content, raw.received_at),
+                access_token=tokens.access,
+                refresh_token=tokens.refresh,
+                expires_at=self.expiry(tokens.members, raw.received_at),
+                refresh_expires_at=_refresh_expiry(tokens.members, raw.received_at),
                 status=raw.status,
                 received_at=raw.received_at,
             )
+        content = content or {}
         verdict = self.judge(raw.status, content)
         return Answer(
             verdict,
-            refresh_token=refresh_token,
+            refresh_token=tokens.refresh if verdict is Verdict.UNCLEAR else None,
             error=_clean(self.describe(raw.status, content)),
             action=self.advise(verdict, content),
             retry_after=_retry_after(raw),
@@ -288,16 +292,34 @@ class Provider:
             received_at=raw.received_at,
         )
 
-    def members(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The answer's members under the names of RFC 6749, where a provider spells them differently."""
-        return content
+    def _tokens(self, status: int, text: str, content: Mapping[str, Any] | None) -> _Tokens:
+        """Which tokens of an answer count; `content` is the JSON object that its text is, None where it is none.
+
+        - 2xx, an object with an access token: that and the refresh token beside it.
+        - 2xx, an object without one, or one that breaks off: a refresh token at its top level, where they rotate.
+        - 5xx, an object with both at its top level: both, where they rotate.
+        - Any other status or body, and beside an error: none.
+        """
+        can_rotate = self.rotates != "never"
+        if HTTP_OK <= status < HTTP_REDIRECT:
+            if content is None:
+                found = _Tokens(refresh=_tokens_in(_members_before_break(text)).refresh)
+            else:
+                found = _tokens_in(_token_object(content))
+            return found if can_rotate or found.access is not None else _Tokens()
+        found = _tokens_in(content or {})
+        is_pair = found.access is not None and found.refresh is not None
+        return found if status >= SERVER_ERROR and can_rotate and is_pair else _Tokens()
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
-        """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime."""
+        """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
+
+        `content` holds the members beside the access token, named in snake case.
+        """
         return received_at + timedelta(seconds=seconds_of(content.get("expires_in")) or self.default_lifetime)
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
-        """What an answer without a usable access token says happened, by RFC 6749 section 5.2.
+        """What an answer whose access token does not count says happened, by RFC 6749 section 5.2.
 
         The `error` member decides, never the words around it. From a server that is failing (5xx) it is no
         evidence: outages are known to answer `invalid_grant` for live grants.
@@ -418,26 +440,59 @@ def _encode(fields: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
     return "application/x-www-form-urlencoded", urlencode(fields, errors="surrogatepass").encode("ascii")
 
 
-def _parse(body: bytes) -> Mapping[str, Any]:
-    """The JSON object in `body`, control characters and bytes of another encoding put up with.
+@dataclass(frozen=True)
+class _Tokens:
+    """The tokens in an answer that count, and all members of the object that holds them, named in snake case."""
 
-    Empty where there is none. Of duplicate members the last one counts.
+    access: str | None = field(default=None, repr=False)
+    refresh: str | None = field(default=None, repr=False)
+    members: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def _decoded(body: bytes) -> str:
+    """The text of a body; bytes of another encoding are replaced."""
+    return body.decode(json.detect_encoding(body), errors="replace")
+
+
+def _parse(text: str) -> Mapping[str, Any] | None:
+    """The JSON object that `text` is as a whole; None where it is none.
+
+    Control characters inside strings are put up with. Of duplicate members the last one counts.
     """
-    text = body.decode(json.detect_encoding(body), errors="replace")
     try:
         content = json.loads(text, parse_int=_bounded_int, strict=False)
     except (ValueError, RecursionError):
-        return _rescued(text)
-    return content if isinstance(content, dict) else {}
+        return None
+    return content if isinstance(content, dict) else None
 
 
-def _rescued(text: str) -> Mapping[str, Any]:
-    """The refresh token in an answer that breaks off or is no JSON: where it came whole, it has replaced the old one.
+def _members_before_break(text: str) -> Mapping[str, Any]:
+    """The whole members at the top level of a JSON object, up to where it breaks off or is no JSON any more.
 
-    Nothing else is believed of such an answer.
+    Empty where the text does not begin as an object.
     """
-    found = _REFRESH_MEMBER.findall(text)
-    return {"refresh_token": json.loads(found[-1], strict=False)} if found else {}
+    decoder = json.JSONDecoder(parse_int=_bounded_int, strict=False)
+    content: dict[str, Any] = {}
+    place, mark = _after_blanks(text, 0), "{"
+    try:
+        while text[place] == mark:
+            name, place = decoder.raw_decode(text, _after_blanks(text, place + 1))
+            place = _after_blanks(text, place)
+            if not isinstance(name, str) or text[place] != ":":
+                break
+            value, place = decoder.raw_decode(text, _after_blanks(text, place + 1))
+            if isinstance(value, str) or place < len(text):  # a number at the end may go on behind the break
+                content[name] = value
+            place, mark = _after_blanks(text, place), ","
+    except (ValueError, IndexError, RecursionError):
+        pass  # here it breaks off
+    return content
+
+
+def _after_blanks(text: str, place: int) -> int:
+    while place < len(text) and text[place] in _JSON_BLANKS:
+        place += 1
+    return place
 
 
 def _bounded_int(digits: str) -> float:
@@ -445,16 +500,55 @@ def _bounded_int(digits: str) -> float:
     return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else float(digits)
 
 
-def _refresh_token(content: Mapping[str, Any]) -> str | None:
-    """The new refresh token; None where there is none, or nothing that could ever be sent as one."""
-    token = content.get("refresh_token")
-    if isinstance(token, int) and not isinstance(token, bool) and token > 0:
-        token = str(token)  # a sloppy provider's number is a token all the same
-    return token if isinstance(token, str) and token.strip() else None
+def _token_object(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object in an answer that holds the tokens: itself, else the only one of its members that holds any.
+
+    A member counts with an access token alone: a lone refresh token further down may be a sample or an echo.
+    """
+    if _is_refusal(content) or _holds_token(content):
+        return content
+    inner = [member for member in content.values() if isinstance(member, dict) and _holds_token(member)]
+    return inner[0] if len(inner) == 1 and _candidates(inner[0], _ACCESS_TOKEN) else {}
 
 
-def _is_usable(token: object) -> bool:
-    return isinstance(token, str) and bool(token.strip()) and _VISIBLE_TEXT.fullmatch(token) is not None
+def _tokens_in(content: Mapping[str, Any]) -> _Tokens:
+    """The tokens of one object; none beside an error, or where two spellings of one name differ."""
+    access, refresh = _candidates(content, _ACCESS_TOKEN), _candidates(content, _REFRESH_TOKEN)
+    if _is_refusal(content) or len(access) > 1 or len(refresh) > 1:
+        return _Tokens()
+    members = {_snake_case(name): value for name, value in content.items() if value is not None}
+    return _Tokens(next(iter(access), None), next(iter(refresh), None), members)
+
+
+def _is_refusal(content: Mapping[str, Any]) -> bool:
+    return bool(content.get("error")) or content.get("ok") is False
+
+
+def _holds_token(content: Mapping[str, Any]) -> bool:
+    return bool(_candidates(content, _ACCESS_TOKEN + _REFRESH_TOKEN))
+
+
+def _candidates(content: Mapping[str, Any], spellings: Iterable[str]) -> set[str]:
+    """The tokens under these names."""
+    found = (_usable_token(content.get(name)) for name in spellings)
+    return {token for token in found if token is not None}
+
+
+def _snake_case(name: str) -> str:
+    """`refresh_token` of `refreshToken`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def _usable_token(value: object) -> str | None:
+    """The token that a member holds; None where the value can be none: empty, a sample, a mask such as `********`.
+
+    Only visible ASCII and blanks can be sent in a header (RFC 6749 appendix A).
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        value = str(value)  # a sloppy provider's number is a token all the same
+    if not isinstance(value, str) or len(value) < _SHORTEST_TOKEN or len(set(value)) == 1:
+        return None
+    return value if value.isascii() and value.isprintable() else None
 
 
 def seconds_of(value: object) -> float | None:

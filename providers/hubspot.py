@@ -11,17 +11,12 @@ from typing import Any
 
 from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict
 
-_SPELLINGS = {"accessToken": "access_token", "refreshToken": "refresh_token", "expiresIn": "expires_in"}
 _DEAD = ("BAD_REFRESH_TOKEN",)
 _CLIENT = ("BAD_CLIENT_ID", "BAD_CLIENT_SECRET")
 
 
 class HubSpot(Provider):
     """See `Provider`. Refresh tokens stay the same until the app is uninstalled."""
-
-    def members(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See `Provider.members`."""
-        return {_SPELLINGS.get(name, name): value for name, value in content.items() if value is not None}
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
         """See `Provider.judge`."""

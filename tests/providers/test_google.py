@@ -45,13 +45,13 @@ def test_a_client_without_a_secret_sends_none() -> None:
 
 
 def test_a_success_without_refresh_token_keeps_the_old_one() -> None:
-    answer = read(200, {"access_token": "ya29.a", "expires_in": 3599, "scope": "email", "token_type": "Bearer"})
+    answer = read(200, {"access_token": "ya29.access", "expires_in": 3599, "scope": "email", "token_type": "Bearer"})
     assert (answer.verdict, answer.refresh_token) == (Verdict.GRANTED, None)
     assert answer.expires_at == NOW + timedelta(seconds=3599)
 
 
 def test_access_that_the_user_limited_in_time_tells_its_end() -> None:
-    answer = read(200, {"access_token": "ya29.a", "expires_in": 3599, "refresh_token_expires_in": 604_799})
+    answer = read(200, {"access_token": "ya29.access", "expires_in": 3599, "refresh_token_expires_in": 604_799})
     assert answer.refresh_expires_at == NOW + timedelta(seconds=604_799)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from providers import Catalog
@@ -21,7 +21,7 @@ from refresher.outcome import Outcome, outcome_of
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STATUSES = range(100, 600)
 TEN_YEARS = timedelta(days=3650)
-LONG = "r" * 65_536
+LONG = "r2" * 32_768
 
 CATALOG = Catalog()
 HIGHLEVEL = CATALOG.get("gohighlevel")
@@ -42,10 +42,11 @@ class Case:
 
     Attributes:
         body: as it comes over the wire.
-        access: the usable access token in it.
-        refresh: the usable refresh token in it.
+        access: the access token in it, where it is one JSON object and says nothing of an error.
+        refresh: the refresh token in it that came whole, where it says nothing of an error.
         code: its `error`, where that is a text.
         seconds: its usable `expires_in`.
+        is_deep: the tokens stand one level down.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Case:
     refresh: str | None = None
     code: str = ""
     seconds: float | None = None
+    is_deep: bool = False
 
 
 def of(name: str, content: Any, **facts: Any) -> Case:
@@ -68,23 +70,31 @@ def text(name: str, body: str, **facts: Any) -> Case:
 
 def lived(name: str, written: str, seconds: float | None) -> Case:
     """A success whose `expires_in` is written so."""
-    return text(f"expires_in {name}", f'{{"access_token":"a","expires_in":{written}}}', access="a", seconds=seconds)
+    return text(
+        f"expires_in {name}",
+        f'{{"access_token":"access-2","expires_in":{written}}}',
+        access="access-2",
+        seconds=seconds,
+    )
 
 
 def access(name: str, token: Any, usable: bool = False) -> Case:
     """A new refresh token beside such an access token."""
-    content = {"access_token": token, "refresh_token": "r2", "expires_in": 60}
-    return of(f"access_token {name}", content, access=token if usable else None, refresh="r2", seconds=60)
+    content = {"access_token": token, "refresh_token": "refresh-2", "expires_in": 60}
+    return of(f"access_token {name}", content, access=token if usable else None, refresh="refresh-2", seconds=60)
 
 
 def renewed(name: str, token: Any, refresh: str | None = None) -> Case:
     """A success with such a refresh token."""
-    return of(f"refresh_token {name}", {"access_token": "a", "refresh_token": token}, access="a", refresh=refresh)
+    content = {"access_token": "access-2", "refresh_token": token}
+    return of(f"refresh_token {name}", content, access="access-2", refresh=refresh)
 
 
-PAIR = {"access_token": "a", "refresh_token": "r2", "expires_in": 60}
-PAIR_FACTS: dict[str, Any] = {"access": "a", "refresh": "r2", "seconds": 60}
+PAIR = {"access_token": "access-2", "refresh_token": "refresh-2", "expires_in": 60}
+PAIR_FACTS: dict[str, Any] = {"access": "access-2", "refresh": "refresh-2", "seconds": 60}
+CAMEL = {"accessToken": "access-2", "refreshToken": "refresh-2", "expiresIn": 60}
 PAIR_TEXT = json.dumps(PAIR)
+BEGUN = '{"access_token":"access-2","refresh_token":"refresh-2"'
 RFC6749_CODES = (
     "invalid_request",
     "invalid_client",
@@ -96,7 +106,7 @@ RFC6749_CODES = (
 
 SUCCESSES = [
     of("a whole pair", PAIR, **PAIR_FACTS),
-    of("no expires_in", {"access_token": "a"}, access="a"),
+    of("no expires_in", {"access_token": "access-2"}, access="access-2"),
     lived("a text", '"120"', 120),
     lived("a text with blanks", '" 120 "', 120),
     lived("no number", '"soon"', None),
@@ -117,27 +127,44 @@ SUCCESSES = [
     lived("null", "null", None),
     lived("a list", "[60]", None),
     lived("in Arabic digits", '"\\u0663\\u0660"', None),
-    access("of 64 KiB", "a" * 65_536, usable=True),
-    access("with a blank inside", "a b", usable=True),
+    access("of 64 KiB", "a2" * 32_768, usable=True),
+    access("of eight characters", "a234567z", usable=True),
+    access("with a blank inside", "access 2", usable=True),
     renewed("missing", None),
     renewed("empty", ""),
     renewed("blank", " \t"),
     renewed("false", False),
     renewed("zero", 0),
     renewed("of 64 KiB", LONG, LONG),
-    renewed("with a lone surrogate", "r\ud8002", "r\ud8002"),
-    renewed("non-ASCII", "rä2", "rä2"),
-    renewed("with outer blanks", " r2 ", " r2 "),
-    renewed("a number", 4711, "4711"),
-    renewed("a list", ["r2"]),
-    renewed("an object", {"token": "r2"}),
+    renewed("of seven characters", "r23456z"),
+    renewed("of eight characters", "r234567z", "r234567z"),
+    renewed("a mask", "************"),
+    renewed("with a lone surrogate", "refresh\ud8002"),
+    renewed("non-ASCII", "refräsh-2"),
+    renewed("with a newline", "refresh-2\n"),
+    renewed("with outer blanks", " refresh-2 ", " refresh-2 "),
+    renewed("a short number", 4711),
+    renewed("a number", 47_114_711, "47114711"),
+    renewed("a negative number", -47_114_711),
+    renewed("a list", ["refresh-2"]),
+    renewed("an object", {"token": "refresh-2"}),
     renewed("true", True),
     text(
-        "two refresh tokens", '{"access_token":"a","refresh_token":"r1","refresh_token":"r2"}', access="a", refresh="r2"
+        "two refresh tokens",
+        '{"access_token":"access-2","refresh_token":"refresh-1","refresh_token":"refresh-2"}',
+        access="access-2",
+        refresh="refresh-2",
     ),
-    text("two access tokens", '{"access_token":null,"access_token":"a"}', access="a"),
-    of("an error beside the pair", {**PAIR, "error": "invalid_grant"}, code="invalid_grant", **PAIR_FACTS),
-    of("members nobody knows", {**PAIR, "x": {"refresh_token": "other"}, "scope": None}, **PAIR_FACTS),
+    text("two access tokens", '{"access_token":null,"access_token":"access-2"}', access="access-2"),
+    of("an error that is null beside the pair", {**PAIR, "error": None}, **PAIR_FACTS),
+    of("an empty error beside the pair", {**PAIR, "error": ""}, **PAIR_FACTS),
+    of("ok beside the pair", {**PAIR, "ok": True}, **PAIR_FACTS),
+    of("camel case", CAMEL, **PAIR_FACTS),
+    of("both spellings of the same", {**PAIR, **CAMEL}, **PAIR_FACTS),
+    of("another spelling that is null", {**PAIR, "refreshToken": None, "accessToken": ""}, **PAIR_FACTS),
+    of("one level down", {"status": 0, "body": PAIR}, is_deep=True, **PAIR_FACTS),
+    of("one level down in camel case", {"data": CAMEL, "meta": {"id": 1}}, is_deep=True, **PAIR_FACTS),
+    of("members nobody knows", {**PAIR, "x": {"refresh_token": "refresh-3"}, "scope": None}, **PAIR_FACTS),
     Case("a byte order mark", b"\xef\xbb\xbf" + PAIR_TEXT.encode(), **PAIR_FACTS),
     Case("UTF-16", PAIR_TEXT.encode("utf-16"), **PAIR_FACTS),
     Case("UTF-16 without a mark", PAIR_TEXT.encode("utf-16-le"), **PAIR_FACTS),
@@ -154,9 +181,9 @@ UNREADABLE = [
     text("HTML", "<!doctype html><title>502 Bad Gateway</title>invalid_grant"),
     text("HTML that talks of tokens", '<p>error: "invalid_grant", "refresh_token": missing'),
     text("text", "invalid_grant"),
-    text("a form", "error=invalid_grant&access_token=a"),
-    text("cut", '{"access_token":"a","expires_'),
-    text("cut inside the refresh token", '{"access_token":"a","refresh_token":"r'),
+    text("a form", "error=invalid_grant&access_token=access-2"),
+    text("cut", '{"access_token":"access-2","expires_'),
+    text("cut inside the refresh token", '{"access_token":"access-2","refresh_token":"refresh-'),
     text("cut inside an error", '{"error":"invalid_grant","error_descr'),
     text("nested a hundred thousand deep", '{"a":' + "[" * 100_000),
     text("a list", "[]"),
@@ -166,20 +193,44 @@ UNREADABLE = [
     text("null", "null"),
     text("an empty object", "{}"),
     access("missing", None),
-    access("a number", 42),
-    access("a list", ["a"]),
+    access("a short number", 42),
+    access("a list", ["access-2"]),
     access("empty", ""),
-    access("blank", "  "),
-    access("with a newline", "a\nb"),
-    access("ending in a newline", "a\n"),
-    access("non-ASCII", "tokén"),
-    access("with a lone surrogate", "a\udfff"),
+    access("blank", " " * 12),
+    access("of seven characters", "a23456z"),
+    access("a mask", "xxxxxxxxxxxx"),
+    access("with a newline", "access\n2"),
+    access("ending in a newline", "access-2\n"),
+    access("non-ASCII", "access-tokén"),
+    access("with a lone surrogate", "access-2\udfff"),
     access("true", True),
-    of("only a refresh token", {"refresh_token": "r2"}, refresh="r2"),
-    text("cut behind the refresh token", '{"access_token":"a","refresh_token":"r\\u0032","expi', refresh="r2"),
-    text("a refresh token beside deep nesting", '{"x":' + "[" * 100_000 + ',"refresh_token":"r2"}', refresh="r2"),
-    text("a pair and a comma too much", '{"access_token":"a","refresh_token":"r2",}', refresh="r2"),
-    text("two objects", PAIR_TEXT + PAIR_TEXT, refresh="r2"),
+    of("only a refresh token", {"refresh_token": "refresh-2"}, refresh="refresh-2"),
+    of("only a refresh token in camel case", {"refreshToken": "refresh-2"}, refresh="refresh-2"),
+    of("only a refresh token, one level down", {"request": {"refresh_token": "refresh-2"}}),
+    of("two refresh tokens that differ in spelling and value", {**PAIR, "refreshToken": "refresh-3"}),
+    of("two access tokens that differ in spelling and value", {**PAIR, "accessToken": "access-3"}),
+    of("two pairs one level down", {"data": PAIR, "example": PAIR}),
+    of("an access token in one member, a refresh token in another", {"a": CAMEL, "b": {"refresh_token": "refresh-3"}}),
+    of("two levels down", {"response": {"data": PAIR}}),
+    of("in a list", {"data": [PAIR]}),
+    text("cut behind the refresh token", BEGUN.replace("2", "\\u0032") + ',"expi', refresh="refresh-2"),
+    text("cut behind white space", ' \n{ "refresh_token"\t:\r\n"refresh-2"', refresh="refresh-2"),
+    text("cut behind a refresh token that is no string", '{"access_token":"access-2","refresh_token":47114711'),
+    text("cut behind a number that is whole", '{"refresh_token":47114711,"access_to', refresh="47114711"),
+    text("cut behind a sample of a refresh token", '{"refresh_token":"****","access_token":"acc'),
+    text("cut one level down", '{"body":{"access_token":"access-2","refresh_token":"refresh-2","expi'),
+    text("cut behind one level down", '{"body":' + PAIR_TEXT + ',"stat'),
+    text("cut behind an error", '{"error":"x_y",' + BEGUN[1:] + ',"expi'),
+    text("cut in deep nesting behind", BEGUN + ',"x":' + "[" * 100_000, refresh="refresh-2"),
+    text("a refresh token beside deep nesting", '{"x":' + "[" * 100_000 + ',"refresh_token":"refresh-2"}'),
+    text("a pair and a comma too much", BEGUN + ",}", refresh="refresh-2"),
+    text("a pair and a warning", PAIR_TEXT + "\nWarning: deprecated", refresh="refresh-2"),
+    text("two objects", PAIR_TEXT + PAIR_TEXT, refresh="refresh-2"),
+    text("a list that is cut", "[" + PAIR_TEXT),
+    text("a text before the pair", "ok " + PAIR_TEXT),
+    text("HTML that shows a pair", f"<pre>{PAIR_TEXT}</pre>"),
+    text("a string that holds a pair", json.dumps(PAIR_TEXT)),
+    text("cut inside a string that holds a pair", json.dumps({"message": PAIR_TEXT})[:-4]),
 ]
 
 ERRORS = [
@@ -192,12 +243,13 @@ ERRORS = [
     of("error as an object", {"error": {"code": "invalid_grant"}}),
     of("error null", {"error": None}),
     of("error empty", {"error": ""}),
-    of(
-        "an error and a refresh token",
-        {"error": "invalid_grant", "refresh_token": "r2"},
-        code="invalid_grant",
-        refresh="r2",
-    ),
+    of("an error beside the pair", {**PAIR, "error": "invalid_grant"}, code="invalid_grant"),
+    of("an error beside the pair one level down", {"data": PAIR, "error": "invalid_grant"}, code="invalid_grant"),
+    of("an error beside the pair in its own object", {"data": {**PAIR, "error": "invalid_grant"}}),
+    of("an error object beside the pair", {**PAIR, "error": {"code": 1}}),
+    of("not ok beside the pair", {**PAIR, "ok": False}),
+    of("not ok beside a refresh token", {"refresh_token": "refresh-2", "ok": False}),
+    of("an error and a refresh token", {"error": "invalid_grant", "refresh_token": "refresh-2"}, code="invalid_grant"),
     of("an error and an empty access token", {"error": "invalid_grant", "access_token": ""}, code="invalid_grant"),
     of("an error of control characters", {"error": "invalid\x00_grant\x1b[2J"}, code="invalid\x00_grant\x1b[2J"),
 ]
@@ -262,10 +314,20 @@ CLIENT_CODES = {
 ROW_CODES = {"invalid_request", "invalid_scope", "unsupported_grant_type"}
 
 
+def counted(provider: Provider, status: int, case: Case) -> tuple[str | None, str | None]:
+    """The access and the refresh token that the design lets count ("Which token counts")."""
+    may_rotate = provider.rotates != "never"
+    if 200 <= status < 300:
+        return case.access, case.refresh if may_rotate or case.access else None
+    if status >= 500 and may_rotate and case.access and case.refresh and not case.is_deep:
+        return case.access, case.refresh
+    return None, None
+
+
 def expected(provider: Provider, status: int, case: Case) -> Outcome:
     """The outcome that the design asks for."""
-    if case.access is not None:
-        return Outcome.REFRESHED  # whatever the status
+    if counted(provider, status, case)[0] is not None:
+        return Outcome.REFRESHED
     if status == 429:
         return Outcome.TRANSIENT
     if status < 500:
@@ -285,6 +347,9 @@ def hold_for_every_answer(provider: Provider, status: int, answer: Answer) -> No
     outcome = outcome_of(answer.verdict, provider.rotates)
     assert (outcome is Outcome.REFRESHED) == (answer.access_token is not None)
     assert (answer.expires_at is None) == (answer.access_token is None)
+    if answer.refresh_token is not None:
+        assert 200 <= status < 300 or (status >= 500 and answer.access_token is not None)
+        assert answer.verdict in (Verdict.GRANTED, Verdict.UNCLEAR)  # no refusal brings one
     for moment in filter(None, (answer.expires_at, answer.refresh_expires_at)):
         assert moment.tzinfo is not None
         assert NOW < moment <= NOW + TEN_YEARS
@@ -299,16 +364,16 @@ def hold_for_every_answer(provider: Provider, status: int, answer: Answer) -> No
 @pytest.mark.parametrize("provider", [*PLAIN.values(), GOOGLE], ids=lambda entry: f"{entry.slug}-{entry.rotates}")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_body_means_the_same_at_each_status_that_the_design_treats_alike(case: Case, provider: Provider) -> None:
-    kinds: dict[tuple[bool, bool], Answer] = {}
+    kinds: dict[tuple[bool, int], Answer] = {}
     for status in STATUSES:
-        kind = (status == 429, status >= 500)
+        kind = (status == 429, status // 100)
         heavy = len(case.body) > 10_000
         if heavy and kind in kinds and status % 100:
             continue  # parsing the same megabyte five hundred times shows nothing more
         answer = kinds[kind] = read(provider, status, case.body)
         assert outcome_of(answer.verdict, provider.rotates) is expected(provider, status, case), status
-        assert (answer.access_token, answer.refresh_token) == (case.access, case.refresh), status
-        if case.access is not None:
+        assert (answer.access_token, answer.refresh_token) == counted(provider, status, case), status
+        if answer.access_token is not None:
             assert answer.expires_at == expires(provider, case)
         hold_for_every_answer(provider, status, answer)
 
@@ -321,9 +386,9 @@ def test_highlevel_flags_only_by_its_own_words_or_the_error_member(case: Case) -
         if len(case.body) > 10_000 and status % 100 not in (0, 22, 29):
             continue
         answer = read(HIGHLEVEL, status, case.body)
-        assert (answer.access_token, answer.refresh_token) == (case.access, case.refresh), status
+        assert (answer.access_token, answer.refresh_token) == counted(HIGHLEVEL, status, case), status
         hold_for_every_answer(HIGHLEVEL, status, answer)
-        if case.access is not None or status == 429 or status >= 500:
+        if answer.access_token is not None or status == 429 or status >= 500:
             continue
         assert (answer.verdict is Verdict.DEAD_GRANT) == said or status == 422, status
         if answer.verdict is Verdict.CLIENT_REFUSED:
@@ -374,12 +439,13 @@ def test_retry_after_is_seconds_or_a_date_and_nonsense_is_ignored(header: str, s
     assert read(PLAIN["always"], 429, b"", **{"retry-after": header}).retry_after == seconds
 
 
+TOKENS = st.sampled_from(["access-2", "refresh-2", "sample", "********"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | TOKENS,
     lambda inner: st.lists(inner, max_size=3),
 )
 MEMBERS = st.sampled_from(
-    ["access_token", "refresh_token", "expires_in", "error", "error_description", "message", "refresh_expires_in"]
+    ["access_token", "refresh_token", "expires_in", "error", "error_description", "message", "refresh_expires_in", "ok"]
 )
 
 
@@ -393,9 +459,51 @@ def test_no_object_whatever_its_members_makes_reading_fail(status: int, content:
     for provider in (PLAIN["always"], PLAIN["never"], GOOGLE, HIGHLEVEL):
         answer = read(provider, status, body, **{"retry-after": retry_after})
         hold_for_every_answer(provider, status, answer)
-        token = content.get("refresh_token")
-        if isinstance(token, str) and token.strip():
-            assert answer.refresh_token == token
+        if answer.refresh_token is not None:
+            assert answer.refresh_token == str(content["refresh_token"])
+            assert not content.get("error")
+
+
+SHOWN = '"refresh_token": "refresh-sample"'
+FRAMES = st.sampled_from(
+    [
+        *("{{{}}}", '{{"example": {{{}}}}}', '{{"error": "invalid_request", {}}}', '{{"ok": false, {}}}', "[{{{}}}]"),
+        *(
+            '{{"access_token": "access-sample", {}}}',
+            '{{"access_token": "access-sample", {}, "expires',
+            "<p>{{{}}}</p>",
+        ),
+        *('{{"access_token": "access-sample", {}}} and more', '{{{}, "error": {{"code": 5}}}}', "{}"),
+    ]
+)
+
+
+@given(status=st.integers(100, 599), before=st.text(max_size=20), frame=FRAMES, after=st.text(max_size=20))
+@example(503, "<!doctype html><h1>Our API</h1><pre>", "{{{}}}", "</pre>")
+@example(200, "", "{{{}}}", "")
+@example(502, "", '{{"access_token": "access-sample", {}}}', "")
+def test_a_refresh_token_somewhere_in_a_text_counts_only_as_a_member_of_an_answer_that_grants(
+    status: int, before: str, frame: str, after: str
+) -> None:
+    text = before + frame.format(SHOWN) + after
+    for rotates, provider in PLAIN.items():
+        answer = read(provider, status, text.encode(errors="replace"))
+        hold_for_every_answer(provider, status, answer)
+        if answer.refresh_token is None:
+            continue
+        assert answer.refresh_token == "refresh-sample"
+        assert text.lstrip(" \t\r\n\ufeff").startswith(("{" + SHOWN, '{"access_token": "access-sample", ' + SHOWN))
+        assert answer.access_token is not None or (rotates != "never" and 200 <= status < 300)
+
+
+def test_a_documented_token_counts_at_no_status_and_an_answered_one_at_those_of_the_design() -> None:
+    """The same member, once in a page and once in an answer."""
+    page = f"<!doctype html><pre>{PAIR_TEXT}</pre>".encode()
+    for provider in PLAIN.values():
+        assert not [status for status in STATUSES if read(provider, status, page).refresh_token is not None]
+        taken = [status for status in STATUSES if read(provider, status, PAIR_TEXT.encode()).refresh_token is not None]
+        failing = range(500, 600) if provider.rotates != "never" else range(0)
+        assert taken == [*range(200, 300), *failing]
 
 
 @given(status=st.integers(100, 599), body=st.binary(max_size=200))
@@ -404,13 +512,15 @@ def test_no_bytes_make_reading_fail_or_flag_a_row(status: int, body: bytes) -> N
     hold_for_every_answer(HIGHLEVEL, status, answer)
 
 
-@given(cut=st.integers(0, 200))
-def test_a_body_cut_anywhere_never_yields_half_a_token(cut: int) -> None:
+@given(cut=st.integers(0, 200), rotates=st.sampled_from(sorted(PLAIN)), status=st.sampled_from([200, 201, 400, 500]))
+def test_a_body_cut_anywhere_never_yields_half_a_token(cut: int, rotates: Rotation, status: int) -> None:
     body = json.dumps(
         {"access_token": "access-1", "expires_in": 86_399, "refresh_token": "refresh-2", "x": "y"}
     ).encode()
-    answer = read(PLAIN["always"], 200, body[:cut])
-    assert answer.access_token == ("access-1" if cut >= len(body) else None)
-    assert answer.refresh_token in (None, "refresh-2")
-    whole = body.index(b'"refresh-2"') + len(b'"refresh-2"')
-    assert (answer.refresh_token is not None) == (cut >= whole)
+    answer = read(PLAIN[rotates], status, body[:cut])
+    may_rotate, is_whole = rotates != "never", cut >= len(body)
+    grants = is_whole and (status < 300 or (status >= 500 and may_rotate))
+    assert answer.access_token == ("access-1" if grants else None)
+    has_refresh = cut >= body.index(b'"refresh-2"') + len(b'"refresh-2"')
+    counts = grants or (has_refresh and may_rotate and status < 300)
+    assert answer.refresh_token == ("refresh-2" if counts else None)
