@@ -95,8 +95,12 @@ def _replay_one(
         note(f"{entry.location_id}: an answer in the journal does not open: it {error}. Restore that key.")
         return
     if row is None:
-        _keep_aside(parts, entry, parts.bench.find_provider(entry.provider).read_answer(raw))
-        note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
+        answer = parts.bench.find_provider(entry.provider).read_answer(raw)
+        if _brings_token(answer):
+            _keep_aside(parts, entry, answer)
+            note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
+        else:
+            _close(parts, entry, answer)
         return
     job = parts.bench.job(row, Lost(entry.id, entry.started_at))
     if isinstance(job, Fault):
@@ -107,10 +111,16 @@ def _replay_one(
         _set_aside(parts, entry, job, answer, note)
     elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
         writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
-    elif answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
+    else:
+        _close(parts, entry, answer)
+
+
+def _close(parts: Parts, entry: Entry, answer: Answer) -> None:
+    """End an entry whose answer brings no token: it counts as lost where the provider may have acted."""
+    if answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
         parts.journal.mark(entry.id, STEP_LOST)
     else:
-        parts.journal.finish([entry.id])  # the provider did nothing: the row is tried anew
+        parts.journal.finish([entry.id])  # the provider did nothing: the row is tried again
 
 
 def _is_of(parts: Parts, entry: Entry, row: Row) -> bool:

@@ -181,6 +181,38 @@ def test_an_answer_without_tokens_is_forgotten_when_the_row_has_another_cell(row
     assert entries(rows.world) == []
 
 
+SHOWN = b'{"access_token": "sample-access", "refresh_token": "sample-refresh"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "steps"),
+    [(429, b"", []), (400, b'{"error": "invalid_request"}', []), (404, SHOWN, ["lost"]), (503, b"", ["lost"])],
+)
+def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside(
+    rows: Rows, status: int, body: bytes, steps: list[str]
+) -> None:
+    """Kept aside it would say that the row's token has a successor, should the row come back."""
+    rows.add("acme", "other")
+    answered(rows, RawAnswer(status, {}, body, rows.world.clock.now()))
+    cells = {"locationId": "loc", "provider": "acme", "client_id": "app-acme"}
+    cells |= {name: getattr(rows.row("loc"), name) for name in ("encrypted_secret", "encrypted_refresh")}
+    rows.remove("loc")
+    result = run(rows)
+    assert "kept aside" not in result.err
+    assert [entry.step for entry in entries(rows.world)] == steps
+    rows.put(cells)
+    assert run(rows).outcomes() == {"loc": "refreshed"}
+    assert rows.is_current("loc")
+    assert entries(rows.world) == []
+
+
+def test_a_page_in_the_journal_that_shows_a_token_replaces_none(rows: Rows) -> None:
+    answered(rows, RawAnswer(503, {}, b"<pre>" + SHOWN, rows.world.clock.now()))
+    assert run(rows).outcomes() == {"loc": "refreshed"}
+    assert rows.is_current("loc")
+    assert entries(rows.world) == []
+
+
 def test_an_answer_whose_tokens_are_in_the_row_already_is_forgotten_and_the_old_token_is_not_sent_again(
     rows: Rows,
 ) -> None:
