@@ -117,6 +117,35 @@ MUTANTS = (
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
+        "a token counts whatever the status",
+        "providers/base.py",
+        "        if HTTP_OK <= status < HTTP_REDIRECT:\n            if content",
+        "        if HTTP_OK <= status:\n            if content",
+        "tests/runs/test_which_token_counts.py::test_a_token_in_an_answer_that_grants_nothing_replaces_none",
+    ),
+    _mutant(
+        "a token counts beside an error",
+        "providers/base.py",
+        '    return bool(content.get("error")) or',
+        '    return bool(content.get("errors")) or',
+        "tests/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
+    ),
+    _mutant(
+        "a lone refresh token counts where they never change",
+        "providers/base.py",
+        "            return found if can_rotate or found.access is not None else _Tokens()\n",
+        "            return found\n",
+        "tests/runs/test_which_token_counts.py"
+        "::test_where_refresh_tokens_never_change_one_without_an_access_token_replaces_none",
+    ),
+    _mutant(
+        "an answer without tokens is kept aside as if it had some",
+        "refresher/recovery.py",
+        "        if _brings_token(answer):\n            _keep_aside",
+        "        if answer:\n            _keep_aside",
+        "tests/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside",
+    ),
+    _mutant(
         "what an earlier run left is not replayed",
         "refresher/run.py",
         "        blocked = replay(self._parts, self._draft, self._writeback, self._note)\n",

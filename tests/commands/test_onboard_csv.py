@@ -15,6 +15,7 @@ from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Response
 from tests.world.oauth import faults
+from tests.world.oauth.faults import Fault
 from tests.world.program import Result
 
 HEADER = ",".join(CSV_HEADER)
@@ -502,6 +503,32 @@ def test_lost_answer_is_asked_for_once_and_then_left_to_the_next_run(world: Worl
     world.clock.advance(100)
     assert world.program.run().code == 0
     assert world.token_of("loc1") == world.oauth.current("loc1")
+
+
+@pytest.mark.parametrize("provider", ["acme", "acme-never"])
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (faults.documents_token(503), {"acme": "unknown", "acme-never": "transient"}),
+        (faults.echoes_token(400), {"acme": "operator", "acme-never": "operator"}),
+    ],
+    ids=["503", "400"],
+)
+def test_answer_that_only_shows_a_token_saves_nothing(
+    world: World, provider: str, fault: Fault, outcome: dict[str, str]
+) -> None:
+    line = world.csv_line(provider, "loc")
+    shown = world.oauth.fail(fault, times=math.inf)
+    result = onboard(world, line, flags=["--json"])
+    assert (result.code, result.outcomes()) == (1, {"loc": outcome[provider]})
+    assert world.rows() == {}
+    shown.stop()
+    world.clock.advance(200)
+    if outcome[provider] == "unknown":
+        assert world.program.run().code == 0  # what was entered is kept, and asked for once more
+    else:
+        assert onboard(world, line).code == 0
+    assert world.token_of("loc") == world.oauth.current("loc")
 
 
 def test_second_refusal_after_a_lost_answer_says_so(world: World) -> None:

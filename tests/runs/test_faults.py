@@ -191,7 +191,7 @@ def test_a_new_refresh_token_in_an_otherwise_unusable_answer_is_stored(rows: Row
     assert rows.world.oauth.sent_twice() == []
 
 
-@pytest.mark.parametrize("token", ["x" * 65_536, "half a pair \ud800", "  kept as it is\t", "ключ"])
+@pytest.mark.parametrize("token", ["x-" * 32_768, "  kept as it is  ", '"\\/<>&%2F{}', "eight-ch"])
 def test_any_refresh_token_is_stored_as_it_came(rows: Rows, token: str) -> None:
     rows.add("acme", "loc")
     rows.world.oauth.fail(faults.amended(lambda content: json.dumps(content | {"refresh_token": token}).encode()))

@@ -618,6 +618,8 @@ BEFORE_ACTING = {
     "429": faults.too_many_requests(7),
     "500": faults.status(500),
     "html": faults.html(),
+    "documents a token": faults.documents_token(),
+    "echoes a token": faults.echoes_token(token="*" * 8),
     "redirect": faults.redirect("http://127.0.0.1:1/", 307),
     "raw": faults.raw(b'\xef\xbb\xbf{"access_token": "\\ud800"}'),
     "refused": faults.refused("invalid_grant"),

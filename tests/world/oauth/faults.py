@@ -73,6 +73,18 @@ def html(code: int = 200) -> Fault:
     return raw(HTML, code, {"Content-Type": "text/html; charset=utf-8"}, name="html")
 
 
+def documents_token(code: int = 503) -> Fault:
+    """A page for people that shows what a good answer would look like, before acting."""
+    page = b'<!doctype html><h1>Back soon</h1><pre>{"access_token": "sample-access", "refresh_token": "sample-refresh"}'
+    return raw(page, code, {"Content-Type": "text/html; charset=utf-8"}, name=f"documents a token, {code}")
+
+
+def echoes_token(code: int = 400, token: str = "your-refresh-token") -> Fault:
+    """A refusal that repeats the request's members, the token masked or replaced, before acting."""
+    content = {"error": "invalid_request", "grant_type": "refresh_token", "refresh_token": token}
+    return raw(json.dumps(content).encode(), code, name=f"echoes {token}, {code}")
+
+
 def redirect(location: str, code: int = 307) -> Fault:
     """Sends the client elsewhere, before acting."""
     return raw(b"", code, {"Location": location}, name=f"redirect {code}")
