@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+from token_refresh.base.errors import ActionableError, Kind
+
 if TYPE_CHECKING:
     from dotenv.parser import Original
 
@@ -62,16 +64,18 @@ _DATABASE_SCHEMES = {
 }
 
 
-class SettingsError(Exception):
+class SettingsError(ActionableError):
     """The configuration cannot be used.
 
     Attributes:
-        problems: every mistake found, each a sentence that ends with its mend.
+        problems: every mistake found, each a sentence that ends with its fix.
     """
+
+    kind = Kind.CONFIGURATION
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        super().__init__(" ".join(self.problems), "")
 
 
 class Secret:

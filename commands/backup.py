@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TextIO
 
 from clock import iso, parse_time
-from commands import exits
 from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, make_row
+from token_refresh.base.errors import ActionableError, Kind
 
 COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 FORMAT, VERSION = "token-refresh export", 1
@@ -100,7 +100,7 @@ def read_export(name: str) -> Iterator[Line]:
     """The rows of a file that `export` wrote; `-` is standard input. CSV is read line by line.
 
     Raises:
-        CommandError: the file cannot be read, or is no export. No cell is quoted.
+        ActionableError: the file cannot be read, or is no export. No cell is quoted.
     """
     with _opened(name) as stream:
         try:
@@ -176,9 +176,9 @@ def _opened(name: str) -> Iterator[TextIO]:
         raise _no_export(name, f"cannot be read ({error.strerror})") from None
 
 
-def _no_export(name: str, problem: str) -> exits.CommandError:
+def _no_export(name: str, problem: str) -> ActionableError:
     what = "standard input" if name == "-" else name
-    return exits.CommandError(f"{what} {problem}", "Name a file that `export` wrote.")
+    return ActionableError(f"{what} {problem}", "Name a file that `export` wrote.", Kind.USAGE)
 
 
 class _Writer:

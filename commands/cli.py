@@ -7,16 +7,15 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import settings
 from clock import Clock, SystemClock
-from commands import exits, process
+from commands import process
 from commands.flags import Parser, interval, seconds
 from commands.layouts import LAYOUTS
 from commands.talk import Talk
-from refresher.lock import LockedError
-from refresher.state import StateError
+from settings import SettingsError
+from token_refresh.base.errors import Kind, actionable_error, exit_code
 
 VERSION = "0.1.0"
 
@@ -32,7 +31,7 @@ _VERBS = {
     "rebind": "seal a row's cells for its new host or location id",
     "rotate-key": "seal everything anew under ENCRYPTION_KEY, out of ENCRYPTION_KEY_FALLBACKS",
     "setup": "make the table, or the columns that it lacks",
-    "doctor": "say of each part whether it is right, and how to mend it",
+    "doctor": "say of each part whether it is right, and how to fix it",
     "generate-key": "print a new encryption key",
 }
 
@@ -56,66 +55,35 @@ def main(
     talk = Talk(as_json=arguments.json)
     given = settings.take(os.environ) if environ is None else environ
 
-    def act() -> int:
+    def act() -> Iterable[Kind]:
         module = importlib.import_module(f"commands.{_MODULES.get(arguments.verb, arguments.verb.replace('-', '_'))}")
-        return int(module.run(arguments, given, clock or SystemClock(), talk))
+        kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), talk)
+        return kinds
 
     return guarded(talk, act)
 
 
-def guarded(talk: Talk, act: Callable[[], int]) -> int:
-    """Run `act`; an error becomes a sentence on stderr and an exit code, never a traceback."""
+def guarded(talk: Talk, act: Callable[[], Iterable[Kind]]) -> int:
+    """Run `act` and return the exit code of the failures that it met."""
+    return exit_code(reported(talk, act))
+
+
+def reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
+    """Run `act` and return which failures it met; an error that ends it is reported, never raised as a traceback."""
     try:
-        code = act()
-    except exits.CommandError as error:
-        talk.error(str(error), error.action)
-        code = error.exit_code
-    except settings.SettingsError as error:
-        for problem in error.problems:
-            talk.error(problem)
-        code = exits.USAGE
-    except StateError as error:
-        talk.error(str(error), error.action)
-        code = exits.USAGE
-    except LockedError as error:
-        talk.error(str(error))
-        code = exits.BUSY
-    except KeyboardInterrupt:
-        talk.error("interrupted; nothing half-written is left behind")
-        code = exits.STOPPED
+        return act()
     except BrokenPipeError:
         process.silence(sys.stdout)
-        code = exits.STOPPED
-    except Exception as error:
-        code = _other(talk, error)
-    return code
-
-
-def _other(talk: Talk, error: Exception) -> int:
-    """Errors whose classes are heavy to import, told by the attribute that they share; and our own mistakes."""
-    action = getattr(error, "action", None)
-    if action is not None:
-        talk.error(str(error), action)
-        return _exit_code_of(error)
-    if isinstance(error, OSError) and error.filename:
-        talk.error(f"{error.filename} cannot be used ({error.strerror})", "Correct its permissions, or free the disk.")
-        return exits.USAGE
-    import traceback
-
-    # The message of a stranger's exception may carry a request body: only its kind and place are shown.
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
-    talk.error(f"internal error: {type(error).__name__} at {place}", "Please report it; nothing was lost by it.")
-    return exits.FAILED
-
-
-def _exit_code_of(error: Exception) -> int:
-    from refresher.errors import SeveralTokensError, TokenError
-    from stores.base import StoreUnavailableError
-
-    if isinstance(error, TokenError) and not isinstance(error, SeveralTokensError):
-        return exits.FAILED
-    return exits.STORE if isinstance(error, StoreUnavailableError) else exits.USAGE
+        return (Kind.STOPPED,)
+    except (Exception, KeyboardInterrupt) as error:
+        problem = actionable_error(error)
+        if isinstance(problem, SettingsError):
+            for sentence in problem.problems:
+                talk.error(sentence)
+        else:
+            talk.error(str(problem), problem.action)
+        talk.error_object(problem)
+        return (problem.kind,)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

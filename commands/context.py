@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import crypto
 import settings as configuration
 from clock import Clock
-from commands.exits import CommandError
 from commands.talk import Talk
 from refresher.lock import RunLock
 from refresher.state import StateFolder
@@ -45,18 +44,16 @@ class Context:
         """The providers, read when somebody asks: a run that finds another one active does not.
 
         Raises:
-            CommandError: a provider's description, or the default's name, cannot be used.
+            CatalogError: a provider's description, or the default's name, cannot be used.
         """
         from providers import Catalog, CatalogError, ProviderError
 
         settings = self.settings
+        catalog = Catalog(settings.providers_file, settings.providers)
         try:
-            catalog = Catalog(settings.providers_file, settings.providers)
             catalog.get(settings.default_provider)
-        except CatalogError as error:
-            raise CommandError(str(error), "") from None
         except ProviderError as error:
-            raise CommandError(f"DEFAULT_PROVIDER: {error}", error.action) from None
+            raise CatalogError(f"DEFAULT_PROVIDER: {error}", error.action) from None
         return catalog
 
     def lock(
@@ -205,7 +202,7 @@ def workshop(context: Context) -> Workshop:
     """What opens the parts above for one call, and closes them after it.
 
     Raises:
-        CommandError: see `Context.catalog`.
+        CatalogError: see `Context.catalog`.
     """
     from functools import partial
 

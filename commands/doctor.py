@@ -6,14 +6,13 @@ import argparse
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from clock import Clock
-from commands import exits
 from commands.context import Context, keyring, make_bench, open_parts, open_sealed, prepare
 from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from commands.talk import Talk
@@ -23,6 +22,7 @@ from refresher.state import file_system
 from refresher.transport import NoAnswer
 from settings import PROGRAM_FOLDER
 from stores.base import OPTIONAL_COLUMNS, Row, StoreError
+from token_refresh.base.errors import Kind
 
 if TYPE_CHECKING:
     from refresher.parts import Parts
@@ -43,7 +43,7 @@ class Finding:
     action: str = ""
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Look at every part and report; exit 1 where one is bad."""
     context = prepare(environ, clock, talk)
     findings = list(_findings(context, online=arguments.online))
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         show_table(
             ("part", "", "finding", "what to do"), [(one.part, one.state, one.text, one.action) for one in findings]
         )
-    return exits.FAILED if any(finding.state == BAD for finding in findings) else exits.DONE
+    return (Kind.ROW,) if any(finding.state == BAD for finding in findings) else ()
 
 
 def _findings(context: Context, *, online: bool) -> Iterator[Finding]:

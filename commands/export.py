@@ -6,33 +6,33 @@ import argparse
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import crypto
 from clock import Clock
-from commands import exits
 from commands.backup import COLUMNS, SURROGATES, Cells, cells_of, write_csv, write_json
 from commands.context import open_store, prepare
-from commands.talk import Talk, to_stdout
+from commands.talk import Talk
 from stores.base import Row, Store
+from token_refresh.base.errors import ActionableError, Kind
 
 _WRITERS = {"csv": write_csv, "json": write_json}
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Write all rows; exit 1 where a row holds something in the place of a cell."""
     context = prepare(environ, clock, talk)
     is_data = arguments.output == "-"
     if is_data and talk.as_json and arguments.format != "json":
-        raise exits.CommandError("standard output cannot carry both CSV and --json", "Add --output FILE.")
+        raise ActionableError("standard output cannot carry both CSV and --json", "Add --output FILE.", Kind.USAGE)
     store = open_store(context)
     try:
         export = _Export(store, talk)
         if is_data:
-            _WRITERS[arguments.format](export.cells(), export.columns, to_stdout)
+            _WRITERS[arguments.format](export.cells(), export.columns, talk.piece)
         else:
             with _whole_file(Path(arguments.output)) as file:
                 _WRITERS[arguments.format](export.cells(), export.columns, file.write)
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if talk.as_json and not is_data:
         talk.object({"store": context.settings.store, "file": arguments.output, "rows": export.rows})
     talk.info(f"{export.rows} rows exported; keep ENCRYPTION_KEY elsewhere: both together are every secret")
-    return exits.FAILED if export.left_out else exits.DONE
+    return (Kind.ROW,) if export.left_out else ()
 
 
 @dataclass
@@ -82,11 +82,11 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
     """A private file that takes the name `path` only when it is whole and on the disk.
 
     Raises:
-        CommandError: it cannot be written; what was there stays as it was.
+        ActionableError: it cannot be written; what was there stays as it was.
     """
     path = path.resolve()  # of a link the file that it leads to is replaced
     if path.exists() and not path.is_file():
-        raise exits.CommandError(f"{path} is no file", "Name a file, or - for standard output.")
+        raise ActionableError(f"{path} is no file", "Name a file, or - for standard output.", Kind.USAGE)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -100,8 +100,8 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
             draft.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise exits.CommandError(
-            f"{path} cannot be written ({error.strerror})", "Free the disk, or name another file."
+        raise ActionableError(
+            f"{path} cannot be written ({error.strerror})", "Free the disk, or name another file.", Kind.USAGE
         ) from None
 
 

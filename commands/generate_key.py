@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import crypto
 from clock import Clock
-from commands import exits
 from commands.talk import Talk
+from token_refresh.base.errors import Kind
 
 
-def run(_arguments: argparse.Namespace, _environ: Mapping[str, str], _clock: Clock, talk: Talk) -> int:
+def run(_arguments: argparse.Namespace, _environ: Mapping[str, str], _clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Print a key. It is stored nowhere: without it, nothing that it sealed opens again."""
     key = crypto.generate_key()
     if talk.as_json:
         talk.object({"encryption_key": key})
     else:
         talk.data(key)
-    return exits.DONE
+    return ()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clock import Clock, iso
-from commands import exits
 from commands.context import prepare, workshop
 from commands.process import ended_by
 from commands.talk import Talk
+from token_refresh.base.errors import Kind
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Print the token; when a refresh fails, the old one as long as it lives."""
     from refresher.tokens import Tokens
 
@@ -33,4 +33,4 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         )
     else:
         talk.data(token.text)
-    return exits.DONE
+    return ()

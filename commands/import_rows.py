@@ -16,7 +16,6 @@ from typing import Any
 
 import crypto
 from clock import Clock
-from commands import exits
 from commands.backup import COLUMNS, Line, read_export
 from commands.context import Context, make_bench, make_import_seals, open_sealed, prepare
 from commands.process import ended_by
@@ -27,6 +26,7 @@ from refresher.cells import Finding, Inspector
 from refresher.jobs import read_params
 from stores.base import STATUS_DISABLED, Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
 from stores.sealed import Look, SealedStore
+from token_refresh.base.errors import ActionableError, Kind
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 
@@ -66,7 +66,7 @@ class Move:
     change: Change | None = field(default=None, repr=False, compare=False)
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Show the plan, then carry it out where that is wanted; exit 1 where a row was refused."""
     context = prepare(environ, clock, talk)
     lines = _lines(arguments, context)
@@ -95,7 +95,7 @@ def _lines(arguments: argparse.Namespace, context: Context) -> list[Line]:
             arguments.layout, Source(context, arguments.source, arguments.redirect_uri), arguments.allow_host
         )
     if arguments.redirect_uri or arguments.allow_host:
-        raise exits.CommandError("--redirect-uri and --allow-host are for --layout", "Leave them out.")
+        raise ActionableError("--redirect-uri and --allow-host are for --layout", "Leave them out.", Kind.USAGE)
     # What anybody could read is in no export; where somebody put it there, the row is refreshed instead.
     return [
         line if line.row is None or crypto.is_sealed(line.row.last_access_token)
@@ -126,7 +126,7 @@ class _Planner:
         """One move for each line.
 
         Raises:
-            CommandError: no configured key opens anything in the export.
+            ActionableError: no configured key opens anything in the export.
         """
         there: dict[tuple[str, str], list[Row]] = defaultdict(list)
         owners: dict[str, tuple[str, str]] = {}
@@ -147,9 +147,10 @@ class _Planner:
             unknown += fault is not None and fault.is_key_unknown
             moves.append(self._move(line.name, line.row, there[identity], fault))
         if unknown and unknown == len(lines):
-            raise exits.CommandError(
+            raise ActionableError(
                 f"ENCRYPTION_KEY opens no cell of the {len(lines)} rows in the file",
                 "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+                Kind.CONFIGURATION,
             )
         return moves
 
@@ -266,7 +267,7 @@ def _carry_out(store: Store, moves: Sequence[Move], talk: Talk) -> list[Move]:
         for batch in batches:
             if stopped:
                 talk.warn(f"{left - tried} rows were not tried", "Run it again: it goes on.")
-                raise exits.CommandError(stopped[0], "", exits.STOPPED)
+                raise ActionableError(stopped[0], "", Kind.STOPPED)
             try:
                 results = _create(store, batch) if batch[0].step is Step.CREATE else _replace(store, batch)
             except StoreUnavailableError:
@@ -337,7 +338,7 @@ def _values(store: Store, move: Move) -> dict[str, Value]:
 # Reporting
 
 
-def _end(context: Context, talk: Talk, moves: Sequence[Move], *, is_done: bool) -> int:
+def _end(context: Context, talk: Talk, moves: Sequence[Move], *, is_done: bool) -> Iterable[Kind]:
     counts = Counter(move.step for move in moves)
     if talk.as_json:
         talk.object(_object(context, moves, is_done=is_done))
@@ -347,7 +348,7 @@ def _end(context: Context, talk: Talk, moves: Sequence[Move], *, is_done: bool) 
     else:
         todo = counts[Step.CREATE] + counts[Step.REPLACE]
         talk.info(f"nothing was written; it would be: {summary}" + (". To do it: --yes" if todo else ""))
-    return exits.FAILED if counts[Step.REFUSE] else exits.DONE
+    return (Kind.ROW,) if counts[Step.REFUSE] else ()
 
 
 def _show(moves: Sequence[Move], talk: Talk) -> None:

@@ -10,14 +10,13 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clock import Clock
-from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.flags import Parser
 from commands.leftovers import store_leftovers
@@ -29,6 +28,7 @@ from refresher.jobs import read_params
 from refresher.journal_file import JournalError
 from refresher.outcome import FAILURES, Outcome, RowResult, unkept
 from stores.base import StoreError, StoreUnavailableError
+from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
     from providers.base import Endpoint, Provider
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse(argv)
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Save one client or many; exit 1 where one was not saved."""
     context = prepare(environ, clock, talk)
     if arguments.from_csv is not None:
@@ -98,15 +98,15 @@ class _Stop:
 # At a terminal
 
 
-def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk) -> int:
+def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     with Terminal() as ask:
         enrolment, may_replace = _ask_for(arguments, context, ask)
     with _enroller(context, talk) as enroller:
         row = enroller.existing(enrolment.location_id, enrolment.provider)
         if row is not None and row.encrypted_refresh and not may_replace:
-            raise exits.CommandError(
-                "the row got a credential while you were typing", "Start again to replace it.", exits.FAILED
+            raise ActionableError(
+                "the row got a credential while you were typing", "Start again to replace it.", Kind.ROW
             )
         with ended_by(_Stop(talk)):
             result = enroller.save(enrolment, row, check=not arguments.no_check)
@@ -117,7 +117,7 @@ def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk) 
         talk.info(f"{result.location_id} is saved{until}")
     else:
         talk.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
-    return _exit_code(enroller, [result])
+    return _kinds(enroller, [result])
 
 
 def _ask_for(arguments: argparse.Namespace, context: Context, ask: Asker) -> tuple[Enrolment, bool]:
@@ -165,7 +165,7 @@ def _may_replace(arguments: argparse.Namespace, ask: Asker, row: Row | None) -> 
         return False  # one that it gets while the person types is somebody else's
     if ask.yes(f"{row.location_id} already has a credential. Replace it?"):
         return True
-    raise exits.CommandError("nothing was changed", "", exits.FAILED)
+    raise ActionableError("nothing was changed", "", Kind.ROW)
 
 
 def _confirm_host(arguments: argparse.Namespace, provider: Provider, ask: Asker, draft: Enrolment) -> None:
@@ -175,12 +175,12 @@ def _confirm_host(arguments: argparse.Namespace, provider: Provider, ask: Asker,
     if endpoint.is_fixed or _is_allowed(endpoint, arguments.allow_host):
         return
     if not ask.yes(f"The client secret and the refresh token will be sent to {endpoint.origin}. Is that right?"):
-        raise exits.CommandError("nothing was sent or changed", "Correct the host, then start again.", exits.FAILED)
+        raise ActionableError("nothing was sent or changed", "Correct the host, then start again.", Kind.ROW)
 
 
 def _required(answer: str, name: str) -> str:
     if not answer:
-        raise exits.CommandError(f"the {name} is empty; nothing was changed", "Start again.", exits.USAGE)
+        raise ActionableError(f"the {name} is empty; nothing was changed", "Start again.", Kind.USAGE)
     return answer
 
 
@@ -201,7 +201,7 @@ class Line:
     problem: str = ""
 
 
-def _from_csv(arguments: argparse.Namespace, context: Context, talk: Talk) -> int:
+def _from_csv(arguments: argparse.Namespace, context: Context, talk: Talk) -> Iterable[Kind]:
     lines = list(read_csv(_text_of(arguments.from_csv, talk), context.settings.default_provider))
     results: list[RowResult] = []
     stop = _Stop(talk)
@@ -225,26 +225,27 @@ def _from_csv(arguments: argparse.Namespace, context: Context, talk: Talk) -> in
     if error is not None:
         raise error
     if stop.is_wanted and len(results) < len(lines):
-        return exits.STOPPED
-    return _exit_code(enroller, results)
+        return (Kind.STOPPED,)
+    return _kinds(enroller, results)
 
 
 def _text_of(name: str, talk: Talk) -> str:
     """The file's text; standard input for `-`."""
     if name == "-" and sys.stdin.isatty():
-        raise exits.CommandError(
+        raise ActionableError(
             "standard input is a terminal, which would show the secrets",
             "Pipe a file in, or leave --from-csv away to be asked.",
+            Kind.USAGE,
         )
     try:
         data = sys.stdin.buffer.read(MAX_CSV_BYTES + 1) if name == "-" else _content(Path(name), talk)
         if len(data) > MAX_CSV_BYTES:
-            raise exits.CommandError(f"{name} is larger than {MAX_CSV_BYTES >> 20} MiB", "Split it.")
+            raise ActionableError(f"{name} is larger than {MAX_CSV_BYTES >> 20} MiB", "Split it.", Kind.USAGE)
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise exits.CommandError(f"{name} cannot be read ({error.strerror})", "Correct the name.") from None
+        raise ActionableError(f"{name} cannot be read ({error.strerror})", "Correct the name.", Kind.USAGE) from None
     except UnicodeDecodeError:
-        raise exits.CommandError(f"{name} is not UTF-8 text", "Save it as CSV in UTF-8.") from None
+        raise ActionableError(f"{name} is not UTF-8 text", "Save it as CSV in UTF-8.", Kind.USAGE) from None
 
 
 def _content(path: Path, talk: Talk) -> bytes:
@@ -258,15 +259,17 @@ def read_csv(text: str, default_provider: str) -> Iterator[Line]:
     """The lines of a file, each judged by itself.
 
     Raises:
-        CommandError: the header is not the expected one. No cell is quoted: it could be a secret.
+        ActionableError: the header is not the expected one. No cell is quoted: it could be a secret.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     number = 1
     try:
         header = [name.strip() for name in next(reader, [])]
         if tuple(header) not in (CSV_HEADER, CSV_HEADER + CSV_OPTIONAL):
-            raise exits.CommandError(
-                "the first line is not the expected header", f"Write: {','.join(CSV_HEADER)}[,provider_params]"
+            raise ActionableError(
+                "the first line is not the expected header",
+                f"Write: {','.join(CSV_HEADER)}[,provider_params]",
+                Kind.USAGE,
             )
         number = reader.line_num + 1
         for cells in reader:
@@ -352,7 +355,9 @@ def _tell_count(talk: Talk, results: Sequence[RowResult], count: int) -> None:
     talk.info(f"{sum(map(_is_saved, results))} of {count} lines are in the table")
 
 
-def _exit_code(enroller: Enroller, results: Sequence[RowResult]) -> int:
+def _kinds(enroller: Enroller, results: Sequence[RowResult]) -> Iterable[Kind]:
+    """Of which kinds the failures are."""
+    kinds = {result.kind or Kind.ROW for result in results if not _is_saved(result)}
     if isinstance(enroller.store_error, StoreUnavailableError):
-        return exits.STORE
-    return exits.DONE if all(map(_is_saved, results)) else exits.FAILED
+        kinds.add(enroller.store_error.kind)
+    return kinds

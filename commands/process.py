@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from commands import exits
+from token_refresh.base.errors import Kind, exit_code
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -82,7 +82,7 @@ def end(code: int) -> NoReturn:
     A run that was kept out has nothing open, and taking the interpreter apart would be a fifth of what it costs: cron
     may start many of them.
     """
-    if code == exits.BUSY:
+    if code == exit_code([Kind.BUSY]):
         os._exit(code)  # what was said is flushed: `talk` does that line by line
     sys.exit(code)
 

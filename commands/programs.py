@@ -10,19 +10,18 @@ import crypto
 import settings as configuration
 from clock import Clock, SystemClock
 from commands.context import assemble, workshop
-from commands.exits import CommandError
 from refresher import async_manager, manager
-from refresher.errors import (
+from refresher.manager import TokenView
+from token_refresh.base.errors import (
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,
     RetryLaterError,
     SeveralTokensError,
     TokenError,
-    given,
-    told,
+    capture_error,
+    unwrap,
 )
-from refresher.manager import TokenView
 
 _LOG = logging.getLogger("token_refresh")
 
@@ -38,17 +37,12 @@ class TokenManager(manager.TokenManager):
             MisconfiguredError: with all problems at once; nothing was called yet.
         """
         values = dict(os.environ) if environ is None else environ
-        return given(told(lambda: cls._made(values, clock or SystemClock())))
+        return unwrap(capture_error(lambda: cls._made(values, clock or SystemClock())))
 
     @classmethod
     def _made(cls, environ: Mapping[str, str], clock: Clock) -> TokenManager:
-        try:
-            settings = configuration.load(environ, crypto.parse_key)
-            parts = workshop(assemble(settings, clock))
-        except configuration.SettingsError as error:
-            raise MisconfiguredError("; ".join(error.problems), "") from None
-        except CommandError as error:
-            raise MisconfiguredError(str(error), error.action) from None
+        settings = configuration.load(environ, crypto.parse_key)
+        parts = workshop(assemble(settings, clock))
         for warning in settings.warnings:
             _LOG.warning("%s", warning)
         return cls(parts)

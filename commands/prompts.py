@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from commands.talk import to_stderr
+from token_refresh.base.errors import ActionableError, Kind
 
 _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _PASTE_BEGINS, _PASTE_ENDS = "[200~", "[201~"
@@ -28,19 +29,6 @@ _ENTER = ("\r", "\n")
 _FIRST_PRINTABLE = " "
 
 Show = Callable[[str], None]  # makes typed characters visible, or does not
-
-
-class NoTerminalError(Exception):
-    """Nobody can be asked here.
-
-    Attributes:
-        action: the mend, as a sentence.
-    """
-
-    action = "Run it in a terminal, or give the clients with --from-csv FILE (- for standard input)."
-
-    def __init__(self) -> None:
-        super().__init__("this is no terminal, so nobody can be asked for secrets")
 
 
 def can_ask() -> bool:
@@ -71,13 +59,17 @@ class Terminal:
     typed or pasted ahead may be the secret.
 
     Raises:
-        NoTerminalError: stdin or stderr is no terminal.
+        ActionableError: stdin or stderr is no terminal.
         KeyboardInterrupt: on Ctrl-C, a hang-up, or Ctrl-D where nothing was typed.
     """
 
     def __init__(self) -> None:
         if not can_ask():
-            raise NoTerminalError
+            raise ActionableError(
+                "this is no terminal, so nobody can be asked for secrets",
+                "Run it in a terminal, or give the clients with --from-csv FILE (- for standard input).",
+                Kind.USAGE,
+            )
         self._descriptor = sys.stdin.fileno()
         self._characters = _without_doubled_ends(_characters(self._descriptor))
         self._before: list[Any] = []

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from clock import Clock
-from commands import exits
 from commands.context import Context, make_bench, open_sealed, parts_around, prepare
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
@@ -15,6 +14,7 @@ from providers.base import ProviderError, origin_of
 from refresher.tokens import the_row
 from stores.base import Row, StoreUnavailableError, Written
 from stores.sealed import Binding, Look, SealedStore
+from token_refresh.base.errors import ActionableError, Kind
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Move:
         return self.binding.origin.partition("://")[2]
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Show both places, ask, and seal what opens only in the former one."""
     context = prepare(environ, clock, talk)
     if arguments.was_location is None and arguments.was_origin is None:
-        raise exits.CommandError("what was different before?", "Name --was-origin or --was-location, or both.")
+        raise ActionableError("what was different before?", "Name --was-origin or --was-location, or both.", Kind.USAGE)
     with open_sealed(context) as store:
         move = _plan(arguments, context, store)
         if move.look.stale:
@@ -49,15 +49,15 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         talk.object(_object(move))
     what = f"{', '.join(columns)} sealed for {move.binding.origin}" if columns else "all cells open already"
     talk.info(f"{move.row.location_id} {move.provider}: {what}")
-    return exits.DONE
+    return ()
 
 
 def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -> Move:
     """What is there now.
 
     Raises:
-        CommandError: a cell opens neither here nor there.
-        TokenError: there is no such row, or there are several.
+        ActionableError: a cell opens neither here nor there.
+        NoSuchTokenError, SeveralTokensError: there is no such row, or there are several.
         ProviderError: it cannot be said where the row's secrets go.
     """
     default = context.settings.default_provider
@@ -67,10 +67,10 @@ def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -
     was_origin = binding.origin if arguments.was_origin is None else _origin(arguments.was_origin)
     look = store.look_moved(row, binding, was_location, was_origin)
     for error in look.errors:
-        raise exits.CommandError(
+        raise ActionableError(
             f"{row.location_id}: {error}, neither for {binding.origin} nor for {was_origin} and {was_location!r}",
             f"Check what it was sealed for. {error.action}",
-            exits.FAILED,
+            Kind.UNREADABLE_CELL,
         )
     return Move(row, provider, was_location, was_origin, binding, look)
 
@@ -79,14 +79,14 @@ def _origin(given: str) -> str:
     try:
         return origin_of(given.strip())
     except ProviderError:
-        raise exits.CommandError("--was-origin is no address", "Write it like https://host") from None
+        raise ActionableError("--was-origin is no address", "Write it like https://host", Kind.USAGE) from None
 
 
 def _agree(arguments: argparse.Namespace, move: Move, talk: Talk) -> None:
     """A yes to this very host: from a person, or by flags where nobody can be asked.
 
     Raises:
-        CommandError: there is none.
+        ActionableError: there is none.
     """
     talk.info(f"sealed for: {move.was_origin}, location {move.was_location!r}")
     talk.info(f"the row is: {move.binding.origin}, location {move.row.location_id!r}")
@@ -99,12 +99,15 @@ def _agree(arguments: argparse.Namespace, move: Move, talk: Talk) -> None:
                 f"The client secret and the refresh token will be sent to {move.binding.origin}. Is that right?"
             ):
                 return
-        raise exits.CommandError("nothing was changed", "", exits.FAILED)
+        raise ActionableError("nothing was changed", "", Kind.ROW)
     if not arguments.yes:
-        raise exits.CommandError("this is no terminal, so nobody can be asked", "If both are right, repeat with --yes.")
-    raise exits.CommandError(
+        raise ActionableError(
+            "this is no terminal, so nobody can be asked", "If both are right, repeat with --yes.", Kind.USAGE
+        )
+    raise ActionableError(
         f"the secrets would go to {move.binding.origin}, which the row names itself and nobody has allowed",
         f"If that is right, repeat with --allow-host {move.host}.",
+        Kind.USAGE,
     )
 
 
@@ -112,10 +115,10 @@ def _carry_out(arguments: argparse.Namespace, context: Context, store: SealedSto
     """Seal and write, only over what was shown.
 
     Raises:
-        CommandError: the row was changed meanwhile.
+        ActionableError: the row was changed meanwhile.
         StoreError: the store did not take it.
     """
-    changed = exits.CommandError("somebody changed the row meanwhile; nothing was written", "Repeat it.", exits.FAILED)
+    changed = ActionableError("somebody changed the row meanwhile; nothing was written", "Repeat it.", Kind.RETRY_LATER)
     with context.patient_lock(talk), parts_around(context, store) as parts:
         move = _plan(arguments, context, store)
         if (move.row, move.binding) != (shown.row, shown.binding):
@@ -131,7 +134,7 @@ def _carry_out(arguments: argparse.Namespace, context: Context, store: SealedSto
     if result.written is Written.UNDONE:
         raise StoreUnavailableError("the store did not confirm the write", "Run it again.")
     if result.written is Written.BUSY:
-        raise exits.CommandError("another run is refreshing this row; nothing was written", "Repeat it.", exits.BUSY)
+        raise ActionableError("another run is refreshing this row; nothing was written", "Repeat it.", Kind.BUSY)
     if result.written is not Written.STORED:
         raise changed
 

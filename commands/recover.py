@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clock import Clock, iso
-from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.report import result_object, show_table, tell
 from commands.talk import Talk
-from refresher.outcome import FAILURES, RowResult
+from refresher.outcome import RowResult
+from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
     from refresher.journal import Entry
@@ -38,7 +38,7 @@ class _Done:
     notes: list[str]
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """List the entries; with `--replay`, `--cell` or `--forget` do that first."""
     context = prepare(environ, clock, talk)
     sealed = _read_cell(arguments.cell) if arguments.cell is not None else None
@@ -52,8 +52,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
             _replay(parts, done)
         left = parts.journal.entries(*_STEPS)
     _show(context, done, left, talk)
-    is_failed = any(result.outcome in FAILURES for result in done.results)
-    return exits.FAILED if is_failed else exits.DONE
+    return {result.kind for result in done.results if result.kind is not None}
 
 
 def _read_cell(name: str) -> str:
@@ -62,12 +61,15 @@ def _read_cell(name: str) -> str:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
             text = file.read(MAX_CELL_BYTES).decode("ascii", "replace")
     except OSError as error:
-        raise exits.CommandError(f"{name} cannot be read ({error.strerror})", "Name the file that holds it.") from None
+        raise ActionableError(
+            f"{name} cannot be read ({error.strerror})", "Name the file that holds it.", Kind.USAGE
+        ) from None
     words = [word for word in text.split() if word.startswith("sealed:")]
     if len(words) != 1:
-        raise exits.CommandError(
+        raise ActionableError(
             "there is no sealed answer in it" if not words else "there are several sealed answers in it",
             "Give it the part that begins with sealed: of one line.",
+            Kind.USAGE,
         )
     return words[0]
 
@@ -83,10 +85,10 @@ def _keep(parts: Parts, sealed: str) -> None:
         except SealedCellError:
             continue
         return parts.journal.keep_sealed(entry.id, sealed)
-    raise exits.CommandError(
+    raise ActionableError(
         "no request in this journal belongs to that answer, or its key is gone",
         "Set STATE_DIR and ENCRYPTION_KEY as they were when it was printed.",
-        exits.FAILED,
+        Kind.NOT_FOUND,
     )
 
 
@@ -112,12 +114,14 @@ def _forget(parts: Parts, entry_id: int, is_agreed: bool) -> None:
     from refresher.journal import STEP_ASIDE
 
     if all(entry.id != entry_id for entry in parts.journal.entries(STEP_ASIDE)):
-        raise exits.CommandError(
-            f"there is no entry {entry_id} that is kept aside", "List them with: python token_manager.py recover"
+        raise ActionableError(
+            f"there is no entry {entry_id} that is kept aside",
+            "List them with: python token_manager.py recover",
+            Kind.USAGE,
         )
     if not is_agreed:
-        raise exits.CommandError(
-            f"entry {entry_id} holds tokens that nobody can make again", "Repeat with --yes to delete it."
+        raise ActionableError(
+            f"entry {entry_id} holds tokens that nobody can make again", "Repeat with --yes to delete it.", Kind.USAGE
         )
     parts.journal.finish([entry_id])
 

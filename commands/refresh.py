@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from clock import Clock, iso, parse_time
-from commands import exits
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by, on_one_core
 from commands.talk import Talk
 from refresher.rounds import Stop, rounds
+from token_refresh.base.errors import Kind
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
-    from refresher.outcome import Report
     from refresher.parts import Parts
 
 LAST_RUN_FILE = "last-run"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Refresh what is due, report it, and say by the exit code how it went."""
     context = prepare(environ, clock, talk)
     if arguments.provider is not None:
@@ -44,24 +42,25 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         return _run_on(arguments, context, talk, stop)
 
 
-def _run_on(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> int:
-    """Round after round, until a signal; a round that fails is told, and the next one comes."""
-    from commands.cli import guarded
+def _run_on(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
+    """Round after round, until a signal; a round that fails is reported, and the next one comes."""
+    from commands.cli import reported
 
+    talk.as_lines = True
     was_cut = False
     for _ in rounds(arguments.every, context.clock, stop):
-        code = guarded(talk, partial(_run_once, arguments, context, talk, stop))
-        was_cut = code == exits.STOPPED and stop.reason is not None
-    return exits.STOPPED if was_cut else exits.DONE
+        kinds = reported(talk, partial(_run_once, arguments, context, talk, stop))
+        was_cut = Kind.STOPPED in kinds and stop.reason is not None
+    return (Kind.STOPPED,) if was_cut else ()
 
 
-def _run_once(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> int:
+def _run_once(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
     """One run; lock and journal are free again after it."""
     with context.lock():
         return _run_locked(arguments, context, talk, stop)
 
 
-def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> int:
+def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
     from commands.report import observer_for, report_object
     from refresher.parts import Scope
     from refresher.run import Refresher
@@ -85,12 +84,8 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, sto
     if talk.as_json:
         import secrets
 
-        content = report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls)
-        if arguments.every is None:
-            talk.object(content)
-        else:
-            talk.data(json.dumps(content))  # a line for each round
-    return _exit_code(report)
+        talk.object(report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls))
+    return report.kinds()
 
 
 def _warn_of_quota(context: Context, parts: Parts, talk: Talk) -> None:
@@ -117,16 +112,3 @@ def _warn_of_rare_runs(context: Context, talk: Talk) -> None:
         )
     with contextlib.suppress(OSError):  # a full disk is told by whoever cannot go on without it
         file.write_text(iso(now))
-
-
-def _exit_code(report: Report) -> int:
-    """The first that applies, in the order of `exits`."""
-    from stores.base import StoreRefusedError
-
-    if isinstance(report.store_error, StoreRefusedError) or report.journal_error is not None:
-        return exits.USAGE
-    if report.store_error is not None:
-        return exits.STORE
-    if report.stopped is not None:
-        return exits.STOPPED
-    return exits.FAILED if report.has_failures else exits.DONE

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clock import Clock
-from commands import exits
 from commands.context import open_parts, open_sealed, prepare
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from refresher.tokens import WAIT_SECONDS, the_row
+from token_refresh.base.errors import ActionableError, Kind
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Ask, revoke, empty the row. Safe to repeat."""
     from refresher.offboard import Offboarder
 
@@ -27,19 +27,19 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if talk.as_json:
         talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})
     talk.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")
-    return exits.DONE
+    return ()
 
 
 def _agree(arguments: argparse.Namespace, whom: str) -> None:
     """A yes, by flag or from a person.
 
     Raises:
-        CommandError: there is none.
+        ActionableError: there is none.
     """
     if arguments.yes:
         return
     if not can_ask():
-        raise exits.CommandError("this is no terminal, so nobody can be asked", "Repeat with --yes.")
+        raise ActionableError("this is no terminal, so nobody can be asked", "Repeat with --yes.", Kind.USAGE)
     with Terminal() as ask:
         if not ask.yes(f"End the grant of {whom}? Only a new login brings it back."):
-            raise exits.CommandError("nothing was changed", "", exits.FAILED)
+            raise ActionableError("nothing was changed", "", Kind.ROW)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clock import Clock
-from commands import exits
 from commands.context import Context, keyring, open_parts, prepare
 from commands.leftovers import store_leftovers
 from commands.process import ended_by
 from commands.talk import Talk
 from commands.verify import finding_object, refuse_wrong_key
+from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
     from refresher.cells import Finding, Inspector, Survey
@@ -44,13 +44,13 @@ class Outcome:
         return not self.left and not self.journal_left
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Rotate, read everything back, and say done only where no other key is needed any more."""
     context = prepare(environ, clock, talk)
     with context.patient_lock(talk), open_parts(context) as parts:
         outcome = _rotate(arguments, context, parts, talk)
     _report(context, outcome, talk)
-    return exits.DONE if outcome.is_done else exits.FAILED
+    return () if outcome.is_done else (Kind.UNREADABLE_CELL,)
 
 
 def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk: Talk) -> Outcome:
@@ -72,7 +72,7 @@ def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk:
         is_at_end = rotator.reseal([one.row for one in survey.stale])
     if not is_at_end:
         talk.info(f"{rotator.resealed} of {len(survey.stale)} rows were sealed anew")
-        raise exits.CommandError(stopped[0], _AGAIN, exits.STOPPED)
+        raise ActionableError(stopped[0], _AGAIN, Kind.STOPPED)
     return Outcome(
         resealed=rotator.resealed,
         journal_resealed=parts.journal.reseal(),
@@ -111,14 +111,14 @@ def _report(context: Context, outcome: Outcome, talk: Talk) -> None:
     if not outcome.is_done:
         talk.warn(
             f"not done: {len(outcome.left)} cells do not open with the new key alone",
-            "Keep ENCRYPTION_KEY_FALLBACKS until this is mended.",
+            "Keep ENCRYPTION_KEY_FALLBACKS until this is fixed.",
         )
         return
     talk.info(f"done: every cell and journal entry opens with key {key_id} alone")
     if context.settings.encryption_key_fallbacks:
         talk.info("now remove ENCRYPTION_KEY_FALLBACKS, and check: python token_manager.py verify")
         talk.info(
-            "if an older key leaked, this does not mend it: table history, record revisions and backups keep cells "
+            "if an older key leaked, this does not fix it: table history, record revisions and backups keep cells "
             "that it opens. Revoke every client at its provider, log in again, and onboard what you get"
         )
 

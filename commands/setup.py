@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clock import Clock
-from commands import exits
 from commands.context import open_store, prepare
 from commands.talk import Talk
+from token_refresh.base.errors import Kind
 
 
-def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Make what is missing and say what was made; where that is not allowed, say what to click."""
     context = prepare(environ, clock, talk)
     with context.lock():
@@ -25,4 +25,4 @@ def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock
     for sentence in made:
         talk.info(sentence)
     talk.info("the table is complete" if made else "the table was complete already")
-    return exits.DONE
+    return ()

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from clock import Clock, iso
-from commands import exits
 from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
 from refresher.failures import all_recalled
 from refresher.policy import DuePolicy
 from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
+from token_refresh.base.errors import Kind
 
 if TYPE_CHECKING:
     from providers.base import Provider
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
-_ALARMS = ("expired", "failing", STATUS_REAUTHORIZE)
+_ALARMS = {"expired": Kind.ROW, "failing": Kind.ROW, STATUS_REAUTHORIZE: Kind.LOGIN_NEEDED}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RowStatus:
     state: str
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Show all rows; with `--check` the exit code tells whether a person has to look."""
     context = prepare(environ, clock, talk)
     now = clock.now()
@@ -45,8 +45,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         talk.object(_object(rows, context.settings.store, now))
     else:
         _show(rows, now, talk)
-    alarming = [one for one in rows if one.state in _ALARMS]
-    return exits.FAILED if arguments.check and alarming else exits.DONE
+    return {_ALARMS[one.state] for one in rows if one.state in _ALARMS} if arguments.check else ()
 
 
 def _rows(context: Context, now: datetime) -> list[RowStatus]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from commands import exits
 from commands.process import silence
 from commands.redaction import Redactor
+from token_refresh.base.errors import ActionableError, Kind
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -24,9 +25,11 @@ class Talk:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        self.as_lines = False  # one object a line, for each round of a command that goes on
         self._level = "INFO"
         self._format = "text"
         self._redacted = Redactor()
+        self._has_answered = False
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Mask these from now on, wherever they would be said."""
@@ -56,11 +59,23 @@ class Talk:
 
     def data(self, text: str) -> None:
         """A line of the command's answer, on stdout."""
-        to_stdout(f"{text}\n")
+        self.piece(f"{text}\n")
+
+    def piece(self, text: str) -> None:
+        """A part of the command's answer, on stdout, as it is."""
+        self._has_answered = True
+        to_stdout(text)
 
     def object(self, content: dict[str, Any]) -> None:
         """The command's answer as JSON, on stdout."""
-        self.data(json.dumps(content, indent=2))
+        self.data(json.dumps(content, indent=None if self.as_lines else 2))
+
+    def error_object(self, error: ActionableError) -> None:
+        """With `--json`: the error that ended the command as its one object on stdout, unless an answer is there."""
+        if self.as_json and (self.as_lines or not self._has_answered):
+            words = {"message": self._redacted(str(error)), "action": self._redacted(error.action)}
+            with contextlib.suppress(ActionableError, BrokenPipeError):  # it has been said on stderr already
+                self.object({"error": {"code": error.kind.value, **words}})
 
     def _say(self, level: str, what: str, action: str, **facts: Any) -> None:
         if _LEVELS.index(level) < _LEVELS.index(self._level):
@@ -82,7 +97,7 @@ def to_stdout(text: str) -> None:
 
     Raises:
         BrokenPipeError: whoever read it has enough.
-        CommandError: it cannot be written, as on a full disk.
+        ActionableError: it cannot be written, as on a full disk.
     """
     try:
         sys.stdout.write(text)
@@ -93,7 +108,7 @@ def to_stdout(text: str) -> None:
     except OSError as error:
         silence(sys.stdout)
         what = f"the output cannot be written ({error.strerror})"
-        raise exits.CommandError(what, "Free the disk, or send it elsewhere.", exits.STOPPED) from None
+        raise ActionableError(what, "Free the disk, or send it elsewhere.", Kind.STOPPED) from None
 
 
 def to_stderr(text: str, stream: TextIO | None = None) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clock import Clock
-from commands import exits
 from commands.context import Context, make_bench, make_seals, open_sealed, prepare
 from commands.talk import Talk
+from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
     from commands.backup import Line
@@ -20,7 +20,7 @@ _HEAD = ("row", "location", "provider", "", "finding", "what to do")
 _RESEAL = "The next refresh seals it anew, or: python token_manager.py rotate-key"
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Open everything; the exit code alone says whether all of it opened."""
     context = prepare(environ, clock, talk)
     survey = _of_store(context) if arguments.file is None else _of_file(context, arguments.file)
@@ -32,19 +32,20 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     refuse_wrong_key(survey)
     rows = f"{survey.rows} row{'s' if survey.rows != 1 else ''}"
     talk.info(f"{rows}: {survey.opened} cells open, {len(bad)} faults, {len(survey.stale)} rows want to be sealed anew")
-    return exits.FAILED if bad else exits.DONE
+    return (Kind.UNREADABLE_CELL,) if bad else ()
 
 
 def refuse_wrong_key(survey: Survey) -> None:
     """Where no key opens anything, the configuration is at fault and not the rows.
 
     Raises:
-        CommandError: that is so.
+        ActionableError: that is so.
     """
     if survey.is_key_wrong:
-        raise exits.CommandError(
+        raise ActionableError(
             f"ENCRYPTION_KEY opens no cell of the {survey.rows} rows",
             "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+            Kind.CONFIGURATION,
         )
 
 

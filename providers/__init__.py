@@ -24,6 +24,7 @@ from providers.gohighlevel import GoHighLevel
 from providers.hubspot import HubSpot
 from providers.microsoft import Microsoft
 from providers.zoom import Zoom
+from token_refresh.base.errors import ActionableError, Kind
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 
@@ -69,8 +70,10 @@ class Override(Protocol):
     def scope(self) -> str | None: ...
 
 
-class CatalogError(Exception):
-    """A catalogue cannot be used; the message says what is wrong and how to mend it."""
+class CatalogError(ActionableError):
+    """A catalogue cannot be used."""
+
+    kind = Kind.CONFIGURATION
 
 
 class Catalog:
@@ -107,7 +110,9 @@ class Catalog:
             return self._providers[slug]
         near = difflib.get_close_matches(slug.lower(), self._providers, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(self._providers))}."
-        raise ProviderError(f"there is no provider {slug[:60]!r}", f"{hint} One of your own goes into PROVIDERS_FILE.")
+        raise ProviderError(
+            f"there is no provider {slug[:60]!r}", f"{hint} One of your own goes into PROVIDERS_FILE.", Kind.USAGE
+        )
 
 
 def _overridden(provider: Provider, override: Override) -> Provider:
@@ -140,14 +145,14 @@ def _tables(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise CatalogError(f"{path} cannot be read ({error.strerror}). Correct PROVIDERS_FILE.") from None
+        raise CatalogError(f"{path} cannot be read ({error.strerror})", "Correct PROVIDERS_FILE.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogError(f"{path} is not TOML: {error}. Correct that place.") from None
+        raise CatalogError(f"{path} is not TOML: {error}", "Correct that place.") from None
 
 
 def _provider(slug: str, table: Any) -> Provider:
     if not isinstance(table, dict) or "token_url" not in table:
-        raise CatalogError(f"Provider {slug}: token_url is missing. Write [{slug}] and token_url below it.")
+        raise CatalogError(f"Provider {slug}: token_url is missing", f"Write [{slug}] and token_url below it.")
     for key, value in table.items():
         _check_key(slug, key, value)
     values = {**table, "slug": slug, "name": table.get("name", slug)}
@@ -168,27 +173,27 @@ def _needed(table: Mapping[str, Any]) -> dict[str, None]:
 
 def _check_key(slug: str, key: str, value: Any) -> None:
     if key not in _KINDS:
-        raise CatalogError(f"Provider {slug}: there is no key {key}. Use {', '.join(_KINDS)}.")
+        raise CatalogError(f"Provider {slug}: there is no key {key}", f"Use {', '.join(_KINDS)}.")
     is_of_its_kind = isinstance(value, _KINDS[key]) and isinstance(value, bool) == (_KINDS[key] is bool)
     if not is_of_its_kind:
-        raise CatalogError(f"Provider {slug}: {key} has the wrong type. Write {_SHAPES[_KINDS[key]]}.")
+        raise CatalogError(f"Provider {slug}: {key} has the wrong type", f"Write {_SHAPES[_KINDS[key]]}.")
     if key in _CHOICES and value not in _CHOICES[key]:
-        raise CatalogError(f"Provider {slug}: {key} is {value!r}. Use {', '.join(_CHOICES[key])}.")
+        raise CatalogError(f"Provider {slug}: {key} is {value!r}", f"Use {', '.join(_CHOICES[key])}.")
     if isinstance(value, int) and not 0 <= value <= LONGEST_LIFETIME_SECONDS:
-        raise CatalogError(f"Provider {slug}: {key} is out of range. Write seconds, from 0 to ten years.")
+        raise CatalogError(f"Provider {slug}: {key} is out of range", "Write seconds, from 0 to ten years.")
     if key == "errors":
         _check_errors(slug, value)
     texts = value.values() if key in ("params", "placeholders") else value if key == "former_origins" else ()
     if not all(isinstance(text, str) for text in texts):
-        raise CatalogError(f"Provider {slug}: {key} holds something that is not text. Put it in quotes.")
+        raise CatalogError(f"Provider {slug}: {key} holds something that is not text", "Put it in quotes.")
 
 
 def _check_errors(slug: str, errors: Mapping[str, Any]) -> None:
     for kind, codes in errors.items():
         if kind not in _ERROR_KINDS:
-            raise CatalogError(f"Provider {slug}: errors has no kind {kind}. Use {', '.join(_ERROR_KINDS)}.")
+            raise CatalogError(f"Provider {slug}: errors has no kind {kind}", f"Use {', '.join(_ERROR_KINDS)}.")
         if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-            raise CatalogError(f'Provider {slug}: errors, {kind}, is no list of codes. Write {kind} = ["code"].')
+            raise CatalogError(f"Provider {slug}: errors, {kind}, is no list of codes", f'Write {kind} = ["code"].')
 
 
 def _check_address(slug: str, provider: Provider) -> None:
@@ -202,10 +207,10 @@ def _check_address(slug: str, provider: Provider) -> None:
         try:
             dataclasses.replace(provider, token_url=url).endpoint(filled)
         except ProviderError as error:
-            raise CatalogError(f"Provider {slug}: {key}: {error}. Write https://HOST/PATH.") from None
+            raise CatalogError(f"Provider {slug}: {key}: {error}", "Write https://HOST/PATH.") from None
     for origin in provider.former_origins:
         if not _is_origin(origin):
-            raise CatalogError(f"Provider {slug}: former_origins: {origin!r} is none. Write https://HOST.")
+            raise CatalogError(f"Provider {slug}: former_origins: {origin!r} is none", "Write https://HOST.")
 
 
 def _is_origin(text: str) -> bool:

@@ -18,6 +18,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+from token_refresh.base.errors import ActionableError, Kind
+
 Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
 
@@ -115,16 +117,10 @@ class Answer:
     received_at: datetime | None = None
 
 
-class ProviderError(Exception):
-    """A row or a catalogue entry cannot be used with its provider.
+class ProviderError(ActionableError):
+    """A row or a catalogue entry cannot be used with its provider."""
 
-    Attributes:
-        action: the mend, as a sentence.
-    """
-
-    def __init__(self, message: str, action: str) -> None:
-        super().__init__(message)
-        self.action = action
+    kind = Kind.ROW
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from refresher.errors import MisconfiguredError, given
 from refresher.manager import MIN_VALID_SECONDS, TokenManager, TokenView
 from refresher.outcome import Report
+from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
 
 _T = TypeVar("_T")
 THREADS = 32
@@ -54,7 +54,7 @@ class AsyncTokenManager:
         future, lead = self.manager.flight(location_id, provider, min_valid)
         if lead is not None:
             self._executor.submit(lead)
-        return given(await asyncio.wrap_future(future))
+        return unwrap(await asyncio.wrap_future(future))
 
     async def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """See `TokenManager.get`."""
@@ -103,4 +103,4 @@ class AsyncTokenManager:
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
-            raise MisconfiguredError("this manager is closed", "Make another one.")
+            raise MisconfiguredError("this manager is closed", "Make another one.", Kind.USAGE)

@@ -19,6 +19,7 @@ from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_er
 from refresher.parts import Parts
 from refresher.transport import EXCHANGE_SECONDS, NoAnswer
 from stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
+from token_refresh.base.errors import ActionableError, Kind
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 PROOF_ATTEMPTS = 2  # a lost answer is asked for once more at once, where the provider's replay rule allows it
@@ -43,16 +44,10 @@ class Enrolment:
     provider_params: str = ""
 
 
-class EnrolmentError(Exception):
-    """This credential cannot be saved; the table is untouched.
+class EnrolmentError(ActionableError):
+    """This credential cannot be saved; the table is untouched."""
 
-    Attributes:
-        action: the mend, as a sentence.
-    """
-
-    def __init__(self, message: str, action: str) -> None:
-        super().__init__(message)
-        self.action = action
+    kind = Kind.ROW
 
 
 class Enroller:
@@ -80,7 +75,7 @@ class Enroller:
         try:
             provider = self._provider(enrolment)
         except ProviderError as error:
-            raise EnrolmentError(str(error), error.action) from None
+            raise EnrolmentError(str(error), error.action, error.kind) from None
         return endpoint_of(provider, enrolment)
 
     def completed(self, enrolment: Enrolment, row: Row | None) -> Enrolment:
@@ -401,7 +396,7 @@ def endpoint_of(provider: Provider, enrolment: Enrolment) -> Endpoint:
         endpoint = provider.endpoint(read_params(enrolment.provider_params))
         provider.refresh_params(_credential(enrolment))
     except ProviderError as error:
-        raise EnrolmentError(str(error), error.action) from None
+        raise EnrolmentError(str(error), error.action, error.kind) from None
     return endpoint
 
 

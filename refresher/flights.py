@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from refresher.errors import RetryLaterError, TokenError
+from token_refresh.base.errors import RetryLaterError, TokenError
 
 _T = TypeVar("_T")
 

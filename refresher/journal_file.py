@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from refresher.lock import hold
+from token_refresh.base.errors import ActionableError, Kind
 
 BALLAST_FILE = "ballast"
 SCHEMA_VERSION = 2
@@ -73,16 +74,10 @@ def inherit_nothing(_slot: int, _dead_slot: int) -> None:
     """For a store without claims."""
 
 
-class JournalError(Exception):
-    """The journal cannot be written; nothing may be refreshed then.
+class JournalError(ActionableError):
+    """The journal cannot be written; nothing may be refreshed then."""
 
-    Attributes:
-        action: the mend, as a sentence.
-    """
-
-    def __init__(self, message: str, action: str) -> None:
-        super().__init__(message)
-        self.action = action
+    kind = Kind.CONFIGURATION
 
 
 class JournalFile:

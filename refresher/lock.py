@@ -10,13 +10,16 @@ from pathlib import Path
 from types import TracebackType
 
 from clock import Clock, iso
+from token_refresh.base.errors import ActionableError, Kind
 
 LOCK_FILE = "run.lock"
 POLL_SECONDS = 1.0
 
 
-class LockedError(Exception):
+class LockedError(ActionableError):
     """Another run is active. The message says who holds the lock and since when."""
+
+    kind = Kind.BUSY
 
 
 def hold(path: Path) -> int | None:
@@ -96,7 +99,7 @@ class RunLock:
                 return
             except BlockingIOError:
                 if self._clock.monotonic() >= deadline:
-                    raise LockedError(_holder(descriptor)) from None
+                    raise LockedError(_holder(descriptor), "Try again in a minute.") from None
                 if self._on_wait is not None:
                     self._on_wait()
                     self._on_wait = None

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from crypto import Context
 from providers.base import Answer, Verdict
@@ -22,6 +20,7 @@ from refresher.schedule import Schedule, Settled, Task
 from refresher.transport import NoAnswer
 from refresher.writeback import Draft, Pending, WriteBack
 from stores.base import Pause, StoreError, WriteResult
+from token_refresh.base.errors import internal_error
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed
 HEAR_SECONDS = 1.0  # how often other processes are asked which providers to leave alone
@@ -299,11 +298,9 @@ class Loop:
 
 def _fault(task: Task, error: Exception) -> Fault:
     """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return Fault(
         task.job.row,
         task.job.provider.slug,
-        f"internal error: {type(error).__name__}{place}",
+        str(internal_error(error)),
         "Please report it. What was received is kept, sealed, in the journal.",
     )

@@ -22,7 +22,6 @@ from typing import TypeVar
 from clock import Clock
 from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
 from refresher.enrol import Enroller, Enrolment, EnrolmentError
-from refresher.errors import MisconfiguredError, TokenError, error_of, given, told
 from refresher.flights import Flights
 from refresher.jobs import read_params
 from refresher.offboard import Offboarder
@@ -32,6 +31,7 @@ from refresher.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS
 from refresher.run import Refresher
 from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
 from stores.base import Row
+from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")
@@ -100,14 +100,14 @@ class TokenManager:
         future, lead = self.flight(location_id, provider, min_valid)
         if lead is not None:
             lead()
-        return given(future.result())
+        return unwrap(future.result())
 
     def flight(
         self, location_id: str, provider: str | None, min_valid: float
     ) -> tuple[Future[str | TokenError], Callable[[], None] | None]:
         """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
         key = (location_id.strip(), provider)
-        return self._flights.join((*key, min_valid), lambda: told(lambda: self._serve(*key, min_valid)))
+        return self._flights.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
@@ -118,7 +118,7 @@ class TokenManager:
                 [view] = self._views([row], store.store.columns)
             return view
 
-        return given(told(act))
+        return unwrap(capture_error(act))
 
     def list_tokens(self) -> list[TokenView]:
         """What may be shown of every row; nothing is opened."""
@@ -127,7 +127,7 @@ class TokenManager:
             with self._workshop.open_store() as store:
                 return list(self._views(store.store.rows(), store.store.columns))
 
-        return given(told(act))
+        return unwrap(capture_error(act))
 
     # Logins and their end
 
@@ -168,7 +168,7 @@ class TokenManager:
             expires_at=end if access_token else None,  # without a token the next run has to fetch one
             received_at=now,
         )
-        given(told(lambda: self._store(enrolment, login, allow_hosts)))
+        unwrap(capture_error(lambda: self._store(enrolment, login, allow_hosts)))
         _LOG.info("%s %s: tokens stored", enrolment.location_id, provider)
 
     def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
@@ -194,7 +194,7 @@ class TokenManager:
             RetryLaterError: another run is active, or the store cannot be reached.
             MisconfiguredError: nothing may be refreshed.
         """
-        return given(told(lambda: self._run(self._workshop.refresh_interval, unguarded)))
+        return unwrap(capture_error(lambda: self._run(self._workshop.refresh_interval, unguarded)))
 
     def start(self, interval: float | None = None) -> None:
         """Run now and every `interval` seconds in a thread of its own, until `stop`.
@@ -210,6 +210,7 @@ class TokenManager:
             raise MisconfiguredError(
                 f"an interval of {seconds:g} s cannot be used",
                 f"Use {SHORTEST_INTERVAL_SECONDS} to {LONGEST_INTERVAL_SECONDS} s.",
+                Kind.USAGE,
             )
         with self._scheduler_lock:
             if self._scheduler is None or not self._scheduler.is_going():
@@ -259,7 +260,7 @@ class TokenManager:
             _refuse_unnamed(enrolment, enroller.endpoint(enrolment), allow_hosts)
             result = enroller.save(enrolment, row, check=False, granted=login)
         if result.outcome is not Outcome.REFRESHED:
-            raise error_of(result)
+            raise result.as_error()
 
     def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
@@ -267,7 +268,7 @@ class TokenManager:
                 offboarder = Offboarder(parts, _LOG.warning, self._wait_seconds)
                 return offboarder.end(location_id.strip(), provider, at_provider=at_provider)
 
-        name = given(told(act))
+        name = unwrap(capture_error(act))
         _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
 
     def _run(self, interval: float, guard: Guard) -> Report:
@@ -307,7 +308,7 @@ class _Scheduler:
             self._before.end(None)
             self._before = None
         for _ in rounds(*self._rounds, self._stop):
-            report = told(lambda: self._run(self._stop.reaching))
+            report = capture_error(lambda: self._run(self._stop.reaching))
             problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
             if problem is not None:
                 _LOG.error("this round failed: %s. %s", problem, problem.action)
@@ -334,7 +335,7 @@ def _view(row: Row, default_provider: str) -> TokenView:
     try:
         params = read_params(row.provider_params)
     except ProviderError:
-        params = {}  # a row that somebody must mend can be shown all the same
+        params = {}  # a row that somebody must fix can be shown all the same
     return TokenView(
         location_id=row.location_id,
         provider=row.provider or default_provider,
@@ -355,18 +356,21 @@ def _refuse_gaps(entered: Enrolment, login: Answer) -> None:
         name for name in ("location_id", "provider", "refresh_token") if not (getattr(entered, name) or "").strip()
     ]
     if missing:
-        raise EnrolmentError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.")
+        raise EnrolmentError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.", Kind.USAGE)
     if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
-        raise EnrolmentError("expires_at has no time zone", "Use an aware datetime, or expires_in.")
+        raise EnrolmentError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
 
 
 def _refuse_unnamed(enrolment: Enrolment, endpoint: Endpoint, allow_hosts: Collection[str]) -> None:
     """A credential without its client, or for a host that nobody vouches for."""
     if not enrolment.client_id:
-        raise EnrolmentError("client_id is empty", "Hand in the app's client id, or name it in the settings.")
+        raise EnrolmentError(
+            "client_id is empty", "Hand in the app's client id, or name it in the settings.", Kind.USAGE
+        )
     host = endpoint.origin.partition("://")[2]
     if not endpoint.is_fixed and host not in {one.strip().lower() for one in allow_hosts}:
         raise EnrolmentError(
             f"the secrets would go to {endpoint.origin}, which nobody has allowed",
             f"If that is right, hand in allow_hosts=[{host!r}].",
+            Kind.USAGE,
         )

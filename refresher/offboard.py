@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
-from refresher.errors import MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from refresher.jobs import Fault
 from refresher.journal import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from refresher.journal_file import JournalError
@@ -23,6 +22,7 @@ from refresher.tokens import POLL_SECONDS, the_row
 from refresher.transport import NoAnswer
 from refresher.writeback import Draft, WriteBack
 from stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
+from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
@@ -119,12 +119,13 @@ class Offboarder:
             raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
         job = self._parts.bench.job(row)
         if isinstance(job, Fault):
-            raise MisconfiguredError(f"{what}: {job.error}", job.action)
+            raise MisconfiguredError(f"{what}: {job.error}", job.action, Kind.ROW)
         request = job.provider.revoke_request(job.credential)
         if request is None:
             raise MisconfiguredError(
                 f"{what}: no revocation endpoint of {job.provider.name} is known for this row",
                 "End the grant in the provider's own pages, then delete the tokens.",
+                Kind.ROW,
             )
         answer = self._ask(request, job.provider.read_revocation)
         if answer.verdict is not Verdict.DEAD_GRANT:
@@ -171,4 +172,5 @@ def _refusal(what: str, answer: Answer, said: str) -> TokenError:
     return MisconfiguredError(
         f"{what}: not revoked, the provider refuses: {said}",
         "Correct the client id and secret, or end the grant in the provider's own pages and delete the tokens.",
+        Kind.ROW,
     )

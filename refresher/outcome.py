@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus
 from providers.base import Rotation, Verdict
 from refresher.journal_file import JournalError
 from stores.base import StoreError, inert
+from token_refresh.base.errors import ActionableError, Kind, TokenError, library_error
 
 
 class Outcome(enum.StrEnum):
@@ -36,7 +37,13 @@ _MASK = "[…]"
 _MASKED = "\0"  # stands for a masked character; no printable text holds it
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{40,}")  # longer than any word or error code
 
-FAILURES = (Outcome.TRANSIENT, Outcome.REAUTHORIZE, Outcome.OPERATOR, Outcome.UNKNOWN)
+KINDS = {
+    Outcome.TRANSIENT: Kind.RETRY_LATER,
+    Outcome.UNKNOWN: Kind.RETRY_LATER,
+    Outcome.REAUTHORIZE: Kind.LOGIN_NEEDED,
+    Outcome.OPERATOR: Kind.ROW,
+}
+FAILURES = tuple(KINDS)
 
 _OUTCOMES = {
     Verdict.GRANTED: Outcome.REFRESHED,
@@ -124,6 +131,17 @@ class RowResult:
     expires_at: datetime | None = None
     is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is told once
 
+    @property
+    def kind(self) -> Kind | None:
+        """Of which kind its failure is; None where it did not fail."""
+        return KINDS.get(self.outcome) if self.outcome is not None else None
+
+    def as_error(self) -> TokenError:
+        """What it means for whoever wanted the row's token."""
+        what = f"{self.location_id} {self.provider}: {self.outcome}, {self.error or 'no reason was given'}"
+        kind = KINDS.get(self.outcome or Outcome.OPERATOR, Kind.RETRY_LATER)
+        return library_error(ActionableError(what, self.action or "", kind))
+
 
 @dataclass
 class Report:
@@ -158,7 +176,9 @@ class Report:
             return {"due": self.due}
         return dict(Counter(str(result.outcome) for result in self.results))
 
-    @property
-    def has_failures(self) -> bool:
-        """Whether a tried row ended badly."""
-        return any(result.outcome in FAILURES for result in self.results)
+    def kinds(self) -> set[Kind]:
+        """Of which kinds the run's failures are; none where all went well."""
+        kinds = {error.kind for error in (self.store_error, self.journal_error) if error is not None}
+        if self.stopped is not None:
+            kinds.add(Kind.STOPPED)
+        return kinds | {result.kind for result in self.results if result.kind is not None}

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from token_refresh.base.errors import ActionableError, Kind
+
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
     from clock import Clock
     from providers.base import Provider
@@ -20,16 +22,10 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from stores.sealed import SealedStore, Seals
 
 
-class RunError(Exception):
-    """Nothing may be refreshed; the configuration is at fault, not a row.
+class RunError(ActionableError):
+    """Nothing may be refreshed; the configuration is at fault, not a row."""
 
-    Attributes:
-        action: the mend, as a sentence.
-    """
-
-    def __init__(self, message: str, action: str) -> None:
-        super().__init__(message)
-        self.action = action
+    kind = Kind.CONFIGURATION
 
 
 class Observer(Protocol):

@@ -15,6 +15,7 @@ from refresher.outcome import RowResult
 from refresher.parts import Parts
 from refresher.writeback import Draft, WriteBack
 from stores.base import Row, StoreError
+from token_refresh.base.errors import internal_error
 
 
 def replay(
@@ -76,7 +77,7 @@ def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
 
 
 def _mistake(error: Exception) -> str:
-    return f"internal error: {type(error).__name__}. Please report it."
+    return f"{internal_error(error)}. Please report it."
 
 
 def _replay_one(

@@ -12,22 +12,18 @@ import re
 import stat
 from pathlib import Path
 
+from token_refresh.base.errors import ActionableError, Kind
+
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
 _MOUNTS = Path("/proc/self/mounts")
 
 
-class StateError(Exception):
-    """The state folder cannot be used.
+class StateError(ActionableError):
+    """The state folder cannot be used."""
 
-    Attributes:
-        action: the mend, as a sentence.
-    """
-
-    def __init__(self, message: str, action: str) -> None:
-        super().__init__(message)
-        self.action = action
+    kind = Kind.CONFIGURATION
 
 
 class StateFolder:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from providers.base import Verdict
-from refresher.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError, error_of
 from refresher.failures import recalled
 from refresher.journal_file import JournalError
 from refresher.lock import LockedError
@@ -18,6 +17,7 @@ from refresher.parts import Parts, RunError, Scope, Workshop
 from refresher.run import Refresher
 from stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
 from stores.sealed import SealedStore
+from token_refresh.base.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError
 
 _VISIBLE_TEXT = re.compile(r"[\x20-\x7e]*")
 _STATUS_ACTION = "See: python token_manager.py status"
@@ -110,12 +110,12 @@ class Tokens:
         except (LockedError, JournalError, RunError, StoreError) as error:
             if not token.lasts(0, clock.now()):
                 raise
-            return Served(token, f"{error}; the stored token is still valid", getattr(error, "action", ""))
+            return Served(token, f"{error}; the stored token is still valid", error.action)
         token = self._stored(store, token.row.location_id, token.provider)
         if not token.lasts(0, clock.now()):
-            raise error_of(failure) if failure is not None else _no_token(token)
+            raise failure.as_error() if failure is not None else _no_token(token)
         if failure is not None:
-            problem = error_of(failure)
+            problem = failure.as_error()
             return Served(token, f"{problem}; the stored token is still valid", problem.action)
         if not token.lasts(min_valid, clock.now()):
             what = "a fresh token of this provider does not live as long as was asked for"

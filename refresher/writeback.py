@@ -29,6 +29,7 @@ from stores.base import (
     Written,
 )
 from stores.sealed import SealedStore
+from token_refresh.base.errors import internal_error
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0
@@ -218,7 +219,7 @@ class WriteBack:
         except Exception as error:
             if len(batch) > 1:  # one row must not keep the others' tokens out of the store
                 return [result for pending in batch for result in self.write([pending])]
-            problem = StoreRefusedError(f"internal error: {type(error).__name__}", "Please report it.")
+            problem = StoreRefusedError(str(internal_error(error)), "Please report it.")
             return [WriteResult(Written.REFUSED, problem)]
 
     def finish(self) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from clock import parse_time
+from token_refresh.base.errors import ActionableError, Kind
 
 Value = str | int | datetime | None
 
@@ -41,20 +42,16 @@ STATUS_DISABLED = "disabled"
 IDLE_STATUSES = (STATUS_REAUTHORIZE, STATUS_DISABLED)
 
 
-class StoreError(Exception):
-    """A store cannot do what was asked.
+class StoreError(ActionableError):
+    """A store cannot do what was asked."""
 
-    Attributes:
-        action: what the person who runs the program should do, as a sentence.
-    """
-
-    def __init__(self, message: str, action: str) -> None:
-        super().__init__(message)
-        self.action = action
+    kind = Kind.CONFIGURATION
 
 
 class StoreUnavailableError(StoreError):
     """The store does not answer, or makes no sense; the same request may succeed later."""
+
+    kind = Kind.STORE_UNAVAILABLE
 
 
 class StoreQuotaError(StoreUnavailableError):
@@ -62,7 +59,7 @@ class StoreQuotaError(StoreUnavailableError):
 
 
 class StoreRefusedError(StoreError):
-    """The store will go on refusing until somebody mends a permission, a name or a column."""
+    """The store will go on refusing until somebody corrects a permission, a name or a column."""
 
 
 @dataclass(frozen=True, slots=True)

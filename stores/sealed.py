@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
 from stores.base import Change, Row, Store, Value, WriteResult
+from token_refresh.base.errors import ActionableError, Kind
 
 SEALED_COLUMNS = ("encrypted_refresh", "encrypted_secret", "last_access_token")
 
@@ -54,19 +55,19 @@ class Look:
     errors: tuple[CellError, ...]
 
 
-class CellError(Exception):
+class CellError(ActionableError):
     """A cell of one row does not open.
 
     Attributes:
         column: which.
-        action: what to do, as a sentence.
         is_key_unknown: no configured key opens it; if that is so for every row, the key is wrong, not the rows.
     """
 
+    kind = Kind.UNREADABLE_CELL
+
     def __init__(self, column: str, problem: str, action: str, *, is_key_unknown: bool = False) -> None:
-        super().__init__(f"{column} {problem}")
+        super().__init__(f"{column} {problem}", action)
         self.column = column
-        self.action = action
         self.is_key_unknown = is_key_unknown
 
 

@@ -19,19 +19,13 @@ import pytest
 
 import crypto
 import settings
-from commands.exits import CommandError
-from providers.base import ProviderError
-from refresher.enrol import EnrolmentError
-from refresher.journal_file import JournalError
-from refresher.state import StateError
-from stores.base import StoreError
-from stores.sealed import CellError
 from tests.conftest import CLIENTS, World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.program import ROOT, Result
 from tests.world.terminal import python
+from token_refresh.base.errors import ActionableError
 
 SHORTEST_PIECE = 12  # so much of a secret in a row is no chance
 
@@ -361,13 +355,13 @@ def everything_in(error: BaseException | None, depth: int = 4) -> Iterator[str]:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """Every exception of ours that is made meanwhile, whoever catches it."""
     found: list[Exception] = []
-    for kind in (StoreError, CellError, ProviderError, JournalError, CommandError, EnrolmentError, StateError):
+    usual = ActionableError.__init__
 
-        def record(self: Any, *args: Any, usual: Any = kind.__init__, **more: Any) -> None:
-            usual(self, *args, **more)
-            found.append(self)
+    def record(self: ActionableError, *args: Any, **more: Any) -> None:
+        usual(self, *args, **more)
+        found.append(self)
 
-        monkeypatch.setattr(kind, "__init__", record)
+    monkeypatch.setattr(ActionableError, "__init__", record)
     return found
 
 

@@ -51,7 +51,7 @@ class Loader:
     def problems_exactly(self, environ: Mapping[str, str]) -> list[str]:
         with pytest.raises(SettingsError) as caught:
             self.exactly(environ)
-        assert str(caught.value) == "\n".join(caught.value.problems)
+        assert str(caught.value) == " ".join(caught.value.problems)
         return list(caught.value.problems)
 
     def dotenv(self, content: str | bytes, mode: int = 0o600) -> Path:

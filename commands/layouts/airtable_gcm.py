@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from commands import exits
 from commands.context import open_airtable
 from commands.layouts.base import Found, Source
+from token_refresh.base.errors import ActionableError, Kind
 
 
 def read(source: Source) -> Iterator[Found]:
     """The records of the table.
 
     Raises:
-        CommandError: the settings name no base.
+        ActionableError: the settings name no base.
     """
     airtable = source.context.settings.airtable
     if airtable is None:
-        raise exits.CommandError(
+        raise ActionableError(
             "this layout reads a table of the Airtable base that the settings name, and they name none",
             "Set AIRTABLE_API_KEY and AIRTABLE_BASE_ID (and TOKEN_STORE=airtable where a database is set too).",
+            Kind.CONFIGURATION,
         )
     with closing(open_airtable(source.context, airtable, source.name)) as store:
         for row in store.rows(complete=True):

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import settings
 from clock import parse_time
-from commands import exits
 from commands.context import Context
 from stores.base import Row
+from token_refresh.base.errors import ActionableError, Kind
 
 _TRUE = ("1", "t", "true", "yes", "on")
 
@@ -75,7 +75,7 @@ class Source:
         """The records of a database's table.
 
         Raises:
-            CommandError, SettingsError: the name is no address of a database, or holds a password.
+            ActionableError, SettingsError: the name is no address of a database, or holds a password.
             StoreError: the database cannot be read.
         """
         from stores.source import SourceDatabase
@@ -83,9 +83,10 @@ class Source:
         url = settings.parse_database_url(self.name, Path.cwd())
         parts = urlsplit(url)
         if parts.password or "password" in parse_qs(parts.query):
-            raise exits.CommandError(
+            raise ActionableError(
                 "the source's address holds a password, which every user of this machine could read",
                 "Leave it out: PostgreSQL's PGPASSFILE, ~/.pgpass or PGPASSWORD may hold it.",
+                Kind.USAGE,
             )
         with closing(SourceDatabase(url)) as database:
             yield from database.rows(table, columns)

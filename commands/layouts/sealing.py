@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import crypto
-from commands import exits
 from commands.backup import Line
 from commands.context import Context, make_bench, make_import_seals
 from commands.layouts.base import Found, Source
@@ -16,6 +15,7 @@ from providers.base import ProviderError
 from refresher.cells import Inspector
 from stores.base import Row
 from stores.sealed import Binding, CellError
+from token_refresh.base.errors import ActionableError, Kind
 
 _COLUMNS = {
     "client_secret": "encrypted_secret",
@@ -33,27 +33,29 @@ def read_layout(layout: str, source: Source, allowed_hosts: Collection[str]) -> 
         allowed_hosts: token hosts that records may name themselves.
 
     Raises:
-        CommandError: the source cannot be used, or no key opens anything in it.
+        ActionableError: the source cannot be used, or no key opens anything in it.
     """
     module = importlib.import_module(f"commands.layouts.{layout.replace('-', '_')}")
     sealer = _Sealer(source.context, allowed_hosts)
     lines = [sealer.line(found) for found in module.read(source)]
     if sealer.locked and not any(line.row for line in lines):
-        raise exits.CommandError(f"no configured key opens any of the {sealer.locked} refresh tokens", _SET_KEY)
+        raise ActionableError(
+            f"no configured key opens any of the {sealer.locked} refresh tokens", _SET_KEY, Kind.CONFIGURATION
+        )
     return lines
 
 
-class _NotTakenError(Exception):
+class _NotTakenError(ActionableError):
     """Why a record is not taken.
 
     Attributes:
-        action: what to do.
         is_wrong: see `Line`.
     """
 
+    kind = Kind.ROW
+
     def __init__(self, reason: str, action: str, *, is_wrong: bool = True) -> None:
-        super().__init__(reason)
-        self.action = action
+        super().__init__(reason, action)
         self.is_wrong = is_wrong
 
 

@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from commands import exits
+from tests import exits
 from tests.chaos.stage import Plan, Stage
 from tests.chaos.world import KINDS, STORES, all_rows, installation, journalled, shared_clock
 

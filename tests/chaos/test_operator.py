@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from commands import exits
 from stores.base import Row
+from tests import exits
 from tests.chaos import child
 from tests.chaos.hand import Hand
 from tests.chaos.kills import told_secrets

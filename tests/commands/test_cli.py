@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 import crypto
-from commands.refresh import _exit_code
 from refresher.journal_file import JournalError
 from refresher.lock import RunLock
 from refresher.outcome import Outcome, Report, RowResult
@@ -33,6 +32,7 @@ from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.program import Program, Result
 from tests.world.terminal import TerminalProcess, python
+from token_refresh.base.errors import exit_code
 
 __all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")
@@ -334,7 +334,7 @@ BAD = RowResult("loc", "acme", Outcome.TRANSIENT)
     ],
 )
 def test_of_several_ends_of_a_run_the_exit_code_tells_the_gravest(ends: dict[str, Any], code: int) -> None:
-    assert _exit_code(Report(START, **ends)) == code
+    assert exit_code(Report(START, **ends).kinds()) == code
 
 
 # status

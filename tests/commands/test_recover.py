@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import crypto
-from commands import exits
 from refresher.journal import Journal, UnkeptAnswerError
 from refresher.journal_file import JournalError
 from refresher.lock import RunLock
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import (
     DATABASES,

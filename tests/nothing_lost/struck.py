@@ -17,7 +17,7 @@ import signal
 import sqlite3
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ import sqlalchemy as sa
 
 from commands import cli
 from commands.context import Context, open_parts, prepare
-from commands.refresh import _exit_code
 from commands.talk import Talk
 from refresher.outcome import RowResult
 from refresher.parts import Parts, Scope
@@ -35,6 +34,7 @@ from stores.base import Change
 from stores.database import DatabaseStore
 from stores.sealed import SealedStore
 from tests.conftest import World
+from token_refresh.base.errors import Kind
 
 PATIENCE_SECONDS = 60
 LIVED = 99  # exit code of a process whose fate never came
@@ -167,13 +167,12 @@ class Spoken:
         print(sentence)
 
 
-Act = Callable[[Parts], int]
+Act = Callable[[Parts], Iterable[Kind]]
 
 
-def refresh(parts: Parts) -> int:
+def refresh(parts: Parts) -> Iterable[Kind]:
     """A run of cron's."""
-    report = Refresher(parts, Spoken()).run(Scope())
-    return _exit_code(report)
+    return Refresher(parts, Spoken()).run(Scope()).kinds()
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _ended(world: World, point: Point, fate: Fate, act: Act) -> int:
     talk = Talk()
     traps: list[Trap] = []
 
-    def run() -> int:
+    def run() -> Iterable[Kind]:
         context = prepare(world.program.settings, world.clock, talk)
         traps.append(Trap(point, fate, context.folder))
         with context.lock(), trapped_parts(context, traps[0]) as parts:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from commands import exits
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows
 from tests.world.oauth.faults import Act, Call, Fault

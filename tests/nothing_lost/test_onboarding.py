@@ -61,9 +61,9 @@ def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: 
     location, provider, client_id, secret, token = world.csv_line(kind, "loc")
     entered = Enrolment(location, provider, client_id, secret, token)
 
-    def onboard(parts: Parts) -> int:
+    def onboard(parts: Parts) -> tuple[()]:
         Enroller(parts).save(entered, None, check=True)
-        return 0
+        return ()
 
     struck(world, left.point, Fate.KILL, onboard)
     assert [entry["step"] for entry in world.journalled()] == ([left.entry] if left.entry else [])

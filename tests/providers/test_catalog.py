@@ -160,7 +160,7 @@ def test_each_mistake_is_a_sentence_naming_provider_and_key_and_its_mend(own_fil
     text, what, mend = MISTAKES[name]
     with pytest.raises(CatalogError) as caught:
         catalog_of(own_file, text)
-    sentence = str(caught.value)
+    sentence = f"{caught.value}. {caught.value.action}"
     assert "Provider acme: " in sentence
     assert what in sentence
     assert mend in sentence
@@ -178,9 +178,10 @@ def test_a_file_that_is_no_toml_or_no_utf8_is_named(own_file: Path, content: byt
 
 def test_a_file_that_is_missing_or_a_folder_is_named_with_the_setting(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.toml", tmp_path):
-        with pytest.raises(CatalogError, match="Correct PROVIDERS_FILE") as caught:
+        with pytest.raises(CatalogError) as caught:
             Catalog(path)
         assert str(path) in str(caught.value)
+        assert caught.value.action == "Correct PROVIDERS_FILE."
 
 
 # Names

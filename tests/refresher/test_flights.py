@@ -8,8 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from refresher.errors import RetryLaterError, TokenError, given
 from refresher.flights import Flights
+from token_refresh.base.errors import RetryLaterError, TokenError, unwrap
 
 
 def refuse() -> str:
@@ -49,7 +49,7 @@ def test_a_leader_that_is_interrupted_leaves_nobody_waiting() -> None:
     with pytest.raises(KeyboardInterrupt):
         lead_of(leader)()
     with pytest.raises(RetryLaterError, match="interrupted"):
-        given(follower.result())
+        unwrap(follower.result())
     assert shared.join("key", lambda: "token")[1] is not None
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from providers.base import Rotation, Verdict
 from refresher.outcome import FAILURES, Outcome, Report, RowResult, action_of, outcome_of, safe_error
+from token_refresh.base.errors import Kind
 
 TOKEN = "rt/9Kd+7Zq=Lm&3xV 8'w\"ß<Y>"  # of every kind of character that somebody encodes
 SECRET = "s3cr3t-of-the-app"
@@ -47,9 +48,9 @@ def test_a_report_counts_ends_and_knows_failures() -> None:
     results = [RowResult("a", "acme", Outcome.REFRESHED), RowResult("b", "acme", Outcome.CHANGED)]
     report = Report(datetime(2026, 3, 1, tzinfo=UTC), results=results)
     assert report.counts() == {"refreshed": 1, "changed": 1}
-    assert not report.has_failures
+    assert report.kinds() == set()
     report.results.append(RowResult("c", "acme", Outcome.UNKNOWN))
-    assert report.has_failures
+    assert report.kinds() == {Kind.RETRY_LATER}
     assert Report(report.started_at, dry_run=True, due=3).counts() == {"due": 3}
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from commands import exits
 from refresher import listing
 from refresher.parts import Parts
 from stores.base import Claimant, DueQuery, StoreUnavailableError
 from stores.database import DatabaseStore
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import SqliteRows, entries, journal, kept_token, meanwhile
 from tests.runs.test_faults_inside import Silent, outcomes, parts_of, run

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from clock import iso
-from commands import exits
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile, table_of
 from tests.world.airtable import AirtableServer

@@ -13,9 +13,9 @@ import pytest
 
 import crypto
 from clock import iso
-from commands import exits
 from crypto import Context
 from refresher.lock import RunLock
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import TABLES, AirtableRows, Rows, entries, kept_token, meanwhile, table_of
 from tests.world.airtable import errors

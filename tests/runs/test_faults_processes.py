@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from commands import exits
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import TABLES, AirtableRows, Rows, SqliteRows, entries, kept_token, table_of
 from tests.world.clock import FakeClock

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from commands import exits
+from tests import exits
 from tests.commands.test_cli import assert_told
 from tests.conftest import World
 from tests.runs.faults_world import PostgresRows, entries, kept_token, meanwhile

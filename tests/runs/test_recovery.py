@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import crypto
-from commands import exits
 from crypto import Context
 from providers.base import RawAnswer
 from refresher.enrol import Enroller
 from refresher.journal import ANSWER_FIELD, Journal, UnkeptAnswerError
 from refresher.journal_file import JournalError
+from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import TABLES, AirtableRows, Rows, entries, journal, kept_token, meanwhile, table_of
 from tests.runs.test_faults import only, outage, run, sent

@@ -23,7 +23,7 @@ from refresher.journal_file import BALLAST_FILE
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py", "tls.py")
-ROOMS = ("commands", "refresher", "providers", "stores")
+ROOMS = ("commands", "refresher", "providers", "stores", "token_refresh")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""The one family of errors: what happened, what to do, and of which kind it is.
+
+The table below alone says what a kind means outside: the exit code of a command, the HTTP status of the service, and
+the class that a program catches.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Kind(enum.StrEnum):
+    """What sort of failure it is; the value is the `code` of JSON answers."""
+
+    USAGE = "usage"  # the command, or the request, was called in a way that cannot work
+    CONFIGURATION = "configuration"  # settings, permissions, tables or files have to be corrected
+    BUSY = "busy"  # another run is active
+    STORE_UNAVAILABLE = "store_unavailable"
+    STOPPED = "stopped"  # ended early by a signal or a deadline
+    ROW = "row"  # one row, or its client, has to be corrected
+    LOGIN_NEEDED = "login_needed"
+    RETRY_LATER = "retry_later"
+    NOT_FOUND = "not_found"
+    SEVERAL = "several"  # the request fits several rows
+    UNREADABLE_CELL = "unreadable_cell"
+    INTERNAL = "internal"  # a mistake of this program
+
+
+class ActionableError(Exception):
+    """Something went wrong, and a person or a program can do something about it. It holds no secret.
+
+    Args:
+        message: what happened.
+        action: what to do about it, as a sentence; empty where the message says everything.
+        kind: which sort it is; by default the one of the class.
+
+    Attributes:
+        action: see above.
+        kind: see above.
+    """
+
+    kind: Kind = Kind.INTERNAL
+
+    def __init__(self, message: str, action: str, kind: Kind | None = None) -> None:
+        super().__init__(message)
+        self.action = action
+        if kind is not None:
+            self.kind = kind
+
+
+class TokenError(ActionableError):
+    """What a program asked the library for cannot be had. It is chained to no other error."""
+
+
+class RetryLaterError(TokenError):
+    """It may work in a minute: a provider or the store does not answer, or somebody else is at it."""
+
+    kind = Kind.RETRY_LATER
+
+
+class LoginAgainError(TokenError):
+    """The grant is dead, or there is none yet: a person must log in, and `store_tokens` or onboarding follow."""
+
+    kind = Kind.LOGIN_NEEDED
+
+
+class NoSuchTokenError(TokenError):
+    """There is no row of this location and provider."""
+
+    kind = Kind.NOT_FOUND
+
+
+class MisconfiguredError(TokenError):
+    """Somebody who runs the program must correct the row, the client or the settings."""
+
+    kind = Kind.CONFIGURATION
+
+
+class SeveralTokensError(MisconfiguredError):
+    """The location has rows of several providers, and none was named."""
+
+    kind = Kind.SEVERAL
+
+
+class Meaning(NamedTuple):
+    """What a kind is outside of this program."""
+
+    exit_code: int
+    http_status: int
+    library_class: type[TokenError]
+
+
+MEANINGS: Mapping[Kind, Meaning] = MappingProxyType(
+    {
+        Kind.USAGE: Meaning(2, 400, MisconfiguredError),
+        Kind.CONFIGURATION: Meaning(2, 500, MisconfiguredError),
+        Kind.BUSY: Meaning(75, 503, RetryLaterError),  # sysexits' EX_TEMPFAIL
+        Kind.STORE_UNAVAILABLE: Meaning(3, 503, RetryLaterError),
+        Kind.STOPPED: Meaning(4, 503, RetryLaterError),
+        Kind.ROW: Meaning(1, 500, MisconfiguredError),
+        Kind.LOGIN_NEEDED: Meaning(1, 401, LoginAgainError),
+        Kind.RETRY_LATER: Meaning(1, 503, RetryLaterError),
+        Kind.NOT_FOUND: Meaning(1, 404, NoSuchTokenError),
+        Kind.SEVERAL: Meaning(2, 409, SeveralTokensError),
+        Kind.UNREADABLE_CELL: Meaning(1, 500, MisconfiguredError),
+        Kind.INTERNAL: Meaning(1, 500, TokenError),
+    }
+)
+_PRECEDENCE = (2, 75, 3, 4, 1)  # of exit codes, where several apply
+
+
+def exit_code(kinds: Iterable[Kind]) -> int:
+    """What a command ends with that met failures of these kinds; 0 for none."""
+    codes = {MEANINGS[kind].exit_code for kind in kinds}
+    return next((code for code in _PRECEDENCE if code in codes), 0)
+
+
+def http_status(kind: Kind) -> int:
+    """What the service answers with."""
+    return MEANINGS[kind].http_status
+
+
+def internal_error(error: BaseException) -> ActionableError:
+    """An exception that nobody foresaw, without its words, which may quote a request: its type and place alone."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    what = f"internal error: {type(error).__name__}{place}"
+    return ActionableError(what, "Please report it; nothing was lost by it.", Kind.INTERNAL)
+
+
+def actionable_error(error: BaseException) -> ActionableError:
+    """Any exception as one of the family; those of the family as they are."""
+    if isinstance(error, ActionableError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return ActionableError("interrupted; nothing half-written is left behind", "", Kind.STOPPED)
+    if isinstance(error, OSError) and error.filename:
+        what = f"{error.filename} cannot be used ({error.strerror})"
+        return ActionableError(what, "Correct its permissions, or free the disk.", Kind.CONFIGURATION)
+    return internal_error(error)
+
+
+def library_error(error: Exception) -> TokenError:
+    """Any exception as what a program is to catch; it keeps the kind, and is chained to nothing."""
+    known = actionable_error(error)
+    return MEANINGS[known.kind].library_class(str(known), known.action, known.kind)
+
+
+def capture_error(act: Callable[[], _T]) -> _T | TokenError:
+    """What `act` returns, or its error as the library's.
+
+    Returned rather than raised: an error that is raised where another is handled keeps that one, with all its frames,
+    and frames hold secrets.
+    """
+    try:
+        return act()
+    except Exception as error:
+        return library_error(error)
+
+
+def unwrap(answer: _T | TokenError) -> _T:
+    """The answer, or its error raised: a new one each time, for several threads may wait for the same answer."""
+    if isinstance(answer, TokenError):
+        raise type(answer)(str(answer), answer.action, answer.kind)
+    return answer
