@@ -70,7 +70,7 @@ def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -
         raise ActionableError(
             f"{row.location_id}: {error}, neither for {binding.origin} nor for {was_origin} and {was_location!r}",
             f"Check what it was sealed for. {error.action}",
-            Kind.UNREADABLE_CELL,
+            Kind.ROW,
         )
     return Move(row, provider, was_location, was_origin, binding, look)
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     with context.patient_lock(talk), open_parts(context) as parts:
         outcome = _rotate(arguments, context, parts, talk)
     _report(context, outcome, talk)
-    return () if outcome.is_done else (Kind.UNREADABLE_CELL,)
+    return () if outcome.is_done else (Kind.ROW,)
 
 
 def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk: Talk) -> Outcome:

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     refuse_wrong_key(survey)
     rows = f"{survey.rows} row{'s' if survey.rows != 1 else ''}"
     talk.info(f"{rows}: {survey.opened} cells open, {len(bad)} faults, {len(survey.stale)} rows want to be sealed anew")
-    return (Kind.UNREADABLE_CELL,) if bad else ()
+    return (Kind.ROW,) if bad else ()
 
 
 def refuse_wrong_key(survey: Survey) -> None:

@@ -209,6 +209,7 @@ class Enroller:
             raise EnrolmentError(
                 f"the table has no column {' and '.join(missing)}, which this client needs",
                 "Add it in Airtable as a long text column.",
+                Kind.CONFIGURATION,
             )
 
     def _refuse_used(self, enrolment: Enrolment) -> None:
@@ -219,13 +220,15 @@ class Enroller:
         if provider.replay != "safe" and self._parts.journal.is_spent(enrolment.refresh_token):
             raise EnrolmentError(
                 "this refresh token is used up: it was exchanged for a newer one",
-                "Connect the account anew and enter the new refresh token.",
+                "Connect the account again and enter the new refresh token.",
+                Kind.USAGE,
             )
         for entry in self._parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
             if entry.enrolment and self._is_of_token(entry, enrolment.refresh_token):
                 raise EnrolmentError(
                     "the onboarding of this refresh token has begun and is not at its end",
                     "In two minutes run: python token_manager.py. It goes on from there.",
+                    Kind.USAGE,
                 )
 
     def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:

@@ -61,7 +61,7 @@ PROMISED = {
     "retry_later": (1, 503, RetryLaterError),
     "not_found": (1, 404, NoSuchTokenError),
     "several": (2, 409, SeveralTokensError),
-    "unreadable_cell": (1, 500, MisconfiguredError),
+    "unreadable_cell": (2, 500, MisconfiguredError),
     "internal": (1, 500, TokenError),
 }
 

@@ -39,7 +39,7 @@ def imported(rows: Rows, file: str, *argv: str) -> tuple[Result, dict[str, str]]
 
 
 def outcomes(result: Result) -> dict[str, str]:
-    return {one["location_id"] or one["row"]: one["outcome"] for one in result.json()["results"]}
+    return {one["location_id"] or one["row"]: one["outcome"] for one in result.json().get("results", ())}
 
 
 def fill(rows: Rows) -> dict[str, Row]:

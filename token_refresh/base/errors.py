@@ -28,7 +28,7 @@ class Kind(enum.StrEnum):
     RETRY_LATER = "retry_later"
     NOT_FOUND = "not_found"
     SEVERAL = "several"  # the request fits several rows
-    UNREADABLE_CELL = "unreadable_cell"
+    UNREADABLE_CELL = "unreadable_cell"  # mostly a key that is missing; where other rows go on, it is a `row`
     INTERNAL = "internal"  # a mistake of this program
 
 
@@ -108,7 +108,7 @@ MEANINGS: Mapping[Kind, Meaning] = MappingProxyType(
         Kind.RETRY_LATER: Meaning(1, 503, RetryLaterError),
         Kind.NOT_FOUND: Meaning(1, 404, NoSuchTokenError),
         Kind.SEVERAL: Meaning(2, 409, SeveralTokensError),
-        Kind.UNREADABLE_CELL: Meaning(1, 500, MisconfiguredError),
+        Kind.UNREADABLE_CELL: Meaning(2, 500, MisconfiguredError),
         Kind.INTERNAL: Meaning(1, 500, TokenError),
     }
 )
