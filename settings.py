@@ -2,7 +2,7 @@
 
 A setting is looked up in the environment, else in `.env` beside the program; an empty one counts as not set.
 Each secret may also come from a file that `NAME_FILE` names, or from a file of that name in
-`$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its mend. What a wrong setting
+`$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a wrong setting
 holds is never quoted: it may be a secret that was pasted into the wrong line.
 """
 
@@ -457,8 +457,8 @@ class _Reader:
         self.warnings: list[str] = []
         self._credentials = self._list_credentials()
 
-    def problem(self, what: str, mend: str) -> None:
-        self.problems.append(f"{what}. {mend}.")
+    def problem(self, what: str, fix: str) -> None:
+        self.problems.append(f"{what}. {fix}.")
 
     def names(self) -> set[str]:
         return {*self._values, *self._credentials}
@@ -477,10 +477,10 @@ class _Reader:
         self.problem(f"{name} cannot be used", f"Use one of: {', '.join(choice for choice in choices if choice)}")
         return default
 
-    def matching(self, name: str, default: str, pattern: re.Pattern[str], mend: str) -> str:
+    def matching(self, name: str, default: str, pattern: re.Pattern[str], fix: str) -> str:
         text = self.text(name, default)
         if not pattern.fullmatch(text):
-            self.problem(f"{name} cannot be used", mend)
+            self.problem(f"{name} cannot be used", fix)
         return text
 
     def flag(self, name: str, *, default: bool) -> bool:
@@ -541,10 +541,10 @@ class _Reader:
             self.problem(f"{name} is set twice: by {sources}", "Keep one of them")
         return Secret(found[0][1]) if found and found[0][1] else None
 
-    def secret_url(self, name: str, mend: str) -> Secret | None:
+    def secret_url(self, name: str, fix: str) -> Secret | None:
         url = self.secret(name)
         if url is not None and not _is_web_url(url.reveal()):
-            self.problem(f"{name} cannot be used", mend)
+            self.problem(f"{name} cannot be used", fix)
         return url
 
     def secrets(self, name: str) -> tuple[Secret, ...]:
@@ -601,8 +601,8 @@ def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     if stat.S_IMODE(status.st_mode) & 0o077:
         problems.append(f"Other users can read {path}. Run: chmod 600 {_quoted(path)}")
     if status.st_uid not in (os.geteuid(), 0):
-        owner_mend = f"Run the program as its owner, or: chown $(id -un) {_quoted(path)}"
-        problems.append(f"{path} belongs to another user. {owner_mend}")
+        owner_fix = f"Run the program as its owner, or: chown $(id -un) {_quoted(path)}"
+        problems.append(f"{path} belongs to another user. {owner_fix}")
     return _parse_dotenv(path, problems)
 
 

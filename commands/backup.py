@@ -42,7 +42,7 @@ class Line:
     Attributes:
         name: where it is.
         problem, action: why there is no row, and what to do.
-        is_wrong: that somebody has to mend this, not merely know it.
+        is_wrong: that somebody has to fix this, not merely know it.
         location_id, provider: of what is no row, where these are known.
     """
 

@@ -73,7 +73,7 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
     """Read and check the configuration.
 
     Raises:
-        SettingsError, StateError: each with its mend; nothing was called yet.
+        SettingsError, StateError: each with its fix; nothing was called yet.
     """
     if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
         talk.configure("INFO", "json")
@@ -89,7 +89,7 @@ def assemble(settings: configuration.Settings, clock: Clock) -> Context:
     """Where checked settings keep things, made where it is not there.
 
     Raises:
-        StateError: with its mend; nothing was called yet.
+        StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
     return Context(settings, state, state.of_store(_identity(settings)), clock)

@@ -1,4 +1,4 @@
-"""`doctor`: of each part, whether it is right, and how to mend it. It refreshes nothing and changes no value."""
+"""`doctor`: of each part, whether it is right, and how to fix it. It refreshes nothing and changes no value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REACH_SECONDS = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one part; `action` says how to mend it."""
+    """What was found of one part; `action` says how to fix it."""
 
     part: str
     state: str

@@ -226,7 +226,7 @@ class Pause:
 class Store(ABC):
     """A table of credentials.
 
-    Any method may raise `StoreUnavailableError` (try later) or `StoreRefusedError` (somebody must mend something).
+    Any method may raise `StoreUnavailableError` (try later) or `StoreRefusedError` (somebody must fix something).
     """
 
     kind: str

@@ -206,8 +206,8 @@ class Seals:
             is_old = not is_sealed(cell)
             raise CellError(column, str(error), _ADD_KEY if is_old else _ONBOARD, is_key_unknown=is_old) from None
         except MalformedCellError as error:
-            mend = f"If the column is rich text, make it plain long text. {_ONBOARD}"
-            raise CellError(column, str(error), mend) from None
+            fix = f"If the column is rich text, make it plain long text. {_ONBOARD}"
+            raise CellError(column, str(error), fix) from None
         if not text and column == "encrypted_refresh":  # only cells of older forms can hold nothing
             raise CellError(column, "holds an empty text", _ONBOARD)
         return text
@@ -225,8 +225,8 @@ class Seals:
         if not binding.is_fixed:
             # Such a cell opens in any row: whoever can edit the table could pair it with a host of their own.
             host = binding.origin.partition("://")[2]
-            mend = f"If {host} is right: python token_manager.py rotate-key --allow-host {host}. Otherwise: {_ONBOARD}"
-            raise CellError(column, "is of an older form, and the row itself names the token host", mend)
+            fix = f"If {host} is right: python token_manager.py rotate-key --allow-host {host}. Otherwise: {_ONBOARD}"
+            raise CellError(column, "is of an older form, and the row itself names the token host", fix)
         return plaintext
 
 

@@ -34,7 +34,7 @@ class Found:
         scope: what was granted, blank-separated.
         row: the row that it is, where the source is a table of this program's own kind; its other cells stay.
         reason, action: why it is not taken, and what to do; empty where nothing is against it.
-        is_wrong: that somebody has to mend this, not merely know it.
+        is_wrong: that somebody has to fix this, not merely know it.
     """
 
     name: str
