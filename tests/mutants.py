@@ -545,7 +545,7 @@ MUTANTS = (
     _mutant(
         "a row that fails alarms nobody",
         "commands/status.py",
-        '"failing", ',
+        '"failing": Kind.ROW, ',
         "",
         "tests/commands/test_cli.py::test_status_tells_each_row_s_state_and_check_alarms",
     ),
