@@ -7,10 +7,10 @@ import os
 import sys
 
 import settings
-from clock import SystemClock
 from commands import onboard, process
 from commands.cli import guarded
 from commands.talk import Talk
+from token_refresh.base.clock import SystemClock
 
 
 def main(argv: list[str]) -> int:

@@ -17,11 +17,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from clock import SystemClock
 from crypto import Context
 from stores.database import CREDENTIALS, DatabaseStore
 from tests.world.postgres import PostgresServer, mapped
 from tests.world.program import ROOT, Program
+from token_refresh.base.clock import SystemClock
 
 MANY_ROWS = 100_000
 CHUNK_ROWS = 5_000

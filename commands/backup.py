@@ -19,8 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from clock import iso, parse_time
 from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, make_row
+from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
 
 COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)

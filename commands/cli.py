@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import settings
-from clock import Clock, SystemClock
 from commands import process
 from commands.flags import Parser, interval, seconds
 from commands.layouts import LAYOUTS
 from commands.talk import Talk
 from settings import SettingsError
+from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, actionable_error, exit_code
 
 VERSION = "0.1.0"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import crypto
 import settings as configuration
-from clock import Clock
 from commands.talk import Talk
 from refresher.lock import RunLock
 from refresher.state import StateFolder
+from token_refresh.base.clock import Clock
 
 if TYPE_CHECKING:
     from providers import Catalog

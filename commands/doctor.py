@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from clock import Clock
 from commands.context import Context, keyring, make_bench, open_parts, open_sealed, prepare
 from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from commands.talk import Talk
@@ -22,6 +21,7 @@ from refresher.state import file_system
 from refresher.transport import NoAnswer
 from settings import PROGRAM_FOLDER
 from stores.base import OPTIONAL_COLUMNS, Row, StoreError
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import crypto
-from clock import Clock
 from commands.backup import COLUMNS, SURROGATES, Cells, cells_of, write_csv, write_json
 from commands.context import open_store, prepare
 from commands.talk import Talk
 from stores.base import Row, Store
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 _WRITERS = {"csv": write_csv, "json": write_json}

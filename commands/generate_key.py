@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterable, Mapping
 
 import crypto
-from clock import Clock
 from commands.talk import Talk
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import crypto
-from clock import Clock
 from commands.backup import COLUMNS, Line, read_export
 from commands.context import Context, make_bench, make_import_seals, open_sealed, prepare
 from commands.process import ended_by
@@ -26,6 +25,7 @@ from refresher.cells import Finding, Inspector
 from refresher.jobs import read_params
 from stores.base import STATUS_DISABLED, Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
 from stores.sealed import Look, SealedStore
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clock import Clock
 from commands.context import Context, open_parts, prepare
 from commands.flags import Parser
 from commands.leftovers import store_leftovers
@@ -28,6 +27,7 @@ from refresher.jobs import read_params
 from refresher.journal_file import JournalError
 from refresher.outcome import FAILURES, Outcome, RowResult, unkept
 from stores.base import StoreError, StoreUnavailableError
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import crypto
 import settings as configuration
-from clock import Clock, SystemClock
 from commands.context import assemble, workshop
 from refresher import async_manager, manager
 from refresher.manager import TokenView
+from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import (
     LoginAgainError,
     MisconfiguredError,

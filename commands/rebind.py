@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from clock import Clock
 from commands.context import Context, make_bench, open_sealed, parts_around, prepare
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
@@ -14,6 +13,7 @@ from providers.base import ProviderError, origin_of
 from refresher.tokens import the_row
 from stores.base import Row, StoreUnavailableError, Written
 from stores.sealed import Binding, Look, SealedStore
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 

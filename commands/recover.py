@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clock import Clock, iso
 from commands.context import Context, open_parts, prepare
 from commands.report import result_object, show_table, tell
 from commands.talk import Talk
 from refresher.outcome import RowResult
+from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from clock import Clock, iso, parse_time
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by, on_one_core
 from commands.talk import Talk
 from refresher.rounds import Stop, rounds
+from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.base.errors import Kind
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these

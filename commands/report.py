@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
-from clock import iso
 from commands.talk import Talk, to_stderr, to_stdout
 from refresher.outcome import FAILURES, Outcome, Report, RowResult
+from token_refresh.base.clock import iso
 
 _SHOWN_NAMES = 10
 

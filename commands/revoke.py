@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from clock import Clock
 from commands.context import open_parts, open_sealed, prepare
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from refresher.tokens import WAIT_SECONDS, the_row
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from clock import Clock
 from commands.context import open_store, prepare
 from commands.talk import Talk
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 
 

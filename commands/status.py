@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from clock import Clock, iso
 from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
 from refresher.failures import all_recalled
 from refresher.policy import DuePolicy
 from stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
+from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 
 if TYPE_CHECKING:

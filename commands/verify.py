@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from clock import Clock
 from commands.context import Context, make_bench, make_seals, open_sealed, prepare
 from commands.talk import Talk
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from clock import Clock, iso, parse_time
 from crypto import Keyring
 from refresher.journal_file import JournalFile, Statement, read_only
 from stores.base import STATUS_REAUTHORIZE, Row
+from token_refresh.base.clock import Clock, iso, parse_time
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
 # How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.

@@ -17,12 +17,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from clock import Clock, iso, parse_time
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
 from refresher.failures import Failures
 from refresher.journal_file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
 from stores.base import Row
+from token_refresh.base.clock import Clock, iso, parse_time
 
 ANSWER_FIELD = "answer"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered

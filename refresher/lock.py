@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from clock import Clock, iso
+from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 
 LOCK_FILE = "run.lock"

@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from clock import Clock
 from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
 from refresher.enrol import Enroller, Enrolment, EnrolmentError
 from refresher.flights import Flights
@@ -31,6 +30,7 @@ from refresher.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS
 from refresher.run import Refresher
 from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
 from stores.base import Row
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 
 _LOG = logging.getLogger("token_refresh")

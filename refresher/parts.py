@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
-    from clock import Clock
     from providers.base import Provider
     from refresher.jobs import Bench
     from refresher.journal import Journal
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from refresher.transport import Transport
     from stores.base import Claimant, Row
     from stores.sealed import SealedStore, Seals
+    from token_refresh.base.clock import Clock
 
 
 class RunError(ActionableError):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from clock import Clock
 from refresher.cells import Finding, Inspector
 from refresher.journal import Journal
 from stores.base import Change, StoreError, StoreUnavailableError, Written
 from stores.sealed import SealedStore
+from token_refresh.base.clock import Clock
 
 ROUNDS = 24  # a row that changed while it was sealed anew, or is being refreshed, is read again,
 PAUSE_SECONDS = 5.0  # after a pause: in all two minutes, longer than any refresh takes

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from clock import Clock
+from token_refresh.base.clock import Clock
 
 SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000
 TICK_SECONDS = 0.5  # how long the end may go unnoticed

@@ -26,8 +26,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 import tls
-from clock import Clock
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
+from token_refresh.base.clock import Clock
 
 CONNECT_SECONDS = 10.0
 EXCHANGE_SECONDS = 90.0

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from clock import Clock
 from providers.base import Answer, Verdict
 from refresher.failures import Failures
 from refresher.jobs import Fault, Job
@@ -29,6 +28,7 @@ from stores.base import (
     Written,
 )
 from stores.sealed import SealedStore
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import internal_error
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for

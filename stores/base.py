@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from clock import parse_time
+from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import ActionableError, Kind
 
 Value = str | int | datetime | None

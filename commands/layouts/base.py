@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import settings
-from clock import parse_time
 from commands.context import Context
 from stores.base import Row
+from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import ActionableError, Kind
 
 _TRUE = ("1", "t", "true", "yes", "on")

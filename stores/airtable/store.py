@@ -16,7 +16,6 @@ from typing import Any
 from pyairtable import Api
 from pyairtable import formulas as f
 
-from clock import Clock, iso
 from stores.airtable.answers import GoneError, IteratorGoneError, PausedError, RefusedBatchError, senseless, translated
 from stores.airtable.columns import Columns
 from stores.airtable.gate import Gate
@@ -38,6 +37,7 @@ from stores.base import (
     make_row,
     unknown_columns,
 )
+from token_refresh.base.clock import Clock, iso
 
 RECORDS_A_PAGE = 100
 RECORDS_A_WRITE = 10

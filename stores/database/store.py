@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
-from clock import Clock
 from stores.base import (
     Change,
     Claimant,
@@ -51,6 +50,7 @@ from stores.database.schema import (
     UtcTime,
     stripped,
 )
+from token_refresh.base.clock import Clock
 
 _T = TypeVar("_T")
 

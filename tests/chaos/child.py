@@ -14,10 +14,10 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from clock import Clock
 from commands import cli, onboard
 from commands.talk import Talk
 from tests.chaos.clock import SharedClock
+from token_refresh.base.clock import Clock
 
 RUN = "token_manager.py"
 ONBOARD = "onboard_client.py"

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import iso
 from commands import backup
 from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, make_row
 from tests.commands.test_verify import LATER, rows, verified
@@ -23,6 +22,7 @@ from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer, faults
 from tests.world.clock import START
 from tests.world.program import Result
+from token_refresh.base.clock import iso
 
 __all__ = ["rows"]  # a fixture
 ALL = [*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS]

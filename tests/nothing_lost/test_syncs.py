@@ -25,7 +25,7 @@ MANY = 20
 CARELESS = """
 import os, sqlite3, sys
 sys.path.insert(0, sys.argv[1])
-from clock import SystemClock
+from token_refresh.base.clock import SystemClock
 from commands.context import open_parts, prepare
 from commands.talk import Talk
 from refresher.parts import Scope

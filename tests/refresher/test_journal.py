@@ -306,7 +306,7 @@ KILLED = """
 import sys, os, signal
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from clock import SystemClock
+from token_refresh.base.clock import SystemClock
 from crypto import Context, Keyring
 from providers.base import RawAnswer
 from refresher.journal import ANSWER_FIELD, Journal

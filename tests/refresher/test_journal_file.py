@@ -35,7 +35,7 @@ LIVING = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from clock import SystemClock
+from token_refresh.base.clock import SystemClock
 from crypto import Keyring
 from refresher.journal import Journal
 from stores.base import Row

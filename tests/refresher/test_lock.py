@@ -22,7 +22,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from clock import SystemClock
+from token_refresh.base.clock import SystemClock
 from refresher.lock import RunLock
 with RunLock(Path(sys.argv[2]), SystemClock()):
     print("held", flush=True)

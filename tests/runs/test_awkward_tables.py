@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clock import iso
 from tests.conftest import World
 from tests.world.airtable import AirtableServer, Column, columns, faults
+from token_refresh.base.clock import iso
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/airtable.md"
 Situation = Callable[[World, AirtableServer], object]

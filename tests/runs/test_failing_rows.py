@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from clock import iso
 from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile, table_of
@@ -15,6 +14,7 @@ from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
+from token_refresh.base.clock import iso
 
 DAY = 86_400
 DOUBTFUL = "doubtful_refusals = true\n"

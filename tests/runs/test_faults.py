@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import crypto
-from clock import iso
 from crypto import Context
 from refresher.lock import RunLock
 from tests import exits
@@ -23,6 +22,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
+from token_refresh.base.clock import iso
 
 RARE_RUNS = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}  # the last minute begins 360 s before expiry
 DROPPED = faults.acted_then_dropped()

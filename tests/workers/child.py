@@ -14,9 +14,9 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from clock import SystemClock
 from commands import cli
 from refresher import listing, transport
+from token_refresh.base.clock import SystemClock
 
 for _name in (
     "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "refresher.journal", "stores.sealed",

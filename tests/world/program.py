@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import crypto
-from clock import Clock, SystemClock
 from commands import cli, onboard
 from commands.talk import Talk
 from refresher.journal_file import BALLAST_FILE
+from token_refresh.base.clock import Clock, SystemClock
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "clock.py", "tls.py")
+FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "settings.py", "tls.py")
 ROOMS = ("commands", "refresher", "providers", "stores", "token_refresh")
 
 
