@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import sys
 
-import settings
 from commands import onboard, process
 from commands.cli import guarded
 from commands.talk import Talk
+from token_refresh import settings
 from token_refresh.base.clock import SystemClock
 
 

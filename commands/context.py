@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import crypto
-import settings as configuration
 from commands.talk import Talk
 from refresher.lock import RunLock
 from refresher.state import StateFolder
+from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from providers.base import RawAnswer
 from refresher.jobs import Fault, Job
 from refresher.state import file_system
 from refresher.transport import NoAnswer
-from settings import PROGRAM_FOLDER
 from stores.base import OPTIONAL_COLUMNS, Row, StoreError
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.settings import PROGRAM_FOLDER
 
 if TYPE_CHECKING:
     from refresher.parts import Parts

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 
 import crypto
-import settings as configuration
 from commands.context import assemble, workshop
 from refresher import async_manager, manager
 from refresher.manager import TokenView
+from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import (
     LoginAgainError,

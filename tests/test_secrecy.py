@@ -18,13 +18,13 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 import crypto
-import settings
 from tests.conftest import CLIENTS, World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.program import ROOT, Result
 from tests.world.terminal import python
+from token_refresh import settings
 from token_refresh.base.errors import ActionableError
 
 SHORTEST_PIECE = 12  # so much of a secret in a row is no chance

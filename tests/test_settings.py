@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import crypto
-import settings
-from settings import AirtableSettings, ImportSettings, ProviderSettings, Secret, Settings, SettingsError
+from token_refresh import settings
+from token_refresh.settings import AirtableSettings, ImportSettings, ProviderSettings, Secret, Settings, SettingsError
 
 PROJECT = Path(__file__).resolve().parent.parent
 ENV_EXAMPLE = PROJECT / ".env.example"

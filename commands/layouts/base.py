@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import settings
 from commands.context import Context
 from stores.base import Row
+from token_refresh import settings
 from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import ActionableError, Kind
 

@@ -34,12 +34,12 @@ from refresher.journal_file import JournalError
 from refresher.lock import RunLock
 from refresher.parts import Workshop
 from refresher.tokens import Tokens
-from settings import load
 from stores.base import StoreRefusedError, StoreUnavailableError
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
 from tests.world.oauth import faults
+from token_refresh.settings import load
 
 PATIENCE_SECONDS = 20
 

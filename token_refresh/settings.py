@@ -24,7 +24,7 @@ from token_refresh.base.errors import ActionableError, Kind
 if TYPE_CHECKING:
     from dotenv.parser import Original
 
-PROGRAM_FOLDER = Path(__file__).resolve().parent
+PROGRAM_FOLDER = Path(__file__).resolve().parents[1]
 
 StoreKind = Literal["airtable", "database"]
 _Choice = TypeVar("_Choice", bound=str)
