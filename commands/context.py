@@ -162,8 +162,8 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     from refresher.journal import Journal
     from refresher.parts import Parts
     from refresher.policy import DuePolicy
-    from refresher.transport import HTTPTransport
     from stores.base import Claimant, inert
+    from token_refresh.net.transport import HTTPTransport
 
     settings = context.settings
     transport = HTTPTransport(

@@ -18,10 +18,10 @@ from commands.talk import Talk
 from providers.base import RawAnswer
 from refresher.jobs import Fault, Job
 from refresher.state import file_system
-from refresher.transport import NoAnswer
 from stores.base import OPTIONAL_COLUMNS, Row, StoreError
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.net.transport import NoAnswer
 from token_refresh.settings import PROGRAM_FOLDER
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from refresher.jobs import Job, binding_of, read_params
 from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, UnkeptAnswerError
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from refresher.parts import Parts
-from refresher.transport import EXCHANGE_SECONDS, NoAnswer
 from stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 PROOF_ATTEMPTS = 2  # a lost answer is asked for once more at once, where the provider's replay rule allows it

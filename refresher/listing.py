@@ -10,8 +10,8 @@ from refresher.failures import A_DAY, DOUBT, recalled
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
 from refresher.journal import STEP_ASIDE, Entry
 from refresher.parts import Parts, RunError, Scope
-from refresher.transport import EXCHANGE_SECONDS
 from stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
+from token_refresh.net.transport import EXCHANGE_SECONDS
 
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 

@@ -17,10 +17,10 @@ from refresher.journal import ANSWER_FIELD, UnkeptAnswerError
 from refresher.journal_file import JournalError
 from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
-from refresher.transport import NoAnswer
 from refresher.writeback import Draft, Pending, WriteBack
 from stores.base import Pause, StoreError, WriteResult
 from token_refresh.base.errors import internal_error
+from token_refresh.net.transport import NoAnswer
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed
 HEAR_SECONDS = 1.0  # how often other processes are asked which providers to leave alone

@@ -16,10 +16,10 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from refresher.journal import Journal
     from refresher.outcome import RowResult
     from refresher.policy import DuePolicy
-    from refresher.transport import Transport
     from stores.base import Claimant, Row
     from stores.sealed import SealedStore, Seals
     from token_refresh.base.clock import Clock
+    from token_refresh.net.transport import Transport
 
 
 class RunError(ActionableError):

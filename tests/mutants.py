@@ -71,7 +71,7 @@ _FAILING = "tests/runs/test_failing_rows.py::"
 _MANAGER = "tests/refresher/test_manager.py::"
 _OFFBOARD = "tests/refresher/test_offboard.py::"
 _SCHEDULE = "tests/refresher/test_schedule.py::"
-_TRANSPORT = "tests/refresher/test_transport.py::"
+_TRANSPORT = "tests/net/test_transport.py::"
 
 MUTANTS = (
     # Nothing is lost
@@ -364,16 +364,22 @@ MUTANTS = (
         "a redirect is followed",
         (
             Edit(
-                "refresher/transport.py", "            allow_redirects=False,\n", "            allow_redirects=True,\n"
+                "token_refresh/net/transport.py",
+                "            allow_redirects=False,\n",
+                "            allow_redirects=True,\n",
             ),
-            Edit("refresher/transport.py", "    def get_redirect_target(self", "    def _get_redirect_target(self"),
+            Edit(
+                "token_refresh/net/transport.py",
+                "    def get_redirect_target(self",
+                "    def _get_redirect_target(self",
+            ),
         ),
-        ("tests/refresher/test_transport.py",),
+        ("tests/net/test_transport.py",),
     ),
     # The figures that the documents promise
     _mutant(
         "an exchange is given up before its time",
-        "refresher/transport.py",
+        "token_refresh/net/transport.py",
         "EXCHANGE_SECONDS = 90.0\n",
         "EXCHANGE_SECONDS = 45.0\n",
         f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
@@ -381,14 +387,14 @@ MUTANTS = (
     ),
     _mutant(
         "an exchange is given up between two bytes",
-        "refresher/transport.py",
+        "token_refresh/net/transport.py",
         "self._seconds), None)",
         "self._seconds), 5.0)",
         f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
     ),
     _mutant(
         "an answer without an end is read to its end",
-        "refresher/transport.py",
+        "token_refresh/net/transport.py",
         "while len(body) < MAX_BODY_BYTES and (",
         "while (",
         f"{_TRANSPORT}test_what_comes_after_a_mebibyte_is_not_waited_for",

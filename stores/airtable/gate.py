@@ -12,7 +12,6 @@ from typing import Any
 import requests
 import urllib3
 
-import tls
 from stores.airtable.answers import (
     EndlessAnswerError,
     PausedError,
@@ -25,6 +24,7 @@ from stores.airtable.answers import (
 )
 from stores.airtable.pace import Pace
 from token_refresh.base.clock import Clock
+from token_refresh.net import tls
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer

@@ -10,11 +10,11 @@ import pytest
 
 from providers import Catalog
 from providers.base import Answer, Credential, RawAnswer, Verdict
-from refresher.transport import HTTPTransport
 from tests.conftest import PARAMS, World
 from tests.runs.faults_world import SqliteRows
 from tests.world.oauth import OAuthServer, faults
 from tests.world.oauth.dialects import DAY_SECONDS, HUBSPOT_CAMEL_CASE
+from token_refresh.net.transport import HTTPTransport
 
 SLUGS = sorted(provider.slug for provider in Catalog())
 ROTATING = [slug for slug in SLUGS if Catalog().get(slug).rotates != "never"]

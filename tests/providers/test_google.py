@@ -14,9 +14,9 @@ import pytest
 from providers import Catalog
 from providers.base import Answer, Credential, Provider, RawAnswer, Verdict
 from refresher.outcome import Outcome, outcome_of
-from refresher.transport import HTTPTransport
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer, faults
+from token_refresh.net.transport import HTTPTransport
 
 GOOGLE = Catalog().get("google")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from providers.base import Credential, Provider, RawAnswer, Verdict
-from refresher.transport import HTTPTransport
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
+from token_refresh.net.transport import HTTPTransport
 
 
 @pytest.fixture

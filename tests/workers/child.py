@@ -15,8 +15,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from commands import cli
-from refresher import listing, transport
+from refresher import listing
 from token_refresh.base.clock import SystemClock
+from token_refresh.net import transport
 
 for _name in (
     "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "refresher.journal", "stores.sealed",

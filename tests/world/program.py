@@ -22,7 +22,7 @@ from token_refresh.base.clock import Clock, SystemClock
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("token_manager.py", "onboard_client.py", "crypto.py", "tls.py")
+FILES = ("token_manager.py", "onboard_client.py", "crypto.py")
 ROOMS = ("commands", "refresher", "providers", "stores", "token_refresh")
 
 

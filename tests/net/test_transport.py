@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from providers.base import RawAnswer, TokenRequest
-from refresher.transport import _CURRENT, AWAKE_SECONDS, HTTPTransport, NoAnswer, _Watch, _Watchdog
 from tests.world.clock import START, FakeClock
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
+from token_refresh.net.transport import _CURRENT, AWAKE_SECONDS, HTTPTransport, NoAnswer, _Watch, _Watchdog
 
 SECONDS = 0.3  # the limit of one exchange in these tests
 SLACK = 0.6  # what a busy machine may add to it

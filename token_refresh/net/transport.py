@@ -25,9 +25,9 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-import tls
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.clock import Clock
+from token_refresh.net import tls
 
 CONNECT_SECONDS = 10.0
 EXCHANGE_SECONDS = 90.0

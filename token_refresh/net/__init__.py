@@ -1,0 +1,1 @@
+"""One bounded request, TLS, and which hosts may be called."""
