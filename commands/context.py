@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import crypto
 from commands.talk import Talk
-from refresher.lock import RunLock
-from refresher.state import StateFolder
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock
+from token_refresh.journal.lock import RunLock
+from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
     from providers import Catalog
     from refresher.jobs import Bench
-    from refresher.journal_file import Connect
     from refresher.parts import Parts, Workshop
     from stores.base import Store
     from stores.sealed import SealedStore, Seals
+    from token_refresh.journal.file import Connect
 
 DATABASE_FILE = "tokens.sqlite3"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
@@ -159,10 +159,10 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     import secrets
     import sqlite3
 
-    from refresher.journal import Journal
     from refresher.parts import Parts
     from refresher.policy import DuePolicy
     from stores.base import Claimant, inert
+    from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
 
     settings = context.settings
@@ -206,8 +206,8 @@ def workshop(context: Context) -> Workshop:
     """
     from functools import partial
 
-    from refresher.failures import all_recalled
     from refresher.parts import Workshop
+    from token_refresh.journal.failures import all_recalled
 
     return Workshop(
         clock=context.clock,

@@ -17,10 +17,10 @@ from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from commands.talk import Talk
 from providers.base import RawAnswer
 from refresher.jobs import Fault, Job
-from refresher.state import file_system
 from stores.base import OPTIONAL_COLUMNS, Row, StoreError
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.journal.state_folder import file_system
 from token_refresh.net.transport import NoAnswer
 from token_refresh.settings import PROGRAM_FOLDER
 

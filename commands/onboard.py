@@ -24,11 +24,11 @@ from commands.prompts import Asker, Terminal
 from commands.report import result_object
 from commands.talk import Talk
 from refresher.jobs import read_params
-from refresher.journal_file import JournalError
 from refresher.outcome import FAILURES, Outcome, RowResult, unkept
 from stores.base import StoreError, StoreUnavailableError
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.journal.file import JournalError
 
 if TYPE_CHECKING:
     from providers.base import Endpoint, Provider

@@ -17,8 +17,8 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
-    from refresher.journal import Entry
     from refresher.parts import Parts
+    from token_refresh.journal.entries import Entry
 
 MAX_CELL_BYTES = 4 * 1024 * 1024
 _HEAD = ("entry", "location", "provider", "since", "what it is")
@@ -77,7 +77,7 @@ def _read_cell(name: str) -> str:
 def _keep(parts: Parts, sealed: str) -> None:
     """Put a printed answer where it belongs: its request is in the journal, and only there does it open."""
     from crypto import SealedCellError
-    from refresher.journal import STEP_LOST, STEP_SENT
+    from token_refresh.journal.entries import STEP_LOST, STEP_SENT
 
     for entry in parts.journal.entries(STEP_SENT, STEP_LOST):
         try:
@@ -111,7 +111,7 @@ def _replay(parts: Parts, done: _Done) -> None:
 
 def _forget(parts: Parts, entry_id: int, is_agreed: bool) -> None:
     """Delete what nobody needs any more; only of entries that no run will ever use."""
-    from refresher.journal import STEP_ASIDE
+    from token_refresh.journal.entries import STEP_ASIDE
 
     if all(entry.id != entry_id for entry in parts.journal.entries(STEP_ASIDE)):
         raise ActionableError(

@@ -14,11 +14,19 @@ from datetime import timedelta
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
 from refresher.jobs import Job, binding_of, read_params
-from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry, UnkeptAnswerError
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from refresher.parts import Parts
 from stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.journal.entries import (
+    ANSWER_FIELD,
+    STEP_ANSWERED,
+    STEP_ASIDE,
+    STEP_LOST,
+    STEP_SENT,
+    Entry,
+    UnkeptAnswerError,
+)
 from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from refresher.failures import A_DAY, DOUBT, recalled
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
-from refresher.journal import STEP_ASIDE, Entry
 from refresher.parts import Parts, RunError, Scope
 from stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
+from token_refresh.journal.entries import STEP_ASIDE, Entry
+from token_refresh.journal.failures import A_DAY, DOUBT, recalled
 from token_refresh.net.transport import EXCHANGE_SECONDS
 
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small

@@ -13,13 +13,13 @@ from functools import partial
 from crypto import Context
 from providers.base import Answer, Verdict
 from refresher.jobs import Fault
-from refresher.journal import ANSWER_FIELD, UnkeptAnswerError
-from refresher.journal_file import JournalError
 from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
 from refresher.writeback import Draft, Pending, WriteBack
 from stores.base import Pause, StoreError, WriteResult
 from token_refresh.base.errors import internal_error
+from token_refresh.journal.entries import ANSWER_FIELD, UnkeptAnswerError
+from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import NoAnswer
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed

@@ -12,8 +12,6 @@ from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from refresher.jobs import Fault
-from refresher.journal import STEP_ANSWERED, STEP_LOST, STEP_SENT
-from refresher.journal_file import JournalError
 from refresher.listing import CLAIMED_ROWS, query_of
 from refresher.outcome import safe_error
 from refresher.parts import Parts, Scope
@@ -22,6 +20,8 @@ from refresher.tokens import POLL_SECONDS, the_row
 from refresher.writeback import Draft, WriteBack
 from stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
+from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import NoAnswer
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry

@@ -13,12 +13,12 @@ from token_refresh.base.errors import ActionableError, Kind
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
     from providers.base import Provider
     from refresher.jobs import Bench
-    from refresher.journal import Journal
     from refresher.outcome import RowResult
     from refresher.policy import DuePolicy
     from stores.base import Claimant, Row
     from stores.sealed import SealedStore, Seals
     from token_refresh.base.clock import Clock
+    from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import Transport
 
 

@@ -9,13 +9,13 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from refresher.enrol import Enroller
 from refresher.jobs import Fault, Job, Lost
-from refresher.journal import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
-from refresher.journal_file import JournalError
 from refresher.outcome import RowResult
 from refresher.parts import Parts
 from refresher.writeback import Draft, WriteBack
 from stores.base import Row, StoreError
 from token_refresh.base.errors import internal_error
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from token_refresh.journal.file import JournalError
 
 
 def replay(

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from refresher.jobs import Fault
-from refresher.journal import STEP_ANSWERED, STEP_LOST, STEP_SENT
-from refresher.journal_file import JournalError
 from refresher.listing import Listing, list_due, query_of
 from refresher.loop import Loop
 from refresher.outcome import Report, RowResult, unkept
@@ -17,6 +15,8 @@ from refresher.recovery import replay
 from refresher.schedule import Schedule
 from refresher.writeback import Draft, WriteBack
 from stores.base import DueQuery, StoreError
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
+from token_refresh.journal.file import JournalError
 
 
 class Refresher:

@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from providers.base import Answer, Verdict
-from refresher.failures import Failures
 from refresher.jobs import Fault, Job
-from refresher.journal import STEP_ASIDE, STEP_LOST, Journal
-from refresher.journal_file import JournalError
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from stores.base import (
     STATUS_ACTIVE,
@@ -30,6 +27,9 @@ from stores.base import (
 from stores.sealed import SealedStore
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import internal_error
+from token_refresh.journal.entries import STEP_ASIDE, STEP_LOST, Journal
+from token_refresh.journal.failures import Failures
+from token_refresh.journal.file import JournalError
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0

@@ -65,8 +65,8 @@ _FAULTS = "tests/runs/test_faults.py::"
 _INSIDE = "tests/runs/test_faults_inside.py::"
 _CLAIMS = "tests/contracts/test_claims.py::"
 _CONTRACT = "tests/contracts/test_store_contract.py::"
-_JOURNAL = "tests/refresher/test_journal.py::"
-_FILES = "tests/refresher/test_journal_file.py::"
+_JOURNAL = "tests/journal/test_entries.py::"
+_FILES = "tests/journal/test_file.py::"
 _FAILING = "tests/runs/test_failing_rows.py::"
 _MANAGER = "tests/refresher/test_manager.py::"
 _OFFBOARD = "tests/refresher/test_offboard.py::"
@@ -182,28 +182,28 @@ MUTANTS = (
     ),
     _mutant(
         "no room is kept for answers",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "            _fill(self._ballast, ballast_bytes)\n",
         "",
         f"{_JOURNAL}test_on_a_full_disk_the_ballast_makes_room_for_the_answer",
     ),
     _mutant(
         "the room is not given up when the disk is full",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "        self._ballast.unlink(missing_ok=True)\n",
         "        pass\n",
         f"{_JOURNAL}test_on_a_full_disk_the_ballast_makes_room_for_the_answer",
     ),
     _mutant(
         "the journal is not synced",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         '        database.execute("PRAGMA synchronous=EXTRA")\n',
         '        database.execute("PRAGMA synchronous=OFF")\n',
         f"{_JOURNAL}test_every_commit_is_synced_to_the_disk",
     ),
     _mutant(
         "an answer is written down without a sync",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "statements: Sequence[Statement], *, synced: bool = True)",
         "statements: Sequence[Statement], *, synced: bool = False)",
         f"{_JOURNAL}test_an_answer_is_synced_although_the_commit_before_it_was_not",
@@ -217,7 +217,7 @@ MUTANTS = (
     ),
     _mutant(
         "a dead process's journal is deleted and not copied",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "                self._copy(_file(self._folder, slot))\n",
         "",
         f"{_FILES}test_a_start_takes_over_what_a_dead_process_left_and_deletes_its_files",
@@ -268,14 +268,14 @@ MUTANTS = (
     # One run, one row
     _mutant(
         "a second run is let in",
-        "refresher/lock.py",
+        "token_refresh/journal/lock.py",
         "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                return\n",
         "                return\n",
-        "tests/refresher/test_lock.py::test_a_second_run_is_told_who_holds_the_lock_and_since_when",
+        "tests/journal/test_lock.py::test_a_second_run_is_told_who_holds_the_lock_and_since_when",
     ),
     _mutant(
         "a journal that another process has is taken",
-        "refresher/lock.py",
+        "token_refresh/journal/lock.py",
         "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n        except",
         "            pass\n        except",
         f"{_FILES}test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_not",
@@ -304,7 +304,7 @@ MUTANTS = (
     ),
     _mutant(
         "claims of a dead process are not inherited",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "                self._inherit(self.slot, slot)\n",
         "",
         "tests/runs/test_claims.py::test_what_a_killed_run_had_claimed_is_the_next_run_s",
@@ -465,14 +465,14 @@ MUTANTS = (
     # Nobody is blamed for another, and everybody is told once
     _mutant(
         "one thread's bad value fails the others that share its commit",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "        if error is None or isinstance(error, sqlite3.Error) or len(batch) == 1:\n",
         "        if batch:\n",
         f"{_FILES}test_a_value_that_sqlite_cannot_take_costs_only_whoever_brought_it",
     ),
     _mutant(
         "the older of two failures of a row is taken over",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "WHERE excluded.tried_at > tried_at",
         "WHERE excluded.tried_at < tried_at",
         f"{_FILES}test_of_two_failures_of_one_row_the_later_one_is_taken_over",
@@ -536,7 +536,7 @@ MUTANTS = (
     ),
     _mutant(
         "a failure is remembered after the recovery",
-        "refresher/failures.py",
+        "token_refresh/journal/failures.py",
         "for key in well if key in self._known()]",
         "for key in well if key not in self._known()]",
         f"{_FAILING}test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_too",
@@ -593,7 +593,7 @@ MUTANTS = (
     ),
     _mutant(
         "a journal that is open is opened and closed beside SQLite",
-        "refresher/journal_file.py",
+        "token_refresh/journal/file.py",
         "    if not path.exists():",
         "    if True:",
         f"{_JOURNAL}test_a_journal_of_this_process_that_another_reads_keeps_its_locks",

@@ -17,12 +17,8 @@ from commands.layouts.sealing import _NotTakenError
 from providers import CatalogError
 from providers.base import ProviderError
 from refresher.enrol import EnrolmentError
-from refresher.journal import UnkeptAnswerError
-from refresher.journal_file import JournalError
-from refresher.lock import LockedError
 from refresher.outcome import Outcome, RowResult
 from refresher.parts import RunError
-from refresher.state import StateError
 from stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
 from stores.sealed import CellError
 from token_refresh.base.errors import (
@@ -43,6 +39,10 @@ from token_refresh.base.errors import (
     library_error,
     unwrap,
 )
+from token_refresh.journal.entries import UnkeptAnswerError
+from token_refresh.journal.file import JournalError
+from token_refresh.journal.lock import LockedError
+from token_refresh.journal.state_folder import StateError
 from token_refresh.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,7 +24,7 @@ ONBOARD = "onboard_client.py"
 
 # What the verb imports when it is used; here that is once, before the first fork.
 for _name in (
-    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "refresher.journal",
+    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "token_refresh.journal.entries",
     "token_refresh.net.transport", "stores.database", "stores.airtable", "stores.sealed", "sqlalchemy.dialects.sqlite",
     "stores.database.sqlite", "stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip

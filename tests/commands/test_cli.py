@@ -19,8 +19,6 @@ from typing import Any
 import pytest
 
 import crypto
-from refresher.journal_file import JournalError
-from refresher.lock import RunLock
 from refresher.outcome import Outcome, Report, RowResult
 from stores.base import StoreRefusedError, StoreUnavailableError
 from tests.commands.test_verify import rows
@@ -33,6 +31,8 @@ from tests.world.oauth import faults
 from tests.world.program import Program, Result
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.base.errors import exit_code
+from token_refresh.journal.file import JournalError
+from token_refresh.journal.lock import RunLock
 
 __all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")

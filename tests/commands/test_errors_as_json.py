@@ -11,13 +11,13 @@ import pytest
 import crypto
 from commands.cli import guarded, reported
 from commands.talk import Talk
-from refresher.lock import RunLock
 from tests import exits
 from tests.commands.test_cli import CANARY, onboarded, state_folder
 from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
+from token_refresh.journal.lock import RunLock
 from token_refresh.settings import SettingsError
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from crypto import Context
-from refresher.lock import RunLock
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
 from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries
@@ -17,6 +16,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
+from token_refresh.journal.lock import RunLock
 
 __all__ = ["rows"]  # a fixture
 FORMER = "https://former.example"

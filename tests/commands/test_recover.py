@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 
 import crypto
-from refresher.journal import Journal, UnkeptAnswerError
-from refresher.journal_file import JournalError
-from refresher.lock import RunLock
 from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import (
@@ -28,6 +25,9 @@ from tests.runs.test_faults import outage, run, sent
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, name_of
+from token_refresh.journal.entries import Journal, UnkeptAnswerError
+from token_refresh.journal.file import JournalError
+from token_refresh.journal.lock import RunLock
 
 
 @pytest.fixture

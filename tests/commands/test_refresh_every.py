@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from refresher.lock import RunLock
 from tests.commands.test_cli import assert_told, change_row, onboarded, state_folder
 from tests.conftest import World
 from tests.world.clock import FakeClock
 from tests.world.oauth import faults
 from tests.world.program import Program, Result
+from token_refresh.journal.lock import RunLock
 
 PATIENCE_SECONDS = 30
 

@@ -9,7 +9,6 @@ import pytest
 
 import crypto
 from crypto import Context
-from refresher.lock import RunLock
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder, verified
 from tests.conftest import World
 from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries, meanwhile
@@ -18,6 +17,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
+from token_refresh.journal.lock import RunLock
 
 __all__ = ["rows"]  # a fixture
 

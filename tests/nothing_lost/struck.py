@@ -103,7 +103,7 @@ class Trap:
             self.is_full = True
 
     def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
-        """Opens a journal's file; see `refresher.journal_file.Connect`."""
+        """Opens a journal's file; see `token_refresh.journal.file.Connect`."""
         connection = sqlite3.connect(*args, factory=_Connection, **options)
         connection.trap = self
         return connection

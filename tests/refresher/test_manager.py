@@ -29,9 +29,6 @@ from commands.programs import (
     SeveralTokensError,
     TokenManager,
 )
-from refresher.journal import UnkeptAnswerError
-from refresher.journal_file import JournalError
-from refresher.lock import RunLock
 from refresher.parts import Workshop
 from refresher.tokens import Tokens
 from stores.base import StoreRefusedError, StoreUnavailableError
@@ -39,6 +36,9 @@ from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
 from tests.world.oauth import faults
+from token_refresh.journal.entries import UnkeptAnswerError
+from token_refresh.journal.file import JournalError
+from token_refresh.journal.lock import RunLock
 from token_refresh.settings import load
 
 PATIENCE_SECONDS = 20

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from refresher.journal import Entry, Journal
 from stores.base import Row
 from stores.database import CREDENTIALS, DatabaseStore
 from tests.conftest import World
 from tests.world.oauth.faults import Call, Fault
 from tests.world.postgres import mapped
+from token_refresh.journal.entries import Entry, Journal
 
 STEPS = ("sent", "answered", "lost", "aside")
 

@@ -215,7 +215,7 @@ def test_what_a_killed_run_had_claimed_is_the_next_run_s(
 def _first_slot_taken(world: World) -> Any:
     world.program.run("status")
     [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
-    from refresher.journal import Journal
+    from token_refresh.journal.entries import Journal
 
     return closing(Journal(folder, world.program.keyring, world.clock))
 

@@ -13,7 +13,6 @@ import pytest
 
 import crypto
 from crypto import Context
-from refresher.lock import RunLock
 from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import TABLES, AirtableRows, Rows, entries, kept_token, meanwhile, table_of
@@ -23,6 +22,7 @@ from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.clock import iso
+from token_refresh.journal.lock import RunLock
 
 RARE_RUNS = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}  # the last minute begins 360 s before expiry
 DROPPED = faults.acted_then_dropped()

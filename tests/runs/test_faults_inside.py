@@ -14,8 +14,6 @@ from commands.talk import Talk
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from refresher import loop
 from refresher.jobs import Bench, Client, Fault, Job
-from refresher.journal import Journal
-from refresher.journal_file import JournalError
 from refresher.outcome import Report, RowResult
 from refresher.parts import Parts, Scope
 from refresher.run import Refresher
@@ -28,6 +26,8 @@ from tests.conftest import World
 from tests.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
 from tests.world.clock import START
 from tests.world.oauth import faults
+from token_refresh.journal.entries import Journal
+from token_refresh.journal.file import JournalError
 
 NAMES = [f"loc{number}" for number in range(6)]
 

@@ -13,8 +13,6 @@ import crypto
 from crypto import Context
 from providers.base import RawAnswer
 from refresher.enrol import Enroller
-from refresher.journal import ANSWER_FIELD, Journal, UnkeptAnswerError
-from refresher.journal_file import JournalError
 from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import TABLES, AirtableRows, Rows, entries, journal, kept_token, meanwhile, table_of
@@ -24,6 +22,8 @@ from tests.runs.test_faults_inside import run as run_parts
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
+from token_refresh.journal.entries import ANSWER_FIELD, Journal, UnkeptAnswerError
+from token_refresh.journal.file import JournalError
 
 
 @pytest.fixture

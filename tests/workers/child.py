@@ -20,7 +20,7 @@ from token_refresh.base.clock import SystemClock
 from token_refresh.net import transport
 
 for _name in (
-    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "refresher.journal", "stores.sealed",
+    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "token_refresh.journal.entries", "stores.sealed",
     "stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip
     importlib.import_module(_name)

@@ -17,8 +17,8 @@ from typing import Any
 import crypto
 from commands import cli, onboard
 from commands.talk import Talk
-from refresher.journal_file import BALLAST_FILE
 from token_refresh.base.clock import Clock, SystemClock
+from token_refresh.journal.file import BALLAST_FILE
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refresher.lock import hold
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.journal.lock import hold
 
 BALLAST_FILE = "ballast"
 SCHEMA_VERSION = 2

@@ -18,14 +18,14 @@ import pytest
 
 from crypto import Context, Keyring
 from providers.base import RawAnswer
-from refresher import journal_file
-from refresher.failures import all_recalled
-from refresher.journal import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT, Journal
-from refresher.journal_file import JournalError, JournalFile, inherit_nothing
-from refresher.lock import hold
 from stores.base import REQUIRED_COLUMNS, Row
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
+from token_refresh.journal import file as journal_file
+from token_refresh.journal.entries import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT, Journal
+from token_refresh.journal.failures import all_recalled
+from token_refresh.journal.file import JournalError, JournalFile, inherit_nothing
+from token_refresh.journal.lock import hold
 
 KEYRING = Keyring(bytes(range(32)))
 ORIGIN = "https://acme.example"
@@ -37,7 +37,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from crypto import Keyring
-from refresher.journal import Journal
+from token_refresh.journal.entries import Journal
 from stores.base import Row
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), SystemClock())
 entry = journal.intend(Row("rec9", "loc 9", "app", encrypted_refresh="cell"), "token 9", "acme", "https://acme.example")

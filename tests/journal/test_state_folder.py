@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refresher.state import StateError, StateFolder, file_system
 from tests.world.unprivileged import unprivileged
+from token_refresh.journal.state_folder import StateError, StateFolder, file_system
 
 SOMEBODY = 12_345
 # A folder of somebody else's is made by root alone (chown(2)). The rule itself is shown to any user, with a folder of

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from refresher.lock import LOCK_FILE, LockedError, RunLock
 from tests.world.clock import FakeClock
 from tests.world.program import ROOT
+from token_refresh.journal.lock import LOCK_FILE, LockedError, RunLock
 
 HOLDER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
-from refresher.lock import RunLock
+from token_refresh.journal.lock import RunLock
 with RunLock(Path(sys.argv[2]), SystemClock()):
     print("held", flush=True)
     sys.stdin.read()

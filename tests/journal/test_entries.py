@@ -20,7 +20,10 @@ import pytest
 
 from crypto import Context, Keyring, TamperedError, UnknownKeyError
 from providers.base import RawAnswer
-from refresher.journal import (
+from stores.base import Row
+from tests.world.clock import START, FakeClock
+from tests.world.program import ROOT
+from token_refresh.journal.entries import (
     ANSWER_FIELD,
     STEP_ANSWERED,
     STEP_ASIDE,
@@ -29,10 +32,7 @@ from refresher.journal import (
     Journal,
     UnkeptAnswerError,
 )
-from refresher.journal_file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket
-from stores.base import Row
-from tests.world.clock import START, FakeClock
-from tests.world.program import ROOT
+from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket
 
 FILE = "journal-1.sqlite3"
 ORIGIN = "https://acme.example"
@@ -309,7 +309,7 @@ sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from crypto import Context, Keyring
 from providers.base import RawAnswer
-from refresher.journal import ANSWER_FIELD, Journal
+from token_refresh.journal.entries import ANSWER_FIELD, Journal
 from stores.base import Row
 clock = SystemClock()
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), clock)
