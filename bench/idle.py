@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from bench.figure import Figure
 from bench.world import Cost, ServerProcessor, address_of, cost_of_run, installation, many_rows, postgres, scratch
-from stores.database import DatabaseStore
 from tests.world.postgres import plain
 from tests.world.program import Program
 from token_refresh.base.clock import SystemClock
+from token_refresh.stores.database import DatabaseStore
 
 FEW_ROWS = 1_000
 MANY = 10  # times BENCH_ROWS

@@ -18,10 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from crypto import Context
-from stores.database import CREDENTIALS, DatabaseStore
 from tests.world.postgres import PostgresServer, mapped
 from tests.world.program import ROOT, Program
 from token_refresh.base.clock import SystemClock
+from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
 MANY_ROWS = 100_000
 CHUNK_ROWS = 5_000

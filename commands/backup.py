@@ -19,9 +19,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, make_row
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, make_row
 
 COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 FORMAT, VERSION = "token-refresh export", 1

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from providers import Catalog
     from refresher.jobs import Bench
     from refresher.parts import Parts, Workshop
-    from stores.base import Store
-    from stores.sealed import SealedStore, Seals
     from token_refresh.journal.file import Connect
+    from token_refresh.stores.base import Store
+    from token_refresh.stores.sealed import SealedStore, Seals
 
 DATABASE_FILE = "tokens.sqlite3"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
@@ -99,7 +99,7 @@ def open_store(context: Context) -> Store:
     """The plain store that the settings name. A new kind of store gets its line here."""
     settings = context.settings
     if settings.airtable is None:
-        from stores.database import DatabaseStore
+        from token_refresh.stores.database import DatabaseStore
 
         return DatabaseStore(_database_url(settings), context.clock)
     return open_airtable(context, settings.airtable)
@@ -107,7 +107,7 @@ def open_store(context: Context) -> Store:
 
 def open_airtable(context: Context, airtable: configuration.AirtableSettings, table_name: str = "") -> Store:
     """A table of that base; by default the one that the settings name."""
-    from stores.airtable import AirtableOptions, AirtableStore
+    from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 
     settings = context.settings
     airtable = replace(airtable, table_name=table_name or airtable.table_name)
@@ -129,7 +129,7 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
 @contextmanager
 def open_sealed(context: Context) -> Iterator[SealedStore]:
     """The store with its keys."""
-    from stores.sealed import SealedStore
+    from token_refresh.stores.sealed import SealedStore
 
     store = open_store(context)
     try:
@@ -140,7 +140,7 @@ def open_sealed(context: Context) -> Iterator[SealedStore]:
 
 def make_seals(context: Context) -> Seals:
     """The keys alone, for cells that are in no store."""
-    from stores.sealed import Seals
+    from token_refresh.stores.sealed import Seals
 
     return Seals(keyring(context.settings), **_sealing(context.settings))
 
@@ -161,9 +161,9 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
 
     from refresher.parts import Parts
     from refresher.policy import DuePolicy
-    from stores.base import Claimant, inert
     from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
+    from token_refresh.stores.base import Claimant, inert
 
     settings = context.settings
     transport = HTTPTransport(
@@ -234,7 +234,7 @@ def make_bench(context: Context, seals: Seals) -> Bench:
 
 def make_import_seals(context: Context) -> Seals:
     """What also opens what an earlier program sealed, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
-    from stores.sealed import Seals
+    from token_refresh.stores.sealed import Seals
 
     settings = context.settings
     older = [settings.imports.key] if settings.imports.key else []

@@ -23,10 +23,19 @@ from commands.talk import Talk
 from providers.base import ProviderError
 from refresher.cells import Finding, Inspector
 from refresher.jobs import read_params
-from stores.base import STATUS_DISABLED, Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
-from stores.sealed import Look, SealedStore
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.stores.base import (
+    STATUS_DISABLED,
+    Change,
+    Row,
+    Store,
+    StoreUnavailableError,
+    Value,
+    WriteResult,
+    Written,
+)
+from token_refresh.stores.sealed import Look, SealedStore
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 

@@ -25,15 +25,15 @@ from commands.report import result_object
 from commands.talk import Talk
 from refresher.jobs import read_params
 from refresher.outcome import FAILURES, Outcome, RowResult, unkept
-from stores.base import StoreError, StoreUnavailableError
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.file import JournalError
+from token_refresh.stores.base import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from providers.base import Endpoint, Provider
     from refresher.enrol import Enroller, Enrolment
-    from stores.base import Row
+    from token_refresh.stores.base import Row
 
 CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
 CSV_OPTIONAL = ("provider_params",)

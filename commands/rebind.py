@@ -11,10 +11,10 @@ from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from providers.base import ProviderError, origin_of
 from refresher.tokens import the_row
-from stores.base import Row, StoreUnavailableError, Written
-from stores.sealed import Binding, Look, SealedStore
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.stores.base import Row, StoreUnavailableError, Written
+from token_refresh.stores.sealed import Binding, Look, SealedStore
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from token_refresh.base.errors import ActionableError, Kind
 if TYPE_CHECKING:
     from commands.backup import Line
     from refresher.cells import Finding, Stale, Survey
-    from stores.base import Row
+    from token_refresh.stores.base import Row
 
 _HEAD = ("row", "location", "provider", "", "finding", "what to do")
 _RESEAL = "The next refresh seals it anew, or: python token_manager.py rotate-key"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
 from refresher.jobs import Bench
-from stores.base import Row
-from stores.sealed import SEALED_COLUMNS, Binding, Look, Seals
+from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import SEALED_COLUMNS, Binding, Look, Seals
 
 
 @dataclass(frozen=True)

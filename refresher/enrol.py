@@ -16,7 +16,6 @@ from providers.base import Answer, Credential, Endpoint, Provider, ProviderError
 from refresher.jobs import Job, binding_of, read_params
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
 from refresher.parts import Parts
-from stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.entries import (
     ANSWER_FIELD,
@@ -28,6 +27,7 @@ from token_refresh.journal.entries import (
     UnkeptAnswerError,
 )
 from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
+from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 PROOF_ATTEMPTS = 2  # a lost answer is asked for once more at once, where the provider's replay rule allows it

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from providers.base import Credential, Endpoint, Provider, ProviderError
-from stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
-from stores.sealed import Binding, CellError, Opened, Seals
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
+from token_refresh.stores.sealed import Binding, CellError, Opened, Seals
 
 
 class ClientKey(NamedTuple):

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from refresher.jobs import Fault, Job, Lost, odd_status, without_twins
 from refresher.parts import Parts, RunError, Scope
-from stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 from token_refresh.journal.entries import STEP_ASIDE, Entry
 from token_refresh.journal.failures import A_DAY, DOUBT, recalled
 from token_refresh.net.transport import EXCHANGE_SECONDS
+from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 

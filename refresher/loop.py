@@ -16,11 +16,11 @@ from refresher.jobs import Fault
 from refresher.parts import Parts
 from refresher.schedule import Schedule, Settled, Task
 from refresher.writeback import Draft, Pending, WriteBack
-from stores.base import Pause, StoreError, WriteResult
 from token_refresh.base.errors import internal_error
 from token_refresh.journal.entries import ANSWER_FIELD, UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import NoAnswer
+from token_refresh.stores.base import Pause, StoreError, WriteResult
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed
 HEAR_SECONDS = 1.0  # how often other processes are asked which providers to leave alone

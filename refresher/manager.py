@@ -29,9 +29,9 @@ from refresher.parts import Parts, Scope, Workshop
 from refresher.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
 from refresher.run import Refresher
 from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
-from stores.base import Row
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
+from token_refresh.stores.base import Row
 
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")

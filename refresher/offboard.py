@@ -18,11 +18,11 @@ from refresher.parts import Parts, Scope
 from refresher.recovery import replay
 from refresher.tokens import POLL_SECONDS, the_row
 from refresher.writeback import Draft, WriteBack
-from stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import NoAnswer
+from token_refresh.stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0

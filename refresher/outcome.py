@@ -14,9 +14,9 @@ from datetime import datetime
 from urllib.parse import quote, quote_plus
 
 from providers.base import Rotation, Verdict
-from stores.base import StoreError, inert
 from token_refresh.base.errors import ActionableError, Kind, TokenError, library_error
 from token_refresh.journal.file import JournalError
+from token_refresh.stores.base import StoreError, inert
 
 
 class Outcome(enum.StrEnum):

@@ -15,11 +15,11 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from refresher.jobs import Bench
     from refresher.outcome import RowResult
     from refresher.policy import DuePolicy
-    from stores.base import Claimant, Row
-    from stores.sealed import SealedStore, Seals
     from token_refresh.base.clock import Clock
     from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import Transport
+    from token_refresh.stores.base import Claimant, Row
+    from token_refresh.stores.sealed import SealedStore, Seals
 
 
 class RunError(ActionableError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from providers.base import FALLBACK_LIFETIME_SECONDS, Provider
-from stores.base import DueQuery, Row
+from token_refresh.stores.base import DueQuery, Row
 
 EARLY_SHARE = 1 / 3  # a long-lived token is renewed when a third of its life is left
 LATEST_SHARE = 9 / 10  # a run right after another finds nothing due

@@ -12,10 +12,10 @@ from refresher.jobs import Fault, Job, Lost
 from refresher.outcome import RowResult
 from refresher.parts import Parts
 from refresher.writeback import Draft, WriteBack
-from stores.base import Row, StoreError
 from token_refresh.base.errors import internal_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
 from token_refresh.journal.file import JournalError
+from token_refresh.stores.base import Row, StoreError
 
 
 def replay(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from refresher.cells import Finding, Inspector
-from stores.base import Change, StoreError, StoreUnavailableError, Written
-from stores.sealed import SealedStore
 from token_refresh.base.clock import Clock
 from token_refresh.journal.entries import Journal
+from token_refresh.stores.base import Change, StoreError, StoreUnavailableError, Written
+from token_refresh.stores.sealed import SealedStore
 
 ROUNDS = 24  # a row that changed while it was sealed anew, or is being refreshed, is read again,
 PAUSE_SECONDS = 5.0  # after a pause: in all two minutes, longer than any refresh takes

@@ -14,9 +14,9 @@ from refresher.parts import Observer, Parts, Scope
 from refresher.recovery import replay
 from refresher.schedule import Schedule
 from refresher.writeback import Draft, WriteBack
-from stores.base import DueQuery, StoreError
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
+from token_refresh.stores.base import DueQuery, StoreError
 
 
 class Refresher:

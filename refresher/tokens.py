@@ -12,12 +12,12 @@ from providers.base import Verdict
 from refresher.outcome import Outcome, Report, RowResult, action_of
 from refresher.parts import Parts, RunError, Scope, Workshop
 from refresher.run import Refresher
-from stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
-from stores.sealed import SealedStore
 from token_refresh.base.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError
 from token_refresh.journal.failures import recalled
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
+from token_refresh.stores.sealed import SealedStore
 
 _VISIBLE_TEXT = re.compile(r"[\x20-\x7e]*")
 _STATUS_ACTION = "See: python token_manager.py status"

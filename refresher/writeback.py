@@ -12,7 +12,12 @@ from datetime import datetime
 from providers.base import Answer, Verdict
 from refresher.jobs import Fault, Job
 from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
-from stores.base import (
+from token_refresh.base.clock import Clock
+from token_refresh.base.errors import internal_error
+from token_refresh.journal.entries import STEP_ASIDE, STEP_LOST, Journal
+from token_refresh.journal.failures import Failures
+from token_refresh.journal.file import JournalError
+from token_refresh.stores.base import (
     STATUS_ACTIVE,
     STATUS_REAUTHORIZE,
     Change,
@@ -24,12 +29,7 @@ from stores.base import (
     WriteResult,
     Written,
 )
-from stores.sealed import SealedStore
-from token_refresh.base.clock import Clock
-from token_refresh.base.errors import internal_error
-from token_refresh.journal.entries import STEP_ASIDE, STEP_LOST, Journal
-from token_refresh.journal.failures import Failures
-from token_refresh.journal.file import JournalError
+from token_refresh.stores.sealed import SealedStore
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0

@@ -130,15 +130,18 @@ def test_nothing_but_settings_reads_the_environment() -> None:
 
 def test_only_databases_import_sqlalchemy() -> None:
     users = {name for name, path in _modules() if any(one.startswith("sqlalchemy") for one in _imports(path))}
-    assert {".".join(name.split(".")[:2]) for name in users} == {"stores.database", "stores.source"}
+    assert {".".join(name.split(".")[:2]) for name in users} == {
+        "token_refresh.stores.database",
+        "token_refresh.transfer.source_database",
+    }
 
 
 def test_sqlite_goes_on_without_what_postgresql_needs() -> None:
     """Nothing of ours imports it before an address of PostgreSQL is opened."""
-    code = "import sys, commands.cli, stores.database.sqlite; print(*sorted(sys.modules))"
+    code = "import sys, commands.cli, token_refresh.stores.database.sqlite; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "sqlalchemy" in loaded.split()
-    assert not {"psycopg", "alembic", "stores.database.postgres"} & set(loaded.split())
+    assert not {"psycopg", "alembic", "token_refresh.stores.database.postgres"} & set(loaded.split())
 
 
 def test_an_idle_start_imports_nothing_heavy() -> None:

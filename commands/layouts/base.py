@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from commands.context import Context
-from stores.base import Row
 from token_refresh import settings
 from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.stores.base import Row
 
 _TRUE = ("1", "t", "true", "yes", "on")
 
@@ -78,7 +78,7 @@ class Source:
             ActionableError, SettingsError: the name is no address of a database, or holds a password.
             StoreError: the database cannot be read.
         """
-        from stores.source import SourceDatabase
+        from token_refresh.transfer.source_database import SourceDatabase
 
         url = settings.parse_database_url(self.name, Path.cwd())
         parts = urlsplit(url)

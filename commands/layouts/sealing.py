@@ -13,9 +13,9 @@ from commands.context import Context, make_bench, make_import_seals
 from commands.layouts.base import Found, Source
 from providers.base import ProviderError
 from refresher.cells import Inspector
-from stores.base import Row
-from stores.sealed import Binding, CellError
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import Binding, CellError
 
 _COLUMNS = {
     "client_secret": "encrypted_secret",

@@ -19,8 +19,6 @@ from providers.base import ProviderError
 from refresher.enrol import EnrolmentError
 from refresher.outcome import Outcome, RowResult
 from refresher.parts import RunError
-from stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
-from stores.sealed import CellError
 from token_refresh.base.errors import (
     MEANINGS,
     ActionableError,
@@ -44,6 +42,8 @@ from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.journal.state_folder import StateError
 from token_refresh.settings import SettingsError
+from token_refresh.stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
+from token_refresh.stores.sealed import CellError
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "canary-refresh-token"

@@ -25,8 +25,8 @@ ONBOARD = "onboard_client.py"
 # What the verb imports when it is used; here that is once, before the first fork.
 for _name in (
     "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "token_refresh.journal.entries",
-    "token_refresh.net.transport", "stores.database", "stores.airtable", "stores.sealed", "sqlalchemy.dialects.sqlite",
-    "stores.database.sqlite", "stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
+    "token_refresh.net.transport", "token_refresh.stores.database", "token_refresh.stores.airtable", "token_refresh.stores.sealed", "sqlalchemy.dialects.sqlite",
+    "token_refresh.stores.database.sqlite", "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip
     importlib.import_module(_name)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stores.base import Row
-from stores.database import CREDENTIALS, DatabaseStore
 from tests.chaos.world import all_rows
 from tests.runs.faults_world import DatabaseRows, Rows
+from token_refresh.stores.base import Row
+from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
 _RESTORED = ("encrypted_secret", "encrypted_refresh", "status", "last_error", "failure_count", "client_id")
 _TIMES = ("access_token_expiry", "last_refreshed")

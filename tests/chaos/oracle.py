@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from stores.base import Row
 from tests.chaos.world import GRACE_SECONDS, all_rows, journalled
 from tests.runs.faults_world import Rows
 from tests.world.oauth import RefreshToken
 from tests.world.oauth.faults import Call
+from token_refresh.stores.base import Row
 
 State = Literal["fresh", "lost", "waiting"]
 TOLD = "the answer was lost on"

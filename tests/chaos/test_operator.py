@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from stores.base import Row
 from tests import exits
 from tests.chaos import child
 from tests.chaos.hand import Hand
@@ -26,6 +25,7 @@ from tests.chaos.stage import KILLED, Plan, Stage
 from tests.chaos.world import GRACE_SECONDS, installation, shared_clock
 from tests.world.oauth import RefreshToken
 from tests.world.program import Result
+from token_refresh.stores.base import Row
 
 LIVES = int(os.environ.get("CHAOS", "0"))
 PROFILE = settings(

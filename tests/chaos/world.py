@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from crypto import Context, SealedCellError
-from stores.base import Row, make_row
-from stores.database import DatabaseStore
 from tests.chaos.clock import SharedClock
 from tests.conftest import World, providers_file
 from tests.runs.faults_world import AirtableRows, DatabaseRows, PostgresRows, Rows, SqliteRows
@@ -27,6 +25,8 @@ from tests.world.clock import FakeClock
 from tests.world.oauth import DIALECTS, OAuthServer
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
+from token_refresh.stores.base import Row, make_row
+from token_refresh.stores.database import DatabaseStore
 
 KINDS = ("acme", "acme-family", "acme-grace", "acme-until-used", "acme-never")
 STORES = ("sqlite", "airtable", "postgres")

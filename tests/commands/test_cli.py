@@ -20,7 +20,6 @@ import pytest
 
 import crypto
 from refresher.outcome import Outcome, Report, RowResult
-from stores.base import StoreRefusedError, StoreUnavailableError
 from tests.commands.test_verify import rows
 from tests.conftest import World
 from tests.runs.faults_world import AirtableRows, DatabaseRows, Rows, SqliteRows
@@ -33,6 +32,7 @@ from tests.world.terminal import TerminalProcess, python
 from token_refresh.base.errors import exit_code
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
+from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 __all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")

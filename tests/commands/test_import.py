@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import crypto
-from stores.base import Row
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
 from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
@@ -19,6 +18,7 @@ from tests.world.airtable import AirtableServer, faults
 from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
+from token_refresh.stores.base import Row
 
 __all__ = ["rows"]  # a fixture
 LOCATIONS = ("a", "=b", "c d")

@@ -16,7 +16,6 @@ from cryptography.fernet import Fernet
 
 import crypto
 from commands.layouts import LAYOUTS
-from stores.base import Row
 from tests.callers import manager_of
 from tests.commands import sources
 from tests.commands.sources import HOUR, Earlier
@@ -26,6 +25,7 @@ from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.program import ROOT, Result
+from token_refresh.stores.base import Row
 
 DATABASES: list[Callable[[World], Earlier]] = [
     sources.user_tokens,

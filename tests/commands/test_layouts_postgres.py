@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from stores.source import SourceDatabase
 from tests.commands import sources
 from tests.commands.sources import HOUR, Earlier
 from tests.commands.test_layouts import DATABASES, SCOPES, all_rows, check_scopes, check_whole_way, imported
@@ -15,6 +14,7 @@ from tests.conftest import World
 from tests.runs.faults_world import SqliteRows
 from tests.world.clock import START
 from tests.world.postgres import PostgresServer, name_of, plain
+from token_refresh.transfer.source_database import SourceDatabase
 
 _AS_DOCUMENTED = {
     "id UUID PRIMARY KEY,": "id UUID PRIMARY KEY DEFAULT gen_random_uuid(),",

@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from tests.conftest import World
 from tests.runs.faults_world import PostgresRows
 from tests.world.airtable import AirtableServer, columns
 from tests.world.postgres import PostgresServer, plain
 from token_refresh.journal.lock import RunLock
+from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
 ALL = {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
 

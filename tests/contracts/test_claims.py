@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from stores.base import Change, Claimant, DueQuery, Store, Value, WriteResult, Written
-from stores.database import DatabaseStore
 from tests.contracts.test_store_contract import cells, renewal
 from tests.stores.places import AirtablePlace, DatabasePlace
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START, FakeClock
+from token_refresh.stores.base import Change, Claimant, DueQuery, Store, Value, WriteResult, Written
+from token_refresh.stores.database import DatabaseStore
 
 HERE, SECOND = Claimant("here", 1, "run1"), Claimant("here", 2, "run2")
 ELSEWHERE = Claimant("elsewhere", 1, "run3")

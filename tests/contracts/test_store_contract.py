@@ -14,11 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import crypto
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Change, DueQuery, Row, StoreRefusedError, Value, Written
-from stores.sealed import SealedStore
 from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPlace
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
+from token_refresh.stores.base import (
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    Change,
+    DueQuery,
+    Row,
+    StoreRefusedError,
+    Value,
+    Written,
+)
+from token_refresh.stores.sealed import SealedStore
 
 ODD_IDS = [
     "loc-1",

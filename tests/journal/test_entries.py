@@ -20,7 +20,6 @@ import pytest
 
 from crypto import Context, Keyring, TamperedError, UnknownKeyError
 from providers.base import RawAnswer
-from stores.base import Row
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.journal.entries import (
@@ -33,6 +32,7 @@ from token_refresh.journal.entries import (
     UnkeptAnswerError,
 )
 from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket
+from token_refresh.stores.base import Row
 
 FILE = "journal-1.sqlite3"
 ORIGIN = "https://acme.example"
@@ -310,7 +310,7 @@ from token_refresh.base.clock import SystemClock
 from crypto import Context, Keyring
 from providers.base import RawAnswer
 from token_refresh.journal.entries import ANSWER_FIELD, Journal
-from stores.base import Row
+from token_refresh.stores.base import Row
 clock = SystemClock()
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), clock)
 entry = journal.intend(Row("rec1", "loc 1", "app", encrypted_refresh="cell"), "token", "acme", "https://acme.example")

@@ -18,7 +18,6 @@ import pytest
 
 from crypto import Context, Keyring
 from providers.base import RawAnswer
-from stores.base import REQUIRED_COLUMNS, Row
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.journal import file as journal_file
@@ -26,6 +25,7 @@ from token_refresh.journal.entries import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT
 from token_refresh.journal.failures import all_recalled
 from token_refresh.journal.file import JournalError, JournalFile, inherit_nothing
 from token_refresh.journal.lock import hold
+from token_refresh.stores.base import REQUIRED_COLUMNS, Row
 
 KEYRING = Keyring(bytes(range(32)))
 ORIGIN = "https://acme.example"
@@ -38,7 +38,7 @@ sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from crypto import Keyring
 from token_refresh.journal.entries import Journal
-from stores.base import Row
+from token_refresh.stores.base import Row
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), SystemClock())
 entry = journal.intend(Row("rec9", "loc 9", "app", encrypted_refresh="cell"), "token 9", "acme", "https://acme.example")
 journal.finish([], [entry])

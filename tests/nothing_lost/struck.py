@@ -30,11 +30,11 @@ from commands.talk import Talk
 from refresher.outcome import RowResult
 from refresher.parts import Parts, Scope
 from refresher.run import Refresher
-from stores.base import Change
-from stores.database import DatabaseStore
-from stores.sealed import SealedStore
 from tests.conftest import World
 from token_refresh.base.errors import Kind
+from token_refresh.stores.base import Change
+from token_refresh.stores.database import DatabaseStore
+from token_refresh.stores.sealed import SealedStore
 
 PATIENCE_SECONDS = 60
 LIVED = 99  # exit code of a process whose fate never came

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from crypto import Context, Keyring, generate_key, parse_key
 from providers.base import Provider, ProviderError
 from refresher.jobs import Bench, Client, Fault, Job, odd_status, read_params, without_twins
-from stores.base import Row, Store
-from stores.sealed import SealedStore
+from token_refresh.stores.base import Row, Store
+from token_refresh.stores.sealed import SealedStore
 
 KEY = parse_key(generate_key())
 KEYRING = Keyring(KEY)

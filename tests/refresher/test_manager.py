@@ -31,7 +31,6 @@ from commands.programs import (
 )
 from refresher.parts import Workshop
 from refresher.tokens import Tokens
-from stores.base import StoreRefusedError, StoreUnavailableError
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
@@ -40,6 +39,7 @@ from token_refresh.journal.entries import UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 from token_refresh.settings import load
+from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 PATIENCE_SECONDS = 20
 

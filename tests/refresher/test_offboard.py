@@ -17,13 +17,13 @@ from commands.programs import (
     RetryLaterError,
     TokenManager,
 )
-from stores.base import StoreUnavailableError, WriteResult, Written
 from tests.callers import Meanwhile, log_in, manager_of, revocable
 from tests.commands.test_cli import change_row
 from tests.conftest import World
 from tests.refresher.test_manager import claim, host_of, shop_of
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.oauth import faults
+from token_refresh.stores.base import StoreUnavailableError, WriteResult, Written
 
 
 @pytest.fixture(params=["sqlite", "airtable"])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from providers.base import Provider
 from refresher.policy import DuePolicy, lifetime_of
-from stores.base import Row, make_row
 from tests.world.clock import START
+from token_refresh.stores.base import Row, make_row
 
 HOURLY = DuePolicy(interval=3600, buffer=300)
 DAY = 86_400

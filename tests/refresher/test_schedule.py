@@ -16,9 +16,9 @@ from providers.gohighlevel import GoHighLevel
 from refresher.jobs import Job, Lost
 from refresher.policy import DuePolicy
 from refresher.schedule import Halt, Schedule, Settled, Task
-from stores.base import Row
-from stores.sealed import Binding, Opened
 from tests.world.clock import START
+from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import Binding, Opened
 
 POLICY = DuePolicy(3600, 300)
 ATTEMPTS = 3  # of a request that did nothing

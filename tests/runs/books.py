@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from stores.database import DatabaseStore
 from tests.conftest import World
 from tests.runs.faults_world import PostgresRows, meanwhile
 from tests.world.airtable import faults
@@ -18,6 +17,7 @@ from tests.world.airtable.columns import text
 from tests.world.airtable.faults import Injection
 from tests.world.oauth.faults import Script
 from tests.world.postgres import PostgresServer
+from token_refresh.stores.database import DatabaseStore
 
 LEAST_TROUBLES = 5
 TOKEN_COLUMNS = {"encrypted_refresh", "last_access_token", "access_token_expiry", "refresh_token_expiry"}

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from stores.base import Row
-from stores.database import CREDENTIALS, DatabaseStore
 from tests.conftest import World
 from tests.world.oauth.faults import Call, Fault
 from tests.world.postgres import mapped
 from token_refresh.journal.entries import Entry, Journal
+from token_refresh.stores.base import Row
+from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
 STEPS = ("sent", "answered", "lost", "aside")
 
@@ -122,7 +122,7 @@ class AirtableRows(Rows):
         self.world.table.remove(record)
 
     def row(self, location: str) -> Row:
-        from stores.base import make_row
+        from token_refresh.stores.base import make_row
 
         [record] = self.world.table.find(locationId=location)
         return make_row(record, self.world.table.cells(record).get)

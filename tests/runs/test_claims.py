@@ -16,8 +16,6 @@ import pytest
 
 from refresher import listing
 from refresher.parts import Parts
-from stores.base import Claimant, DueQuery, StoreUnavailableError
-from stores.database import DatabaseStore
 from tests import exits
 from tests.conftest import World
 from tests.runs.faults_world import SqliteRows, entries, journal, kept_token, meanwhile
@@ -26,6 +24,8 @@ from tests.runs.test_faults_processes import Gate, begin, end, kill, run_later
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Call, Fault
+from token_refresh.stores.base import Claimant, DueQuery, StoreUnavailableError
+from token_refresh.stores.database import DatabaseStore
 
 EVERYONE = DueQuery({}, START + timedelta(days=3650), "acme", everything=True, idle=())
 ELSEWHERE = Claimant("elsewhere", 1, "run")

@@ -19,15 +19,15 @@ from refresher.parts import Parts, Scope
 from refresher.run import Refresher
 from refresher.schedule import Schedule
 from refresher.writeback import Draft, WriteBack
-from stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
-from stores.database import DatabaseStore
-from stores.sealed import SealedStore
 from tests.conftest import World
 from tests.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
 from tests.world.clock import START
 from tests.world.oauth import faults
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
+from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
+from token_refresh.stores.database import DatabaseStore
+from token_refresh.stores.sealed import SealedStore
 
 NAMES = [f"loc{number}" for number in range(6)]
 

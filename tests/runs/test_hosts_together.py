@@ -14,13 +14,13 @@ import pytest
 
 from refresher.outcome import Report
 from refresher.parts import Parts
-from stores.base import Pause, StoreUnavailableError
-from stores.database import DatabaseStore
 from tests.conftest import World
 from tests.runs.faults_world import DATABASES, DatabaseRows, SqliteRows, meanwhile, table_of
 from tests.runs.test_faults_inside import run as run_parts
 from tests.world.oauth import faults
 from tests.world.program import Program
+from token_refresh.stores.base import Pause, StoreUnavailableError
+from token_refresh.stores.database import DatabaseStore
 
 
 @pytest.fixture(params=DATABASES)

@@ -18,8 +18,6 @@ import sqlalchemy as sa
 
 import crypto
 from crypto import Context, Keyring
-from stores.base import Row
-from stores.database import DatabaseStore
 from tests.commands.test_rotate_key import assert_done, fill, rotated
 from tests.commands.test_verify import new_key
 from tests.conftest import World
@@ -27,6 +25,8 @@ from tests.runs.faults_world import AirtableRows, PostgresRows, Rows
 from tests.world.airtable import AirtableServer
 from tests.world.http import Hangup
 from tests.world.postgres import PostgresServer
+from token_refresh.stores.base import Row
+from token_refresh.stores.database import DatabaseStore
 
 ROWS = 500
 KILLED = -signal.SIGKILL

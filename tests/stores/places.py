@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stores.airtable import AirtableOptions, AirtableStore
-from stores.base import Store
-from stores.database import DatabaseStore
 from tests.world.airtable import AirtableServer, Table
 from tests.world.clock import FakeClock
 from tests.world.postgres import PostgresServer
+from token_refresh.stores.airtable import AirtableOptions, AirtableStore
+from token_refresh.stores.base import Store
+from token_refresh.stores.database import DatabaseStore
 
 
 class Place(ABC):

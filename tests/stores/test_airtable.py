@@ -18,8 +18,14 @@ from typing import Any
 
 import pytest
 
-from stores.airtable import AirtableStore
-from stores.base import (
+from tests.stores.places import AirtablePlace, airtable_options
+from tests.world.airtable import AirtableServer, columns, faults
+from tests.world.airtable.errors import error as refusal
+from tests.world.clock import START, FakeClock
+from tests.world.http import HTTPServer, Request, Response
+from tests.world.raw import Authority, RawServer, serving_tls
+from token_refresh.stores.airtable import AirtableStore
+from token_refresh.stores.base import (
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
     Change,
@@ -32,12 +38,6 @@ from stores.base import (
     WriteResult,
     Written,
 )
-from tests.stores.places import AirtablePlace, airtable_options
-from tests.world.airtable import AirtableServer, columns, faults
-from tests.world.airtable.errors import error as refusal
-from tests.world.clock import START, FakeClock
-from tests.world.http import HTTPServer, Request, Response
-from tests.world.raw import Authority, RawServer, serving_tls
 
 EVERYONE = DueQuery({"google": START + timedelta(hours=2)}, START + timedelta(hours=1), "gohighlevel")
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from stores.base import Change, Claimant, DueQuery, Pause, Written
-from stores.database import DatabaseStore
 from tests.stores.places import DatabasePlace, Place, PostgresPlace
 from tests.world.clock import START, FakeClock
+from token_refresh.stores.base import Change, Claimant, DueQuery, Pause, Written
+from token_refresh.stores.database import DatabaseStore
 
 ALL_DUE = DueQuery({}, START, "google")
 TEN_MINUTES = 600  # docs/postgres.md

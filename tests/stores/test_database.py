@@ -20,13 +20,22 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import CacheStats
 
-from stores.base import Change, Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Value, Written
-from stores.database import DatabaseStore
 from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
 from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
 from tests.world.unprivileged import unprivileged
+from token_refresh.stores.base import (
+    Change,
+    Claimant,
+    DueQuery,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    Value,
+    Written,
+)
+from token_refresh.stores.database import DatabaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYONE = DueQuery({"google": START + timedelta(days=9)}, START + timedelta(hours=1), "gohighlevel")
@@ -279,7 +288,7 @@ def test_a_full_disk_leaves_everything_as_it_was(place: DatabasePlace) -> None:
 
 def test_a_file_size_limit_ends_in_words_not_in_a_traceback(file: Path) -> None:
     script = (
-        "import resource\nfrom stores.database import DatabaseStore\nfrom stores.base import *\n"
+        "import resource\nfrom token_refresh.stores.database import DatabaseStore\nfrom token_refresh.stores.base import *\n"
         "from clock import SystemClock\n"
         f"store = DatabaseStore('sqlite:///{file}', SystemClock())\n"
         "key = store.create({'locationId': 'a', 'encrypted_refresh': 'cell'})\n"

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from stores.database import SCHEMA_VERSION, DatabaseStore, postgres
 from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
 from tests.world.postgres import PostgresServer
+from token_refresh.stores.database import SCHEMA_VERSION, DatabaseStore, postgres
 
 EARLIER = range(1, SCHEMA_VERSION)
 ROW = {"location_id": "loc", "provider": "google", "encrypted_refresh": "cell", "id_token": "sealed"}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stores.airtable.pace import Pace
-from stores.base import Usage
 from tests.world.clock import FakeClock
+from token_refresh.stores.airtable.pace import Pace
+from token_refresh.stores.base import Usage
 
 SPACING_SECONDS = 0.25
 

@@ -17,15 +17,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from stores.base import Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Written
-from stores.database import DatabaseStore, postgres
-from stores.database.backend import ShutOutError
 from tests.stores.places import PostgresPlace
 from tests.stores.test_airtable import everything_in
 from tests.stores.test_database import EVERYONE, assert_plain, cells, renewal
 from tests.world.clock import START, FakeClock
 from tests.world.postgres import PostgresServer, name_of
 from tests.world.raw import RawServer
+from token_refresh.stores.base import Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Written
+from token_refresh.stores.database import DatabaseStore, postgres
+from token_refresh.stores.database.backend import ShutOutError
 
 ME = Claimant("host", 1, "run")
 

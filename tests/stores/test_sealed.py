@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import crypto
 from crypto import Context, Keyring
-from stores.base import Row
-from stores.sealed import SEALED_COLUMNS, Binding, CellError, Opened, SealedStore
 from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
 from tests.world.clock import FakeClock
+from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import SEALED_COLUMNS, Binding, CellError, Opened, SealedStore
 
 KEY, OLD_KEY, FOREIGN_KEY = (bytes([number]) * 32 for number in (1, 2, 3))
 HERE, THERE, FORMER = "https://token.example", "https://evil.example", "https://old.example"

@@ -20,8 +20,8 @@ from token_refresh.base.clock import SystemClock
 from token_refresh.net import transport
 
 for _name in (
-    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "token_refresh.journal.entries", "stores.sealed",
-    "stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
+    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "token_refresh.journal.entries", "token_refresh.stores.sealed",
+    "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip
     importlib.import_module(_name)
 

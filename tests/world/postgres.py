@@ -17,9 +17,9 @@ from typing import Any
 
 import psycopg
 
-from stores.database import DatabaseStore
 from tests.world.clock import FakeClock
 from tests.world.raw import RawServer
+from token_refresh.stores.database import DatabaseStore
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, while it is imported

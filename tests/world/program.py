@@ -23,7 +23,7 @@ from token_refresh.journal.file import BALLAST_FILE
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py")
-ROOMS = ("commands", "refresher", "providers", "stores", "token_refresh")
+ROOMS = ("commands", "refresher", "providers", "token_refresh")
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from typing import Any
 
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
-from stores.base import Row
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.journal.failures import Failures
 from token_refresh.journal.file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
+from token_refresh.stores.base import Row
 
 ANSWER_FIELD = "answer"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from crypto import Keyring
-from stores.base import STATUS_REAUTHORIZE, Row
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.journal.file import JournalFile, Statement, read_only
+from token_refresh.stores.base import STATUS_REAUTHORIZE, Row
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
 # How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.

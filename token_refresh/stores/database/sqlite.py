@@ -14,9 +14,9 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
-from stores.database.backend import Backend
-from stores.database.schema import CREDENTIALS, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
+from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
+from token_refresh.stores.database.backend import Backend
+from token_refresh.stores.database.schema import CREDENTIALS, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
 
 SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from stores.base import StoreError, StoreRefusedError, StoreUnavailableError
-from stores.database.backend import Backend, ShutOutError, newer, ruled_out
-from stores.database.schema import CREDENTIALS, SCHEMA_VERSION
+from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
+from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out
+from token_refresh.stores.database.schema import CREDENTIALS, SCHEMA_VERSION
 
 PACKAGES = ("psycopg", "alembic")
 VERSION_TABLE = "token_refresh_version"  # a database may have a table of Alembic's own name already

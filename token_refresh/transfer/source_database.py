@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 
-from stores.base import StoreRefusedError, StoreUnavailableError
+from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 CONNECT_SECONDS = 10
 _ITS_ADDRESS = "Correct its address, or the permissions of whoever reads it."
@@ -80,7 +80,7 @@ class SourceDatabase:
     def _is_shut_out(self, error: SQLAlchemyError) -> bool:
         if self._engine.dialect.name != "postgresql":
             return False
-        from stores.database.postgres import is_shut_out
+        from token_refresh.stores.database.postgres import is_shut_out
 
         return is_shut_out(error)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from stores.base import StoreError, StoreRefusedError
+from token_refresh.stores.base import StoreError, StoreRefusedError
 
 
 class Backend(ABC):

@@ -15,8 +15,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE
 from token_refresh.base.clock import iso, parse_time
+from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE
 
 SCHEMA_VERSION = 3
 LARGEST_ID = 2**63 - 1

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
-from stores.base import Change, Row, Store, Value, WriteResult
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.stores.base import Change, Row, Store, Value, WriteResult
 
 SEALED_COLUMNS = ("encrypted_refresh", "encrypted_secret", "last_access_token")
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pyairtable import Api, Table
 
-from stores.airtable.answers import UnknownColumnError, missing_columns, translated
-from stores.airtable.options import AirtableOptions
-from stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, StoreRefusedError
 from token_refresh.base.clock import Clock
+from token_refresh.stores.airtable.answers import UnknownColumnError, missing_columns, translated
+from token_refresh.stores.airtable.options import AirtableOptions
+from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, StoreRefusedError
 
 SCHEMA_SECONDS = 86_400
 

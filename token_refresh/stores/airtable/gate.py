@@ -12,7 +12,9 @@ from typing import Any
 import requests
 import urllib3
 
-from stores.airtable.answers import (
+from token_refresh.base.clock import Clock
+from token_refresh.net import tls
+from token_refresh.stores.airtable.answers import (
     EndlessAnswerError,
     PausedError,
     SenselessError,
@@ -22,9 +24,7 @@ from stores.airtable.answers import (
     quota_spent,
     unavailable,
 )
-from stores.airtable.pace import Pace
-from token_refresh.base.clock import Clock
-from token_refresh.net import tls
+from token_refresh.stores.airtable.pace import Pace
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer

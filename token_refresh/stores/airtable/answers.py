@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import requests
 
-from stores.base import (
+from token_refresh.stores.base import (
     IDLE_STATUSES,
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,

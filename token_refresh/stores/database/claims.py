@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stores.base import Change, Claimant, DueQuery, Written
-from stores.database.schema import CREDENTIALS, ID, Unreadable, UtcTime, stripped
+from token_refresh.stores.base import Change, Claimant, DueQuery, Written
+from token_refresh.stores.database.schema import CREDENTIALS, ID, Unreadable, UtcTime, stripped
 
 STALE_SECONDS = 600  # of a claim on a row whose token is never spent; longer than any exchange and its write
 IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=ID)

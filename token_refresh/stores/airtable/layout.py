@@ -7,10 +7,16 @@ from typing import Any
 
 from pyairtable import Api
 
-from stores.airtable.answers import translated
-from stores.airtable.columns import faults_of, types_of
-from stores.airtable.options import AirtableOptions
-from stores.base import IDLE_STATUSES, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE, StoreRefusedError
+from token_refresh.stores.airtable.answers import translated
+from token_refresh.stores.airtable.columns import faults_of, types_of
+from token_refresh.stores.airtable.options import AirtableOptions
+from token_refresh.stores.base import (
+    IDLE_STATUSES,
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    STATUS_ACTIVE,
+    StoreRefusedError,
+)
 
 # airtable.com/developers/web/api/field-model. `utc`: in any other zone people read the cells wrongly.
 _TEXT: dict[str, Any] = {"type": "singleLineText"}

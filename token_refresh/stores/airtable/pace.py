@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stores.base import Usage
 from token_refresh.base.clock import Clock
+from token_refresh.stores.base import Usage
 
 _ROUNDING_SECONDS = 1e-3  # the file's clock is the wall clock, and binary fractions add up to a hair less
 _LONGEST_PAUSE_SECONDS = 120.0  # a slot further away was written before the clock was set back

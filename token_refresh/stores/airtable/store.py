@@ -16,13 +16,21 @@ from typing import Any
 from pyairtable import Api
 from pyairtable import formulas as f
 
-from stores.airtable.answers import GoneError, IteratorGoneError, PausedError, RefusedBatchError, senseless, translated
-from stores.airtable.columns import Columns
-from stores.airtable.gate import Gate
-from stores.airtable.layout import Layout
-from stores.airtable.options import AirtableOptions
-from stores.airtable.pace import Pace
-from stores.base import (
+from token_refresh.base.clock import Clock, iso
+from token_refresh.stores.airtable.answers import (
+    GoneError,
+    IteratorGoneError,
+    PausedError,
+    RefusedBatchError,
+    senseless,
+    translated,
+)
+from token_refresh.stores.airtable.columns import Columns
+from token_refresh.stores.airtable.gate import Gate
+from token_refresh.stores.airtable.layout import Layout
+from token_refresh.stores.airtable.options import AirtableOptions
+from token_refresh.stores.airtable.pace import Pace
+from token_refresh.stores.base import (
     Change,
     DueQuery,
     Row,
@@ -37,7 +45,6 @@ from stores.base import (
     make_row,
     unknown_columns,
 )
-from token_refresh.base.clock import Clock, iso
 
 RECORDS_A_PAGE = 100
 RECORDS_A_WRITE = 10

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
-from stores.base import (
+from token_refresh.base.clock import Clock
+from token_refresh.stores.base import (
     Change,
     Claimant,
     DueQuery,
@@ -28,8 +29,8 @@ from stores.base import (
     make_row,
     unknown_columns,
 )
-from stores.database.backend import Backend, ShutOutError, newer, ruled_out
-from stores.database.claims import (
+from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out
+from token_refresh.stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
     begins,
@@ -39,7 +40,7 @@ from stores.database.claims import (
     soonest,
     what_stands,
 )
-from stores.database.schema import (
+from token_refresh.stores.database.schema import (
     ALL,
     ALL_BUT_TOKEN,
     COLUMN_NAMES,
@@ -50,7 +51,6 @@ from stores.database.schema import (
     UtcTime,
     stripped,
 )
-from token_refresh.base.clock import Clock
 
 _T = TypeVar("_T")
 
@@ -341,11 +341,11 @@ def _backend(url: str) -> Backend:
     with suppress(ArgumentError):
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            from stores.database.sqlite import SqliteBackend
+            from token_refresh.stores.database.sqlite import SqliteBackend
 
             return SqliteBackend(parsed)
         if parsed.drivername == "postgresql+psycopg":
-            from stores.database.postgres import PostgresBackend
+            from token_refresh.stores.database.postgres import PostgresBackend
 
             return PostgresBackend(parsed)
     raise StoreRefusedError(
