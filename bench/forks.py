@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from commands import cli
-from refresher import listing
 from tests.workers import child  # noqa: F401 - imports whatever a worker needs
+from token_refresh.refresh import listing
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
     from providers import Catalog
-    from refresher.jobs import Bench
-    from refresher.parts import Parts, Workshop
     from token_refresh.journal.file import Connect
+    from token_refresh.refresh.jobs import Bench
+    from token_refresh.refresh.parts import Parts, Workshop
     from token_refresh.stores.base import Store
     from token_refresh.stores.sealed import SealedStore, Seals
 
@@ -159,10 +159,10 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     import secrets
     import sqlite3
 
-    from refresher.parts import Parts
-    from refresher.policy import DuePolicy
     from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
+    from token_refresh.refresh.due import DuePolicy
+    from token_refresh.refresh.parts import Parts
     from token_refresh.stores.base import Claimant, inert
 
     settings = context.settings
@@ -206,8 +206,8 @@ def workshop(context: Context) -> Workshop:
     """
     from functools import partial
 
-    from refresher.parts import Workshop
     from token_refresh.journal.failures import all_recalled
+    from token_refresh.refresh.parts import Workshop
 
     return Workshop(
         clock=context.clock,
@@ -223,7 +223,7 @@ def workshop(context: Context) -> Workshop:
 
 def make_bench(context: Context, seals: Seals) -> Bench:
     """Turns rows into jobs, with the settings' default clients."""
-    from refresher.jobs import Bench, Client
+    from token_refresh.refresh.jobs import Bench, Client
 
     def default_client(name: str) -> Client:
         own = context.settings.provider(name)

@@ -16,16 +16,16 @@ from commands.context import Context, keyring, make_bench, open_parts, open_seal
 from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from commands.talk import Talk
 from providers.base import RawAnswer
-from refresher.jobs import Fault, Job
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
 from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.settings import PROGRAM_FOLDER
 from token_refresh.stores.base import OPTIONAL_COLUMNS, Row, StoreError
 
 if TYPE_CHECKING:
-    from refresher.parts import Parts
+    from token_refresh.refresh.parts import Parts
     from token_refresh.stores.sealed import SealedStore
 
 GOOD, DOUBTFUL, BAD = "ok", "look", "bad"

@@ -22,9 +22,9 @@ from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from providers.base import ProviderError
 from refresher.cells import Finding, Inspector
-from refresher.jobs import read_params
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.refresh.jobs import read_params
 from token_refresh.stores.base import (
     STATUS_DISABLED,
     Change,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from commands.talk import Talk
 
 if TYPE_CHECKING:
-    from refresher.parts import Parts
+    from token_refresh.refresh.parts import Parts
 
 
 def store_leftovers(parts: Parts, talk: Talk) -> None:
@@ -17,8 +17,8 @@ def store_leftovers(parts: Parts, talk: Talk) -> None:
         StoreError, JournalError: not everything could be stored.
     """
     from commands.report import tell
-    from refresher.recovery import replay
-    from refresher.writeback import Draft, WriteBack
+    from token_refresh.refresh.recovery import replay
+    from token_refresh.refresh.write_back import Draft, WriteBack
 
     writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda result: tell(talk, result))
     replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, talk.warn)

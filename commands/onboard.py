@@ -23,11 +23,11 @@ from commands.process import ended_by
 from commands.prompts import Asker, Terminal
 from commands.report import result_object
 from commands.talk import Talk
-from refresher.jobs import read_params
-from refresher.outcome import FAILURES, Outcome, RowResult, unkept
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.result import FAILURES, Outcome, RowResult, unkept
 from token_refresh.stores.base import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from commands.context import Context, open_parts, prepare
 from commands.report import result_object, show_table, tell
 from commands.talk import Talk
-from refresher.outcome import RowResult
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.refresh.result import RowResult
 
 if TYPE_CHECKING:
-    from refresher.parts import Parts
     from token_refresh.journal.entries import Entry
+    from token_refresh.refresh.parts import Parts
 
 MAX_CELL_BYTES = 4 * 1024 * 1024
 _HEAD = ("entry", "location", "provider", "since", "what it is")
@@ -93,8 +93,8 @@ def _keep(parts: Parts, sealed: str) -> None:
 
 
 def _replay(parts: Parts, done: _Done) -> None:
-    from refresher.recovery import replay
-    from refresher.writeback import Draft, WriteBack
+    from token_refresh.refresh.recovery import replay
+    from token_refresh.refresh.write_back import Draft, WriteBack
 
     writeback = WriteBack(parts.store, parts.journal, parts.clock, done.results.append)
     replay(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from commands.context import Context, open_parts, prepare
 from commands.process import ended_by, on_one_core
 from commands.talk import Talk
-from refresher.rounds import Stop, rounds
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.base.errors import Kind
+from token_refresh.refresh.rounds import Stop, rounds
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
-    from refresher.parts import Parts
+    from token_refresh.refresh.parts import Parts
 
 LAST_RUN_FILE = "last-run"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
@@ -62,8 +62,8 @@ def _run_once(arguments: argparse.Namespace, context: Context, talk: Talk, stop:
 
 def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
     from commands.report import observer_for, report_object
-    from refresher.parts import Scope
-    from refresher.run import Refresher
+    from token_refresh.refresh.parts import Scope
+    from token_refresh.refresh.run import Refresher
 
     scope = Scope(
         everything=arguments.all,

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
 from commands.talk import Talk, to_stderr, to_stdout
-from refresher.outcome import FAILURES, Outcome, Report, RowResult
 from token_refresh.base.clock import iso
+from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
 
 _SHOWN_NAMES = 10
 

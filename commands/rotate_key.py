@@ -17,8 +17,8 @@ from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
     from refresher.cells import Finding, Inspector, Survey
-    from refresher.parts import Parts
     from refresher.rotation import Rotator
+    from token_refresh.refresh.parts import Parts
 
 _HEAD = ("row", "location", "provider", "why", "what to do")
 _AGAIN = "Run it again: python token_manager.py rotate-key"

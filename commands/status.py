@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
-from refresher.policy import DuePolicy
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.journal.failures import all_recalled
+from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from refresher.manager import MIN_VALID_SECONDS, TokenManager, TokenView
-from refresher.outcome import Report
 from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
+from token_refresh.refresh.result import Report
 
 _T = TypeVar("_T")
 THREADS = 32

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
-from refresher.jobs import Bench
+from token_refresh.refresh.jobs import Bench
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import SEALED_COLUMNS, Binding, Look, Seals
 

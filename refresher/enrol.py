@@ -13,9 +13,6 @@ from datetime import timedelta
 
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
-from refresher.jobs import Job, binding_of, read_params
-from refresher.outcome import Outcome, RowResult, action_of, outcome_of, safe_error
-from refresher.parts import Parts
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.entries import (
     ANSWER_FIELD,
@@ -27,6 +24,9 @@ from token_refresh.journal.entries import (
     UnkeptAnswerError,
 )
 from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
+from token_refresh.refresh.jobs import Job, binding_of, read_params
+from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
 from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile

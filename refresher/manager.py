@@ -22,15 +22,15 @@ from typing import TypeVar
 from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
 from refresher.enrol import Enroller, Enrolment, EnrolmentError
 from refresher.flights import Flights
-from refresher.jobs import read_params
 from refresher.offboard import Offboarder
-from refresher.outcome import FAILURES, Outcome, Report, RowResult
-from refresher.parts import Parts, Scope, Workshop
-from refresher.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
-from refresher.run import Refresher
 from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
+from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.parts import Parts, Scope, Workshop
+from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
+from token_refresh.refresh.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
+from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Row
 
 _LOG = logging.getLogger("token_refresh")

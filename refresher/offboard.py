@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
-from refresher.jobs import Fault
-from refresher.listing import CLAIMED_ROWS, query_of
-from refresher.outcome import safe_error
-from refresher.parts import Parts, Scope
-from refresher.recovery import replay
 from refresher.tokens import POLL_SECONDS, the_row
-from refresher.writeback import Draft, WriteBack
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh.jobs import Fault
+from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
+from token_refresh.refresh.parts import Parts, Scope
+from token_refresh.refresh.recovery import replay
+from token_refresh.refresh.result import safe_error
+from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry

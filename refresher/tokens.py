@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from providers.base import Verdict
-from refresher.outcome import Outcome, Report, RowResult, action_of
-from refresher.parts import Parts, RunError, Scope, Workshop
-from refresher.run import Refresher
 from token_refresh.base.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError
 from token_refresh.journal.failures import recalled
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
+from token_refresh.refresh.parts import Parts, RunError, Scope, Workshop
+from token_refresh.refresh.result import Outcome, Report, RowResult, action_of
+from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
 from token_refresh.stores.sealed import SealedStore
 

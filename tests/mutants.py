@@ -61,23 +61,23 @@ def _mutant(step: str, file: str, old: str, new: str, *tests: str) -> Mutant:
     return Mutant(step, (Edit(file, old, new),), tests)
 
 
-_FAULTS = "tests/runs/test_faults.py::"
-_INSIDE = "tests/runs/test_faults_inside.py::"
+_FAULTS = "tests/refresh/runs/test_faults.py::"
+_INSIDE = "tests/refresh/runs/test_faults_inside.py::"
 _CLAIMS = "tests/contracts/test_claims.py::"
 _CONTRACT = "tests/contracts/test_store_contract.py::"
 _JOURNAL = "tests/journal/test_entries.py::"
 _FILES = "tests/journal/test_file.py::"
-_FAILING = "tests/runs/test_failing_rows.py::"
+_FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/refresher/test_manager.py::"
 _OFFBOARD = "tests/refresher/test_offboard.py::"
-_SCHEDULE = "tests/refresher/test_schedule.py::"
+_SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
 
 MUTANTS = (
     # Nothing is lost
     _mutant(
         "the request leaves before the intent is noted",
-        "refresher/loop.py",
+        "token_refresh/refresh/loop.py",
         """        try:
             self._note_intent(task)
         except JournalError as error:
@@ -96,21 +96,21 @@ MUTANTS = (
     ),
     _mutant(
         "the answer goes to the store before the journal has it",
-        "refresher/loop.py",
+        "token_refresh/refresh/loop.py",
         "            self._parts.journal.keep(self._entries[task], exchange, context)\n",
         "            _ = context\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
         "the answer is read before it is kept",
-        "refresher/loop.py",
+        "token_refresh/refresh/loop.py",
         "        try:\n            context = Context(ANSWER_FIELD",
         "        job.provider.read_answer(exchange)\n        try:\n            context = Context(ANSWER_FIELD",
         f"{_INSIDE}test_a_mistake_in_reading_one_answer_leaves_it_in_the_journal_and_the_others_fresh",
     ),
     _mutant(
         "an entry is cleared before the store confirmed",
-        "refresher/writeback.py",
+        "token_refresh/refresh/write_back.py",
         "            return self._store.write([pending.change for pending in batch])\n",
         "            self._journal.finish([pending.entry_id for pending in batch if pending.entry_id is not None])\n"
         "            return self._store.write([pending.change for pending in batch])\n",
@@ -121,61 +121,61 @@ MUTANTS = (
         "providers/base.py",
         "        if HTTP_OK <= status < HTTP_REDIRECT:\n            if content",
         "        if HTTP_OK <= status:\n            if content",
-        "tests/runs/test_which_token_counts.py::test_a_token_in_an_answer_that_grants_nothing_replaces_none",
+        "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_an_answer_that_grants_nothing_replaces_none",
     ),
     _mutant(
         "a token counts beside an error",
         "providers/base.py",
         '    return bool(content.get("error")) or',
         '    return bool(content.get("errors")) or',
-        "tests/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
+        "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
     ),
     _mutant(
         "a lone refresh token counts where they never change",
         "providers/base.py",
         "            return found if can_rotate or found.access is not None else _Tokens()\n",
         "            return found\n",
-        "tests/runs/test_which_token_counts.py"
+        "tests/refresh/runs/test_which_token_counts.py"
         "::test_where_refresh_tokens_never_change_one_without_an_access_token_replaces_none",
     ),
     _mutant(
         "an answer without tokens is kept aside as if it had some",
-        "refresher/recovery.py",
+        "token_refresh/refresh/recovery.py",
         "        if _brings_token(answer):\n            _keep_aside",
         "        if answer:\n            _keep_aside",
-        "tests/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside",
+        "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside",
     ),
     _mutant(
         "what an earlier run left is not replayed",
-        "refresher/run.py",
+        "token_refresh/refresh/run.py",
         "        blocked = replay(self._parts, self._draft, self._writeback, self._note)\n",
         "        blocked = frozenset[str]()\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
         "a replayed answer overwrites what somebody onboarded meanwhile",
-        "refresher/recovery.py",
+        "token_refresh/refresh/recovery.py",
         "    if not _is_of(parts, entry, row):\n",
         "    if False:\n",
-        "tests/runs/test_recovery.py",
+        "tests/refresh/runs/test_recovery.py",
     ),
     _mutant(
         "a replayed answer knows its row by the cell alone",
-        "refresher/recovery.py",
+        "token_refresh/refresh/recovery.py",
         "    return isinstance(job, Job) and parts.journal.by_token",
         "    return isinstance(job, str) and parts.journal.by_token",
-        "tests/runs/test_recovery.py",
+        "tests/refresh/runs/test_recovery.py",
     ),
     _mutant(
         "a refused proof of writability stops nothing",
-        "refresher/run.py",
+        "token_refresh/refresh/run.py",
         "                self._parts.store.store.prove_writable(listing.jobs[0].row)\n",
         "                pass\n",
         f"{_FAULTS}test_nothing_is_sent_to_any_provider_when_the_store_takes_no_writes",
     ),
     _mutant(
         "new rows are refreshed while the store is away",
-        "refresher/loop.py",
+        "token_refresh/refresh/loop.py",
         "self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start()",
         "self._is_journal_closed() or not self._may_start()",
         f"{_FAULTS}test_nothing_new_is_refreshed_while_the_store_is_away",
@@ -225,42 +225,42 @@ MUTANTS = (
     # Nothing is sent twice
     _mutant(
         "a token is sent again at once where that kills its family",
-        "refresher/schedule.py",
+        "token_refresh/refresh/schedule.py",
         '        return replay == "once" or self._policy.is_last_minute(task.job.row, self._now)\n',
         "        return True\n",
         f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
     ),
     _mutant(
         "the next run sends it again before the last minute",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         '    if job.provider.replay == "last_minute" and not',
         '    if job.provider.replay == "never" and not',
         f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
     ),
     _mutant(
         "a token is sent again more than once",
-        "refresher/schedule.py",
+        "token_refresh/refresh/schedule.py",
         "        if task.job.lost is not None or task.is_lost:\n",
         "        if task.attempts > 2:\n",
         f"{_SCHEDULE}test_a_lost_answer_is_asked_for_once_more_at_once_where_replay_is_once",
     ),
     _mutant(
         "a token whose successor is stored is sent",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         '        if job.provider.replay == "safe" or not self._parts.journal.is_spent(token):\n',
         "        if token:\n",
         f"{_FAULTS}test_a_row_that_was_restored_from_an_old_backup_is_not_sent",
     ),
     _mutant(
         "two rows with one token are both sent",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "    jobs, twins = without_twins(one for one in made if isinstance(one, Job))\n",
         "    jobs, twins = [one for one in made if isinstance(one, Job)], list[Fault]()\n",
         f"{_FAULTS}test_a_duplicated_row_is_not_sent_and_both_are_named",
     ),
     _mutant(
         "a dead grant is sent again",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "    return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]\n",
         "    return known\n",
         f"{_FAILING}test_a_dead_grant_is_remembered_where_the_table_cannot_say_so_and_is_not_sent_again",
@@ -307,19 +307,19 @@ MUTANTS = (
         "token_refresh/journal/file.py",
         "                self._inherit(self.slot, slot)\n",
         "",
-        "tests/runs/test_claims.py::test_what_a_killed_run_had_claimed_is_the_next_run_s",
+        "tests/refresh/runs/test_claims.py::test_what_a_killed_run_had_claimed_is_the_next_run_s",
     ),
     _mutant(
         "claims are kept when a run ends",
-        "refresher/run.py",
+        "token_refresh/refresh/run.py",
         "                self._parts.store.store.release(",
         "                print(",
-        "tests/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
-        "tests/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
+        "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
+        "tests/refresh/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
     ),
     _mutant(
         "a second host goes unnoticed",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "        _refuse_second_host(parts, rows, now)\n",
         "        pass\n",
         f"{_FAULTS}test_a_second_host_stops_the_run_until_it_is_taken_over",
@@ -408,28 +408,28 @@ MUTANTS = (
     ),
     _mutant(
         "a store that is away is given up after a minute",
-        "refresher/writeback.py",
+        "token_refresh/refresh/write_back.py",
         "OUTAGE_SECONDS = 120.0",
         "OUTAGE_SECONDS = 60.0",
         f"{_INSIDE}test_a_store_that_is_away_is_waited_for_two_minutes",
     ),
     _mutant(
         "what a slow store has not taken grows with the table",
-        "refresher/loop.py",
+        "token_refresh/refresh/loop.py",
         "        return unsaved < UNSAVED_BATCHES *",
         "        return unsaved < 1000 * UNSAVED_BATCHES *",
         f"{_INSIDE}test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests",
     ),
     _mutant(
         "a fresh token waits for company while the old one is dead",
-        "refresher/writeback.py",
+        "token_refresh/refresh/write_back.py",
         "            wait = min(wait, SHORT_WAIT_SECONDS)\n",
         "            pass\n",
         f"{_INSIDE}test_a_finished_row_waits_for_company_but_not_for_long",
     ),
     _mutant(
         "a second host counts as gone after one interval",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "timedelta(seconds=2 * parts.policy.interval)",
         "timedelta(seconds=parts.policy.interval)",
         f"{_FAULTS}test_a_host_that_has_refreshed_nothing_for_two_intervals_is_gone",
@@ -450,7 +450,7 @@ MUTANTS = (
     ),
     _mutant(
         "rows that failed at once come back at once",
-        "refresher/schedule.py",
+        "token_refresh/refresh/schedule.py",
         "self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts",
         "2.0**task.attempts",
         f"{_SCHEDULE}test_rows_that_failed_at_once_do_not_come_back_at_once",
@@ -479,21 +479,21 @@ MUTANTS = (
     ),
     _mutant(
         "a doubtful refusal is tried for ever",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "<= DOUBT and",
         "<= 99 * DOUBT and",
         f"{_FAILING}test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days",
     ),
     _mutant(
         "a doubtful refusal is tried in every run",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "and now - failure.tried_at >= A_DAY\n",
         "and now >= failure.tried_at\n",
         f"{_FAILING}test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely",
     ),
     _mutant(
         "a mended row is never looked at again",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "and parts.journal.failures.looks_today():\n",
         "and not parts.journal:\n",
         f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
@@ -514,24 +514,24 @@ MUTANTS = (
     ),
     _mutant(
         "no second row is heard when a client is refused",
-        "refresher/schedule.py",
+        "token_refresh/refresh/schedule.py",
         "        client.witness = client.unheard()\n",
         "        client.witness = None\n",
         f"{_FAULTS}test_one_uninstalled_location_is_flagged_and_no_other",
     ),
     _mutant(
         "one row of an unknown key stops all others",
-        "refresher/listing.py",
+        "token_refresh/refresh/listing.py",
         "    if faults and len(faults) == looked_at and all(",
         "    if faults and all(",
         f"{_FAULTS}test_one_row_of_an_unknown_key_leaves_the_others_fresh",
     ),
     _mutant(
         "a provider that moves takes its rows' cells along",
-        "refresher/jobs.py",
+        "token_refresh/refresh/jobs.py",
         "Binding(endpoint.origin, provider.former_origins, endpoint.is_fixed)",
         "Binding(endpoint.origin, (), endpoint.is_fixed)",
-        "tests/runs/test_pointed_elsewhere.py::"
+        "tests/refresh/runs/test_pointed_elsewhere.py::"
         "test_rows_of_a_host_that_the_provider_gave_up_go_on_and_are_sealed_for_the_new_one",
     ),
     _mutant(

@@ -17,8 +17,6 @@ from commands.layouts.sealing import _NotTakenError
 from providers import CatalogError
 from providers.base import ProviderError
 from refresher.enrol import EnrolmentError
-from refresher.outcome import Outcome, RowResult
-from refresher.parts import RunError
 from token_refresh.base.errors import (
     MEANINGS,
     ActionableError,
@@ -41,6 +39,8 @@ from token_refresh.journal.entries import UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.journal.state_folder import StateError
+from token_refresh.refresh.parts import RunError
+from token_refresh.refresh.result import Outcome, RowResult
 from token_refresh.settings import SettingsError
 from token_refresh.stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.sealed import CellError

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.chaos.world import all_rows
-from tests.runs.faults_world import DatabaseRows, Rows
+from tests.refresh.runs.faults_world import DatabaseRows, Rows
 from token_refresh.stores.base import Row
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from tests.chaos.world import GRACE_SECONDS, all_rows, journalled
-from tests.runs.faults_world import Rows
+from tests.refresh.runs.faults_world import Rows
 from tests.world.oauth import RefreshToken
 from tests.world.oauth.faults import Call
 from token_refresh.stores.base import Row

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from tests.chaos import child
 from tests.chaos.oracle import Oracle
 from tests.chaos.world import CLOCK_FILE, DATABASE_FILE, journalled, server, state_folder, wait_for_sessions
-from tests.runs.faults_world import PostgresRows, Rows
+from tests.refresh.runs.faults_world import PostgresRows, Rows
 from tests.world import http
 from tests.world.airtable import errors
 from tests.world.oauth import faults

@@ -19,7 +19,7 @@ from pathlib import Path
 from crypto import Context, SealedCellError
 from tests.chaos.clock import SharedClock
 from tests.conftest import World, providers_file
-from tests.runs.faults_world import AirtableRows, DatabaseRows, PostgresRows, Rows, SqliteRows
+from tests.refresh.runs.faults_world import AirtableRows, DatabaseRows, PostgresRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import DIALECTS, OAuthServer

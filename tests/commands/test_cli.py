@@ -19,10 +19,9 @@ from typing import Any
 import pytest
 
 import crypto
-from refresher.outcome import Outcome, Report, RowResult
 from tests.commands.test_verify import rows
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, DatabaseRows, Rows, SqliteRows
+from tests.refresh.runs.faults_world import AirtableRows, DatabaseRows, Rows, SqliteRows
 from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START, FakeClock
 from tests.world.http import Response
@@ -32,6 +31,7 @@ from tests.world.terminal import TerminalProcess, python
 from token_refresh.base.errors import exit_code
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
+from token_refresh.refresh.result import Outcome, Report, RowResult
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 __all__ = ["rows"]  # a fixture

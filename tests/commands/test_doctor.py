@@ -9,7 +9,7 @@ import pytest
 
 from commands.doctor import BAD, DOUBTFUL, GOOD, _clock, quota
 from tests.conftest import World
-from tests.runs.faults_world import PostgresRows
+from tests.refresh.runs.faults_world import PostgresRows
 from tests.world.clock import START, FakeClock
 from token_refresh.base.clock import SystemClock
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from commands import backup
 from tests.commands.test_verify import LATER, rows, verified
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer, faults
 from tests.world.clock import START
 from tests.world.program import Result

@@ -13,7 +13,7 @@ import pytest
 import crypto
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
-from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
+from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
 from tests.world.airtable import AirtableServer, faults
 from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python

@@ -21,7 +21,7 @@ from tests.commands import sources
 from tests.commands.sources import HOUR, Earlier
 from tests.commands.test_import import outcomes
 from tests.conftest import World
-from tests.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.program import ROOT, Result

@@ -10,7 +10,7 @@ import pytest
 from crypto import Context
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
-from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries
+from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries
 from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults

@@ -10,7 +10,7 @@ import pytest
 import crypto
 from tests import exits
 from tests.conftest import World
-from tests.runs.faults_world import (
+from tests.refresh.runs.faults_world import (
     DATABASES,
     AirtableRows,
     PostgresRows,
@@ -21,7 +21,7 @@ from tests.runs.faults_world import (
     meanwhile,
     table_of,
 )
-from tests.runs.test_faults import outage, run, sent
+from tests.refresh.runs.test_faults import outage, run, sent
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, name_of

@@ -11,7 +11,7 @@ from tests.callers import revocable
 from tests.commands.test_cli import assert_told, onboarded, state_folder
 from tests.commands.test_verify import rows
 from tests.conftest import World
-from tests.runs.faults_world import Rows
+from tests.refresh.runs.faults_world import Rows
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 

@@ -11,7 +11,7 @@ import crypto
 from crypto import Context
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder, verified
 from tests.conftest import World
-from tests.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries, meanwhile
+from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries, meanwhile
 from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from tests.conftest import World
-from tests.runs.faults_world import PostgresRows
+from tests.refresh.runs.faults_world import PostgresRows
 from tests.world.airtable import AirtableServer, columns
 from tests.world.postgres import PostgresServer, plain
 from token_refresh.journal.lock import RunLock

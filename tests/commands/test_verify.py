@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import crypto
 from tests.conftest import World
-from tests.runs.faults_world import TABLES, AirtableRows, Rows, table_of
+from tests.refresh.runs.faults_world import TABLES, AirtableRows, Rows, table_of
 from tests.world.airtable import AirtableServer, faults
 from tests.world.clock import START
 from tests.world.program import Result

@@ -11,7 +11,7 @@ import pytest
 from providers import Catalog
 from providers.base import Answer, Credential, RawAnswer, Verdict
 from tests.conftest import PARAMS, World
-from tests.runs.faults_world import SqliteRows
+from tests.refresh.runs.faults_world import SqliteRows
 from tests.world.oauth import OAuthServer, faults
 from tests.world.oauth.dialects import DAY_SECONDS, HUBSPOT_CAMEL_CASE
 from token_refresh.net.transport import HTTPTransport

@@ -13,10 +13,10 @@ import pytest
 
 from providers import Catalog
 from providers.base import Answer, Credential, RawAnswer, Verdict
-from refresher.outcome import Outcome, outcome_of
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer, faults
 from token_refresh.net.transport import HTTPTransport
+from token_refresh.refresh.result import Outcome, outcome_of
 
 HIGHLEVEL = Catalog().get("gohighlevel")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -29,7 +29,6 @@ from commands.programs import (
     SeveralTokensError,
     TokenManager,
 )
-from refresher.parts import Workshop
 from refresher.tokens import Tokens
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
@@ -38,6 +37,7 @@ from tests.world.oauth import faults
 from token_refresh.journal.entries import UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
+from token_refresh.refresh.parts import Workshop
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 

@@ -11,8 +11,8 @@ from refresher.cells import Inspector
 from refresher.rotation import Rotator
 from tests.commands.test_verify import new_key
 from tests.conftest import World
-from tests.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
-from tests.runs.test_faults_inside import parts_of
+from tests.refresh.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
+from tests.refresh.runs.test_faults_inside import parts_of
 
 
 class Journal:

@@ -15,12 +15,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from commands import cli
-from refresher import listing
 from token_refresh.base.clock import SystemClock
 from token_refresh.net import transport
+from token_refresh.refresh import listing
 
 for _name in (
-    "commands.refresh", "commands.report", "refresher.run", "refresher.enrol", "token_refresh.journal.entries", "token_refresh.stores.sealed",
+    "commands.refresh", "commands.report", "token_refresh.refresh.run", "refresher.enrol", "token_refresh.journal.entries", "token_refresh.stores.sealed",
     "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip
     importlib.import_module(_name)

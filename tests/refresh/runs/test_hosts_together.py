@@ -1,0 +1,220 @@
+"""Hosts on one table: what one of them learns of a provider holds for the others, and each finishes its own."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import World
+from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, SqliteRows, meanwhile, table_of
+from tests.refresh.runs.test_faults_inside import run as run_parts
+from tests.world.oauth import faults
+from tests.world.program import Program
+from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.result import Report
+from token_refresh.stores.base import Pause, StoreUnavailableError
+from token_refresh.stores.database import DatabaseStore
+
+
+@pytest.fixture(params=DATABASES)
+def rows(request: pytest.FixtureRequest) -> DatabaseRows:
+    """A table in each database; requests go out one by one, so that their number is certain."""
+    made = table_of(request.param, request)
+    assert isinstance(made, DatabaseRows)
+    made.world.program.settings["CONCURRENCY"] = "1"
+    if isinstance(made, SqliteRows):
+        made.world.program.settings["DATABASE_URL"] = made.address()
+    return made
+
+
+@pytest.fixture
+def other(rows: DatabaseRows) -> Program:
+    """A second host on the same table."""
+    program = rows.world.program
+    return replace(program, settings=program.settings | {"STATE_DIR": str(program.home / "state" / "other")})
+
+
+def add(rows: DatabaseRows, count: int, provider: str = "acme") -> None:
+    for number in range(count):
+        rows.add(provider, f"{provider}{number}")
+
+
+def sent(rows: DatabaseRows) -> int:
+    return len(rows.world.oauth.requests)
+
+
+def share(rows: DatabaseRows, seconds: float, **more: Any) -> None:
+    """As another process does."""
+    store = DatabaseStore(rows.address(), rows.world.clock)
+    store.share_pauses([Pause("acme", rows.world.clock.now() + timedelta(seconds=seconds), **more)])
+    store.close()
+
+
+def test_a_provider_that_asked_one_host_for_a_pause_is_left_alone_by_the_other(
+    rows: DatabaseRows, other: Program
+) -> None:
+    add(rows, 3)
+    add(rows, 1, "acme-grace")
+    rows.world.oauth.fail(faults.too_many_requests(300), provider="acme")
+    first = rows.world.program.run("--json")
+    assert (sent(rows), first.outcomes()["acme-grace0"]) == (2, "refreshed")
+    second = other.run("--json")
+    assert "acme asks for a pause" in second.err
+    assert (second.json()["results"], sent(rows)) == ([], 2)
+    rows.world.clock.advance(301)
+    assert set(other.run("--json").outcomes().values()) == {"refreshed"}
+
+
+def test_a_short_pause_is_waited_for(rows: DatabaseRows) -> None:
+    add(rows, 2)
+    share(rows, 20)
+    assert set(rows.world.program.run("--json").outcomes().values()) == {"refreshed"}
+    assert 20 <= rows.world.clock.slept < 22
+
+
+def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
+    add(rows, 10)
+
+    def told() -> None:
+        share(rows, 300)
+        rows.world.clock.advance(1.5)
+
+    heard = threading.Event()
+    rows.world.oauth.fail(meanwhile(told))
+    rows.world.oauth.fail(meanwhile(lambda: heard.wait(30)), times=math.inf)
+
+    def change(parts: Parts) -> Parts:
+        ask = parts.store.store.share_pauses
+
+        def overheard(news: Any) -> list[Pause]:
+            found = ask(news)
+            if found:
+                heard.set()
+            return found
+
+        vars(parts.store.store)["share_pauses"] = overheard
+        return parts
+
+    report = run_parts(rows, change)
+    assert any("acme asks for a pause" in note for note in report.notices)
+    assert sent(rows) <= 3
+    assert len(report.results) == sent(rows)
+
+
+def test_a_provider_that_does_not_answer_one_host_is_tried_once_by_the_other(
+    rows: DatabaseRows, other: Program
+) -> None:
+    add(rows, 15, "acme-never")
+    rows.world.oauth.fail(faults.status(503), times=float("inf"))
+    rows.world.program.run("--json")
+    before, slept = sent(rows), rows.world.clock.slept
+    assert before == 10
+    second = other.run("--json")
+    assert sent(rows) == before + 1
+    assert "acme-never does not answer" in second.err
+    assert rows.world.clock.slept - slept <= 60
+
+
+def test_a_host_leaves_what_another_has_begun(rows: DatabaseRows, other: Program) -> None:
+    add(rows, 1)
+    rows.edit("acme0", claim_owner="gone/1/run", claimed_at=rows.world.clock.now() - timedelta(days=9))
+    left = other.run("--json")
+    assert (left.json()["results"], sent(rows)) == ([], 0)
+    assert "claimed by gone" in left.err
+    assert "--takeover" in left.err
+    assert other.run("--json", "--takeover").outcomes() == {"acme0": "refreshed"}
+
+
+def test_an_old_claim_on_a_row_whose_token_is_never_spent_holds_nobody_up(rows: DatabaseRows, other: Program) -> None:
+    add(rows, 1, "acme-never")
+    rows.edit("acme-never0", claim_owner="gone/1/run", claimed_at=rows.world.clock.now() - timedelta(minutes=11))
+    assert other.run("--json").outcomes() == {"acme-never0": "refreshed"}
+
+
+def test_a_process_whose_row_was_taken_over_keeps_no_token_that_never_changes(
+    rows: DatabaseRows, other: Program
+) -> None:
+    add(rows, 1, "acme-never")
+
+    def stand_still() -> None:
+        rows.world.clock.advance(700)
+        assert other.run("--json").outcomes() == {"acme-never0": "refreshed"}
+
+    rows.world.oauth.fail(meanwhile(stand_still))
+    late = rows.world.program.run("--json")
+    assert late.outcomes() == {"acme-never0": "changed"}
+    assert rows.world.journalled() == []
+
+
+def test_another_password_leads_to_the_same_journal(postgres_world: World) -> None:
+    program = postgres_world.program
+    program.run("--json")
+    program.settings["DATABASE_URL"] = program.settings["DATABASE_URL"].replace("postgres:@", "postgres:new?secret@")
+    program.run("--json")
+    assert len({path.parent for path in Path(program.settings["STATE_DIR"]).glob("*/ballast")}) == 1
+
+
+def elsewhere(address: str) -> str:
+    """The same table under another address: by another way to write the file, or with the port."""
+    return address.replace("sqlite:///", "sqlite:////") if address.startswith("sqlite") else f"{address}&port=5432"
+
+
+def test_processes_that_know_one_table_by_two_addresses_leave_each_other_s_rows(rows: DatabaseRows) -> None:
+    """Each address has a journal of its own, where neither finds the other's process."""
+    add(rows, 3)
+    program = rows.world.program
+    second = replace(program, settings=program.settings | {"DATABASE_URL": elsewhere(program.settings["DATABASE_URL"])})
+    seen: list[Any] = []
+    rows.world.oauth.fail(meanwhile(lambda: seen.append(second.run("--json"))))
+    assert set(program.run("--json").outcomes().values()) == {"refreshed"}
+    [other] = seen
+    assert (other.code, other.json()["results"]) == (0, [])
+    assert re.search("3 due rows are claimed by .* --takeover", other.err)
+    assert rows.world.oauth.sent_twice() == []
+
+
+class Sharing:
+    """A store's view of the pauses of others, one for each time it is asked."""
+
+    def __init__(self, rows: DatabaseRows, *heard: Any) -> None:
+        self._rows = rows
+        self._heard = list(heard)
+
+    def __call__(self, _news: Any) -> list[Pause]:
+        told = self._heard.pop(0) if self._heard else []
+        if isinstance(told, Exception):
+            raise told
+        return [Pause("acme", self._rows.world.clock.now() + timedelta(seconds=seconds), False) for seconds in told]
+
+
+def run_sharing(rows: DatabaseRows, *heard: Any) -> Report:
+    """A run whose store says this of the others' pauses."""
+
+    def change(parts: Parts) -> Parts:
+        vars(parts.store.store)["share_pauses"] = Sharing(rows, *heard)
+        return parts
+
+    return run_parts(rows, change)
+
+
+def test_a_store_that_cannot_say_who_pauses_stops_nothing(rows: DatabaseRows) -> None:
+    add(rows, 2)
+    report = run_sharing(rows, StoreUnavailableError("the database does not answer", "Wait."))
+    assert [result.outcome for result in report.results] == ["refreshed"] * 2
+
+
+def test_a_row_that_waits_for_another_attempt_is_given_up_when_another_host_hears_of_a_long_pause(
+    rows: DatabaseRows,
+) -> None:
+    add(rows, 1)
+    rows.world.oauth.fail(faults.too_many_requests(20))
+    report = run_sharing(rows, [], [600])
+    assert [result.outcome for result in report.results] == ["transient"]
+    assert sent(rows) == 1

@@ -1,0 +1,164 @@
+"""What is due: the table of the rules, and what must hold for every lifetime and interval."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.base import Provider
+from tests.world.clock import START
+from token_refresh.refresh.due import DuePolicy, lifetime_of
+from token_refresh.stores.base import Row, make_row
+
+HOURLY = DuePolicy(interval=3600, buffer=300)
+DAY = 86_400
+
+
+def provider(lifetime: int | None = DAY, earliest: int = 0, slug: str = "acme") -> Provider:
+    return Provider(slug, "Acme", "https://acme.example/token", lifetime=lifetime, earliest=earliest)
+
+
+def row(left: float | None, lifetime: float | None = None, provider_name: str = "acme") -> Row:
+    """A row whose access token lives for `left` more seconds, of `lifetime` since the last refresh."""
+    expiry = None if left is None else START + timedelta(seconds=left)
+    last = None if expiry is None or lifetime is None else expiry - timedelta(seconds=lifetime)
+    return Row(
+        "1", "loc", "app", encrypted_refresh="cell", provider=provider_name,
+        access_token_expiry=expiry, last_refreshed=last,
+    )  # fmt: skip
+
+
+def due(left: float | None, lifetime: float | None = None, policy: DuePolicy = HOURLY, earliest: int = 0) -> bool:
+    return policy.is_due(row(left, lifetime), provider(earliest=earliest), START)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "window"),
+    [
+        (86_399, 86_399 / 3),  # a day: a third of the life
+        (12_000, 4000),
+        (11_700, 3900),  # interval and buffer weigh as much as a third
+        (7200, 3900),
+        (4334, 3900),
+        (4333, 4333 * 0.9),  # never above nine tenths
+        (3600, 3240),
+        (1800, 1620),
+        (60, 54),
+    ],
+)
+def test_the_window_follows_from_the_lifetime(lifetime: int, window: float) -> None:
+    assert HOURLY.window(lifetime).total_seconds() == pytest.approx(window)
+
+
+def test_a_token_is_due_below_its_window_and_not_at_it() -> None:
+    assert not due(DAY / 3)
+    assert due(DAY / 3 - 1)
+    assert due(0)
+    assert due(-DAY)
+
+
+def test_the_rows_own_lifetime_counts_before_the_catalogues() -> None:
+    assert due(3000, lifetime=3600)
+    assert not due(4000, lifetime=7200)
+    assert due(4000)  # by the catalogue's day
+
+
+@pytest.mark.parametrize("lifetime", [0, -60])
+def test_a_lifetime_that_makes_no_sense_is_the_catalogues(lifetime: float) -> None:
+    assert lifetime_of(row(1000, lifetime), provider()) == DAY
+    assert lifetime_of(row(1000), provider()) == DAY
+    assert lifetime_of(row(1000), provider(lifetime=None)) == 3600
+
+
+@pytest.mark.parametrize("cell", [None, "", "soon", "2026-03-01", "2026-03-01T12:00:00", 17, "9999-99-99T00:00:00Z"])
+def test_a_missing_or_unreadable_expiry_is_due(cell: object) -> None:
+    cells = {"locationId": "loc", "encrypted_refresh": "cell", "access_token_expiry": cell}
+    assert HOURLY.is_due(make_row("1", cells.get), provider(), START)
+
+
+@pytest.mark.parametrize(("left", "expected"), [(31, False), (30, False), (29, True), (0, True)])
+def test_a_provider_that_accepts_a_refresh_only_late_is_not_asked_before(left: float, expected: bool) -> None:
+    assert due(left, lifetime=600, earliest=30) is expected
+    assert due(left, earliest=30) is expected
+
+
+def test_a_cap_beyond_the_window_changes_nothing() -> None:
+    assert HOURLY.window(DAY, earliest=DAY) == HOURLY.window(DAY)
+
+
+def test_the_last_minute_is_when_the_next_run_would_come_too_late_or_nobody_knows() -> None:
+    assert HOURLY.is_last_minute(row(3899), START)
+    assert not HOURLY.is_last_minute(row(3900), START)
+    assert HOURLY.is_last_minute(row(None), START)
+
+
+@pytest.mark.parametrize(("lifetime", "expected"), [(3599, False), (3600, False), (3601, True), (DAY, True)])
+def test_a_token_that_dies_between_two_runs_is_told(lifetime: int, expected: bool) -> None:
+    assert HOURLY.outpaces(provider(lifetime=lifetime)) is expected
+
+
+LIFETIMES = st.integers(1, 10 * 365 * DAY)
+POLICIES = st.builds(DuePolicy, interval=st.integers(60, 7 * DAY), buffer=st.integers(0, DAY))
+
+
+@given(policy=POLICIES, lifetime=LIFETIMES, earliest=st.integers(0, DAY), passed=st.floats(0, 0.09))
+def test_nothing_is_due_right_after_its_refresh(policy: DuePolicy, lifetime: int, earliest: int, passed: float) -> None:
+    left = lifetime * (1 - passed)
+    assert not due(left, lifetime=lifetime, policy=policy, earliest=earliest)
+    assert not policy.is_due(row(left), provider(lifetime, earliest), START)
+
+
+@given(policy=POLICIES, catalogue=LIFETIMES, own=st.none() | LIFETIMES, start=st.floats(0, 1))
+def test_a_token_that_outlives_two_runs_is_refreshed_before_it_ends(
+    policy: DuePolicy, catalogue: int, own: int | None, start: float
+) -> None:
+    lifetime = own or catalogue
+    if lifetime * 0.9 <= policy.interval:
+        return  # it may die between two runs, whatever is done
+    entry = provider(catalogue)
+    now = START + timedelta(seconds=start * policy.interval)
+    stored = row(lifetime, own)
+    expiry = START + timedelta(seconds=lifetime)
+    for _ in range(2):  # the last two runs that come before the end
+        runs = int((expiry - now).total_seconds() // policy.interval)
+        now += timedelta(seconds=max(0, runs - 1) * policy.interval)
+        seen = policy.query([entry], "acme", now).admits(stored)
+        if seen and policy.is_due(stored, entry, now):
+            return
+        now += timedelta(seconds=policy.interval)
+    raise AssertionError("it ended before it was due")
+
+
+@given(policy=POLICIES, catalogue=LIFETIMES, own=st.none() | LIFETIMES, left=st.floats(-DAY, 10 * DAY))
+def test_the_stores_filter_leaves_out_nothing_that_would_end_before_the_next_run(
+    policy: DuePolicy, catalogue: int, own: int | None, left: float
+) -> None:
+    entry, stored = provider(catalogue), row(left, own)
+    if policy.is_due(stored, entry, START) and left < policy.interval + policy.buffer:
+        assert policy.query([entry], "acme", START).admits(stored)
+
+
+@given(policy=POLICIES, lifetime=LIFETIMES, left=st.floats(-DAY, 400 * DAY))
+def test_a_row_of_the_catalogues_lifetime_is_in_the_filter_whenever_it_is_due(
+    policy: DuePolicy, lifetime: int, left: float
+) -> None:
+    entry, stored = provider(lifetime), row(left)
+    if policy.is_due(stored, entry, START):
+        assert policy.query([entry], "acme", START).admits(stored)
+
+
+def test_the_filter_has_one_cut_off_a_provider_and_one_for_the_rest() -> None:
+    entries = [provider(DAY, slug="long"), provider(600, slug="short"), provider(600, earliest=30, slug="late")]
+    query = HOURLY.query(entries, "long", START)
+
+    def after(seconds: float) -> datetime:
+        return START + timedelta(seconds=seconds)
+
+    assert query.cutoffs == {"long": after(DAY / 3), "short": after(3900), "late": after(30)}
+    assert query.other_cutoff == after(3900)
+    assert query.default_provider == "long"
+    assert query.admits(row(DAY / 3 - 1, provider_name=""))
+    assert query.admits(row(None, provider_name="nobody"))

@@ -1,0 +1,322 @@
+"""From rows to jobs: what a cell of parameters may hold, whose secret is sent, and which rows are one too many."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import itertools
+import json
+import os
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from crypto import Context, Keyring, generate_key, parse_key
+from providers.base import Provider, ProviderError
+from token_refresh.refresh.jobs import Bench, Client, Fault, Job, odd_status, read_params, without_twins
+from token_refresh.stores.base import Row, Store
+from token_refresh.stores.sealed import SealedStore
+
+KEY = parse_key(generate_key())
+KEYRING = Keyring(KEY)
+OTHER_KEYRING = Keyring(parse_key(generate_key()))
+FIXED = Provider("acme", "Acme", "https://acme.example/token")
+NEVER = Provider("never", "Never", "https://never.example/token", rotates="never", replay="safe")
+OWN_HOST = Provider("own", "Own", "https://{instance}/token", placeholders={"instance": None})
+AUDIENCE = Provider(
+    "audience", "Audience", "https://aud.example/token",
+    params={"audience": "{audience}"}, placeholders={"audience": None},
+)  # fmt: skip
+TENANT = Provider("tenant", "Tenant", "https://acme.example/{tenant}/token", placeholders={"tenant": "common"})
+PROVIDERS = {provider.slug: provider for provider in (FIXED, NEVER, OWN_HOST, AUDIENCE, TENANT)}
+DEFAULT_CLIENT = Client("default-app", "default secret")
+NUMBERS = itertools.count()
+
+
+def find(name: str) -> Provider:
+    if name not in PROVIDERS:
+        raise ProviderError(f"there is no provider {name!r}", "Correct it.")
+    return PROVIDERS[name]
+
+
+def bench(client: Client = DEFAULT_CLIENT, accept_legacy: bool = True) -> Bench:
+    # Opening a cell never asks the plain store.
+    store = SealedStore(cast(Store, None), KEYRING, accept_legacy=accept_legacy, seal_access_tokens=False)
+    return Bench(store, find, "acme", lambda name: client if name == "acme" else Client())
+
+
+def row(
+    token: str = "refresh-1",
+    secret: str = "row secret",
+    client_id: str = "row-app",
+    location_id: str = "loc",
+    provider: str = "acme",
+    origin: str = "",
+    **more: Any,
+) -> Row:
+    origin = origin or PROVIDERS[provider or "acme"].token_url.removesuffix("/token")
+    return Row(
+        key=f"rec{next(NUMBERS)}",
+        location_id=location_id,
+        client_id=client_id,
+        encrypted_secret=KEYRING.seal(secret, Context("encrypted_secret", location_id, origin)) if secret else "",
+        encrypted_refresh=KEYRING.seal(token, Context("encrypted_refresh", location_id, origin)),
+        provider=provider,
+        **more,
+    )
+
+
+def job(stored: Row, of: Bench | None = None) -> Job:
+    made = (of or bench()).job(stored)
+    assert isinstance(made, Job), made
+    return made
+
+
+def fault(stored: Row, of: Bench | None = None) -> Fault:
+    made = (of or bench()).job(stored)
+    assert isinstance(made, Fault)
+    assert made.row is stored
+    assert made.action
+    return made
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    ("cell", "params"),
+    [
+        ("", {}),
+        ("{}", {}),
+        ('{"tenant": "common"}', {"tenant": "common"}),
+        (' {"a": "b", "c": ""} ', {"a": "b", "c": ""}),
+        ('{"a": "1", "a": "2"}', {"a": "2"}),
+    ],
+)
+def test_an_object_of_texts_is_read(cell: str, params: dict[str, str]) -> None:
+    assert read_params(cell) == params
+
+
+MISTAKEN = [
+    "tenant=common", "null", "[]", '"tenant"', "42", "true", '{"a": 1}', '{"a": true}', '{"a": null}', '{"a": ["b"]}',
+    '{"a": {"b": "c"}}', "{'a': 'b'}", '{"a": "b"', '{"a": "b",}', '{"a": ' + "9" * 5000 + "}", "[" * 100_000, "{a: b}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", MISTAKEN, ids=lambda cell: cell[:20])
+def test_anything_else_in_the_cell_is_the_rows_fault_with_an_example(cell: str) -> None:
+    told = fault(row(provider_params=cell))
+    assert told.error == "provider_params is not a JSON object of texts"
+    assert '{"tenant": "common"}' in told.action
+
+
+def test_a_row_that_lacks_a_parameter_of_its_address_or_request_is_told_which() -> None:
+    missing = fault(row(provider="own", origin="https://one.example"))
+    assert missing.error == "Own needs instance, which the row does not name"
+    assert fault(row(provider="audience")).error == "Audience needs audience, which the row does not name"
+    assert job(row(provider="audience", provider_params='{"audience": "api"}')).credential.params == {"audience": "api"}
+
+
+def test_an_unknown_provider_is_the_rows_fault() -> None:
+    told = fault(dataclasses.replace(row(), provider="acmee"))
+    assert (told.provider, told.error) == ("acmee", "there is no provider 'acmee'")
+
+
+def test_a_row_without_provider_is_the_defaults() -> None:
+    assert job(row(provider="")).provider is FIXED
+
+
+# Whose secret goes where
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret", "sent"),
+    [
+        ("row-app", "row secret", ("row-app", "row secret")),
+        ("row-app", "", ("row-app", "")),  # never the default's secret for another client
+        ("", "", ("default-app", "default secret")),
+        ("default-app", "", ("default-app", "default secret")),
+        ("", "row secret", ("default-app", "row secret")),
+        ("DEFAULT-APP", "", ("DEFAULT-APP", "")),
+    ],
+)
+def test_the_default_secret_goes_with_the_default_client_alone(
+    client_id: str, secret: str, sent: tuple[str, str]
+) -> None:
+    made = job(row(client_id=client_id, secret=secret))
+    assert (made.credential.client_id, made.credential.client_secret) == sent
+    form = parse_qs(made.provider.refresh_request(made.credential).body.decode())
+    assert (form["client_id"], form.get("client_secret", [""])) == ([sent[0]], [sent[1]])
+
+
+def test_the_default_client_of_one_provider_is_not_anothers() -> None:
+    assert fault(row(provider="never", client_id="", secret="")).error == "client_id is empty"
+    assert job(row(provider="never", client_id="default-app", secret="")).credential.client_secret == ""
+
+
+def test_no_client_id_anywhere_is_the_rows_fault() -> None:
+    told = fault(row(client_id="", secret=""), bench(Client()))
+    assert told.error == "client_id is empty"
+    assert fault(row(client_id="", secret=""), bench(Client("", "default secret"))).error == "client_id is empty"
+
+
+# Cells
+
+
+def test_a_row_that_points_at_another_host_does_not_open_and_makes_no_job() -> None:
+    stored = row(provider="own", origin="https://one.example", provider_params='{"instance": "one.example"}')
+    assert not job(stored).endpoint.is_fixed
+    moved = fault(dataclasses.replace(stored, provider_params='{"instance": "evil.example"}'))
+    assert "encrypted_refresh" in moved.error
+    assert not moved.is_key_unknown
+
+
+def test_a_cell_copied_to_another_row_or_field_makes_no_job() -> None:
+    stored = row()
+    assert "encrypted_refresh" in fault(dataclasses.replace(stored, location_id="other")).error
+    assert "encrypted_secret" in fault(dataclasses.replace(stored, encrypted_secret=stored.encrypted_refresh)).error
+
+
+def test_a_cell_of_an_unknown_key_says_so() -> None:
+    cell = OTHER_KEYRING.seal("refresh-1", Context("encrypted_refresh", "loc", "https://acme.example"))
+    assert fault(dataclasses.replace(row(), encrypted_refresh=cell)).is_key_unknown
+
+
+def test_nothing_secret_shows_in_what_a_job_or_fault_prints() -> None:
+    shown = repr(job(row())) + repr(job(row()).client) + repr(fault(row(provider_params="x"))) + repr(DEFAULT_CLIENT)
+    assert not any(secret in shown for secret in ("refresh-1", "row secret", "default secret", "sealed:v1"))
+
+
+def test_rows_of_one_client_share_its_key_and_others_do_not() -> None:
+    assert job(row()).client == job(row(location_id="loc2", token="refresh-2")).client
+    assert job(row()).client != job(row(secret="other")).client
+    assert job(row()).client != job(row(client_id="other")).client
+
+
+# Twins
+
+
+def apart(*stored: Row) -> tuple[list[str], list[Fault]]:
+    """The keys of the rows that stay, and the faults of the others."""
+    jobs, faults = without_twins(job(one) for one in stored)
+    assert len(jobs) + len(faults) == len(stored)
+    return [one.row.key for one in jobs], faults
+
+
+def named(faults: list[Fault], *stored: Row) -> None:
+    """Every fault names every one of these rows."""
+    assert {one.row.key for one in faults} == {one.key for one in stored}
+    for one in faults:
+        assert all(f"row {other.key}" in one.error for other in stored)
+        assert one.action == "Delete all but one."
+
+
+def test_different_rows_all_stay() -> None:
+    stored = [row(f"refresh-{number}", location_id=f"loc{number}") for number in range(5)]
+    assert apart(*stored) == ([one.key for one in stored], [])
+
+
+def test_one_identity_twice_is_not_sent_and_both_rows_are_named() -> None:
+    first, second, other = row("refresh-1"), row("refresh-2"), row("refresh-3", location_id="other")
+    stay, faults = apart(first, other, second)
+    assert stay == [other.key]
+    named(faults, first, second)
+    assert "location and provider" in faults[0].error
+
+
+def test_the_default_provider_named_and_unnamed_is_one_identity() -> None:
+    stay, faults = apart(row("refresh-1", provider=""), row("refresh-2", provider="acme"))
+    assert stay == []
+    assert len(faults) == 2
+
+
+def test_one_location_at_two_providers_is_no_twin() -> None:
+    assert apart(row("refresh-1"), row("refresh-1", provider="never"))[1] == []
+
+
+def test_one_token_in_two_rows_is_not_sent_though_it_was_sealed_anew() -> None:
+    first, second = row(location_id="one"), row(location_id="two")
+    assert first.encrypted_refresh != second.encrypted_refresh
+    stay, faults = apart(first, second)
+    assert stay == []
+    named(faults, first, second)
+    assert "refresh token" in faults[0].error
+    assert all("refresh-1" not in one.error for one in faults)
+
+
+def test_one_token_under_two_paths_of_one_host_is_a_twin_too() -> None:
+    params = {name: json.dumps({"tenant": name}) for name in ("one", "two")}
+    first, second = (
+        row(location_id=name, provider="tenant", origin="https://acme.example", provider_params=cell)
+        for name, cell in params.items()
+    )
+    named(apart(first, second)[1], first, second)
+
+
+def test_the_same_token_text_at_two_hosts_is_no_twin() -> None:
+    elsewhere = row(location_id="two", provider="audience", provider_params='{"audience": "a"}')
+    assert apart(row(location_id="one"), elsewhere)[1] == []
+
+
+def test_a_token_that_never_changes_may_be_shared_but_not_its_cell() -> None:
+    first, second = row(location_id="one", provider="never"), row(location_id="two", provider="never")
+    assert apart(first, second)[1] == []
+    copied = dataclasses.replace(row("refresh-2", provider="never"), encrypted_refresh=LEGACY_CELL)
+    again = dataclasses.replace(row("refresh-3", provider="never", location_id="loc2"), encrypted_refresh=LEGACY_CELL)
+    stay, faults = apart(first, copied, again)
+    assert stay == [first.key]
+    named(faults, copied, again)
+
+
+def test_three_of_a_kind_all_stay_away_each_told_once() -> None:
+    stored = [row(location_id=name) for name in ("one", "two", "three")]
+    stay, faults = apart(*stored)
+    assert stay == []
+    named(faults, *stored)
+    assert len(faults) == 3
+
+
+def test_a_chain_of_different_likenesses_takes_every_row_away_once() -> None:
+    first = row("refresh-1", location_id="one")
+    middle = row("refresh-1", location_id="two")  # the first one's token, the last one's identity
+    last = row("refresh-2", location_id="two")
+    stay, faults = apart(first, middle, last)
+    assert stay == []
+    assert sorted(one.row.key for one in faults) == sorted(one.key for one in (first, middle, last))
+
+
+def legacy_cell(text: str) -> str:
+    """A cell of an older form: it is bound to nothing, so a copy of it opens in any row."""
+    nonce = os.urandom(12)
+    return base64.b64encode(nonce + AESGCM(KEY).encrypt(nonce, text.encode(), None)).decode()
+
+
+LEGACY_CELL = legacy_cell("shared")
+
+
+def test_an_older_cell_opens_only_where_the_host_is_fixed() -> None:
+    assert job(dataclasses.replace(row(), encrypted_refresh=LEGACY_CELL)).opened.is_stale
+    params = '{"instance": "one.example"}'
+    supplied = row(provider="own", origin="https://one.example", provider_params=params)
+    assert (
+        "the row itself names the token host"
+        in fault(dataclasses.replace(supplied, encrypted_refresh=LEGACY_CELL)).error
+    )
+
+
+# Statuses
+
+
+@pytest.mark.parametrize("status", ["", "active", "reauthorize", "disabled"])
+def test_a_known_status_is_not_remarked_upon(status: str) -> None:
+    assert odd_status(row(status=status)) is None
+
+
+def test_an_unknown_status_counts_as_active_with_a_warning_that_quotes_it() -> None:
+    sentence = odd_status(row(status="Paused" + "x" * 100))
+    assert sentence is not None
+    assert sentence.startswith("loc: status 'Paused")
+    assert sentence.endswith("counts as active.")
+    assert len(sentence) < 100

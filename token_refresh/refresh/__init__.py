@@ -1,0 +1,1 @@
+"""One run: what is due is listed, refreshed in order, and written back."""

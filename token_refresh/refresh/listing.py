@@ -1,0 +1,200 @@
+"""What is due, as jobs: all of it is listed and looked at before the first refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from token_refresh.journal.entries import STEP_ASIDE, Entry
+from token_refresh.journal.failures import A_DAY, DOUBT, recalled
+from token_refresh.net.transport import EXCHANGE_SECONDS
+from token_refresh.refresh.jobs import Fault, Job, Lost, odd_status, without_twins
+from token_refresh.refresh.parts import Parts, RunError, Scope
+from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
+
+CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
+
+
+@dataclass
+class Listing:
+    """Due rows: those that can be refreshed, and those that somebody must mend.
+
+    `is_last`: there are no more. `waiting`: so many may not be refreshed yet.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    is_last: bool = True
+    waiting: int = 0
+
+
+def list_due(
+    parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str], note: Callable[[str], None]
+) -> Listing:
+    """List what `scope` takes, by the store's answer to `query_of`; `blocked` rows wait for their journal entry.
+
+    Raises:
+        RunError: no row opens with the configured keys, or another host refreshes this table.
+        StoreError: the store cannot be read.
+    """
+    now = parts.clock.now()
+    if scope.dry_run:
+        due, is_last = parts.store.store.due(query), True
+    else:
+        claimant = replace(parts.claimant, takes_over=scope.takeover)
+        due, is_last = parts.store.store.claim_due(query, claimant, CLAIMED_ROWS)
+    due = _with_memory(parts, due, now)
+    rows = [row for row in due if scope.everything or _is_due(parts, row, now)]
+    rows = [row for row in rows if scope.still is None or scope.still(row)]
+    if not scope.takeover and not parts.store.store.claims:
+        _refuse_second_host(parts, rows, now)
+    for sentence in [*filter(None, map(odd_status, rows)), *_short_lives(parts, rows)]:
+        note(sentence)
+    for location_id in scope.locations if scope.everything else ():
+        if all(row.location_id != location_id for row in rows):
+            note(f"{location_id}: no such row, or it has no credential, or its status rules it out.")
+    unfinished = _Unfinished(parts)
+    made = [unfinished.made(row, now, note) for row in rows if row.key not in blocked]
+    if not scope.dry_run:
+        unfinished.forget_overtaken()
+    faults = [one for one in made if isinstance(one, Fault)]
+    _refuse_wrong_key(faults, len(made))
+    jobs, twins = without_twins(one for one in made if isinstance(one, Job))
+    return Listing(jobs, faults + twins, is_last, made.count(None))
+
+
+def query_of(parts: Parts, scope: Scope) -> DueQuery:
+    """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
+    query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
+    query = replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
+    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.looks_today():
+        return replace(query, idle=(STATUS_DISABLED,))
+    return query
+
+
+def _with_memory(parts: Parts, rows: Sequence[Row], now: datetime) -> list[Row]:
+    """The rows with what their table has no columns for, without those whose grant is known to be dead."""
+    failures = parts.journal.failures
+    columns = parts.store.store.columns
+    known = [recalled(row, failures.of(row), columns) for row in rows]
+    return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]
+
+
+def _may_live(parts: Parts, row: Row, now: datetime) -> bool:
+    """Whether a row that was told to be dead is tried: another credential is in it, or its provider is known to err."""
+    failure = parts.journal.failures.of(row)
+    if failure is None or failure.dead_since is None or failure.tried_at is None:
+        return parts.journal.failures.was_of_another_cell(row)
+    provider = parts.providers.get(parts.bench.provider_name(row))
+    is_doubtful = provider is not None and provider.doubtful_refusals
+    return is_doubtful and now - failure.dead_since <= DOUBT and now - failure.tried_at >= A_DAY
+
+
+def _is_due(parts: Parts, row: Row, now: datetime) -> bool:
+    provider = parts.providers.get(parts.bench.provider_name(row))
+    return provider is None or parts.policy.is_due(row, provider, now)
+
+
+class _Unfinished:
+    """Makes jobs of rows, by what the journal knows of their tokens.
+
+    By the tokens, not by the rows: rows are copied, deleted and restored.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        lost = parts.journal.lost()
+        self._lost_of_row = {entry.row_key: entry for entry in lost}
+        self._lost = parts.journal.by_token(lost)
+        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_ASIDE))
+        self._overtaken: list[int] = []
+
+    def made(self, row: Row, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
+        """The row's job or fault; None where it has to wait for a later run."""
+        job = self._parts.bench.job(row)
+        if not isinstance(job, Job):
+            return job
+        entry = self._lost(job.credential.refresh_token)
+        of_row = self._lost_of_row.get(row.key)
+        if of_row is not None and of_row is not entry:
+            if entry is None and self._parts.journal.is_of(of_row, row.encrypted_refresh):
+                entry = of_row  # the key that its token was hashed with is gone
+            else:
+                self._overtaken.append(of_row.id)
+        if entry is not None:
+            job = replace(job, lost=Lost(entry.id, entry.lost_at or entry.sent_at))
+        if job.provider.rotates == "never":
+            return job
+        fault = self._used_up(job)
+        if fault is not None:
+            return fault
+        reason = _reason_to_wait(self._parts, job, entry, now)
+        if reason is not None:
+            note(f"{row.location_id}: {reason}")
+        return job if reason is None else None
+
+    def forget_overtaken(self) -> None:
+        """Lost answers to tokens that are in their rows no more concern nobody."""
+        self._parts.journal.finish(self._overtaken)
+
+    def _used_up(self, job: Job) -> Fault | None:
+        """Why the token must not be sent: it has a successor."""
+        token = job.credential.refresh_token
+        if self._aside(token) is not None:
+            error = "newer tokens of this row were kept aside when it was changed or deleted"
+            return Fault(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
+        if job.provider.replay == "safe" or not self._parts.journal.is_spent(token):
+            return None
+        return Fault(
+            job.row,
+            job.provider.slug,
+            "this refresh token is older than the last refresh; was the row restored from a backup?",
+            "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
+        )
+
+
+def _reason_to_wait(parts: Parts, job: Job, entry: Entry | None, now: datetime) -> str | None:
+    """Why a token is not sent yet, although its row was asked for."""
+    left = job.row.access_token_expiry - now if job.row.access_token_expiry is not None else timedelta(0)
+    if job.provider.earliest and left > timedelta(seconds=job.provider.earliest):
+        return f"{job.provider.name} accepts a refresh only in the last {job.provider.earliest} s of an access token."
+    if entry is None:  # no answer of an earlier run was lost
+        return None
+    if now - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS):
+        return "a request of an earlier run may still be on its way; the next run goes on from there."
+    if job.provider.replay == "last_minute" and not parts.policy.is_last_minute(job.row, now):
+        return "the last answer was lost; the provider is asked again when the access token runs out."
+    return None
+
+
+def _short_lives(parts: Parts, rows: Iterable[Row]) -> list[str]:
+    """A sentence for each provider whose tokens die before the next run can renew them."""
+    named = {parts.bench.provider_name(row) for row in rows}
+    providers = [parts.providers[name] for name in sorted(named) if name in parts.providers]
+    return [
+        f"{provider.name}: tokens live {provider.default_lifetime} s, not longer than REFRESH_INTERVAL. "
+        "Run cron more often and lower it, or ask for a token with `get` when it is needed."
+        for provider in providers
+        if not parts.policy.outpaces(provider)
+    ]
+
+
+def _refuse_wrong_key(faults: Sequence[Fault], looked_at: int) -> None:
+    if faults and len(faults) == looked_at and all(fault.is_key_unknown for fault in faults):
+        raise RunError(
+            f"ENCRYPTION_KEY opens none of the {looked_at} rows that are due",
+            "Set the key that the rows were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+        )
+
+
+def _refuse_second_host(parts: Parts, rows: Iterable[Row], now: datetime) -> None:
+    horizon = now - timedelta(seconds=2 * parts.policy.interval)
+    for row in rows:
+        if row.last_refreshed is None or row.last_refreshed < horizon:
+            continue
+        if row.refreshed_by not in ("", parts.host_name):
+            raise RunError(
+                f"another host refreshes this table: {row.refreshed_by[:80]}, last at {row.last_refreshed:%H:%M} UTC",
+                "Two hosts would spend each other's tokens. Stop the other one, then run once with --takeover.",
+            )

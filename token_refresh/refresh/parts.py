@@ -1,0 +1,111 @@
+"""What a run is made of, built by a command and handed in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from token_refresh.base.errors import ActionableError, Kind
+
+if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
+    from providers.base import Provider
+    from token_refresh.base.clock import Clock
+    from token_refresh.journal.entries import Journal
+    from token_refresh.net.transport import Transport
+    from token_refresh.refresh.due import DuePolicy
+    from token_refresh.refresh.jobs import Bench
+    from token_refresh.refresh.result import RowResult
+    from token_refresh.stores.base import Claimant, Row
+    from token_refresh.stores.sealed import SealedStore, Seals
+
+
+class RunError(ActionableError):
+    """Nothing may be refreshed; the configuration is at fault, not a row."""
+
+    kind = Kind.CONFIGURATION
+
+
+class Observer(Protocol):
+    """Is told how a run goes, as it goes."""
+
+    def begin(self, total: int) -> None:
+        """So many rows are to be refreshed."""
+        ...
+
+    def row(self, result: RowResult) -> None:
+        """A row came to its end."""
+        ...
+
+    def note(self, sentence: str) -> None:
+        """Something a person should know."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a run. `claimant` is this process to others; `concurrency` bounds requests in flight."""
+
+    store: SealedStore
+    providers: Mapping[str, Provider]
+    bench: Bench
+    transport: Transport
+    journal: Journal
+    clock: Clock
+    policy: DuePolicy
+    jitter: random.Random
+    default_provider: str
+    concurrency: int
+    claimant: Claimant
+
+    @property
+    def host_name(self) -> str:
+        """What is written into `refreshed_by`."""
+        return self.claimant.host
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which rows a run takes. `everything`: also what is not due. `max_seconds`: start nothing after that.
+
+    `still`: asked of each row when no other process can refresh it any more; the run leaves it if the answer is no.
+    """
+
+    everything: bool = False
+    locations: tuple[str, ...] = ()
+    provider: str | None = None
+    dry_run: bool = False
+    max_seconds: float | None = None
+    takeover: bool = False
+    still: Callable[[Row], bool] | None = None
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether a person, or a program for one, asks for certain rows; cron's own run takes what is due."""
+        return self.everything or bool(self.locations) or self.provider is not None
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Opens what single calls of a long-lived program need, when they need it, and closes it again.
+
+    Attributes:
+        default_provider: for rows that name none.
+        refresh_interval: how often a run is expected, in seconds.
+        lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
+        open_store: the store with its keys.
+        parts_around: what a run needs around a store; holds a journal of its own while it is open.
+        bench: turns rows into jobs.
+        recall: adds to rows what is remembered of their failures and the table has no columns for.
+    """
+
+    clock: Clock
+    default_provider: str
+    refresh_interval: float
+    lock: Callable[[float], AbstractContextManager[object]]
+    open_store: Callable[[], AbstractContextManager[SealedStore]]
+    parts_around: Callable[[SealedStore], AbstractContextManager[Parts]]
+    bench: Callable[[Seals], Bench]
+    recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]

@@ -1,0 +1,155 @@
+"""What an earlier run left in the journal is dealt with before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from crypto import SealedCellError
+from providers.base import Answer, Verdict
+from refresher.enrol import Enroller
+from token_refresh.base.errors import internal_error
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from token_refresh.journal.file import JournalError
+from token_refresh.refresh.jobs import Fault, Job, Lost
+from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.result import RowResult
+from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.stores.base import Row, StoreError
+
+
+def replay(
+    parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None], *, with_aside: bool = False
+) -> frozenset[str]:
+    """Write back the answers that an earlier run received and could not store.
+
+    `with_aside`: also those that were kept aside, where a row holds the token again that they are the successors of.
+    Returns the keys of rows that must not be refreshed now, because their own answer still waits.
+    """
+    _resume_onboarding(parts, note)
+    entries = _waiting(parts)
+    rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    if with_aside:
+        for entry, row in _restored(parts):
+            entries.append(replace(entry, row_key=row.key))
+            rows[row.key] = row
+    for entry in entries:
+        try:
+            _replay_one(parts, draft, writeback, note, entry, rows)
+        except JournalError:
+            raise
+        except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
+            note(f"{entry.location_id}: its answer stays in the journal: {_mistake(error)}")
+    writeback.finish()
+    return frozenset(entry.row_key for entry in _waiting(parts))
+
+
+def _waiting(parts: Parts) -> list[Entry]:
+    """Answers to refreshes that the store has not confirmed: the tokens that their rows hold are spent."""
+    return [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
+
+
+def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
+    """Entries that were kept aside, with the row that holds their token again: restored, or edited back."""
+    for entry in parts.journal.entries(STEP_ASIDE):
+        if entry.enrolment:
+            continue
+        found = parts.store.store.find(entry.location_id)
+        yield from [(entry, row) for row in found if _is_of(parts, entry, row)][:1]
+
+
+def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
+    enroller = Enroller(parts)
+    for entry in parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
+        if not entry.enrolment:
+            continue
+        try:
+            end = enroller.resume(entry)
+        except SealedCellError as error:
+            end = f"its onboarding in the journal does not open: it {error}. Restore that key."
+        except (JournalError, StoreError):
+            raise
+        except Exception as error:
+            end = f"its onboarding stays in the journal: {_mistake(error)}"
+        if isinstance(end, RowResult):
+            end = f"its onboarding was brought to an end: {end.outcome}" + (f", {end.error}" if end.error else "")
+        note(f"{entry.location_id}: {end}")
+
+
+def _mistake(error: Exception) -> str:
+    return f"{internal_error(error)}. Please report it."
+
+
+def _replay_one(
+    parts: Parts,
+    draft: Draft,
+    writeback: WriteBack,
+    note: Callable[[str], None],
+    entry: Entry,
+    rows: dict[str, Row],
+) -> None:
+    """Hand one entry to the write-back, or set it aside; where neither can be done it still waits."""
+    row = rows.get(entry.row_key)
+    try:
+        raw = parts.journal.open_answer(entry)
+    except SealedCellError as error:
+        note(f"{entry.location_id}: an answer in the journal does not open: it {error}. Restore that key.")
+        return
+    if row is None:
+        answer = parts.bench.find_provider(entry.provider).read_answer(raw)
+        if _brings_token(answer):
+            _keep_aside(parts, entry, answer)
+            note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
+        else:
+            _close(parts, entry, answer)
+        return
+    job = parts.bench.job(row, Lost(entry.id, entry.started_at))
+    if isinstance(job, Fault):
+        note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
+        return
+    answer = job.provider.read_answer(raw)
+    if not _is_of(parts, entry, row):
+        _set_aside(parts, entry, job, answer, note)
+    elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
+        writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
+    else:
+        _close(parts, entry, answer)
+
+
+def _close(parts: Parts, entry: Entry, answer: Answer) -> None:
+    """End an entry whose answer brings no token: it counts as lost where the provider may have acted."""
+    if answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
+        parts.journal.mark(entry.id, STEP_LOST)
+    else:
+        parts.journal.finish([entry.id])  # the provider did nothing: the row is tried again
+
+
+def _is_of(parts: Parts, entry: Entry, row: Row) -> bool:
+    """Whether the row still holds the token that was sent: in the same cell, or sealed anew in another."""
+    if parts.journal.is_of(entry, row.encrypted_refresh):
+        return True
+    job = parts.bench.job(row)
+    return isinstance(job, Job) and parts.journal.by_token([entry])(job.credential.refresh_token) is not None
+
+
+def _brings_token(answer: Answer) -> bool:
+    return answer.access_token is not None or answer.refresh_token is not None
+
+
+def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Callable[[str], None]) -> None:
+    """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
+    if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
+        parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
+        return
+    if not _brings_token(answer):
+        parts.journal.finish([entry.id])
+        return
+    _keep_aside(parts, entry, answer)
+    note(f"{entry.location_id}: the row was onboarded anew meanwhile; the journalled tokens are kept aside, sealed.")
+
+
+def _keep_aside(parts: Parts, entry: Entry, answer: Answer) -> None:
+    """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
+    parts.journal.mark(entry.id, STEP_ASIDE)
+    if answer.refresh_token is not None:
+        parts.journal.finish([], [entry.id])

@@ -1,0 +1,173 @@
+"""One run: what an earlier one left is stored, what is due is refreshed, and everything is reported."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
+from token_refresh.journal.file import JournalError
+from token_refresh.refresh.jobs import Fault
+from token_refresh.refresh.listing import Listing, list_due, query_of
+from token_refresh.refresh.loop import Loop
+from token_refresh.refresh.parts import Observer, Parts, Scope
+from token_refresh.refresh.recovery import replay
+from token_refresh.refresh.result import Report, RowResult, unkept
+from token_refresh.refresh.schedule import Schedule
+from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.stores.base import DueQuery, StoreError
+
+
+class Refresher:
+    """Runs once.
+
+    Args:
+        parts: what it works with.
+        observer: is told each row's end.
+    """
+
+    def __init__(self, parts: Parts, observer: Observer) -> None:
+        self._parts = parts
+        self._observer = observer
+        self._report = Report(parts.clock.now())
+        self._draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+        self._writeback = WriteBack(parts.store, parts.journal, parts.clock, self._done)
+        self._seen = 0
+        self._deadline: float | None = None
+        self._stop_reason: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """Start no new refresh; the open ones are finished. May be called from a signal handler."""
+        self._stop_reason = self._stop_reason or reason
+
+    def run(self, scope: Scope) -> Report:
+        """Refresh what is due.
+
+        Raises:
+            StoreError: the store cannot be read, or takes no writes: nothing was refreshed.
+            RunError: nothing may be refreshed with this configuration.
+            JournalError: the journal cannot be written: nothing was refreshed.
+        """
+        self._report.dry_run = scope.dry_run
+        if scope.max_seconds is not None:
+            self._deadline = self._parts.clock.monotonic() + scope.max_seconds
+        if scope.dry_run:
+            self._foresee(scope)
+        else:
+            self._replay_and_refresh(scope)
+        self._report.journal_error = self._report.journal_error or self._writeback.journal_error
+        self._report.store_error = self._writeback.error
+        self._report.finished_at = self._parts.clock.now()
+        return self._report
+
+    def _replay_and_refresh(self, scope: Scope) -> None:
+        blocked = replay(self._parts, self._draft, self._writeback, self._note)
+        if not self._has_failed():
+            with self._claims():
+                self._refresh(scope, blocked)
+
+    def _refresh(self, scope: Scope, blocked: frozenset[str]) -> None:
+        """Round by round, where rows are claimed; all at once elsewhere."""
+        schedule = Schedule([], self._parts.policy, self._parts.clock.now(), self._parts.jitter)
+        query = query_of(self._parts, scope)
+        is_over = False
+        while not is_over:
+            listing = list_due(self._parts, scope, query, blocked, self._note)
+            if listing.jobs and not self._report.due:
+                self._parts.store.store.prove_writable(listing.jobs[0].row)
+            self._report.due += len(listing.jobs)
+            self._report.waiting += listing.waiting
+            self._seen += len(listing.jobs) + len(listing.faults)
+            self._observer.begin(self._seen)
+            for fault in listing.faults:
+                self._writeback.add(self._draft.of_fault(fault))
+            self._work(listing, schedule)
+            is_over = listing.is_last or self._has_failed() or not self._may_start()
+        self._tell_what_was_left(schedule)
+        if not self._has_failed():
+            self._tell_what_others_have(query)
+
+    def _tell_what_others_have(self, query: DueQuery) -> None:
+        """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""
+        claimant = self._parts.claimant
+        self._report.held = self._parts.store.store.held_elsewhere(query, claimant)
+        hosts = Counter[str]()
+        for owner, count in self._report.held.items():
+            if not owner.startswith(claimant.of_host):
+                hosts[owner.partition("/")[0]] += count
+        for host, count in hosts.items():
+            self._note(
+                f"{count} due rows are claimed by {host[:80]}. If it is gone for ever, run once with --takeover: "
+                "what its journal holds is lost then."
+            )
+
+    @contextlib.contextmanager
+    def _claims(self) -> Iterator[None]:
+        """What was claimed is given up at the end, but for rows whose end is not known: their story is in our journal.
+
+        A store that is away keeps the claims; the next run of this host goes on from them.
+        """
+        try:
+            yield
+        finally:
+            with contextlib.suppress(StoreError, JournalError):
+                entries = self._parts.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
+                self._parts.store.store.release(self._parts.claimant, {entry.row_key for entry in entries})
+
+    def _has_failed(self) -> bool:
+        """Whether store or journal takes nothing more in this run."""
+        errors = (self._writeback.error, self._writeback.journal_error, self._report.journal_error)
+        return any(error is not None for error in errors)
+
+    def _foresee(self, scope: Scope) -> None:
+        listing = list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._note)
+        self._report.due = len(listing.jobs)
+        self._observer.begin(len(listing.jobs) + len(listing.faults))
+        self._report.results = [RowResult(job.row.location_id, job.provider.slug, None) for job in listing.jobs]
+        for fault in listing.faults:
+            self._note(_sentence(fault))
+
+    def _work(self, listing: Listing, schedule: Schedule) -> None:
+        schedule.extend(listing.jobs)
+        listing.jobs.clear()  # the schedule lets go of what is finished; nobody else must hold it
+        loop = Loop(self._parts, schedule, self._draft, self._writeback, self._may_start)
+        loop.work()
+        self._report.journal_error = loop.journal_error
+        for location_id, sealed in loop.unkept:
+            self._note(unkept(location_id, sealed))
+
+    def _tell_what_was_left(self, schedule: Schedule) -> None:
+        left = schedule.not_begun()
+        if left:
+            self._report.stopped = self._stop_reason
+            self._note(f"{len(left)} rows were not tried: {'; '.join(self._reasons(schedule))}.")
+
+    def _reasons(self, schedule: Schedule) -> list[str]:
+        reasons = schedule.why_not_begun()
+        if self._stop_reason is not None:
+            reasons.append(self._stop_reason)
+        if (self._report.journal_error or self._writeback.journal_error) is not None:
+            reasons.append("the journal cannot be written")
+        return reasons or ["the store takes nothing"]
+
+    def _may_start(self) -> bool:
+        if self._deadline is not None and self._parts.clock.monotonic() >= self._deadline:
+            self.stop("the time allowed by --max-seconds is over")
+        return self._stop_reason is None
+
+    def _done(self, result: RowResult) -> None:
+        self._report.results.append(result)
+        with contextlib.suppress(OSError):  # whoever read along has gone; the tokens still have to be stored
+            self._observer.row(result)
+
+    def _note(self, sentence: str) -> None:
+        if sentence in self._report.notices:  # each round of rows finds it anew
+            return
+        self._report.notices.append(sentence)
+        with contextlib.suppress(OSError):
+            self._observer.note(sentence)
+
+
+def _sentence(fault: Fault) -> str:
+    return f"{fault.row.location_id}: {fault.error}. {fault.action}"

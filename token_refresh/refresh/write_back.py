@@ -1,0 +1,375 @@
+"""Putting results into the store: in full batches, by one thread, repeated until the store confirms.
+
+Nothing waits here that the journal does not hold as well; what the store never takes is stored by the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from providers.base import Answer, Verdict
+from token_refresh.base.clock import Clock
+from token_refresh.base.errors import internal_error
+from token_refresh.journal.entries import STEP_ASIDE, STEP_LOST, Journal
+from token_refresh.journal.failures import Failures
+from token_refresh.journal.file import JournalError
+from token_refresh.refresh.jobs import Fault, Job
+from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
+from token_refresh.stores.base import (
+    STATUS_ACTIVE,
+    STATUS_REAUTHORIZE,
+    Change,
+    Row,
+    StoreError,
+    StoreQuotaError,
+    StoreRefusedError,
+    Value,
+    WriteResult,
+    Written,
+)
+from token_refresh.stores.sealed import SealedStore
+
+OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
+RETRY_SECONDS = 5.0
+SHORT_WAIT_SECONDS = 2.0  # where a refresh may end the old access token, which automations still read
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A result on its way into the store.
+
+    Attributes:
+        entry_id: the journal entry that is finished by it; None where there is none.
+        is_lost: the entry stays, as a lost answer.
+        is_spent: the token that was sent has a successor among the values.
+        failed: the row as it is after its failure; None where it did not fail.
+    """
+
+    change: Change
+    result: RowResult
+    entry_id: int | None = None
+    is_lost: bool = False
+    is_spent: bool = False
+    failed: Row | None = None
+    is_urgent: bool = False
+    brings_token: bool = False
+
+
+class Draft:
+    """Makes the write-back of a row from what happened to it.
+
+    Args:
+        store: seals the new cells.
+        host_name: for `refreshed_by`.
+        failures: says what is news.
+    """
+
+    def __init__(self, store: SealedStore, host_name: str, failures: Failures) -> None:
+        self._store = store
+        self._host_name = host_name
+        self._failures = failures
+
+    def of(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> Pending:
+        """The end of a job: new tokens, or what the row should say about the failure.
+
+        `lost_at` is when an earlier answer to the same token was lost; that is remembered until the row is refreshed.
+        """
+        if job.provider.rotates == "never":
+            lost_at = None  # a lost answer cost nothing
+        outcome = outcome_of(verdict, job.provider.rotates)
+        if lost_at is not None and outcome is Outcome.TRANSIENT:
+            outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
+        values = self._token_values(job, answer)
+        error = None if outcome is Outcome.REFRESHED else _error(job, answer, verdict, lost_at)
+        failed = None if error is None else _failed(job.row, outcome, error)
+        if failed is None:
+            values |= self._success_values(job.row, answer)
+        elif verdict is not Verdict.CLIENT_REFUSED:  # a refused client is no row's fault: none is marked
+            values |= _failure_values(job.row, failed)
+        new_token = answer.refresh_token not in (None, job.credential.refresh_token)
+        is_lost = failed is not None and not new_token and (outcome is Outcome.UNKNOWN or lost_at is not None)
+        return Pending(
+            self._change(job.row, values, keeps_claim=is_lost),
+            _result(job, answer, verdict, outcome, error, is_news=self._is_news(job.row, failed)),
+            entry_id,
+            is_lost=is_lost,
+            is_spent=new_token,
+            failed=failed,
+            is_urgent=job.provider.rotates != "never",
+            brings_token=answer.refresh_token is not None or answer.access_token is not None,
+        )
+
+    def of_fault(self, fault: Fault) -> Pending:
+        """A row that cannot be tried; its cell is only touched where it does not say so already."""
+        error = safe_error(fault.error)
+        failed = _failed(fault.row, Outcome.OPERATOR, error)
+        before = self._failures.of(fault.row)
+        is_news = before is None or before.last_error != error
+        result = RowResult(
+            fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action, is_news=is_news
+        )
+        values = _failure_values(fault.row, failed) if fault.row.last_error != error else {}
+        return Pending(self._change(fault.row, values), result, failed=failed)
+
+    def _change(self, row: Row, values: dict[str, Value], *, keeps_claim: bool = False) -> Change:
+        columns = self._store.store.columns
+        known = {name: value for name, value in values.items() if name in columns}
+        return Change(row.key, row.encrypted_refresh, known, keeps_claim)
+
+    def _is_news(self, row: Row, failed: Row | None) -> bool:
+        """The first failure, the change to `reauthorize`, and the recovery."""
+        before = self._failures.of(row)
+        if failed is None or before is None:
+            return (failed is None) == (before is not None)
+        return failed.status != before.status
+
+    def _token_values(self, job: Job, answer: Answer) -> dict[str, Value]:
+        if answer.access_token is None and answer.refresh_token is None:
+            return {}
+        values = self._store.renewed_cells(job.row, job.binding, job.opened, answer.access_token, answer.refresh_token)
+        if answer.refresh_expires_at is not None:
+            values["refresh_token_expiry"] = answer.refresh_expires_at
+        return values
+
+    def _success_values(self, row: Row, answer: Answer) -> dict[str, Value]:
+        values: dict[str, Value] = {"access_token_expiry": answer.expires_at, "refreshed_by": self._host_name}
+        values["last_refreshed"] = answer.received_at
+        status = STATUS_ACTIVE if row.status == STATUS_REAUTHORIZE else row.status
+        return values | _differing(row, {"last_error": "", "failure_count": 0, "status": status})
+
+
+class WriteBack:
+    """Collects results and writes them; `write` runs in the thread that owns the store.
+
+    Args:
+        store: takes the changes.
+        journal: is told what was confirmed.
+        clock: for waiting.
+        done: called with each row's final result.
+    """
+
+    def __init__(self, store: SealedStore, journal: Journal, clock: Clock, done: Callable[[RowResult], None]) -> None:
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._done = done
+        self._buffer: list[Pending] = []
+        self._since: float | None = None
+        self._retry_at = 0.0
+        self._failing_since: float | None = None
+        self._finished: list[int] = []  # entries that are to be forgotten, and
+        self._spent: list[int] = []  # those whose tokens are to be remembered, with the journal's next transaction
+        self._failed: list[Row] = []
+        self._well: list[str] = []
+        self.error: StoreError | None = None
+        self.journal_error: JournalError | None = None
+        self.is_given_up = False
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def add(self, pending: Pending) -> None:
+        """Take a result; one that changes nothing in the store is done at once."""
+        if not pending.change.values:
+            self._close(pending, WriteResult(Written.STORED))
+            self._done(pending.result)
+            return
+        if self._since is None:
+            self._since = self._clock.monotonic()
+        self._buffer.append(pending)
+
+    def flushes_at(self) -> float | None:
+        """When the buffer is to be written although it is not full; None where it is empty."""
+        if self._since is None or not self._buffer:
+            return None
+        wait = self._store.store.max_wait_seconds
+        if any(pending.is_urgent for pending in self._buffer):
+            wait = min(wait, SHORT_WAIT_SECONDS)
+        return max(self._since + wait, self._retry_at)
+
+    def is_full(self) -> bool:
+        """Whether a write is worth its calls now."""
+        return len(self._buffer) >= self._store.store.flush_size and self.may_retry()
+
+    def may_retry(self) -> bool:
+        """Whether the pause after a failed write is over."""
+        return self._clock.monotonic() >= self._retry_at
+
+    @property
+    def is_waiting_for_store(self) -> bool:
+        """Whether the last write failed: nothing new may be refreshed until one succeeds."""
+        return self.error is not None or self._store.store.in_trouble
+
+    def take(self) -> list[Pending]:
+        """What is to be written next."""
+        batch, self._buffer = self._buffer, []
+        self._since = None
+        if self._failing_since is None:
+            self._failing_since = self._clock.monotonic()
+        return batch
+
+    def write(self, batch: Sequence[Pending]) -> list[WriteResult]:
+        """Write a batch; runs in the thread that owns the store. Never raises: others' tokens hang on it."""
+        try:
+            return self._store.write([pending.change for pending in batch])
+        except StoreError as error:
+            return [WriteResult(Written.UNDONE, error) for _ in batch]
+        except Exception as error:
+            if len(batch) > 1:  # one row must not keep the others' tokens out of the store
+                return [result for pending in batch for result in self.write([pending])]
+            problem = StoreRefusedError(str(internal_error(error)), "Please report it.")
+            return [WriteResult(Written.REFUSED, problem)]
+
+    def finish(self) -> None:
+        """Write all that is left, waiting for a store that does not answer; then give up."""
+        while self._buffer and not self.is_given_up:
+            wait = self._retry_at - self._clock.monotonic()
+            if wait > 0:
+                self._clock.sleep(wait)
+            batch = self.take()
+            self.confirm(batch, self.write(batch))
+        self._abandon()
+        self._settle()  # once more, where the journal refused before
+
+    def confirm(self, batch: Sequence[Pending], results: Sequence[WriteResult]) -> None:
+        """Take in what became of a batch: journal, results, and what is to be written again."""
+        undone: list[Pending] = []
+        done: list[RowResult] = []
+        for pending, result in zip(batch, results, strict=True):
+            if result.written is Written.UNDONE:
+                undone.append(pending)
+                self.error = result.error
+                continue
+            self._close(pending, result)
+            done.append(_final(pending, result))
+        self._settle()
+        self._after(undone, len(batch))
+        for one in done:
+            self._done(one)
+
+    def _abandon(self) -> None:
+        """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
+        for pending in self.take():
+            self._done(_waiting(pending) if pending.brings_token else pending.result)
+
+    def _close(self, pending: Pending, result: WriteResult) -> None:
+        if result.written is Written.STORED:
+            if pending.failed is not None:
+                self._failed.append(pending.failed)
+            else:
+                self._well.append(pending.change.key)
+        if pending.entry_id is None:
+            return
+        is_overtaken = result.written in (Written.CHANGED, Written.GONE)
+        if pending.is_spent and (is_overtaken or result.written is Written.STORED):
+            self._spent.append(pending.entry_id)
+        if is_overtaken and pending.brings_token:
+            self._mark(pending.entry_id, STEP_ASIDE)
+        elif result.written is Written.UNCLAIMED and not pending.is_urgent:
+            self._finished.append(pending.entry_id)  # its token was not spent: whoever has the row brings another
+        elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
+            return  # the next run tries to store it again
+        elif pending.is_lost and not is_overtaken:
+            self._mark(pending.entry_id, STEP_LOST)
+        else:
+            self._finished.append(pending.entry_id)
+
+    def _mark(self, entry_id: int, step: str) -> None:
+        try:
+            self._journal.mark(entry_id, step)
+        except JournalError as error:
+            self.journal_error = error  # the entry stays as it is, and the next run comes to the same end
+
+    def _settle(self) -> None:
+        """A journal that takes no more writes must not keep the answers of other rows from the store."""
+        try:
+            self._journal.finish(self._finished, self._spent)
+            self._journal.failures.note(self._failed, self._well)
+        except JournalError as error:
+            self.journal_error = error
+            return
+        self._finished, self._spent, self._failed, self._well = [], [], [], []
+
+    def _after(self, undone: list[Pending], tried: int) -> None:
+        now = self._clock.monotonic()
+        if len(undone) < tried:
+            self._failing_since = None
+        if not undone:
+            self.error, self._retry_at = None, 0.0
+            return
+        if self._failing_since is None:
+            self._failing_since = now
+        self._buffer = undone + self._buffer
+        self._since = now if self._since is None else self._since
+        self._retry_at = now + RETRY_SECONDS
+        is_final = isinstance(self.error, StoreRefusedError | StoreQuotaError)
+        self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
+
+
+def _error(job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None) -> str:
+    """What to say of a refresh that failed."""
+    error = safe_error(answer.error or "", job.credential.refresh_token, job.credential.client_secret)
+    if verdict is Verdict.DEAD_GRANT and lost_at is not None:
+        return f"the answer was lost on {lost_at:%Y-%m-%d %H:%M} UTC, and the token is spent ({error})"
+    return error
+
+
+def _result(
+    job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, error: str | None, *, is_news: bool
+) -> RowResult:
+    location_id, slug = job.row.location_id, job.provider.slug
+    if error is None:
+        return RowResult(location_id, slug, outcome, expires_at=answer.expires_at, is_news=is_news)
+    action = answer.action or action_of(outcome, verdict)
+    return RowResult(location_id, slug, outcome, error, action, job.row.access_token_expiry, is_news)
+
+
+def _failed(row: Row, outcome: Outcome, error: str) -> Row:
+    """The row as it is after a failure."""
+    status = STATUS_REAUTHORIZE if outcome is Outcome.REAUTHORIZE else row.status
+    return replace(row, last_error=error, failure_count=row.failure_count + 1, status=status)
+
+
+def _failure_values(row: Row, failed: Row) -> dict[str, Value]:
+    names = ("last_error", "failure_count", "status")
+    return _differing(row, {name: getattr(failed, name) for name in names})
+
+
+def _differing(row: Row, values: dict[str, Value]) -> dict[str, Value]:
+    """A write names only the columns it changes."""
+    return {name: value for name, value in values.items() if getattr(row, name) != value}
+
+
+def _final(pending: Pending, result: WriteResult) -> RowResult:
+    """The row's end, once the store has spoken."""
+    if result.written is Written.CHANGED:
+        return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
+    if result.written is Written.UNCLAIMED:
+        error = "another process took the row over meanwhile"
+        if pending.is_urgent:
+            error += "; the new tokens wait in the journal"
+        return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
+    if result.written is Written.GONE:
+        error = "the row was deleted during the run"
+        return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
+    if result.written is Written.REFUSED and result.error is not None and pending.brings_token:
+        return replace(
+            pending.result,
+            outcome=Outcome.OPERATOR,
+            error=f"the new tokens are in the journal: {result.error}",
+            action=result.error.action,
+            is_news=True,
+        )
+    return pending.result
+
+
+def _waiting(pending: Pending) -> RowResult:
+    return replace(
+        pending.result,
+        outcome=Outcome.TRANSIENT,
+        error="the store does not answer: the new tokens wait, sealed, in the journal",
+        action="Keep STATE_DIR as it is: the next run stores them.",
+        is_news=True,
+    )
