@@ -32,7 +32,7 @@ from token_refresh.stores.base import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from providers.base import Endpoint, Provider
-    from refresher.enrol import Enroller, Enrolment
+    from token_refresh.clients.admission import Enroller, Enrolment
     from token_refresh.stores.base import Row
 
 CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 @contextmanager
 def _enroller(context: Context, talk: Talk) -> Iterator[Enroller]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
-    from refresher.enrol import Enroller
+    from token_refresh.clients.admission import Enroller
 
     with context.patient_lock(talk), open_parts(context) as parts:
         store_leftovers(parts, talk)
@@ -122,7 +122,7 @@ def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk) 
 
 def _ask_for(arguments: argparse.Namespace, context: Context, ask: Asker) -> tuple[Enrolment, bool]:
     """The credential, and whether it may take the place of another."""
-    from refresher.enrol import Enrolment
+    from token_refresh.clients.admission import Enrolment
 
     location_id = _required(ask.text("Location id"), "location id")
     name = ask.text("Provider", context.settings.default_provider)
@@ -152,7 +152,7 @@ def _ask_params(provider: Provider, ask: Asker, known: str) -> str:
 
 
 def _look_up(context: Context, location_id: str, provider: str) -> Row | None:
-    from refresher.enrol import Enroller
+    from token_refresh.clients.admission import Enroller
 
     with open_parts(context) as parts:
         return Enroller(parts).existing(location_id, provider)
@@ -169,7 +169,7 @@ def _may_replace(arguments: argparse.Namespace, ask: Asker, row: Row | None) -> 
 
 
 def _confirm_host(arguments: argparse.Namespace, provider: Provider, ask: Asker, draft: Enrolment) -> None:
-    from refresher.enrol import endpoint_of
+    from token_refresh.clients.admission import endpoint_of
 
     endpoint = endpoint_of(provider, draft)
     if endpoint.is_fixed or _is_allowed(endpoint, arguments.allow_host):
@@ -282,7 +282,7 @@ def read_csv(text: str, default_provider: str) -> Iterator[Line]:
 
 
 def _line(number: int, header: Sequence[str], cells: Sequence[str], default_provider: str) -> Line:
-    from refresher.enrol import Enrolment
+    from token_refresh.clients.admission import Enrolment
 
     if len(cells) != len(header):
         return Line(number, None, f"has {len(cells)} cells, not {len(header)}")
@@ -299,7 +299,7 @@ def _save_line(arguments: argparse.Namespace, context: Context, enroller: Enroll
 
     Where it may be wrong which cell is which, none of them is repeated: it could be a secret.
     """
-    from refresher.enrol import EnrolmentError
+    from token_refresh.clients.admission import EnrolmentError
 
     enrolment = line.enrolment
     if enrolment is None:
@@ -314,7 +314,7 @@ def _save_line(arguments: argparse.Namespace, context: Context, enroller: Enroll
 
 
 def _save(arguments: argparse.Namespace, enroller: Enroller, entered: Enrolment) -> RowResult:
-    from refresher.enrol import EnrolmentError
+    from token_refresh.clients.admission import EnrolmentError
 
     row = enroller.existing(entered.location_id, entered.provider)
     enrolment = enroller.completed(entered, row)

@@ -15,7 +15,7 @@ from token_refresh.base.errors import ActionableError, Kind
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Ask, revoke, empty the row. Safe to repeat."""
-    from refresher.offboard import Offboarder
+    from token_refresh.clients.removal import Offboarder
 
     context = prepare(environ, clock, talk)
     with open_sealed(context) as store:

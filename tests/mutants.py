@@ -69,7 +69,7 @@ _JOURNAL = "tests/journal/test_entries.py::"
 _FILES = "tests/journal/test_file.py::"
 _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/refresher/test_manager.py::"
-_OFFBOARD = "tests/refresher/test_offboard.py::"
+_OFFBOARD = "tests/clients/test_removal.py::"
 _SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
 
@@ -579,7 +579,7 @@ MUTANTS = (
     ),
     _mutant(
         "a login is not journalled before the store is asked",
-        "refresher/enrol.py",
+        "token_refresh/clients/admission.py",
         "if not check and granted is None:",
         "if not check:",
         f"{_MANAGER}test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run",
@@ -600,14 +600,14 @@ MUTANTS = (
     ),
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",
-        "refresher/offboard.py",
+        "token_refresh/clients/removal.py",
         "blocked = self._store_leftovers()",
         "blocked = frozenset()",
         f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
     ),
     _mutant(
         "the token of before the wait is revoked",
-        "refresher/offboard.py",
+        "token_refresh/clients/removal.py",
         "            row, _ = self._row(location_id, name)\n",
         "",
         f"{_OFFBOARD}test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked",

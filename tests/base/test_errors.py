@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from commands.layouts.sealing import _NotTakenError
 from providers import CatalogError
 from providers.base import ProviderError
-from refresher.enrol import EnrolmentError
 from token_refresh.base.errors import (
     MEANINGS,
     ActionableError,
@@ -35,6 +34,7 @@ from token_refresh.base.errors import (
     library_error,
     unwrap,
 )
+from token_refresh.clients.admission import EnrolmentError
 from token_refresh.journal.entries import UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
-from refresher.enrol import Enroller
 from token_refresh.base.errors import internal_error
+from token_refresh.clients.admission import Enroller
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job, Lost

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from refresher.enrol import Enroller, Enrolment
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.nothing_lost.test_matrix import KINDS, LOSING, STORES, oauth
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
+from token_refresh.clients.admission import Enroller, Enrolment
 from token_refresh.refresh.parts import Parts
 
 __all__ = ["oauth"]

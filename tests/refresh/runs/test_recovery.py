@@ -12,7 +12,6 @@ import pytest
 import crypto
 from crypto import Context
 from providers.base import RawAnswer
-from refresher.enrol import Enroller
 from tests import exits
 from tests.conftest import World
 from tests.refresh.runs.faults_world import (
@@ -31,6 +30,7 @@ from tests.refresh.runs.test_faults_inside import run as run_parts
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
+from token_refresh.clients.admission import Enroller
 from token_refresh.journal.entries import ANSWER_FIELD, Journal, UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 

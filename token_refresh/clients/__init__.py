@@ -1,0 +1,1 @@
+"""How a credential begins and ends: admission, revocation, removal."""
