@@ -21,9 +21,9 @@ from commands.process import ended_by
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from providers.base import ProviderError
-from refresher.cells import Finding, Inspector
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.jobs import read_params
 from token_refresh.stores.base import (
     STATUS_DISABLED,

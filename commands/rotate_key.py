@@ -16,8 +16,8 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
-    from refresher.cells import Finding, Inspector, Survey
-    from refresher.rotation import Rotator
+    from token_refresh.keys.inspection import Finding, Inspector, Survey
+    from token_refresh.keys.rotation import Rotator
     from token_refresh.refresh.parts import Parts
 
 _HEAD = ("row", "location", "provider", "why", "what to do")
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk: Talk) -> Outcome:
     from commands.report import progress_bar
-    from refresher.cells import Inspector
-    from refresher.rotation import Rotator
+    from token_refresh.keys.inspection import Inspector
+    from token_refresh.keys.rotation import Rotator
 
     inspector = Inspector(parts.store, parts.bench, arguments.allow_host)
     survey = _survey(parts, inspector)
@@ -87,7 +87,7 @@ def _survey(parts: Parts, inspector: Inspector) -> Survey:
 
 def _left(survey: Survey, rotator: Rotator) -> list[Finding]:
     """Rows that do not open, and rows that open and could not be sealed anew."""
-    from refresher.cells import Finding
+    from token_refresh.keys.inspection import Finding
 
     left = list(survey.findings)
     for one in survey.stale:

@@ -13,7 +13,7 @@ from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
     from commands.backup import Line
-    from refresher.cells import Finding, Stale, Survey
+    from token_refresh.keys.inspection import Finding, Stale, Survey
     from token_refresh.stores.base import Row
 
 _HEAD = ("row", "location", "provider", "", "finding", "what to do")
@@ -61,7 +61,7 @@ def finding_object(finding: Finding) -> dict[str, Any]:
 
 
 def _of_store(context: Context) -> Survey:
-    from refresher.cells import Inspector
+    from token_refresh.keys.inspection import Inspector
 
     with open_sealed(context) as store:
         return Inspector(store, make_bench(context, store)).survey(store.store.rows(complete=True))
@@ -69,7 +69,7 @@ def _of_store(context: Context) -> Survey:
 
 def _of_file(context: Context, name: str) -> Survey:
     from commands.backup import read_export
-    from refresher.cells import Finding, Inspector
+    from token_refresh.keys.inspection import Finding, Inspector
 
     unread: list[Finding] = []
 

@@ -12,8 +12,8 @@ from commands.backup import Line
 from commands.context import Context, make_bench, make_import_seals
 from commands.layouts.base import Found, Source
 from providers.base import ProviderError
-from refresher.cells import Inspector
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.keys.inspection import Inspector
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError
 

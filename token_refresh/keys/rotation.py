@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from refresher.cells import Finding, Inspector
 from token_refresh.base.clock import Clock
 from token_refresh.journal.entries import Journal
+from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.stores.base import Change, StoreError, StoreUnavailableError, Written
 from token_refresh.stores.sealed import SealedStore
 

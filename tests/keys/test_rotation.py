@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from refresher.cells import Inspector
-from refresher.rotation import Rotator
 from tests.commands.test_verify import new_key
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
 from tests.refresh.runs.test_faults_inside import parts_of
+from token_refresh.keys.inspection import Inspector
+from token_refresh.keys.rotation import Rotator
 
 
 class Journal:

@@ -1,0 +1,1 @@
+"""Encryption keys of a table: inspect, rotate, rebind."""
