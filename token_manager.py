@@ -14,7 +14,7 @@ from commands.cli import main
 from commands.process import end
 
 if TYPE_CHECKING:
-    from commands.programs import (
+    from token_refresh.library.programs import (
         AsyncTokenManager,
         LoginAgainError,
         MisconfiguredError,
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
     """The library, imported when a program wants it: cron's idle runs stay cheap."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from commands import programs
+    from token_refresh.library import programs
 
     return getattr(programs, name)
 

@@ -14,7 +14,7 @@ from token_refresh.base.errors import Kind
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Print the token; when a refresh fails, the old one as long as it lives."""
-    from refresher.tokens import Tokens
+    from token_refresh.library.tokens import Tokens
 
     context = prepare(environ, clock, talk)
     tokens = Tokens(workshop(context), talk.warn, guard=ended_by)

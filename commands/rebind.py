@@ -10,9 +10,9 @@ from commands.context import Context, make_bench, open_sealed, parts_around, pre
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from providers.base import ProviderError, origin_of
-from refresher.tokens import the_row
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.library.tokens import the_row
 from token_refresh.stores.base import Row, StoreUnavailableError, Written
 from token_refresh.stores.sealed import Binding, Look, SealedStore
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from commands.programs import TokenManager
 from tests.conftest import CLIENTS, World
 from token_refresh.base.clock import Clock
+from token_refresh.library.programs import TokenManager
 
 
 class Meanwhile:

@@ -68,7 +68,7 @@ _CONTRACT = "tests/contracts/test_store_contract.py::"
 _JOURNAL = "tests/journal/test_entries.py::"
 _FILES = "tests/journal/test_file.py::"
 _FAILING = "tests/refresh/runs/test_failing_rows.py::"
-_MANAGER = "tests/refresher/test_manager.py::"
+_MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
 _SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
@@ -558,24 +558,24 @@ MUTANTS = (
     # The library: one refresh however many callers, and the end of a credential
     _mutant(
         "a row that was refreshed between look and claim is refreshed again",
-        "refresher/tokens.py",
+        "token_refresh/library/tokens.py",
         ", still=token.is_of",
         "",
         f"{_MANAGER}test_a_row_that_was_refreshed_between_look_and_claim_is_not_refreshed_again",
     ),
     _mutant(
         "a store that goes away costs a token that lives",
-        "refresher/tokens.py",
+        "token_refresh/library/tokens.py",
         "RunError, StoreError) as error",
         "RunError) as error",
         f"{_MANAGER}test_a_store_that_goes_away_does_not_cost_a_token_that_lives",
     ),
     _mutant(
         "threads that ask for the same share no flight",
-        "refresher/flights.py",
+        "token_refresh/library/single_flight.py",
         "self._open.setdefault(key, future)",
         "future",
-        "tests/refresher/test_flights.py::test_followers_get_what_the_leader_gets",
+        "tests/library/test_single_flight.py::test_followers_get_what_the_leader_gets",
     ),
     _mutant(
         "a login is not journalled before the store is asked",
@@ -586,10 +586,10 @@ MUTANTS = (
     ),
     _mutant(
         "a login whose caller is gone is dropped",
-        "refresher/async_manager.py",
+        "token_refresh/library/async_manager.py",
         "await asyncio.shield(",
         "await (",
-        "tests/refresher/test_async_manager.py::test_a_login_whose_caller_is_gone_is_stored_all_the_same",
+        "tests/library/test_async_manager.py::test_a_login_whose_caller_is_gone_is_stored_all_the_same",
     ),
     _mutant(
         "a journal that is open is opened and closed beside SQLite",

@@ -10,19 +10,19 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from commands.programs import (
+from tests.callers import Meanwhile, log_in, manager_of, revocable
+from tests.commands.test_cli import change_row
+from tests.conftest import World
+from tests.library.test_manager import claim, host_of, shop_of
+from tests.world.http import Hangup, HTTPServer, Request, Response
+from tests.world.oauth import faults
+from token_refresh.library.programs import (
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,
     RetryLaterError,
     TokenManager,
 )
-from tests.callers import Meanwhile, log_in, manager_of, revocable
-from tests.commands.test_cli import change_row
-from tests.conftest import World
-from tests.refresher.test_manager import claim, host_of, shop_of
-from tests.world.http import Hangup, HTTPServer, Request, Response
-from tests.world.oauth import faults
 from token_refresh.stores.base import StoreUnavailableError, WriteResult, Written
 
 

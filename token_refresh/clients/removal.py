@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
-from refresher.tokens import POLL_SECONDS, the_row
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
+from token_refresh.library.tokens import POLL_SECONDS, the_row
 from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from commands.programs import TokenManager
 from tests.world.airtable import AirtableServer
 from tests.world.oauth import OAuthServer
 from tests.world.postgres import PostgresServer, mapped, plain
 from tests.world.program import Program
 from token_refresh.base.clock import SystemClock
+from token_refresh.library.programs import TokenManager
 
 PROCESSES, THREADS = 4, 50
 LATENCY_SECONDS = 0.5

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from refresher.manager import MIN_VALID_SECONDS, TokenManager, TokenView
 from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
+from token_refresh.library.manager import MIN_VALID_SECONDS, TokenManager, TokenView
 from token_refresh.refresh.result import Report
 
 _T = TypeVar("_T")

@@ -20,12 +20,12 @@ from functools import partial
 from typing import TypeVar
 
 from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
-from refresher.flights import Flights
-from refresher.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 from token_refresh.clients.admission import Enroller, Enrolment, EnrolmentError
 from token_refresh.clients.removal import Offboarder
+from token_refresh.library.single_flight import Flights
+from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.parts import Parts, Scope, Workshop
 from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from refresher.flights import Flights
 from token_refresh.base.errors import RetryLaterError, TokenError, unwrap
+from token_refresh.library.single_flight import Flights
 
 
 def refuse() -> str:

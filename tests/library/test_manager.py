@@ -21,15 +21,6 @@ import pytest
 import crypto
 from commands.context import assemble
 from commands.context import workshop as workshop_of
-from commands.programs import (
-    LoginAgainError,
-    MisconfiguredError,
-    NoSuchTokenError,
-    RetryLaterError,
-    SeveralTokensError,
-    TokenManager,
-)
-from refresher.tokens import Tokens
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
@@ -37,6 +28,15 @@ from tests.world.oauth import faults
 from token_refresh.journal.entries import UnkeptAnswerError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
+from token_refresh.library.programs import (
+    LoginAgainError,
+    MisconfiguredError,
+    NoSuchTokenError,
+    RetryLaterError,
+    SeveralTokensError,
+    TokenManager,
+)
+from token_refresh.library.tokens import Tokens
 from token_refresh.refresh.parts import Workshop
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError

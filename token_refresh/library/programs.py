@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 import crypto
 from commands.context import assemble, workshop
-from refresher import async_manager, manager
-from refresher.manager import TokenView
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import (
@@ -22,12 +20,14 @@ from token_refresh.base.errors import (
     capture_error,
     unwrap,
 )
+from token_refresh.library import async_manager, manager
+from token_refresh.library.manager import TokenView
 
 _LOG = logging.getLogger("token_refresh")
 
 
 class TokenManager(manager.TokenManager):
-    """See `refresher.manager.TokenManager`."""
+    """See `token_refresh.library.manager.TokenManager`."""
 
     @classmethod
     def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> TokenManager:
@@ -49,7 +49,7 @@ class TokenManager(manager.TokenManager):
 
 
 class AsyncTokenManager(async_manager.AsyncTokenManager):
-    """See `refresher.async_manager.AsyncTokenManager`."""
+    """See `token_refresh.library.async_manager.AsyncTokenManager`."""
 
     @classmethod
     def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> AsyncTokenManager:

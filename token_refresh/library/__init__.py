@@ -1,0 +1,1 @@
+"""What programs import: valid tokens, logins stored, runs without cron."""
