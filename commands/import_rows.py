@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import crypto
-from commands.backup import COLUMNS, Line, read_export
 from commands.context import Context, make_bench, make_import_seals, open_sealed, prepare
 from commands.process import ended_by
 from commands.prompts import Terminal, can_ask
@@ -36,6 +35,7 @@ from token_refresh.stores.base import (
     Written,
 )
 from token_refresh.stores.sealed import Look, SealedStore
+from token_refresh.transfer.export_file import COLUMNS, Line, read_export
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 def _lines(arguments: argparse.Namespace, context: Context) -> list[Line]:
     """The rows of the source."""
     if arguments.layout is not None:
-        from commands.layouts.base import Source
-        from commands.layouts.sealing import read_layout
+        from token_refresh.transfer.layouts.base import Source
+        from token_refresh.transfer.layouts.sealing import read_layout
 
         return read_layout(
             arguments.layout, Source(context, arguments.source, arguments.redirect_uri), arguments.allow_host

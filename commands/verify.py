@@ -12,9 +12,9 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
-    from commands.backup import Line
     from token_refresh.keys.inspection import Finding, Stale, Survey
     from token_refresh.stores.base import Row
+    from token_refresh.transfer.export_file import Line
 
 _HEAD = ("row", "location", "provider", "", "finding", "what to do")
 _RESEAL = "The next refresh seals it anew, or: python token_manager.py rotate-key"
@@ -68,8 +68,8 @@ def _of_store(context: Context) -> Survey:
 
 
 def _of_file(context: Context, name: str) -> Survey:
-    from commands.backup import read_export
     from token_refresh.keys.inspection import Finding, Inspector
+    from token_refresh.transfer.export_file import read_export
 
     unread: list[Finding] = []
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from providers import Catalog
-from tests.commands import sources
 from tests.conftest import World
+from tests.transfer import sources
 from tests.world.apis import BUSINESS, GITLAB, GRAPH, ApiServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from examples.api import ATTEMPTS, Api, ApiError
-from tests.commands.sources import own_gitlab, point_at
 from tests.conftest import World, providers_file
 from tests.test_docs import blocks
+from tests.transfer.sources import own_gitlab, point_at
 from tests.world.apis import BUSINESS, GITLAB, GRAPH, ApiServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer

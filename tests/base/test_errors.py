@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.layouts.sealing import _NotTakenError
 from providers import CatalogError
 from providers.base import ProviderError
 from token_refresh.base.errors import (
@@ -44,6 +43,7 @@ from token_refresh.refresh.result import Outcome, RowResult
 from token_refresh.settings import SettingsError
 from token_refresh.stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.sealed import CellError
+from token_refresh.transfer.layouts.sealing import _NotTakenError
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "canary-refresh-token"

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands import backup
 from tests.commands.test_verify import LATER, rows, verified
 from tests.conftest import World
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
@@ -23,6 +22,7 @@ from tests.world.clock import START
 from tests.world.program import Result
 from token_refresh.base.clock import iso
 from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, make_row
+from token_refresh.transfer import export_file as backup
 
 __all__ = ["rows"]  # a fixture
 ALL = [*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS]

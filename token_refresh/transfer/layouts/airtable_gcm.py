@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from commands.context import open_airtable
-from commands.layouts.base import Found, Source
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.transfer.layouts.base import Found, Source
 
 
 def read(source: Source) -> Iterator[Found]:

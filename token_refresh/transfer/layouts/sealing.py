@@ -8,14 +8,14 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import crypto
-from commands.backup import Line
 from commands.context import Context, make_bench, make_import_seals
-from commands.layouts.base import Found, Source
 from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.keys.inspection import Inspector
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError
+from token_refresh.transfer.export_file import Line
+from token_refresh.transfer.layouts.base import Found, Source
 
 _COLUMNS = {
     "client_secret": "encrypted_secret",
@@ -35,7 +35,7 @@ def read_layout(layout: str, source: Source, allowed_hosts: Collection[str]) -> 
     Raises:
         ActionableError: the source cannot be used, or no key opens anything in it.
     """
-    module = importlib.import_module(f"commands.layouts.{layout.replace('-', '_')}")
+    module = importlib.import_module(f"token_refresh.transfer.layouts.{layout.replace('-', '_')}")
     sealer = _Sealer(source.context, allowed_hosts)
     lines = [sealer.line(found) for found in module.read(source)]
     if sealer.locked and not any(line.row for line in lines):

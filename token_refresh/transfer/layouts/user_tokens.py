@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from commands.layouts.base import TOKEN_CELLS, Found, Source, some, text, time_with_zone
+from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, some, text, time_with_zone
 
 _COLUMNS = ("id", "user_id", "encrypted_access_token", "encrypted_refresh_token", "expires_at")
 

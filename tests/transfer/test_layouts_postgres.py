@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.commands import sources
-from tests.commands.sources import HOUR, Earlier
-from tests.commands.test_layouts import DATABASES, SCOPES, all_rows, check_scopes, check_whole_way, imported
 from tests.conftest import World
 from tests.refresh.runs.faults_world import SqliteRows
+from tests.transfer import sources
+from tests.transfer.sources import HOUR, Earlier
+from tests.transfer.test_layouts import DATABASES, SCOPES, all_rows, check_scopes, check_whole_way, imported
 from tests.world.clock import START
 from tests.world.postgres import PostgresServer, name_of, plain
 from token_refresh.transfer.source_database import SourceDatabase

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from commands.layouts.base import Found, Source, certain_time, flag, some, text, time_with_zone, words
+from token_refresh.transfer.layouts.base import Found, Source, certain_time, flag, some, text, time_with_zone, words
 
 _CLIENT_COLUMNS = (
     *("id", "client_id", "client_secret", "redirect_uri", "branch_id", "workspace_email", "workspace_name"),

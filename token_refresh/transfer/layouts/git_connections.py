@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from commands.layouts.base import TOKEN_CELLS, Found, Source, flag, some, text, time_with_zone, words
 from providers.base import Provider, ProviderError, origin_of
+from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, flag, some, text, time_with_zone, words
 
 _COLUMNS = (
     *("id", "provider", "instance_url", "username", "email", "access_token_encrypted", "refresh_token_encrypted"),

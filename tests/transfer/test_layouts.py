@@ -15,17 +15,17 @@ import pytest
 from cryptography.fernet import Fernet
 
 import crypto
-from commands.layouts import LAYOUTS
 from tests.callers import manager_of
-from tests.commands import sources
-from tests.commands.sources import HOUR, Earlier
 from tests.commands.test_import import outcomes
 from tests.conftest import World
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.transfer import sources
+from tests.transfer.sources import HOUR, Earlier
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.program import ROOT, Result
 from token_refresh.stores.base import Row
+from token_refresh.transfer.layouts import LAYOUTS
 
 DATABASES: list[Callable[[World], Earlier]] = [
     sources.user_tokens,

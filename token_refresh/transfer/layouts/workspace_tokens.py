@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from commands.layouts.base import TOKEN_CELLS, Found, Source, certain_time, some, text, words
+from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, certain_time, some, text, words
 
 _COLUMNS = (
     *("id", "provider", "user_id", "access_token_encrypted", "refresh_token_encrypted", "expires_at", "scopes"),
