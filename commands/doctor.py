@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from commands.context import Context, keyring, make_bench, open_parts, open_sealed, prepare
 from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from commands.talk import Talk
 from providers.base import RawAnswer
@@ -23,6 +22,7 @@ from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.settings import PROGRAM_FOLDER
 from token_refresh.stores.base import OPTIONAL_COLUMNS, Row, StoreError
+from token_refresh.wiring import Context, keyring, make_bench, open_parts, open_sealed, prepare
 
 if TYPE_CHECKING:
     from token_refresh.refresh.parts import Parts

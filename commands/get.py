@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from commands.context import prepare, workshop
 from commands.process import ended_by
 from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
+from token_refresh.wiring import prepare, workshop
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

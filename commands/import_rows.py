@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import crypto
-from commands.context import Context, make_bench, make_import_seals, open_sealed, prepare
 from commands.process import ended_by
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
@@ -36,6 +35,7 @@ from token_refresh.stores.base import (
 )
 from token_refresh.stores.sealed import Look, SealedStore
 from token_refresh.transfer.export_file import COLUMNS, Line, read_export
+from token_refresh.wiring import Context, make_bench, make_import_seals, open_sealed, prepare
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands.context import Context, open_parts, prepare
 from commands.flags import Parser
 from commands.leftovers import store_leftovers
 from commands.process import ended_by
@@ -29,6 +28,7 @@ from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.result import FAILURES, Outcome, RowResult, unkept
 from token_refresh.stores.base import StoreError, StoreUnavailableError
+from token_refresh.wiring import Context, open_parts, prepare
 
 if TYPE_CHECKING:
     from providers.base import Endpoint, Provider

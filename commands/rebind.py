@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from commands.context import Context, make_bench, open_sealed, parts_around, prepare
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from providers.base import ProviderError, origin_of
@@ -15,6 +14,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library.tokens import the_row
 from token_refresh.stores.base import Row, StoreUnavailableError, Written
 from token_refresh.stores.sealed import Binding, Look, SealedStore
+from token_refresh.wiring import Context, make_bench, open_sealed, parts_around, prepare
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from commands.context import Context, open_parts, prepare
 from commands.process import ended_by, on_one_core
 from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.base.errors import Kind
 from token_refresh.refresh.rounds import Stop, rounds
+from token_refresh.wiring import Context, open_parts, prepare
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
     from token_refresh.refresh.parts import Parts

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from commands.context import open_parts, open_sealed, prepare
 from commands.prompts import Terminal, can_ask
 from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library.tokens import WAIT_SECONDS, the_row
+from token_refresh.wiring import open_parts, open_sealed, prepare
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from commands.context import Context, keyring, open_parts, prepare
 from commands.leftovers import store_leftovers
 from commands.process import ended_by
 from commands.talk import Talk
 from commands.verify import finding_object, refuse_wrong_key
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.wiring import Context, keyring, open_parts, prepare
 
 if TYPE_CHECKING:
     from token_refresh.keys.inspection import Finding, Inspector, Survey

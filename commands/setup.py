@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from commands.context import open_store, prepare
 from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.wiring import open_store, prepare
 
 
 def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from commands.context import Context, keyring, open_store, prepare
 from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.journal.failures import all_recalled
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
+from token_refresh.wiring import Context, keyring, open_store, prepare
 
 if TYPE_CHECKING:
     from providers.base import Provider

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from commands.context import Context, make_bench, make_seals, open_sealed, prepare
 from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.wiring import Context, make_bench, make_seals, open_sealed, prepare
 
 if TYPE_CHECKING:
     from token_refresh.keys.inspection import Finding, Stale, Survey

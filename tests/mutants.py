@@ -401,7 +401,7 @@ MUTANTS = (
     ),
     _mutant(
         "room is kept for a single answer",
-        "commands/context.py",
+        "token_refresh/wiring.py",
         "    ballast = settings.concurrency * BALLAST_BYTES\n",
         "    ballast = BALLAST_BYTES\n",
         f"{_INSIDE}test_room_is_kept_for_one_answer_of_each_request_that_may_be_out",

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from commands.context import prepare
 from commands.redaction import MASK, Redactor
 from commands.talk import Talk
 from tests.conftest import World
+from token_refresh.wiring import prepare
 
 SECRET = "a b/c+d=\"e\\f' and more of it"
 PAT = f"pat{'p' * 14}.{'0f' * 32}"  # the shape alone

@@ -19,8 +19,6 @@ from typing import Any
 import pytest
 
 import crypto
-from commands.context import assemble
-from commands.context import workshop as workshop_of
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
@@ -40,6 +38,8 @@ from token_refresh.library.tokens import Tokens
 from token_refresh.refresh.parts import Workshop
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
+from token_refresh.wiring import assemble
+from token_refresh.wiring import workshop as workshop_of
 
 PATIENCE_SECONDS = 20
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 
 import crypto
-from commands.context import assemble, workshop
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import (
@@ -22,6 +21,7 @@ from token_refresh.base.errors import (
 )
 from token_refresh.library import async_manager, manager
 from token_refresh.library.manager import TokenView
+from token_refresh.wiring import assemble, workshop
 
 _LOG = logging.getLogger("token_refresh")
 

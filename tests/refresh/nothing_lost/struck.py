@@ -25,7 +25,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from commands import cli
-from commands.context import Context, open_parts, prepare
 from commands.talk import Talk
 from tests.conftest import World
 from token_refresh.base.errors import Kind
@@ -35,6 +34,7 @@ from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
+from token_refresh.wiring import Context, open_parts, prepare
 
 PATIENCE_SECONDS = 60
 LIVED = 99  # exit code of a process whose fate never came

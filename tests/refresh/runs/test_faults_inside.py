@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from commands.context import open_parts, prepare
 from commands.talk import Talk
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from tests.conftest import World
@@ -28,6 +27,7 @@ from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
+from token_refresh.wiring import open_parts, prepare
 
 NAMES = [f"loc{number}" for number in range(6)]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from commands.context import open_airtable
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.transfer.layouts.base import Found, Source
+from token_refresh.wiring import open_airtable
 
 
 def read(source: Source) -> Iterator[Found]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from commands.context import Context
 from token_refresh import settings
 from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.stores.base import Row
+from token_refresh.wiring import Context
 
 _TRUE = ("1", "t", "true", "yes", "on")
 

@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import crypto
-from commands.context import Context, make_bench, make_import_seals
 from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.keys.inspection import Inspector
@@ -16,6 +15,7 @@ from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError
 from token_refresh.transfer.export_file import Line
 from token_refresh.transfer.layouts.base import Found, Source
+from token_refresh.wiring import Context, make_bench, make_import_seals
 
 _COLUMNS = {
     "client_secret": "encrypted_secret",
