@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import sys
 
-from commands import onboard, process
+from commands import onboard
 from commands.cli import guarded
-from commands.talk import Talk
 from token_refresh import settings
 from token_refresh.base.clock import SystemClock
+from token_refresh.terminal import process
+from token_refresh.terminal.console import Talk
 
 
 def main(argv: list[str]) -> int:

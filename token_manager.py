@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from commands.cli import main
-from commands.process import end
+from token_refresh.terminal.process import end
 
 if TYPE_CHECKING:
     from token_refresh.library.programs import (

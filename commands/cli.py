@@ -8,13 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from commands import process
-from commands.flags import Parser, interval, seconds
-from commands.talk import Talk
 from token_refresh import settings
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, actionable_error, exit_code
 from token_refresh.settings import SettingsError
+from token_refresh.terminal import process
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import Parser, interval, seconds
 from token_refresh.transfer.layouts import LAYOUTS
 
 VERSION = "0.1.0"

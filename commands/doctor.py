@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from commands.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
-from commands.talk import Talk
 from providers.base import RawAnswer
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
@@ -21,7 +19,9 @@ from token_refresh.journal.state_folder import file_system
 from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.settings import PROGRAM_FOLDER
+from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from token_refresh.stores.base import OPTIONAL_COLUMNS, Row, StoreError
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, keyring, make_bench, open_parts, open_sealed, prepare
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if talk.as_json:
         talk.object({"findings": [finding.__dict__ for finding in findings]})
     else:
-        from commands.report import show_table
+        from token_refresh.terminal.report import show_table
 
         show_table(
             ("part", "", "finding", "what to do"), [(one.part, one.state, one.text, one.action) for one in findings]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import crypto
-from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.stores.base import Row, Store
+from token_refresh.terminal.console import Talk
 from token_refresh.transfer.export_file import COLUMNS, SURROGATES, Cells, cells_of, write_csv, write_json
 from token_refresh.wiring import open_store, prepare
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterable, Mapping
 
 import crypto
-from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.terminal.console import Talk
 
 
 def run(_arguments: argparse.Namespace, _environ: Mapping[str, str], _clock: Clock, talk: Talk) -> Iterable[Kind]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from commands.process import ended_by
-from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.process import ended_by
 from token_refresh.wiring import prepare, workshop
 
 

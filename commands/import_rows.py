@@ -15,9 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import crypto
-from commands.process import ended_by
-from commands.prompts import Terminal, can_ask
-from commands.talk import Talk
 from providers.base import ProviderError
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
@@ -34,6 +31,9 @@ from token_refresh.stores.base import (
     Written,
 )
 from token_refresh.stores.sealed import Look, SealedStore
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.process import ended_by
+from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.transfer.export_file import COLUMNS, Line, read_export
 from token_refresh.wiring import Context, make_bench, make_import_seals, open_sealed, prepare
 
@@ -361,7 +361,7 @@ def _end(context: Context, talk: Talk, moves: Sequence[Move], *, is_done: bool) 
 
 
 def _show(moves: Sequence[Move], talk: Talk) -> None:
-    from commands.report import show_table
+    from token_refresh.terminal.report import show_table
 
     if moves and not talk.as_json:
         show_table(

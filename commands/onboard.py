@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commands.flags import Parser
-from commands.leftovers import store_leftovers
-from commands.process import ended_by
-from commands.prompts import Asker, Terminal
-from commands.report import result_object
-from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.result import FAILURES, Outcome, RowResult, unkept
 from token_refresh.stores.base import StoreError, StoreUnavailableError
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import Parser
+from token_refresh.terminal.process import ended_by
+from token_refresh.terminal.prompts import Asker, Terminal
+from token_refresh.terminal.report import result_object
 from token_refresh.wiring import Context, open_parts, prepare
 
 if TYPE_CHECKING:

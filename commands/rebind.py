@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from commands.prompts import Terminal, can_ask
-from commands.talk import Talk
 from providers.base import ProviderError, origin_of
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library.tokens import the_row
 from token_refresh.stores.base import Row, StoreUnavailableError, Written
 from token_refresh.stores.sealed import Binding, Look, SealedStore
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.wiring import Context, make_bench, open_sealed, parts_around, prepare
 
 

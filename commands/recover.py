@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.report import result_object, show_table, tell
-from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.refresh.result import RowResult
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.report import result_object, show_table, tell
 from token_refresh.wiring import Context, open_parts, prepare
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from commands.process import ended_by, on_one_core
-from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.base.errors import Kind
 from token_refresh.refresh.rounds import Stop, rounds
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.process import ended_by, on_one_core
 from token_refresh.wiring import Context, open_parts, prepare
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
@@ -61,9 +61,9 @@ def _run_once(arguments: argparse.Namespace, context: Context, talk: Talk, stop:
 
 
 def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
-    from commands.report import observer_for, report_object
     from token_refresh.refresh.parts import Scope
     from token_refresh.refresh.run import Refresher
+    from token_refresh.terminal.report import observer_for, report_object
 
     scope = Scope(
         everything=arguments.all,
@@ -90,7 +90,7 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, sto
 
 def _warn_of_quota(context: Context, parts: Parts, talk: Talk) -> None:
     """Said before the month's calls are spent: from then on nothing can be stored, so nothing is refreshed."""
-    from commands.quota import SHORT_ACTION, Quota
+    from token_refresh.stores.airtable.quota import SHORT_ACTION, Quota
 
     usage = parts.store.store.usage()
     if usage is not None and context.settings.airtable is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from commands.prompts import Terminal, can_ask
-from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library.tokens import WAIT_SECONDS, the_row
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.wiring import open_parts, open_sealed, prepare
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from commands.leftovers import store_leftovers
-from commands.process import ended_by
-from commands.talk import Talk
 from commands.verify import finding_object, refuse_wrong_key
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.refresh.leftovers import store_leftovers
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.process import ended_by
 from token_refresh.wiring import Context, keyring, open_parts, prepare
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 
 def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk: Talk) -> Outcome:
-    from commands.report import progress_bar
     from token_refresh.keys.inspection import Inspector
     from token_refresh.keys.rotation import Rotator
+    from token_refresh.terminal.report import progress_bar
 
     inspector = Inspector(parts.store, parts.bench, arguments.allow_host)
     survey = _survey(parts, inspector)
@@ -124,7 +124,7 @@ def _report(context: Context, outcome: Outcome, talk: Talk) -> None:
 
 
 def _show(left: Sequence[Finding]) -> None:
-    from commands.report import show_table
+    from token_refresh.terminal.report import show_table
 
     show_table(_HEAD, [(one.row, one.location_id, one.provider, one.error, one.action) for one in left])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import open_store, prepare
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from commands.talk import Talk
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.journal.failures import all_recalled
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, keyring, open_store, prepare
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _state(row: Row, provider: Provider | None, policy: DuePolicy, now: datetime
 
 
 def _show(rows: list[RowStatus], now: datetime, talk: Talk) -> None:
-    from commands.report import show_table, until
+    from token_refresh.terminal.report import show_table, until
 
     lines = [
         (

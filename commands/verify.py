@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from commands.talk import Talk
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, make_bench, make_seals, open_sealed, prepare
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _of_file(context: Context, name: str) -> Survey:
 
 
 def _show(survey: Survey, bad: list[Finding]) -> None:
-    from commands.report import show_table
+    from token_refresh.terminal.report import show_table
 
     lines = [(one.row, one.location_id, one.provider, "bad", one.error, one.action) for one in bad]
     lines += [(one.row, one.location_id, one.provider, "old", _stale(one), _RESEAL) for one in survey.stale]

@@ -460,7 +460,7 @@ MUTANTS = (
         "onboard_client.py",
         "    process.settle()\n",
         "    pass\n",
-        "tests/commands/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",
+        "tests/terminal/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",
     ),
     # Nobody is blamed for another, and everybody is told once
     _mutant(
@@ -500,7 +500,7 @@ MUTANTS = (
     ),
     _mutant(
         "a failure that lasts is told in every run",
-        "commands/report.py",
+        "token_refresh/terminal/report.py",
         "        if self._only_news and result.outcome in FAILURES and not result.is_news:\n",
         "        if self._only_news and result.outcome is None:\n",
         f"{_FAILING}test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts",

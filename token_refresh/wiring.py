@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import crypto
-from commands.talk import Talk
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock
 from token_refresh.journal.lock import RunLock
 from token_refresh.journal.state_folder import StateFolder
+from token_refresh.terminal.console import Talk
 
 if TYPE_CHECKING:
     from providers import Catalog

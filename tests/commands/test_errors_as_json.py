@@ -10,7 +10,6 @@ import pytest
 
 import crypto
 from commands.cli import guarded, reported
-from commands.talk import Talk
 from tests import exits
 from tests.commands.test_cli import CANARY, onboarded, state_folder
 from tests.conftest import World
@@ -19,6 +18,7 @@ from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
 from token_refresh.journal.lock import RunLock
 from token_refresh.settings import SettingsError
+from token_refresh.terminal.console import Talk
 
 
 def error_in(result: Result) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from commands.prompts import read_line
 from tests.conftest import World
 from tests.world.http import Response
 from tests.world.oauth import faults
@@ -32,6 +31,7 @@ from tests.world.terminal import (
     python,
 )
 from token_refresh.journal.lock import RunLock
+from token_refresh.terminal.prompts import read_line
 
 SECRET = "acme secret"
 LOCATION, PROVIDER, CLIENT, CLIENT_SECRET, TOKEN = (

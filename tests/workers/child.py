@@ -20,7 +20,7 @@ from token_refresh.net import transport
 from token_refresh.refresh import listing
 
 for _name in (
-    "commands.refresh", "commands.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries", "token_refresh.stores.sealed",
+    "commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries", "token_refresh.stores.sealed",
     "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip
     importlib.import_module(_name)

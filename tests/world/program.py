@@ -16,9 +16,9 @@ from typing import Any
 
 import crypto
 from commands import cli, onboard
-from commands.talk import Talk
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.journal.file import BALLAST_FILE
+from token_refresh.terminal.console import Talk
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,7 +25,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from commands import cli
-from commands.talk import Talk
 from tests.conftest import World
 from token_refresh.base.errors import Kind
 from token_refresh.refresh.parts import Parts, Scope
@@ -34,6 +33,7 @@ from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, open_parts, prepare
 
 PATIENCE_SECONDS = 60

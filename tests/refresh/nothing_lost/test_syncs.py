@@ -27,7 +27,7 @@ import os, sqlite3, sys
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from token_refresh.wiring import open_parts, prepare
-from commands.talk import Talk
+from token_refresh.terminal.console import Talk
 from token_refresh.refresh.parts import Scope
 from token_refresh.refresh.run import Refresher
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from commands.talk import Talk
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
@@ -27,6 +26,7 @@ from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import open_parts, prepare
 
 NAMES = [f"loc{number}" for number in range(6)]

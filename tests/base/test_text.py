@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from commands.redaction import MASK, Redactor
-from commands.talk import Talk
 from tests.conftest import World
+from token_refresh.base.text import MASK, Redactor
+from token_refresh.terminal.console import Talk
 from token_refresh.wiring import prepare
 
 SECRET = "a b/c+d=\"e\\f' and more of it"

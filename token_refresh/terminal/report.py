@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
-from commands.talk import Talk, to_stderr, to_stdout
 from token_refresh.base.clock import iso
 from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
+from token_refresh.terminal.console import Talk, to_stderr, to_stdout
 
 _SHOWN_NAMES = 10
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
-from commands.talk import to_stderr
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.terminal.console import to_stderr
 
 _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _PASTE_BEGINS, _PASTE_ENDS = "[200~", "[201~"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from commands.process import on_one_core
 from tests.conftest import World
 from tests.world.oauth import faults
+from token_refresh.terminal.process import on_one_core
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = "from commands import process; process.settle(); "
@@ -115,7 +115,7 @@ def test_nor_a_system_that_knows_of_it(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_nor_a_c_library_that_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commands.process.ctypes.CDLL", lambda _: object())
+    monkeypatch.setattr("token_refresh.terminal.process.ctypes.CDLL", lambda _: object())
     assert world.program.run("refresh").code == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from commands.talk import Talk
+from token_refresh.terminal.console import Talk
 
 if TYPE_CHECKING:
     from token_refresh.refresh.parts import Parts
@@ -16,9 +16,9 @@ def store_leftovers(parts: Parts, talk: Talk) -> None:
     Raises:
         StoreError, JournalError: not everything could be stored.
     """
-    from commands.report import tell
     from token_refresh.refresh.recovery import replay
     from token_refresh.refresh.write_back import Draft, WriteBack
+    from token_refresh.terminal.report import tell
 
     writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda result: tell(talk, result))
     replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, talk.warn)

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from commands.process import silence
-from commands.redaction import Redactor
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import Redactor
+from token_refresh.terminal.process import silence
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
