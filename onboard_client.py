@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import sys
 
-from commands import onboard
-from commands.cli import guarded
 from token_refresh import settings
 from token_refresh.base.clock import SystemClock
+from token_refresh.commands import onboard
+from token_refresh.commands.cli import guarded
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Talk
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from commands.cli import main
+from token_refresh.commands.cli import main
 from token_refresh.terminal.process import end
 
 if TYPE_CHECKING:

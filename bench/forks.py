@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from commands import cli
 from tests.workers import child  # noqa: F401 - imports whatever a worker needs
+from token_refresh.commands import cli
 from token_refresh.refresh import listing
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from commands import cli
+from token_refresh.commands import cli
 
 
 def main() -> int:

@@ -507,7 +507,7 @@ MUTANTS = (
     ),
     _mutant(
         "what a run may still need can be forgotten",
-        "commands/recover.py",
+        "token_refresh.commands/recover.py",
         "for entry in parts.journal.entries(STEP_ASIDE)):\n",
         "for entry in parts.journal.entries(STEP_ASIDE, *_STEPS)):\n",
         "tests/commands/test_recover.py::test_what_a_run_may_still_need_cannot_be_forgotten",
@@ -543,14 +543,14 @@ MUTANTS = (
     ),
     _mutant(
         "runs that come too rarely are told to nobody",
-        "commands/refresh.py",
+        "token_refresh.commands/refresh.py",
         "            _warn_of_rare_runs(context, talk)\n",
         "            pass\n",
         "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_it_was_said_is_told",
     ),
     _mutant(
         "a row that fails alarms nobody",
-        "commands/status.py",
+        "token_refresh.commands/status.py",
         '"failing": Kind.ROW, ',
         "",
         "tests/commands/test_cli.py::test_status_tells_each_row_s_state_and_check_alarms",

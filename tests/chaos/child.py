@@ -14,9 +14,9 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from commands import cli, onboard
 from tests.chaos.clock import SharedClock
 from token_refresh.base.clock import Clock
+from token_refresh.commands import cli, onboard
 from token_refresh.terminal.console import Talk
 
 RUN = "token_manager.py"
@@ -24,7 +24,7 @@ ONBOARD = "onboard_client.py"
 
 # What the verb imports when it is used; here that is once, before the first fork.
 for _name in (
-    "commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries",
+    "token_refresh.commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries",
     "token_refresh.net.transport", "token_refresh.stores.database", "token_refresh.stores.airtable", "token_refresh.stores.sealed", "sqlalchemy.dialects.sqlite",
     "token_refresh.stores.database.sqlite", "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip

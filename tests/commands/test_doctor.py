@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from commands.doctor import BAD, DOUBTFUL, GOOD, _clock, quota
 from tests.conftest import World
 from tests.refresh.runs.faults_world import PostgresRows
 from tests.world.clock import START, FakeClock
 from token_refresh.base.clock import SystemClock
+from token_refresh.commands.doctor import BAD, DOUBTFUL, GOOD, _clock, quota
 
 
 @pytest.fixture(autouse=True)

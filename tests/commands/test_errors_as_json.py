@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import crypto
-from commands.cli import guarded, reported
 from tests import exits
 from tests.commands.test_cli import CANARY, onboarded, state_folder
 from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
+from token_refresh.commands.cli import guarded, reported
 from token_refresh.journal.lock import RunLock
 from token_refresh.settings import SettingsError
 from token_refresh.terminal.console import Talk

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from commands.onboard import CSV_HEADER, _is_allowed, read_csv
 from providers.base import Endpoint
 from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
@@ -17,6 +16,7 @@ from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
+from token_refresh.commands.onboard import CSV_HEADER, _is_allowed, read_csv
 
 HEADER = ",".join(CSV_HEADER)
 

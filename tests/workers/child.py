@@ -14,13 +14,13 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from commands import cli
 from token_refresh.base.clock import SystemClock
+from token_refresh.commands import cli
 from token_refresh.net import transport
 from token_refresh.refresh import listing
 
 for _name in (
-    "commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries", "token_refresh.stores.sealed",
+    "token_refresh.commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries", "token_refresh.stores.sealed",
     "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
 ):  # fmt: skip
     importlib.import_module(_name)

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import crypto
-from commands import cli, onboard
 from token_refresh.base.clock import Clock, SystemClock
+from token_refresh.commands import cli, onboard
 from token_refresh.journal.file import BALLAST_FILE
 from token_refresh.terminal.console import Talk
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py")
-ROOMS = ("commands", "refresher", "providers", "token_refresh")
+ROOMS = ("refresher", "providers", "token_refresh")
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from commands import cli
 from tests.conftest import World
 from token_refresh.base.errors import Kind
+from token_refresh.commands import cli
 from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.result import RowResult
 from token_refresh.refresh.run import Refresher

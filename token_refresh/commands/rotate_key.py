@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from commands.verify import finding_object, refuse_wrong_key
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.commands.verify import finding_object, refuse_wrong_key
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.process import ended_by

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _run_on(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
     """Round after round, until a signal; a round that fails is reported, and the next one comes."""
-    from commands.cli import reported
+    from token_refresh.commands.cli import reported
 
     talk.as_lines = True
     was_cut = False
