@@ -24,10 +24,21 @@ ONBOARD = "onboard_client.py"
 
 # What the verb imports when it is used; here that is once, before the first fork.
 for _name in (
-    "token_refresh.commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries",
-    "token_refresh.net.transport", "token_refresh.stores.database", "token_refresh.stores.airtable", "token_refresh.stores.sealed", "sqlalchemy.dialects.sqlite",
-    "token_refresh.stores.database.sqlite", "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
-):  # fmt: skip
+    "token_refresh.commands.refresh",
+    "token_refresh.terminal.report",
+    "token_refresh.refresh.run",
+    "token_refresh.clients.admission",
+    "token_refresh.journal.entries",
+    "token_refresh.net.transport",
+    "token_refresh.stores.database",
+    "token_refresh.stores.airtable",
+    "token_refresh.stores.sealed",
+    "sqlalchemy.dialects.sqlite",
+    "token_refresh.stores.database.sqlite",
+    "token_refresh.stores.database.postgres",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "psycopg",
+):
     importlib.import_module(_name)
 
 

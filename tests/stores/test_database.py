@@ -288,7 +288,8 @@ def test_a_full_disk_leaves_everything_as_it_was(place: DatabasePlace) -> None:
 
 def test_a_file_size_limit_ends_in_words_not_in_a_traceback(file: Path) -> None:
     script = (
-        "import resource\nfrom token_refresh.stores.database import DatabaseStore\nfrom token_refresh.stores.base import *\n"
+        "import resource\nfrom token_refresh.stores.database import DatabaseStore\n"
+        "from token_refresh.stores.base import *\n"
         "from clock import SystemClock\n"
         f"store = DatabaseStore('sqlite:///{file}', SystemClock())\n"
         "key = store.create({'locationId': 'a', 'encrypted_refresh': 'cell'})\n"

@@ -20,9 +20,16 @@ from token_refresh.net import transport
 from token_refresh.refresh import listing
 
 for _name in (
-    "token_refresh.commands.refresh", "token_refresh.terminal.report", "token_refresh.refresh.run", "token_refresh.clients.admission", "token_refresh.journal.entries", "token_refresh.stores.sealed",
-    "token_refresh.stores.database.postgres", "sqlalchemy.dialects.postgresql.psycopg", "psycopg",
-):  # fmt: skip
+    "token_refresh.commands.refresh",
+    "token_refresh.terminal.report",
+    "token_refresh.refresh.run",
+    "token_refresh.clients.admission",
+    "token_refresh.journal.entries",
+    "token_refresh.stores.sealed",
+    "token_refresh.stores.database.postgres",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "psycopg",
+):
     importlib.import_module(_name)
 
 EXCHANGE_SECONDS = 3.0  # short, so that a worker can be stopped for longer

@@ -56,9 +56,8 @@ def main(
     given = settings.take(os.environ) if environ is None else environ
 
     def act() -> Iterable[Kind]:
-        module = importlib.import_module(
-            f"token_refresh.commands.{_MODULES.get(arguments.verb, arguments.verb.replace('-', '_'))}"
-        )
+        name = _MODULES.get(arguments.verb, arguments.verb.replace("-", "_"))
+        module = importlib.import_module(f"token_refresh.commands.{name}")
         kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), talk)
         return kinds
 
