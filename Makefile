@@ -7,13 +7,16 @@ NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test lint coverage mutants chaos workers bench audit node lock clean
+.PHONY: demo test test-long lint coverage mutants chaos workers bench audit node lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
 
-test: .venv/dev $(NODE_MODULES)  ## all tests, on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+test: .venv/dev $(NODE_MODULES)  ## all tests that take seconds, on two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(PYTEST_FLAGS)
+
+test-long: .venv/dev $(NODE_MODULES)  ## those that take minutes: kills, crowds of processes, simulated days, every command of the docs
+	$(BIN)/python -m pytest -n 2 --dist load -m long $(PYTEST_FLAGS)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

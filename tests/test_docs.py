@@ -120,6 +120,7 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
     return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 
+@pytest.mark.long
 def test_every_command_of_readme_and_docs_does_what_it_says(
     clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer
 ) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.chaos import child
 from tests.chaos.kills import PHASES, Figures, play
+
+pytestmark = pytest.mark.long
 
 KILLS = 60
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -26,6 +27,8 @@ from tests.chaos.world import GRACE_SECONDS, installation, shared_clock
 from tests.world.oauth import RefreshToken
 from tests.world.program import Result
 from token_refresh.stores.base import Row
+
+pytestmark = pytest.mark.long
 
 LIVES = int(os.environ.get("CHAOS", "0"))
 PROFILE = settings(

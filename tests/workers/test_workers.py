@@ -16,6 +16,9 @@ from tests.workers.play import STILL_SECONDS, Stage, play
 from tests.world.oauth.faults import Act, Call, Fault
 from tests.world.postgres import PostgresServer
 
+pytestmark = pytest.mark.long
+
+
 ROWS = 600
 
 

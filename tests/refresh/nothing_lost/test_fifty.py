@@ -19,6 +19,9 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import AirtableRows
 from tests.world.oauth.faults import Act, Call, Fault
 
+pytestmark = pytest.mark.long
+
+
 FIFTY = 50
 PATIENCE_SECONDS = 60
 BARE_STARTS = 10  # in processor time: a tenth of a second where a bare start of Python takes a hundredth

@@ -19,6 +19,9 @@ from tests.world.oauth import faults
 from tests.world.oauth.dialects import REAL
 from tests.world.postgres import PostgresServer
 
+pytestmark = pytest.mark.long
+
+
 HOUR = 3600
 SEED = 20260301
 

@@ -192,6 +192,7 @@ def test_a_private_host_that_the_row_names_is_the_operators_to_allow(world: Worl
     assert allowed.code == 0, allowed.err
 
 
+@pytest.mark.long
 def test_calls_that_will_not_last_the_month_are_told_in_time(airtable_world: World) -> None:
     """The free plan has 1,000 calls; a run a minute needs forty times that."""
     world = airtable_world

@@ -109,6 +109,7 @@ def shared(tmp_path: Path, store: dict[str, str]) -> Iterator[Shared]:
         yield Shared(oauth, program)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left", [-60, 60], ids=["expired", "ends soon"])
 def test_of_two_hundred_callers_in_four_processes_one_asks_the_provider_and_all_are_served(
     shared: Shared, left: int
