@@ -152,7 +152,7 @@ def _add_imports(structure: Structure, modules: Mapping[str, Module]) -> None:
         cycles += [" = ".join(cycle) for cycle in found]
         if len(inside) > 1:
             structure.figures[f"modules in {room}"] = len(inside)
-            structure.add(f"import levels in {room}", chain)
+            structure.add(f"import levels in {room}", map(short, chain))
     structure.add("import cycles", cycles)
 
 

@@ -20,7 +20,6 @@ NOT_REACHED = {
     "classes",
     "modules",
     "error forms",
-    "lines of the promise",
     "commands that are no verbs",
     "long verbs",
 }
