@@ -44,7 +44,7 @@ def elsewhere() -> Iterator[HTTPServer]:
     """A host that somebody who can edit the table would like the secrets to go to."""
 
     def accept(_: Request) -> Response:
-        return Response.of_json(200, {"access_token": "gotcha"})
+        return Response.of_json(200, {"access_token": "access-gotcha"})
 
     with HTTPServer(accept) as server:
         yield server
