@@ -16,7 +16,7 @@ test: .venv/dev $(NODE_MODULES)  ## all tests that take seconds, on two processe
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(PYTEST_FLAGS)
 
 test-long: .venv/dev $(NODE_MODULES)  ## those that take minutes: kills, crowds of processes, simulated days, every command of the docs
-	$(BIN)/python -m pytest -n 2 --dist load -m long $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m long $(PYTEST_FLAGS)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
 CRON_PATH = "/usr/bin:/bin"  # all that cron gives a job
 NO_TERMINAL = 2  # what a prompt answers where nobody can be asked
 
@@ -146,6 +146,7 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
     assert oauth.replayed() == []
 
 
+@pytest.mark.long
 def test_the_cron_line_runs_under_crons_own_shell(clone: Clone, postgres: PostgresServer) -> None:
     """Without secrets in it, from anywhere, with cron's bare environment, and its log is for its user alone.
 
