@@ -357,7 +357,7 @@ MUTANTS = (
                 "            allow_redirects=True,\n",
             ),
             Edit(
-                "token_refresh/net/transport.py",
+                "token_refresh/net/tls.py",
                 "    def get_redirect_target(self",
                 "    def _get_redirect_target(self",
             ),
@@ -370,7 +370,7 @@ MUTANTS = (
         "token_refresh/net/transport.py",
         "EXCHANGE_SECONDS = 90.0\n",
         "EXCHANGE_SECONDS = 45.0\n",
-        f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
+        "tests/net/test_watchdog.py::test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
         f"{_FAULTS}test_two_lost_answers_leave_one_more_request_to_the_next_run",
     ),
     _mutant(
@@ -378,7 +378,7 @@ MUTANTS = (
         "token_refresh/net/transport.py",
         "self._seconds), None)",
         "self._seconds), 5.0)",
-        f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
+        "tests/net/test_watchdog.py::test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
     ),
     _mutant(
         "an answer without an end is read to its end",
