@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
-from providers.base import RawAnswer
+from providers.base import Endpoint, RawAnswer
 from tests.net.loopback import (
     PAIR,
     SECONDS,
@@ -20,7 +22,38 @@ from tests.net.loopback import (
 )
 from tests.world.http import Response
 from tests.world.raw import RawServer
+from token_refresh.net.hosts import HostNotAllowedError, is_agreed, require_agreement
 from token_refresh.net.transport import HTTPTransport, NoAnswer
+
+# Who agreed
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "is_allowed"),
+    [
+        ("https://acme.example", "acme.example", True),
+        ("https://acme.example", "ACME.example", True),
+        ("https://acme.example:8443", "acme.example:8443", True),
+        ("https://acme.example:8443", "acme.example", False),
+        ("https://acme.example", "acme.example:8443", False),
+        ("https://evil.acme.example", "acme.example", False),
+        ("https://acme.example.evil", "acme.example", False),
+        ("https://[::1]:8443", "[::1]:8443", True),
+    ],
+)
+def test_a_host_that_is_agreed_to_is_that_host_and_port_alone(origin: str, allowed: str, is_allowed: bool) -> None:
+    endpoint = Endpoint(f"{origin}/token", origin, is_fixed=False)
+    assert is_agreed(endpoint, [allowed]) == is_allowed
+    if is_allowed:
+        require_agreement(endpoint, [allowed])
+        return
+    with pytest.raises(HostNotAllowedError, match=f"would go to {re.escape(origin)}, which nobody has allowed") as told:
+        require_agreement(endpoint, [allowed])
+    assert f"--allow-host {origin.removeprefix('https://')}" in told.value.action
+    assert is_agreed(replace(endpoint, is_fixed=True), [])
+
+
+# Public addresses
 
 SPELLINGS = [
     "127.0.0.1",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterable
+from typing import Protocol
 from urllib.parse import urlsplit
+
+from token_refresh.base.errors import ActionableError, Kind
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last four bytes
@@ -21,6 +25,63 @@ def host_of(url: str) -> str:
     host = parts.hostname or ""
     shown = f"[{host}]" if ":" in host else host
     return shown if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{shown}:{parts.port}"
+
+
+# Who agreed
+
+
+class Destination(Protocol):
+    """Where a credential would be sent.
+
+    Attributes:
+        origin: `https://host`, lower case, `:port` where it is not the default.
+        is_fixed: whether catalogue or settings name the host, which is consent enough.
+    """
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def is_fixed(self) -> bool: ...
+
+
+class HostNotAllowedError(ActionableError):
+    """A row, a line or a caller names a token host itself, and whoever runs the program has not agreed to it."""
+
+    kind = Kind.USAGE
+
+
+def is_agreed(destination: Destination, agreed: Iterable[str]) -> bool:
+    """Whether secrets may be sent there.
+
+    Args:
+        destination: where they would go.
+        agreed: hosts that somebody has looked at; `host` stands for its default port alone, another one is listed as
+            `host:port`, in any case.
+    """
+    return destination.is_fixed or host_of(destination.origin) in {host.strip().lower() for host in agreed}
+
+
+def require_agreement(destination: Destination, agreed: Iterable[str]) -> None:
+    """Let nothing be sent to a host that nobody agreed to.
+
+    Raises:
+        HostNotAllowedError: nobody did; see `is_agreed`.
+    """
+    if not is_agreed(destination, agreed):
+        host = host_of(destination.origin)
+        raise HostNotAllowedError(
+            f"its secrets would go to {destination.origin}, which nobody has allowed",
+            f"If that is right, repeat with --allow-host {host}; in a program, with allow_hosts=[{host!r}].",
+        )
+
+
+def agreement_question(destination: Destination) -> str:
+    """What a person is asked instead."""
+    return f"The client secret and the refresh token will be sent to {destination.origin}. Is that right?"
+
+
+# Which addresses are public
 
 
 def is_public(address: str) -> bool:
