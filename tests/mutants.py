@@ -77,35 +77,23 @@ MUTANTS = (
     # Nothing is lost
     _mutant(
         "the request leaves before the intent is noted",
-        "token_refresh/refresh/loop.py",
-        """        try:
-            self._note_intent(task)
-        except JournalError as error:
-            self.journal_error = error
-            return _NotSent(task)
-        exchange = self._parts.transport.post(request)
-""",
-        """        exchange = self._parts.transport.post(request)
-        try:
-            self._note_intent(task)
-        except JournalError as error:
-            self.journal_error = error
-            return _NotSent(task)
-""",
+        "token_refresh/refresh/exchange.py",
+        "    entry_id = note_intent()\n    raw = transport.post(request)\n",
+        "    raw = transport.post(request)\n    entry_id = note_intent()\n",
         f"{_INSIDE}test_a_journal_that_fails_on_the_way_starts_no_more_and_loses_nothing",
     ),
     _mutant(
         "the answer goes to the store before the journal has it",
-        "token_refresh/refresh/loop.py",
-        "            self._parts.journal.keep(self._entries[task], exchange, context)\n",
-        "            _ = context\n",
+        "token_refresh/refresh/exchange.py",
+        "        journal.keep(entry_id, raw, Context(ANSWER_FIELD, location_id, origin))\n",
+        "        pass\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
         "the answer is read before it is kept",
-        "token_refresh/refresh/loop.py",
-        "        try:\n            context = Context(ANSWER_FIELD",
-        "        job.provider.read_answer(exchange)\n        try:\n            context = Context(ANSWER_FIELD",
+        "token_refresh/refresh/exchange.py",
+        "    not_saved = None\n",
+        "    not_saved = None\n    provider.read_answer(raw)\n",
         f"{_INSIDE}test_a_mistake_in_reading_one_answer_leaves_it_in_the_journal_and_the_others_fresh",
     ),
     _mutant(
@@ -190,8 +178,8 @@ MUTANTS = (
     _mutant(
         "the room is not given up when the disk is full",
         "token_refresh/journal/file.py",
-        "        self._ballast.unlink(missing_ok=True)\n",
-        "        pass\n",
+        "            self._ballast.unlink()\n",
+        "            pass\n",
         f"{_JOURNAL}test_on_a_full_disk_the_ballast_makes_room_for_the_answer",
     ),
     _mutant(
@@ -369,7 +357,7 @@ MUTANTS = (
                 "            allow_redirects=True,\n",
             ),
             Edit(
-                "token_refresh/net/transport.py",
+                "token_refresh/net/tls.py",
                 "    def get_redirect_target(self",
                 "    def _get_redirect_target(self",
             ),
@@ -382,7 +370,7 @@ MUTANTS = (
         "token_refresh/net/transport.py",
         "EXCHANGE_SECONDS = 90.0\n",
         "EXCHANGE_SECONDS = 45.0\n",
-        f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
+        "tests/net/test_watchdog.py::test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
         f"{_FAULTS}test_two_lost_answers_leave_one_more_request_to_the_next_run",
     ),
     _mutant(
@@ -390,7 +378,7 @@ MUTANTS = (
         "token_refresh/net/transport.py",
         "self._seconds), None)",
         "self._seconds), 5.0)",
-        f"{_TRANSPORT}test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
+        "tests/net/test_watchdog.py::test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected",
     ),
     _mutant(
         "an answer without an end is read to its end",

@@ -62,7 +62,6 @@ KNOTS = {
     ("token_refresh.refresh.leftovers", "token_refresh.terminal.console"),
     ("token_refresh.refresh.leftovers", "token_refresh.terminal.report"),
     ("token_refresh.refresh.recovery", "token_refresh.clients.admission"),
-    ("token_refresh.stores.airtable.gate", "token_refresh.net.tls"),
     ("token_refresh.terminal.flags", "token_refresh.refresh.rounds"),
     ("token_refresh.terminal.report", "token_refresh.refresh.result"),
     ("token_refresh.transfer.layouts.airtable_gcm", "token_refresh.wiring"),

@@ -107,6 +107,7 @@ def open_store(context: Context) -> Store:
 
 def open_airtable(context: Context, airtable: configuration.AirtableSettings, table_name: str = "") -> Store:
     """A table of that base; by default the one that the settings name."""
+    from token_refresh.net import tls
     from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 
     settings = context.settings
@@ -120,8 +121,8 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
         requests_per_second=airtable.requests_per_second,
         schema_file=context.state.of_store(_airtable_identity(airtable)) / "columns.json",
         pace_file=context.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
+        adapter=tls.Adapter(settings.ca_bundle, connections=1),
         proxy=_proxy(settings),
-        ca_bundle=settings.ca_bundle,
     )
     return AirtableStore(options, context.clock)
 

@@ -34,7 +34,7 @@ from token_refresh.base.errors import (
     unwrap,
 )
 from token_refresh.clients.admission import EnrolmentError
-from token_refresh.journal.entries import UnkeptAnswerError
+from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.journal.state_folder import StateError
@@ -110,7 +110,7 @@ FAMILY = [
     (StoreRefusedError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (RunError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (JournalError("full", "Free it."), Kind.CONFIGURATION, MisconfiguredError),
-    (UnkeptAnswerError(JournalError("full", "Free it."), "sealed"), Kind.CONFIGURATION, MisconfiguredError),
+    (AnswerNotSavedError(JournalError("full", "Free it."), "sealed"), Kind.CONFIGURATION, MisconfiguredError),
     (StateError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (SettingsError(["A is wrong. Fix A.", "B is wrong. Fix B."]), Kind.CONFIGURATION, MisconfiguredError),
     (CatalogError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),

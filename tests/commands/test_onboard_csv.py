@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from providers.base import Endpoint
 from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
-from token_refresh.commands.onboard import CSV_HEADER, _is_allowed, read_csv
+from token_refresh.commands.onboard import CSV_HEADER, read_csv
 
 HEADER = ",".join(CSV_HEADER)
 
@@ -192,24 +191,6 @@ def test_line_that_comes_twice_is_done_once(world: World) -> None:
     assert result.code == 0
     assert result.err.count("already done: skipped") == 2
     assert world.oauth.sent_twice() == []
-
-
-@pytest.mark.parametrize(
-    ("origin", "allowed", "is_allowed"),
-    [
-        ("https://acme.example", "acme.example", True),
-        ("https://acme.example", "ACME.example", True),
-        ("https://acme.example:8443", "acme.example:8443", True),
-        ("https://acme.example:8443", "acme.example", False),
-        ("https://acme.example", "acme.example:8443", False),
-        ("https://evil.acme.example", "acme.example", False),
-        ("https://acme.example.evil", "acme.example", False),
-        ("https://[::1]:8443", "[::1]:8443", True),
-    ],
-)
-def test_allowed_host_is_that_host_and_port_alone(origin: str, allowed: str, is_allowed: bool) -> None:
-    endpoint = Endpoint(f"{origin}/token", origin, is_fixed=False)
-    assert _is_allowed(endpoint, [allowed]) == is_allowed
 
 
 def test_used_up_token_under_another_location_is_refused_unsent(world: World) -> None:

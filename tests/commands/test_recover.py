@@ -25,7 +25,7 @@ from tests.refresh.runs.test_faults import outage, run, sent
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, name_of
-from token_refresh.journal.entries import Journal, UnkeptAnswerError
+from token_refresh.journal.entries import AnswerNotSavedError, Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 
@@ -176,7 +176,7 @@ def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     rows.add("acme", "loc")
 
     def full(self: Journal, entry_id: int, sealed: str) -> None:
-        raise UnkeptAnswerError(JournalError("the journal cannot be written (disk full)", "Free disk space."), sealed)
+        raise AnswerNotSavedError(JournalError("the journal cannot be written (disk full)", "Free disk space."), sealed)
 
     old = rows.row("loc")
     with monkeypatch.context() as disk:

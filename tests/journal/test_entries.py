@@ -28,8 +28,8 @@ from token_refresh.journal.entries import (
     STEP_ASIDE,
     STEP_LOST,
     STEP_SENT,
+    AnswerNotSavedError,
     Journal,
-    UnkeptAnswerError,
 )
 from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket
 from token_refresh.stores.base import Row
@@ -377,7 +377,7 @@ def test_where_even_the_ballast_is_no_help_the_sealed_answer_is_handed_back(tmp_
     with closing(_with_ballast(tmp_path, clock, disk)) as journal:
         entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
         disk.is_full = True
-        with pytest.raises(UnkeptAnswerError) as refused:
+        with pytest.raises(AnswerNotSavedError) as refused:
             journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
         assert (
             ANSWER.body.decode()
@@ -387,6 +387,20 @@ def test_where_even_the_ballast_is_no_help_the_sealed_answer_is_handed_back(tmp_
                 ]
             ).decode()
         )
+
+
+def test_on_a_disk_that_lets_nothing_be_deleted_either_the_sealed_answer_is_handed_back(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """As Linux does after an error of the disk: the file system is read-only from then on."""
+    disk = FullDisk(tmp_path, for_good=True)
+    with closing(_with_ballast(tmp_path, clock, disk)) as journal:
+        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+        disk.ballast.unlink()
+        disk.ballast.mkdir()  # cannot be unlinked, not even by root
+        disk.is_full = True
+        with pytest.raises(AnswerNotSavedError):
+            keep(journal, entry_id)
 
 
 def test_without_room_for_the_ballast_nothing_is_refreshed(tmp_path: Path, clock: FakeClock) -> None:

@@ -23,7 +23,7 @@ from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
 from tests.world.oauth import faults
-from token_refresh.journal.entries import UnkeptAnswerError
+from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 from token_refresh.library.programs import (
@@ -432,7 +432,7 @@ def test_an_answer_that_no_disk_takes_is_told_sealed(
         with shop.parts_around(store) as parts:
 
             def keep(*_: object) -> None:
-                raise UnkeptAnswerError(JournalError("the disk is full", "Free it."), "sealed:v1:answer")
+                raise AnswerNotSavedError(JournalError("the disk is full", "Free it."), "sealed:v1:answer")
 
             monkeypatch.setattr(parts.journal, "keep", keep)
             yield parts

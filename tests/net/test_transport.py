@@ -20,68 +20,23 @@ from typing import Any
 
 import pytest
 
-from providers.base import RawAnswer, TokenRequest
+from providers.base import RawAnswer
+from tests.net.loopback import (
+    BODY,
+    MEBIBYTE,
+    PAIR,
+    SECONDS,
+    SLACK,
+    MakeTransport,
+    forever,
+    request_to,
+    serving,
+    within,
+)
 from tests.world.clock import START, FakeClock
-from tests.world.http import Hangup, HTTPServer, Request, Response
+from tests.world.http import Hangup, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
-from token_refresh.net.transport import _CURRENT, AWAKE_SECONDS, HTTPTransport, NoAnswer, _Watch, _Watchdog
-
-SECONDS = 0.3  # the limit of one exchange in these tests
-SLACK = 0.6  # what a busy machine may add to it
-MEBIBYTE = 1 << 20
-BODY = b"grant_type=refresh_token&refresh_token=r1"
-PAIR = json.dumps({"access_token": "a", "refresh_token": "r2"}).encode()
-
-
-def request_to(url: str, fixed: bool = True) -> TokenRequest:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    return TokenRequest(url, {**headers, "Content-Type": "application/x-www-form-urlencoded"}, BODY, fixed)
-
-
-MakeTransport = Callable[..., HTTPTransport]
-
-
-@pytest.fixture
-def transport_with() -> Iterator[MakeTransport]:
-    """Makes transports with a short limit and closes them."""
-    with contextlib.ExitStack() as stack:
-
-        def make(**options: Any) -> HTTPTransport:
-            made = HTTPTransport(FakeClock(), **{"connections": 4, "exchange_seconds": SECONDS, **options})
-            stack.callback(made.close)
-            return made
-
-        yield make
-
-
-@pytest.fixture
-def transport(transport_with: MakeTransport) -> HTTPTransport:
-    return transport_with()
-
-
-@contextlib.contextmanager
-def serving(answer: Response | Callable[[Request], Response]) -> Iterator[HTTPServer]:
-    with HTTPServer(answer if callable(answer) else lambda _: answer) as server:
-        yield server
-
-
-def forever(sock: socket.socket, send: bytes, pause: float = 0.01) -> None:
-    """Send again and again until the other side has gone, for ten seconds at most."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        sock.sendall(send)
-        time.sleep(pause)
-
-
-def swallow(server: RawServer) -> Callable[[socket.socket], None]:
-    """Take in whatever comes."""
-
-    def talk(sock: socket.socket) -> None:
-        while part := sock.recv(65_536):
-            server.received += part
-
-    return talk
-
+from token_refresh.net.transport import HTTPTransport, NoAnswer
 
 # What is sent, and what is kept of the answer
 
@@ -198,13 +153,6 @@ def test_the_body_of_a_redirect_is_bounded_like_any_other(transport_with: MakeTr
 
 
 # Time and size
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < seconds
 
 
 @contextlib.contextmanager
@@ -630,235 +578,3 @@ def test_a_proxy_that_cannot_be_reached_means_that_nothing_happened(transport_wi
     end = transport_with(proxy=proxy).post(request_to("https://acme.example/token"))
     assert isinstance(end, NoAnswer)
     assert not end.may_have_acted
-
-
-# Hosts that a row supplies
-
-SPELLINGS = [
-    "127.0.0.1",
-    "localhost",
-    "2130706433",
-    "0177.0.0.1",
-    "0x7f.1",
-    "0x7f000001",
-    "127.1",
-    "0.0.0.0",
-]
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("host", [*SPELLINGS, "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"])
-def test_a_host_of_the_row_that_is_this_machine_gets_not_one_byte(
-    transport: HTTPTransport, scheme: str, host: str
-) -> None:
-    with RawServer(lambda sock: swallow(server)(sock)) as server:
-        end = transport.post(request_to(f"{scheme}://{host}:{server.port}/token", fixed=False))
-        time.sleep(0.02)
-    assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
-    assert server.received == b""
-
-
-def test_the_ipv6_loopback_gets_not_one_byte_either(transport: HTTPTransport) -> None:
-    try:
-        server = RawServer(lambda sock: swallow(server)(sock), socket.AF_INET6).__enter__()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    for scheme in ("http", "https"):
-        end = transport.post(request_to(f"{scheme}://[::1]:{server.port}/token", fixed=False))
-        assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
-    server.__exit__()
-    assert server.received == b""
-
-
-# A host as it may stand in a row: from what a resolver would read as this machine
-# to what two readers of an address read differently.
-HOSTILE_HOSTS = [
-    *SPELLINGS, "127.0.0.2", "127.000.000.001", "0", "00000177.1", "0x7f.0x0.0x0.0x1", "017700000001",
-    "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
-    "[2002:7f00:1::]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]", "[2001::1]", "[fe80::1%25lo]", "[fe80::1%lo]",
-    "[fd00::1]", "[ff02::1]", "localhost.", "LOCALHOST", "x.localhost", "127.0.0.1.",
-    "user@127.0.0.1", "user:pass@127.0.0.1", "acme.example@127.0.0.1", "127.0.0.1:0@127.0.0.1", "127.0.0.1%23",
-    "acme.example#@127.0.0.1", "acme.example\\@127.0.0.1", "acme.example\t@127.0.0.1", "%31%32%37.0.0.1", "127%2e0.0.1",
-    "\uff11\uff12\uff17.0.0.1", "127\u30020.0.1", "\u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3",
-    "169.254.169.254", "[fd00:ec2::254]", "100.64.0.1", "192.0.2.1", "224.0.0.1", "255.255.255.255", "192.88.99.1",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("host", HOSTILE_HOSTS, ids=ascii)
-def test_a_hostile_host_of_a_row_is_sent_nothing(transport: HTTPTransport, scheme: str, host: str) -> None:
-    with RawServer(lambda sock: swallow(server)(sock)) as server:
-        end = transport.post(request_to(f"{scheme}://{host}:{server.port}/token", fixed=False))
-        assert isinstance(end, NoAnswer)
-        assert not end.may_have_acted
-        assert server.received == b""
-
-
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "", "99999999", "8O"])
-def test_a_port_that_is_none_is_sent_nothing(transport: HTTPTransport, port: str) -> None:
-    end = transport.post(request_to(f"http://127.0.0.1:{port}/token", fixed=False))
-    assert isinstance(end, NoAnswer)
-    assert not end.may_have_acted
-
-
-@pytest.mark.parametrize("host", ["169.254.169.254", "10.0.0.1", "[fd00::1]", "192.168.0.1"])
-def test_a_private_address_that_may_not_even_exist_is_never_answered(transport: HTTPTransport, host: str) -> None:
-    with within(SECONDS + SLACK):
-        end = transport.post(request_to(f"http://{host}:1/token", fixed=False))
-    assert isinstance(end, NoAnswer)
-    assert not end.may_have_acted
-
-
-def test_a_connection_kept_from_a_fixed_host_is_no_way_around(transport: HTTPTransport) -> None:
-    with serving(Response(200, PAIR)) as server:
-        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
-        end = transport.post(request_to(server.url, fixed=False))
-        assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
-        assert len(server.requests) == 1
-        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
-
-
-@pytest.mark.parametrize(("listed", "host"), [("127.0.0.1", "127.0.0.1"), ("localhost", "LOCALHOST")])
-def test_a_listed_private_host_is_reached_with_the_port_that_is_listed(
-    transport_with: MakeTransport, listed: str, host: str
-) -> None:
-    with serving(Response(200, PAIR)) as server:
-        url = f"http://{host}:{server.port}/token"
-        transport = transport_with(private_hosts=frozenset({f"{listed}:{server.port}"}))
-        assert isinstance(transport.post(request_to(url, fixed=False)), RawAnswer)
-        for entry in (listed, f"{listed}:{server.port + 1}", f"{listed}.example", "acme.example"):
-            transport = transport_with(private_hosts=frozenset({entry}))
-            assert isinstance(transport.post(request_to(url, fixed=False)), NoAnswer)
-        assert len(server.requests) == 1
-
-
-IN_NO_PUBLIC_PLACE = [
-    *SPELLINGS, "127.0.0.2", "127.0.0.1.", "localhost.", "LOCALHOST", "x.localhost", "x.localhost.", "10.0.0.1",
-    "[::1]", "[::127.0.0.1]", "[::ffff:10.0.0.1]", "[::ffff:0:10.0.0.1]", "[64:ff9b::a00:1]", "[64:ff9b:1::a00:1]",
-    "[2002:a00:1::]", "[2001:0:a00:1::]", "[fe80::1%25eth0]", "[fec0::1]", "[fd00::1]", "[ff02::1]", "224.0.0.1",
-    "%31%32%37.0.0.1", "\uff11\uff12\uff17.0.0.1", "127\u30020.0.1",
-    "\u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("host", IN_NO_PUBLIC_PLACE, ids=ascii)
-def test_a_proxy_is_no_way_to_a_private_address(transport_with: MakeTransport, host: str) -> None:
-    with RawServer(lambda sock: swallow(proxy)(sock)) as proxy:
-        transport = transport_with(proxy=f"http://127.0.0.1:{proxy.port}")
-        end = transport.post(request_to(f"https://{host}/token", fixed=False))
-        assert end == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
-        plain = transport.post(request_to(f"http://127.0.0.1:{proxy.port}/token", fixed=False))
-        assert plain == NoAnswer("the row's host is not on the public internet", may_have_acted=False)
-    assert proxy.received == b""
-
-
-def test_a_proxy_is_asked_for_a_public_host_of_the_row(transport_with: MakeTransport) -> None:
-    with RawServer(lambda sock: swallow(proxy)(sock)) as proxy:
-        transport_with(proxy=f"http://127.0.0.1:{proxy.port}").post(
-            request_to("https://acme.example/token", fixed=False)
-        )
-    assert proxy.received.startswith(b"CONNECT acme.example:443 ")
-
-
-# The watchdog
-
-
-def test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Given up earlier, a slow provider would have spent the token for nothing; later, it would hold up a run."""
-    connecting: list[float | None] = []
-    watched: list[tuple[_Watch, float]] = []
-    hold = _Watch.hold
-
-    def look(watch: _Watch, connection: Any, sock: socket.socket) -> None:
-        connecting.append(sock.gettimeout())
-        hold(watch, connection, sock)
-
-    def answer(_: Request) -> Response:
-        watched.extend((watch, at - time.monotonic()) for watch, at in usual._watchdog._deadlines.items())
-        return Response(200, PAIR)
-
-    monkeypatch.setattr(_Watch, "hold", look)
-    with serving(answer) as server, contextlib.closing(HTTPTransport(FakeClock(), 1)) as usual:
-        assert isinstance(usual.post(request_to(server.url)), RawAnswer)
-    assert set(connecting) == {10.0}
-    [(watch, left)] = watched
-    assert left == pytest.approx(90, abs=SLACK)
-    assert watch._connection is not None
-    assert watch._connection.timeout is None  # between two bytes no limit of its own
-
-
-def watchdogs() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "exchange-watchdog"]
-
-
-def test_one_watching_thread_serves_all_and_ends_with_the_transport() -> None:
-    before, handles = len(watchdogs()), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
-    with serving(Response(200, PAIR, {"Connection": "close"})) as server:
-        for _ in range(5):
-            transport = HTTPTransport(FakeClock(), 4, exchange_seconds=SECONDS)
-            for _ in range(4):
-                transport.post(request_to(server.url))
-            assert len(watchdogs()) == before + 1
-            transport.close()
-            assert len(watchdogs()) == before
-            transport.close()
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= handles + 2  # noqa: PTH208 - a count
-
-
-def test_an_exchange_that_ended_is_no_longer_watched(transport: HTTPTransport) -> None:
-    with serving(Response(200, PAIR)) as server:
-        transport.post(request_to(server.url))
-        time.sleep(SECONDS + 0.1)  # its deadline passes while the connection is kept
-        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
-    assert transport._watchdog._deadlines == {}
-
-
-def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_nothing(
-    transport_with: MakeTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No timeout ends a lookup; what comes of it later is not used."""
-    lookup = socket.getaddrinfo
-
-    def slow(*args: Any, **options: Any) -> Any:
-        while not _CURRENT.watch.bit:
-            time.sleep(0.01)
-        return lookup(*args, **options)
-
-    with serving(Response(200, PAIR)) as server:
-        monkeypatch.setattr(socket, "getaddrinfo", slow)
-        ended = transport_with().post(request_to(server.url))
-        assert server.requests == []
-    assert isinstance(ended, NoAnswer)
-    assert not ended.may_have_acted
-    assert "no complete connection within" in ended.reason
-
-
-def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: MakeTransport) -> None:
-    transport = transport_with(connections=8)
-
-    def some_hang(request: Request) -> Response:
-        if request.path == "/hang":
-            time.sleep(SECONDS + 0.2)
-        return Response(200, PAIR)
-
-    with serving(some_hang) as server, ThreadPoolExecutor(8) as pool:
-        hanging = [pool.submit(transport.post, request_to(server.url + "/hang")) for _ in range(3)]
-        time.sleep(0.1)
-        others = [pool.submit(transport.post, request_to(server.url + "/token")) for _ in range(30)]
-        assert all(isinstance(other.result(), RawAnswer) for other in others)
-        assert all(isinstance(one.result(), NoAnswer) for one in hanging)
-        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
-
-
-def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> None:
-    """The process was stopped: the answer may have come meanwhile, and nobody has looked at it."""
-    watchdog = _Watchdog(seconds=5.0)
-    watch = watchdog.watch()
-    watchdog._deadlines[watch] = 5.0
-    awake = watchdog._look(100.0, planned=5.0)
-    assert (awake, watch.bit) == (100.0 + AWAKE_SECONDS, False)
-    assert watchdog._look(100.0 + AWAKE_SECONDS, awake) is None
-    assert watch.bit

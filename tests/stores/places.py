@@ -12,6 +12,7 @@ from typing import Any
 from tests.world.airtable import AirtableServer, Table
 from tests.world.clock import FakeClock
 from tests.world.postgres import PostgresServer
+from token_refresh.net.tls import Adapter
 from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 from token_refresh.stores.base import Store
 from token_refresh.stores.database import DatabaseStore
@@ -153,7 +154,9 @@ class PostgresPlace(Place):
         return done.fetchall() if done.description else []
 
 
-def airtable_options(server: AirtableServer, folder: Path, **changed: Any) -> AirtableOptions:
+def airtable_options(
+    server: AirtableServer, folder: Path, ca_bundle: Path | None = None, **changed: Any
+) -> AirtableOptions:
     """Options for the fake's first base."""
     usual: dict[str, Any] = {
         "api_key": server.token,
@@ -164,6 +167,7 @@ def airtable_options(server: AirtableServer, folder: Path, **changed: Any) -> Ai
         "requests_per_second": 4,
         "schema_file": folder / "columns.json",
         "pace_file": folder / "pace.json",
+        "adapter": Adapter(ca_bundle, connections=1),
     }
     return AirtableOptions(**(usual | changed))
 

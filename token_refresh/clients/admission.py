@@ -20,9 +20,10 @@ from token_refresh.journal.entries import (
     STEP_ASIDE,
     STEP_LOST,
     STEP_SENT,
+    AnswerNotSavedError,
     Entry,
-    UnkeptAnswerError,
 )
+from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
 from token_refresh.refresh.jobs import Job, binding_of, read_params
 from token_refresh.refresh.parts import Parts
@@ -66,13 +67,13 @@ class Enroller:
 
     Attributes:
         store_error: what kept the store from taking a proved credential, where something did.
-        unkept: location and sealed answer, where even the ballast was no help.
+        not_saved: whose answers the journal does not hold, and why.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.store_error: StoreError | None = None
-        self.unkept: list[tuple[str, str]] = []
+        self.not_saved: list[tuple[str, JournalError]] = []
 
     def endpoint(self, enrolment: Enrolment) -> Endpoint:
         """Where the credential would be sent.
@@ -267,8 +268,8 @@ class Enroller:
         context = Context(ANSWER_FIELD, enrolment.location_id, endpoint.origin)
         try:
             self._parts.journal.keep(entry_id, exchange, context)
-        except UnkeptAnswerError as error:  # a full disk; the answer goes on to the store, which may have room
-            self.unkept.append((enrolment.location_id, error.sealed))
+        except AnswerNotSavedError as error:  # a full disk; the answer goes on to the store, which may have room
+            self.not_saved.append((enrolment.location_id, error))
         return provider.read_answer(exchange)
 
     def _settle(

@@ -240,18 +240,21 @@ def _date_at(url: str, context: Context) -> datetime | str | None:
     """The server's time; a reason where it does not answer."""
     import requests
 
-    session = requests.Session()
-    session.trust_env = False
+    from token_refresh.net import tls
+
     proxy = context.settings.https_proxy_url
-    session.proxies = {"https": proxy.reveal()} if proxy else {}
-    session.verify = str(context.settings.ca_bundle) if context.settings.ca_bundle else True
+    adapter = tls.Adapter(context.settings.ca_bundle, connections=1)
     try:
-        answer = session.get(url, timeout=REACH_SECONDS, allow_redirects=False, stream=True)
-        answer.close()
-        date = answer.headers.get("Date")
+        with (
+            tls.make_session(adapter, proxy.reveal() if proxy else None) as session,
+            session.get(url, timeout=REACH_SECONDS, allow_redirects=False, stream=True) as answer,
+        ):
+            date = answer.headers.get("Date")
         moment = parsedate_to_datetime(date) if date else None
     except requests.RequestException as error:
         return type(error).__name__
+    except tls.CertificatesError as error:
+        return str(error)
     except ValueError:
         return None
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

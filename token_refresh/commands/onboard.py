@@ -21,7 +21,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.leftovers import store_leftovers
-from token_refresh.refresh.result import FAILURES, Outcome, RowResult, unkept
+from token_refresh.refresh.result import FAILURES, Outcome, RowResult, not_saved_notices
 from token_refresh.stores.base import StoreError, StoreUnavailableError
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.flags import Parser
@@ -78,8 +78,8 @@ def _enroller(context: Context, talk: Talk) -> Iterator[Enroller]:
         try:
             yield enroller
         finally:
-            for location_id, sealed in enroller.unkept:
-                talk.warn(unkept(location_id, sealed))
+            for sentence in not_saved_notices(enroller.not_saved):
+                talk.warn(sentence)
 
 
 class _Stop:

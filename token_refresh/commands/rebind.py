@@ -10,6 +10,7 @@ from providers.base import ProviderError, origin_of
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library.tokens import the_row
+from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
 from token_refresh.stores.base import Row, StoreUnavailableError, Written
 from token_refresh.stores.sealed import Binding, Look, SealedStore
 from token_refresh.terminal.console import Talk
@@ -27,11 +28,6 @@ class Move:
     was_origin: str
     binding: Binding
     look: Look
-
-    @property
-    def host(self) -> str:
-        """Where the secrets will be sent from now on."""
-        return self.binding.origin.partition("://")[2]
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
@@ -90,25 +86,18 @@ def _agree(arguments: argparse.Namespace, move: Move, talk: Talk) -> None:
     """
     talk.info(f"sealed for: {move.was_origin}, location {move.was_location!r}")
     talk.info(f"the row is: {move.binding.origin}, location {move.row.location_id!r}")
-    is_allowed = move.binding.is_fixed or move.host in {host.strip().lower() for host in arguments.allow_host}
-    if arguments.yes and is_allowed:
+    if arguments.yes and is_agreed(move.binding, arguments.allow_host):
         return
     if can_ask():
         with Terminal() as ask:
-            if ask.yes(
-                f"The client secret and the refresh token will be sent to {move.binding.origin}. Is that right?"
-            ):
+            if ask.yes(agreement_question(move.binding)):
                 return
         raise ActionableError("nothing was changed", "", Kind.ROW)
     if not arguments.yes:
         raise ActionableError(
             "this is no terminal, so nobody can be asked", "If both are right, repeat with --yes.", Kind.USAGE
         )
-    raise ActionableError(
-        f"the secrets would go to {move.binding.origin}, which the row names itself and nobody has allowed",
-        f"If that is right, repeat with --allow-host {move.host}.",
-        Kind.USAGE,
-    )
+    require_agreement(move.binding, arguments.allow_host)
 
 
 def _carry_out(arguments: argparse.Namespace, context: Context, store: SealedStore, shown: Move, talk: Talk) -> None:

@@ -34,7 +34,7 @@ STEP_ASIDE = "aside"  # somebody else's credential is in the row; ours is kept, 
 ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_ASIDE)
 
 
-class UnkeptAnswerError(JournalError):
+class AnswerNotSavedError(JournalError):
     """An answer could not be written down.
 
     Attributes:
@@ -131,12 +131,13 @@ class Journal:
             return lost_entry
         return self._insert(row.key, row.location_id, provider, origin, cell, token)
 
-    def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> None:
-        """Note durably that another request for the same token is about to leave.
+    def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> int:
+        """Note durably that another request for the same token is about to leave; returns the entry.
 
         `is_lost`: the answer to the one before was lost, so the token may be spent already.
         """
         self._file.commit([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)])
+        return entry_id
 
     def enrol(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
         """Note durably, sealed, a credential that a person entered and that is about to be proved.
@@ -150,7 +151,7 @@ class Journal:
         """Write an answer down, sealed and durable, before it is read.
 
         Raises:
-            UnkeptAnswerError: neither the disk nor the room that was kept on it takes it.
+            AnswerNotSavedError: neither the disk nor the room that was kept on it takes it.
         """
         content = {
             "status": raw.status,
@@ -172,7 +173,8 @@ class Journal:
             try:
                 self._file.commit(update)
             except Exception as error:
-                raise UnkeptAnswerError(error if isinstance(error, JournalError) else refused(error), sealed) from None
+                reason = error if isinstance(error, JournalError) else refused(error)
+                raise AnswerNotSavedError(reason, sealed) from None
 
     def open_answer(self, entry: Entry) -> RawAnswer:
         """The answer that an entry keeps.

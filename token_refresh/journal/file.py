@@ -131,8 +131,9 @@ class JournalFile:
         os.close(self._held)  # after SQLite's own locks, never before
 
     def give_up_ballast(self) -> None:
-        """Make room on a full disk: this is what it was kept for."""
-        self._ballast.unlink(missing_ok=True)
+        """Make room on a full disk: this is what it was kept for. A disk that takes no writes may refuse that, too."""
+        with suppress(OSError):
+            self._ballast.unlink()
 
     def commit(self, statements: Sequence[Statement], *, synced: bool = True) -> int:
         """Carry out `statements` as one; returns the id of the last row inserted.

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
+from token_refresh.net.hosts import is_agreed
 from token_refresh.refresh.jobs import Bench
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import SEALED_COLUMNS, Binding, Look, Seals
@@ -77,7 +78,7 @@ class Inspector:
     def __init__(self, seals: Seals, bench: Bench, allowed_hosts: Collection[str] = ()) -> None:
         self._seals = seals
         self._bench = bench
-        self._allowed_hosts = frozenset(host.strip().lower() for host in allowed_hosts)
+        self._allowed_hosts = allowed_hosts
 
     def binding(self, row: Row) -> Binding:
         """What the row's cells are bound to.
@@ -86,7 +87,7 @@ class Inspector:
             ProviderError: the row's provider or its parameters cannot be used.
         """
         binding = self._bench.binding(row)
-        if binding.is_fixed or binding.origin.partition("://")[2] not in self._allowed_hosts:
+        if binding.is_fixed or not is_agreed(binding, self._allowed_hosts):
             return binding
         # Former hosts of the provider say nothing about a host that the row names.
         return replace(binding, former_origins=(), is_fixed=True)

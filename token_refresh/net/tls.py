@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import ssl
 import threading
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from token_refresh.base.errors import ActionableError, Kind
+
+NO_CERTIFICATES = "CA_BUNDLE holds no certificates that can be read"
+
+
+class CertificatesError(ActionableError):
+    """Nobody could be trusted; nothing was sent."""
+
+    kind = Kind.CONFIGURATION
 
 
 def client_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
@@ -19,11 +30,14 @@ def client_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
     `SSLKEYLOGFILE` names: whoever can set a variable of ours could read all that we send.
 
     Raises:
-        OSError: the bundle cannot be read, or holds no certificate (`ssl.SSLError`).
+        CertificatesError: the bundle cannot be read, or holds no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
+    try:
+        context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
+    except OSError:
+        raise CertificatesError(NO_CERTIFICATES, "Correct the path, or the file.") from None
     return context
 
 
@@ -63,3 +77,24 @@ class Adapter(HTTPAdapter):
             if self._context is None:
                 self._context = client_context(self._ca_bundle)
             return self._context
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, _: Any) -> None:
+        """None: for a target requests would read the whole body, without limit, though nobody follows it."""
+
+
+def make_session(adapter: BaseAdapter, proxy: str | None = None) -> requests.Session:
+    """A session with nothing ambient: no .netrc, no proxy or trust of the environment, no cookies, no redirects.
+
+    Args:
+        adapter: sends all its requests.
+        proxy: `https://…` proxy for requests by https.
+    """
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.proxies = {"https": proxy} if proxy else {}
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from crypto import Context
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
-from token_refresh.journal.entries import ANSWER_FIELD, UnkeptAnswerError
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Fault
 from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.schedule import Schedule, Settled, Task
@@ -87,7 +85,6 @@ class Loop:
         self._events: queue.SimpleQueue[_Event | BaseException] = queue.SimpleQueue()
         self._to_ask: _Queue = queue.SimpleQueue()
         self._to_write: _Queue = queue.SimpleQueue()  # served by one thread alone: it owns the store
-        self._entries: dict[Task, int] = {}
         self._failures: dict[Task, Exception] = {}
         self._in_flight = 0
         self._is_writing = False
@@ -95,7 +92,7 @@ class Loop:
         self._hears_at = 0.0
         self._news: list[Pause] = []
         self.journal_error: JournalError | None = None
-        self.unkept: list[tuple[str, str]] = []  # location and sealed answer, where even the ballast was no help
+        self.not_saved: list[tuple[str, JournalError]] = []  # whose answers the journal does not hold, and why
 
     def work(self) -> None:
         """Return when everything that was started is finished and stored, or waits in the journal."""
@@ -239,35 +236,34 @@ class Loop:
             return _Failed(task, error)
 
     def _exchange(self, task: Task) -> _Answered | _NotSent:
-        """Intent, request, answer: each durable before the next."""
         job = task.job
-        request = job.provider.refresh_request(job.credential)
         try:
-            self._note_intent(task)
+            exchanged = exchange(
+                self._parts.journal,
+                self._parts.transport,
+                job.provider,
+                job.credential,
+                location_id=job.row.location_id,
+                origin=job.endpoint.origin,
+                note_intent=partial(self._note_intent, task),
+            )
         except JournalError as error:
             self.journal_error = error
             return _NotSent(task)
-        exchange = self._parts.transport.post(request)
-        if isinstance(exchange, NoAnswer):
-            return _Answered(task, exchange.as_answer())
-        try:
-            context = Context(ANSWER_FIELD, job.row.location_id, job.endpoint.origin)
-            self._parts.journal.keep(self._entries[task], exchange, context)
-        except JournalError as error:
-            self.journal_error = error  # the answer itself goes on to the store
-            if isinstance(error, UnkeptAnswerError):
-                self.unkept.append((job.row.location_id, error.sealed))
-        return _Answered(task, job.provider.read_answer(exchange))
+        if exchanged.not_saved is not None:
+            self.journal_error = exchanged.not_saved
+            self.not_saved.append((job.row.location_id, exchanged.not_saved))
+        return _Answered(task, exchanged.answer)
 
-    def _note_intent(self, task: Task) -> None:
-        job = task.job
-        if task in self._entries:
-            self._parts.journal.send_again(self._entries[task], job.endpoint.origin, is_lost=task.is_lost)
-            return
+    def _note_intent(self, task: Task) -> int:
+        job, journal = task.job, self._parts.journal
+        if task.entry_id is not None:
+            return journal.send_again(task.entry_id, job.endpoint.origin, is_lost=task.is_lost)
         lost = job.lost.entry_id if job.lost else None
-        self._entries[task] = self._parts.journal.intend(
+        task.entry_id = journal.intend(
             job.row, job.credential.refresh_token, job.provider.slug, job.endpoint.origin, lost
         )
+        return task.entry_id
 
     # Ends
 
@@ -284,16 +280,14 @@ class Loop:
                 failure = error
         if failure is not None:
             pending = self._draft.of_fault(_fault(settled.task, failure))  # its journal entry stays
-        self._entries.pop(settled.task, None)
         self._writeback.add(pending)
 
     def _pending(self, settled: Settled) -> Pending:
         task = settled.task
-        entry_id = self._entries.get(task)
         lost_at: datetime | None = task.job.lost.at if task.job.lost else None
         if lost_at is None and task.is_lost:
             lost_at = self._parts.clock.now()
-        return self._draft.of(task.job, settled.answer, settled.verdict, entry_id, lost_at)
+        return self._draft.of(task.job, settled.answer, settled.verdict, task.entry_id, lost_at)
 
 
 def _fault(task: Task, error: Exception) -> Fault:

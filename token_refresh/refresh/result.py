@@ -8,13 +8,14 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote, quote_plus
 
 from providers.base import Rotation, Verdict
 from token_refresh.base.errors import ActionableError, Kind, TokenError, library_error
+from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.stores.base import StoreError, inert
 
@@ -111,12 +112,14 @@ def _without(text: str, secret: str) -> str:
     return "".join(_MASKED if place in hidden else character for place, character in enumerate(text))
 
 
-def unkept(location_id: str, sealed: str) -> str:
-    """What a person reads of an answer that no disk took."""
-    return (
+def not_saved_notices(answers: Iterable[tuple[str, JournalError]]) -> list[str]:
+    """What a person reads of answers, each with its location, that no disk took."""
+    return [
         f"{location_id}: unless its row is refreshed, this sealed answer is all there is. Keep it and give it to "
-        f"`python token_manager.py recover --cell -`: {sealed}"
-    )
+        f"`python token_manager.py recover --cell -`: {error.sealed}"
+        for location_id, error in answers
+        if isinstance(error, AnswerNotSavedError)
+    ]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from token_refresh.refresh.listing import Listing, list_due, query_of
 from token_refresh.refresh.loop import Loop
 from token_refresh.refresh.parts import Observer, Parts, Scope
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result import Report, RowResult, unkept
+from token_refresh.refresh.result import Report, RowResult, not_saved_notices
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import DueQuery, StoreError
@@ -134,8 +134,8 @@ class Refresher:
         loop = Loop(self._parts, schedule, self._draft, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error
-        for location_id, sealed in loop.unkept:
-            self._note(unkept(location_id, sealed))
+        for sentence in not_saved_notices(loop.not_saved):
+            self._note(sentence)
 
     def _tell_what_was_left(self, schedule: Schedule) -> None:
         left = schedule.not_begun()

@@ -33,6 +33,7 @@ class Task:
     attempts: int = 0
     answer: Answer | None = None
     is_lost: bool = False  # an answer of this run was lost, and the token was or may be sent again
+    entry_id: int | None = None  # its journal entry, once a request was about to leave
 
     def __lt__(self, other: Task) -> bool:
         return self.order < other.order

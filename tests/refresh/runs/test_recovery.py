@@ -31,7 +31,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.clients.admission import Enroller
-from token_refresh.journal.entries import ANSWER_FIELD, Journal, UnkeptAnswerError
+from token_refresh.journal.entries import ANSWER_FIELD, AnswerNotSavedError, Journal
 from token_refresh.journal.file import JournalError
 
 
@@ -335,7 +335,7 @@ def test_an_onboarding_that_this_program_cannot_read_stays_and_hinders_no_other(
     rows.world.clock.advance(200)
     rows.add("acme", "other")
     result = run(rows)
-    assert "loc: its onboarding stays in the journal: internal error: TypeError. Please report it." in result.err
+    assert "loc: its onboarding stays in the journal: internal error: TypeError at admission.py:" in result.err
     assert result.outcomes() == {"other": "refreshed"}
     assert len(entries(rows.world)) == 1
 
@@ -381,7 +381,7 @@ def test_a_full_disk_prints_each_sealed_answer_that_is_in_no_journal(rows: Rows)
 
     class NoRoom(FullJournal):
         def keep_sealed(self, entry_id: int, sealed: str) -> None:
-            raise UnkeptAnswerError(JournalError("the disk is full", "Free disk space."), sealed)
+            raise AnswerNotSavedError(JournalError("the disk is full", "Free disk space."), sealed)
 
     def change(parts: Any) -> Any:
         parts.journal.__class__ = NoRoom
@@ -400,7 +400,7 @@ def test_an_onboarding_on_a_full_disk_prints_the_sealed_answer_that_is_in_no_jou
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: Journal, entry_id: int, sealed: str) -> None:
-        raise UnkeptAnswerError(JournalError("the disk is full", "Free disk space."), sealed)
+        raise AnswerNotSavedError(JournalError("the disk is full", "Free disk space."), sealed)
 
     monkeypatch.setattr(Journal, "keep_sealed", refuse)
     line = rows.world.csv_line("acme", "loc")

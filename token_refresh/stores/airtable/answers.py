@@ -113,10 +113,6 @@ def senseless() -> StoreUnavailableError:
     )
 
 
-def no_certificates() -> StoreRefusedError:
-    return StoreRefusedError("CA_BUNDLE holds no certificates that can be read", "Correct the path, or the file.")
-
-
 def missing_columns(names: Sequence[str]) -> StoreRefusedError:
     return StoreRefusedError(
         f"the table has no column {', '.join(names)}", "Add it, or correct its name (docs/airtable.md lists them all)."

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import random
-import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
 import urllib3
+from requests.adapters import BaseAdapter
 
 from token_refresh.base.clock import Clock
-from token_refresh.net import tls
+from token_refresh.base.errors import ActionableError
 from token_refresh.stores.airtable.answers import (
     EndlessAnswerError,
     PausedError,
     SenselessError,
     is_listing,
     makes_sense,
-    no_certificates,
     quota_spent,
     unavailable,
 )
 from token_refresh.stores.airtable.pace import Pace
+from token_refresh.stores.base import StoreRefusedError
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer
@@ -42,18 +41,19 @@ class _Trouble:
     attempts: int = 0
 
 
-class Gate(tls.Adapter):
+class Gate(BaseAdapter):
     """Every request to Airtable goes through here: counted, paced, and sent again where that helps.
 
     Args:
         clock: for waiting.
         pace: when each request may go.
-        ca_bundle: certificates to trust instead of the usual ones.
+        adapter: sends one request once, and knows whom to trust.
         answer_seconds: how long the body of one answer may take.
     """
 
-    def __init__(self, clock: Clock, pace: Pace, ca_bundle: Path | None, answer_seconds: float) -> None:
-        super().__init__(ca_bundle, connections=1)
+    def __init__(self, clock: Clock, pace: Pace, adapter: BaseAdapter, answer_seconds: float) -> None:
+        super().__init__()
+        self._adapter = adapter
         self.calls = 0
         self._clock = clock
         self._pace = pace
@@ -78,6 +78,7 @@ class Gate(tls.Adapter):
         the pause is waited out here, then the caller has to look at the row again.
 
         Raises:
+            StoreRefusedError: nobody can be trusted; nothing was sent.
             StoreUnavailableError: no usable answer in that time.
             StoreQuotaError: the month's calls are spent.
             PausedError: see there; only for updates.
@@ -101,19 +102,18 @@ class Gate(tls.Adapter):
             if is_update:
                 raise PausedError("Airtable did not take the update", "Nothing to do: it is tried again.")
 
-    def context(self) -> ssl.SSLContext:
-        """See `tls.Adapter`, in words for people."""
-        try:
-            return super().context()
-        except OSError:
-            raise no_certificates() from None
+    def close(self) -> None:
+        """Release connections."""
+        self._adapter.close()
 
     def _try(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response | Exception:
         self._pace.wait()
         self.calls += 1
         try:
-            response = super().send(request, *args, **{**kwargs, "stream": True})
+            response = self._adapter.send(request, *args, **{**kwargs, "stream": True})
             self._read(response)
+        except ActionableError as error:
+            raise StoreRefusedError(str(error), error.action) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return error
         if response.status_code < requests.codes.bad_request and not makes_sense(request, response):

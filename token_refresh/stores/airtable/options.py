@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from requests.adapters import BaseAdapter
+
 TIMEOUT_SECONDS = (10, 60)  # connect, read
 ANSWER_SECONDS = 90.0  # the body of one answer
 
@@ -12,7 +14,7 @@ ANSWER_SECONDS = 90.0  # the body of one answer
 @dataclass(frozen=True)
 class AirtableOptions:
     """Which table, with which token; `schema_file` keeps the known columns for a day, `pace_file` the
-    pace and the calls of the base."""
+    pace and the calls of the base; `adapter` sends requests, and knows whom to trust under TLS."""
 
     api_key: str = field(repr=False)
     base_id: str
@@ -22,7 +24,7 @@ class AirtableOptions:
     requests_per_second: float
     schema_file: Path
     pace_file: Path
+    adapter: BaseAdapter = field(repr=False)
     proxy: str | None = None
-    ca_bundle: Path | None = None
     timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS
     answer_seconds: float = ANSWER_SECONDS

@@ -63,7 +63,7 @@ class AirtableStore(Store):
         self._options = options
         self._clock = clock
         self._pace = Pace(options.pace_file, clock, options.requests_per_second)
-        self._gate = Gate(clock, self._pace, options.ca_bundle, options.answer_seconds)
+        self._gate = Gate(clock, self._pace, options.adapter, options.answer_seconds)
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)

@@ -11,6 +11,7 @@ import crypto
 from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.keys.inspection import Inspector
+from token_refresh.net.hosts import HostNotAllowedError, require_agreement
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError
 from token_refresh.transfer.export_file import Line
@@ -78,13 +79,13 @@ class _Sealer:
             return Line(found.name, self._sealed(found, row))
         except _NotTakenError as error:
             reason, action, is_wrong = str(error), error.action, error.is_wrong
-        except ProviderError as error:
+        except (ProviderError, HostNotAllowedError) as error:
             reason, action, is_wrong = str(error), error.action, True
         provider = self._bench.provider_name(row)
         return Line(found.name, None, reason, action, is_wrong, found.location_id, provider)
 
     def _sealed(self, found: Found, row: Row) -> Row:
-        """Raises `_NotTakenError` or `ProviderError`."""
+        """Raises `_NotTakenError`, `HostNotAllowedError` or `ProviderError`."""
         if found.reason:
             raise _NotTakenError(found.reason, found.action, is_wrong=found.is_wrong)
         if not found.location_id:
@@ -123,13 +124,8 @@ class _Sealer:
     def _binding(self, row: Row) -> Binding:
         """What the cells will be bound to: a host that the settings or whoever runs this has chosen."""
         binding = self._inspector.binding(row)
-        if binding.is_fixed:
-            return binding
-        host = binding.origin.partition("://")[2]
-        raise _NotTakenError(
-            f"its secrets would go to {binding.origin}, which nobody has allowed",
-            f"If that is right, repeat with --allow-host {host}.",
-        )
+        require_agreement(binding, ())
+        return binding
 
     def _client(self, found: Found, row: Row, binding: Binding) -> tuple[str, str]:
         """The app's id and secret. A secret that the settings hold for the provider's own host is not copied."""

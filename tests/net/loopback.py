@@ -1,0 +1,59 @@
+"""Servers on loopback, and what is asked of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from providers.base import TokenRequest
+from tests.world.http import HTTPServer, Request, Response
+from tests.world.raw import RawServer
+from token_refresh.net.transport import HTTPTransport
+
+SECONDS = 0.3  # the limit of one exchange in these tests
+SLACK = 0.6  # what a busy machine may add to it
+MEBIBYTE = 1 << 20
+BODY = b"grant_type=refresh_token&refresh_token=r1"
+PAIR = json.dumps({"access_token": "a", "refresh_token": "r2"}).encode()
+
+
+def request_to(url: str, fixed: bool = True) -> TokenRequest:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return TokenRequest(url, {**headers, "Content-Type": "application/x-www-form-urlencoded"}, BODY, fixed)
+
+
+MakeTransport = Callable[..., HTTPTransport]
+
+
+@contextlib.contextmanager
+def serving(answer: Response | Callable[[Request], Response]) -> Iterator[HTTPServer]:
+    with HTTPServer(answer if callable(answer) else lambda _: answer) as server:
+        yield server
+
+
+def forever(sock: socket.socket, send: bytes, pause: float = 0.01) -> None:
+    """Send again and again until the other side has gone, for ten seconds at most."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        sock.sendall(send)
+        time.sleep(pause)
+
+
+def swallow(server: RawServer) -> Callable[[socket.socket], None]:
+    """Take in whatever comes."""
+
+    def talk(sock: socket.socket) -> None:
+        while part := sock.recv(65_536):
+            server.received += part
+
+    return talk
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds

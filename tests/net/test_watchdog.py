@@ -1,0 +1,129 @@
+"""How long an exchange may last, over real sockets on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from providers.base import RawAnswer
+from tests.net.loopback import (
+    PAIR,
+    SECONDS,
+    SLACK,
+    MakeTransport,
+    request_to,
+    serving,
+)
+from tests.world.clock import FakeClock
+from tests.world.http import Request, Response
+from token_refresh.net.transport import HTTPTransport, NoAnswer
+from token_refresh.net.watchdog import AWAKE_SECONDS, CURRENT, Watch, Watchdog
+
+
+def test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given up earlier, a slow provider would have spent the token for nothing; later, it would hold up a run."""
+    connecting: list[float | None] = []
+    watched: list[tuple[Watch, float]] = []
+    hold = Watch.hold
+
+    def look(watch: Watch, connection: Any, sock: socket.socket) -> None:
+        connecting.append(sock.gettimeout())
+        hold(watch, connection, sock)
+
+    def answer(_: Request) -> Response:
+        watched.extend((watch, at - time.monotonic()) for watch, at in usual._watchdog._deadlines.items())
+        return Response(200, PAIR)
+
+    monkeypatch.setattr(Watch, "hold", look)
+    with serving(answer) as server, contextlib.closing(HTTPTransport(FakeClock(), 1)) as usual:
+        assert isinstance(usual.post(request_to(server.url)), RawAnswer)
+    assert set(connecting) == {10.0}
+    [(watch, left)] = watched
+    assert left == pytest.approx(90, abs=SLACK)
+    assert watch._connection is not None
+    assert watch._connection.timeout is None  # between two bytes no limit of its own
+
+
+def watchdogs() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "exchange-watchdog"]
+
+
+def test_one_watching_thread_serves_all_and_ends_with_the_transport() -> None:
+    before, handles = len(watchdogs()), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
+    with serving(Response(200, PAIR, {"Connection": "close"})) as server:
+        for _ in range(5):
+            transport = HTTPTransport(FakeClock(), 4, exchange_seconds=SECONDS)
+            for _ in range(4):
+                transport.post(request_to(server.url))
+            assert len(watchdogs()) == before + 1
+            transport.close()
+            assert len(watchdogs()) == before
+            transport.close()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= handles + 2  # noqa: PTH208 - a count
+
+
+def test_an_exchange_that_ended_is_no_longer_watched(transport: HTTPTransport) -> None:
+    with serving(Response(200, PAIR)) as server:
+        transport.post(request_to(server.url))
+        time.sleep(SECONDS + 0.1)  # its deadline passes while the connection is kept
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+    assert transport._watchdog._deadlines == {}
+
+
+def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_nothing(
+    transport_with: MakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timeout ends a lookup; what comes of it later is not used."""
+    lookup = socket.getaddrinfo
+
+    def slow(*args: Any, **options: Any) -> Any:
+        while not CURRENT.watch.is_aborted:
+            time.sleep(0.01)
+        return lookup(*args, **options)
+
+    with serving(Response(200, PAIR)) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        ended = transport_with().post(request_to(server.url))
+        assert server.requests == []
+    assert isinstance(ended, NoAnswer)
+    assert not ended.may_have_acted
+    assert "no complete connection within" in ended.reason
+
+
+def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: MakeTransport) -> None:
+    transport = transport_with(connections=8)
+
+    def some_hang(request: Request) -> Response:
+        if request.path == "/hang":
+            time.sleep(SECONDS + 0.2)
+        return Response(200, PAIR)
+
+    with serving(some_hang) as server, ThreadPoolExecutor(8) as pool:
+        hanging = [pool.submit(transport.post, request_to(server.url + "/hang")) for _ in range(3)]
+        time.sleep(0.1)
+        others = [pool.submit(transport.post, request_to(server.url + "/token")) for _ in range(30)]
+        assert all(isinstance(other.result(), RawAnswer) for other in others)
+        assert all(isinstance(one.result(), NoAnswer) for one in hanging)
+        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+
+
+def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> None:
+    """The process was stopped: the answer may have come meanwhile, and nobody has looked at it."""
+    watchdog = Watchdog(seconds=5.0)
+    watch = watchdog.watch()
+    watchdog._deadlines[watch] = 5.0
+    awake = watchdog._look(100.0, planned=5.0)
+    assert (awake, watch.is_aborted) == (100.0 + AWAKE_SECONDS, False)
+    assert watchdog._look(100.0 + AWAKE_SECONDS, awake) is None
+    assert watch.is_aborted

@@ -1,0 +1,103 @@
+"""One request: what is on the disk before each step, and what comes of an answer that no disk takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crypto import Keyring
+from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
+from tests.world.clock import START, FakeClock
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_SENT, AnswerNotSavedError, Journal
+from token_refresh.journal.file import JournalError
+from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh.exchange import Exchanged, exchange
+
+ACME = Provider("acme", "Acme", "https://acme.example/token")
+CREDENTIAL = Credential("app", "secret", "token", {})
+ORIGIN = "https://acme.example"
+GRANTED = RawAnswer(200, {}, b'{"access_token": "access token", "refresh_token": "next token"}', START)
+
+
+class Line:
+    """Gives the same answer to every request, and looks into the journal meanwhile."""
+
+    def __init__(self, journal: Journal, answer: RawAnswer | NoAnswer) -> None:
+        self._journal = journal
+        self._answer = answer
+        self.seen: list[list[str]] = []
+
+    def post(self, request: TokenRequest) -> RawAnswer | NoAnswer:
+        self.seen.append([entry.step for entry in self._journal.entries(STEP_SENT, STEP_ANSWERED)])
+        return self._answer
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: FakeClock) -> Iterator[Journal]:
+    opened = Journal(tmp_path, Keyring(bytes(range(32))), clock)
+    yield opened
+    opened.close()
+
+
+def send(journal: Journal, line: Line, provider: Provider = ACME, intent: Callable[[], int] | None = None) -> Exchanged:
+    def enrol() -> int:
+        return journal.enrol("loc", "acme", ORIGIN, "", "token", "{}")
+
+    return exchange(journal, line, provider, CREDENTIAL, location_id="loc", origin=ORIGIN, note_intent=intent or enrol)
+
+
+def test_the_intent_is_noted_before_the_request_leaves_and_the_answer_kept_after_it(journal: Journal) -> None:
+    line = Line(journal, GRANTED)
+    exchanged = send(journal, line)
+    assert line.seen == [["sent"]]
+    [entry] = journal.entries(STEP_ANSWERED)
+    assert (entry.id, journal.open_answer(entry)) == (exchanged.entry_id, GRANTED)
+    assert (exchanged.answer.refresh_token, exchanged.not_saved) == ("next token", None)
+
+
+def test_an_intent_that_the_journal_refuses_keeps_the_request_back(journal: Journal) -> None:
+    def refuse() -> int:
+        raise JournalError("the disk is full", "Free disk space.")
+
+    line = Line(journal, GRANTED)
+    with pytest.raises(JournalError):
+        send(journal, line, intent=refuse)
+    assert line.seen == []
+
+
+def test_a_second_request_is_of_the_same_entry(journal: Journal) -> None:
+    line = Line(journal, NoAnswer("no answer within 90 s", may_have_acted=True))
+    first = send(journal, line)
+    second = send(journal, line, intent=lambda: journal.send_again(first.entry_id, ORIGIN, is_lost=True))
+    assert first.answer.verdict is second.answer.verdict is Verdict.UNCLEAR
+    [entry] = journal.entries(STEP_SENT)
+    assert (entry.id, entry.lost_at) == (second.entry_id, START)
+
+
+def test_an_answer_that_no_disk_takes_counts_and_is_handed_back_sealed(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> int:
+        raise JournalError("the disk is full", "Free disk space.")
+
+    line = Line(journal, GRANTED)
+    entry_id = journal.enrol("loc", "acme", ORIGIN, "", "token", "{}")
+    monkeypatch.setattr(journal._file, "commit", refuse)
+    exchanged = send(journal, line, intent=lambda: entry_id)
+    assert exchanged.answer.refresh_token == "next token"
+    assert isinstance(exchanged.not_saved, AnswerNotSavedError)
+    [entry] = journal.entries(STEP_SENT)
+    assert journal.open_sealed(entry, exchanged.not_saved.sealed) == GRANTED
+
+
+def test_an_answer_that_cannot_be_read_is_kept_before(journal: Journal) -> None:
+    class Broken(Provider):
+        def read_answer(self, raw: RawAnswer) -> Answer:
+            raise RuntimeError("a mistake of this program")
+
+    with pytest.raises(RuntimeError):
+        send(journal, Line(journal, GRANTED), Broken("acme", "Acme", "https://acme.example/token"))
+    assert len(journal.entries(STEP_ANSWERED)) == 1

@@ -1,0 +1,199 @@
+"""The limit of one whole exchange: whatever lasts longer is aborted, from the lookup of the name to the last byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from typing import Any, cast
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from token_refresh.net import tls
+from token_refresh.net.hosts import PrivateAddressError, is_public
+
+OVERSLEPT_SECONDS = 1.0  # so late after its time the watchdog was stopped with the whole process, not only delayed
+AWAKE_SECONDS = 10.0  # what every exchange still gets after that
+
+
+class Watch:
+    """One exchange under watch.
+
+    Attributes:
+        is_aborted: the watchdog ended it.
+        may_have_acted: its request began to leave.
+        public_only: it may only reach the public internet.
+    """
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        self._connection: HTTPConnection | None = None
+        self._handle: socket.socket | None = None
+        self.is_aborted = False
+        self.may_have_acted = False
+        self.public_only = False
+
+    def __enter__(self) -> Watch:
+        self._watchdog.begin(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watchdog.end(self)
+
+    def hold(self, connection: HTTPConnection, sock: socket.socket) -> None:
+        """Take a connected socket under watch before a byte goes out on it.
+
+        The watch has a handle of its own: TLS and a response that outlives its connection take the socket away.
+        """
+        # Looked at on the connected socket: a name may resolve differently each time.
+        if self.public_only and not is_public(sock.getpeername()[0]):
+            raise PrivateAddressError
+        if self._connection is not connection:
+            self.drop()
+            self._connection, self._handle = connection, socket.socket(fileno=os.dup(sock.fileno()))
+            cast(Any, connection).watch = self
+        if self.is_aborted:
+            raise TimeoutError
+
+    def abort(self) -> None:
+        """End the exchange: a blocked read on the socket returns at once."""
+        self.is_aborted = True
+        handle = self._handle
+        # A connection that was given back may already serve another exchange.
+        if handle is not None and getattr(self._connection, "watch", None) is self:
+            with contextlib.suppress(OSError):
+                handle.shutdown(socket.SHUT_RDWR)
+
+    def drop(self) -> None:
+        """Let go of the socket."""
+        if self._handle is not None:
+            self._handle.close()
+        self._handle = None
+
+
+class Watchdog:
+    """Ends exchanges that last too long. requests bounds each read, not the whole: a drip would last for ever.
+
+    It runs on the machine's own clock, because sockets hang in real time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadlines: dict[Watch, float] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join()
+
+    def watch(self) -> Watch:
+        return Watch(self)
+
+    def begin(self, watch: Watch) -> None:
+        CURRENT.watch = watch
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
+                self._thread.start()
+            if not self._deadlines:  # otherwise it already waits for an earlier deadline than this one
+                self._changed.notify()
+            self._deadlines[watch] = time.monotonic() + self._seconds
+
+    def end(self, watch: Watch) -> None:
+        CURRENT.watch = None
+        with self._changed:
+            self._deadlines.pop(watch, None)
+            watch.drop()
+
+    def _guard(self) -> None:
+        planned: float | None = None
+        with self._changed:
+            while self._thread is threading.current_thread():
+                now = time.monotonic()
+                planned = self._look(now, planned)
+                self._changed.wait(None if planned is None else planned - now)
+
+    def _look(self, now: float, planned: float | None) -> float | None:
+        """End what has lasted too long by `now`, which was to be `planned`; returns when to look again."""
+        if planned is not None and now - planned > OVERSLEPT_SECONDS:
+            self._postpone(now + AWAKE_SECONDS)
+        for watch in [watch for watch, deadline in self._deadlines.items() if deadline <= now]:
+            watch.abort()
+            del self._deadlines[watch]
+        return min(self._deadlines.values(), default=None)
+
+    def _postpone(self, until: float) -> None:
+        """This process was stopped for a while: a request may just have left, or its answer be on its way."""
+        self._deadlines = {watch: max(deadline, until) for watch, deadline in self._deadlines.items()}
+
+
+CURRENT = threading.local()  # the watch of the exchange that this thread is in
+
+
+class _WatchedHTTPConnection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _held(self, super()._new_conn())
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _let_go(self)
+        super().request(*args, **kwargs)
+
+
+class _WatchedHTTPSConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _held(self, super()._new_conn())
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _let_go(self)
+        super().request(*args, **kwargs)
+
+
+def _held(connection: HTTPConnection, sock: socket.socket) -> socket.socket:
+    """A new socket, put under watch: a TLS handshake is part of the exchange, and a private host gets none."""
+    try:
+        CURRENT.watch.hold(connection, sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _let_go(connection: HTTPConnection) -> None:
+    """What a request must pass before it leaves, on a new connection or one that was kept."""
+    if connection.sock is None:
+        connection.connect()
+    watch: Watch = CURRENT.watch
+    watch.hold(connection, connection.sock)
+    watch.may_have_acted = True
+
+
+class _WatchedHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTPConnection
+
+
+class _WatchedHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPSConnection
+
+
+_POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+
+class WatchedAdapter(tls.Adapter):
+    """Every socket under watch, of a proxy too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

@@ -1,0 +1,60 @@
+"""One token request, so that no answer is lost: each step is on the disk before the next one is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from crypto import Context
+from providers.base import Answer, Credential, Provider
+from token_refresh.journal.entries import ANSWER_FIELD, Journal
+from token_refresh.journal.file import JournalError
+from token_refresh.net.transport import NoAnswer, Transport
+
+
+class Exchanged(NamedTuple):
+    """What became of one request.
+
+    Attributes:
+        entry_id: the request's journal entry.
+        not_saved: why the journal does not hold the answer, where it does not: a full disk. The answer counts all the
+            same, and the store may have room for it; but nothing new may be sent.
+    """
+
+    entry_id: int
+    answer: Answer
+    not_saved: JournalError | None = None
+
+
+def exchange(
+    journal: Journal,
+    transport: Transport,
+    provider: Provider,
+    credential: Credential,
+    *,
+    location_id: str,
+    origin: str,
+    note_intent: Callable[[], int],
+) -> Exchanged:
+    """Send a refresh token once: intent on the disk, request, answer kept sealed, and only then read.
+
+    Args:
+        location_id: whose token it is.
+        origin: `https://host` of the token endpoint; with the location it is what the kept answer is bound to.
+        note_intent: notes durably that the request is about to leave, in a new journal entry or in one that there is
+            (`Journal.intend`, `enrol`, `send_again`); returns the entry.
+
+    Raises:
+        JournalError: the intent could not be noted: nothing was sent.
+    """
+    request = provider.refresh_request(credential)
+    entry_id = note_intent()
+    raw = transport.post(request)
+    if isinstance(raw, NoAnswer):
+        return Exchanged(entry_id, raw.as_answer())
+    not_saved = None
+    try:
+        journal.keep(entry_id, raw, Context(ANSWER_FIELD, location_id, origin))
+    except JournalError as error:
+        not_saved = error
+    return Exchanged(entry_id, provider.read_answer(raw), not_saved)
