@@ -21,11 +21,12 @@ from tests.world.airtable import AirtableServer, faults
 from tests.world.clock import START
 from tests.world.program import Result
 from token_refresh.base.clock import iso
-from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, make_row
+from token_refresh.base.columns import COLUMN_NAMES, REQUIRED_COLUMNS
+from token_refresh.stores.base import make_row
 from token_refresh.transfer import export_file as backup
 
 __all__ = ["rows"]  # a fixture
-ALL = [*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS]
+ALL = list(COLUMN_NAMES)
 
 
 def exported(world: World, form: str, path: Path) -> list[dict[str, Any]]:
@@ -206,10 +207,10 @@ def test_any_text_comes_back_as_it_was(form: str, cells: dict[str, str], tmp_pat
     path = tmp_path_factory.getbasetemp() / f"any-{form}"
     with path.open("w", encoding="utf-8", errors=backup.SURROGATES, newline="") as file:
         write = backup.write_csv if form == "csv" else backup.write_json
-        write([backup.cells_of(row, backup.COLUMNS)], backup.COLUMNS, file.write)
+        write([backup.cells_of(row, COLUMN_NAMES)], COLUMN_NAMES, file.write)
     [line] = backup.read_export(str(path))
     assert line.row is not None
-    assert backup.cells_of(line.row, backup.COLUMNS) == backup.cells_of(row, backup.COLUMNS)
+    assert backup.cells_of(line.row, COLUMN_NAMES) == backup.cells_of(row, COLUMN_NAMES)
 
 
 # What is no export
@@ -261,12 +262,12 @@ def test_an_export_can_be_verified_from_standard_input(world: World) -> None:
 def test_an_export_of_a_large_table_takes_little_memory(world: World) -> None:
     import tracemalloc
 
-    wide = [backup.cells_of(make_row("k", {"locationId": "x", "last_error": "e" * 1000}.get), backup.COLUMNS)]
+    wide = [backup.cells_of(make_row("k", {"locationId": "x", "last_error": "e" * 1000}.get), COLUMN_NAMES)]
 
     def peak(count: int) -> int:
         tracemalloc.start()
-        backup.write_json((wide[0] for _ in range(count)), backup.COLUMNS, len)
-        backup.write_csv((wide[0] for _ in range(count)), backup.COLUMNS, len)
+        backup.write_json((wide[0] for _ in range(count)), COLUMN_NAMES, len)
+        backup.write_csv((wide[0] for _ in range(count)), COLUMN_NAMES, len)
         try:
             return tracemalloc.get_traced_memory()[1]
         finally:

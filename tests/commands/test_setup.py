@@ -10,10 +10,10 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import PostgresRows
 from tests.world.airtable import AirtableServer, columns
 from tests.world.postgres import PostgresServer, plain
+from token_refresh.base.columns import COLUMN_NAMES, OPTIONAL_COLUMNS
 from token_refresh.journal.lock import RunLock
-from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 
-ALL = {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
+ALL = set(COLUMN_NAMES)
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ import crypto
 from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPlace
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
+from token_refresh.base.columns import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from token_refresh.stores.base import (
-    OPTIONAL_COLUMNS,
-    REQUIRED_COLUMNS,
     Change,
     DueQuery,
     Row,

@@ -20,12 +20,13 @@ from crypto import Context, Keyring
 from providers.base import RawAnswer
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
+from token_refresh.base.columns import REQUIRED_COLUMNS
 from token_refresh.journal import file as journal_file
 from token_refresh.journal.entries import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT, Journal
 from token_refresh.journal.failures import all_recalled
 from token_refresh.journal.file import JournalError, JournalFile, inherit_nothing
 from token_refresh.journal.lock import hold
-from token_refresh.stores.base import REQUIRED_COLUMNS, Row
+from token_refresh.stores.base import Row
 
 KEYRING = Keyring(bytes(range(32)))
 ORIGIN = "https://acme.example"

@@ -24,10 +24,9 @@ from tests.world.airtable.errors import error as refusal
 from tests.world.clock import START, FakeClock
 from tests.world.http import HTTPServer, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
+from token_refresh.base.columns import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from token_refresh.stores.airtable import AirtableStore
 from token_refresh.stores.base import (
-    OPTIONAL_COLUMNS,
-    REQUIRED_COLUMNS,
     Change,
     DueQuery,
     StoreError,

@@ -290,7 +290,7 @@ def test_a_file_size_limit_ends_in_words_not_in_a_traceback(file: Path) -> None:
     script = (
         "import resource\nfrom token_refresh.stores.database import DatabaseStore\n"
         "from token_refresh.stores.base import *\n"
-        "from clock import SystemClock\n"
+        "from token_refresh.base.clock import SystemClock\n"
         f"store = DatabaseStore('sqlite:///{file}', SystemClock())\n"
         "key = store.create({'locationId': 'a', 'encrypted_refresh': 'cell'})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))\n"

@@ -18,8 +18,9 @@ from crypto import Context, Keyring
 from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
 from tests.world.clock import FakeClock
+from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.stores.base import Row
-from token_refresh.stores.sealed import SEALED_COLUMNS, Binding, CellError, Opened, SealedStore
+from token_refresh.stores.sealed import Binding, CellError, Opened, SealedStore
 
 KEY, OLD_KEY, FOREIGN_KEY = (bytes([number]) * 32 for number in (1, 2, 3))
 HERE, THERE, FORMER = "https://token.example", "https://evil.example", "https://old.example"

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from providers.base import RawAnswer
 from token_refresh.base.clock import Clock
+from token_refresh.base.columns import OPTIONAL_COLUMNS
 from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
 from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.settings import PROGRAM_FOLDER
 from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
-from token_refresh.stores.base import OPTIONAL_COLUMNS, Row, StoreError
+from token_refresh.stores.base import Row, StoreError
 from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, keyring, make_bench, open_parts, open_sealed, prepare
 

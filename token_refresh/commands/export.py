@@ -13,10 +13,11 @@ from typing import Any, TextIO
 
 import crypto
 from token_refresh.base.clock import Clock
+from token_refresh.base.columns import COLUMN_NAMES
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.stores.base import Row, Store
 from token_refresh.terminal.console import Talk
-from token_refresh.transfer.export_file import COLUMNS, SURROGATES, Cells, cells_of, write_csv, write_json
+from token_refresh.transfer.export_file import SURROGATES, Cells, cells_of, write_csv, write_json
 from token_refresh.wiring import open_store, prepare
 
 _WRITERS = {"csv": write_csv, "json": write_json}
@@ -54,7 +55,7 @@ class _Export:
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        self.columns = [name for name in COLUMNS if name in self.store.columns]
+        self.columns = [name for name in COLUMN_NAMES if name in self.store.columns]
 
     def cells(self) -> Iterator[Cells]:
         for row in self.store.rows(complete=True):

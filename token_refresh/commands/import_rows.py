@@ -17,6 +17,7 @@ from typing import Any
 import crypto
 from providers.base import ProviderError
 from token_refresh.base.clock import Clock
+from token_refresh.base.columns import ATTRIBUTES
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.jobs import read_params
@@ -34,7 +35,7 @@ from token_refresh.stores.sealed import Look, SealedStore
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal, can_ask
-from token_refresh.transfer.export_file import COLUMNS, Line, read_export
+from token_refresh.transfer.export_file import Line, read_export
 from token_refresh.wiring import Context, make_bench, make_import_seals, open_sealed, prepare
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
@@ -338,7 +339,7 @@ def _values(store: Store, move: Move) -> dict[str, Value]:
     """
     row = move.row
     assert row is not None
-    values: dict[str, Value] = {name: getattr(row, "location_id" if name == "locationId" else name) for name in COLUMNS}
+    values: dict[str, Value] = {name: getattr(row, attribute) for name, attribute in ATTRIBUTES.items()}
     if not row.last_access_token:
         values |= {"last_access_token": None, "access_token_expiry": None}
     return {name: None if value == "" else value for name, value in values.items() if name in store.columns}

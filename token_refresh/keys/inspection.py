@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
+from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.net.hosts import is_agreed
 from token_refresh.refresh.jobs import Bench
 from token_refresh.stores.base import Row
-from token_refresh.stores.sealed import SEALED_COLUMNS, Binding, Look, Seals
+from token_refresh.stores.sealed import Binding, Look, Seals
 
 
 @dataclass(frozen=True)

@@ -11,30 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from token_refresh.base.clock import parse_time
+from token_refresh.base.columns import COLUMNS, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
 
 Value = str | int | datetime | None
-
-REQUIRED_COLUMNS = (
-    "locationId",
-    "client_id",
-    "encrypted_secret",
-    "encrypted_refresh",
-    "last_access_token",
-    "access_token_expiry",
-)
-OPTIONAL_COLUMNS = (
-    "provider",
-    "provider_params",
-    "status",
-    "last_error",
-    "last_refreshed",
-    "refreshed_by",
-    "failure_count",
-    "refresh_token_expiry",
-)
 
 STATUS_ACTIVE = "active"
 STATUS_REAUTHORIZE = "reauthorize"
@@ -341,30 +324,23 @@ class Store(ABC):
 
 def make_row(key: str, cell: Callable[[str], object]) -> Row:
     """A row from what a store holds; `cell` gives a column's value, whatever its type, or None."""
+    return Row(key=key, **{column.attribute: _READERS[column.type](cell(column.name)) for column in COLUMNS})
 
-    def text(name: str) -> str:
-        value = cell(name)
-        # Half a surrogate pair is no text that a file or an address takes.
-        return "" if value is None else str(value).encode(errors="replace").decode().strip()
 
-    failures = cell("failure_count")
-    return Row(
-        key=key,
-        location_id=text("locationId"),
-        client_id=text("client_id"),
-        encrypted_secret=text("encrypted_secret"),
-        encrypted_refresh=text("encrypted_refresh"),
-        last_access_token=text("last_access_token"),
-        access_token_expiry=parse_time(cell("access_token_expiry")),
-        provider=text("provider"),
-        provider_params=text("provider_params"),
-        status=text("status"),
-        last_error=text("last_error"),
-        last_refreshed=parse_time(cell("last_refreshed")),
-        refreshed_by=text("refreshed_by"),
-        failure_count=int(failures) if isinstance(failures, int | float) and math.isfinite(failures) else 0,
-        refresh_token_expiry=parse_time(cell("refresh_token_expiry")),
-    )
+def _text(value: object) -> str:
+    # Half a surrogate pair is no text that a file or an address takes.
+    return "" if value is None else str(value).encode(errors="replace").decode().strip()
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+_READERS: Mapping[ColumnType, Callable[[object], Any]] = {
+    **dict.fromkeys(ColumnType, _text),
+    ColumnType.DATETIME: parse_time,
+    ColumnType.NUMBER: _number,
+}
 
 
 def inert(text: str) -> str:

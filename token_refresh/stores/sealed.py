@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
+from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.stores.base import Change, Row, Store, Value, WriteResult
-
-SEALED_COLUMNS = ("encrypted_refresh", "encrypted_secret", "last_access_token")
 
 _ONBOARD = "Onboard the client again with `python onboard_client.py`."
 _ADD_KEY = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"

@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import TextIO
 
 from token_refresh.base.clock import iso, parse_time
+from token_refresh.base.columns import ATTRIBUTES, COLUMN_NAMES, COLUMNS, REQUIRED_COLUMNS, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Row, Value, make_row
+from token_refresh.stores.base import Row, Value, make_row
 
-COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 FORMAT, VERSION = "token-refresh export", 1
 SURROGATES = "surrogatepass"  # broken JSON may have brought a lone one into the table: it is written like any letter
 GUARD = "'"
 GUARDED = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", GUARD)  # full-width forms too
 
-_TIMES = ("access_token_expiry", "last_refreshed", "refresh_token_expiry")
-_NUMBERS = ("failure_count",)
+_TIMES = [column.name for column in COLUMNS if column.type is ColumnType.DATETIME]
+_NUMBERS = [column.name for column in COLUMNS if column.type is ColumnType.NUMBER]
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 Cells = Mapping[str, str | int | None]
 
@@ -60,7 +60,7 @@ class Line:
 
 def cells_of(row: Row, columns: Iterable[str]) -> dict[str, str | int | None]:
     """A row's cells in the order of `columns`, times as ISO 8601."""
-    return {name: _text(getattr(row, _attribute(name))) for name in columns}
+    return {name: _text(getattr(row, ATTRIBUTES[name])) for name in columns}
 
 
 def write_csv(rows: Iterable[Cells], columns: Sequence[str], write: Callable[[str], object]) -> None:
@@ -139,7 +139,7 @@ def _from_csv(first: str, stream: Iterable[str]) -> Iterator[Line]:
     number = 1
     try:
         header = next(reader, [])
-        if not set(REQUIRED_COLUMNS) <= set(header) <= set(COLUMNS) or len(set(header)) < len(header):
+        if not set(REQUIRED_COLUMNS) <= set(header) <= set(COLUMN_NAMES) or len(set(header)) < len(header):
             raise _NoExportError("is no export of this program: its first line does not name the columns of a table")
         for cells in reader:
             number = reader.line_num
@@ -153,7 +153,7 @@ def _from_csv(first: str, stream: Iterable[str]) -> Iterator[Line]:
 
 
 def _line(name: str, cells: Mapping[str, str | int | None]) -> Line:
-    if not set(cells) <= set(COLUMNS):
+    if not set(cells) <= set(COLUMN_NAMES):
         return Line(name, None, "has columns that are not known")
     values = {column: _number(cell) if column in _NUMBERS else cell for column, cell in cells.items()}
     wrong = [column for column in _TIMES if values.get(column) and parse_time(values[column]) is None]
@@ -186,10 +186,6 @@ class _Writer:
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self.write = write
-
-
-def _attribute(column: str) -> str:
-    return "location_id" if column == "locationId" else column
 
 
 def _text(value: Value) -> str | int | None:

@@ -8,10 +8,9 @@ from typing import TypeVar
 
 import requests
 
+from token_refresh.base.columns import COLUMN_NAMES
 from token_refresh.stores.base import (
     IDLE_STATUSES,
-    OPTIONAL_COLUMNS,
-    REQUIRED_COLUMNS,
     STATUS_ACTIVE,
     StoreError,
     StoreQuotaError,
@@ -166,9 +165,7 @@ def _bad_input(kind: str, message: str) -> StoreError:
             f"Give status the options {STATUS_ACTIVE}, {' and '.join(IDLE_STATUSES)}; give provider each one in use.",
         )
     # Only a name that we know is shown: what else Airtable says may quote the value.
-    column = next(
-        (name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if re.search(rf'[Ff]ield "?{name}\b', message)), ""
-    )
+    column = next((name for name in COLUMN_NAMES if re.search(rf'[Ff]ield "?{name}\b', message)), "")
     return RefusedBatchError(
         f"Airtable refuses a value{column and ' of ' + column} ({kind})",
         "Check the column types against docs/airtable.md.",

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from pyairtable import Api, Table
 
 from token_refresh.base.clock import Clock
+from token_refresh.base.columns import COLUMN_NAMES, COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, ColumnType
 from token_refresh.stores.airtable.answers import UnknownColumnError, missing_columns, translated
 from token_refresh.stores.airtable.options import AirtableOptions
-from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, StoreRefusedError
+from token_refresh.stores.base import StoreRefusedError
 
 SCHEMA_SECONDS = 86_400
 
@@ -22,21 +23,15 @@ _T = TypeVar("_T")
 # What a column must be, as Airtable's schema names it, and in words. The others are taken as they come.
 _PLAIN_TEXT = (("singleLineText", "multilineText"), "plain long text, without rich text formatting")
 _CHOICE = (("singleLineText", "multilineText", "singleSelect"), "plain text, or a single select")
-_TIME = (("dateTime",), "a date that includes a time")
-COLUMN_TYPES = {
-    "encrypted_secret": _PLAIN_TEXT,
-    "encrypted_refresh": _PLAIN_TEXT,
-    "last_access_token": _PLAIN_TEXT,
-    "access_token_expiry": _TIME,
-    "provider": _CHOICE,
-    "provider_params": _PLAIN_TEXT,
-    "status": _CHOICE,
-    "last_error": _PLAIN_TEXT,
-    "last_refreshed": _TIME,
-    "refreshed_by": _PLAIN_TEXT,
-    "failure_count": (("number",), "a number"),
-    "refresh_token_expiry": _TIME,
+_ACCEPTED = {
+    ColumnType.NAME: _CHOICE,
+    ColumnType.CHOICE: _CHOICE,
+    ColumnType.TEXT: _PLAIN_TEXT,
+    ColumnType.LONG_TEXT: _PLAIN_TEXT,
+    ColumnType.DATETIME: (("dateTime",), "a date that includes a time"),
+    ColumnType.NUMBER: (("number",), "a number"),
 }
+COLUMN_TYPES = {column.name: _ACCEPTED[column.type] for column in COLUMNS if column.type in _ACCEPTED}
 
 
 class Columns:
@@ -131,7 +126,7 @@ class Columns:
 
     def _learnt_columns(self) -> frozenset[str]:
         """Ask for every column; each refusal names one that is not there."""
-        names = {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
+        names = set(COLUMN_NAMES)
         while True:
             asked = sorted(self.name(name) for name in names)
             try:

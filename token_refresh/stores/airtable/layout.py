@@ -7,16 +7,11 @@ from typing import Any
 
 from pyairtable import Api
 
+from token_refresh.base.columns import COLUMNS, ColumnType
 from token_refresh.stores.airtable.answers import translated
 from token_refresh.stores.airtable.columns import faults_of, types_of
 from token_refresh.stores.airtable.options import AirtableOptions
-from token_refresh.stores.base import (
-    IDLE_STATUSES,
-    OPTIONAL_COLUMNS,
-    REQUIRED_COLUMNS,
-    STATUS_ACTIVE,
-    StoreRefusedError,
-)
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, StoreRefusedError
 
 # airtable.com/developers/web/api/field-model. `utc`: in any other zone people read the cells wrongly.
 _TEXT: dict[str, Any] = {"type": "singleLineText"}
@@ -30,22 +25,16 @@ _STATUS: dict[str, Any] = {
     "options": {"choices": [{"name": status} for status in (STATUS_ACTIVE, *IDLE_STATUSES)]},
 }
 _COUNT: dict[str, Any] = {"type": "number", "options": {"precision": 0}}
-_MADE_AS = {
-    "locationId": _TEXT,
-    "client_id": _TEXT,
-    "encrypted_secret": _LONG_TEXT,
-    "encrypted_refresh": _LONG_TEXT,
-    "last_access_token": _LONG_TEXT,
-    "access_token_expiry": _TIME,
-    "provider": _TEXT,
-    "provider_params": _LONG_TEXT,
-    "status": _STATUS,
-    "last_error": _LONG_TEXT,
-    "last_refreshed": _TIME,
-    "refreshed_by": _TEXT,
-    "failure_count": _COUNT,
-    "refresh_token_expiry": _TIME,
+_TYPES = {
+    ColumnType.ID: _TEXT,
+    ColumnType.NAME: _TEXT,
+    ColumnType.CHOICE: _STATUS,
+    ColumnType.TEXT: _TEXT,
+    ColumnType.LONG_TEXT: _LONG_TEXT,
+    ColumnType.DATETIME: _TIME,
+    ColumnType.NUMBER: _COUNT,
 }
+_MADE_AS = {column.name: _TYPES[column.type] for column in COLUMNS}
 _IN_WORDS = {
     "singleLineText": "single line text",
     "multilineText": "long text without rich text",
@@ -99,7 +88,7 @@ class Layout:
         return next((table for table in tables if wanted in (table.get("name"), table.get("id"))), None)
 
     def _make_table(self) -> None:
-        columns = [self._spec(name) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)]
+        columns = [self._spec(name) for name in _MADE_AS]
         content = {"name": self._options.table_name, "fields": columns}
         self._post(self._url, content, f"Make the table {self._options.table_name} by hand: {_by_hand(_MADE_AS)}.")
 

@@ -16,7 +16,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from token_refresh.base.clock import iso, parse_time
-from token_refresh.stores.base import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, STATUS_ACTIVE
+from token_refresh.base.columns import COLUMNS, Column, ColumnType
+from token_refresh.stores.base import STATUS_ACTIVE
 
 SCHEMA_VERSION = 3
 LARGEST_ID = 2**63 - 1
@@ -46,24 +47,25 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only
 METADATA = sa.MetaData()
 _IS_CLAIMED = sa.text("claim_owner IS NOT NULL")
 _IS_ACTIVE = sa.text("is_active IS 1")  # as a query says it to SQLite: only the same words let it use the index
+_IDENTITY = ("locationId", "provider")
+
+
+def _column(column: Column) -> sa.Column[Any]:
+    """As the first revision in `migrations` has it."""
+    name = column.attribute
+    if column.type is ColumnType.DATETIME:
+        return sa.Column(name, UtcTime)
+    if column.type is ColumnType.NUMBER:
+        return sa.Column(name, sa.Integer, nullable=False, server_default="0")
+    default = {"location_id": None, "status": STATUS_ACTIVE}.get(name, "")
+    return sa.Column(name, sa.Text, nullable=False, server_default=default)
+
+
 CREDENTIALS = sa.Table(
     "credentials",
     METADATA,
     sa.Column("id", ID, primary_key=True),
-    sa.Column("location_id", sa.Text, nullable=False),
-    sa.Column("provider", sa.Text, nullable=False, server_default=""),
-    sa.Column("client_id", sa.Text, nullable=False, server_default=""),
-    sa.Column("encrypted_secret", sa.Text, nullable=False, server_default=""),
-    sa.Column("encrypted_refresh", sa.Text, nullable=False, server_default=""),
-    sa.Column("last_access_token", sa.Text, nullable=False, server_default=""),
-    sa.Column("access_token_expiry", UtcTime),
-    sa.Column("provider_params", sa.Text, nullable=False, server_default=""),
-    sa.Column("status", sa.Text, nullable=False, server_default=STATUS_ACTIVE),
-    sa.Column("last_error", sa.Text, nullable=False, server_default=""),
-    sa.Column("last_refreshed", UtcTime),
-    sa.Column("refreshed_by", sa.Text, nullable=False, server_default=""),
-    sa.Column("failure_count", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("refresh_token_expiry", UtcTime),
+    *map(_column, sorted(COLUMNS, key=lambda column: column.name not in _IDENTITY)),  # in this order since revision 1
     sa.Column("redirect_uri", sa.Text),
     sa.Column("workspace_email", sa.Text),
     sa.Column("workspace_name", sa.Text),
@@ -89,8 +91,7 @@ PAUSES = sa.Table(
     sa.Column("is_broken", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
-COLUMN_NAMES = {name: name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)} | {"locationId": "location_id"}
-ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[name] for name in COLUMN_NAMES.values())]
+ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[column.attribute] for column in COLUMNS)]
 ALL_BUT_TOKEN = [column for column in ALL if column.name != "last_access_token"]
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from token_refresh.base.clock import Clock
+from token_refresh.base.columns import ATTRIBUTES
 from token_refresh.stores.base import (
     Change,
     Claimant,
@@ -43,7 +44,6 @@ from token_refresh.stores.database.claims import (
 from token_refresh.stores.database.schema import (
     ALL,
     ALL_BUT_TOKEN,
-    COLUMN_NAMES,
     CREDENTIALS,
     LARGEST_ID,
     PAUSES,
@@ -97,7 +97,7 @@ class DatabaseStore(Store):
     @property
     def columns(self) -> frozenset[str]:
         """See `Store.columns`."""
-        return frozenset(COLUMN_NAMES)
+        return frozenset(ATTRIBUTES)
 
     def due(self, query: DueQuery) -> list[Row]:
         """See `Store.due`."""
@@ -358,7 +358,7 @@ def _columns(complete: bool) -> Sequence[sa.Column[Any]]:
 
 
 def _row(record: Mapping[Any, Any]) -> Row:
-    return make_row(str(record["id"]), lambda name: record.get(COLUMN_NAMES[name]))
+    return make_row(str(record["id"]), lambda name: record.get(ATTRIBUTES[name]))
 
 
 def _id(key: str) -> int:
@@ -369,7 +369,7 @@ def _id(key: str) -> int:
 
 def _cells(values: Mapping[str, Value]) -> dict[str, Value]:
     """Cells by column; None empties one, whatever its type."""
-    cells = {COLUMN_NAMES[name]: value for name, value in values.items()}
+    cells = {ATTRIBUTES[name]: value for name, value in values.items()}
     return {name: _empty(CREDENTIALS.c[name]) if value is None else value for name, value in cells.items()}
 
 
