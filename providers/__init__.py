@@ -124,17 +124,20 @@ def _overridden(provider: Provider, override: Override) -> Provider:
         placeholders=named,
         token_url=override.token_url or provider.token_url,
         authorize_url=override.authorize_url or provider.authorize_url,
-        revoke_url=_revoke_url(provider, override.token_url),
+        revoke_url=_unmoved(provider.revoke_url, provider, override.token_url),
+        introspect_url=_unmoved(provider.introspect_url, provider, override.token_url),
     )
     _check_address(changed.slug, changed)
     return changed
 
 
-def _revoke_url(provider: Provider, token_url: str | None) -> str | None:
-    """Who moves the token endpoint does not want the tokens to go to the old host for their revocation."""
+def _unmoved(address: str | None, provider: Provider, token_url: str | None) -> str | None:
+    """An endpoint that is sent tokens; None where the token endpoint was moved away from its host.
+
+    Who moves the token endpoint does not want the tokens to go to the old host for their revocation.
+    """
     moved = token_url is not None and _host(token_url) != _host(provider.token_url)
-    is_there = provider.revoke_url is not None and token_url is not None
-    return None if moved and not (is_there and _host(provider.revoke_url) == _host(token_url)) else provider.revoke_url
+    return None if moved and _host(address) != _host(token_url) else address
 
 
 def _host(template: str | None) -> str:

@@ -73,8 +73,8 @@ def own_provider(world: World, text: str) -> None:
         file.write(text)
 
 
-def instance_provider(world: World) -> None:
-    """A provider whose host a row may choose."""
+def instance_provider(world: World, client_id: str = "app-acme") -> None:
+    """A provider whose host a row may choose, and a row that did."""
     host = world.oauth.url.removeprefix("http://")
     own_provider(
         world,
@@ -82,7 +82,7 @@ def instance_provider(world: World) -> None:
         'placeholders = { instance = "127.0.0.1:9" }\n',
     )
     world.program.settings["ALLOWED_PRIVATE_HOSTS"] = host
-    prepare_row(world, "loc", "hosted", "app-acme", f'{{"instance": "{host}"}}')
+    prepare_row(world, "loc", "hosted", client_id, f'{{"instance": "{host}"}}')
 
 
 def prepare_row(world: World, location: str, provider: str, client_id: str, params: str = "") -> None:
@@ -303,6 +303,28 @@ def test_host_of_the_row_s_choice_gets_the_credential_after_a_yes(world: World) 
         terminal.answer(TOKEN, granted(world, "loc"))
         assert terminal.end() == 0, terminal.transcript
     assert world.token_of("loc") == world.oauth.current("loc")
+
+
+@pytest.mark.parametrize(
+    ("ours", "entered", "secret"),
+    [("app-acme", "", SECRET), ("our-app", "app-acme", SECRET), ("our-app", "", ""), ("our-app", "our-app", "")],
+)
+def test_the_settings_client_is_proposed_for_a_host_of_the_row_s_choice_and_its_secret_kept_from_it(
+    world: World, ours: str, entered: str, secret: str
+) -> None:
+    instance_provider(world, client_id="")
+    world.program.settings |= {"HOSTED_CLIENT_ID": ours, "HOSTED_CLIENT_SECRET": "our own secret"}
+    with onboard(world) as terminal:
+        terminal.answer(LOCATION, "loc")
+        terminal.answer(PROVIDER, "hosted")
+        terminal.answer("Is that right? [y/N] ", "y")
+        terminal.answer(f"Client id [{ours}]: ", entered)
+        terminal.answer(CLIENT_SECRET, secret)
+        terminal.answer(TOKEN, granted(world, "loc"))
+        assert terminal.end() == (0 if secret else 2), terminal.transcript
+    if not secret:
+        assert "HOSTED_CLIENT_SECRET is not sent to" in terminal.transcript
+    assert [dict(request.form())["client_secret"] for request in world.oauth.requests] == ([SECRET] if secret else [])
 
 
 # What goes wrong

@@ -112,3 +112,16 @@ def test_a_token_endpoint_that_moves_to_the_host_of_the_revocation_keeps_it(tmp_
 def test_a_provider_without_revocation_stays_without_when_it_is_moved() -> None:
     override = SimpleNamespace(token_url="https://proxy.example/token", authorize_url=None, scope=None)
     assert Catalog(overrides={"GOHIGHLEVEL": override}).get("gohighlevel").revoke_url is None
+
+
+@pytest.mark.parametrize(
+    ("token_url", "is_kept"),
+    [("https://{host}/auth/realms/{realm}/token", True), ("https://login.acme.example/realms/{realm}/token", False)],
+)
+def test_who_moves_the_token_endpoint_asks_no_old_host_about_a_token(token_url: str, is_kept: bool) -> None:
+    """Nor does a row have to name the old host any more."""
+    override = SimpleNamespace(token_url=token_url, authorize_url=None, scope=None)
+    provider = Catalog(overrides={"KEYCLOAK": override}).get("keycloak")
+    params = {"realm": "acme"} | ({"host": "login.acme.example"} if is_kept else {})
+    request = provider.introspect_request(replace(CREDENTIAL, params=params), "access")
+    assert (request is not None) == is_kept

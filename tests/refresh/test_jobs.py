@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import itertools
 import json
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crypto import Context, Keyring, generate_key, parse_key
+from providers import Catalog
 from providers.base import Provider, ProviderError
 from token_refresh.refresh.jobs import Bench, Client, Fault, Job, odd_status, read_params, without_twins
 from token_refresh.stores.base import Row, Store
@@ -30,7 +36,9 @@ AUDIENCE = Provider(
     params={"audience": "{audience}"}, placeholders={"audience": None},
 )  # fmt: skip
 TENANT = Provider("tenant", "Tenant", "https://acme.example/{tenant}/token", placeholders={"tenant": "common"})
-PROVIDERS = {provider.slug: provider for provider in (FIXED, NEVER, OWN_HOST, AUDIENCE, TENANT)}
+REGIONAL = Provider("regional", "Regional", "https://{region}.acme.example/token", placeholders={"region": "eu"})
+PROVIDERS = {provider.slug: provider for provider in (FIXED, NEVER, OWN_HOST, AUDIENCE, TENANT, REGIONAL)}
+CATALOG = Catalog()
 DEFAULT_CLIENT = Client("default-app", "default secret")
 NUMBERS = itertools.count()
 
@@ -44,7 +52,7 @@ def find(name: str) -> Provider:
 def bench(client: Client = DEFAULT_CLIENT, accept_legacy: bool = True) -> Bench:
     # Opening a cell never asks the plain store.
     store = SealedStore(cast(Store, None), KEYRING, accept_legacy=accept_legacy, seal_access_tokens=False)
-    return Bench(store, find, "acme", lambda name: client if name == "acme" else Client())
+    return Bench(store, find, "acme", lambda name: client if name in ("acme", "own", "regional") else Client())
 
 
 def row(
@@ -154,6 +162,115 @@ def test_the_default_secret_goes_with_the_default_client_alone(
 def test_the_default_client_of_one_provider_is_not_anothers() -> None:
     assert fault(row(provider="never", client_id="", secret="")).error == "client_id is empty"
     assert job(row(provider="never", client_id="default-app", secret="")).credential.client_secret == ""
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret", "sent"),
+    [
+        ("row-app", "row secret", ("row-app", "row secret")),
+        ("row-app", "", ("row-app", "")),
+        ("", "row secret", ("default-app", "row secret")),
+        ("default-app", "row secret", ("default-app", "row secret")),
+        ("", "", None),
+        ("default-app", "", None),
+    ],
+)
+@pytest.mark.parametrize(("provider", "name"), [("own", "instance"), ("regional", "region")])
+def test_the_default_secret_goes_to_no_host_that_the_row_names(
+    provider: str, name: str, client_id: str, secret: str, sent: tuple[str, str] | None
+) -> None:
+    params = json.dumps({name: "us.acme.example"})
+    origin = PROVIDERS[provider].endpoint(json.loads(params)).origin
+    stored = row(
+        provider=provider, origin=origin, provider_params=params, client_id=client_id, secret=secret
+    )  # fmt: skip
+    if sent is not None:
+        made = job(stored)
+        assert (made.credential.client_id, made.credential.client_secret) == sent
+        return
+    refused = fault(stored)
+    setting = provider.upper()
+    assert refused.error == (
+        f"it has no client secret of its own, and {setting}_CLIENT_SECRET is not sent to {origin}, "
+        "which its provider_params name"
+    )
+    assert "onboard_client.py" in refused.action
+    assert f"{setting}_TOKEN_URL" in refused.action
+
+
+def test_a_default_client_without_a_secret_is_used_at_any_host() -> None:
+    """A public client: there is nothing to keep from anybody."""
+    params = '{"instance": "one.example"}'
+    stored = row(
+        provider="own", origin="https://one.example", provider_params=params, client_id="", secret=""
+    )  # fmt: skip
+    assert job(stored, bench(Client("default-app"))).credential.client_id == "default-app"
+
+
+def test_the_host_of_a_default_is_the_catalogue_s() -> None:
+    stored = row(provider="regional", origin="https://eu.acme.example", client_id="", secret="", provider_params="{}")
+    assert job(stored).credential.client_secret == "default secret"
+
+
+VALUES = st.sampled_from(["", "evil.example", "evil.example:8443", "common", "acme"]) | st.from_regex(
+    r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,12}[A-Za-z0-9])?", fullmatch=True
+)
+OVERRIDES = st.sampled_from(
+    ["", "https://proxy.example/token", "https://{instance}/token", "https://a.{host}/token", "https://b.example/{x}/t"]
+)
+
+
+@functools.cache
+def overridden(slug: str, token_url: str) -> Provider:
+    """A provider of the catalogue, its token address from the settings where one is given."""
+    said = SimpleNamespace(token_url=token_url or None, authorize_url=None, scope=None)
+    return Catalog(overrides={slug.upper().replace("-", "_"): said}).get(slug)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), client_id=st.sampled_from(["", "default-app"]), override=OVERRIDES)
+@pytest.mark.parametrize("slug", [provider.slug for provider in CATALOG])
+def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalogue_and_settings(
+    slug: str, data: st.DataObject, client_id: str, override: str
+) -> None:
+    """Over all providers, and every request that is made of a row's credential.
+
+    The row's own cells open wherever it points: somebody once had it onboarded there.
+    """
+    provider = overridden(slug, override)
+    names = [*provider.placeholders, "instance", "host", "login_host", "country", "tenant", "realm"]
+    params = data.draw(st.dictionaries(st.sampled_from(names), VALUES))
+    try:
+        origin = provider.endpoint(params).origin
+    except ProviderError:
+        return  # no address, and so no request
+    store = SealedStore(cast(Store, None), KEYRING, accept_legacy=True, seal_access_tokens=False)
+    stored = Row("rec", "loc", client_id, provider=slug, provider_params=json.dumps(params))
+    cell = KEYRING.seal("refresh-1", Context("encrypted_refresh", "loc", origin))
+    made = Bench(store, lambda _: provider, slug, lambda _: DEFAULT_CLIENT).job(replace(stored, encrypted_refresh=cell))
+    usual = _usual_hosts(provider)
+    if isinstance(made, Fault):
+        assert usual == set() or any(params.values())
+        return
+    credential = made.credential
+    asked = [
+        provider.refresh_request(credential),
+        provider.revoke_request(credential),
+        provider.introspect_request(credential, "access"),
+    ]
+    for request in filter(None, asked):
+        assert urlsplit(request.url).netloc in usual
+
+
+def _usual_hosts(provider: Provider) -> set[str]:
+    """Where the provider's requests go for a row that names nothing of their hosts, read off its addresses."""
+    hosts = set()
+    for address in filter(None, (provider.token_url, provider.revoke_url, provider.introspect_url)):
+        host = urlsplit(address).netloc
+        for name, default in provider.placeholders.items():
+            host = host.replace(f"{{{name}}}", default or "{}")
+        hosts |= set() if "{" in host else {host}
+    return hosts
 
 
 def test_no_client_id_anywhere_is_the_rows_fault() -> None:

@@ -202,19 +202,41 @@ def add_user(earlier: Earlier, user: str, number: int, **values: Any) -> None:
     earlier.insert("user_tokens", **record | values)
 
 
-def git_connections(world: World, instance: str = "") -> Earlier:
-    """A GitHub login and one at a GitLab of the company's own: the fake, unless another name is given to it."""
+def git_connections(world: World, instance: str = "", *, is_described: bool = True) -> Earlier:
+    """A GitHub login and one at a GitLab of the company's own: the fake, unless another name is given to it.
+
+    `is_described`: the settings know that GitLab, as a provider of its own.
+    """
     earlier = Earlier(world, "git-connections")
-    point_at(world, "github-app", *(["gitlab"] if instance else []))
+    point_at(world, "github-app")
     default_client(world, "github-app")
-    default_client(world, "gitlab")
-    if not instance:
+    if is_described:
+        described_gitlab(world, instance)
+    else:
         own_gitlab(world)
     earlier.take_key()
     earlier.make(GIT_CONNECTIONS)
     add_connection(earlier, "5f1c", "github", scopes=json.dumps(["repo", "read:user"]), username="tom")
     add_connection(earlier, "9ab2", "gitlab", instance_url=instance or world.oauth.url, email="tom@acme.example")
     return earlier
+
+
+def described_gitlab(world: World, instance: str = "") -> None:
+    """The company's GitLab as a provider of its own, with its app in the settings."""
+    address = f"{instance}/oauth/token" if instance else world.oauth.token_url("gitlab")
+    own = world.program.settings.setdefault("PROVIDERS_FILE", str(world.program.home / "providers.toml"))
+    with Path(own).open("a") as file:
+        file.write(
+            f'[gitlab-acme]\nname = "GitLab of Acme"\ntoken_url = "{address}"\n'
+            'params = { redirect_uri = "{redirect_uri}" }\nplaceholders = { redirect_uri = "" }\nlifetime = 7200\n'
+        )
+    world.oauth.add_client("gitlab", "app-gitlab", "gitlab client secret")
+    world.program.settings |= {
+        "GITLAB_ACME_CLIENT_ID": "app-gitlab",
+        "GITLAB_ACME_CLIENT_SECRET": "gitlab client secret",
+        "GITLAB_CLIENT_ID": "app-gitlab-com",
+        "GITLAB_CLIENT_SECRET": "secret of the app at gitlab.com",
+    }
 
 
 def own_gitlab(world: World) -> None:

@@ -46,9 +46,8 @@ SCOPES = [
 
 def imported(earlier: Earlier, *argv: str) -> tuple[Result, dict[str, str]]:
     """What `import --json` did to each record."""
-    host = urlsplit(earlier.world.oauth.url).netloc
     if earlier.layout == "git-connections":
-        argv = ("--allow-host", host, "--redirect-uri", "https://app.example/callback", *argv)
+        argv = ("--redirect-uri", "https://app.example/callback", *argv)
     result = earlier.world.program.run("import", "--layout", earlier.layout, earlier.name, "--json", *argv)
     return result, outcomes(result) if result.out else {}
 
@@ -208,7 +207,7 @@ def test_what_the_columns_say_becomes_parameters(world: World) -> None:
     assert said["5f1c"] == {
         "redirect_uri": "https://app.example/callback", "username": "tom", "scope": "repo read:user"
     }  # fmt: skip
-    assert said["9ab2"]["instance"] == urlsplit(world.oauth.url).netloc
+    assert said["9ab2"] == {"redirect_uri": "https://app.example/callback", "email": "tom@acme.example"}
     assert said["uuid-12345"] == {
         "redirect_uri": "http://localhost:8002/auth/callback",
         "workspace_email": "workspace@company.example",
@@ -217,25 +216,42 @@ def test_what_the_columns_say_becomes_parameters(world: World) -> None:
     }
     assert said["dr-g"] == {"scope": "calendar mail"}
     assert said["dr-m"] == {"granted_scope": "calendar mail"}
-    assert {rows.row(location).provider for location in ("5f1c", "9ab2")} == {"github-app", "gitlab"}
+    assert {rows.row(location).provider for location in ("5f1c", "9ab2")} == {"github-app", "gitlab-acme"}
 
 
-def test_a_secret_of_the_settings_is_copied_only_for_a_host_of_the_rows_own(world: World) -> None:
-    """Each instance has its own app: the next import may be for another."""
+def test_a_secret_of_the_settings_is_not_copied(world: World) -> None:
+    """An app that is given another one tomorrow is changed in one place."""
     earlier = sources.git_connections(world)
     imported(earlier, "--yes")
     rows = SqliteRows(world)
-    assert rows.row("5f1c").encrypted_secret == ""
-    assert opened(world, rows.row("9ab2"), "encrypted_secret") == "gitlab client secret"
-    world.program.settings |= {"GITLAB_CLIENT_ID": "another", "GITLAB_CLIENT_SECRET": "another secret"}
-    assert world.program.run("--all", "--json").outcomes()["9ab2"] == "refreshed"
+    assert (rows.row("5f1c").encrypted_secret, rows.row("9ab2").encrypted_secret) == ("", "")
+    assert (rows.row("5f1c").client_id, rows.row("9ab2").client_id) == ("app-github-app", "app-gitlab")
+    assert world.program.run("--all", "--json").outcomes() == dict.fromkeys(earlier.tokens, "refreshed")
+
+
+@pytest.mark.parametrize("flags", [[], ["--allow-host"]])
+def test_a_secret_of_the_settings_is_for_no_host_that_a_record_names(world: World, flags: list[str]) -> None:
+    """Each instance has an app of its own: that of the provider's usual host is none of its business."""
+    earlier = sources.git_connections(world, is_described=False)
+    sources.default_client(world, "gitlab")
+    host = urlsplit(world.oauth.url).netloc
+    result, done = imported(earlier, "--yes", *flags, *([host] if flags else []))
+    assert (result.code, done) == (1, {"5f1c": "created", "9ab2": "refused"})
+    assert f"GITLAB_CLIENT_SECRET is not sent to {world.oauth.url}" in told(result, "9ab2")
+    assert "describe a provider of that host in PROVIDERS_FILE" in told(result, "9ab2")
+    assert sorted(world.rows()) == ["5f1c"]
 
 
 def test_a_host_that_a_record_names_needs_a_yes(world: World) -> None:
-    earlier = sources.git_connections(world)
-    result = world.program.run("import", "--layout", earlier.layout, earlier.name, "--yes", "--json")
-    assert (result.code, outcomes(result)) == (1, {"5f1c": "created", "9ab2": "refused"})
-    assert f"--allow-host {urlsplit(world.oauth.url).netloc}" in told(result, "9ab2")
+    """Where the settings have no secret that could go there, the tokens still do."""
+    earlier = sources.git_connections(world, is_described=False)
+    world.program.settings |= {"GITLAB_CLIENT_ID": "app-gitlab", "GITLAB_CLIENT_SECRET": ""}
+    host = urlsplit(world.oauth.url).netloc
+    result, done = imported(earlier, "--yes")
+    assert (result.code, done) == (1, {"5f1c": "created", "9ab2": "refused"})
+    assert f"--allow-host {host}" in told(result, "9ab2")
+    assert imported(earlier, "--yes", "--allow-host", host)[1]["9ab2"] == "created"
+    assert json.loads(SqliteRows(world).row("9ab2").provider_params)["instance"] == host
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,10 @@ class Enroller:
 
     def completed(self, enrolment: Enrolment, row: Row | None) -> Enrolment:
         """With what was not entered taken from the prepared row, and the client id else from the settings."""
-        default = self._parts.bench.default_client(enrolment.provider)
+        client_id = enrolment.client_id or (row.client_id if row else "")
         return replace(
             enrolment,
-            client_id=enrolment.client_id or (row.client_id if row else "") or default.client_id,
+            client_id=client_id or self._parts.bench.default_client_id(enrolment.provider),
             provider_params=enrolment.provider_params or (row.provider_params if row else ""),
         )
 
@@ -131,6 +131,7 @@ class Enroller:
             JournalError: nothing was sent.
         """
         endpoint = self.endpoint(enrolment)
+        self._credential(enrolment, endpoint)
         self._refuse_loss(enrolment)
         self._refuse_used(enrolment)
         if row is not None:
@@ -175,6 +176,11 @@ class Enroller:
         if entry.step == STEP_ANSWERED:
             answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
         else:
+            try:
+                self._credential(enrolment, endpoint)
+            except EnrolmentError as error:
+                self._parts.journal.mark(entry.id, STEP_ASIDE)
+                return f"its onboarding was given up: {error}; what was entered is kept aside, sealed. {error.action}"
             if row is not None:
                 self._parts.store.store.prove_writable(row)
             self._parts.journal.send_again(entry.id, entry.origin, is_lost=True)
@@ -198,12 +204,18 @@ class Enroller:
             return True
         return bool(entry.cell) and self._parts.journal.is_of(entry, row.encrypted_refresh)
 
-    def _credential(self, enrolment: Enrolment) -> Credential:
-        default = self._parts.bench.default_client(enrolment.provider)
+    def _credential(self, enrolment: Enrolment, endpoint: Endpoint) -> Credential:
+        """What is sent to prove it.
+
+        Raises:
+            EnrolmentError: no client may be used with it, see `Bench.client`.
+        """
         entered = _credential(enrolment)
-        if entered.client_secret or entered.client_id != default.client_id:
-            return entered
-        return replace(entered, client_secret=default.client_secret)
+        try:
+            client = self._parts.bench.client(enrolment.provider, endpoint, entered.client_id, entered.client_secret)
+        except ProviderError as error:
+            raise EnrolmentError(str(error), error.action) from None
+        return replace(entered, client_id=client.client_id, client_secret=client.client_secret)
 
     def _provider(self, enrolment: Enrolment) -> Provider:
         return self._parts.bench.find_provider(enrolment.provider)
@@ -248,7 +260,7 @@ class Enroller:
 
     def _prove(self, enrolment: Enrolment, endpoint: Endpoint, entry_id: int, attempts: int = PROOF_ATTEMPTS) -> Answer:
         provider = self._provider(enrolment)
-        request = provider.refresh_request(self._credential(enrolment))
+        request = provider.refresh_request(self._credential(enrolment, endpoint))
         answer = self._ask(provider, request, enrolment, endpoint, entry_id)
         for _ in range(1, attempts if provider.replay != "last_minute" else 1):
             if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
@@ -295,8 +307,10 @@ class Enroller:
             action = "The entered credential is kept, sealed: the next run asks once more and saves it."
         else:
             self._parts.journal.finish([entry_id])
-        secret = self._credential(enrolment).client_secret
-        error = safe_error(answer.error or "no answer", enrolment.refresh_token, secret)
+        secrets = [enrolment.refresh_token, enrolment.client_secret]
+        with contextlib.suppress(EnrolmentError):  # an answer of an earlier run, and other settings since
+            secrets.append(self._credential(enrolment, endpoint).client_secret)
+        error = safe_error(answer.error or "no answer", *secrets)
         return RowResult(enrolment.location_id, enrolment.provider, outcome, error, action)
 
     def _store(

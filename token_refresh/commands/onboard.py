@@ -122,7 +122,7 @@ def _from_terminal(arguments: argparse.Namespace, context: Context, talk: Talk) 
 
 def _ask_for(arguments: argparse.Namespace, context: Context, ask: Asker) -> tuple[Enrolment, bool]:
     """The credential, and whether it may take the place of another."""
-    from token_refresh.clients.admission import Enrolment
+    from token_refresh.clients.admission import Enrolment, endpoint_of
 
     location_id = _required(ask.text("Location id"), "location id")
     name = ask.text("Provider", context.settings.default_provider)
@@ -131,11 +131,13 @@ def _ask_for(arguments: argparse.Namespace, context: Context, ask: Asker) -> tup
     may_replace = _may_replace(arguments, ask, row)
     params = _ask_params(provider, ask, row.provider_params if row else "")
     draft = Enrolment(location_id, name, "", "", "", params)
-    _confirm_host(arguments, provider, ask, draft)
+    endpoint = endpoint_of(provider, draft)
+    _confirm_host(arguments, endpoint, ask)
     default = context.settings.provider(name)
-    known = (row.client_id if row else "") or default.client_id or ""
-    client_id = known or _required(ask.text("Client id"), "client id")
-    has_secret = default.client_secret is not None and client_id == default.client_id
+    known = (row.client_id if row else "") or (default.client_id or "" if endpoint.is_fixed else "")
+    # A host that the row names may have an app of its own: the settings' is only proposed there.
+    client_id = known or _required(ask.text("Client id", default.client_id or ""), "client id")
+    has_secret = endpoint.is_fixed and default.client_secret is not None and client_id == default.client_id
     secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
     token = _required(ask.secret("Refresh token"), "refresh token")
     return replace(draft, client_id=client_id, client_secret=secret, refresh_token=token), may_replace
@@ -168,10 +170,7 @@ def _may_replace(arguments: argparse.Namespace, ask: Asker, row: Row | None) -> 
     raise ActionableError("nothing was changed", "", Kind.ROW)
 
 
-def _confirm_host(arguments: argparse.Namespace, provider: Provider, ask: Asker, draft: Enrolment) -> None:
-    from token_refresh.clients.admission import endpoint_of
-
-    endpoint = endpoint_of(provider, draft)
+def _confirm_host(arguments: argparse.Namespace, endpoint: Endpoint, ask: Asker) -> None:
     if endpoint.is_fixed or _is_allowed(endpoint, arguments.allow_host):
         return
     if not ask.yes(f"The client secret and the refresh token will be sent to {endpoint.origin}. Is that right?"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -28,7 +28,7 @@ class ClientKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Client:
-    """A default client id and secret of a provider, from the settings."""
+    """A client id and its secret, as an app is registered at a provider; the secret is empty where it has none."""
 
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
@@ -91,20 +91,64 @@ class Bench:
         self._seals = seals
         self.find_provider = find_provider
         self._default_provider = default_provider
-        self.default_client = default_client
+        self._default_client = default_client
 
     def provider_name(self, row: Row) -> str:
         """The row's provider, or the default."""
         return row.provider or self._default_provider
 
-    def binding(self, row: Row) -> Binding:
-        """What the row's cells are bound to.
+    def endpoint(self, row: Row) -> Endpoint:
+        """Where the row's credential is sent.
 
         Raises:
             ProviderError: the row's provider or its parameters cannot be used.
         """
-        provider = self.find_provider(self.provider_name(row))
-        return binding_of(provider, provider.endpoint(read_params(row.provider_params)))
+        return self.find_provider(self.provider_name(row)).endpoint(read_params(row.provider_params))
+
+    def binding(self, row: Row) -> Binding:
+        """What the row's cells are bound to.
+
+        Raises:
+            ProviderError: see `endpoint`.
+        """
+        return binding_of(self.find_provider(self.provider_name(row)), self.endpoint(row))
+
+    def default_client_id(self, provider: str) -> str:
+        """The client id that the settings have for a provider; empty where they have none."""
+        return self._default_client(provider).client_id
+
+    def client(self, provider: str, endpoint: Endpoint, client_id: str, client_secret: str) -> Client:
+        """The client that a credential is sent with: its own, and what it leaves empty from the settings.
+
+        The secret in the settings belongs to the client id in the settings, and goes only where settings or catalogue
+        fix the host: whoever can edit the table could name a host of theirs, and empty the cell of the row's secret.
+
+        Args:
+            provider: its name.
+            endpoint: where the credential would be sent.
+            client_id, client_secret: the credential's own.
+
+        Raises:
+            ProviderError: there is no client id, or the secret in the settings may not be sent to this host.
+        """
+        default = self._default_client(provider)
+        client_id = client_id or default.client_id
+        setting = provider.upper().replace("-", "_")
+        if not client_id:
+            raise ProviderError(
+                "client_id is empty",
+                f"Write the app's client id into the row, or set {setting}_CLIENT_ID and {setting}_CLIENT_SECRET.",
+            )
+        if client_secret or client_id != default.client_id or not default.client_secret:
+            return Client(client_id, client_secret)
+        if not endpoint.is_fixed:
+            raise ProviderError(
+                f"it has no client secret of its own, and {setting}_CLIENT_SECRET is not sent to {endpoint.origin}, "
+                "which its provider_params name",
+                "Enter the client's own secret: python onboard_client.py. "
+                f"Or fix the host: set {setting}_TOKEN_URL, or describe a provider of that host in PROVIDERS_FILE.",
+            )
+        return default
 
     def job(self, row: Row, lost: Lost | None = None) -> Job | Fault:
         """What the row's refresh needs, or its fault."""
@@ -115,21 +159,14 @@ class Bench:
             endpoint = provider.endpoint(params)
             binding = binding_of(provider, endpoint)
             opened = self._seals.open(row, binding)
-            credential = self._credential(row, opened, params, self.default_client(name))
+            client = self.client(name, endpoint, row.client_id, opened.client_secret)
+            credential = Credential(client.client_id, client.client_secret, opened.refresh_token, params)
             provider.refresh_params(credential)
         except ProviderError as error:
             return Fault(row, name, str(error), error.action)
         except CellError as error:
             return Fault(row, name, str(error), error.action, error.is_key_unknown)
         return Job(row, provider, endpoint, binding, opened, credential, lost)
-
-    def _credential(self, row: Row, opened: Opened, params: Mapping[str, str], default: Client) -> Credential:
-        client_id = row.client_id or default.client_id
-        if not client_id:
-            raise ProviderError("client_id is empty", "Write the app's client id into the row.")
-        # The default secret belongs to the default client id, never to a row's own.
-        secret = opened.client_secret or (default.client_secret if client_id == default.client_id else "")
-        return Credential(client_id, secret, opened.refresh_token, params)
 
 
 def binding_of(provider: Provider, endpoint: Endpoint) -> Binding:

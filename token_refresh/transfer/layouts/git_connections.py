@@ -54,12 +54,12 @@ def _found(source: Source, record: Mapping[str, Any]) -> Found:
         scope=words(record["scopes"]),
     )
     address = text(record["instance_url"])
-    return _on_instance(found, known[slug], address) if address and slug in known else found
+    return _on_instance(found, known, address) if address and slug in known else found
 
 
-def _on_instance(found: Found, provider: Provider, address: str) -> Found:
+def _on_instance(found: Found, known: Mapping[str, Provider], address: str) -> Found:
     """With the host that the record names, where it is another than the provider's own."""
-    host = _host(address)
+    provider, host = known[found.provider], _host(address)
     if host is None:
         return replace(
             found, is_wrong=True, reason="its instance_url is no https address of a host alone",
@@ -67,10 +67,14 @@ def _on_instance(found: Found, provider: Provider, address: str) -> Found:
         )  # fmt: skip
     if host in (provider.placeholders.get(_INSTANCE), urlsplit(provider.token_url).netloc):
         return found
+    described = [name for name in known if name.startswith(f"{provider.slug}-")]
+    described = [name for name in described if urlsplit(known[name].token_url).netloc == host]
+    if described:
+        return replace(found, provider=described[0])
     if _INSTANCE not in provider.placeholders:
         return replace(
             found, is_wrong=True, reason=f"{provider.name} has no place for the record's own host, {host}",
-            action=f"Describe it in PROVIDERS_FILE as {provider.slug}, with {{instance}} in its token_url.",
+            action=f"Describe it in PROVIDERS_FILE as {provider.slug}-NAME, with a token_url at that host.",
         )  # fmt: skip
     return replace(found, params={_INSTANCE: host, **found.params})
 

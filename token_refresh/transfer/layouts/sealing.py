@@ -94,14 +94,17 @@ class _Sealer:
             raise _NotTakenError(
                 "it has no refresh token", "Log in again so that there is one, then onboard it.", is_wrong=False
             )
+        # First, because no consent to the host would let the settings' secret go there.
+        endpoint = self._bench.endpoint(row)
+        client = self._bench.client(self._bench.provider_name(row), endpoint, found.client_id, found.client_secret)
         binding = self._binding(row)
         refresh = self._opened(found, "refresh_token", row, binding)
-        client_id, secret = self._client(found, row, binding)
+        secret = self._secret(found, row, binding, client.client_id)
         access = self._access_token(found, row, binding)
         cells = self._seals.cells(row.location_id, binding, secret=secret, refresh=refresh, access=access)
         return replace(
             row,
-            client_id=client_id,
+            client_id=client.client_id,
             encrypted_secret=str(cells.get("encrypted_secret", "")),
             encrypted_refresh=str(cells["encrypted_refresh"]),
             last_access_token=str(cells.get("last_access_token", "")),
@@ -127,20 +130,16 @@ class _Sealer:
         require_agreement(binding, ())
         return binding
 
-    def _client(self, found: Found, row: Row, binding: Binding) -> tuple[str, str]:
-        """The app's id and secret. A secret that the settings hold for the provider's own host is not copied."""
-        name = self._bench.provider_name(row)
-        default = self._bench.default_client(name)
-        secret = self._opened(found, "client_secret", row, binding) if found.client_secret else ""
-        client_id = found.client_id or default.client_id
-        if not client_id:
-            setting = name.upper().replace("-", "_")
-            raise _NotTakenError("nothing names its app", f"Set {setting}_CLIENT_ID and {setting}_CLIENT_SECRET.")
-        if client_id != default.client_id:
-            return client_id, secret
-        secret = secret or default.client_secret
-        is_own_host = self._bench.binding(row).is_fixed
-        return client_id, "" if is_own_host and secret == default.client_secret else secret
+    def _secret(self, found: Found, row: Row, binding: Binding, client_id: str) -> str:
+        """The client's own secret; empty where the settings hold the same one."""
+        if not found.client_secret:
+            return ""
+        secret = self._opened(found, "client_secret", row, binding)
+        endpoint = self._bench.endpoint(row)
+        if not endpoint.is_fixed:
+            return secret
+        default = self._bench.client(self._bench.provider_name(row), endpoint, client_id, "")
+        return "" if secret == default.client_secret else secret
 
     def _access_token(self, found: Found, row: Row, binding: Binding) -> str:
         """Empty where there is none that opens: the next run fetches one."""
