@@ -9,7 +9,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
@@ -24,7 +23,8 @@ from token_refresh.journal.entries import (
     Entry,
 )
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
+from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job, binding_of, read_params
 from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
@@ -157,8 +157,7 @@ class Enroller:
             SealedCellError: the entry's key is gone.
         """
         enrolment = Enrolment(**json.loads(self._parts.journal.open_enrolment(entry)))
-        is_young = self._parts.clock.now() - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS)
-        if entry.step != STEP_ANSWERED and is_young:
+        if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._parts.clock.now()):
             return "its onboarding may still be on its way; the next run goes on from there."
         try:
             endpoint = self.endpoint(enrolment)
@@ -226,7 +225,7 @@ class Enroller:
         provider = self._provider(enrolment)
         if provider.rotates == "never":
             return
-        if provider.replay != "safe" and self._parts.journal.is_spent(enrolment.refresh_token):
+        if replay.is_used_up(provider, is_spent=self._parts.journal.is_spent(enrolment.refresh_token)):
             raise EnrolmentError(
                 "this refresh token is used up: it was exchanged for a newer one",
                 "Connect the account again and enter the new refresh token.",
@@ -250,8 +249,10 @@ class Enroller:
         provider = self._provider(enrolment)
         request = provider.refresh_request(self._credential(enrolment))
         answer = self._ask(provider, request, enrolment, endpoint, entry_id)
-        for _ in range(1, attempts if provider.replay != "last_minute" else 1):
+        for _ in range(1, attempts):
             if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
+                break
+            if not replay.may_resend(provider, 1, was_lost=False, is_last_minute=False):
                 break
             self._parts.journal.send_again(entry_id, endpoint.origin, is_lost=True)
             second = _told_as_lost(self._ask(provider, request, enrolment, endpoint, entry_id))

@@ -17,8 +17,6 @@ from token_refresh.journal.file import JournalFile, Statement, read_only
 from token_refresh.stores.base import STATUS_REAUTHORIZE, Row
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
-# How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.
-DOUBT = timedelta(days=7, hours=1)
 _LOOK = "dead grants"
 _COLUMNS = ("row_key", "cell", "status", "last_error", "failure_count", "dead_since", "tried_at")
 _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
