@@ -482,7 +482,7 @@ MUTANTS = (
     _mutant(
         "a mended row is never looked at again",
         "token_refresh/refresh/listing.py",
-        "and parts.journal.failures.looks_today():\n",
+        "and parts.journal.failures.starts_daily_check():\n",
         "and not parts.journal:\n",
         f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
     ),
@@ -496,8 +496,8 @@ MUTANTS = (
     _mutant(
         "what a run may still need can be forgotten",
         "token_refresh/commands/recover.py",
-        "for entry in parts.journal.entries(STEP_ASIDE)):\n",
-        "for entry in parts.journal.entries(STEP_ASIDE, *_STEPS)):\n",
+        "for entry in parts.journal.entries(STEP_SUPERSEDED)):\n",
+        "for entry in parts.journal.entries(STEP_SUPERSEDED, *_STEPS)):\n",
         "tests/commands/test_recover.py::test_what_a_run_may_still_need_cannot_be_forgotten",
     ),
     _mutant(
@@ -525,8 +525,8 @@ MUTANTS = (
     _mutant(
         "a failure is remembered after the recovery",
         "token_refresh/journal/failures.py",
-        "for key in well if key in self._known()]",
-        "for key in well if key not in self._known()]",
+        "for key in recovered if key in self._known()]",
+        "for key in recovered if key not in self._known()]",
         f"{_FAILING}test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_too",
     ),
     _mutant(

@@ -16,9 +16,9 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.entries import (
     ANSWER_FIELD,
     STEP_ANSWERED,
-    STEP_ASIDE,
     STEP_LOST,
     STEP_SENT,
+    STEP_SUPERSEDED,
     AnswerNotSavedError,
     Entry,
 )
@@ -169,7 +169,7 @@ class Enroller:
         if entry.step == STEP_ANSWERED and self._is_saved(enrolment, entry, row):
             return "its onboarding was saved before the last run ended."
         if not self._is_unchanged(entry, row):
-            self._parts.journal.mark(entry.id, STEP_ASIDE)
+            self._parts.journal.mark(entry.id, STEP_SUPERSEDED)
             return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
         if entry.step == STEP_ANSWERED:
             answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
@@ -289,7 +289,7 @@ class Enroller:
             return self._store(enrolment, endpoint, row, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
-            self._parts.journal.mark(entry_id, STEP_ASIDE)
+            self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
             action = "Log in again and onboard the new token; the entered one is kept aside, sealed."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
             self._parts.journal.mark(entry_id, STEP_LOST)
@@ -322,7 +322,7 @@ class Enroller:
             return self._unsaved(enrolment, error, in_journal=entry_id is not None)
         if written in (Written.CHANGED, Written.GONE):
             if entry_id is not None:
-                self._parts.journal.mark(entry_id, STEP_ASIDE)
+                self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
             kept = "; the proved credential is kept aside, sealed" if entry_id is not None else ""
             return RowResult(
                 enrolment.location_id,
@@ -332,7 +332,7 @@ class Enroller:
                 "Look at the row; to replace it all the same, connect the account anew and repeat.",
             )
         if row is not None:
-            self._parts.journal.failures.note([], [row.key])
+            self._parts.journal.failures.record([], [row.key])
         if entry_id is not None:
             self._finish(entry_id, enrolment, answer)
         expires_at = answer.expires_at if answer is not None else None

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from token_refresh.journal.entries import STEP_ASIDE
-from token_refresh.journal.failures import recalled
+from token_refresh.journal.entries import STEP_SUPERSEDED
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Fault, Job, Lost, odd_status, without_twins
 from token_refresh.refresh.parts import Parts, RunError, Scope
+from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
 _WAITS = {
@@ -75,7 +75,7 @@ def query_of(parts: Parts, scope: Scope) -> DueQuery:
     """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
     query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
-    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.looks_today():
+    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.starts_daily_check():
         return replace(query, idle=(STATUS_DISABLED,))
     return query
 
@@ -84,15 +84,15 @@ def _with_memory(parts: Parts, rows: Sequence[Row], now: datetime) -> list[Row]:
     """The rows with what their table has no columns for, without those whose grant is known to be dead."""
     failures = parts.journal.failures
     columns = parts.store.store.columns
-    known = [recalled(row, failures.of(row), columns) for row in rows]
+    known = [with_remembered_failure(row, failures.find(row.key, row.encrypted_refresh), columns) for row in rows]
     return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]
 
 
 def _may_live(parts: Parts, row: Row, now: datetime) -> bool:
     """Whether a row that was told to be dead is tried: another credential is in it, or its provider is known to err."""
-    failure = parts.journal.failures.of(row)
+    failure = parts.journal.failures.find(row.key, row.encrypted_refresh)
     if failure is None:
-        return parts.journal.failures.was_of_another_cell(row)
+        return parts.journal.failures.died_with_another_cell(row.key, row.encrypted_refresh)
     return replay.may_live(parts.providers.get(parts.bench.provider_name(row)), failure, now)
 
 
@@ -112,7 +112,7 @@ class _Unfinished:
         lost = parts.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = parts.journal.by_token(lost)
-        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_ASIDE))
+        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_SUPERSEDED))
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
