@@ -213,30 +213,30 @@ MUTANTS = (
     # Nothing is sent twice
     _mutant(
         "a token is sent again at once where that kills its family",
-        "token_refresh/refresh/schedule.py",
-        '        return replay == "once" or self._policy.is_last_minute(task.job.row, self._now)\n',
-        "        return True\n",
+        "token_refresh/refresh/replay.py",
+        '(provider.replay == "once" or is_last_minute)\n',
+        '(provider.replay != "safe" or is_last_minute)\n',
         f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
     ),
     _mutant(
         "the next run sends it again before the last minute",
-        "token_refresh/refresh/listing.py",
-        '    if job.provider.replay == "last_minute" and not',
-        '    if job.provider.replay == "never" and not',
+        "token_refresh/refresh/replay.py",
+        'if provider.replay == "last_minute" and not',
+        'if provider.replay == "never" and not',
         f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
     ),
     _mutant(
         "a token is sent again more than once",
-        "token_refresh/refresh/schedule.py",
-        "        if task.job.lost is not None or task.is_lost:\n",
-        "        if task.attempts > 2:\n",
+        "token_refresh/refresh/replay.py",
+        "    return not was_lost and (",
+        "    return attempts < MAX_ATTEMPTS and (",
         f"{_SCHEDULE}test_a_lost_answer_is_asked_for_once_more_at_once_where_replay_is_once",
     ),
     _mutant(
         "a token whose successor is stored is sent",
-        "token_refresh/refresh/listing.py",
-        '        if job.provider.replay == "safe" or not self._parts.journal.is_spent(token):\n',
-        "        if token:\n",
+        "token_refresh/refresh/replay.py",
+        "    return is_spent and provider.rotates",
+        "    return not is_spent and provider.rotates",
         f"{_FAULTS}test_a_row_that_was_restored_from_an_old_backup_is_not_sent",
     ),
     _mutant(
@@ -467,14 +467,14 @@ MUTANTS = (
     ),
     _mutant(
         "a doubtful refusal is tried for ever",
-        "token_refresh/refresh/listing.py",
-        "<= DOUBT and",
-        "<= 99 * DOUBT and",
+        "token_refresh/refresh/replay.py",
+        "<= DOUBT\n",
+        "<= 99 * DOUBT\n",
         f"{_FAILING}test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days",
     ),
     _mutant(
         "a doubtful refusal is tried in every run",
-        "token_refresh/refresh/listing.py",
+        "token_refresh/refresh/replay.py",
         "and now - failure.tried_at >= A_DAY\n",
         "and now >= failure.tried_at\n",
         f"{_FAILING}test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely",
@@ -482,7 +482,7 @@ MUTANTS = (
     _mutant(
         "a mended row is never looked at again",
         "token_refresh/refresh/listing.py",
-        "and parts.journal.failures.looks_today():\n",
+        "and parts.journal.failures.starts_daily_check():\n",
         "and not parts.journal:\n",
         f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
     ),
@@ -496,8 +496,8 @@ MUTANTS = (
     _mutant(
         "what a run may still need can be forgotten",
         "token_refresh/commands/recover.py",
-        "for entry in parts.journal.entries(STEP_ASIDE)):\n",
-        "for entry in parts.journal.entries(STEP_ASIDE, *_STEPS)):\n",
+        "for entry in parts.journal.entries(STEP_SUPERSEDED)):\n",
+        "for entry in parts.journal.entries(STEP_SUPERSEDED, *_STEPS)):\n",
         "tests/commands/test_recover.py::test_what_a_run_may_still_need_cannot_be_forgotten",
     ),
     _mutant(
@@ -525,8 +525,8 @@ MUTANTS = (
     _mutant(
         "a failure is remembered after the recovery",
         "token_refresh/journal/failures.py",
-        "for key in well if key in self._known()]",
-        "for key in well if key not in self._known()]",
+        "for key in recovered if key in self._known()]",
+        "for key in recovered if key not in self._known()]",
         f"{_FAILING}test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_too",
     ),
     _mutant(

@@ -207,8 +207,8 @@ def workshop(context: Context) -> Workshop:
     """
     from functools import partial
 
-    from token_refresh.journal.failures import all_recalled
     from token_refresh.refresh.parts import Workshop
+    from token_refresh.refresh.remembered_failures import with_remembered_failures
 
     return Workshop(
         clock=context.clock,
@@ -218,7 +218,7 @@ def workshop(context: Context) -> Workshop:
         open_store=partial(open_sealed, context),
         parts_around=partial(parts_around, context),
         bench=partial(make_bench, context),
-        recall=lambda rows, columns: all_recalled(rows, context.folder, keyring(context.settings), columns),
+        recall=lambda rows, columns: with_remembered_failures(rows, context.folder, keyring(context.settings), columns),
     )
 
 

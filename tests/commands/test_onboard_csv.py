@@ -240,7 +240,7 @@ def test_row_that_somebody_fills_during_the_proof_keeps_theirs(airtable_world: W
     assert result.code == 1
     assert "line 2: not saved (changed): somebody changed the row meanwhile, and theirs stays" in result.err
     assert world.table.cell(record, "encrypted_refresh") == theirs["encrypted_refresh"]
-    assert [entry["step"] for entry in world.journalled()] == ["aside"]
+    assert [entry["step"] for entry in world.journalled()] == ["superseded"]
 
 
 # What is wrong with a line

@@ -47,7 +47,7 @@ def aside(table: AirtableRows) -> AirtableRows:
     """The same, kept aside: somebody onboarded the row anew meanwhile."""
     table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
     assert table.world.program.run("recover", "--replay").code == exits.DONE
-    assert [entry.step for entry in entries(table.world)] == ["aside"]
+    assert [entry.step for entry in entries(table.world)] == ["superseded"]
     return table
 
 

@@ -268,7 +268,7 @@ def test_what_stays_in_the_journal_is_sealed_anew(rows: Rows) -> None:
     new_key(world)
     result, said = rotated(world)
     assert (result.code, said["journal_resealed"], said["journal_keys_needed"]) == (0, 1, [])
-    [entry] = entries(world, "aside")
+    [entry] = entries(world, "superseded")
     assert crypto.key_id_of(entry.answer) == said["key_id"]
     assert_done(rows)
 

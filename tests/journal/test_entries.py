@@ -20,14 +20,15 @@ import pytest
 
 from crypto import Context, Keyring, TamperedError, UnknownKeyError
 from providers.base import RawAnswer
+from tests.journal.requests import intend
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.journal.entries import (
     ANSWER_FIELD,
     STEP_ANSWERED,
-    STEP_ASIDE,
     STEP_LOST,
     STEP_SENT,
+    STEP_SUPERSEDED,
     AnswerNotSavedError,
     Journal,
 )
@@ -54,7 +55,7 @@ def keep(journal: Journal, entry_id: int, raw: RawAnswer = ANSWER) -> None:
 
 def spend(journal: Journal, token: str) -> None:
     """A refresh whose successor was stored."""
-    entry_id = journal.intend(ROW, token, "acme", ORIGIN)
+    entry_id = intend(journal, ROW, token, "acme", ORIGIN)
     journal.finish([entry_id], [entry_id])
 
 
@@ -68,14 +69,14 @@ def test_an_answer_is_synced_although_the_commit_before_it_was_not(journal: Jour
     def level() -> Any:
         return journal._file._database.execute("PRAGMA synchronous").fetchone()
 
-    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
     journal.mark(entry_id, STEP_LOST)
     assert level() == (1,)
     for act in (
         lambda: journal.send_again(entry_id, ORIGIN, is_lost=True),
         lambda: keep(journal, entry_id),
         lambda: journal.enrol("loc 2", "acme", ORIGIN, "", "token", "{}"),
-        lambda: journal.intend(ROW, "token 2", "acme", ORIGIN),
+        lambda: intend(journal, ROW, "token 2", "acme", ORIGIN),
     ):
         journal.mark(entry_id, STEP_LOST)
         act()
@@ -83,7 +84,7 @@ def test_an_answer_is_synced_although_the_commit_before_it_was_not(journal: Jour
 
 
 def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journal: Journal, tmp_path: Path) -> None:
-    journal.intend(ROW, "token", "acme", ORIGIN)
+    intend(journal, ROW, "token", "acme", ORIGIN)
     with closing(sqlite3.connect(tmp_path / FILE)) as other, other:
         assert other.execute("SELECT location_id, provider, step FROM entries").fetchall() == [
             ("loc 1", "acme", STEP_SENT)
@@ -92,7 +93,7 @@ def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journ
 
 
 def test_an_entry_goes_from_sent_to_answered_to_forgotten(journal: Journal) -> None:
-    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
     [sent] = journal.lost()
     assert (sent.id, sent.row_key, sent.step, sent.sent_at, sent.lost_at) == (entry_id, "rec1", STEP_SENT, START, None)
     keep(journal, entry_id)
@@ -100,18 +101,18 @@ def test_an_entry_goes_from_sent_to_answered_to_forgotten(journal: Journal) -> N
     [answered] = journal.entries(STEP_ANSWERED)
     assert journal.open_answer(answered) == ANSWER
     journal.finish([entry_id])
-    assert journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_ASIDE) == []
+    assert journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED) == []
 
 
 def test_any_bytes_of_an_answer_come_back_as_they_were(journal: Journal) -> None:
     for body in (b"", b"\xff\x00\n" * 300_000, b'{"refresh_token": "\\ud800"}', "…".encode("utf-16")):
-        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+        entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         keep(journal, entry_id, RawAnswer(502, {"retry-after": "é"}, body, START))
         assert journal.open_answer(journal.entries(STEP_ANSWERED)[-1]).body == body
 
 
 def test_an_entry_knows_the_cell_it_was_made_from(journal: Journal) -> None:
-    journal.intend(ROW, "token", "acme", ORIGIN)
+    intend(journal, ROW, "token", "acme", ORIGIN)
     [entry] = journal.lost()
     assert journal.is_of(entry, ROW.encrypted_refresh)
     assert not journal.is_of(entry, "sealed:v1:another cell")
@@ -119,9 +120,9 @@ def test_an_entry_knows_the_cell_it_was_made_from(journal: Journal) -> None:
 
 
 def test_sending_again_keeps_the_entry_and_the_time_of_the_first_loss(journal: Journal, clock: FakeClock) -> None:
-    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
     clock.advance(100)
-    assert journal.intend(ROW, "token", "acme", "https://new.example", lost_entry=entry_id) == entry_id
+    assert intend(journal, ROW, "token", "acme", "https://new.example", lost_entry=entry_id) == entry_id
     clock.advance(100)
     journal.send_again(entry_id, "https://new.example", is_lost=True)
     [entry] = journal.lost()
@@ -132,7 +133,7 @@ def test_sending_again_keeps_the_entry_and_the_time_of_the_first_loss(journal: J
 
 
 def test_sending_again_after_an_answer_that_did_nothing_is_no_loss(journal: Journal) -> None:
-    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
     keep(journal, entry_id)
     journal.send_again(entry_id, ORIGIN, is_lost=False)
     [entry] = journal.lost()
@@ -148,7 +149,7 @@ def test_an_onboarding_is_kept_sealed_and_is_no_lost_refresh(journal: Journal) -
 
 def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path, clock: FakeClock) -> None:
     first = Journal(tmp_path, Keyring(OLD_KEY), clock)
-    keep(first, first.intend(ROW, "token", "acme", ORIGIN))
+    keep(first, intend(first, ROW, "token", "acme", ORIGIN))
     first.close()
     second = Journal(tmp_path, Keyring(NEW_KEY), clock)
     [entry] = second.entries(STEP_ANSWERED)
@@ -160,7 +161,7 @@ def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path,
 
 
 def test_an_answer_that_was_moved_to_another_location_does_not_open(journal: Journal, tmp_path: Path) -> None:
-    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))
+    keep(journal, intend(journal, ROW, "token", "acme", ORIGIN))
     with closing(sqlite3.connect(tmp_path / FILE)) as vandal, vandal:
         vandal.execute("UPDATE entries SET location_id = 'loc 2'")
     vandal.close()
@@ -184,7 +185,7 @@ def test_a_replaced_refresh_token_is_remembered_across_a_change_of_keys(tmp_path
 
 def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: FakeClock) -> None:
     first = Journal(tmp_path, Keyring(OLD_KEY), clock)
-    keep(first, first.intend(ROW, "token", "acme", ORIGIN))
+    keep(first, intend(first, ROW, "token", "acme", ORIGIN))
     first.close()
     rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
     [entry] = rotated.entries(STEP_ANSWERED)
@@ -196,17 +197,17 @@ def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: Fa
 def test_an_entry_follows_its_token_into_another_cell(tmp_path: Path, clock: FakeClock) -> None:
     """Whether the store took the new cell or not: the row holds one of the two."""
     first = Journal(tmp_path, Keyring(OLD_KEY), clock)
-    keep(first, first.intend(ROW, "token", "acme", ORIGIN))
-    first.intend(replace(ROW, encrypted_refresh="another row's"), "token", "acme", ORIGIN)
+    keep(first, intend(first, ROW, "token", "acme", ORIGIN))
+    intend(first, replace(ROW, encrypted_refresh="another row's"), "token", "acme", ORIGIN)
     first.close()
     rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
     for new in ("sealed anew", "sealed once more"):
-        rotated.follow({ROW.encrypted_refresh: new, "": "nothing"})
+        rotated.rekey_entries({ROW.encrypted_refresh: new, "": "nothing"})
     [entry] = rotated.entries(STEP_ANSWERED)
     assert rotated.is_of(entry, ROW.encrypted_refresh)
     assert rotated.is_of(entry, "sealed once more")
     assert not rotated.is_of(entry, "another row's")
-    rotated.follow({"sealed once more": "and again"})
+    rotated.rekey_entries({"sealed once more": "and again"})
     [entry] = rotated.entries(STEP_ANSWERED)
     assert [rotated.is_of(entry, cell) for cell in ("sealed once more", "and again", "")] == [True, True, False]
     [other] = rotated.entries(STEP_SENT)
@@ -240,14 +241,14 @@ def test_forgetting_spent_tokens_reads_only_those_that_are_forgotten(journal: Jo
 def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(journal: Journal, tmp_path: Path) -> None:
     """Also while the write-ahead log is there, and after entries were deleted."""
     for _ in range(3):
-        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+        entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         keep(journal, entry_id)
         journal.enrol(
             "loc 1", "acme", ORIGIN, "", "token", '{"refresh_token": "CANARY-ENTERED", "client_secret": "CANARY-S"}'
         )
         journal.finish([entry_id])
         spend(journal, "CANARY-SPENT")
-    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))
+    keep(journal, intend(journal, ROW, "token", "acme", ORIGIN))
     files = [path for path in tmp_path.iterdir() if path.is_file()]
     assert {path.name for path in files} >= {FILE, f"{FILE}-wal"}
     for path in files:
@@ -258,17 +259,31 @@ def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(jou
 
 
 def test_nothing_of_an_answer_is_in_the_repr_of_an_entry(journal: Journal) -> None:
-    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))
+    keep(journal, intend(journal, ROW, "token", "acme", ORIGIN))
     [entry] = journal.entries(STEP_ANSWERED)
     assert "sealed:" not in repr(entry)
 
 
 def test_the_files_are_for_their_owner_alone(journal: Journal, tmp_path: Path) -> None:
-    journal.intend(ROW, "token", "acme", ORIGIN)
+    intend(journal, ROW, "token", "acme", ORIGIN)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
 # Trouble
+
+
+def test_in_a_file_of_an_older_version_the_step_gets_its_new_name(tmp_path: Path, clock: FakeClock) -> None:
+    """As version 0.1.0 wrote it: there a credential that was superseded was `aside`."""
+    with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:
+        entry_ids = [intend(journal, ROW, f"token {number}", "acme", ORIGIN) for number in range(2)]
+    with closing(sqlite3.connect(tmp_path / FILE)) as older:
+        older.execute("UPDATE entries SET step = 'aside' WHERE id = ?", (entry_ids[0],))
+        older.execute("PRAGMA user_version = 2")
+        older.commit()
+    with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:
+        [superseded] = journal.entries(STEP_SUPERSEDED)
+        [sent] = journal.entries(STEP_SENT)
+    assert [superseded.id, sent.id] == entry_ids
 
 
 def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
@@ -292,7 +307,7 @@ def test_a_folder_that_is_gone_is_refused(tmp_path: Path, clock: FakeClock) -> N
 
 
 def test_a_refused_write_raises_and_leaves_the_journal_usable(journal: Journal) -> None:
-    entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+    entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
     [pages] = journal._file._database.execute("PRAGMA page_count").fetchone()
     journal._file._database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalError, match="full"):
@@ -313,7 +328,9 @@ from token_refresh.journal.entries import ANSWER_FIELD, Journal
 from token_refresh.stores.base import Row
 clock = SystemClock()
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), clock)
-entry = journal.intend(Row("rec1", "loc 1", "app", encrypted_refresh="cell"), "token", "acme", "https://acme.example")
+entry = journal.intend(
+    row_key="rec1", location_id="loc 1", provider="acme", origin="https://acme.example", cell="cell", token="token"
+)
 journal.keep(entry, RawAnswer(200, {}, b"answer", clock.now()), Context(ANSWER_FIELD, "loc 1", "https://acme.example"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -361,7 +378,7 @@ def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, cl
     disk = FullDisk(tmp_path)
     with closing(_with_ballast(tmp_path, clock, disk)) as journal:
         assert disk.ballast.stat().st_blocks * 512 >= 64 * 1024
-        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+        entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         disk.is_full = True
         journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
         [entry] = journal.entries(STEP_ANSWERED)
@@ -375,7 +392,7 @@ def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, cl
 def test_where_even_the_ballast_is_no_help_the_sealed_answer_is_handed_back(tmp_path: Path, clock: FakeClock) -> None:
     disk = FullDisk(tmp_path, for_good=True)
     with closing(_with_ballast(tmp_path, clock, disk)) as journal:
-        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+        entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         disk.is_full = True
         with pytest.raises(AnswerNotSavedError) as refused:
             journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
@@ -395,7 +412,7 @@ def test_on_a_disk_that_lets_nothing_be_deleted_either_the_sealed_answer_is_hand
     """As Linux does after an error of the disk: the file system is read-only from then on."""
     disk = FullDisk(tmp_path, for_good=True)
     with closing(_with_ballast(tmp_path, clock, disk)) as journal:
-        entry_id = journal.intend(ROW, "token", "acme", ORIGIN)
+        entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         disk.ballast.unlink()
         disk.ballast.mkdir()  # cannot be unlinked, not even by root
         disk.is_full = True
@@ -419,7 +436,7 @@ def test_what_one_thread_cannot_write_is_no_success_for_those_who_share_its_comm
     assert isinstance(bad.error, UnicodeEncodeError)
     assert good.error is None
     assert journal._file.select("SELECT name FROM looks") == [("fine",)]
-    keep(journal, journal.intend(ROW, "token", "acme", ORIGIN))  # and the journal is usable
+    keep(journal, intend(journal, ROW, "token", "acme", ORIGIN))  # and the journal is usable
 
 
 IS_LOCKED = """

@@ -18,14 +18,15 @@ import pytest
 
 from crypto import Context, Keyring
 from providers.base import RawAnswer
+from tests.journal.requests import intend
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.base.columns import REQUIRED_COLUMNS
 from token_refresh.journal import file as journal_file
 from token_refresh.journal.entries import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT, Journal
-from token_refresh.journal.failures import all_recalled
 from token_refresh.journal.file import JournalError, JournalFile, inherit_nothing
 from token_refresh.journal.lock import hold
+from token_refresh.refresh.remembered_failures import failure_of, with_remembered_failures
 from token_refresh.stores.base import Row
 
 KEYRING = Keyring(bytes(range(32)))
@@ -39,9 +40,10 @@ sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from crypto import Keyring
 from token_refresh.journal.entries import Journal
-from token_refresh.stores.base import Row
 journal = Journal(Path(sys.argv[2]), Keyring(bytes(range(32))), SystemClock())
-entry = journal.intend(Row("rec9", "loc 9", "app", encrypted_refresh="cell"), "token 9", "acme", "https://acme.example")
+entry = journal.intend(
+    row_key="rec9", location_id="loc 9", provider="acme", origin="https://acme.example", cell="cell", token="token 9"
+)
 journal.finish([], [entry])
 print(journal.slot, flush=True)
 sys.stdin.read()
@@ -78,18 +80,18 @@ def left_behind(folder: Path, clock: FakeClock) -> None:
     """The file of a process in slot 2 that died with an answer, a spent token and a failure in it."""
     with closing(opened(folder, clock)), closing(opened(folder, clock)) as dead:
         assert dead.slot == 2
-        spent = dead.intend(ROW, "spent token", "acme", ORIGIN)
+        spent = intend(dead, ROW, "spent token", "acme", ORIGIN)
         dead.finish([spent], [spent])
-        entry_id = dead.intend(ROW, "token", "acme", ORIGIN)
+        entry_id = intend(dead, ROW, "token", "acme", ORIGIN)
         dead.keep(entry_id, RawAnswer(200, {}, b"answer", START), Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
-        dead.failures.note([ROW], [])
+        dead.failures.record([failure_of(ROW)], [])
 
 
 def assert_taken_over(journal: Journal) -> None:
     [entry] = journal.entries(STEP_ANSWERED)
     assert journal.open_answer(entry).body == b"answer"
     assert journal.is_spent("spent token")
-    assert journal.failures.of(ROW) is not None
+    assert journal.failures.find(ROW.key, ROW.encrypted_refresh) is not None
 
 
 # Slots
@@ -100,7 +102,7 @@ def test_each_process_has_a_file_of_its_own_and_its_number_is_free_when_it_ends(
 ) -> None:
     with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
         assert (first.slot, second.slot) == (1, 2)
-        second.intend(ROW, "token", "acme", ORIGIN)
+        intend(second, ROW, "token", "acme", ORIGIN)
         assert first.entries(STEP_SENT) == []
     with closing(opened(tmp_path, clock)) as next_one:
         assert next_one.slot == 1
@@ -200,11 +202,11 @@ def test_of_two_failures_of_one_row_the_later_one_is_taken_over(tmp_path: Path, 
     """Otherwise a grant that was found dead last would be sent again."""
     earlier, later = Row("rec1", "loc", "app", last_error="old"), Row("rec1", "loc", "app", last_error="new")
     with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
-        first.failures.note([earlier], [])
+        first.failures.record([failure_of(earlier)], [])
         clock.advance(60)
-        second.failures.note([later], [])
+        second.failures.record([failure_of(later)], [])
     with closing(opened(tmp_path, clock)) as next_one:
-        known = next_one.failures.of(later)
+        known = next_one.failures.find(later.key, later.encrypted_refresh)
         assert known is not None
         assert known.last_error == "new"
 
@@ -212,11 +214,11 @@ def test_of_two_failures_of_one_row_the_later_one_is_taken_over(tmp_path: Path, 
 def test_a_failure_that_is_older_than_our_own_is_not_taken_over(tmp_path: Path, clock: FakeClock) -> None:
     earlier, later = Row("rec1", "loc", "app", last_error="old"), Row("rec1", "loc", "app", last_error="new")
     with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
-        second.failures.note([earlier], [])
+        second.failures.record([failure_of(earlier)], [])
         clock.advance(60)
-        first.failures.note([later], [])
+        first.failures.record([failure_of(later)], [])
     with closing(opened(tmp_path, clock)) as next_one:
-        known = next_one.failures.of(later)
+        known = next_one.failures.find(later.key, later.encrypted_refresh)
         assert known is not None
         assert known.last_error == "new"
 
@@ -238,10 +240,10 @@ def test_a_failure_that_another_living_process_met_later_counts(tmp_path: Path, 
         closing(opened(tmp_path, clock)) as three,
     ):
         for journal, row in ((two, rows[0]), (one, rows[1]), (three, rows[2])):
-            journal.failures.note([row], [])
+            journal.failures.record([failure_of(row)], [])
             clock.advance(1)
         with closing(opened(tmp_path, clock)) as reader:
-            known = reader.failures.of(rows[0])
+            known = reader.failures.find(rows[0].key, rows[0].encrypted_refresh)
     assert known is not None
     assert known.last_error == "third"
 
@@ -252,10 +254,10 @@ def test_the_later_failure_counts_whichever_file_is_read_first(
 ) -> None:
     with closing(opened(tmp_path, clock)) as one, closing(opened(tmp_path, clock)) as two:
         files = (one, two)
-        files[order[0]].failures.note([Row("rec1", "loc", "app", last_error="old")], [])
+        files[order[0]].failures.record([failure_of(Row("rec1", "loc", "app", last_error="old"))], [])
         clock.advance(1)
-        files[order[1]].failures.note([Row("rec1", "loc", "app", last_error="new")], [])
-        [row] = all_recalled([Row("rec1", "loc", "app")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS))
+        files[order[1]].failures.record([failure_of(Row("rec1", "loc", "app", last_error="new"))], [])
+        [row] = with_remembered_failures([Row("rec1", "loc", "app")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS))
     assert row.last_error == "new"
 
 
@@ -265,13 +267,13 @@ def test_a_file_that_another_process_is_only_just_making_stops_nobody(tmp_path: 
         (tmp_path / "journal-2.sqlite3").touch(0o600)
         (tmp_path / "journal-3.sqlite3").symlink_to(tmp_path / "nowhere")
         assert not journal.is_spent("token")
-        assert all_recalled([ROW], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)) == [ROW]
+        assert with_remembered_failures([ROW], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)) == [ROW]
 
 
 def test_reading_beside_a_run_makes_no_file_and_takes_none(tmp_path: Path, clock: FakeClock) -> None:
     left_behind(tmp_path, clock)
     before = names(tmp_path)
-    [row] = all_recalled(
+    [row] = with_remembered_failures(
         [Row("rec1", "loc 1", "app", encrypted_refresh="cell")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)
     )
     assert row.failure_count == ROW.failure_count

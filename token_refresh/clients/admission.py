@@ -9,7 +9,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
@@ -17,14 +16,15 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.entries import (
     ANSWER_FIELD,
     STEP_ANSWERED,
-    STEP_ASIDE,
     STEP_LOST,
     STEP_SENT,
+    STEP_SUPERSEDED,
     AnswerNotSavedError,
     Entry,
 )
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import EXCHANGE_SECONDS, NoAnswer
+from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job, binding_of, read_params
 from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
@@ -158,8 +158,7 @@ class Enroller:
             SealedCellError: the entry's key is gone.
         """
         enrolment = Enrolment(**json.loads(self._parts.journal.open_enrolment(entry)))
-        is_young = self._parts.clock.now() - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS)
-        if entry.step != STEP_ANSWERED and is_young:
+        if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._parts.clock.now()):
             return "its onboarding may still be on its way; the next run goes on from there."
         try:
             endpoint = self.endpoint(enrolment)
@@ -171,7 +170,7 @@ class Enroller:
         if entry.step == STEP_ANSWERED and self._is_saved(enrolment, entry, row):
             return "its onboarding was saved before the last run ended."
         if not self._is_unchanged(entry, row):
-            self._parts.journal.mark(entry.id, STEP_ASIDE)
+            self._parts.journal.mark(entry.id, STEP_SUPERSEDED)
             return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
         if entry.step == STEP_ANSWERED:
             answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
@@ -238,7 +237,7 @@ class Enroller:
         provider = self._provider(enrolment)
         if provider.rotates == "never":
             return
-        if provider.replay != "safe" and self._parts.journal.is_spent(enrolment.refresh_token):
+        if replay.is_used_up(provider, is_spent=self._parts.journal.is_spent(enrolment.refresh_token)):
             raise EnrolmentError(
                 "this refresh token is used up: it was exchanged for a newer one",
                 "Connect the account again and enter the new refresh token.",
@@ -262,8 +261,10 @@ class Enroller:
         provider = self._provider(enrolment)
         request = provider.refresh_request(self._credential(enrolment, endpoint))
         answer = self._ask(provider, request, enrolment, endpoint, entry_id)
-        for _ in range(1, attempts if provider.replay != "last_minute" else 1):
+        for _ in range(1, attempts):
             if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
+                break
+            if not replay.may_resend(provider, 1, was_lost=False, is_last_minute=False):
                 break
             self._parts.journal.send_again(entry_id, endpoint.origin, is_lost=True)
             second = _told_as_lost(self._ask(provider, request, enrolment, endpoint, entry_id))
@@ -300,7 +301,7 @@ class Enroller:
             return self._store(enrolment, endpoint, row, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
-            self._parts.journal.mark(entry_id, STEP_ASIDE)
+            self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
             action = "Log in again and onboard the new token; the entered one is kept aside, sealed."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
             self._parts.journal.mark(entry_id, STEP_LOST)
@@ -335,7 +336,7 @@ class Enroller:
             return self._unsaved(enrolment, error, in_journal=entry_id is not None)
         if written in (Written.CHANGED, Written.GONE):
             if entry_id is not None:
-                self._parts.journal.mark(entry_id, STEP_ASIDE)
+                self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
             kept = "; the proved credential is kept aside, sealed" if entry_id is not None else ""
             return RowResult(
                 enrolment.location_id,
@@ -345,7 +346,7 @@ class Enroller:
                 "Look at the row; to replace it all the same, connect the account anew and repeat.",
             )
         if row is not None:
-            self._parts.journal.failures.note([], [row.key])
+            self._parts.journal.failures.record([], [row.key])
         if entry_id is not None:
             self._finish(entry_id, enrolment, answer)
         expires_at = answer.expires_at if answer is not None else None

@@ -153,7 +153,7 @@ class Offboarder:
         if result.written is Written.STORED:
             lost = [entry.id for entry in parts.journal.lost() if entry.row_key == row.key]
             parts.journal.finish(lost)
-            parts.journal.failures.note([], [row.key])
+            parts.journal.failures.record([], [row.key])
             return
         done = "is revoked at its provider, but its row could not be emptied" if was_revoked else "was not deleted"
         why = str(result.error) if result.error is not None else "somebody changed the row meanwhile"

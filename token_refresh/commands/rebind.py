@@ -116,7 +116,7 @@ def _carry_out(arguments: argparse.Namespace, context: Context, store: SealedSto
         change = store.resealing(move.row, move.binding, move.look, dead)
         cell = change.values.get("encrypted_refresh")
         if isinstance(cell, str):  # what the journal has of this token must still be known for this row's
-            parts.journal.follow({move.row.encrypted_refresh: cell})
+            parts.journal.rekey_entries({move.row.encrypted_refresh: cell})
         [result] = store.write([change])
     if result.error is not None:
         raise result.error

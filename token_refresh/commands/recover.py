@@ -26,7 +26,7 @@ _STEPS = {
     "sent": "a request left and its end is not known",
     "answered": "an answer that the table does not hold yet",
     "lost": "the answer was lost; the token may be spent",
-    "aside": "new tokens, kept aside: somebody changed the row meanwhile, and theirs stayed",
+    "superseded": "new tokens, kept aside: somebody changed the row meanwhile, and theirs stayed",
 }
 
 
@@ -102,7 +102,7 @@ def _replay(parts: Parts, done: _Done) -> None:
         Draft(parts.store, parts.host_name, parts.journal.failures),
         writeback,
         done.notes.append,
-        with_aside=True,
+        with_superseded=True,
     )
     error = writeback.error or writeback.journal_error
     if error is not None:
@@ -111,9 +111,9 @@ def _replay(parts: Parts, done: _Done) -> None:
 
 def _forget(parts: Parts, entry_id: int, is_agreed: bool) -> None:
     """Delete what nobody needs any more; only of entries that no run will ever use."""
-    from token_refresh.journal.entries import STEP_ASIDE
+    from token_refresh.journal.entries import STEP_SUPERSEDED
 
-    if all(entry.id != entry_id for entry in parts.journal.entries(STEP_ASIDE)):
+    if all(entry.id != entry_id for entry in parts.journal.entries(STEP_SUPERSEDED)):
         raise ActionableError(
             f"there is no entry {entry_id} that is kept aside",
             "List them with: python token_manager.py recover",

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
-from token_refresh.journal.failures import all_recalled
 from token_refresh.refresh.due import DuePolicy
+from token_refresh.refresh.remembered_failures import with_remembered_failures
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
 from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, keyring, open_store, prepare
@@ -53,7 +53,7 @@ def _rows(context: Context, now: datetime) -> list[RowStatus]:
     providers = {provider.slug: provider for provider in context.catalog}
     store = open_store(context)
     try:
-        rows = all_recalled(store.rows(), context.folder, keyring(context.settings), store.columns)
+        rows = with_remembered_failures(store.rows(), context.folder, keyring(context.settings), store.columns)
     finally:
         store.close()
     names = [(row, row.provider or context.settings.default_provider) for row in rows]

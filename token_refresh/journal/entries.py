@@ -22,7 +22,6 @@ from providers.base import RawAnswer
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.journal.failures import Failures
 from token_refresh.journal.file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
-from token_refresh.stores.base import Row
 
 ANSWER_FIELD = "answer"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered
@@ -30,8 +29,8 @@ SPENT_DAYS = 400  # how long a spent refresh token is remembered
 STEP_SENT = "sent"  # a request may be on its way
 STEP_ANSWERED = "answered"  # an answer waits for the store
 STEP_LOST = "lost"  # no usable answer came: the token may or may not be spent
-STEP_ASIDE = "aside"  # somebody else's credential is in the row; ours is kept, sealed
-ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_ASIDE)
+STEP_SUPERSEDED = "superseded"  # somebody else's credential is in the row; ours is kept, sealed
+ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED)
 
 
 class AnswerNotSavedError(JournalError):
@@ -116,20 +115,30 @@ class Journal:
         """Release the file."""
         self._file.close()
 
-    def intend(self, row: Row, token: str, provider: str, origin: str, lost_entry: int | None = None) -> int:
-        """Note durably that a request with the row's refresh token is about to leave; returns the entry.
+    def intend(
+        self,
+        *,
+        row_key: str,
+        location_id: str,
+        provider: str,
+        origin: str,
+        cell: str,
+        token: str,
+        lost_entry: int | None = None,
+    ) -> int:
+        """Note durably that a request with a row's refresh token is about to leave; returns the entry.
 
-        `lost_entry` is the earlier refresh of the same cell whose answer never came: it is taken over and keeps
-        its time.
+        `cell` is the refresh cell that holds `token`. `lost_entry` is the earlier refresh of the same token whose
+        answer never came: it is taken over and keeps its time.
         """
-        cell = self.fingerprint(row.encrypted_refresh)
+        mark = self.fingerprint(cell)
         if lost_entry is not None:
             # The row may be a copy, or a restored one, with a name of its own.
             move = "UPDATE entries SET row_key = ?, cell = ?, token = ? WHERE id = ?"
             again = _sent_again(lost_entry, origin, iso(self._clock.now()), is_lost=True)
-            self._file.commit([(move, (row.key, cell, self.fingerprint(token), lost_entry)), again])
+            self._file.commit([(move, (row_key, mark, self.fingerprint(token), lost_entry)), again])
             return lost_entry
-        return self._insert(row.key, row.location_id, provider, origin, cell, token)
+        return self._insert(row_key, location_id, provider, origin, mark, token)
 
     def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> int:
         """Note durably that another request for the same token is about to leave; returns the entry.
@@ -196,7 +205,7 @@ class Journal:
         return self._keyring.open(entry.enrolment, Context(ANSWER_FIELD, entry.location_id, entry.origin))
 
     def mark(self, entry_id: int, step: str) -> None:
-        """Set what became of an entry: `lost` or `aside`."""
+        """Set what became of an entry: `lost` or `superseded`."""
         # Not synced: what a power failure undoes here, the next run finds out again.
         self._file.commit([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))], synced=False)
 
@@ -243,7 +252,7 @@ class Journal:
         """Whether the entry was made from this refresh cell, or from another that the same token was in."""
         return not set(entry.cell.split()).isdisjoint(self._keyring.fingerprints(cell))
 
-    def follow(self, cells: Mapping[str, str]) -> None:
+    def rekey_entries(self, cells: Mapping[str, str]) -> None:
         """Note durably that refresh cells, old to new, are about to be replaced by others of the same token.
 
         An entry that was made from the old cell is one of the new cell too. Whether the store takes the new one
@@ -256,12 +265,14 @@ class Journal:
             if old is not None:
                 both = f"{old} {self._keyring.fingerprint(marks[old])}"
                 statements.append(("UPDATE entries SET cell = ? WHERE id = ?", (both, entry.id)))
-        statements += self.failures.following({mark: self._keyring.fingerprint(new) for mark, new in marks.items()})
+        statements += self.failures.rekey_statements(
+            {mark: self._keyring.fingerprint(new) for mark, new in marks.items()}
+        )
         if statements:
             self._file.commit(statements)
 
     def reseal(self) -> int:
-        """Seal anew, under the primary key, what entries keep under older ones; returns how many texts that were.
+        """Re-encrypt with the primary key what entries keep under older ones; returns how many texts that were.
 
         What does not open stays as it is; `key_ids` tells.
         """
@@ -272,8 +283,8 @@ class Journal:
                 cell = getattr(entry, column)
                 if self._keyring.needs_reseal(cell):
                     with contextlib.suppress(SealedCellError):
-                        anew = self._keyring.seal(self._keyring.open(cell, context), context)
-                        statements.append((f"UPDATE entries SET {column} = ? WHERE id = ?", (anew, entry.id)))  # noqa: S608
+                        resealed = self._keyring.seal(self._keyring.open(cell, context), context)
+                        statements.append((f"UPDATE entries SET {column} = ? WHERE id = ?", (resealed, entry.id)))  # noqa: S608
         if statements:
             self._file.commit(statements)
         return len(statements)

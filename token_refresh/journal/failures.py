@@ -5,8 +5,8 @@ A dead grant is dead only for the refresh cell it was found on, so the cell is r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,25 @@ from typing import Any
 from crypto import Keyring
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.journal.file import JournalFile, Statement, read_only
-from token_refresh.stores.base import STATUS_REAUTHORIZE, Row
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
-# How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.
-DOUBT = timedelta(days=7, hours=1)
 _LOOK = "dead grants"
 _COLUMNS = ("row_key", "cell", "status", "last_error", "failure_count", "dead_since", "tried_at")
 _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
+
+
+@dataclass(frozen=True)
+class RowFailure:
+    """A failure to be remembered; `cell` is the row's refresh cell, `is_dead` that its grant was found dead."""
+
+    row_key: str
+    location_id: str
+    provider: str
+    cell: str
+    status: str
+    last_error: str
+    failure_count: int
+    is_dead: bool
 
 
 @dataclass(frozen=True)
@@ -60,18 +71,17 @@ class Failures:
         self._clock = clock
         self._all: dict[str, Failure] | None = None
 
-    def of(self, row: Row) -> Failure | None:
-        """What is remembered of a row with the refresh cell that is in it."""
-        failure = self._known().get(row.key)
-        return failure if failure is not None and _is_of(failure, row, self._keyring) else None
+    def find(self, row_key: str, cell: str) -> Failure | None:
+        """What is remembered of a row with this refresh cell in it."""
+        return _find(self._known(), self._keyring, row_key, cell)
 
-    def was_of_another_cell(self, row: Row) -> bool:
-        """Whether the row's grant was found dead, but on another refresh cell than the one in it."""
-        failure = self._known().get(row.key)
-        return failure is not None and failure.dead_since is not None and not _is_of(failure, row, self._keyring)
+    def died_with_another_cell(self, row_key: str, cell: str) -> bool:
+        """Whether the row's grant was found dead, but with another refresh cell than this one."""
+        failure = self._known().get(row_key)
+        return failure is not None and failure.dead_since is not None and self.find(row_key, cell) is None
 
-    def note(self, failed: Iterable[Row], well: Iterable[str]) -> None:
-        """Remember these rows, each as it is after its failure, and forget those with the keys in `well`."""
+    def record(self, failed: Iterable[RowFailure], recovered: Iterable[str]) -> None:
+        """Remember these failures, and forget those of the rows with the keys in `recovered`."""
         now = iso(self._clock.now())
         # A grant that is found dead again, on the same cell, has been dead since the first time.
         remember = (
@@ -80,29 +90,19 @@ class Failures:
             " ELSE excluded.dead_since END, cell = excluded.cell, status = excluded.status,"
             " last_error = excluded.last_error, failure_count = excluded.failure_count, tried_at = excluded.tried_at"
         )
-        statements: list[Statement] = [
-            (
-                remember,
-                (
-                    row.key,
-                    row.location_id,
-                    row.provider,
-                    self._keyring.fingerprint(row.encrypted_refresh),
-                    row.status,
-                    row.last_error,
-                    row.failure_count,
-                    now if row.status == STATUS_REAUTHORIZE else "",
-                    now,
-                ),
-            )
-            for row in failed
-        ]
-        statements += [("DELETE FROM failures WHERE row_key = ?", (key,)) for key in well if key in self._known()]
+        statements: list[Statement] = []
+        for one in failed:
+            cell = self._keyring.fingerprint(one.cell)
+            dead_since = now if one.is_dead else ""
+            values = (one.row_key, one.location_id, one.provider, cell, one.status, one.last_error, one.failure_count)
+            statements.append((remember, (*values, dead_since, now)))
+        forget = "DELETE FROM failures WHERE row_key = ?"
+        statements += [(forget, (key,)) for key in recovered if key in self._known()]
         if statements:
             # Not synced: what a power failure undoes is found out again.
             self._file.commit(statements, synced=False)
 
-    def following(self, marks: Mapping[str, str]) -> list[Statement]:
+    def rekey_statements(self, marks: Mapping[str, str]) -> list[Statement]:
         """What makes failures, found on cells with these fingerprints, count for the cells that replace them."""
         return [
             ("UPDATE failures SET cell = ? WHERE row_key = ?", (f"{old} {marks[old]}", failure.row_key))
@@ -111,8 +111,8 @@ class Failures:
             if old in marks
         ]
 
-    def looks_today(self) -> bool:
-        """Whether rows with a dead grant are to be looked at again; asks once a day, and notes it."""
+    def starts_daily_check(self) -> bool:
+        """Whether rows with a dead grant are to be looked at again; yes once a day, which is noted."""
         now = self._clock.now()
         looked = [parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", _LOOK)]
         if any(at is not None and timedelta(0) <= now - at < A_DAY for at in looked):
@@ -127,24 +127,17 @@ class Failures:
         return self._all
 
 
-def all_recalled(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:
-    """The rows with what their table has no columns for, read beside a run that is active."""
-    found = _by_row(read_only(folder, _QUERY))
-    known = [(row, found.get(row.key)) for row in rows]
-    return [row if one is None or not _is_of(one, row, keyring) else recalled(row, one, columns) for row, one in known]
+def read_failures(folder: Path, keyring: Keyring) -> Callable[[str, str], Failure | None]:
+    """The same as `Failures.find`, from the files of a store, beside a run that is active."""
+    known = _by_row(read_only(folder, _QUERY))
+    return lambda row_key, cell: _find(known, keyring, row_key, cell)
 
 
-def recalled(row: Row, failure: Failure | None, columns: frozenset[str]) -> Row:
-    """The row with what its table has no columns for."""
-    if failure is None:
-        return row
-    known = {"status": failure.status, "last_error": failure.last_error, "failure_count": failure.failure_count}
-    missing: dict[str, Any] = {name: value for name, value in known.items() if name not in columns}
-    return replace(row, **missing) if missing else row
-
-
-def _is_of(failure: Failure, row: Row, keyring: Keyring) -> bool:
-    return not set(failure.cell.split()).isdisjoint(keyring.fingerprints(row.encrypted_refresh))
+def _find(known: Mapping[str, Failure], keyring: Keyring, row_key: str, cell: str) -> Failure | None:
+    failure = known.get(row_key)
+    if failure is None or set(failure.cell.split()).isdisjoint(keyring.fingerprints(cell)):
+        return None
+    return failure
 
 
 def _by_row(records: Iterable[Any]) -> dict[str, Failure]:

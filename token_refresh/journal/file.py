@@ -19,7 +19,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.lock import hold
 
 BALLAST_FILE = "ballast"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # `uid` tells an entry that was taken over from one that was not, should the taking be cut off half-way.
 # `cell`, `token`: keyed hashes of the refresh cell and of the refresh token in it.
@@ -64,6 +64,8 @@ CREATE TABLE IF NOT EXISTS looks (
 ) WITHOUT ROWID;
 """
 _TABLES = ("entries", "spent", "failures", "looks")
+# What a file of an older version needs on top: until version 3 the step had another name.
+_UPGRADE = "UPDATE entries SET step = 'superseded' WHERE step = 'aside';"
 
 Statement = tuple[str, tuple[str | int, ...]]
 Connect = Callable[..., sqlite3.Connection]
@@ -356,7 +358,9 @@ def _open(connect: Connect, path: Path) -> sqlite3.Connection:
                 "a newer version of this program made the journal", "Update the program on this machine."
             )
         if version < SCHEMA_VERSION:
-            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            database.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} {_UPGRADE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
     except BaseException:
         database.close()
         raise

@@ -77,7 +77,8 @@ class Rotator:
         """Read and write some rows; returns those that changed in between."""
         changes = self._changes(keys)
         # First the journal: an answer that was lost, or waits, must be known as this row's whichever cell it holds.
-        self._journal.follow({change.seen: str(change.values.get("encrypted_refresh") or "") for change in changes})
+        cells = {change.seen: str(change.values.get("encrypted_refresh") or "") for change in changes}
+        self._journal.rekey_entries(cells)
         results = self._store.write(changes) if changes else []
         changed: list[str] = []
         failure: StoreError | None = None

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from providers.base import Verdict
 from token_refresh.base.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError
-from token_refresh.journal.failures import recalled
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.parts import Parts, RunError, Scope, Workshop
+from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.result import Outcome, Report, RowResult, action_of
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
@@ -137,7 +137,9 @@ class Tokens:
                 current = self._stored(store, token.row.location_id, token.provider)
                 if not token.is_of(current.row):
                     return None
-                known = recalled(current.row, parts.journal.failures.of(current.row), store.store.columns)
+                row = current.row
+                remembered = parts.journal.failures.find(row.key, row.encrypted_refresh)
+                known = with_remembered_failure(row, remembered, store.store.columns)
                 failure = _reason_not_to(token, known)
                 if failure is not None:
                     return failure

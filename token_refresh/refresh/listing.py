@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from token_refresh.journal.entries import STEP_ASIDE, Entry
-from token_refresh.journal.failures import A_DAY, DOUBT, recalled
-from token_refresh.net.transport import EXCHANGE_SECONDS
+from token_refresh.journal.entries import STEP_SUPERSEDED
+from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Fault, Job, Lost, odd_status, without_twins
 from token_refresh.refresh.parts import Parts, RunError, Scope
+from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
+_WAITS = {
+    replay.Wait.TOO_EARLY: (
+        "{provider.name} accepts a refresh only in the last {provider.earliest} s of an access token."
+    ),
+    replay.Wait.UNDER_WAY: "a request of an earlier run may still be on its way; the next run goes on from there.",
+    replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out.",
+}
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
 
@@ -68,7 +75,7 @@ def query_of(parts: Parts, scope: Scope) -> DueQuery:
     """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
     query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
-    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.looks_today():
+    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.starts_daily_check():
         return replace(query, idle=(STATUS_DISABLED,))
     return query
 
@@ -77,18 +84,16 @@ def _with_memory(parts: Parts, rows: Sequence[Row], now: datetime) -> list[Row]:
     """The rows with what their table has no columns for, without those whose grant is known to be dead."""
     failures = parts.journal.failures
     columns = parts.store.store.columns
-    known = [recalled(row, failures.of(row), columns) for row in rows]
+    known = [with_remembered_failure(row, failures.find(row.key, row.encrypted_refresh), columns) for row in rows]
     return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]
 
 
 def _may_live(parts: Parts, row: Row, now: datetime) -> bool:
     """Whether a row that was told to be dead is tried: another credential is in it, or its provider is known to err."""
-    failure = parts.journal.failures.of(row)
-    if failure is None or failure.dead_since is None or failure.tried_at is None:
-        return parts.journal.failures.was_of_another_cell(row)
-    provider = parts.providers.get(parts.bench.provider_name(row))
-    is_doubtful = provider is not None and provider.doubtful_refusals
-    return is_doubtful and now - failure.dead_since <= DOUBT and now - failure.tried_at >= A_DAY
+    failure = parts.journal.failures.find(row.key, row.encrypted_refresh)
+    if failure is None:
+        return parts.journal.failures.died_with_another_cell(row.key, row.encrypted_refresh)
+    return replay.may_live(parts.providers.get(parts.bench.provider_name(row)), failure, now)
 
 
 def _is_due(parts: Parts, row: Row, now: datetime) -> bool:
@@ -107,7 +112,7 @@ class _Unfinished:
         lost = parts.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = parts.journal.by_token(lost)
-        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_ASIDE))
+        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_SUPERSEDED))
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
@@ -129,10 +134,16 @@ class _Unfinished:
         fault = self._used_up(job)
         if fault is not None:
             return fault
-        reason = _reason_to_wait(self._parts, job, entry, now)
-        if reason is not None:
-            note(f"{row.location_id}: {reason}")
-        return job if reason is None else None
+        wait = replay.reason_to_wait(
+            job.provider,
+            row.access_token_expiry,
+            entry.sent_at if entry is not None else None,
+            now,
+            last_minute=self._parts.policy.is_last_minute(row, now),
+        )
+        if wait is not None:
+            note(f"{row.location_id}: {_WAITS[wait].format(provider=job.provider)}")
+        return job if wait is None else None
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""
@@ -144,7 +155,7 @@ class _Unfinished:
         if self._aside(token) is not None:
             error = "newer tokens of this row were kept aside when it was changed or deleted"
             return Fault(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
-        if job.provider.replay == "safe" or not self._parts.journal.is_spent(token):
+        if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(token)):
             return None
         return Fault(
             job.row,
@@ -152,20 +163,6 @@ class _Unfinished:
             "this refresh token is older than the last refresh; was the row restored from a backup?",
             "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
         )
-
-
-def _reason_to_wait(parts: Parts, job: Job, entry: Entry | None, now: datetime) -> str | None:
-    """Why a token is not sent yet, although its row was asked for."""
-    left = job.row.access_token_expiry - now if job.row.access_token_expiry is not None else timedelta(0)
-    if job.provider.earliest and left > timedelta(seconds=job.provider.earliest):
-        return f"{job.provider.name} accepts a refresh only in the last {job.provider.earliest} s of an access token."
-    if entry is None:  # no answer of an earlier run was lost
-        return None
-    if now - entry.sent_at < timedelta(seconds=EXCHANGE_SECONDS):
-        return "a request of an earlier run may still be on its way; the next run goes on from there."
-    if job.provider.replay == "last_minute" and not parts.policy.is_last_minute(job.row, now):
-        return "the last answer was lost; the provider is asked again when the access token runs out."
-    return None
 
 
 def _short_lives(parts: Parts, rows: Iterable[Row]) -> list[str]:

@@ -259,9 +259,14 @@ class Loop:
         job, journal = task.job, self._parts.journal
         if task.entry_id is not None:
             return journal.send_again(task.entry_id, job.endpoint.origin, is_lost=task.is_lost)
-        lost = job.lost.entry_id if job.lost else None
         task.entry_id = journal.intend(
-            job.row, job.credential.refresh_token, job.provider.slug, job.endpoint.origin, lost
+            row_key=job.row.key,
+            location_id=job.row.location_id,
+            provider=job.provider.slug,
+            origin=job.endpoint.origin,
+            cell=job.row.encrypted_refresh,
+            token=job.credential.refresh_token,
+            lost_entry=job.lost.entry_id if job.lost else None,
         )
         return task.entry_id
 

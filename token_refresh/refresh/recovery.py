@@ -9,7 +9,7 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.clients.admission import Enroller
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_ASIDE, STEP_LOST, STEP_SENT, Entry
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job, Lost
 from token_refresh.refresh.parts import Parts
@@ -19,17 +19,18 @@ from token_refresh.stores.base import Row, StoreError
 
 
 def replay(
-    parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None], *, with_aside: bool = False
+    parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None], *, with_superseded: bool = False
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
-    `with_aside`: also those that were kept aside, where a row holds the token again that they are the successors of.
+    `with_superseded`: also those that somebody else's credential superseded, where a row holds the token again that
+    they are the successors of.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     _resume_onboarding(parts, note)
     entries = _waiting(parts)
     rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
-    if with_aside:
+    if with_superseded:
         for entry, row in _restored(parts):
             entries.append(replace(entry, row_key=row.key))
             rows[row.key] = row
@@ -51,7 +52,7 @@ def _waiting(parts: Parts) -> list[Entry]:
 
 def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
     """Entries that were kept aside, with the row that holds their token again: restored, or edited back."""
-    for entry in parts.journal.entries(STEP_ASIDE):
+    for entry in parts.journal.entries(STEP_SUPERSEDED):
         if entry.enrolment:
             continue
         found = parts.store.store.find(entry.location_id)
@@ -150,6 +151,6 @@ def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Calla
 
 def _keep_aside(parts: Parts, entry: Entry, answer: Answer) -> None:
     """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
-    parts.journal.mark(entry.id, STEP_ASIDE)
+    parts.journal.mark(entry.id, STEP_SUPERSEDED)
     if answer.refresh_token is not None:
         parts.journal.finish([], [entry.id])

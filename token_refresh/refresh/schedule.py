@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Answer, Verdict
+from providers.base import TOO_MANY_REQUESTS, Answer, Verdict
+from token_refresh.refresh import replay
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import ClientKey, Job
 
-MAX_ATTEMPTS = 3  # of a request that certainly did nothing, in one run
 MAX_PAUSE_SECONDS = 60.0  # a longer Retry-After is left to the next run
 BREAKER_FAILURES = 10  # without an answer, in a row, at one provider
 BREAKER_SECONDS = 60.0  # how long other processes leave it alone then; after that each tries once
@@ -253,27 +253,23 @@ class Schedule:
         """Seconds until the next attempt; None where there is none in this run."""
         if answer_brought_token(task):
             return None
-        if answer.verdict is Verdict.UNCLEAR and task.job.provider.rotates != "never":
-            may_resend, is_first = self._may_resend(task), not task.is_lost
+        job, is_first = task.job, not task.is_lost
+        if replay.is_lost(job.provider, answer):
+            may_resend = replay.may_resend(
+                job.provider,
+                task.attempts,
+                was_lost=task.is_lost or job.lost is not None,
+                is_last_minute=self._policy.is_last_minute(job.row, self._now),
+            )
             task.is_lost = True
             return None if not may_resend else 0.0 if is_first else self._backoff(task)
-        passing = answer.status is None or answer.status == TOO_MANY_REQUESTS or answer.status >= SERVER_ERROR
-        if answer.verdict not in (Verdict.NOT_ACTED, Verdict.UNCLEAR) or not passing or task.attempts >= MAX_ATTEMPTS:
+        if not replay.may_retry(answer, task.attempts):
             return None
         delay = max(answer.retry_after or 0.0, self._backoff(task))
         return delay if delay <= MAX_PAUSE_SECONDS else None
 
     def _backoff(self, task: Task) -> float:
         return self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
-
-    def _may_resend(self, task: Task) -> bool:
-        """Whether a refresh token whose answer was lost may be sent once more in this run."""
-        replay = task.job.provider.replay
-        if replay == "safe":  # but often only for minutes: the next run may come too late
-            return task.attempts < MAX_ATTEMPTS
-        if task.job.lost is not None or task.is_lost:
-            return False
-        return replay == "once" or self._policy.is_last_minute(task.job.row, self._now)
 
     def _watch(self, task: Task, answer: Answer) -> list[Settled]:
         """The breaker: opens after many requests in a row that brought no answer to the question."""

@@ -12,10 +12,11 @@ from datetime import datetime
 from providers.base import Answer, Verdict
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import internal_error
-from token_refresh.journal.entries import STEP_ASIDE, STEP_LOST, Journal
-from token_refresh.journal.failures import Failures
+from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Journal
+from token_refresh.journal.failures import Failure, Failures
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job
+from token_refresh.refresh.remembered_failures import failure_of
 from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
@@ -105,7 +106,7 @@ class Draft:
         """A row that cannot be tried; its cell is only touched where it does not say so already."""
         error = safe_error(fault.error)
         failed = _failed(fault.row, Outcome.OPERATOR, error)
-        before = self._failures.of(fault.row)
+        before = self._remembered(fault.row)
         is_news = before is None or before.last_error != error
         result = RowResult(
             fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action, is_news=is_news
@@ -118,9 +119,12 @@ class Draft:
         known = {name: value for name, value in values.items() if name in columns}
         return Change(row.key, row.encrypted_refresh, known, keeps_claim)
 
+    def _remembered(self, row: Row) -> Failure | None:
+        return self._failures.find(row.key, row.encrypted_refresh)
+
     def _is_news(self, row: Row, failed: Row | None) -> bool:
         """The first failure, the change to `reauthorize`, and the recovery."""
-        before = self._failures.of(row)
+        before = self._remembered(row)
         if failed is None or before is None:
             return (failed is None) == (before is not None)
         return failed.status != before.status
@@ -266,7 +270,7 @@ class WriteBack:
         if pending.is_spent and (is_overtaken or result.written is Written.STORED):
             self._spent.append(pending.entry_id)
         if is_overtaken and pending.brings_token:
-            self._mark(pending.entry_id, STEP_ASIDE)
+            self._mark(pending.entry_id, STEP_SUPERSEDED)
         elif result.written is Written.UNCLAIMED and not pending.is_urgent:
             self._finished.append(pending.entry_id)  # its token was not spent: whoever has the row brings another
         elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
@@ -286,7 +290,7 @@ class WriteBack:
         """A journal that takes no more writes must not keep the answers of other rows from the store."""
         try:
             self._journal.finish(self._finished, self._spent)
-            self._journal.failures.note(self._failed, self._well)
+            self._journal.failures.record(map(failure_of, self._failed), self._well)
         except JournalError as error:
             self.journal_error = error
             return

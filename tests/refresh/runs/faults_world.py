@@ -19,7 +19,7 @@ from token_refresh.journal.entries import Entry, Journal
 from token_refresh.stores.base import Row
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
-STEPS = ("sent", "answered", "lost", "aside")
+STEPS = ("sent", "answered", "lost", "superseded")
 
 
 class Rows(ABC):

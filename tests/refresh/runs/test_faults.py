@@ -407,7 +407,7 @@ def test_a_row_that_is_onboarded_anew_during_its_refresh_keeps_the_new_credentia
     assert (result.code, only(result)["outcome"]) == (0, "changed")
     assert rows.row("loc").encrypted_refresh == theirs
     [aside] = entries(world)
-    assert aside.step == "aside"
+    assert aside.step == "superseded"
     assert kept_token(world, aside) == world.oauth.current(ours)
     assert (run(rows).code, rows.is_current("loc")) == (0, True)
 

@@ -324,4 +324,4 @@ def test_an_onboarding_is_not_proved_again_when_its_row_was_filled_meanwhile(
     assert result.outcomes() == {"loc": "refreshed"}
     assert table.is_current("loc")
     [aside] = entries(world)
-    assert (aside.step, kept_token(world, aside)) == ("aside", ours)
+    assert (aside.step, kept_token(world, aside)) == ("superseded", ours)

@@ -14,6 +14,7 @@ from crypto import Context
 from providers.base import RawAnswer
 from tests import exits
 from tests.conftest import World
+from tests.journal.requests import intend
 from tests.refresh.runs.faults_world import (
     TABLES,
     AirtableRows,
@@ -69,7 +70,7 @@ def test_of_a_row_that_was_onboarded_anew_theirs_stays_and_ours_is_kept_aside(ta
     assert result.outcomes() == {"loc": "refreshed"}
     assert table.is_current("loc")
     [aside] = entries(table.world)
-    assert (aside.step, kept_token(table.world, aside)) == ("aside", ours)
+    assert (aside.step, kept_token(table.world, aside)) == ("superseded", ours)
     assert "kept aside" not in run(table).err
 
 
@@ -89,7 +90,7 @@ def test_of_a_row_that_is_gone_the_tokens_are_kept_aside(table: AirtableRows) ->
     assert "loc: the row is gone; its journalled tokens are kept aside, sealed." in result.err
     assert result.outcomes() == {"other": "refreshed"}
     [aside] = entries(table.world)
-    assert (aside.step, kept_token(table.world, aside)) == ("aside", table.world.oauth.current("loc"))
+    assert (aside.step, kept_token(table.world, aside)) == ("superseded", table.world.oauth.current("loc"))
 
 
 def test_a_row_that_cannot_be_used_as_it_is_keeps_its_tokens_waiting_and_is_not_refreshed(table: AirtableRows) -> None:
@@ -143,7 +144,7 @@ def answered(rows: Rows, raw: RawAnswer, *, was_lost: bool = False) -> None:
     rows.add("acme", "loc")
     row, origin = rows.row("loc"), rows.world.oauth.url
     with journal(rows.world) as opened:
-        entry_id = opened.intend(row, rows.stored("loc"), "acme", origin)
+        entry_id = intend(opened, row, rows.stored("loc"), "acme", origin)
         if was_lost:
             opened.send_again(entry_id, origin, is_lost=True)
         opened.keep(entry_id, raw, Context(ANSWER_FIELD, "loc", origin))
@@ -418,7 +419,7 @@ def deleted_during_its_refresh(rows: Rows, provider: str) -> str:
     cell = rows.row("loc").encrypted_refresh
     rows.world.oauth.fail(meanwhile(lambda: rows.remove("loc")))
     run(rows)
-    assert [entry.step for entry in entries(rows.world)] == ["aside"]
+    assert [entry.step for entry in entries(rows.world)] == ["superseded"]
     return cell
 
 
@@ -429,7 +430,7 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
     cell = deleted_during_its_refresh(rows, "acme")
     current = rows.world.oauth.current("loc")
     with journal(rows.world) as opened:  # somebody else's onboarding is aside, too
-        opened.mark(opened.enrol("other", "acme", "https://acme.example", "", "token", "{}"), "aside")
+        opened.mark(opened.enrol("other", "acme", "https://acme.example", "", "token", "{}"), "superseded")
     rows.add("acme", "loc")
     if is_sealed_anew:
         cell = rows.world.seal("loc", "encrypted_refresh", rows.world.open_refresh("loc", cell))
@@ -452,6 +453,6 @@ def test_the_access_token_of_a_row_that_is_gone_is_kept_aside_and_spends_nothing
     token = table.stored("loc")
     table.remove("loc")
     run(table)
-    assert [entry.step for entry in entries(table.world)] == ["aside"]
+    assert [entry.step for entry in entries(table.world)] == ["superseded"]
     with journal(table.world) as opened:
         assert not opened.is_spent(token)

@@ -1,0 +1,147 @@
+"""When a refresh token may be sent, or sent again: each rule on its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from providers.base import Answer, Provider, Replay, Verdict
+from tests.world.clock import START
+from token_refresh.journal.failures import Failure
+from token_refresh.refresh.replay import (
+    Wait,
+    is_lost,
+    is_under_way,
+    is_used_up,
+    may_live,
+    may_resend,
+    may_retry,
+    reason_to_wait,
+)
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+def provider(replay: Replay = "once", **more: object) -> Provider:
+    return replace(Provider("acme", "Acme", "https://acme.example/token", replay=replay), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "rotates", "expected"),
+    [
+        (Answer(Verdict.UNCLEAR), "always", True),
+        (Answer(Verdict.UNCLEAR), "sometimes", True),
+        (Answer(Verdict.UNCLEAR), "never", False),
+        (Answer(Verdict.UNCLEAR, refresh_token="next token"), "always", False),
+        (Answer(Verdict.NOT_ACTED), "always", False),
+        (Answer(Verdict.DEAD_GRANT), "always", False),
+    ],
+)
+def test_an_answer_is_lost_where_it_may_have_brought_a_token(answer: Answer, rotates: str, expected: bool) -> None:
+    assert is_lost(provider(rotates=rotates), answer) is expected
+
+
+@pytest.mark.parametrize(
+    ("replay", "attempts", "was_lost", "is_last_minute", "expected"),
+    [
+        ("safe", 1, False, False, True),
+        ("safe", 2, True, False, True),
+        ("safe", 3, True, False, False),
+        ("once", 1, False, False, True),
+        ("once", 1, True, True, False),
+        ("last_minute", 1, False, False, False),
+        ("last_minute", 1, False, True, True),
+        ("last_minute", 1, True, True, False),
+    ],
+)
+def test_after_a_lost_answer_the_provider_s_rule_decides(
+    replay: Replay, attempts: int, was_lost: bool, is_last_minute: bool, expected: bool
+) -> None:
+    assert may_resend(provider(replay), attempts, was_lost=was_lost, is_last_minute=is_last_minute) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "attempts", "expected"),
+    [
+        (Answer(Verdict.NOT_ACTED), 1, True),
+        (Answer(Verdict.NOT_ACTED, status=429), 2, True),
+        (Answer(Verdict.NOT_ACTED, status=503), 3, False),
+        (Answer(Verdict.NOT_ACTED, status=404), 1, False),
+        (Answer(Verdict.UNCLEAR, status=500), 1, True),
+        (Answer(Verdict.REQUEST_REFUSED), 1, False),
+        (Answer(Verdict.DEAD_GRANT), 1, False),
+    ],
+)
+def test_a_failure_that_may_pass_is_tried_again_a_few_times(answer: Answer, attempts: int, expected: bool) -> None:
+    assert may_retry(answer, attempts) is expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, True), (89, True), (90, False), (1000, False)])
+def test_a_request_may_arrive_as_long_as_one_exchange_may_take(seconds: int, expected: bool) -> None:
+    assert is_under_way(START, START + seconds * SECOND) is expected
+
+
+@pytest.mark.parametrize(
+    ("replay", "earliest", "left", "lost_ago", "last_minute", "expected"),
+    [
+        ("once", 0, 3000, None, False, None),
+        ("once", 30, 3000, None, False, Wait.TOO_EARLY),
+        ("once", 30, 30, None, False, None),
+        ("once", 30, None, None, False, None),
+        ("once", 0, 3000, 89, False, Wait.UNDER_WAY),
+        ("once", 0, 3000, 90, False, None),
+        ("safe", 0, 3000, 90, False, None),
+        ("last_minute", 0, 3000, 90, False, Wait.LAST_MINUTE),
+        ("last_minute", 0, 10, 90, True, None),
+        ("last_minute", 0, 10, 10, True, Wait.UNDER_WAY),
+        ("last_minute", 0, 3000, None, False, None),
+    ],
+)
+def test_a_token_waits_while_its_provider_would_refuse_or_punish_it(
+    replay: Replay, earliest: int, left: int | None, lost_ago: int | None, last_minute: bool, expected: Wait | None
+) -> None:
+    expires_at = START + left * SECOND if left is not None else None
+    lost_at = START - lost_ago * SECOND if lost_ago is not None else None
+    asked = provider(replay, earliest=earliest)
+    assert reason_to_wait(asked, expires_at, lost_at, START, last_minute=last_minute) is expected
+
+
+@pytest.mark.parametrize(
+    ("replay", "rotates", "is_spent", "expected"),
+    [
+        ("once", "always", True, True),
+        ("last_minute", "sometimes", True, True),
+        ("once", "always", False, False),
+        ("safe", "always", True, False),
+        ("once", "never", True, False),
+    ],
+)
+def test_a_spent_token_is_not_sent_where_that_may_cost_the_grant(
+    replay: Replay, rotates: str, is_spent: bool, expected: bool
+) -> None:
+    assert is_used_up(provider(replay, rotates=rotates), is_spent=is_spent) is expected
+
+
+@pytest.mark.parametrize(
+    ("dead_since", "tried_at", "is_doubtful", "expected"),
+    [
+        (START - DAY, START - DAY, True, True),
+        (START - DAY, START - DAY, False, False),
+        (START - DAY, START - 3600 * SECOND, True, False),
+        (START - 7 * DAY, START - DAY, True, True),
+        (START - 8 * DAY, START - DAY, True, False),
+        (None, START - DAY, True, False),
+    ],
+)
+def test_a_dead_grant_is_tried_again_once_a_day_for_a_week_where_the_provider_is_known_to_err(
+    dead_since: datetime | None, tried_at: datetime, is_doubtful: bool, expected: bool
+) -> None:
+    failure = Failure("key", "cell", "reauthorize", "dead", 1, dead_since, tried_at)
+    assert may_live(provider(doubtful_refusals=is_doubtful), failure, START) is expected
+
+
+def test_of_an_unknown_provider_no_dead_grant_is_tried_again() -> None:
+    assert not may_live(None, Failure("key", "cell", "reauthorize", "dead", 1, START - DAY, START - DAY), START)
