@@ -19,6 +19,7 @@ from typing import Any, Literal
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import is_visible_ascii, squeezed
 
 Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
@@ -239,7 +240,7 @@ class Provider:
             verdict = Verdict.NOT_ACTED
         elif HTTP_OK <= raw.status < HTTP_REDIRECT or error_code(content) == "invalid_token":
             verdict = Verdict.DEAD_GRANT
-        error = _clean(self.describe(raw.status, content))
+        error = squeezed(self.describe(raw.status, content))
         return Answer(verdict, error=error, retry_after=_retry_after(raw), status=raw.status)
 
     def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
@@ -281,7 +282,7 @@ class Provider:
         return Answer(
             verdict,
             refresh_token=tokens.refresh if verdict is Verdict.UNCLEAR else None,
-            error=_clean(self.describe(raw.status, content)),
+            error=squeezed(self.describe(raw.status, content)),
             action=self.advise(verdict, content),
             retry_after=_retry_after(raw),
             status=raw.status,
@@ -544,7 +545,7 @@ def _usable_token(value: object) -> str | None:
         value = str(value)  # a sloppy provider's number is a token all the same
     if not isinstance(value, str) or len(value) < _SHORTEST_TOKEN or len(set(value)) == 1:
         return None
-    return value if value.isascii() and value.isprintable() else None
+    return value if is_visible_ascii(value) else None
 
 
 def seconds_of(value: object) -> float | None:
@@ -580,8 +581,3 @@ def _retry_after(raw: RawAnswer) -> float | None:
 
 def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
-
-
-def _clean(text: str) -> str:
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.split())

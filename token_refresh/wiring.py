@@ -160,11 +160,12 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     import secrets
     import sqlite3
 
+    from token_refresh.base.text import without_formula
     from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.parts import Parts
-    from token_refresh.stores.base import Claimant, inert
+    from token_refresh.stores.base import Claimant
 
     settings = context.settings
     transport = HTTPTransport(
@@ -172,7 +173,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     )
     ballast = settings.concurrency * BALLAST_BYTES
     unspent = frozenset(provider.slug for provider in context.catalog if provider.rotates == "never")
-    host, run = inert(context.state.host_name()), secrets.token_hex(8)
+    host, run = without_formula(context.state.host_name()), secrets.token_hex(8)
     if store.store.claims:  # of one table under two addresses there are two folders, and slots are counted in each
         host += f"-{context.folder.name[:8]}"
 

@@ -1,18 +1,27 @@
-"""The second net under what is printed: secrets are masked even where a sentence should never have held one.
+"""Text from outside, made fit to be shown or stored: one line, without secrets, and no formula of a spreadsheet.
 
-The first net is that no sentence holds one: errors carry no content, and `safe_error` masks what a provider quotes.
+Two nets keep secrets out. The first is that no sentence holds one: errors carry no content, and `safe_error` masks what
+a provider quotes. The second is `Redactor`, through which everything goes that is printed.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 MASK = "[…]"
-SHORTEST_SECRET = 8  # shorter ones are not told from words
+SHORTEST_SECRET = 8  # shorter ones, and shorter pieces of one, are not told from words
+LONGEST_ERROR = 250
+# With these a spreadsheet's formula begins (owasp.org/www-community/attacks/CSV_Injection), full-width forms too.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
+_READ_LENGTH = 4 * LONGEST_ERROR
+_MASKED = "\0"  # stands for a masked character; no printable text holds it
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{40,}")  # longer than any word or error code
 _NAMES = r"(?:access|refresh|id)_token|client_secret|client_assertion|api_key|password"
 _SHAPES = (
     re.compile(rf"""((?:{_NAMES})\\?["']?\s*(?:=|:\s*\\?["'])\s*)[^\s&"'\\,;}}]+""", re.IGNORECASE),  # form or JSON
@@ -22,8 +31,31 @@ _SHAPES = (
 )
 
 
+def one_line(text: str) -> str:
+    """`text` with a blank for each character that is not printed: it forges no second line and moves no cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def squeezed(text: str) -> str:
+    """The same without outer blanks, and with one blank for several."""
+    return " ".join(one_line(text).split())
+
+
+def is_visible_ascii(text: str) -> bool:
+    """Whether `text` can be a token in a header: visible ASCII and blanks (RFC 6749 appendix A)."""
+    return text.isascii() and text.isprintable()
+
+
+def without_formula(text: str) -> str:
+    """Text that we write, fit for a cell: a spreadsheet to which the table is exported finds no formula in it.
+
+    Tokens, and what a person entered, are written as they are.
+    """
+    return text.lstrip(" " + "".join(FORMULA_STARTS))
+
+
 class Redactor:
-    """Masks known secrets, and whatever looks like one.
+    """Masks known secrets as a whole, and whatever looks like one.
 
     Args:
         secrets: texts to mask wherever they stand, as they are or encoded.
@@ -43,5 +75,39 @@ class Redactor:
         return text
 
 
-def _spellings(secret: str) -> Iterator[str]:
-    yield from (secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1])
+def safe_error(text: str, *secrets: str) -> str:
+    """What a provider said, fit for a log and the table: one printable line without any part of a secret.
+
+    A provider may quote the token it was sent, cut off or encoded: every piece of eight characters is masked.
+    """
+    text = one_line(text[:_READ_LENGTH])
+    for secret in filter(None, secrets):
+        for spelling in (secret, *_spellings(secret)):
+            text = _without_pieces(text, spelling)
+    text = re.sub(f"{_MASKED}+", MASK, text)
+    return without_formula(squeezed(_TOKEN_LIKE.sub(MASK, text)))[:LONGEST_ERROR]
+
+
+def _spellings(secret: str) -> set[str]:
+    """How a secret may look: as it is, in an address, in JSON, in Python, in a page, in hexadecimal, in base64."""
+    raw = secret.encode(errors="replace")
+    spellings = {secret, quote(raw, safe=""), quote_plus(raw), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+    spellings |= {html.escape(secret), raw.hex()}
+    for shift in range(3):  # in base64 the text looks different for each place it may start at
+        encoded = base64.b64encode(bytes(shift) + raw).decode("ascii").rstrip("=")
+        inner = encoded[2 * shift - shift // 2 : -1]
+        spellings |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return {spelling for spelling in spellings if len(spelling) >= SHORTEST_SECRET}
+
+
+def _without_pieces(text: str, secret: str) -> str:
+    """`text` with every piece of `secret` masked, whatever its case."""
+    haystack, needle = text.lower(), secret.lower()
+    if len(haystack) != len(text):  # a character whose lower case is longer
+        haystack, needle = text, secret
+    length = min(len(needle), SHORTEST_SECRET)
+    hidden = set[int]()
+    for start in range(len(haystack) - length + 1):
+        if haystack[start : start + length] in needle:
+            hidden.update(range(start, start + length))
+    return "".join(_MASKED if place in hidden else character for place, character in enumerate(text))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from crypto import Context, SealedCellError
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import (
     ANSWER_FIELD,
     STEP_ANSWERED,
@@ -27,7 +28,7 @@ from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job, binding_of, read_params
 from token_refresh.refresh.parts import Parts
-from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
+from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of
 from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
 from token_refresh.library.tokens import POLL_SECONDS, the_row
@@ -20,7 +21,6 @@ from token_refresh.refresh.jobs import Fault
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result import safe_error
 from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 

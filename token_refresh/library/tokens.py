@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import datetime
 
 from providers.base import Verdict
 from token_refresh.base.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError
+from token_refresh.base.text import is_visible_ascii
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.parts import Parts, RunError, Scope, Workshop
@@ -19,7 +19,6 @@ from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
 from token_refresh.stores.sealed import SealedStore
 
-_VISIBLE_TEXT = re.compile(r"[\x20-\x7e]*")
 _STATUS_ACTION = "See: python token_manager.py status"
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 30.0  # another run may be refreshing this very row
@@ -126,7 +125,7 @@ class Tokens:
         row, name = the_row(store.store, self._workshop.default_provider, location_id, provider)
         text = store.access_token(row, self._workshop.bench(store).binding(row))
         # Anybody may have edited the cell; what cannot stand in a header is no token.
-        return Token(row, name, text if _VISIBLE_TEXT.fullmatch(text) else "", row.access_token_expiry)
+        return Token(row, name, text if is_visible_ascii(text) else "", row.access_token_expiry)
 
     def _refresh(self, store: SealedStore, token: Token) -> RowResult | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import enum
-import html
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from urllib.parse import quote, quote_plus
 
 from providers.base import Rotation, Verdict
 from token_refresh.base.errors import ActionableError, Kind, TokenError, library_error
 from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
-from token_refresh.stores.base import StoreError, inert
+from token_refresh.stores.base import StoreError
 
 
 class Outcome(enum.StrEnum):
@@ -30,13 +25,6 @@ class Outcome(enum.StrEnum):
     REAUTHORIZE = "reauthorize"
     OPERATOR = "operator"
 
-
-MAX_ERROR_LENGTH = 250
-_READ_LENGTH = 4 * MAX_ERROR_LENGTH
-_PIECE_LENGTH = 8  # so much of a secret in a row is no chance
-_MASK = "[…]"
-_MASKED = "\0"  # stands for a masked character; no printable text holds it
-_TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{40,}")  # longer than any word or error code
 
 KINDS = {
     Outcome.TRANSIENT: Kind.RETRY_LATER,
@@ -72,44 +60,6 @@ def outcome_of(verdict: Verdict, rotates: Rotation) -> Outcome:
 def action_of(outcome: Outcome, verdict: Verdict) -> str | None:
     """What to do about an outcome, where the provider has no better advice; None on success."""
     return _CLIENT_ACTION if verdict is Verdict.CLIENT_REFUSED else _ACTIONS.get(outcome)
-
-
-def safe_error(text: str, *secrets: str) -> str:
-    """What a provider said, fit for a log and the table: one printable line without any part of a secret.
-
-    A provider may quote the token it was sent, cut off or encoded; pieces of fewer than eight characters are not
-    told from words.
-    """
-    text = "".join(character if character.isprintable() else " " for character in text[:_READ_LENGTH])
-    for secret in filter(None, secrets):
-        text = _without(text, secret)
-        for spelling in _spellings(secret):
-            text = _without(text, spelling) if len(spelling) >= _PIECE_LENGTH else text
-    text = re.sub(f"{_MASKED}+", _MASK, text)
-    return inert(" ".join(_TOKEN_LIKE.sub(_MASK, text).split()))[:MAX_ERROR_LENGTH]
-
-
-def _spellings(secret: str) -> Iterator[str]:
-    """How a secret may look in an answer: in an address, in JSON, in a page, in hexadecimal, in base64."""
-    raw = secret.encode(errors="replace")
-    yield from (quote(raw, safe=""), quote_plus(raw), json.dumps(secret)[1:-1], html.escape(secret), raw.hex())
-    for shift in range(3):  # in base64 the text looks different for each place it may start at
-        encoded = base64.b64encode(bytes(shift) + raw).decode("ascii").rstrip("=")
-        inner = encoded[2 * shift - shift // 2 : -1]
-        yield from (inner, inner.replace("+", "-").replace("/", "_"))
-
-
-def _without(text: str, secret: str) -> str:
-    """`text` with every piece of `secret` masked, whatever its case."""
-    haystack, needle = text.lower(), secret.lower()
-    if len(haystack) != len(text):  # a character whose lower case is longer
-        haystack, needle = text, secret
-    length = min(len(needle), _PIECE_LENGTH)
-    hidden = set[int]()
-    for start in range(len(haystack) - length + 1):
-        if haystack[start : start + length] in needle:
-            hidden.update(range(start, start + length))
-    return "".join(_MASKED if place in hidden else character for place, character in enumerate(text))
 
 
 def not_saved_notices(answers: Iterable[tuple[str, JournalError]]) -> list[str]:

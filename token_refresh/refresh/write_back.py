@@ -12,12 +12,13 @@ from datetime import datetime
 from providers.base import Answer, Verdict
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import internal_error
+from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Journal
 from token_refresh.journal.failures import Failure, Failures
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.refresh.remembered_failures import failure_of
-from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of, safe_error
+from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
     STATUS_REAUTHORIZE,

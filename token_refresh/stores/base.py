@@ -343,13 +343,6 @@ _READERS: Mapping[ColumnType, Callable[[object], Any]] = {
 }
 
 
-def inert(text: str) -> str:
-    """Words of our own, fit for a cell: a spreadsheet that a table is exported to would take `=` and the like for a
-    formula. Tokens, and what a person entered, are written as they are.
-    """
-    return text.lstrip("=+-@ \t\r\n")
-
-
 def unknown_columns(values: Iterable[str], columns: frozenset[str]) -> list[str]:
     """The names in `values` that the table lacks."""
     return sorted(name for name in values if name not in columns)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import Redactor
+from token_refresh.base.text import Redactor, one_line
 from token_refresh.terminal.process import silence
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -88,7 +88,7 @@ class Talk:
             text = json.dumps(line)
         else:
             sentence = what if not action else f"{what.rstrip('.')}. {action}"
-            text = f"{moment} {level.lower()}: {_one_line(sentence)}"
+            text = f"{moment} {level.lower()}: {one_line(sentence)}"
         to_stderr(f"{text}\n")
 
 
@@ -121,8 +121,3 @@ def to_stderr(text: str, stream: TextIO | None = None) -> None:
         pass  # a signal handler's words in the middle of others
     except (OSError, ValueError):
         silence(stream)
-
-
-def _one_line(text: str) -> str:
-    """Text from a table or a provider must not forge a second log line or move the cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)

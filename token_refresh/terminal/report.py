@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
 from token_refresh.base.clock import iso
+from token_refresh.base.text import one_line
 from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
 from token_refresh.terminal.console import Talk, to_stderr, to_stdout
 
@@ -199,7 +200,7 @@ def result_object(result: RowResult) -> dict[str, Any]:
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A plain table for a pipe or a log."""
-    cells = [[_printable(cell) for cell in line] for line in (head, *lines)]
+    cells = [[one_line(str(cell)) for cell in line] for line in (head, *lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
@@ -213,7 +214,7 @@ def rich_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Any:
 
     drawn = Table(*head)
     for line in lines:
-        drawn.add_row(*(Text(_printable(cell)) for cell in line))
+        drawn.add_row(*(Text(one_line(str(cell))) for cell in line))
     return drawn
 
 
@@ -241,7 +242,3 @@ def _span(span: timedelta) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in str(text))

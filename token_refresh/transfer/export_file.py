@@ -22,12 +22,13 @@ from typing import TextIO
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ATTRIBUTES, COLUMN_NAMES, COLUMNS, REQUIRED_COLUMNS, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import FORMULA_STARTS
 from token_refresh.stores.base import Row, Value, make_row
 
 FORMAT, VERSION = "token-refresh export", 1
 SURROGATES = "surrogatepass"  # broken JSON may have brought a lone one into the table: it is written like any letter
 GUARD = "'"
-GUARDED = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", GUARD)  # full-width forms too
+GUARDED = (*FORMULA_STARTS, GUARD)
 
 _TIMES = [column.name for column in COLUMNS if column.type is ColumnType.DATETIME]
 _NUMBERS = [column.name for column in COLUMNS if column.type is ColumnType.NUMBER]
