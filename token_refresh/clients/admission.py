@@ -179,7 +179,7 @@ class Enroller:
             try:
                 self._credential(enrolment, endpoint)
             except EnrolmentError as error:
-                self._parts.journal.mark(entry.id, STEP_ASIDE)
+                self._parts.journal.mark(entry.id, STEP_SUPERSEDED)
                 return f"its onboarding was given up: {error}; what was entered is kept aside, sealed. {error.action}"
             if row is not None:
                 self._parts.store.store.prove_writable(row)
