@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from token_refresh import settings
 from token_refresh.base.clock import SystemClock
@@ -19,9 +20,14 @@ def main(argv: list[str]) -> int:
     process.settle()
     arguments = onboard.parse(argv)
     talk = Talk(as_json=arguments.json)
-    environ = settings.take(os.environ)
+    environ = settings.strip_secrets(os.environ)
     return guarded(talk, lambda: onboard.run(arguments, environ, SystemClock(), talk))
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """The installed command `token-refresh-onboard`."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    command()

@@ -8,23 +8,22 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from token_refresh import library
 from token_refresh.commands.cli import main
+from token_refresh.library import (
+    LoginAgainError,
+    MisconfiguredError,
+    NoSuchTokenError,
+    RetryLaterError,
+    SeveralTokensError,
+    TokenError,
+)
 from token_refresh.terminal.process import end
 
 if TYPE_CHECKING:
-    from token_refresh.library.programs import (
-        AsyncTokenManager,
-        LoginAgainError,
-        MisconfiguredError,
-        NoSuchTokenError,
-        RetryLaterError,
-        SeveralTokensError,
-        TokenError,
-        TokenManager,
-        TokenView,
-    )
+    from token_refresh.library import AsyncTokenManager, TokenManager, TokenView
 
 __all__ = [
     "AsyncTokenManager",
@@ -41,13 +40,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The library, imported when a program wants it: cron's idle runs stay cheap."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from token_refresh.library import programs
+    """The managers, imported when a program wants them: cron's idle runs stay cheap."""
+    return getattr(library, name)
 
-    return getattr(programs, name)
+
+def command() -> NoReturn:
+    """The installed command `token-refresh`."""
+    end(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":
-    end(main(sys.argv[1:]))
+    command()

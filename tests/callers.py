@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import CLIENTS, World
 from token_refresh.base.clock import Clock
-from token_refresh.library.programs import TokenManager
+from token_refresh.library import TokenManager
 
 
 class Meanwhile:

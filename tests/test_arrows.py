@@ -118,7 +118,7 @@ def test_every_room_is_under_a_rule_of_its_own() -> None:
 def test_nothing_but_settings_reads_the_environment() -> None:
     readers = {name for name, path in _modules() if re.search(r"os\.(environ|getenv)", path.read_text())}
     # The entry points, for people and for programs, hand it over to settings; examples are programs of their own.
-    assert readers == {"token_refresh.commands.cli", "token_refresh.library.programs", "onboard_client", "examples.api"}
+    assert readers == {"token_refresh.commands.cli", "token_refresh.library.manager", "onboard_client", "examples.api"}
 
 
 def test_only_databases_import_sqlalchemy() -> None:

@@ -77,6 +77,7 @@ def test_defaults(load):
     """With a key alone the program runs, on a SQLite file in its own folder."""
     loaded = load()
     assert loaded == Settings(
+        home=load.folder,
         encryption_key=Secret(KEY),
         encryption_key_fallbacks=(),
         accept_legacy_ciphertext=True,

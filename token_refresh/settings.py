@@ -24,7 +24,7 @@ from token_refresh.base.errors import ActionableError, Kind
 if TYPE_CHECKING:
     from dotenv.parser import Original
 
-PROGRAM_FOLDER = Path(__file__).resolve().parents[1]
+_CODE_FOLDER = Path(__file__).resolve().parents[1]
 
 StoreKind = Literal["airtable", "database"]
 _Choice = TypeVar("_Choice", bound=str)
@@ -46,12 +46,12 @@ _NOTIFY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*")
 _NEXT_NOTIFY_URL = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")  # an address may hold commas itself
 # What follows the last `@`; a port that is no number would end up, quoted, in the library's error.
 _DATABASE_ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[^:/?#\[\]\s]*){_PORT}(?:[/?].*)?")
-_KEY_MEND = "Copy the key you have, or make one with `python token_manager.py generate-key`"
-_SQLITE_MEND = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
-_DATABASE_MEND = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
-_HOSTS_MEND = "Write `host`, or `host:port` where the port is not 443, comma-separated"
-_PROXY_MEND = "Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it"
-_URL_MEND = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
+_KEY_FIX = "Copy the key you have, or make one with `python token_manager.py generate-key`"
+_SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
+_DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
+_HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
+_PROXY_FIX = "Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it"
+_URL_FIX = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _DATABASE_SCHEMES = {
     "sqlite": "sqlite",
@@ -150,9 +150,10 @@ class ImportSettings:
 class Settings:
     """Everything that can be configured. Durations are in seconds.
 
-    `providers` is keyed by the provider's name in upper case with `_` for `-`.
+    `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
     """
 
+    home: Path
     encryption_key: Secret
     encryption_key_fallbacks: tuple[Secret, ...]
     accept_legacy_ciphertext: bool
@@ -191,7 +192,7 @@ class Settings:
         return [secret.reveal() for secret in _secrets_in(self)]
 
 
-def take(environ: MutableMapping[str, str]) -> dict[str, str]:
+def strip_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
     """A copy of the environment, from which secrets are then removed: no child process inherits them."""
     taken = dict(environ)
     for name in taken:
@@ -200,18 +201,32 @@ def take(environ: MutableMapping[str, str]) -> dict[str, str]:
     return taken
 
 
-def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder: Path = PROGRAM_FOLDER) -> Settings:
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """Where `.env` and, by default, `state/` are: `TOKEN_REFRESH_HOME`, else the clone that runs, else the current one.
+
+    A clone has its own folder, so that cron may start it from anywhere; an installed program has none.
+    """
+    named = environ.get("TOKEN_REFRESH_HOME", "").strip()
+    if named:
+        return Path(named).expanduser().absolute()
+    is_installed = any(_CODE_FOLDER.glob("token_refresh-*.dist-info"))
+    return Path.cwd() if is_installed else _CODE_FOLDER
+
+
+def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder: Path | None = None) -> Settings:
     """Read the environment and `folder/.env`.
 
     Args:
         environ: the environment; it wins over `.env`.
         check_key: raises `ValueError` with the reason where a text is not an encryption key.
-        folder: where `.env` and, by default, `state/` are; relative paths in settings start here.
+        folder: where `.env` and, by default, `state/` are, by default `home_folder`; relative paths in settings start
+            here.
 
     Raises:
         SettingsError: with all problems at once.
     """
     problems: list[str] = []
+    folder = folder or home_folder(environ)
     values = {name: value for name, value in _read_dotenv(folder / ".env", problems).items() if value.strip()}
     values.update({name: value for name, value in environ.items() if value.strip()})
     reader = _Reader(values, folder, problems)
@@ -239,6 +254,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
     airtable = _airtable(read) if "airtable" in stores else None
     state_dir = read.path("STATE_DIR")
     return Settings(
+        home=read.folder,
         encryption_key=key,
         encryption_key_fallbacks=fallbacks,
         accept_legacy_ciphertext=read.choice("LEGACY_CIPHERTEXT", ("accept", "refuse"), "accept") == "accept",
@@ -255,7 +271,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         providers=_providers(read),
         providers_file=read.existing_file("PROVIDERS_FILE"),
         concurrency=read.integer("CONCURRENCY", 16, 1, 256),
-        https_proxy_url=read.secret_url("HTTPS_PROXY_URL", _PROXY_MEND),
+        https_proxy_url=read.secret_url("HTTPS_PROXY_URL", _PROXY_FIX),
         ca_bundle=read.existing_file("CA_BUNDLE"),
         allowed_private_hosts=_hosts(read),
         seal_access_tokens=read.flag("SEAL_ACCESS_TOKENS", default=stores[0] != "airtable"),
@@ -279,7 +295,7 @@ def _keys(read: _Reader, check_key: Callable[[str], object]) -> tuple[Secret, tu
         read.problem("ENCRYPTION_KEY and OAUTH_ENCRYPTION_KEY differ", "Keep one of them: they mean the same")
     key = key or alias
     if key is None and not (read.has("ENCRYPTION_KEY") or read.has("OAUTH_ENCRYPTION_KEY")):
-        read.problem("ENCRYPTION_KEY is not set", _KEY_MEND)
+        read.problem(f"ENCRYPTION_KEY is not set{_without_dotenv(read.folder)}", _KEY_FIX)
     fallbacks = read.secrets("ENCRYPTION_KEY_FALLBACKS")
     named = [("ENCRYPTION_KEY", key)] if key else []
     named += [(f"ENCRYPTION_KEY_FALLBACKS, key {number},", one) for number, one in enumerate(fallbacks, 1)]
@@ -287,8 +303,15 @@ def _keys(read: _Reader, check_key: Callable[[str], object]) -> tuple[Secret, tu
         try:
             check_key(secret.reveal())
         except ValueError as error:
-            read.problem(f"{name} {error}", _KEY_MEND)
+            read.problem(f"{name} {error}", _KEY_FIX)
     return key or Secret(""), fallbacks
+
+
+def _without_dotenv(folder: Path) -> str:
+    """That the settings may be elsewhere, where `folder` has none."""
+    if (folder / ".env").exists():
+        return ""
+    return f", and {folder} has no .env (TOKEN_REFRESH_HOME may name the folder that has it)"
 
 
 def _imports(read: _Reader, check_key: Callable[[str], object]) -> ImportSettings:
@@ -364,12 +387,12 @@ def _database_url(read: _Reader) -> Secret | None:
     scheme, separator, rest = url.reveal().partition("://")
     mapped = _DATABASE_SCHEMES.get(scheme.lower())
     if not separator or mapped is None:
-        read.problem("DATABASE_URL is no address of a database", _DATABASE_MEND)
+        read.problem("DATABASE_URL is no address of a database", _DATABASE_FIX)
         return None
     if mapped == "sqlite":
         return _sqlite_url(read, rest)
     if not rest or not _DATABASE_ADDRESS.fullmatch(rest.rpartition("@")[2]):
-        read.problem("DATABASE_URL has no host and port that can be read", _DATABASE_MEND)
+        read.problem("DATABASE_URL has no host and port that can be read", _DATABASE_FIX)
         return None
     if scheme.lower().endswith("+asyncpg"):
         rest = re.sub(r"([?&])ssl=", r"\1sslmode=", rest)  # asyncpg's name for libpq's parameter
@@ -379,7 +402,7 @@ def _database_url(read: _Reader) -> Secret | None:
 def _sqlite_url(read: _Reader, rest: str) -> Secret | None:
     file, mark, query = rest.removeprefix("/").partition("?")
     if not rest.startswith("/") or not file or file.startswith(":memory:") or file.endswith(("/", ".")):
-        read.problem("DATABASE_URL names no SQLite file", _SQLITE_MEND)
+        read.problem("DATABASE_URL names no SQLite file", _SQLITE_FIX)
         return None
     return Secret(f"sqlite:///{read.folder / file}{mark}{query}")
 
@@ -403,7 +426,7 @@ def _hosts(read: _Reader) -> frozenset[str]:
     hosts = [host.strip().lower() for host in read.text("ALLOWED_PRIVATE_HOSTS").split(",") if host.strip()]
     for number, host in enumerate(hosts, 1):
         if not _HOST_AND_PORT.fullmatch(host) or host.endswith(":443"):
-            read.problem(f"ALLOWED_PRIVATE_HOSTS, host {number}, cannot be used", _HOSTS_MEND)
+            read.problem(f"ALLOWED_PRIVATE_HOSTS, host {number}, cannot be used", _HOSTS_FIX)
     return frozenset(hosts)
 
 
@@ -511,7 +534,7 @@ class _Reader:
     def url(self, name: str, default: str = "") -> str:
         url = self.text(name, default)
         if url and not _is_safe_url(url):
-            self.problem(f"{name} cannot be used", _URL_MEND)
+            self.problem(f"{name} cannot be used", _URL_FIX)
         return url
 
     def path(self, name: str) -> Path | None:

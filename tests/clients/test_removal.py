@@ -16,7 +16,7 @@ from tests.conftest import World
 from tests.library.test_manager import claim, host_of, shop_of
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.oauth import faults
-from token_refresh.library.programs import (
+from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,

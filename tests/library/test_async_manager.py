@@ -14,7 +14,7 @@ import pytest
 from tests.callers import log_in, manager_of, revocable
 from tests.conftest import World
 from tests.world.oauth import faults
-from token_refresh.library.programs import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
+from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
 from token_refresh.refresh.result import Outcome
 
 PATIENCE_SECONDS = 20

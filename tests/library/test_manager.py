@@ -26,7 +26,7 @@ from tests.world.oauth import faults
 from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
-from token_refresh.library.programs import (
+from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,

@@ -53,7 +53,7 @@ def main(
     process.settle()
     arguments = _parse(argv)
     talk = Talk(as_json=arguments.json)
-    given = settings.take(os.environ) if environ is None else environ
+    given = settings.strip_secrets(os.environ) if environ is None else environ
 
     def act() -> Iterable[Kind]:
         name = _MODULES.get(arguments.verb, arguments.verb.replace("-", "_"))

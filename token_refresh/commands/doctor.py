@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from providers.base import RawAnswer
@@ -19,7 +20,6 @@ from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
 from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault, Job
-from token_refresh.settings import PROGRAM_FOLDER
 from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from token_refresh.stores.base import Row, StoreError
 from token_refresh.terminal.console import Talk
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 def _findings(context: Context, *, online: bool) -> Iterator[Finding]:
     yield Finding("key", GOOD, f"cells are sealed with key {keyring(context.settings).key_id}")
     yield _state_folder(context)
-    yield from _dotenv()
+    yield from _dotenv(context.settings.home)
     endpoints: dict[str, str] = {}
     yield from _guarded("store", lambda: _table(context, endpoints))
     yield from _providers(context, endpoints)
@@ -83,28 +83,28 @@ def _state_folder(context: Context) -> Finding:
     return Finding("state folder", GOOD, f"{path} can be written" + (f" ({kind})" if kind else ""))
 
 
-def _dotenv() -> Iterator[Finding]:
+def _dotenv(home: Path) -> Iterator[Finding]:
     """`.env` must not be in version control, nor be one `git add` away from it."""
-    path = PROGRAM_FOLDER / ".env"
+    path = home / ".env"
     if not path.exists():
         yield Finding(".env", GOOD, "there is none; the settings come from the environment")
         return
-    if _git("ls-files", "--error-unmatch", ".env"):
+    if _git(home, "ls-files", "--error-unmatch", ".env"):
         yield Finding(
             ".env", BAD, ".env is in version control, with its secrets",
             "Run: git rm --cached .env; then change every secret in it.",
         )  # fmt: skip
-    elif _git("rev-parse") and not _git("check-ignore", "-q", ".env"):
+    elif _git(home, "rev-parse") and not _git(home, "check-ignore", "-q", ".env"):
         yield Finding(".env", DOUBTFUL, ".env is not ignored by git", "Add the line .env to .gitignore.")
     else:
         yield Finding(".env", GOOD, "private, and not in version control")
 
 
-def _git(*arguments: str) -> bool:
+def _git(folder: Path, *arguments: str) -> bool:
     try:
         done = subprocess.run(
             ["git", *arguments],  # noqa: S607 - the user's own git
-            cwd=PROGRAM_FOLDER,
+            cwd=folder,
             capture_output=True,
             timeout=REACH_SECONDS,
             check=False,

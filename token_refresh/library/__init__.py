@@ -1,1 +1,39 @@
-"""What programs import: valid tokens, logins stored, runs without cron."""
+"""What programs import: valid tokens, logins stored, runs without cron. See docs/library.md."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from token_refresh.base.errors import (
+    LoginAgainError,
+    MisconfiguredError,
+    NoSuchTokenError,
+    RetryLaterError,
+    SeveralTokensError,
+    TokenError,
+)
+
+if TYPE_CHECKING:
+    from token_refresh.library.async_manager import AsyncTokenManager
+    from token_refresh.library.manager import TokenManager, TokenView
+
+__all__ = [
+    "AsyncTokenManager",
+    "LoginAgainError",
+    "MisconfiguredError",
+    "NoSuchTokenError",
+    "RetryLaterError",
+    "SeveralTokensError",
+    "TokenError",
+    "TokenManager",
+    "TokenView",
+]
+_MODULES = {"AsyncTokenManager": "async_manager", "TokenManager": "manager", "TokenView": "manager"}
+
+
+def __getattr__(name: str) -> Any:
+    """The managers, imported when a program wants them: a module of this room that cron needs stays cheap."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

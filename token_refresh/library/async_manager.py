@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
 from token_refresh.library.manager import MIN_VALID_SECONDS, TokenManager, TokenView
 from token_refresh.refresh.result import Report
@@ -33,6 +34,11 @@ class AsyncTokenManager:
         self._make = partial(ThreadPoolExecutor, threads, thread_name_prefix="token-refresh")
         self._made, self._process = self._make(), os.getpid()
         self._is_closed = False
+
+    @classmethod
+    def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> AsyncTokenManager:
+        """See `TokenManager.from_settings`."""
+        return cls(TokenManager.from_settings(environ, clock))
 
     async def __aenter__(self) -> AsyncTokenManager:
         return self

@@ -10,6 +10,7 @@ import atexit
 import json
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from concurrent.futures import Future
@@ -19,8 +20,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+import crypto
 from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
-from token_refresh.base.clock import Clock
+from token_refresh import settings as configuration
+from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 from token_refresh.clients.admission import Enroller, Enrolment, EnrolmentError
 from token_refresh.clients.removal import Offboarder
@@ -32,6 +35,7 @@ from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
 from token_refresh.refresh.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Row
+from token_refresh.wiring import assemble, workshop
 
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")
@@ -72,6 +76,16 @@ class TokenManager:
         workshop: opens store, journal and lock.
         wait_seconds: how long a call waits for another run, or for who is refreshing its row.
     """
+
+    @classmethod
+    def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> TokenManager:
+        """From the environment and `.env`, like the command line. The environment is left as it is.
+
+        Raises:
+            MisconfiguredError: with all problems at once; nothing was called yet.
+        """
+        values = dict(os.environ) if environ is None else environ
+        return cls(unwrap(capture_error(lambda: _configured(values, clock or SystemClock()))))
 
     def __init__(self, workshop: Workshop, wait_seconds: float = WAIT_SECONDS) -> None:
         self._workshop = workshop
@@ -329,6 +343,14 @@ class _Log:
     def note(self, sentence: str) -> None:
         """See `Observer.note`."""
         _LOG.warning("%s", sentence)
+
+
+def _configured(environ: Mapping[str, str], clock: Clock) -> Workshop:
+    settings = configuration.load(environ, crypto.parse_key)
+    made = workshop(assemble(settings, clock))
+    for warning in settings.warnings:
+        _LOG.warning("%s", warning)
+    return made
 
 
 def _view(row: Row, default_provider: str) -> TokenView:

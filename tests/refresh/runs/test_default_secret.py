@@ -16,7 +16,7 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import Rows, SqliteRows, entries
 from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer, faults
-from token_refresh.library.programs import MisconfiguredError
+from token_refresh.library import MisconfiguredError
 
 SECRET = "the secret of our own app"
 TOKEN = "a-refresh-token-that-the-customer-knows"

@@ -21,7 +21,7 @@ from tests.world.oauth import OAuthServer
 from tests.world.postgres import PostgresServer, mapped, plain
 from tests.world.program import Program
 from token_refresh.base.clock import SystemClock
-from token_refresh.library.programs import TokenManager
+from token_refresh.library import TokenManager
 
 PROCESSES, THREADS = 4, 50
 LATENCY_SECONDS = 0.5
