@@ -546,9 +546,9 @@ def test_token_url_that_is_plain_is_taken_as_it_is(load, url):
 
 
 def test_missing_key_is_the_only_required_setting(load):
-    """Its mend says how to make one."""
+    """The action says how to make one; the problem, which folder has no `.env` either."""
     (problem,) = load.problems_exactly({})
-    assert problem.startswith("ENCRYPTION_KEY is not set.")
+    assert problem.startswith(f"ENCRYPTION_KEY is not set, and {load.folder} has no .env")
     assert "generate-key" in problem
 
 
