@@ -495,9 +495,9 @@ MUTANTS = (
     ),
     _mutant(
         "what a run may still need can be forgotten",
-        "token_refresh/commands/recover.py",
-        "for entry in parts.journal.entries(STEP_SUPERSEDED)):\n",
-        "for entry in parts.journal.entries(STEP_SUPERSEDED, *_STEPS)):\n",
+        "token_refresh/refresh/leftovers.py",
+        "for entry in journal.entries(STEP_SUPERSEDED)):\n",
+        "for entry in journal.entries(STEP_SUPERSEDED, STEP_SENT, STEP_LOST)):\n",
         "tests/commands/test_recover.py::test_what_a_run_may_still_need_cannot_be_forgotten",
     ),
     _mutant(
@@ -568,8 +568,8 @@ MUTANTS = (
     _mutant(
         "a login is not journalled before the store is asked",
         "token_refresh/clients/admission.py",
-        "if not check and granted is None:",
-        "if not check:",
+        "if granted is None and not terms.check:",
+        "if not terms.check:",
         f"{_MANAGER}test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run",
     ),
     _mutant(
@@ -589,7 +589,7 @@ MUTANTS = (
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",
         "token_refresh/clients/removal.py",
-        "blocked = self._store_leftovers()",
+        "blocked = store_leftovers(self._parts, lambda _: None, self._note)",
         "blocked = frozenset()",
         f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
     ),

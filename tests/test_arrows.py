@@ -56,10 +56,6 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 # Arrows that still run upwards. This list only gets shorter.
 KNOTS = {
-    ("token_refresh.clients.removal", "token_refresh.library.tokens"),
-    ("token_refresh.refresh.leftovers", "token_refresh.terminal.console"),
-    ("token_refresh.refresh.leftovers", "token_refresh.terminal.report"),
-    ("token_refresh.refresh.recovery", "token_refresh.clients.admission"),
     ("token_refresh.terminal.flags", "token_refresh.refresh.rounds"),
     ("token_refresh.terminal.report", "token_refresh.refresh.result"),
     ("token_refresh.transfer.layouts.airtable_gcm", "token_refresh.wiring"),

@@ -161,6 +161,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     import sqlite3
 
     from token_refresh.base.text import without_formula
+    from token_refresh.clients.admission import Admission
     from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
@@ -194,6 +195,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
             default_provider=settings.default_provider,
             concurrency=settings.concurrency,
             claimant=Claimant(host, journal.slot, run, unspent=unspent),
+            resume_admission=lambda parts, entry: Admission(parts).resume(entry),
         )
     finally:
         journal.close()

@@ -33,7 +33,7 @@ from token_refresh.base.errors import (
     library_error,
     unwrap,
 )
-from token_refresh.clients.admission import EnrolmentError
+from token_refresh.clients.credential import AdmissionError
 from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
@@ -67,6 +67,7 @@ PROMISED = {
 
 # Never met by a person: they only carry a decision from one function of a module to another.
 INNER = {
+    "PrivateAddressError",
     "_NoExportError",
     "_OneByOneError",
     "_LostError",
@@ -116,7 +117,7 @@ FAMILY = [
     (CatalogError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (CellError("encrypted_refresh", "is not", "Fix it."), Kind.UNREADABLE_CELL, MisconfiguredError),
     (ProviderError("unknown", "Fix it."), Kind.ROW, MisconfiguredError),
-    (EnrolmentError("no", "Fix it."), Kind.ROW, MisconfiguredError),
+    (AdmissionError("no", "Fix it."), Kind.ROW, MisconfiguredError),
     (_NotTakenError("no", "Fix it."), Kind.ROW, MisconfiguredError),
     (TokenError("no", "Report it."), Kind.INTERNAL, TokenError),
     (RetryLaterError("away", "Wait."), Kind.RETRY_LATER, RetryLaterError),

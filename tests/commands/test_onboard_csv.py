@@ -15,7 +15,7 @@ from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
-from token_refresh.commands.onboard import CSV_HEADER, read_csv
+from token_refresh.clients.csv_file import CSV_HEADER, read_lines
 
 HEADER = ",".join(CSV_HEADER)
 
@@ -373,7 +373,7 @@ def test_unclosed_quote_is_told_where_it_opens_and_lines_before_are_saved(world:
 
 def test_line_numbers_are_those_of_an_editor() -> None:
     content = f'{HEADER}\n\na,acme,c,"two\nlines",t\n,,,,\nb,acme,c,s,\nc\n'
-    numbers = [(line.number, line.problem) for line in read_csv(content, "acme")]
+    numbers = [(line.number, line.problem) for line in read_lines(content, "acme")]
     assert numbers == [(3, ""), (6, "has no refresh_token"), (7, "has 1 cells, not 5")]
 
 

@@ -274,7 +274,7 @@ def test_credential_that_came_while_somebody_typed_is_not_replaced(world: World)
         terminal.answer(CLIENT_SECRET, SECRET)
         terminal.answer(TOKEN, mine)
         assert terminal.end() == 1
-    assert "the row got a credential while you were typing" in terminal.transcript
+    assert "the row already has a credential" in terminal.transcript
     assert world.token_of("loc1") == theirs
     assert world.oauth.tokens[mine].times_sent == 0
 

@@ -73,7 +73,7 @@ def test_each_entry_is_shown_with_what_it_is_and_nothing_is_done(airtable_world:
     before = sent(world)
     shown = world.program.run("recover")
     assert shown.code == exits.DONE
-    assert re.search(r"(?m)^\d+ +loc +acme +2026-03-01 12:0\d +an answer that the table does not hold yet$", shown.out)
+    assert re.search(r"(?m)^\d+ +loc +acme +2026-03-01 12:0\d +new tokens that are not yet in the table$", shown.out)
     assert re.search(
         r"(?m)^\d+ +entered +acme .* the answer was lost; the token may be spent \(of an onboarding\)", shown.out
     )

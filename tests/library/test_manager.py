@@ -554,7 +554,7 @@ def test_a_login_that_cannot_be_used_is_refused_and_nothing_stored(
     values = {"location_id": "loc1", "provider": "acme", "client_id": "app", "refresh_token": "grant-1"} | login
     if says is None:
         values |= {"provider_params": {"instance": "evil.example"}}
-        says = "the secrets would go to http"
+        says = "its secrets would go to http"
         own = world.program.settings["PROVIDERS_FILE"]
         Path(own).write_text(Path(own).read_text().replace("http://{instance}", "https://{instance}"))
         manager = manager_of(world)

@@ -16,6 +16,7 @@ from typing import Any
 
 import crypto
 from token_refresh.base.clock import Clock, SystemClock
+from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
 from token_refresh.commands import cli, onboard
 from token_refresh.journal.file import BALLAST_FILE
 from token_refresh.terminal.console import Talk
@@ -110,7 +111,7 @@ class Program:
 
     def csv(self, *lines: Sequence[str], params: bool = False) -> str:
         """A private CSV file with these clients; returns its name."""
-        header = [*onboard.CSV_HEADER, *(onboard.CSV_OPTIONAL if params else ())]
+        header = [*CSV_HEADER, *(CSV_OPTIONAL if params else ())]
         path = self.home / "clients.csv"
         path.write_text("\n".join(",".join(line) for line in [header, *lines]) + "\n")
         path.chmod(0o600)

@@ -1,38 +1,30 @@
-"""Onboarding: a credential that a person entered is proved by one refresh, and the proved pair is what gets stored.
+"""The one way of a new credential into the table, whoever brings it: a person, a file, a program, a run that goes on.
 
 It goes the way of every refresh: sealed in the journal first, answer kept before it is read, row written once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import partial
 
-from crypto import Context, SealedCellError
-from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, TokenRequest, Verdict
-from token_refresh.base.errors import ActionableError, Kind
+from providers.base import Answer, Verdict
+from token_refresh.base.errors import Kind
 from token_refresh.base.text import safe_error
-from token_refresh.journal.entries import (
-    ANSWER_FIELD,
-    STEP_ANSWERED,
-    STEP_LOST,
-    STEP_SENT,
-    STEP_SUPERSEDED,
-    AnswerNotSavedError,
-    Entry,
-)
-from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import NoAnswer
+from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
+from token_refresh.clients.proof import Prover
+from token_refresh.clients.row import write_row
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, Entry
+from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
-from token_refresh.refresh.jobs import Job, binding_of, read_params
+from token_refresh.refresh.jobs import Job
 from token_refresh.refresh.parts import Parts
-from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of
-from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreError, StoreRefusedError, Value, Written
+from token_refresh.refresh.result import FAILURES, Outcome, RowResult, action_of, outcome_of
+from token_refresh.refresh.rows import find_all
+from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
-PROOF_ATTEMPTS = 2  # a lost answer is asked for once more at once, where the provider's replay rule allows it
 
 _ACTIONS = {
     Verdict.DEAD_GRANT: "Connect the account anew and enter the new refresh token.",
@@ -43,263 +35,187 @@ _ACTIONS = {
 
 
 @dataclass(frozen=True)
-class Enrolment:
-    """What a person entered for one client."""
+class Terms:
+    """What whoever brings a credential has agreed to.
 
-    location_id: str
-    provider: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    provider_params: str = ""
+    Attributes:
+        replace: it may take the place of another credential.
+        hosts: token hosts that its parameters may name; see `net.hosts.is_agreed`.
+        check: it is proved by one refresh before it is saved.
+        skip_done: where its refresh token is in the row already, or has its successor there, nothing is to be done.
+    """
+
+    replace: bool = False
+    hosts: Collection[str] = ()
+    check: bool = True
+    skip_done: bool = False
 
 
-class EnrolmentError(ActionableError):
-    """This credential cannot be saved; the table is untouched."""
-
-    kind = Kind.ROW
-
-
-class Enroller:
-    """Saves entered credentials. The caller holds the run lock.
+class Admission:
+    """Admits credentials. The caller holds the run lock.
 
     Args:
         parts: what it works with.
 
     Attributes:
         store_error: what kept the store from taking a proved credential, where something did.
-        not_saved: whose answers the journal does not hold, and why.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._prover = Prover(parts)
+        self.not_saved = self._prover.not_saved
         self.store_error: StoreError | None = None
-        self.not_saved: list[tuple[str, JournalError]] = []
 
-    def endpoint(self, enrolment: Enrolment) -> Endpoint:
-        """Where the credential would be sent.
-
-        Raises:
-            EnrolmentError: the provider or its parameters cannot be used.
-        """
-        try:
-            provider = self._provider(enrolment)
-        except ProviderError as error:
-            raise EnrolmentError(str(error), error.action, error.kind) from None
-        return endpoint_of(provider, enrolment)
-
-    def completed(self, enrolment: Enrolment, row: Row | None) -> Enrolment:
-        """With what was not entered taken from the prepared row, and the client id else from the settings."""
-        client_id = enrolment.client_id or (row.client_id if row else "")
-        return replace(
-            enrolment,
-            client_id=client_id or self._parts.bench.default_client_id(enrolment.provider),
-            provider_params=enrolment.provider_params or (row.provider_params if row else ""),
-        )
-
-    def existing(self, location_id: str, provider: str) -> Row | None:
-        """The row of this identity, if any.
-
-        Raises:
-            EnrolmentError: there are several.
-        """
-        found = self._parts.store.store.find(location_id)
-        rows = [row for row in found if self._parts.bench.provider_name(row) == provider]
-        if len(rows) > 1:
-            raise EnrolmentError(
-                f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."
-            )
-        return rows[0] if rows else None
-
-    def is_done(self, enrolment: Enrolment, row: Row | None) -> bool:
-        """Whether this very refresh token is in the row already, or was exchanged for one that is stored."""
-        if row is None or not row.encrypted_refresh:
-            return False
-        if self._parts.journal.is_spent(enrolment.refresh_token):
-            return True
-        job = self._parts.bench.job(row)
-        return isinstance(job, Job) and job.credential.refresh_token == enrolment.refresh_token
-
-    def save(self, enrolment: Enrolment, row: Row | None, *, check: bool, granted: Answer | None = None) -> RowResult:
-        """Prove the credential (unless `check` is off) and create or replace its row.
+    def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowResult:
+        """Check the credential, prove it, and create or replace its row.
 
         `granted` is the answer of a login that is just over: it needs no proof, and where the store does not take
         it, it waits in the journal.
 
         Raises:
-            EnrolmentError: nothing was sent.
+            AdmissionError, HostNotAllowedError: nothing was sent.
             StoreError: the store refused before anything was sent.
             JournalError: nothing was sent.
         """
-        endpoint = self.endpoint(enrolment)
-        self._credential(enrolment, endpoint)
-        self._refuse_loss(enrolment)
-        self._refuse_used(enrolment)
+        entered.require_identity()
+        row = self.existing(entered.location_id, entered.provider)
+        bench = self._parts.bench
+        candidate = candidate_of(entered.completed(row, bench.default_client_id(entered.provider)), row, bench)
+        require_agreement(candidate.endpoint, terms.hosts)
+        if terms.skip_done and self._is_done(candidate):
+            return RowResult(entered.location_id, entered.provider, Outcome.CHANGED, "already done: skipped")
+        if candidate.is_replacing and not terms.replace:
+            raise AdmissionError("the row already has a credential", "Repeat with --replace to replace it.")
+        candidate = with_client(candidate, bench)
+        self._require_columns(candidate.entered)
+        self._prover.refuse_used(candidate.provider, candidate.entered)
         if row is not None:
             self._parts.store.store.prove_writable(row)
-        if not check and granted is None:
-            return self._store(enrolment, endpoint, row, None, None)
-        cell = self._parts.journal.fingerprint(row.encrypted_refresh) if row is not None else ""
-        entry_id = self._parts.journal.enrol(
-            enrolment.location_id,
-            enrolment.provider,
-            endpoint.origin,
-            cell,
-            enrolment.refresh_token,
-            json.dumps(asdict(enrolment)),
-        )
+        if granted is None and not terms.check:
+            return self._store(candidate, None, None)
+        note_intent = partial(self._note_intent, candidate)
         if granted is not None:
-            return self._store(enrolment, endpoint, row, entry_id, granted, attempts=LOGIN_ATTEMPTS)
-        return self._settle(enrolment, endpoint, row, entry_id, self._prove(enrolment, endpoint, entry_id))
+            return self._store(candidate, note_intent(), granted, LOGIN_ATTEMPTS)
+        return self._conclude(candidate, *self._prover.prove(candidate, note_intent))
 
     def resume(self, entry: Entry) -> RowResult | str:
-        """Bring an onboarding that was cut off to its end; a sentence where it has to wait or cannot be done.
+        """Bring an admission that was cut off to its end; a sentence where it has to wait or cannot be done.
 
         Raises:
             SealedCellError: the entry's key is gone.
         """
-        enrolment = Enrolment(**json.loads(self._parts.journal.open_enrolment(entry)))
+        entered = NewCredential.from_json(self._parts.journal.open_enrolment(entry))
         if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._parts.clock.now()):
             return "its onboarding may still be on its way; the next run goes on from there."
         try:
-            endpoint = self.endpoint(enrolment)
-            row = self.existing(enrolment.location_id, enrolment.provider)
-        except EnrolmentError as error:
+            row = self.existing(entered.location_id, entered.provider)
+            candidate = candidate_of(entered, row, self._parts.bench)
+        except AdmissionError as error:
             return f"its onboarding waits in the journal: {error}. {error.action}"
-        if endpoint.origin != entry.origin:
-            return f"its onboarding waits in the journal: it was for {entry.origin}, not {endpoint.origin}."
-        if entry.step == STEP_ANSWERED and self._is_saved(enrolment, entry, row):
-            return "its onboarding was saved before the last run ended."
-        if not self._is_unchanged(entry, row):
-            self._parts.journal.mark(entry.id, STEP_SUPERSEDED)
-            return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
-        if entry.step == STEP_ANSWERED:
-            answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
-        else:
-            try:
-                self._credential(enrolment, endpoint)
-            except EnrolmentError as error:
-                self._parts.journal.mark(entry.id, STEP_SUPERSEDED)
-                return f"its onboarding was given up: {error}; what was entered is kept aside, sealed. {error.action}"
-            if row is not None:
-                self._parts.store.store.prove_writable(row)
-            self._parts.journal.send_again(entry.id, entry.origin, is_lost=True)
-            answer = _told_as_lost(self._prove(enrolment, endpoint, entry.id, attempts=1))
-        return self._settle(enrolment, endpoint, row, entry.id, answer, was_lost=entry.step != STEP_ANSWERED)
+        if candidate.endpoint.origin != entry.origin:
+            return f"its onboarding waits in the journal: it was for {entry.origin}, not {candidate.endpoint.origin}."
+        return self._go_on(candidate, entry)
 
-    def _is_saved(self, enrolment: Enrolment, entry: Entry, row: Row | None) -> bool:
+    def _go_on(self, candidate: Candidate, entry: Entry) -> RowResult | str:
+        journal, bench = self._parts.journal, self._parts.bench
+        is_answered = entry.step == STEP_ANSWERED
+        if is_answered and self._is_saved(candidate, entry):
+            return "its onboarding was saved before the last run ended."
+        if not self._is_unchanged(entry, candidate):
+            journal.mark(entry.id, STEP_SUPERSEDED)
+            return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
+        try:
+            candidate = with_client(candidate, bench)
+        except AdmissionError as error:  # other settings than those of the run that was cut off
+            if not is_answered:
+                journal.mark(entry.id, STEP_SUPERSEDED)
+                return f"its onboarding was given up: {error}; what was entered is kept aside, sealed. {error.action}"
+        if is_answered:
+            return self._conclude(candidate, entry.id, candidate.provider.read_answer(journal.open_answer(entry)))
+        if candidate.row is not None:
+            self._parts.store.store.prove_writable(candidate.row)
+        return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)
+
+    def existing(self, location_id: str, provider: str) -> Row | None:
+        """The row of this identity, if any.
+
+        Raises:
+            AdmissionError: there are several.
+        """
+        rows = find_all(self._parts.store.store, self._parts.default_provider, location_id, provider)
+        if len(rows) > 1:
+            raise AdmissionError(
+                f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."
+            )
+        return rows[0][0] if rows else None
+
+    def failure_kinds(self, results: Iterable[RowResult]) -> set[Kind]:
+        """Of which kinds the failures among `results` are, and that of a store that could not be reached."""
+        kinds = {result.kind or Kind.ROW for result in results if not is_saved(result)}
+        if isinstance(self.store_error, StoreUnavailableError):
+            kinds.add(self.store_error.kind)
+        return kinds
+
+    def _is_done(self, candidate: Candidate) -> bool:
+        """Whether this very refresh token is in the row already, or was exchanged for one that is stored."""
+        if not candidate.is_replacing:
+            return False
+        entered = candidate.entered.refresh_token
+        return self._parts.journal.is_spent(entered) or self._token_of(candidate.row) == entered
+
+    def _is_saved(self, candidate: Candidate, entry: Entry) -> bool:
         """Whether the row holds the proved token already; the entry is forgotten then."""
-        if row is None or not row.encrypted_refresh or self._parts.journal.is_of(entry, row.encrypted_refresh):
+        journal, row = self._parts.journal, candidate.row
+        if row is None or not row.encrypted_refresh or journal.is_of(entry, row.encrypted_refresh):
             return False
-        job = self._parts.bench.job(row)
-        answer = self._provider(enrolment).read_answer(self._parts.journal.open_answer(entry))
-        proved = answer.refresh_token or (enrolment.refresh_token if answer.access_token else None)
-        if not isinstance(job, Job) or job.credential.refresh_token != proved:
+        answer = candidate.provider.read_answer(journal.open_answer(entry))
+        proved = answer.refresh_token or (candidate.entered.refresh_token if answer.access_token else None)
+        if proved is None or self._token_of(row) != proved:
             return False
-        self._finish(entry.id, enrolment, answer)
+        self._finish(entry.id, candidate, answer)
         return True
 
-    def _is_unchanged(self, entry: Entry, row: Row | None) -> bool:
+    def _token_of(self, row: Row | None) -> str | None:
+        """The refresh token in the row; None where it does not open."""
+        job = self._parts.bench.job(row) if row is not None else None
+        return job.credential.refresh_token if isinstance(job, Job) else None
+
+    def _is_unchanged(self, entry: Entry, candidate: Candidate) -> bool:
+        row = candidate.row
         if row is None or not row.encrypted_refresh:
             return True
         return bool(entry.cell) and self._parts.journal.is_of(entry, row.encrypted_refresh)
 
-    def _credential(self, enrolment: Enrolment, endpoint: Endpoint) -> Credential:
-        """What is sent to prove it.
-
-        Raises:
-            EnrolmentError: no client may be used with it, see `Bench.client`.
-        """
-        entered = _credential(enrolment)
-        try:
-            client = self._parts.bench.client(enrolment.provider, endpoint, entered.client_id, entered.client_secret)
-        except ProviderError as error:
-            raise EnrolmentError(str(error), error.action) from None
-        return replace(entered, client_id=client.client_id, client_secret=client.client_secret)
-
-    def _provider(self, enrolment: Enrolment) -> Provider:
-        return self._parts.bench.find_provider(enrolment.provider)
-
-    def _refuse_loss(self, enrolment: Enrolment) -> None:
+    def _require_columns(self, entered: NewCredential) -> None:
         """A table without the optional columns holds default rows only; anything else would be forgotten."""
         columns = self._parts.store.store.columns
-        needed = {"provider": enrolment.provider != self._parts.default_provider}
-        needed["provider_params"] = bool(enrolment.provider_params)
+        needed = {"provider": entered.provider != self._parts.default_provider}
+        needed["provider_params"] = bool(entered.provider_params)
         missing = [name for name, is_needed in needed.items() if is_needed and name not in columns]
         if missing:
-            raise EnrolmentError(
+            raise AdmissionError(
                 f"the table has no column {' and '.join(missing)}, which this client needs",
                 "Add it in Airtable as a long text column.",
                 Kind.CONFIGURATION,
             )
 
-    def _refuse_used(self, enrolment: Enrolment) -> None:
-        """A refresh token that has a successor, or may be on its way, is not sent again."""
-        provider = self._provider(enrolment)
-        if provider.rotates == "never":
-            return
-        if replay.is_used_up(provider, is_spent=self._parts.journal.is_spent(enrolment.refresh_token)):
-            raise EnrolmentError(
-                "this refresh token is used up: it was exchanged for a newer one",
-                "Connect the account again and enter the new refresh token.",
-                Kind.USAGE,
-            )
-        for entry in self._parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
-            if entry.enrolment and self._is_of_token(entry, enrolment.refresh_token):
-                raise EnrolmentError(
-                    "the onboarding of this refresh token has begun and is not at its end",
-                    "In two minutes run: python token_manager.py. It goes on from there.",
-                    Kind.USAGE,
-                )
+    def _note_intent(self, candidate: Candidate) -> int:
+        journal, row, entered = self._parts.journal, candidate.row, candidate.entered
+        return journal.enrol(
+            entered.location_id,
+            entered.provider,
+            candidate.endpoint.origin,
+            journal.fingerprint(row.encrypted_refresh) if row is not None else "",
+            entered.refresh_token,
+            entered.to_json(),
+        )
 
-    def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
-        with contextlib.suppress(SealedCellError):
-            entered = json.loads(self._parts.journal.open_enrolment(entry))
-            return bool(entered["refresh_token"] == refresh_token)
-        return False
-
-    def _prove(self, enrolment: Enrolment, endpoint: Endpoint, entry_id: int, attempts: int = PROOF_ATTEMPTS) -> Answer:
-        provider = self._provider(enrolment)
-        request = provider.refresh_request(self._credential(enrolment, endpoint))
-        answer = self._ask(provider, request, enrolment, endpoint, entry_id)
-        for _ in range(1, attempts):
-            if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
-                break
-            if not replay.may_resend(provider, 1, was_lost=False, is_last_minute=False):
-                break
-            self._parts.journal.send_again(entry_id, endpoint.origin, is_lost=True)
-            second = _told_as_lost(self._ask(provider, request, enrolment, endpoint, entry_id))
-            if second.verdict in (Verdict.GRANTED, Verdict.DEAD_GRANT) or second.refresh_token is not None:
-                answer = second  # anything else says nothing of what the first request did
-        return answer
-
-    def _ask(
-        self, provider: Provider, request: TokenRequest, enrolment: Enrolment, endpoint: Endpoint, entry_id: int
-    ) -> Answer:
-        exchange = self._parts.transport.post(request)
-        if isinstance(exchange, NoAnswer):
-            return exchange.as_answer()
-        context = Context(ANSWER_FIELD, enrolment.location_id, endpoint.origin)
-        try:
-            self._parts.journal.keep(entry_id, exchange, context)
-        except AnswerNotSavedError as error:  # a full disk; the answer goes on to the store, which may have room
-            self.not_saved.append((enrolment.location_id, error))
-        return provider.read_answer(exchange)
-
-    def _settle(
-        self,
-        enrolment: Enrolment,
-        endpoint: Endpoint,
-        row: Row | None,
-        entry_id: int,
-        answer: Answer,
-        *,
-        was_lost: bool = False,
-    ) -> RowResult:
+    def _conclude(self, candidate: Candidate, entry_id: int, answer: Answer, *, was_lost: bool = False) -> RowResult:
         """Store what was proved; refuse what was refused; keep what is unclear."""
-        outcome = outcome_of(answer.verdict, self._provider(enrolment).rotates)
+        outcome = outcome_of(answer.verdict, candidate.provider.rotates)
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
-            return self._store(enrolment, endpoint, row, entry_id, answer)
+            return self._store(candidate, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
             self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
@@ -309,125 +225,48 @@ class Enroller:
             action = "The entered credential is kept, sealed: the next run asks once more and saves it."
         else:
             self._parts.journal.finish([entry_id])
-        secrets = [enrolment.refresh_token, enrolment.client_secret]
-        with contextlib.suppress(EnrolmentError):  # an answer of an earlier run, and other settings since
-            secrets.append(self._credential(enrolment, endpoint).client_secret)
-        error = safe_error(answer.error or "no answer", *secrets)
-        return RowResult(enrolment.location_id, enrolment.provider, outcome, error, action)
+        sent = candidate.credential
+        error = safe_error(answer.error or "no answer", sent.refresh_token, sent.client_secret)
+        return _result(candidate, outcome, error, action)
 
-    def _store(
-        self,
-        enrolment: Enrolment,
-        endpoint: Endpoint,
-        row: Row | None,
-        entry_id: int | None,
-        answer: Answer | None,
-        attempts: int = 1,
-    ) -> RowResult:
-        """Write the row; `attempts` times, looking at it anew, where somebody else is writing it, too."""
-        values = self._values(enrolment, endpoint, answer)
+    def _store(self, candidate: Candidate, entry_id: int | None, answer: Answer | None, attempts: int = 1) -> RowResult:
+        """Write the row; without `entry_id` the credential is not in the journal."""
+        entered = candidate.entered
+        find = partial(self.existing, entered.location_id, entered.provider)
         try:
-            written = self._write(enrolment, row, values)
-            for _ in range(1, attempts):
-                if written not in (Written.CHANGED, Written.GONE):
-                    break
-                row = self.existing(enrolment.location_id, enrolment.provider)
-                written = self._write(enrolment, row, values)
+            is_stored = write_row(self._parts, candidate, answer, find, attempts)
         except StoreError as error:
-            return self._unsaved(enrolment, error, in_journal=entry_id is not None)
-        if written in (Written.CHANGED, Written.GONE):
+            self.store_error = error
+            return _not_stored(candidate, error, in_journal=entry_id is not None)
+        if not is_stored:
             if entry_id is not None:
                 self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
             kept = "; the proved credential is kept aside, sealed" if entry_id is not None else ""
-            return RowResult(
-                enrolment.location_id,
-                enrolment.provider,
-                Outcome.CHANGED,
-                f"somebody changed the row meanwhile, and theirs stays{kept}",
-                "Look at the row; to replace it all the same, connect the account anew and repeat.",
-            )
-        if row is not None:
-            self._parts.journal.failures.record([], [row.key])
+            problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
+            action = "Look at the row; to replace it all the same, connect the account anew and repeat."
+            return _result(candidate, Outcome.CHANGED, problem, action)
         if entry_id is not None:
-            self._finish(entry_id, enrolment, answer)
+            self._finish(entry_id, candidate, answer)
         expires_at = answer.expires_at if answer is not None else None
-        return RowResult(enrolment.location_id, enrolment.provider, Outcome.REFRESHED, expires_at=expires_at)
+        return RowResult(entered.location_id, entered.provider, Outcome.REFRESHED, expires_at=expires_at)
 
-    def _finish(self, entry_id: int, enrolment: Enrolment, answer: Answer | None) -> None:
+    def _finish(self, entry_id: int, candidate: Candidate, answer: Answer | None) -> None:
         """Forget the entry, and remember the entered token where the provider gave another for it."""
         new = answer.refresh_token if answer is not None else None
-        self._parts.journal.finish([entry_id], [entry_id] if new not in (None, enrolment.refresh_token) else [])
-
-    def _write(self, enrolment: Enrolment, row: Row | None, values: Mapping[str, Value]) -> Written:
-        store = self._parts.store
-        if row is None:
-            try:
-                store.store.create({name: value for name, value in values.items() if name in store.store.columns})
-            except StoreRefusedError:
-                if self.existing(enrolment.location_id, enrolment.provider) is None:
-                    raise
-                return Written.CHANGED  # somebody else has made it meanwhile
-            return Written.STORED
-        [result] = store.write([Change(row.key, row.encrypted_refresh, values)])
-        if result.error is not None:
-            raise result.error
-        return result.written
-
-    def _unsaved(self, enrolment: Enrolment, error: StoreError, *, in_journal: bool) -> RowResult:
-        outcome = Outcome.OPERATOR if isinstance(error, StoreRefusedError) else Outcome.TRANSIENT
-        self.store_error = error
-        where = "; the proved tokens wait, sealed, in the journal, and the next run stores them" if in_journal else ""
-        return RowResult(enrolment.location_id, enrolment.provider, outcome, f"{error}{where}", error.action)
-
-    def _values(self, enrolment: Enrolment, endpoint: Endpoint, answer: Answer | None) -> dict[str, Value]:
-        refresh = answer.refresh_token if answer is not None else None
-        access = answer.access_token if answer is not None else None
-        cells = self._parts.store.cells(
-            enrolment.location_id,
-            binding_of(self._provider(enrolment), endpoint),
-            secret=enrolment.client_secret,
-            refresh=refresh or enrolment.refresh_token,
-            access=access or "",
-        )
-        return {
-            "locationId": enrolment.location_id,
-            "provider": enrolment.provider,
-            "provider_params": enrolment.provider_params,
-            "client_id": enrolment.client_id,
-            "encrypted_secret": "",
-            "last_access_token": "",
-            **cells,
-            "access_token_expiry": answer.expires_at if answer is not None else None,
-            "last_refreshed": answer.received_at if access and answer is not None else None,
-            "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
-            "refreshed_by": self._parts.host_name if access else "",
-            "status": STATUS_ACTIVE,
-            "last_error": "",
-            "failure_count": 0,
-        }
+        is_replaced = new not in (None, candidate.entered.refresh_token)
+        self._parts.journal.finish([entry_id], [entry_id] if is_replaced else [])
 
 
-def _told_as_lost(answer: Answer) -> Answer:
-    """A refusal right after an answer that did not come means that the lost one brought a new token."""
-    if answer.verdict is not Verdict.DEAD_GRANT:
-        return answer
-    return replace(answer, error=f"the first answer was lost, and the token is spent ({answer.error})")
+def is_saved(result: RowResult) -> bool:
+    """Whether the credential is in the table, now or already; a row that somebody changed meanwhile asks for a look."""
+    return result.outcome not in FAILURES and result.action is None
 
 
-def endpoint_of(provider: Provider, enrolment: Enrolment) -> Endpoint:
-    """Where the credential would be sent.
-
-    Raises:
-        EnrolmentError: its parameters cannot be used.
-    """
-    try:
-        endpoint = provider.endpoint(read_params(enrolment.provider_params))
-        provider.refresh_params(_credential(enrolment))
-    except ProviderError as error:
-        raise EnrolmentError(str(error), error.action, error.kind) from None
-    return endpoint
+def _not_stored(candidate: Candidate, error: StoreError, *, in_journal: bool) -> RowResult:
+    outcome = Outcome.OPERATOR if isinstance(error, StoreRefusedError) else Outcome.TRANSIENT
+    where = "; the proved tokens wait, sealed, in the journal, and the next run stores them" if in_journal else ""
+    return _result(candidate, outcome, f"{error}{where}", error.action)
 
 
-def _credential(enrolment: Enrolment) -> Credential:
-    params = read_params(enrolment.provider_params)
-    return Credential(enrolment.client_id, enrolment.client_secret, enrolment.refresh_token, params)
+def _result(candidate: Candidate, outcome: Outcome, error: str, action: str | None) -> RowResult:
+    return RowResult(candidate.entered.location_id, candidate.entered.provider, outcome, error, action)

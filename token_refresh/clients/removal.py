@@ -15,19 +15,18 @@ from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError
 from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
-from token_refresh.library.tokens import POLL_SECONDS, the_row
 from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault
+from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.parts import Parts, Scope
-from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
 
-_EMPTIED: dict[str, Value] = {
+_CLEARED: dict[str, Value] = {
     "encrypted_secret": "",
     "encrypted_refresh": "",
     "last_access_token": "",
@@ -39,7 +38,7 @@ _EMPTIED: dict[str, Value] = {
 }
 
 
-class Offboarder:
+class Removal:
     """Ends credentials. The caller holds the run lock.
 
     Args:
@@ -62,7 +61,8 @@ class Offboarder:
             TokenError: the row is as it was, or (said so) revoked and not emptied.
             StoreError, JournalError: the row is as it was.
         """
-        blocked = self._store_leftovers()
+        # The token in the row may have a successor in the journal.
+        blocked = store_leftovers(self._parts, lambda _: None, self._note)
         row, name = self._row(location_id, provider)
         if row.key in blocked:
             raise RetryLaterError(
@@ -73,21 +73,11 @@ class Offboarder:
             row, _ = self._row(location_id, name)
             if at_provider:
                 self._revoke(row, name)
-            self._empty(row, name, was_revoked=at_provider)
+            self._clear_secrets(row, name, was_revoked=at_provider)
         return name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
-        return the_row(self._parts.store.store, self._parts.default_provider, location_id, provider)
-
-    def _store_leftovers(self) -> frozenset[str]:
-        """What an earlier run received is stored first: the token in the row may have a successor in the journal."""
-        parts = self._parts
-        writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
-        blocked = replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, self._note)
-        error = writeback.error or writeback.journal_error
-        if error is not None:
-            raise error
-        return blocked
+        return find_one(self._parts.store.store, self._parts.default_provider, location_id, provider)
 
     @contextmanager
     def _alone(self, row: Row, name: str) -> Iterator[None]:
@@ -145,10 +135,10 @@ class Offboarder:
         exchange = self._parts.transport.post(request)
         return exchange.as_answer() if isinstance(exchange, NoAnswer) else read(exchange)
 
-    def _empty(self, row: Row, name: str, *, was_revoked: bool) -> None:
+    def _clear_secrets(self, row: Row, name: str, *, was_revoked: bool) -> None:
         """Write over what was read, and only over that."""
         parts = self._parts
-        values = {column: value for column, value in _EMPTIED.items() if column in parts.store.store.columns}
+        values = {column: value for column, value in _CLEARED.items() if column in parts.store.store.columns}
         [result] = parts.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.written is Written.STORED:
             lost = [entry.id for entry in parts.journal.lost() if entry.row_key == row.key]

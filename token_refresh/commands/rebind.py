@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from providers.base import ProviderError, origin_of
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.library.tokens import the_row
 from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
+from token_refresh.refresh.rows import find_one
 from token_refresh.stores.base import Row, StoreUnavailableError, Written
 from token_refresh.stores.sealed import Binding, Look, SealedStore
 from token_refresh.terminal.console import Talk
@@ -57,7 +57,7 @@ def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -
         ProviderError: it cannot be said where the row's secrets go.
     """
     default = context.settings.default_provider
-    row, provider = the_row(store.store, default, arguments.location.strip(), arguments.provider)
+    row, provider = find_one(store.store, default, arguments.location.strip(), arguments.provider)
     binding = make_bench(context, store).binding(row)
     was_location = row.location_id if arguments.was_location is None else arguments.was_location.strip()
     was_origin = binding.origin if arguments.was_origin is None else _origin(arguments.was_origin)

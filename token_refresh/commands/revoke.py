@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.library.tokens import WAIT_SECONDS, the_row
+from token_refresh.library.tokens import WAIT_SECONDS
+from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.wiring import open_parts, open_sealed, prepare
@@ -15,15 +16,15 @@ from token_refresh.wiring import open_parts, open_sealed, prepare
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Ask, revoke, empty the row. Safe to repeat."""
-    from token_refresh.clients.removal import Offboarder
+    from token_refresh.clients.removal import Removal
 
     context = prepare(environ, clock, talk)
     with open_sealed(context) as store:
         default = context.settings.default_provider
-        row, provider = the_row(store.store, default, arguments.location.strip(), arguments.provider)
+        row, provider = find_one(store.store, default, arguments.location.strip(), arguments.provider)
     _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
     with context.patient_lock(talk), open_parts(context) as parts:
-        Offboarder(parts, talk.warn, WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
+        Removal(parts, talk.warn, WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
     if talk.as_json:
         talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})
     talk.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")

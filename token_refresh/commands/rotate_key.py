@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.commands.verify import finding_object, refuse_wrong_key
-from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.process import ended_by
 from token_refresh.wiring import Context, keyring, open_parts, prepare
@@ -56,12 +56,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk: Talk) -> Outcome:
     from token_refresh.keys.inspection import Inspector
     from token_refresh.keys.rotation import Rotator
-    from token_refresh.terminal.report import progress_bar
+    from token_refresh.refresh.leftovers import store_leftovers
+    from token_refresh.terminal.report import progress_bar, tell
 
     inspector = Inspector(parts.store, parts.bench, arguments.allow_host)
     survey = _survey(parts, inspector)
     refuse_wrong_key(survey)  # before anything is written
-    store_leftovers(parts, talk)
+    store_leftovers(parts, partial(tell, talk), talk.warn)
     stopped: list[str] = []
     with (
         progress_bar(talk, "sealing anew", len(survey.stale)) as advance,

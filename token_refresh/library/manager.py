@@ -21,18 +21,20 @@ from functools import partial
 from typing import TypeVar
 
 import crypto
-from providers.base import Answer, Endpoint, ProviderError, Verdict, seconds_of
+from providers.base import Answer, ProviderError, Verdict, seconds_of
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
-from token_refresh.clients.admission import Enroller, Enrolment, EnrolmentError
-from token_refresh.clients.removal import Offboarder
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import AdmissionError, NewCredential
+from token_refresh.clients.removal import Removal
 from token_refresh.library.single_flight import Flights
-from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, the_row, unguarded
+from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.parts import Parts, Scope, Workshop
 from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
 from token_refresh.refresh.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
+from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Row
 from token_refresh.wiring import assemble, workshop
@@ -128,7 +130,7 @@ class TokenManager:
 
         def act() -> TokenView:
             with self._workshop.open_store() as store:
-                row, _ = the_row(store.store, self._workshop.default_provider, location_id.strip(), provider)
+                row, _ = find_one(store.store, self._workshop.default_provider, location_id.strip(), provider)
                 [view] = self._views([row], store.store.columns)
             return view
 
@@ -172,7 +174,7 @@ class TokenManager:
             MisconfiguredError: nothing was stored.
         """
         params = json.dumps(dict(provider_params)) if provider_params else ""
-        enrolment = Enrolment(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
+        entered = NewCredential(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
         now = self._workshop.clock.now()
         seconds = seconds_of(expires_in)
         end = expires_at or (now + timedelta(seconds=seconds) if seconds is not None else None)
@@ -182,8 +184,8 @@ class TokenManager:
             expires_at=end if access_token else None,  # without a token the next run has to fetch one
             received_at=now,
         )
-        unwrap(capture_error(lambda: self._store(enrolment, login, allow_hosts)))
-        _LOG.info("%s %s: tokens stored", enrolment.location_id, provider)
+        unwrap(capture_error(lambda: self._store(entered, login, allow_hosts)))
+        _LOG.info("%s %s: tokens stored", entered.location_id, provider)
 
     def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
         """End the grant at its provider (RFC 7009), then take its secrets out of the row, which stays, disabled.
@@ -265,22 +267,20 @@ class TokenManager:
         with shop.lock(wait_seconds), shop.open_store() as store, shop.parts_around(store) as parts:
             yield parts
 
-    def _store(self, entered: Enrolment, login: Answer, allow_hosts: Collection[str]) -> None:
-        _refuse_gaps(entered, login)
+    def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
+        entered.require_identity()  # before anybody waits for the lock
+        if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
+            raise AdmissionError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
         with self._parts(self._wait_seconds) as parts:
-            enroller = Enroller(parts)
-            row = enroller.existing(entered.location_id, entered.provider)
-            enrolment = enroller.completed(entered, row)
-            _refuse_unnamed(enrolment, enroller.endpoint(enrolment), allow_hosts)
-            result = enroller.save(enrolment, row, check=False, granted=login)
+            result = Admission(parts).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
         if result.outcome is not Outcome.REFRESHED:
             raise result.as_error()
 
     def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
             with self._parts(self._wait_seconds) as parts:
-                offboarder = Offboarder(parts, _LOG.warning, self._wait_seconds)
-                return offboarder.end(location_id.strip(), provider, at_provider=at_provider)
+                removal = Removal(parts, _LOG.warning, self._wait_seconds)
+                return removal.end(location_id.strip(), provider, at_provider=at_provider)
 
         name = unwrap(capture_error(act))
         _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
@@ -371,28 +371,3 @@ def _view(row: Row, default_provider: str) -> TokenView:
         failure_count=row.failure_count,
         params=params,
     )
-
-
-def _refuse_gaps(entered: Enrolment, login: Answer) -> None:
-    missing = [
-        name for name in ("location_id", "provider", "refresh_token") if not (getattr(entered, name) or "").strip()
-    ]
-    if missing:
-        raise EnrolmentError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.", Kind.USAGE)
-    if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
-        raise EnrolmentError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
-
-
-def _refuse_unnamed(enrolment: Enrolment, endpoint: Endpoint, allow_hosts: Collection[str]) -> None:
-    """A credential without its client, or for a host that nobody vouches for."""
-    if not enrolment.client_id:
-        raise EnrolmentError(
-            "client_id is empty", "Hand in the app's client id, or name it in the settings.", Kind.USAGE
-        )
-    host = endpoint.origin.partition("://")[2]
-    if not endpoint.is_fixed and host not in {one.strip().lower() for one in allow_hosts}:
-        raise EnrolmentError(
-            f"the secrets would go to {endpoint.origin}, which nobody has allowed",
-            f"If that is right, hand in allow_hosts=[{host!r}].",
-            Kind.USAGE,
-        )

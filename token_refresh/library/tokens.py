@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from providers.base import Verdict
-from token_refresh.base.errors import NoSuchTokenError, RetryLaterError, SeveralTokensError
+from token_refresh.base.errors import RetryLaterError
 from token_refresh.base.text import is_visible_ascii
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.parts import Parts, RunError, Scope, Workshop
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.result import Outcome, Report, RowResult, action_of
+from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run import Refresher
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, Store, StoreError
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError
 from token_refresh.stores.sealed import SealedStore
 
 _STATUS_ACTION = "See: python token_manager.py status"
-POLL_SECONDS = 0.5
 WAIT_SECONDS = 30.0  # another run may be refreshing this very row
 
 Guard = Callable[[Callable[[str], None]], AbstractContextManager[object]]
@@ -122,7 +122,7 @@ class Tokens:
         return Served(token)
 
     def _stored(self, store: SealedStore, location_id: str, provider: str | None) -> Token:
-        row, name = the_row(store.store, self._workshop.default_provider, location_id, provider)
+        row, name = find_one(store.store, self._workshop.default_provider, location_id, provider)
         text = store.access_token(row, self._workshop.bench(store).binding(row))
         # Anybody may have edited the cell; what cannot stand in a header is no token.
         return Token(row, name, text if is_visible_ascii(text) else "", row.access_token_expiry)
@@ -176,27 +176,6 @@ class Tokens:
         mine = [note.removeprefix(prefix).rstrip(".") for note in report.notices if note.startswith(prefix)]
         reason = report.stopped or "; ".join(mine) or "the row was not refreshed"
         return RowResult(row.location_id, name, outcome, reason, _STATUS_ACTION)
-
-
-def the_row(store: Store, default_provider: str, location_id: str, provider: str | None) -> tuple[Row, str]:
-    """The one row that is meant, complete, and the name of its provider.
-
-    Raises:
-        NoSuchTokenError: there is none.
-        SeveralTokensError: there are several.
-    """
-    found = [(row, row.provider or default_provider) for row in store.find(location_id)]
-    matching = [(row, name) for row, name in found if provider in (None, name)]
-    if not matching:
-        raise NoSuchTokenError(
-            f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),
-            "Check the name with: python token_manager.py status",
-        )
-    if len(matching) > 1:
-        names = ", ".join(sorted(name for _, name in matching))
-        what = f"{location_id!r} has several rows: {names}"
-        raise SeveralTokensError(what, "Choose one with --provider; in a program, with provider=.")
-    return matching[0]
 
 
 def _reason_not_to(token: Token, row: Row) -> RowResult | None:

@@ -1,27 +1,90 @@
-"""What an earlier run left in the journal is stored before a command does anything of its own."""
+"""What an earlier run left in the journal: stored before a command does anything of its own, or dealt with by hand."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from token_refresh.terminal.console import Talk
+from crypto import SealedCellError
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.journal.entries import STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Journal
+from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.recovery import replay
+from token_refresh.refresh.result import RowResult
+from token_refresh.refresh.write_back import Draft, WriteBack
 
-if TYPE_CHECKING:
-    from token_refresh.refresh.parts import Parts
 
+def store_leftovers(
+    parts: Parts, on_result: Callable[[RowResult], None], note: Callable[[str], None], *, with_superseded: bool = False
+) -> frozenset[str]:
+    """Store them, and say what became of each. The caller holds the lock.
 
-def store_leftovers(parts: Parts, talk: Talk) -> None:
-    """Store them, and tell what became of each. The caller holds the lock.
+    Args:
+        with_superseded: see `replay`.
+
+    Returns:
+        the keys of rows whose own answer still waits.
 
     Raises:
         StoreError, JournalError: not everything could be stored.
     """
-    from token_refresh.refresh.recovery import replay
-    from token_refresh.refresh.write_back import Draft, WriteBack
-    from token_refresh.terminal.report import tell
-
-    writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda result: tell(talk, result))
-    replay(parts, Draft(parts.store, parts.host_name, parts.journal.failures), writeback, talk.warn)
+    writeback = WriteBack(parts.store, parts.journal, parts.clock, on_result)
+    draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+    blocked = replay(parts, draft, writeback, note, with_superseded=with_superseded)
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error
+    return blocked
+
+
+def printed_answer(text: str) -> str:
+    """The sealed answer in what was printed when no disk took it.
+
+    Raises:
+        ActionableError: there is none, or there are several.
+    """
+    words = [word for word in text.split() if word.startswith("sealed:")]
+    if len(words) != 1:
+        raise ActionableError(
+            "there is no sealed answer in it" if not words else "there are several sealed answers in it",
+            "Give it the part that begins with sealed: of one line.",
+            Kind.USAGE,
+        )
+    return words[0]
+
+
+def keep_printed_answer(journal: Journal, sealed: str) -> None:
+    """Put a printed answer where it belongs: its request is in the journal, and only there does it open.
+
+    Raises:
+        ActionableError: its request is not there.
+    """
+    for entry in journal.entries(STEP_SENT, STEP_LOST):
+        try:
+            journal.open_sealed(entry, sealed)
+        except SealedCellError:
+            continue
+        return journal.keep_sealed(entry.id, sealed)
+    raise ActionableError(
+        "no request in this journal belongs to that answer, or its key is gone",
+        "Set STATE_DIR and ENCRYPTION_KEY as they were when it was printed.",
+        Kind.NOT_FOUND,
+    )
+
+
+def forget_entry(journal: Journal, entry_id: int, *, is_agreed: bool) -> None:
+    """Delete what nobody needs any more; only of entries that no run will ever use.
+
+    Raises:
+        ActionableError: a run may still need it, or nobody agreed.
+    """
+    if all(entry.id != entry_id for entry in journal.entries(STEP_SUPERSEDED)):
+        raise ActionableError(
+            f"there is no entry {entry_id} that is kept aside",
+            "List them with: python token_manager.py recover",
+            Kind.USAGE,
+        )
+    if not is_agreed:
+        raise ActionableError(
+            f"entry {entry_id} holds tokens that nobody can make again", "Repeat with --yes to delete it.", Kind.USAGE
+        )
+    journal.finish([entry_id])

@@ -13,7 +13,7 @@ from token_refresh.base.errors import ActionableError, Kind
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
     from providers.base import Provider
     from token_refresh.base.clock import Clock
-    from token_refresh.journal.entries import Journal
+    from token_refresh.journal.entries import Entry, Journal
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.jobs import Bench
@@ -46,7 +46,13 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a run. `claimant` is this process to others; `concurrency` bounds requests in flight."""
+    """The parts of a run.
+
+    Attributes:
+        concurrency: bounds requests in flight.
+        claimant: this process to others.
+        resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
+    """
 
     store: SealedStore
     providers: Mapping[str, Provider]
@@ -59,6 +65,7 @@ class Parts:
     default_provider: str
     concurrency: int
     claimant: Claimant
+    resume_admission: Callable[[Parts, Entry], RowResult | str]
 
     @property
     def host_name(self) -> str:

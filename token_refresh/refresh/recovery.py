@@ -8,7 +8,6 @@ from dataclasses import replace
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
-from token_refresh.clients.admission import Enroller
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job, Lost
@@ -60,12 +59,11 @@ def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
 
 
 def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
-    enroller = Enroller(parts)
     for entry in parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
         if not entry.enrolment:
             continue
         try:
-            end = enroller.resume(entry)
+            end = parts.resume_admission(parts, entry)
         except SealedCellError as error:
             end = f"its onboarding in the journal does not open: it {error}. Restore that key."
         except (JournalError, StoreError):

@@ -16,7 +16,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.terminal.console import to_stderr
@@ -36,24 +36,8 @@ def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-class Asker(Protocol):
-    """Asks questions."""
-
-    def text(self, question: str, default: str = "") -> str:
-        """A visible answer, trimmed; `default` for an empty one."""
-        ...
-
-    def secret(self, question: str) -> str:
-        """An answer that is not shown, without line breaks and paste marks."""
-        ...
-
-    def yes(self, question: str) -> bool:
-        """Whether the answer is yes; anything else is no."""
-        ...
-
-
 class Terminal:
-    """See `Asker`; used as a context manager around all questions. They go to stderr, answers come from stdin.
+    """Asks questions; a context manager around all of them. They go to stderr, answers come from stdin.
 
     The terminal shows nothing by itself from the first question to the last, also between two of them: what is
     typed or pasted ahead may be the secret.
@@ -94,18 +78,18 @@ class Terminal:
             signal.signal(number, handler)
 
     def text(self, question: str, default: str = "") -> str:
-        """See `Asker.text`."""
+        """A visible answer, trimmed; `default` for an empty one."""
         hint = f" [{default}]" if default else ""
         to_stderr(f"{question}{hint}: ")
         return read_line(self._characters, to_stderr).strip() or default
 
     def secret(self, question: str) -> str:
-        """See `Asker.secret`."""
+        """An answer that is not shown, without line breaks and paste marks."""
         to_stderr(f"{question} (not shown): ")
         return read_line(self._characters, _show_ends_only).strip()
 
     def yes(self, question: str) -> bool:
-        """See `Asker.yes`."""
+        """Whether the answer is yes; anything else is no."""
         to_stderr(f"{question} [y/N] ")
         return read_line(self._characters, to_stderr).strip().lower() in ("y", "yes")
 

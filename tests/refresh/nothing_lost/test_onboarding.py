@@ -10,7 +10,8 @@ from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.nothing_lost.test_matrix import KINDS, LOSING, STORES, oauth
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
-from token_refresh.clients.admission import Enroller, Enrolment
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import NewCredential
 from token_refresh.refresh.parts import Parts
 
 __all__ = ["oauth"]
@@ -59,10 +60,10 @@ def has_row(world: World) -> bool:
 def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: str, kind: str, left: Left):
     world = rows.world
     location, provider, client_id, secret, token = world.csv_line(kind, "loc")
-    entered = Enrolment(location, provider, client_id, secret, token)
+    entered = NewCredential(location, provider, client_id, secret, token)
 
     def onboard(parts: Parts) -> tuple[()]:
-        Enroller(parts).save(entered, None, check=True)
+        Admission(parts).admit(entered, Terms())
         return ()
 
     struck(world, left.point, Fate.KILL, onboard)

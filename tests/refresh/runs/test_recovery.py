@@ -31,7 +31,7 @@ from tests.refresh.runs.test_faults_inside import run as run_parts
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
-from token_refresh.clients.admission import Enroller
+from token_refresh.clients.proof import Prover
 from token_refresh.journal.entries import ANSWER_FIELD, AnswerNotSavedError, Journal
 from token_refresh.journal.file import JournalError
 
@@ -336,7 +336,7 @@ def test_an_onboarding_that_this_program_cannot_read_stays_and_hinders_no_other(
     rows.world.clock.advance(200)
     rows.add("acme", "other")
     result = run(rows)
-    assert "loc: its onboarding stays in the journal: internal error: TypeError at admission.py:" in result.err
+    assert "loc: its onboarding stays in the journal: internal error: TypeError at credential.py:" in result.err
     assert result.outcomes() == {"other": "refreshed"}
     assert len(entries(rows.world)) == 1
 
@@ -361,13 +361,13 @@ def test_an_unproved_credential_does_not_replace_what_somebody_entered_meanwhile
     rows.add("acme", "loc", encrypted_refresh="")
     theirs = rows.world.cells("acme", "loc")["encrypted_refresh"]
     line = rows.world.csv_line("acme", "loc")
-    before = Enroller._refuse_used
+    before = Prover.refuse_used
 
-    def meanwhile(self: Enroller, *arguments: Any) -> None:
+    def meanwhile(self: Prover, *arguments: Any) -> None:
         rows.edit("loc", encrypted_refresh=theirs)
         before(self, *arguments)
 
-    monkeypatch.setattr(Enroller, "_refuse_used", meanwhile)
+    monkeypatch.setattr(Prover, "refuse_used", meanwhile)
     result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line), "--no-check")
     assert "somebody changed the row meanwhile, and theirs stays" in result.err
     assert "kept aside" not in result.err

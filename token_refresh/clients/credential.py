@@ -1,0 +1,123 @@
+"""What somebody hands in for one client, and what it makes together with its provider, its row and the settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+
+from providers.base import Credential, Endpoint, Provider, ProviderError
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.refresh.jobs import Bench, read_params
+from token_refresh.stores.base import Row
+
+
+class AdmissionError(ActionableError):
+    """This credential cannot be saved; the table is untouched."""
+
+    kind = Kind.ROW
+
+
+@dataclass(frozen=True)
+class NewCredential:
+    """What a person or a program hands in for one client; empty text where it leaves something to row or settings."""
+
+    location_id: str
+    provider: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    provider_params: str = ""
+
+    def to_json(self) -> str:
+        """For the journal, which seals it. Entries outlive versions: the names of the fields stay."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> NewCredential:
+        """What `to_json` wrote. Raises `TypeError` for what another version wrote."""
+        return cls(**json.loads(text))
+
+    def require_identity(self) -> None:
+        """Raises `AdmissionError` where it cannot be said whose credential it is, or there is none."""
+        names = ("location_id", "provider", "refresh_token")
+        missing = [name for name in names if not (getattr(self, name) or "").strip()]
+        if missing:
+            raise AdmissionError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.", Kind.USAGE)
+
+    def completed(self, row: Row | None, default_client_id: str) -> NewCredential:
+        """With what was not entered taken from the prepared row, and the client id else from the settings."""
+        return replace(
+            self,
+            client_id=self.client_id or (row.client_id if row else "") or default_client_id,
+            provider_params=self.provider_params or (row.provider_params if row else ""),
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A credential on its way into the table.
+
+    Attributes:
+        entered: what will be stored with it.
+        endpoint: where it is sent.
+        credential: what is sent; after `with_client` it may hold the settings' client secret.
+        row: where it goes; None for a new one.
+    """
+
+    entered: NewCredential
+    provider: Provider
+    endpoint: Endpoint
+    credential: Credential
+    row: Row | None
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether another credential is in its place."""
+        return self.row is not None and bool(self.row.encrypted_refresh)
+
+
+def endpoint_of(provider: Provider, entered: NewCredential) -> Endpoint:
+    """Where the credential would be sent.
+
+    Raises:
+        AdmissionError: its parameters cannot be used.
+    """
+    try:
+        endpoint = provider.endpoint(read_params(entered.provider_params))
+        provider.refresh_params(_credential(entered))
+    except ProviderError as error:
+        raise AdmissionError(str(error), error.action, error.kind) from None
+    return endpoint
+
+
+def candidate_of(entered: NewCredential, row: Row | None, bench: Bench) -> Candidate:
+    """What would be sent where.
+
+    Raises:
+        AdmissionError: the provider or its parameters cannot be used.
+    """
+    try:
+        provider = bench.find_provider(entered.provider)
+    except ProviderError as error:
+        raise AdmissionError(str(error), error.action, error.kind) from None
+    return Candidate(entered, provider, endpoint_of(provider, entered), _credential(entered), row)
+
+
+def with_client(candidate: Candidate, bench: Bench) -> Candidate:
+    """The same with the client that it is sent with, see `Bench.client`.
+
+    Raises:
+        AdmissionError: there is no client id, or the secret in the settings may not be sent to this host.
+    """
+    sent = candidate.credential
+    try:
+        client = bench.client(candidate.entered.provider, candidate.endpoint, sent.client_id, sent.client_secret)
+    except ProviderError as error:
+        raise AdmissionError(str(error), error.action, error.kind) from None
+    sent = replace(sent, client_id=client.client_id, client_secret=client.client_secret)
+    return replace(candidate, credential=sent)
+
+
+def _credential(entered: NewCredential) -> Credential:
+    params = read_params(entered.provider_params)
+    return Credential(entered.client_id, entered.client_secret, entered.refresh_token, params)

@@ -1,0 +1,128 @@
+"""Credentials from a CSV file: one client a line, each judged by itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import NewCredential
+from token_refresh.journal.file import JournalError
+from token_refresh.refresh.result import Outcome, RowResult
+from token_refresh.stores.base import StoreError
+
+CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
+CSV_OPTIONAL = ("provider_params",)
+MAX_CSV_BYTES = 64 * 1024 * 1024
+
+Warn = Callable[[str, str], None]
+"""Is given what a person should know, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the file: a client, or why it is none."""
+
+    number: int
+    entered: NewCredential | None
+    problem: str = ""
+
+
+def read_text(name: str, warn: Warn) -> str:
+    """The file's text; standard input for `-`.
+
+    Raises:
+        ActionableError: it cannot be read, is too large or no text, or is a terminal.
+    """
+    if name == "-" and sys.stdin.isatty():
+        raise ActionableError(
+            "standard input is a terminal, which would show the secrets",
+            "Pipe a file in, or leave --from-csv away to be asked.",
+            Kind.USAGE,
+        )
+    try:
+        data = sys.stdin.buffer.read(MAX_CSV_BYTES + 1) if name == "-" else _content(Path(name), warn)
+        if len(data) > MAX_CSV_BYTES:
+            raise ActionableError(f"{name} is larger than {MAX_CSV_BYTES >> 20} MiB", "Split it.", Kind.USAGE)
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ActionableError(f"{name} cannot be read ({error.strerror})", "Correct the name.", Kind.USAGE) from None
+    except UnicodeDecodeError:
+        raise ActionableError(f"{name} is not UTF-8 text", "Save it as CSV in UTF-8.", Kind.USAGE) from None
+
+
+def _content(path: Path, warn: Warn) -> bytes:
+    with path.open("rb") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            warn(f"other users can read {path}, which holds secrets", f"Run: chmod 600 {shlex.quote(str(path))}")
+        return file.read(MAX_CSV_BYTES + 1)
+
+
+def read_lines(text: str, default_provider: str) -> Iterator[Line]:
+    """The lines of a file, each judged by itself.
+
+    Raises:
+        ActionableError: the header is not the expected one. No cell is quoted: it could be a secret.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 1
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if tuple(header) not in (CSV_HEADER, CSV_HEADER + CSV_OPTIONAL):
+            raise ActionableError(
+                "the first line is not the expected header",
+                f"Write: {','.join(CSV_HEADER)}[,provider_params]",
+                Kind.USAGE,
+            )
+        number = reader.line_num + 1
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield _line(number, header, cells, default_provider)
+            number = reader.line_num + 1
+    except csv.Error:
+        problem = "cannot be read as CSV (a quote that is not closed?), and so what follows it was not read"
+        yield Line(number, None, problem)
+
+
+def _line(number: int, header: Sequence[str], cells: Sequence[str], default_provider: str) -> Line:
+    if len(cells) != len(header):
+        return Line(number, None, f"has {len(cells)} cells, not {len(header)}")
+    values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    missing = [name for name in ("location_id", "refresh_token") if not values[name]]
+    if missing:
+        return Line(number, None, f"has no {' and no '.join(missing)}")
+    values["provider"] = values["provider"] or default_provider
+    return Line(number, NewCredential(**values))
+
+
+def admit_line(admission: Admission, line: Line, terms: Terms, known: Collection[str]) -> RowResult:
+    """Save one line; whatever is wrong with it is its own result, never the end of the others.
+
+    Where it may be wrong which cell is which, none of them is repeated: it could be a secret.
+
+    Args:
+        known: the providers that there are.
+
+    Raises:
+        StoreError, JournalError: the others cannot be saved, either.
+    """
+    entered = line.entered
+    if entered is None:
+        return RowResult("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
+    if entered.provider not in known:
+        action = f"Known: {', '.join(sorted(known))}."
+        return RowResult("", "", Outcome.OPERATOR, "names a provider that is not known", action)
+    try:
+        return admission.admit(entered, terms)
+    except (StoreError, JournalError):
+        raise
+    except ActionableError as error:
+        return RowResult(entered.location_id, entered.provider, Outcome.OPERATOR, str(error), error.action)

@@ -1,0 +1,106 @@
+"""A credential is proved by one refresh before it is stored; a refresh token that may be spent is never sent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from crypto import SealedCellError
+from providers.base import Answer, Provider, Verdict
+from token_refresh.base.errors import Kind
+from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, Entry
+from token_refresh.journal.file import JournalError
+from token_refresh.refresh import replay
+from token_refresh.refresh.exchange import exchange
+from token_refresh.refresh.parts import Parts
+
+
+class Prover:
+    """Sends entered refresh tokens.
+
+    Args:
+        parts: what it works with.
+
+    Attributes:
+        not_saved: whose answers the journal does not hold, and why.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.not_saved: list[tuple[str, JournalError]] = []
+
+    def refuse_used(self, provider: Provider, entered: NewCredential) -> None:
+        """A refresh token that has a successor, or may be on its way, is not sent again.
+
+        Raises:
+            AdmissionError: this is one.
+        """
+        journal = self._parts.journal
+        if provider.rotates == "never":
+            return
+        if replay.is_used_up(provider, is_spent=journal.is_spent(entered.refresh_token)):
+            raise AdmissionError(
+                "this refresh token is used up: it was exchanged for a newer one",
+                "Connect the account again and enter the new refresh token.",
+                Kind.USAGE,
+            )
+        for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
+            if entry.enrolment and self._is_of_token(entry, entered.refresh_token):
+                raise AdmissionError(
+                    "the onboarding of this refresh token has begun and is not at its end",
+                    "In two minutes run: python token_manager.py. It goes on from there.",
+                    Kind.USAGE,
+                )
+
+    def prove(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
+        """Ask, and once more where the answer was lost and the provider's replay rule allows it.
+
+        Returns the journal's entry and the answer. Raises `JournalError` where nothing was sent.
+        """
+        entry_id, answer = self._ask(candidate, note_intent)
+        if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
+            return entry_id, answer
+        if not replay.may_resend(candidate.provider, 1, was_lost=False, is_last_minute=False):
+            return entry_id, answer
+        return entry_id, _newer(answer, self.ask_again(candidate, entry_id))
+
+    def ask_again(self, candidate: Candidate, entry_id: int) -> Answer:
+        """Ask where an answer was lost before."""
+        note = partial(self._parts.journal.send_again, entry_id, candidate.endpoint.origin, is_lost=True)
+        return _as_after_loss(self._ask(candidate, note)[1])
+
+    def _ask(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
+        exchanged = exchange(
+            self._parts.journal,
+            self._parts.transport,
+            candidate.provider,
+            candidate.credential,
+            location_id=candidate.entered.location_id,
+            origin=candidate.endpoint.origin,
+            note_intent=note_intent,
+        )
+        if exchanged.not_saved is not None:  # a full disk; the answer goes on to the store, which may have room
+            self.not_saved.append((candidate.entered.location_id, exchanged.not_saved))
+        return exchanged.entry_id, exchanged.answer
+
+    def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
+        with contextlib.suppress(SealedCellError, TypeError):
+            entered = NewCredential.from_json(self._parts.journal.open_enrolment(entry))
+            return entered.refresh_token == refresh_token
+        return False
+
+
+def _newer(first: Answer, second: Answer) -> Answer:
+    """The second answer, where it says something of what the first request did."""
+    says = second.verdict in (Verdict.GRANTED, Verdict.DEAD_GRANT) or second.refresh_token is not None
+    return second if says else first
+
+
+def _as_after_loss(answer: Answer) -> Answer:
+    """A refusal right after an answer that did not come means that the lost one brought a new token."""
+    if answer.verdict is not Verdict.DEAD_GRANT:
+        return answer
+    return replace(answer, error=f"the first answer was lost, and the token is spent ({answer.error})")

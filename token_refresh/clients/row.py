@@ -1,0 +1,85 @@
+"""Writing an admitted credential: its cells sealed, its row created or replaced, and only over what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from providers.base import Answer
+from token_refresh.clients.credential import Candidate
+from token_refresh.refresh.jobs import binding_of
+from token_refresh.refresh.parts import Parts
+from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreRefusedError, Value, Written
+
+Find = Callable[[], Row | None]  # the candidate's row as it is now
+
+_TAKEN = (Written.CHANGED, Written.GONE)  # somebody else's write came between our look and ours
+
+
+def write_row(parts: Parts, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:
+    """Create or replace the row; whether it holds the credential now, or somebody else's change stays.
+
+    Args:
+        answer: what proved the credential, where something did.
+        find: looks at the row again.
+        attempts: how often to write where somebody else is writing the row, too.
+
+    Raises:
+        StoreError: the store did not take it.
+    """
+    values, row = _values(parts, candidate, answer), candidate.row
+    written = _write(parts, row, values, find)
+    for _ in range(1, attempts):
+        if written not in _TAKEN:
+            break
+        row = find()
+        written = _write(parts, row, values, find)
+    if written in _TAKEN:
+        return False
+    if row is not None:  # what its former credential met does not count any more
+        parts.journal.failures.record([], [row.key])
+    return True
+
+
+def _write(parts: Parts, row: Row | None, values: dict[str, Value], find: Find) -> Written:
+    store = parts.store
+    if row is None:
+        try:
+            store.store.create({name: value for name, value in values.items() if name in store.store.columns})
+        except StoreRefusedError:
+            if find() is None:
+                raise
+            return Written.CHANGED  # somebody else has made it meanwhile
+        return Written.STORED
+    [result] = store.write([Change(row.key, row.encrypted_refresh, values)])
+    if result.error is not None:
+        raise result.error
+    return result.written
+
+
+def _values(parts: Parts, candidate: Candidate, answer: Answer | None) -> dict[str, Value]:
+    entered = candidate.entered
+    refresh = answer.refresh_token if answer is not None else None
+    access = answer.access_token if answer is not None else None
+    cells = parts.store.cells(
+        entered.location_id,
+        binding_of(candidate.provider, candidate.endpoint),
+        secret=entered.client_secret,
+        refresh=refresh or entered.refresh_token,
+        access=access or "",
+    )
+    return {
+        "locationId": entered.location_id,
+        "provider": entered.provider,
+        "provider_params": entered.provider_params,
+        "client_id": entered.client_id,
+        "encrypted_secret": "",
+        "last_access_token": "",
+        **cells,
+        "access_token_expiry": answer.expires_at if answer is not None else None,
+        "last_refreshed": answer.received_at if access and answer is not None else None,
+        "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
+        "refreshed_by": parts.host_name if access else "",
+        "status": STATUS_ACTIVE,
+        "last_error": "",
+        "failure_count": 0,
+    }
