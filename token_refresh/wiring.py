@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import crypto
 from token_refresh import settings as configuration
@@ -19,25 +20,32 @@ from token_refresh.terminal.console import Talk
 if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.journal.file import Connect
+    from token_refresh.net.tls import Adapter
     from token_refresh.refresh.jobs import Bench
     from token_refresh.refresh.parts import Parts, Workshop
     from token_refresh.stores.base import Store
+    from token_refresh.stores.database import Backend
     from token_refresh.stores.sealed import SealedStore, Seals
 
 DATABASE_FILE = "tokens.sqlite3"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
 LOCK_WAIT_SECONDS = 120.0  # of what a person started: whoever has typed everything should not have to again
+SHARED_CONNECTIONS = 4  # at the most, of one program with any number of threads; each is needed for milliseconds
 BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every command needs before anything heavy is imported."""
+    """What every command needs before anything heavy is imported.
+
+    `connections`: what the calls of one program share; a command opens and closes its own.
+    """
 
     settings: configuration.Settings
     state: StateFolder
     folder: Path
     clock: Clock
+    connections: Connections | None = None
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -67,6 +75,43 @@ class Context:
     def patient_lock(self, talk: Talk) -> AbstractContextManager[object]:
         """The same for commands that a person runs by hand: cron's run is waited for, and that is told."""
         return self.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
+
+
+class Connections:
+    """What the calls of one program share: connections to its database, or to Airtable. Used by any thread.
+
+    A forked child makes its own: two processes on one connection would read each other's answers.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, Backend | Adapter] = {}  # by process; a child keeps its parent's, and never uses it
+
+    def database(self, url: str) -> Backend:
+        """The database. Raises like `open_backend`."""
+        from token_refresh.stores.database import open_backend
+
+        return cast("Backend", self._kept(lambda: open_backend(url, SHARED_CONNECTIONS)))
+
+    def adapter(self, ca_bundle: Path | None) -> Adapter:
+        """What sends requests to Airtable."""
+        from token_refresh.net.tls import Adapter
+
+        return cast("Adapter", self._kept(lambda: Adapter(ca_bundle, SHARED_CONNECTIONS)))
+
+    def close(self) -> None:
+        """Release them; the next call makes others."""
+        made = self._made.pop(os.getpid(), None)
+        if made is not None:
+            made.close()
+
+    def _kept(self, make: Callable[[], Backend | Adapter]) -> Backend | Adapter:
+        made = self._made.get(os.getpid())
+        if made is None:
+            new = make()
+            made = self._made.setdefault(os.getpid(), new)  # in one step: another thread may have been first
+            if made is not new:
+                new.close()
+        return made
 
 
 def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
@@ -101,7 +146,8 @@ def open_store(context: Context) -> Store:
     if settings.airtable is None:
         from token_refresh.stores.database import DatabaseStore
 
-        return DatabaseStore(_database_url(settings), context.clock)
+        url, shared = _database_url(settings), context.connections
+        return DatabaseStore(url if shared is None else shared.database(url), context.clock)
     return open_airtable(context, settings.airtable)
 
 
@@ -110,7 +156,7 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
     from token_refresh.net import tls
     from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 
-    settings = context.settings
+    settings, shared = context.settings, context.connections
     airtable = replace(airtable, table_name=table_name or airtable.table_name)
     options = AirtableOptions(
         api_key=airtable.api_key.reveal(),
@@ -121,7 +167,8 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
         requests_per_second=airtable.requests_per_second,
         schema_file=context.state.of_store(_airtable_identity(airtable)) / "columns.json",
         pace_file=context.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
-        adapter=tls.Adapter(settings.ca_bundle, connections=1),
+        adapter=shared.adapter(settings.ca_bundle) if shared else tls.Adapter(settings.ca_bundle, connections=1),
+        is_adapter_shared=shared is not None,
         proxy=_proxy(settings),
     )
     return AirtableStore(options, context.clock)
@@ -203,7 +250,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
 
 
 def workshop(context: Context) -> Workshop:
-    """What opens the parts above for one call, and closes them after it.
+    """What opens the parts above for one call of a program, and closes them after it, but for connections.
 
     Raises:
         CatalogError: see `Context.catalog`.
@@ -213,12 +260,15 @@ def workshop(context: Context) -> Workshop:
     from token_refresh.refresh.parts import Workshop
     from token_refresh.refresh.remembered_failures import with_remembered_failures
 
+    connections = Connections()
+    context = replace(context, connections=connections)
     return Workshop(
         clock=context.clock,
         default_provider=context.catalog.get(context.settings.default_provider).slug,
         refresh_interval=context.settings.refresh_interval,
         lock=context.lock,
         open_store=partial(open_sealed, context),
+        close=connections.close,
         parts_around=partial(parts_around, context),
         bench=partial(make_bench, context),
         recall=lambda rows, columns: with_remembered_failures(rows, context.folder, keyring(context.settings), columns),

@@ -81,6 +81,7 @@ class HTTPServer:
         self.latency = latency
         self._lock = threading.Lock()
         self.requests: list[Request] = []
+        self.connections = 0  # that clients have made
         self._server = _Listener(("127.0.0.1", port), self._handler_class())
         self.port: int = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -123,6 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_world: HTTPServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.server_world.connections += 1
 
     def handle_one_request(self) -> None:
         try:

@@ -51,6 +51,7 @@ class AsyncTokenManager:
         self._is_closed = True
         await asyncio.to_thread(self.manager.stop)
         await asyncio.to_thread(self._executor.shutdown)
+        await asyncio.to_thread(self.manager.close)
 
     async def get_valid_access_token(
         self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS

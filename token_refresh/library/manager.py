@@ -1,7 +1,7 @@
 """For programs: a valid access token now, logins stored, grants ended, and runs without cron.
 
-Nothing is held open between two calls: the store is opened for each, journal and run lock only around a refresh or a
-write. So a program that lives for weeks never keeps cron or another program from its work, and may fork.
+Between two calls only connections stay open, a few for all threads; journal and run lock are held around a refresh or a
+write alone. So a program that lives for weeks never keeps cron or another program from its work, and may fork.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -91,12 +92,24 @@ class TokenManager:
 
     def __init__(self, workshop: Workshop, wait_seconds: float = WAIT_SECONDS) -> None:
         self._workshop = workshop
+        weakref.finalize(self, workshop.close)  # for programs that do not close it
         self._wait_seconds = wait_seconds
         self._tokens = Tokens(workshop, _LOG.warning, wait_seconds)
         self._flights = Flights[str]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
         self._scheduler_lock = threading.Lock()
+
+    def __enter__(self) -> TokenManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the rounds, wait for what is open, and release connections. A later call opens others."""
+        self.stop()
+        self._workshop.close()
 
     # One token
 

@@ -103,6 +103,7 @@ class Workshop:
         refresh_interval: how often a run is expected, in seconds.
         lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
         open_store: the store with its keys.
+        close: releases the connections that stores shared; the next one opens others.
         parts_around: what a run needs around a store; holds a journal of its own while it is open.
         bench: turns rows into jobs.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
@@ -113,6 +114,7 @@ class Workshop:
     refresh_interval: float
     lock: Callable[[float], AbstractContextManager[object]]
     open_store: Callable[[], AbstractContextManager[SealedStore]]
+    close: Callable[[], None]
     parts_around: Callable[[SealedStore], AbstractContextManager[Parts]]
     bench: Callable[[Seals], Bench]
     recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]

@@ -14,7 +14,8 @@ ANSWER_SECONDS = 90.0  # the body of one answer
 @dataclass(frozen=True)
 class AirtableOptions:
     """Which table, with which token; `schema_file` keeps the known columns for a day, `pace_file` the
-    pace and the calls of the base; `adapter` sends requests, and knows whom to trust under TLS."""
+    pace and the calls of the base; `adapter` sends requests, and knows whom to trust under TLS. It is closed with the
+    store, but where several stores share it (`is_adapter_shared`)."""
 
     api_key: str = field(repr=False)
     base_id: str
@@ -25,6 +26,7 @@ class AirtableOptions:
     schema_file: Path
     pace_file: Path
     adapter: BaseAdapter = field(repr=False)
+    is_adapter_shared: bool = False
     proxy: str | None = None
     timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS
     answer_seconds: float = ANSWER_SECONDS

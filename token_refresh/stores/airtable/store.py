@@ -161,7 +161,8 @@ class AirtableStore(Store):
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._api.session.close()
+        if not self._options.is_adapter_shared:
+            self._api.session.close()
 
     # Reading
 

@@ -20,11 +20,24 @@ class Backend(ABC):
         engine: makes its connections.
         insert: an insertion that can say what to do where the row is there already.
         patience_seconds: how long a lost server is waited for, where the same may be asked again.
+        is_current: its tables are known to be those of this version.
     """
 
     engine: Engine
     insert: Callable[[sa.Table], Any]
     patience_seconds: float = 0.0
+    is_current: bool = False
+
+    def check(self) -> None:  # noqa: B027 - a server is asked by whatever comes next
+        """Look, before a store uses it again, whether it is still the same database and may still be used.
+
+        Raises:
+            StoreRefusedError: it may not.
+        """
+
+    def close(self) -> None:
+        """Release the connections."""
+        self.engine.dispose()
 
     @abstractmethod
     def version(self, connection: Connection) -> int:

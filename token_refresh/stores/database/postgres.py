@@ -76,7 +76,7 @@ class PostgresBackend(Backend):
     insert = staticmethod(insert)
     patience_seconds = PATIENCE_SECONDS
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, connections: int) -> None:
         missing = [name for name in PACKAGES if find_spec(name) is None]
         if missing:
             raise StoreRefusedError(
@@ -91,7 +91,10 @@ class PostgresBackend(Backend):
             # Whatever is set for user or database: where a claim meets another, it goes on to rows that are free.
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,  # a server that was restarted is noticed before anything is asked of it
-            pool_size=1,  # one thread at a time asks; many workers share the server's connections
+            pool_size=connections,  # many workers share the server's connections,
+            max_overflow=0,  # so a thread that finds none free waits
+            pool_timeout=PATIENCE_SECONDS,
+            pool_use_lifo=True,  # what a crowd needed is not kept busy by one caller, and a server may end it
             # Statements that are prepared by themselves are lost behind a pooler that shares connections.
             connect_args={"prepare_threshold": None, **options},
         )

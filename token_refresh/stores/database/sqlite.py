@@ -40,19 +40,26 @@ _STEPS = {
 
 
 class SqliteBackend(Backend):
-    """See `Backend`.
-
-    Raises:
-        StoreRefusedError: the file cannot be made, or can be read by others.
-    """
+    """See `Backend`. `check` makes the file, and refuses one that others can read."""
 
     insert = staticmethod(insert)
 
-    def __init__(self, url: sa.URL) -> None:
-        _prepare_file(Path(url.database or ""))
+    def __init__(self, url: sa.URL, connections: int) -> None:
+        self._path = Path(url.database or "")
+        self._file: tuple[int, int] | None = None
         busy = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}
-        self.engine = sa.create_engine(url, hide_parameters=True, connect_args={"check_same_thread": False, **busy})
+        self.engine = sa.create_engine(
+            url, hide_parameters=True, pool_size=connections, connect_args={"check_same_thread": False, **busy}
+        )
         sa.event.listen(self.engine, "connect", _set_up)
+
+    def check(self) -> None:
+        """See `Backend.check`. Connections to a file that was replaced would write into the old one."""
+        found = _prepare_file(self._path)
+        if self._file is not None and found != self._file:
+            self.close()
+            self.is_current = False
+        self._file = found
 
     def version(self, connection: Connection) -> int:
         """See `Backend.version`."""
@@ -90,20 +97,21 @@ class SqliteBackend(Backend):
         connection.exec_driver_sql(_UNREADABLE_INDEX)
 
 
-def _prepare_file(path: Path) -> None:
-    """Create the file for its owner alone; refuse one that others can read."""
+def _prepare_file(path: Path) -> tuple[int, int]:
+    """Create the file for its owner alone; refuse one that others can read. Returns which file it is."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
             # Only a new file: to open and close one in use would drop this process's own SQLite locks on it (POSIX).
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
     except OSError as error:
         raise StoreRefusedError(
             f"the database {path} cannot be opened ({error.strerror})", "Correct DATABASE_URL or its permissions."
         ) from None
-    if mode & _OPEN_TO_OTHERS:
+    if stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
         raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {path}")
+    return status.st_dev, status.st_ino
 
 
 def _set_up(connection: Any, _: object) -> None:

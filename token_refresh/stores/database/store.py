@@ -63,7 +63,7 @@ class DatabaseStore(Store):
     """See `Store`.
 
     Args:
-        url: an SQLAlchemy address.
+        database: an SQLAlchemy address; or what several stores of one program share, and whoever opened it closes.
         clock: for `created_at` and `updated_at`.
 
     Raises:
@@ -76,13 +76,15 @@ class DatabaseStore(Store):
     flush_size = 100
     max_wait_seconds = 1.0
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, database: str | Backend, clock: Clock) -> None:
         self._clock = clock
         self._calls = 0
         self._owner = ""
         self._generations: dict[int, int] = {}  # of the rows that this process has claimed
-        self._backend = _backend(url)
+        self._is_shared = isinstance(database, Backend)
+        self._backend = database if isinstance(database, Backend) else open_backend(database)
         self._engine = self._backend.engine
+        self._backend.check()
         try:
             self._made = self._migrate()
         except StoreError:
@@ -238,7 +240,8 @@ class DatabaseStore(Store):
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._engine.dispose()
+        if not self._is_shared:
+            self._backend.close()
 
     def _select(
         self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool], limit: int | None = None
@@ -327,27 +330,39 @@ class DatabaseStore(Store):
 
     def _migrate(self) -> list[str]:
         """Make the tables, or bring them up to date; what was done, in a sentence."""
+        if self._backend.is_current:
+            return []
         version = self._transact(self._backend.version)
         if version > SCHEMA_VERSION:
             raise newer()
+        if version < SCHEMA_VERSION:
+            self._transact(self._backend.migrate)
+        self._backend.is_current = True
         if version == SCHEMA_VERSION:
             return []
-        self._transact(self._backend.migrate)
         return [f"the table {CREDENTIALS.name} was " + ("brought up to date" if version else "made")]
 
 
-def _backend(url: str) -> Backend:
-    """The database that an address names. What only one of them needs is imported with it."""
+def open_backend(url: str, connections: int = 1) -> Backend:
+    """The database that an address names. What only one of them needs is imported with it.
+
+    Args:
+        url: an SQLAlchemy address.
+        connections: how many threads use it at once; a further one waits for its turn.
+
+    Raises:
+        StoreRefusedError: see `SqliteBackend` and `PostgresBackend`.
+    """
     with suppress(ArgumentError):
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             from token_refresh.stores.database.sqlite import SqliteBackend
 
-            return SqliteBackend(parsed)
+            return SqliteBackend(parsed, connections)
         if parsed.drivername == "postgresql+psycopg":
             from token_refresh.stores.database.postgres import PostgresBackend
 
-            return PostgresBackend(parsed)
+            return PostgresBackend(parsed, connections)
     raise StoreRefusedError(
         "DATABASE_URL is no database address", "Set it to sqlite:///FILE or postgresql://USER@HOST/NAME."
     )
