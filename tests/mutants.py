@@ -136,7 +136,7 @@ MUTANTS = (
     _mutant(
         "what an earlier run left is not replayed",
         "token_refresh/refresh/run.py",
-        "        blocked = replay(self._parts, self._draft, self._writeback, self._note)\n",
+        "        blocked = replay(self._parts, self._draft, self._writeback, self._emit)\n",
         "        blocked = frozenset[str]()\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
@@ -589,7 +589,7 @@ MUTANTS = (
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",
         "token_refresh/clients/removal.py",
-        "blocked = store_leftovers(self._parts, lambda _: None, self._note)",
+        "blocked = store_leftovers(self._parts, self._emit)",
         "blocked = frozenset()",
         f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
     ),

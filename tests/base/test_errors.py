@@ -33,13 +33,13 @@ from token_refresh.base.errors import (
     library_error,
     unwrap,
 )
+from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.clients.credential import AdmissionError
 from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.journal.state_folder import StateError
 from token_refresh.refresh.parts import RunError
-from token_refresh.refresh.result import Outcome, RowResult
 from token_refresh.settings import SettingsError
 from token_refresh.stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.sealed import CellError
@@ -212,7 +212,7 @@ def test_each_caller_gets_an_error_of_its_own() -> None:
 def test_an_outcome_says_whether_to_wait_to_log_in_or_to_fix(
     outcome: Outcome | None, library_class: type[TokenError]
 ) -> None:
-    error = RowResult("loc1", "acme", outcome, "HTTP 400", "Do it.").as_error()
+    error = RowFinished("loc1", "acme", outcome, "HTTP 400", "Do it.").as_error()
     assert type(error) is library_class
     assert (str(error), error.action) == (f"loc1 acme: {outcome}, HTTP 400", "Do it.")
 

@@ -28,10 +28,10 @@ from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.program import Program, Result
 from tests.world.terminal import TerminalProcess, python
-from token_refresh.base.errors import exit_code
+from token_refresh.base.errors import Kind, exit_code
+from token_refresh.base.events import NoticeCode, Outcome, RowFinished, RunFinished
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
-from token_refresh.refresh.result import Outcome, Report, RowResult
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 __all__ = ["rows"]  # a fixture
@@ -319,7 +319,7 @@ def test_another_run_is_told_with_who_and_since_when(airtable_world: World) -> N
 FULL = JournalError("the journal cannot be written", "Free disk space.")
 AWAY = StoreUnavailableError("the store does not answer", "Wait.")
 REFUSED = StoreRefusedError("the store refuses", "Mend it.")
-BAD = RowResult("loc", "acme", Outcome.TRANSIENT)
+BAD = RowFinished("loc", "acme", Outcome.TRANSIENT)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ BAD = RowResult("loc", "acme", Outcome.TRANSIENT)
     ],
 )
 def test_of_several_ends_of_a_run_the_exit_code_tells_the_gravest(ends: dict[str, Any], code: int) -> None:
-    assert exit_code(Report(START, **ends).kinds()) == code
+    assert exit_code(RunFinished("run", START, **ends).kinds()) == code
 
 
 # status
@@ -369,7 +369,7 @@ def test_status_tells_each_row_s_state_and_check_alarms(rows: Rows) -> None:
     assert report.json()["counts"] == dict.fromkeys(states.values(), 1)
     text = world.program.run("status", "--check")
     assert text.code == 1
-    assert re.search(r"(?m)^expired +acme +expired +out since 1 h 0 min", text.out)
+    assert re.search(r"(?m)^expired +acme +expired +expired 1 h 0 min ago", text.out)
     assert "6 rows: 1 disabled, 1 due, 1 expired, 1 failing, 1 fresh, 1 reauthorize" in text.err
     alarming = {"failing": "active", "expired": "active", "gone": "reauthorize"}
     for location in alarming:
@@ -587,7 +587,7 @@ def test_row_that_cannot_be_used_is_named_and_stops_no_other(airtable_world: Wor
         "cell acme: operator, encrypted_refresh",
         "copied acme: operator, encrypted_refresh",
         "client acme: operator, client_id is empty",
-        "5 operator, 1 refreshed",
+        "1 refreshed, 5 need fixing",
     )
 
 
@@ -659,8 +659,31 @@ def test_every_line_is_an_object_where_a_program_reads_them(world: World) -> Non
         objects = [json.loads(line) for line in result.err.splitlines()]
         assert objects
         for one in objects:
-            assert {"time", "level", "message"} <= one.keys() <= {"time", "level", "message", "action"}
+            assert {"time", "level", "message"} <= one.keys()
     assert "reauthorize" in results[0].err
+    assert results[1].codes() == [Kind.NOT_FOUND]
+    assert results[3].codes() == [Kind.CONFIGURATION]
+
+
+def test_lines_for_a_program_carry_what_their_events_know(world: World) -> None:
+    onboarded(world, "good", "dead")
+    world.oauth.revoke("dead")
+    world.clock.advance(3600)
+    world.program.settings["LOG_FORMAT"] = "json"
+    result = world.program.run("--json", "--all", "--location", "dead", "--location", "good", "--location", "none")
+    run_id = result.json()["run_id"]
+    rows = {row["location_id"]: row for row in result.json()["results"]}
+    said = {line["location_id"]: line for line in result.lines() if "location_id" in line}
+    for line in result.lines():
+        assert line.pop("time")
+        assert line["run_id"] == run_id
+    for name in ("good", "dead"):
+        assert {key: said[name].get(key) for key in rows[name]} == rows[name]
+    assert said["dead"]["level"] == "WARNING"
+    assert said["dead"]["action"].startswith("A person must log in again")
+    assert "action" not in said["good"]
+    assert said["none"].items() >= {"code": NoticeCode.NOT_SELECTED, "level": "WARNING"}.items()
+    assert result.lines()[-1]["counts"] == {"refreshed": 1, "reauthorize": 1}
 
 
 @pytest.mark.parametrize(
@@ -731,7 +754,7 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         assert terminal.end() == 1
         assert terminal.modes() == terminal.modes_before
-    for seen in ("refreshing", "2/2", "what to do", "dead", "reauthorize", "1 reauthorize, 1 refreshed"):
+    for seen in ("refreshing", "2/2", "what to do", "dead", "reauthorize", "1 refreshed, 1 need a new login"):
         assert seen in terminal.transcript
     assert terminal.transcript.count("\x1b[?25l") == terminal.transcript.count("\x1b[?25h")
     output = tmp_path / "output"

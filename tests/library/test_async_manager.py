@@ -14,8 +14,8 @@ import pytest
 from tests.callers import log_in, manager_of, revocable
 from tests.conftest import World
 from tests.world.oauth import faults
+from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
-from token_refresh.refresh.result import Outcome
 
 PATIENCE_SECONDS = 20
 TICKS = 100

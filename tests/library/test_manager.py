@@ -23,6 +23,7 @@ from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
 from tests.world.oauth import faults
+from token_refresh.base.events import Event
 from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
@@ -303,8 +304,8 @@ def shop_of(world: World) -> Workshop:
     return workshop_of(assemble(settings, world.clock))
 
 
-def silent(sentence: str) -> None:
-    raise AssertionError(sentence)
+def silent(event: Event) -> None:
+    raise AssertionError(event)
 
 
 def test_a_row_that_was_refreshed_between_look_and_claim_is_not_refreshed_again(world: World) -> None:
@@ -653,7 +654,7 @@ def test_a_run_warns_of_what_is_new_and_of_what_was_not_tried(
     manager.refresh_due()
     warnings = [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
     assert any(words.startswith("loc1 acme: reauthorize. HTTP 400, invalid_grant") for words in warnings)
-    assert "odd: status 'odd' is not known and counts as active." in warnings
+    assert "odd: status 'odd' is not known and counts as active" in warnings
 
 
 class Gated:

@@ -14,7 +14,8 @@ import pytest
 
 from providers import Catalog
 from providers.base import Answer, Credential, RawAnswer, Verdict
-from token_refresh.refresh.result import Outcome, outcome_of
+from token_refresh.base.events import Outcome
+from token_refresh.refresh.result import outcome_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CATALOG = Catalog()

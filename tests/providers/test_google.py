@@ -15,8 +15,9 @@ from providers import Catalog
 from providers.base import Answer, Credential, Provider, RawAnswer, Verdict
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer, faults
+from token_refresh.base.events import Outcome
 from token_refresh.net.transport import HTTPTransport
-from token_refresh.refresh.result import Outcome, outcome_of
+from token_refresh.refresh.result import outcome_of
 
 GOOGLE = Catalog().get("google")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from providers import Catalog
 from providers.base import Answer, ErrorCodes, Provider, RawAnswer, Rotation, Verdict
-from token_refresh.refresh.result import Outcome, outcome_of
+from token_refresh.base.events import Outcome
+from token_refresh.refresh.result import outcome_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STATUSES = range(100, 600)

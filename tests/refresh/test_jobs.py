@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from crypto import Context, Keyring, generate_key, parse_key
 from providers import Catalog
 from providers.base import Provider, ProviderError
-from token_refresh.refresh.jobs import Bench, Client, Fault, Job, odd_status, read_params, without_twins
+from token_refresh.base.events import NoticeCode
+from token_refresh.refresh.jobs import Bench, Client, Fault, Job, read_params, unknown_status_notice, without_twins
 from token_refresh.stores.base import Row, Store
 from token_refresh.stores.sealed import SealedStore
 
@@ -428,12 +429,13 @@ def test_an_older_cell_opens_only_where_the_host_is_fixed() -> None:
 
 @pytest.mark.parametrize("status", ["", "active", "reauthorize", "disabled"])
 def test_a_known_status_is_not_remarked_upon(status: str) -> None:
-    assert odd_status(row(status=status)) is None
+    assert unknown_status_notice(row(status=status)) is None
 
 
 def test_an_unknown_status_counts_as_active_with_a_warning_that_quotes_it() -> None:
-    sentence = odd_status(row(status="Paused" + "x" * 100))
-    assert sentence is not None
-    assert sentence.startswith("loc: status 'Paused")
-    assert sentence.endswith("counts as active.")
-    assert len(sentence) < 100
+    notice = unknown_status_notice(row(status="Paused" + "x" * 100))
+    assert notice is not None
+    assert (notice.code, notice.location_id) == (NoticeCode.UNKNOWN_STATUS, "loc")
+    assert str(notice).startswith("loc: status 'Paused")
+    assert notice.message.endswith("counts as active")
+    assert len(notice.message) < 100

@@ -8,7 +8,8 @@ import pytest
 
 from providers.base import Rotation, Verdict
 from token_refresh.base.errors import Kind
-from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult, action_of, outcome_of
+from token_refresh.base.events import FAILURES, Outcome, RowFinished, RunFinished
+from token_refresh.refresh.result import action_of, outcome_of
 
 
 @pytest.mark.parametrize("rotates", ["always", "sometimes", "never"])
@@ -35,10 +36,10 @@ def test_every_failure_says_what_to_do_and_a_success_nothing() -> None:
 
 
 def test_a_report_counts_ends_and_knows_failures() -> None:
-    results = [RowResult("a", "acme", Outcome.REFRESHED), RowResult("b", "acme", Outcome.CHANGED)]
-    report = Report(datetime(2026, 3, 1, tzinfo=UTC), results=results)
+    results = [RowFinished("a", "acme", Outcome.REFRESHED), RowFinished("b", "acme", Outcome.CHANGED)]
+    report = RunFinished("run", datetime(2026, 3, 1, tzinfo=UTC), results=results)
     assert report.counts() == {"refreshed": 1, "changed": 1}
     assert report.kinds() == set()
-    report.results.append(RowResult("c", "acme", Outcome.UNKNOWN))
+    report.results.append(RowFinished("c", "acme", Outcome.UNKNOWN))
     assert report.kinds() == {Kind.RETRY_LATER}
-    assert Report(report.started_at, dry_run=True, due=3).counts() == {"due": 3}
+    assert RunFinished("run", report.started_at, dry_run=True, due=3).counts() == {"due": 3}

@@ -44,6 +44,14 @@ class Result:
         """Its stdout as JSON."""
         return json.loads(self.out)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """What it said on stderr, with `LOG_FORMAT=json`."""
+        return [json.loads(line) for line in self.err.splitlines()]
+
+    def codes(self) -> list[str]:
+        """The codes of the notices and errors among them."""
+        return [line["code"] for line in self.lines() if "code" in line]
+
     def outcomes(self) -> dict[str, str | None]:
         """Of `refresh --json`: the outcome of each location."""
         return {row["location_id"]: row["outcome"] for row in self.json()["results"]}

@@ -11,6 +11,7 @@ from functools import partial
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import FAILURES, Notice, NoticeCode, Outcome, RowFinished
 from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
 from token_refresh.clients.proof import Prover
@@ -20,7 +21,7 @@ from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job
 from token_refresh.refresh.parts import Parts
-from token_refresh.refresh.result import FAILURES, Outcome, RowResult, action_of, outcome_of
+from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.refresh.rows import find_all
 from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -67,7 +68,7 @@ class Admission:
         self.not_saved = self._prover.not_saved
         self.store_error: StoreError | None = None
 
-    def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowResult:
+    def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowFinished:
         """Check the credential, prove it, and create or replace its row.
 
         `granted` is the answer of a login that is just over: it needs no proof, and where the store does not take
@@ -84,7 +85,7 @@ class Admission:
         candidate = candidate_of(entered.completed(row, bench.default_client_id(entered.provider)), row, bench)
         require_agreement(candidate.endpoint, terms.hosts)
         if terms.skip_done and self._is_done(candidate):
-            return RowResult(entered.location_id, entered.provider, Outcome.CHANGED, "already done: skipped")
+            return RowFinished(entered.location_id, entered.provider, Outcome.CHANGED, "already done: skipped")
         if candidate.is_replacing and not terms.replace:
             raise AdmissionError("the row already has a credential", "Repeat with --replace to replace it.")
         candidate = with_client(candidate, bench)
@@ -99,38 +100,41 @@ class Admission:
             return self._store(candidate, note_intent(), granted, LOGIN_ATTEMPTS)
         return self._conclude(candidate, *self._prover.prove(candidate, note_intent))
 
-    def resume(self, entry: Entry) -> RowResult | str:
-        """Bring an admission that was cut off to its end; a sentence where it has to wait or cannot be done.
+    def resume(self, entry: Entry) -> RowFinished | Notice:
+        """Bring an admission that was cut off to its end; a notice where it has to wait or cannot be done.
 
         Raises:
             SealedCellError: the entry's key is gone.
         """
         entered = NewCredential.from_json(self._parts.journal.open_enrolment(entry))
         if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._parts.clock.now()):
-            return "its onboarding may still be on its way; the next run goes on from there."
+            return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         try:
             row = self.existing(entered.location_id, entered.provider)
             candidate = candidate_of(entered, row, self._parts.bench)
         except AdmissionError as error:
-            return f"its onboarding waits in the journal: {error}. {error.action}"
+            return _waits(entry, f"its onboarding waits in the journal: {error}", error.action)
         if candidate.endpoint.origin != entry.origin:
-            return f"its onboarding waits in the journal: it was for {entry.origin}, not {candidate.endpoint.origin}."
+            what = f"it was for {entry.origin}, not {candidate.endpoint.origin}"
+            return _waits(entry, f"its onboarding waits in the journal: {what}")
         return self._go_on(candidate, entry)
 
-    def _go_on(self, candidate: Candidate, entry: Entry) -> RowResult | str:
+    def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
         journal, bench = self._parts.journal, self._parts.bench
         is_answered = entry.step == STEP_ANSWERED
         if is_answered and self._is_saved(candidate, entry):
-            return "its onboarding was saved before the last run ended."
+            return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
         if not self._is_unchanged(entry, candidate):
             journal.mark(entry.id, STEP_SUPERSEDED)
-            return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
+            what = "the row was changed after its onboarding; the entered credential is kept, sealed, in the journal"
+            return _ends(NoticeCode.SUPERSEDED, entry, what)
         try:
             candidate = with_client(candidate, bench)
         except AdmissionError as error:  # other settings than those of the run that was cut off
             if not is_answered:
                 journal.mark(entry.id, STEP_SUPERSEDED)
-                return f"its onboarding was given up: {error}; what was entered is kept aside, sealed. {error.action}"
+                what = f"its onboarding was given up: {error}; what was entered is kept, sealed, in the journal"
+                return _ends(NoticeCode.ONBOARDING_ABANDONED, entry, what, error.action)
         if is_answered:
             return self._conclude(candidate, entry.id, candidate.provider.read_answer(journal.open_answer(entry)))
         if candidate.row is not None:
@@ -150,7 +154,7 @@ class Admission:
             )
         return rows[0][0] if rows else None
 
-    def failure_kinds(self, results: Iterable[RowResult]) -> set[Kind]:
+    def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
         """Of which kinds the failures among `results` are, and that of a store that could not be reached."""
         kinds = {result.kind or Kind.ROW for result in results if not is_saved(result)}
         if isinstance(self.store_error, StoreUnavailableError):
@@ -211,7 +215,7 @@ class Admission:
             entered.to_json(),
         )
 
-    def _conclude(self, candidate: Candidate, entry_id: int, answer: Answer, *, was_lost: bool = False) -> RowResult:
+    def _conclude(self, candidate: Candidate, entry_id: int, answer: Answer, *, was_lost: bool = False) -> RowFinished:
         """Store what was proved; refuse what was refused; keep what is unclear."""
         outcome = outcome_of(answer.verdict, candidate.provider.rotates)
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
@@ -229,7 +233,9 @@ class Admission:
         error = safe_error(answer.error or "no answer", sent.refresh_token, sent.client_secret)
         return _result(candidate, outcome, error, action)
 
-    def _store(self, candidate: Candidate, entry_id: int | None, answer: Answer | None, attempts: int = 1) -> RowResult:
+    def _store(
+        self, candidate: Candidate, entry_id: int | None, answer: Answer | None, attempts: int = 1
+    ) -> RowFinished:
         """Write the row; without `entry_id` the credential is not in the journal."""
         entered = candidate.entered
         find = partial(self.existing, entered.location_id, entered.provider)
@@ -248,7 +254,7 @@ class Admission:
         if entry_id is not None:
             self._finish(entry_id, candidate, answer)
         expires_at = answer.expires_at if answer is not None else None
-        return RowResult(entered.location_id, entered.provider, Outcome.REFRESHED, expires_at=expires_at)
+        return RowFinished(entered.location_id, entered.provider, Outcome.REFRESHED, expires_at=expires_at)
 
     def _finish(self, entry_id: int, candidate: Candidate, answer: Answer | None) -> None:
         """Forget the entry, and remember the entered token where the provider gave another for it."""
@@ -257,16 +263,24 @@ class Admission:
         self._parts.journal.finish([entry_id], [entry_id] if is_replaced else [])
 
 
-def is_saved(result: RowResult) -> bool:
+def _ends(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:
+    return Notice(code, entry.location_id, message, action, entry.provider)
+
+
+def _waits(entry: Entry, message: str, action: str = "") -> Notice:
+    return _ends(NoticeCode.ONBOARDING_WAITS, entry, message, action)
+
+
+def is_saved(result: RowFinished) -> bool:
     """Whether the credential is in the table, now or already; a row that somebody changed meanwhile asks for a look."""
     return result.outcome not in FAILURES and result.action is None
 
 
-def _not_stored(candidate: Candidate, error: StoreError, *, in_journal: bool) -> RowResult:
+def _not_stored(candidate: Candidate, error: StoreError, *, in_journal: bool) -> RowFinished:
     outcome = Outcome.OPERATOR if isinstance(error, StoreRefusedError) else Outcome.TRANSIENT
     where = "; the proved tokens wait, sealed, in the journal, and the next run stores them" if in_journal else ""
     return _result(candidate, outcome, f"{error}{where}", error.action)
 
 
-def _result(candidate: Candidate, outcome: Outcome, error: str, action: str | None) -> RowResult:
-    return RowResult(candidate.entered.location_id, candidate.entered.provider, outcome, error, action)
+def _result(candidate: Candidate, outcome: Outcome, error: str, action: str | None) -> RowFinished:
+    return RowFinished(candidate.entered.location_id, candidate.entered.provider, outcome, error, action)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.result import Outcome, RowResult
 from token_refresh.stores.base import StoreError
 
 CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
@@ -103,7 +103,7 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str], default_prov
     return Line(number, NewCredential(**values))
 
 
-def admit_line(admission: Admission, line: Line, terms: Terms, known: Collection[str]) -> RowResult:
+def admit_line(admission: Admission, line: Line, terms: Terms, known: Collection[str]) -> RowFinished:
     """Save one line; whatever is wrong with it is its own result, never the end of the others.
 
     Where it may be wrong which cell is which, none of them is repeated: it could be a secret.
@@ -116,13 +116,13 @@ def admit_line(admission: Admission, line: Line, terms: Terms, known: Collection
     """
     entered = line.entered
     if entered is None:
-        return RowResult("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
+        return RowFinished("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
     if entered.provider not in known:
         action = f"Known: {', '.join(sorted(known))}."
-        return RowResult("", "", Outcome.OPERATOR, "names a provider that is not known", action)
+        return RowFinished("", "", Outcome.OPERATOR, "names a provider that is not known", action)
     try:
         return admission.admit(entered, terms)
     except (StoreError, JournalError):
         raise
     except ActionableError as error:
-        return RowResult(entered.location_id, entered.provider, Outcome.OPERATOR, str(error), error.action)
+        return RowFinished(entered.location_id, entered.provider, Outcome.OPERATOR, str(error), error.action)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
@@ -43,13 +44,13 @@ class Removal:
 
     Args:
         parts: what it works with.
-        note: is told of what an earlier run left.
+        emit: gets what became of what an earlier run left.
         wait_seconds: how long to wait for who is refreshing the row.
     """
 
-    def __init__(self, parts: Parts, note: Callable[[str], None], wait_seconds: float) -> None:
+    def __init__(self, parts: Parts, emit: Subscriber, wait_seconds: float) -> None:
         self._parts = parts
-        self._note = note
+        self._emit = emit
         self._wait_seconds = wait_seconds
 
     def end(self, location_id: str, provider: str | None, *, at_provider: bool) -> str:
@@ -62,7 +63,7 @@ class Removal:
             StoreError, JournalError: the row is as it was.
         """
         # The token in the row may have a successor in the journal.
-        blocked = store_leftovers(self._parts, lambda _: None, self._note)
+        blocked = store_leftovers(self._parts, self._emit)
         row, name = self._row(location_id, provider)
         if row.key in blocked:
             raise RetryLaterError(

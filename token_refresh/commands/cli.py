@@ -80,9 +80,9 @@ def reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
         problem = actionable_error(error)
         if isinstance(problem, SettingsError):
             for sentence in problem.problems:
-                talk.error(sentence)
+                talk.error(sentence, code=problem.kind)
         else:
-            talk.error(str(problem), problem.action)
+            talk.error(str(problem), problem.action, code=problem.kind)
         talk.error_object(problem)
         return (problem.kind,)
 

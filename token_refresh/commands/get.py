@@ -9,6 +9,7 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.process import ended_by
+from token_refresh.terminal.report import LineReport
 from token_refresh.wiring import prepare, workshop
 
 
@@ -17,7 +18,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     from token_refresh.library.tokens import Tokens
 
     context = prepare(environ, clock, talk)
-    tokens = Tokens(workshop(context), talk.warn, guard=ended_by)
+    tokens = Tokens(workshop(context), LineReport(talk), guard=ended_by)
     served = tokens.serve(arguments.location.strip(), arguments.provider, arguments.min_valid)
     if served.warning:
         talk.warn(served.warning, served.action)

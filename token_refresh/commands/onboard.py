@@ -6,22 +6,22 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import RowFinished
 from token_refresh.clients.admission import Admission, Terms, is_saved
 from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, read_text
 from token_refresh.clients.questions import ask_for_credential
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
-from token_refresh.refresh.result import RowResult, not_saved_notices
+from token_refresh.refresh.result import not_saved_notices
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.flags import Parser
 from token_refresh.terminal.process import StopRequest, ended_by
 from token_refresh.terminal.prompts import Terminal
-from token_refresh.terminal.report import result_object, tell
+from token_refresh.terminal.report import LineReport, result_object
 from token_refresh.wiring import Context, make_bench, make_seals, open_parts, prepare
 
 
@@ -72,7 +72,7 @@ def _from_terminal(terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]
 def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]:
     lines = list(read_lines(read_text(name, talk.warn), context.settings.default_provider))
     known = {provider.slug for provider in context.catalog}
-    results: list[RowResult] = []
+    results: list[RowFinished] = []
     stop, failure = StopRequest(talk.warn), None
     with _admission(context, talk) as admission, ended_by(stop):
         for line in lines:
@@ -102,16 +102,17 @@ def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable
 def _admission(context: Context, talk: Talk) -> Iterator[Admission]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
     with context.patient_lock(talk), open_parts(context) as parts:
-        store_leftovers(parts, partial(tell, talk), talk.warn)
+        emit = LineReport(talk)
+        store_leftovers(parts, emit)
         admission = Admission(parts)
         try:
             yield admission
         finally:
-            for sentence in not_saved_notices(admission.not_saved):
-                talk.warn(sentence)
+            for notice in not_saved_notices(admission.not_saved):
+                emit(notice)
 
 
-def _show_line(talk: Talk, number: int, result: RowResult) -> None:
+def _show_line(talk: Talk, number: int, result: RowFinished) -> None:
     if is_saved(result):
         talk.info(f"line {number}: {result.error or 'saved'} ({result.location_id}, {result.provider})")
     else:

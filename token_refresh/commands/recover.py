@@ -10,11 +10,11 @@ from typing import Any
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import Event, RowFinished
 from token_refresh.journal.entries import Entry
 from token_refresh.refresh.leftovers import forget_entry, keep_printed_answer, printed_answer, store_leftovers
-from token_refresh.refresh.result import RowResult
 from token_refresh.terminal.console import Talk
-from token_refresh.terminal.report import result_object, show_table, tell
+from token_refresh.terminal.report import LineReport, result_object, show_table
 from token_refresh.wiring import open_parts, prepare
 
 MAX_CELL_BYTES = 4 * 1024 * 1024
@@ -31,25 +31,23 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """List the entries; with `--replay`, `--cell` or `--forget` do that first."""
     context = prepare(environ, clock, talk)
     sealed = printed_answer(_read(arguments.cell)) if arguments.cell is not None else None
-    results: list[RowResult] = []
-    notes: list[str] = []
+    events: list[Event] = []
     with context.lock(), open_parts(context) as parts:
         if arguments.forget is not None:
             forget_entry(parts.journal, arguments.forget, is_agreed=arguments.yes)
         if sealed is not None:
             keep_printed_answer(parts.journal, sealed)
         if sealed is not None or arguments.replay:
-            store_leftovers(parts, results.append, notes.append, with_superseded=True)
+            store_leftovers(parts, events.append, with_superseded=True)
         left = parts.journal.entries(*_STEPS)
+    results = [event for event in events if isinstance(event, RowFinished)]
     if talk.as_json:
         done, entries = [result_object(result) for result in results], [_object(entry) for entry in left]
         talk.object({"store": context.settings.store, "results": done, "entries": entries})
     elif left:
         show_table(_HEAD, [_line(entry) for entry in left])
-    for note in notes:
-        talk.warn(note)
-    for result in results:
-        tell(talk, result)
+    for event in events:
+        LineReport(talk)(event)
     talk.info(f"{len(left)} entries in the journal" if left else "nothing waits in the journal")
     return {result.kind for result in results if result.kind is not None}
 

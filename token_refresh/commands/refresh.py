@@ -63,7 +63,7 @@ def _run_once(arguments: argparse.Namespace, context: Context, talk: Talk, stop:
 def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
     from token_refresh.refresh.parts import Scope
     from token_refresh.refresh.run import Refresher
-    from token_refresh.terminal.report import observer_for, report_object
+    from token_refresh.terminal.report import report_for, report_object
 
     scope = Scope(
         everything=arguments.all,
@@ -73,18 +73,15 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, sto
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,
     )
-    with open_parts(context) as parts, observer_for(talk, only_news=not scope.is_by_hand) as observer:
+    with open_parts(context) as parts, report_for(talk, only_news=not scope.is_by_hand) as subscriber:
         if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # cron's own run
             _warn_of_rare_runs(context, talk)
-        refresher = Refresher(parts, observer)
+        refresher = Refresher(parts, subscriber)
         with ended_by(stop), stop.reaching(refresher.stop), on_one_core():
             report = refresher.run(scope)
-        observer.end(report)
         _warn_of_quota(context, parts, talk)
     if talk.as_json:
-        import secrets
-
-        talk.object(report_object(report, secrets.token_hex(8), context.settings.store, parts.store.store.calls))
+        talk.object(report_object(report, context.settings.store, parts.store.store.calls))
     return report.kinds()
 
 

@@ -11,6 +11,7 @@ from token_refresh.library.tokens import WAIT_SECONDS
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.prompts import Terminal, can_ask
+from token_refresh.terminal.report import LineReport
 from token_refresh.wiring import open_parts, open_sealed, prepare
 
 
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         row, provider = find_one(store.store, default, arguments.location.strip(), arguments.provider)
     _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
     with context.patient_lock(talk), open_parts(context) as parts:
-        Removal(parts, talk.warn, WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
+        Removal(parts, LineReport(talk), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
     if talk.as_json:
         talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})
     talk.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from token_refresh.base.clock import Clock
@@ -57,12 +56,12 @@ def _rotate(arguments: argparse.Namespace, context: Context, parts: Parts, talk:
     from token_refresh.keys.inspection import Inspector
     from token_refresh.keys.rotation import Rotator
     from token_refresh.refresh.leftovers import store_leftovers
-    from token_refresh.terminal.report import progress_bar, tell
+    from token_refresh.terminal.report import LineReport, progress_bar
 
     inspector = Inspector(parts.store, parts.bench, arguments.allow_host)
     survey = _survey(parts, inspector)
     refuse_wrong_key(survey)  # before anything is written
-    store_leftovers(parts, partial(tell, talk), talk.warn)
+    store_leftovers(parts, LineReport(talk))
     stopped: list[str] = []
     with (
         progress_bar(talk, "sealing anew", len(survey.stale)) as advance,

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
+from token_refresh.base.events import RunFinished
 from token_refresh.library.manager import MIN_VALID_SECONDS, TokenManager, TokenView
-from token_refresh.refresh.result import Report
 
 _T = TypeVar("_T")
 THREADS = 32
@@ -83,7 +83,7 @@ class AsyncTokenManager:
         """See `TokenManager.delete_tokens`."""
         await self._do(partial(self.manager.delete_tokens, location_id, provider))
 
-    async def refresh_due(self) -> Report:
+    async def refresh_due(self) -> RunFinished:
         """See `TokenManager.refresh_due`."""
         return await self._do(self.manager.refresh_due)
 

@@ -24,8 +24,9 @@ from typing import TypeVar
 import crypto
 from providers.base import Answer, ProviderError, Verdict, seconds_of
 from token_refresh import settings as configuration
-from token_refresh.base.clock import Clock, SystemClock
+from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
+from token_refresh.base.events import FAILURES, Event, Notice, Outcome, RowFinished, RunFinished
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
@@ -33,8 +34,7 @@ from token_refresh.library.single_flight import Flights
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.parts import Parts, Scope, Workshop
-from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
-from token_refresh.refresh.rounds import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Stop, rounds
+from token_refresh.refresh.rounds import Stop, rounds
 from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Row
@@ -94,7 +94,7 @@ class TokenManager:
         self._workshop = workshop
         weakref.finalize(self, workshop.close)  # for programs that do not close it
         self._wait_seconds = wait_seconds
-        self._tokens = Tokens(workshop, _LOG.warning, wait_seconds)
+        self._tokens = Tokens(workshop, _log, wait_seconds)
         self._flights = Flights[str]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
@@ -216,7 +216,7 @@ class TokenManager:
 
     # Runs
 
-    def refresh_due(self) -> Report:
+    def refresh_due(self) -> RunFinished:
         """One run, as cron's: store what an earlier one left, refresh what is due.
 
         Raises:
@@ -292,16 +292,16 @@ class TokenManager:
     def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
             with self._parts(self._wait_seconds) as parts:
-                removal = Removal(parts, _LOG.warning, self._wait_seconds)
+                removal = Removal(parts, _log, self._wait_seconds)
                 return removal.end(location_id.strip(), provider, at_provider=at_provider)
 
         name = unwrap(capture_error(act))
         _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
 
-    def _run(self, interval: float, guard: Guard) -> Report:
+    def _run(self, interval: float, guard: Guard) -> RunFinished:
         with self._parts(0.0) as parts:
             policy = replace(parts.policy, interval=math.ceil(interval))
-            refresher = Refresher(replace(parts, policy=policy), _Log())
+            refresher = Refresher(replace(parts, policy=policy), _log)
             with guard(refresher.stop):
                 return refresher.run(Scope())
 
@@ -313,7 +313,7 @@ class _Scheduler:
     """
 
     def __init__(
-        self, run: Callable[[Guard], Report], interval: float, clock: Clock, before: _Scheduler | None
+        self, run: Callable[[Guard], RunFinished], interval: float, clock: Clock, before: _Scheduler | None
     ) -> None:
         self._run = run
         self._before = before
@@ -341,21 +341,14 @@ class _Scheduler:
                 _LOG.error("this round failed: %s. %s", problem, problem.action)
 
 
-class _Log:
-    """A run's ends in the log."""
-
-    def begin(self, total: int) -> None:
-        """See `Observer.begin`."""
-
-    def row(self, result: RowResult) -> None:
-        """See `Observer.row`."""
-        level = logging.WARNING if result.outcome in FAILURES and result.is_news else logging.INFO
-        words = [word for word in (result.error, result.action) if word]
-        _LOG.log(level, "%s %s: %s", result.location_id, result.provider, ". ".join([str(result.outcome), *words]))
-
-    def note(self, sentence: str) -> None:
-        """See `Observer.note`."""
-        _LOG.warning("%s", sentence)
+def _log(event: Event) -> None:
+    """The subscriber that is the library's log."""
+    if isinstance(event, RowFinished):
+        level = logging.WARNING if event.outcome in FAILURES and event.is_news else logging.INFO
+        words = [word for word in (event.error, event.action) if word]
+        _LOG.log(level, "%s %s: %s", event.location_id, event.provider, ". ".join([str(event.outcome), *words]))
+    elif isinstance(event, Notice):
+        _LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
 
 
 def _configured(environ: Mapping[str, str], clock: Clock) -> Workshop:

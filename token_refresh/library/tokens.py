@@ -9,12 +9,13 @@ from datetime import datetime
 
 from providers.base import Verdict
 from token_refresh.base.errors import RetryLaterError
+from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinished, RunFinished, Subscriber
 from token_refresh.base.text import is_visible_ascii
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.parts import Parts, RunError, Scope, Workshop
 from token_refresh.refresh.remembered_failures import with_remembered_failure
-from token_refresh.refresh.result import Outcome, Report, RowResult, action_of
+from token_refresh.refresh.result import action_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError
@@ -71,19 +72,19 @@ class Tokens:
     Args:
         workshop: opens the store, and the rest where a refresh needs it.
         wait_seconds: how long to wait for another run that is active, or for who is refreshing the row.
-        note: is told what a person must read whatever becomes of the token.
+        emit: gets the notices of a refresh that the store or the journal ended.
         guard: passes the wish for the end on to a refresh.
     """
 
     def __init__(
         self,
         workshop: Workshop,
-        note: Callable[[str], None],
+        emit: Subscriber,
         wait_seconds: float = WAIT_SECONDS,
         guard: Guard = unguarded,
     ) -> None:
         self._workshop = workshop
-        self._note = note
+        self._emit = emit
         self._wait_seconds = wait_seconds
         self._guard = guard
 
@@ -127,7 +128,7 @@ class Tokens:
         # Anybody may have edited the cell; what cannot stand in a header is no token.
         return Token(row, name, text if is_visible_ascii(text) else "", row.access_token_expiry)
 
-    def _refresh(self, store: SealedStore, token: Token) -> RowResult | None:
+    def _refresh(self, store: SealedStore, token: Token) -> RowFinished | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
         clock = self._workshop.clock
         with self._workshop.lock(self._wait_seconds), self._workshop.parts_around(store) as parts:
@@ -148,20 +149,20 @@ class Tokens:
                     return self._end(store, token, report, parts.claimant)
                 clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
 
-    def _run(self, parts: Parts, token: Token) -> Report:
+    def _run(self, parts: Parts, token: Token) -> RunFinished:
         # Between the look at the row and its claim another process may have refreshed it: it is looked at once more.
         scope = Scope(everything=True, locations=(token.row.location_id,), provider=token.provider, still=token.is_of)
-        refresher = Refresher(parts, _Quiet())
+        refresher = Refresher(parts)  # a failure is named once, by who asked for the token
         with self._guard(refresher.stop):
             report = refresher.run(scope)
         error = report.store_error or report.journal_error
         if error is not None:
-            for sentence in report.notices:  # a sealed answer that no disk took may be among them
-                self._note(sentence)
+            for notice in report.notices:  # a sealed answer that no disk took may be among them
+                self._emit(notice)
             raise error
         return report
 
-    def _end(self, store: SealedStore, token: Token, report: Report, claimant: Claimant) -> RowResult | None:
+    def _end(self, store: SealedStore, token: Token, report: RunFinished, claimant: Claimant) -> RowFinished | None:
         row, name = token.row, token.provider
         results = [result for result in report.results if result.location_id == row.location_id]
         if results:
@@ -170,30 +171,35 @@ class Tokens:
         if not token.is_of(self._stored(store, row.location_id, name).row):
             return None
         if report.held and not report.stopped:
-            return RowResult(row.location_id, name, Outcome.TRANSIENT, *_held(report, claimant))
-        outcome = Outcome.TRANSIENT if report.stopped or report.waiting else Outcome.OPERATOR
-        prefix = f"{row.location_id}: "
-        mine = [note.removeprefix(prefix).rstrip(".") for note in report.notices if note.startswith(prefix)]
-        reason = report.stopped or "; ".join(mine) or "the row was not refreshed"
-        return RowResult(row.location_id, name, outcome, reason, _STATUS_ACTION)
+            return RowFinished(row.location_id, name, Outcome.TRANSIENT, *_held(report, claimant))
+        mine = [notice for notice in report.notices if _is_about(notice, row, name)]
+        passes = report.stopped or any(notice.code in WAITING_CODES for notice in mine)
+        outcome = Outcome.TRANSIENT if passes else Outcome.OPERATOR
+        reason = report.stopped or "; ".join(notice.message for notice in mine) or "the row was not refreshed"
+        action = " ".join(notice.action for notice in mine if notice.action) or _STATUS_ACTION
+        return RowFinished(row.location_id, name, outcome, reason, action)
 
 
-def _reason_not_to(token: Token, row: Row) -> RowResult | None:
+def _is_about(notice: Notice, row: Row, provider: str) -> bool:
+    return notice.location_id == row.location_id and notice.provider in (None, provider)
+
+
+def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
     """Why this row is not refreshed at all."""
     if row.status == STATUS_REAUTHORIZE:
         error = row.last_error or "the grant is dead"
         action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
-        return RowResult(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
+        return RowFinished(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
     if not row.encrypted_refresh:
         outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", "Onboard it: python onboard_client.py"
     elif row.status in IDLE_STATUSES:
         outcome, error, action = Outcome.OPERATOR, f"its status is {row.status}", "Set it to active."
     else:
         return None
-    return RowResult(row.location_id, token.provider, outcome, error, action)
+    return RowFinished(row.location_id, token.provider, outcome, error, action)
 
 
-def _held(report: Report, claimant: Claimant) -> tuple[str, str]:
+def _held(report: RunFinished, claimant: Claimant) -> tuple[str, str]:
     """What to say, and to do, where others have the row."""
     hosts = {owner.partition("/")[0] for owner in report.held if not owner.startswith(claimant.of_host)}
     if not hosts:
@@ -206,16 +212,3 @@ def _held(report: Report, claimant: Claimant) -> tuple[str, str]:
 def _no_token(token: Token) -> RetryLaterError:
     what = f"{token.row.location_id} {token.provider}: the row has no valid access token"
     return RetryLaterError(what, _STATUS_ACTION)
-
-
-class _Quiet:
-    """A failure is told once, by who asked for the token."""
-
-    def begin(self, total: int) -> None:
-        """See `Observer.begin`."""
-
-    def row(self, result: RowResult) -> None:
-        """See `Observer.row`."""
-
-    def note(self, sentence: str) -> None:
-        """See `Observer.note`."""

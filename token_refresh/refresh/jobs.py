@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from providers.base import Credential, Endpoint, Provider, ProviderError
+from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
 from token_refresh.stores.sealed import Binding, CellError, Opened, Seals
 
@@ -217,8 +218,9 @@ def _twin(job: Job, group: list[Job], kind: str) -> Fault:
     return Fault(job.row, job.provider.slug, f"several rows have the same {what}: {names}", "Delete all but one.")
 
 
-def odd_status(row: Row) -> str | None:
-    """A sentence about a status that means nothing to the program; such a row counts as active."""
+def unknown_status_notice(row: Row) -> Notice | None:
+    """What to say of a status that means nothing to the program; such a row counts as active."""
     if row.status in ("", STATUS_ACTIVE, *IDLE_STATUSES):
         return None
-    return f"{row.location_id}: status {row.status[:40]!r} is not known and counts as active."
+    message = f"status {row.status[:40]!r} is not known and counts as active"
+    return Notice(NoticeCode.UNKNOWN_STATUS, row.location_id, message, provider=row.provider or None)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from crypto import SealedCellError
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import Subscriber
 from token_refresh.journal.entries import STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Journal
 from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result import RowResult
 from token_refresh.refresh.write_back import Draft, WriteBack
 
 
-def store_leftovers(
-    parts: Parts, on_result: Callable[[RowResult], None], note: Callable[[str], None], *, with_superseded: bool = False
-) -> frozenset[str]:
+def store_leftovers(parts: Parts, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
     """Store them, and say what became of each. The caller holds the lock.
 
     Args:
+        parts: what it works with.
+        emit: gets a `RowFinished` for each answer that was stored, and notices.
         with_superseded: see `replay`.
 
     Returns:
@@ -27,9 +25,9 @@ def store_leftovers(
     Raises:
         StoreError, JournalError: not everything could be stored.
     """
-    writeback = WriteBack(parts.store, parts.journal, parts.clock, on_result)
+    writeback = WriteBack(parts.store, parts.journal, parts.clock, emit)
     draft = Draft(parts.store, parts.host_name, parts.journal.failures)
-    blocked = replay(parts, draft, writeback, note, with_superseded=with_superseded)
+    blocked = replay(parts, draft, writeback, emit, with_superseded=with_superseded)
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from token_refresh.base.events import Notice, NoticeCode, Subscriber
 from token_refresh.journal.entries import STEP_SUPERSEDED
 from token_refresh.refresh import replay
-from token_refresh.refresh.jobs import Fault, Job, Lost, odd_status, without_twins
+from token_refresh.refresh.jobs import Fault, Job, Lost, unknown_status_notice, without_twins
 from token_refresh.refresh.parts import Parts, RunError, Scope
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
 _WAITS = {
     replay.Wait.TOO_EARLY: (
-        "{provider.name} accepts a refresh only in the last {provider.earliest} s of an access token."
+        NoticeCode.TOO_EARLY,
+        "{provider.name} accepts a refresh only in the last {provider.earliest} s of an access token",
     ),
-    replay.Wait.UNDER_WAY: "a request of an earlier run may still be on its way; the next run goes on from there.",
-    replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out.",
+    replay.Wait.UNDER_WAY: (
+        NoticeCode.REQUEST_UNDER_WAY,
+        "a request of an earlier run may still be on its way; the next run goes on from there",
+    ),
+    replay.Wait.LAST_MINUTE: (
+        NoticeCode.WAITS_FOR_EXPIRY,
+        "the last answer was lost; the provider is asked again when the access token runs out",
+    ),
 }
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
@@ -36,9 +44,7 @@ class Listing:
     waiting: int = 0
 
 
-def list_due(
-    parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str], note: Callable[[str], None]
-) -> Listing:
+def list_due(parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str], emit: Subscriber) -> Listing:
     """List what `scope` takes, by the store's answer to `query_of`; `blocked` rows wait for their journal entry.
 
     Raises:
@@ -56,13 +62,10 @@ def list_due(
     rows = [row for row in rows if scope.still is None or scope.still(row)]
     if not scope.takeover and not parts.store.store.claims:
         _refuse_second_host(parts, rows, now)
-    for sentence in [*filter(None, map(odd_status, rows)), *_short_lives(parts, rows)]:
-        note(sentence)
-    for location_id in scope.locations if scope.everything else ():
-        if all(row.location_id != location_id for row in rows):
-            note(f"{location_id}: no such row, or it has no credential, or its status rules it out.")
+    for notice in (*_of_statuses(rows), *_of_lifetimes(parts, rows), *_of_locations(scope, rows)):
+        emit(notice)
     unfinished = _Unfinished(parts)
-    made = [unfinished.made(row, now, note) for row in rows if row.key not in blocked]
+    made = [unfinished.made(row, now, emit) for row in rows if row.key not in blocked]
     if not scope.dry_run:
         unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, Fault)]
@@ -115,7 +118,7 @@ class _Unfinished:
         self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_SUPERSEDED))
         self._overtaken: list[int] = []
 
-    def made(self, row: Row, now: datetime, note: Callable[[str], None]) -> Job | Fault | None:
+    def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | Fault | None:
         """The row's job or fault; None where it has to wait for a later run."""
         job = self._parts.bench.job(row)
         if not isinstance(job, Job):
@@ -142,7 +145,9 @@ class _Unfinished:
             last_minute=self._parts.policy.is_last_minute(row, now),
         )
         if wait is not None:
-            note(f"{row.location_id}: {_WAITS[wait].format(provider=job.provider)}")
+            code, message = _WAITS[wait]
+            message = message.format(provider=job.provider)
+            emit(Notice(code, row.location_id, message, provider=job.provider.slug))
         return job if wait is None else None
 
     def forget_overtaken(self) -> None:
@@ -165,13 +170,30 @@ class _Unfinished:
         )
 
 
-def _short_lives(parts: Parts, rows: Iterable[Row]) -> list[str]:
-    """A sentence for each provider whose tokens die before the next run can renew them."""
+def _of_statuses(rows: Iterable[Row]) -> list[Notice]:
+    return [notice for notice in map(unknown_status_notice, rows) if notice is not None]
+
+
+def _of_locations(scope: Scope, rows: Sequence[Row]) -> list[Notice]:
+    """What to say of each location that was asked for in vain."""
+    found = {row.location_id for row in rows}
+    message = "no such row, or it has no credential, or its status rules it out"
+    wanted = scope.locations if scope.everything else ()
+    return [Notice(NoticeCode.NOT_SELECTED, name, message) for name in wanted if name not in found]
+
+
+def _of_lifetimes(parts: Parts, rows: Iterable[Row]) -> list[Notice]:
+    """What to say of each provider whose tokens expire before the next run can renew them."""
     named = {parts.bench.provider_name(row) for row in rows}
     providers = [parts.providers[name] for name in sorted(named) if name in parts.providers]
     return [
-        f"{provider.name}: tokens live {provider.default_lifetime} s, not longer than REFRESH_INTERVAL. "
-        "Run cron more often and lower it, or ask for a token with `get` when it is needed."
+        Notice(
+            NoticeCode.SHORT_LIFETIME,
+            None,
+            f"{provider.name}: tokens live {provider.default_lifetime} s, not longer than REFRESH_INTERVAL",
+            "Run cron more often and lower it, or ask for a token with `get` when it is needed.",
+            provider.slug,
+        )
         for provider in providers
         if not parts.policy.outpaces(provider)
     ]

@@ -6,18 +6,18 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
     from providers.base import Provider
     from token_refresh.base.clock import Clock
+    from token_refresh.base.events import Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.jobs import Bench
-    from token_refresh.refresh.result import RowResult
     from token_refresh.stores.base import Claimant, Row
     from token_refresh.stores.sealed import SealedStore, Seals
 
@@ -26,22 +26,6 @@ class RunError(ActionableError):
     """Nothing may be refreshed; the configuration is at fault, not a row."""
 
     kind = Kind.CONFIGURATION
-
-
-class Observer(Protocol):
-    """Is told how a run goes, as it goes."""
-
-    def begin(self, total: int) -> None:
-        """So many rows are to be refreshed."""
-        ...
-
-    def row(self, result: RowResult) -> None:
-        """A row came to its end."""
-        ...
-
-    def note(self, sentence: str) -> None:
-        """Something a person should know."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Parts:
     default_provider: str
     concurrency: int
     claimant: Claimant
-    resume_admission: Callable[[Parts, Entry], RowResult | str]
+    resume_admission: Callable[[Parts, Entry], RowFinished | Notice]
 
     @property
     def host_name(self) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
+from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job, Lost
 from token_refresh.refresh.parts import Parts
-from token_refresh.refresh.result import RowResult
 from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import Row, StoreError
 
 
 def replay(
-    parts: Parts, draft: Draft, writeback: WriteBack, note: Callable[[str], None], *, with_superseded: bool = False
+    parts: Parts, draft: Draft, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
@@ -26,7 +26,7 @@ def replay(
     they are the successors of.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
-    _resume_onboarding(parts, note)
+    _resume_onboarding(parts, emit)
     entries = _waiting(parts)
     rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
     if with_superseded:
@@ -35,11 +35,11 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            _replay_one(parts, draft, writeback, note, entry, rows)
+            _replay_one(parts, draft, writeback, emit, entry, rows)
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
-            note(f"{entry.location_id}: its answer stays in the journal: {_mistake(error)}")
+            emit(_unreadable(entry, "its answer", error))
     writeback.finish()
     return frozenset(entry.row_key for entry in _waiting(parts))
 
@@ -58,57 +58,71 @@ def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
         yield from [(entry, row) for row in found if _is_of(parts, entry, row)][:1]
 
 
-def _resume_onboarding(parts: Parts, note: Callable[[str], None]) -> None:
+def _resume_onboarding(parts: Parts, emit: Subscriber) -> None:
     for entry in parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
         if not entry.enrolment:
             continue
         try:
             end = parts.resume_admission(parts, entry)
         except SealedCellError as error:
-            end = f"its onboarding in the journal does not open: it {error}. Restore that key."
+            end = _locked(entry, "its onboarding", error)
         except (JournalError, StoreError):
             raise
         except Exception as error:
-            end = f"its onboarding stays in the journal: {_mistake(error)}"
-        if isinstance(end, RowResult):
-            end = f"its onboarding was brought to an end: {end.outcome}" + (f", {end.error}" if end.error else "")
-        note(f"{entry.location_id}: {end}")
+            end = _unreadable(entry, "its onboarding", error)
+        emit(_onboarding_finished(end) if isinstance(end, RowFinished) else end)
 
 
-def _mistake(error: Exception) -> str:
-    return f"{internal_error(error)}. Please report it."
+def _onboarding_finished(end: RowFinished) -> Notice:
+    message = f"its onboarding was brought to an end: {end.outcome}" + (f", {end.error}" if end.error else "")
+    return Notice(NoticeCode.ONBOARDING_FINISHED, end.location_id, message, end.action or "", end.provider)
+
+
+def _unreadable(entry: Entry, what: str, error: Exception) -> Notice:
+    message = f"{what} stays in the journal: {internal_error(error)}"
+    return _notice(NoticeCode.ANSWER_UNREADABLE, entry, message, "Please report it.")
+
+
+def _locked(entry: Entry, what: str, error: SealedCellError) -> Notice:
+    message = f"{what} in the journal does not open: it {error}"
+    return _notice(NoticeCode.KEY_MISSING, entry, message, "Restore that key.")
+
+
+def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:
+    return Notice(code, entry.location_id, message, action, entry.provider)
 
 
 def _replay_one(
     parts: Parts,
     draft: Draft,
     writeback: WriteBack,
-    note: Callable[[str], None],
+    emit: Subscriber,
     entry: Entry,
     rows: dict[str, Row],
 ) -> None:
-    """Hand one entry to the write-back, or set it aside; where neither can be done it still waits."""
+    """Hand one entry to the write-back, or keep it as superseded; where neither can be done it still waits."""
     row = rows.get(entry.row_key)
     try:
         raw = parts.journal.open_answer(entry)
     except SealedCellError as error:
-        note(f"{entry.location_id}: an answer in the journal does not open: it {error}. Restore that key.")
+        emit(_locked(entry, "an answer", error))
         return
     if row is None:
         answer = parts.bench.find_provider(entry.provider).read_answer(raw)
         if _brings_token(answer):
             _keep_aside(parts, entry, answer)
-            note(f"{entry.location_id}: the row is gone; its journalled tokens are kept aside, sealed.")
+            message = "the row is gone; its tokens are kept, sealed, in the journal"
+            emit(_notice(NoticeCode.ROW_GONE, entry, message))
         else:
             _close(parts, entry, answer)
         return
     job = parts.bench.job(row, Lost(entry.id, entry.started_at))
     if isinstance(job, Fault):
-        note(f"{entry.location_id}: new tokens wait in the journal, but {job.error}. {job.action}")
+        emit(_notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.action))
         return
     answer = job.provider.read_answer(raw)
     if not _is_of(parts, entry, row):
-        _set_aside(parts, entry, job, answer, note)
+        _supersede(parts, entry, job, answer, emit)
     elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
         writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
     else:
@@ -135,7 +149,7 @@ def _brings_token(answer: Answer) -> bool:
     return answer.access_token is not None or answer.refresh_token is not None
 
 
-def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Callable[[str], None]) -> None:
+def _supersede(parts: Parts, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
@@ -144,7 +158,8 @@ def _set_aside(parts: Parts, entry: Entry, job: Job, answer: Answer, note: Calla
         parts.journal.finish([entry.id])
         return
     _keep_aside(parts, entry, answer)
-    note(f"{entry.location_id}: the row was onboarded anew meanwhile; the journalled tokens are kept aside, sealed.")
+    message = "the row was onboarded again meanwhile; the earlier tokens are kept, sealed, in the journal"
+    emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 
 def _keep_aside(parts: Parts, entry: Entry, answer: Answer) -> None:

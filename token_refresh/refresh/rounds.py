@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from token_refresh.base.clock import Clock
 
-SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000
 TICK_SECONDS = 0.5  # how long the end may go unnoticed
 
 

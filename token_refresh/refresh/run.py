@@ -6,14 +6,25 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
+from token_refresh.base.errors import actionable_error
+from token_refresh.base.events import (
+    Event,
+    FanOut,
+    Notice,
+    NoticeCode,
+    RowFinished,
+    RowsListed,
+    RunFinished,
+    RunStarted,
+    Subscriber,
+)
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.jobs import Fault
 from token_refresh.refresh.listing import Listing, list_due, query_of
 from token_refresh.refresh.loop import Loop
-from token_refresh.refresh.parts import Observer, Parts, Scope
+from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result import Report, RowResult, not_saved_notices
+from token_refresh.refresh.result import not_saved_notices
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import Draft, WriteBack
 from token_refresh.stores.base import DueQuery, StoreError
@@ -24,16 +35,17 @@ class Refresher:
 
     Args:
         parts: what it works with.
-        observer: is told each row's end.
+        subscribers: get the run's events, in this thread.
     """
 
-    def __init__(self, parts: Parts, observer: Observer) -> None:
+    def __init__(self, parts: Parts, *subscribers: Subscriber) -> None:
         self._parts = parts
-        self._observer = observer
-        self._report = Report(parts.clock.now())
+        self._emit = FanOut(self._collect, *subscribers)
+        self._report = RunFinished(parts.claimant.run, parts.clock.now())
         self._draft = Draft(parts.store, parts.host_name, parts.journal.failures)
-        self._writeback = WriteBack(parts.store, parts.journal, parts.clock, self._done)
+        self._writeback = WriteBack(parts.store, parts.journal, parts.clock, self._emit)
         self._seen = 0
+        self._said: set[tuple[NoticeCode, str | None, str | None]] = set()
         self._deadline: float | None = None
         self._stop_reason: str | None = None
 
@@ -41,7 +53,7 @@ class Refresher:
         """Start no new refresh; the open ones are finished. May be called from a signal handler."""
         self._stop_reason = self._stop_reason or reason
 
-    def run(self, scope: Scope) -> Report:
+    def run(self, scope: Scope) -> RunFinished:
         """Refresh what is due.
 
         Raises:
@@ -49,20 +61,28 @@ class Refresher:
             RunError: nothing may be refreshed with this configuration.
             JournalError: the journal cannot be written: nothing was refreshed.
         """
-        self._report.dry_run = scope.dry_run
+        report = self._report
+        report.dry_run = scope.dry_run
         if scope.max_seconds is not None:
             self._deadline = self._parts.clock.monotonic() + scope.max_seconds
-        if scope.dry_run:
-            self._foresee(scope)
-        else:
-            self._replay_and_refresh(scope)
-        self._report.journal_error = self._report.journal_error or self._writeback.journal_error
-        self._report.store_error = self._writeback.error
-        self._report.finished_at = self._parts.clock.now()
-        return self._report
+        self._emit(RunStarted(report.run_id, report.started_at, report.dry_run))
+        try:
+            if scope.dry_run:
+                self._foresee(scope)
+            else:
+                self._replay_and_refresh(scope)
+        except BaseException as error:
+            report.error = actionable_error(error)
+            raise
+        finally:
+            report.journal_error = report.journal_error or self._writeback.journal_error
+            report.store_error = self._writeback.error
+            report.finished_at = self._parts.clock.now()
+            self._emit(report)
+        return report
 
     def _replay_and_refresh(self, scope: Scope) -> None:
-        blocked = replay(self._parts, self._draft, self._writeback, self._note)
+        blocked = replay(self._parts, self._draft, self._writeback, self._emit)
         if not self._has_failed():
             with self._claims():
                 self._refresh(scope, blocked)
@@ -73,22 +93,22 @@ class Refresher:
         query = query_of(self._parts, scope)
         is_over = False
         while not is_over:
-            listing = list_due(self._parts, scope, query, blocked, self._note)
+            listing = list_due(self._parts, scope, query, blocked, self._emit_once)
             if listing.jobs and not self._report.due:
                 self._parts.store.store.prove_writable(listing.jobs[0].row)
             self._report.due += len(listing.jobs)
             self._report.waiting += listing.waiting
             self._seen += len(listing.jobs) + len(listing.faults)
-            self._observer.begin(self._seen)
+            self._emit(RowsListed(self._seen))
             for fault in listing.faults:
                 self._writeback.add(self._draft.of_fault(fault))
             self._work(listing, schedule)
             is_over = listing.is_last or self._has_failed() or not self._may_start()
-        self._tell_what_was_left(schedule)
+        self._name_what_was_left(schedule)
         if not self._has_failed():
-            self._tell_what_others_have(query)
+            self._name_what_others_have(query)
 
-    def _tell_what_others_have(self, query: DueQuery) -> None:
+    def _name_what_others_have(self, query: DueQuery) -> None:
         """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""
         claimant = self._parts.claimant
         self._report.held = self._parts.store.store.held_elsewhere(query, claimant)
@@ -97,10 +117,9 @@ class Refresher:
             if not owner.startswith(claimant.of_host):
                 hosts[owner.partition("/")[0]] += count
         for host, count in hosts.items():
-            self._note(
-                f"{count} due rows are claimed by {host[:80]}. If it is gone for ever, run once with --takeover: "
-                "what its journal holds is lost then."
-            )
+            message = f"{count} due rows are claimed by {host[:80]}"
+            action = "If it is gone for ever, run once with --takeover: what its journal holds is lost then."
+            self._emit(Notice(NoticeCode.CLAIMED_ELSEWHERE, None, message, action))
 
     @contextlib.contextmanager
     def _claims(self) -> Iterator[None]:
@@ -116,17 +135,19 @@ class Refresher:
                 self._parts.store.store.release(self._parts.claimant, {entry.row_key for entry in entries})
 
     def _has_failed(self) -> bool:
-        """Whether store or journal takes nothing more in this run."""
+        """Whether store or journal rejects writes in this run."""
         errors = (self._writeback.error, self._writeback.journal_error, self._report.journal_error)
         return any(error is not None for error in errors)
 
     def _foresee(self, scope: Scope) -> None:
-        listing = list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._note)
+        """Say what would be refreshed, and what somebody has to fix first."""
+        listing = list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._emit)
         self._report.due = len(listing.jobs)
-        self._observer.begin(len(listing.jobs) + len(listing.faults))
-        self._report.results = [RowResult(job.row.location_id, job.provider.slug, None) for job in listing.jobs]
         for fault in listing.faults:
-            self._note(_sentence(fault))
+            location_id = fault.row.location_id
+            self._emit(Notice(NoticeCode.ROW_UNUSABLE, location_id, fault.error, fault.action, fault.provider))
+        for job in listing.jobs:
+            self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 
     def _work(self, listing: Listing, schedule: Schedule) -> None:
         schedule.extend(listing.jobs)
@@ -134,14 +155,15 @@ class Refresher:
         loop = Loop(self._parts, schedule, self._draft, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error
-        for sentence in not_saved_notices(loop.not_saved):
-            self._note(sentence)
+        for notice in not_saved_notices(loop.not_saved):
+            self._emit(notice)
 
-    def _tell_what_was_left(self, schedule: Schedule) -> None:
+    def _name_what_was_left(self, schedule: Schedule) -> None:
         left = schedule.not_begun()
         if left:
             self._report.stopped = self._stop_reason
-            self._note(f"{len(left)} rows were not tried: {'; '.join(self._reasons(schedule))}.")
+            message = f"{len(left)} rows were not tried: {'; '.join(self._reasons(schedule))}"
+            self._emit(Notice(NoticeCode.NOT_TRIED, None, message))
 
     def _reasons(self, schedule: Schedule) -> list[str]:
         reasons = schedule.why_not_begun()
@@ -149,25 +171,24 @@ class Refresher:
             reasons.append(self._stop_reason)
         if (self._report.journal_error or self._writeback.journal_error) is not None:
             reasons.append("the journal cannot be written")
-        return reasons or ["the store takes nothing"]
+        return reasons or ["the store rejects writes"]
 
     def _may_start(self) -> bool:
         if self._deadline is not None and self._parts.clock.monotonic() >= self._deadline:
             self.stop("the time allowed by --max-seconds is over")
         return self._stop_reason is None
 
-    def _done(self, result: RowResult) -> None:
-        self._report.results.append(result)
-        with contextlib.suppress(OSError):  # whoever read along has gone; the tokens still have to be stored
-            self._observer.row(result)
+    def _collect(self, event: Event) -> None:
+        if isinstance(event, RowFinished):
+            self._report.results.append(event)
+        elif isinstance(event, Notice):
+            self._report.notices.append(event)
 
-    def _note(self, sentence: str) -> None:
-        if sentence in self._report.notices:  # each round of rows finds it anew
-            return
-        self._report.notices.append(sentence)
-        with contextlib.suppress(OSError):
-            self._observer.note(sentence)
-
-
-def _sentence(fault: Fault) -> str:
-    return f"{fault.row.location_id}: {fault.error}. {fault.action}"
+    def _emit_once(self, event: Event) -> None:
+        """For the listing, which each round of rows repeats: what was said of a row is not said again."""
+        if isinstance(event, Notice):
+            key = (event.code, event.location_id, event.provider)
+            if key in self._said:
+                return
+            self._said.add(key)
+        self._emit(event)

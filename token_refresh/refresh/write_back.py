@@ -12,13 +12,14 @@ from datetime import datetime
 from providers.base import Answer, Verdict
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import internal_error
+from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Journal
 from token_refresh.journal.failures import Failure, Failures
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.refresh.remembered_failures import failure_of
-from token_refresh.refresh.result import Outcome, RowResult, action_of, outcome_of
+from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
     STATUS_REAUTHORIZE,
@@ -50,7 +51,7 @@ class Pending:
     """
 
     change: Change
-    result: RowResult
+    result: RowFinished
     entry_id: int | None = None
     is_lost: bool = False
     is_spent: bool = False
@@ -109,7 +110,7 @@ class Draft:
         failed = _failed(fault.row, Outcome.OPERATOR, error)
         before = self._remembered(fault.row)
         is_news = before is None or before.last_error != error
-        result = RowResult(
+        result = RowFinished(
             fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action, is_news=is_news
         )
         values = _failure_values(fault.row, failed) if fault.row.last_error != error else {}
@@ -155,7 +156,7 @@ class WriteBack:
         done: called with each row's final result.
     """
 
-    def __init__(self, store: SealedStore, journal: Journal, clock: Clock, done: Callable[[RowResult], None]) -> None:
+    def __init__(self, store: SealedStore, journal: Journal, clock: Clock, done: Callable[[RowFinished], None]) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
@@ -241,7 +242,7 @@ class WriteBack:
     def confirm(self, batch: Sequence[Pending], results: Sequence[WriteResult]) -> None:
         """Take in what became of a batch: journal, results, and what is to be written again."""
         undone: list[Pending] = []
-        done: list[RowResult] = []
+        done: list[RowFinished] = []
         for pending, result in zip(batch, results, strict=True):
             if result.written is Written.UNDONE:
                 undone.append(pending)
@@ -323,12 +324,12 @@ def _error(job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None)
 
 def _result(
     job: Job, answer: Answer, verdict: Verdict, outcome: Outcome, error: str | None, *, is_news: bool
-) -> RowResult:
+) -> RowFinished:
     location_id, slug = job.row.location_id, job.provider.slug
     if error is None:
-        return RowResult(location_id, slug, outcome, expires_at=answer.expires_at, is_news=is_news)
+        return RowFinished(location_id, slug, outcome, expires_at=answer.expires_at, is_news=is_news)
     action = answer.action or action_of(outcome, verdict)
-    return RowResult(location_id, slug, outcome, error, action, job.row.access_token_expiry, is_news)
+    return RowFinished(location_id, slug, outcome, error, action, job.row.access_token_expiry, is_news)
 
 
 def _failed(row: Row, outcome: Outcome, error: str) -> Row:
@@ -347,7 +348,7 @@ def _differing(row: Row, values: dict[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in values.items() if getattr(row, name) != value}
 
 
-def _final(pending: Pending, result: WriteResult) -> RowResult:
+def _final(pending: Pending, result: WriteResult) -> RowFinished:
     """The row's end, once the store has spoken."""
     if result.written is Written.CHANGED:
         return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
@@ -370,7 +371,7 @@ def _final(pending: Pending, result: WriteResult) -> RowResult:
     return pending.result
 
 
-def _waiting(pending: Pending) -> RowResult:
+def _waiting(pending: Pending) -> RowFinished:
     return replace(
         pending.result,
         outcome=Outcome.TRANSIENT,

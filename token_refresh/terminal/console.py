@@ -45,17 +45,17 @@ class Talk:
         """Whether stderr is read by a program, so that nothing may be drawn there."""
         return self._format == "json"
 
-    def error(self, what: str, action: str = "") -> None:
-        """What went wrong, then what to do."""
-        self._say("ERROR", what, action)
+    def error(self, what: str, action: str = "", **facts: Any) -> None:
+        """What went wrong, then what to do; `facts` are further fields of a JSON line."""
+        self._say("ERROR", what, action, **facts)
 
-    def warn(self, what: str, action: str = "") -> None:
+    def warn(self, what: str, action: str = "", **facts: Any) -> None:
         """What a person should know soon."""
-        self._say("WARNING", what, action)
+        self._say("WARNING", what, action, **facts)
 
-    def info(self, what: str, **facts: Any) -> None:
+    def info(self, what: str, action: str = "", **facts: Any) -> None:
         """How things go."""
-        self._say("INFO", what, "", **facts)
+        self._say("INFO", what, action, **facts)
 
     def data(self, text: str) -> None:
         """A line of the command's answer, on stdout."""
@@ -84,8 +84,8 @@ class Talk:
         facts = {name: self._redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
         moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         if self._format == "json":
-            line = {"time": moment, "level": level, "message": what, **({"action": action} if action else {}), **facts}
-            text = json.dumps(line)
+            line = {"time": moment, "level": level, "message": what, "action": action or None, **facts}
+            text = json.dumps({name: value for name, value in line.items() if value is not None})
         else:
             sentence = what if not action else f"{what.rstrip('.')}. {action}"
             text = f"{moment} {level.lower()}: {one_line(sentence)}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from token_refresh.refresh.rounds import SHORTEST_INTERVAL_SECONDS
+from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
 
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
 _UNKNOWN = "unrecognized arguments: "

@@ -4,58 +4,96 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from typing import IO, Any, cast
 
 from token_refresh.base.clock import iso
+from token_refresh.base.events import (
+    FAILURES,
+    Event,
+    Notice,
+    Outcome,
+    RowFinished,
+    RowsListed,
+    RunFinished,
+    RunStarted,
+)
 from token_refresh.base.text import one_line
-from token_refresh.refresh.result import FAILURES, Outcome, Report, RowResult
 from token_refresh.terminal.console import Talk, to_stderr, to_stdout
 
 _SHOWN_NAMES = 10
+_SUMMARY = {
+    Outcome.REFRESHED: "refreshed",
+    Outcome.CHANGED: "changed meanwhile",
+    Outcome.TRANSIENT: "to be tried again",
+    Outcome.UNKNOWN: "without a usable answer",
+    Outcome.REAUTHORIZE: "need a new login",
+    Outcome.OPERATOR: "need fixing",
+}
 
 
-class LineObserver:
-    """Plain lines on stderr, one a row: what a log file wants."""
+class LineReport:
+    """A subscriber that says a run in plain lines on stderr, one a row: what a log file wants.
+
+    Args:
+        talk: where to say it; as JSON, each line carries its event's fields.
+        only_news: name failures that were there before in few lines at the end.
+    """
 
     def __init__(self, talk: Talk, *, only_news: bool = False) -> None:
         self._talk = talk
         self._only_news = only_news
-        self._old: list[RowResult] = []
+        self._old: list[RowFinished] = []
+        self._run_id: str | None = None
 
-    def begin(self, total: int) -> None:
-        """See `Observer.begin`."""
+    def __call__(self, event: Event) -> None:
+        """Say it."""
+        if isinstance(event, RunStarted):
+            self._run_id = event.run_id
+        elif isinstance(event, RowsListed):
+            self._rows_listed(event.total)
+        elif isinstance(event, RowFinished):
+            self._row_finished(event)
+        elif isinstance(event, Notice):
+            self._notice(event)
+        elif event.error is None:  # otherwise whoever called the run says why it ended
+            self._run_finished(event)
 
-    def row(self, result: RowResult) -> None:
-        """See `Observer.row`."""
+    def _rows_listed(self, total: int) -> None:
+        """Lines need no total."""
+
+    def _row_finished(self, result: RowFinished) -> None:
         if self._only_news and result.outcome in FAILURES and not result.is_news:
             self._old.append(result)
         else:
-            tell(self._talk, result)
+            self._say_row(result)
 
-    def note(self, sentence: str) -> None:
-        """See `Observer.note`."""
-        self._talk.warn(sentence)
+    def _say_row(self, result: RowFinished) -> None:
+        facts = {name: value for name, value in result_object(result).items() if name != "action"}
+        facts["run_id"] = self._run_id
+        say = self._talk.warn if result.outcome in FAILURES else self._talk.info
+        say(_row_line(result), result.action or "", **facts)
 
-    def end(self, report: Report) -> None:
-        """The last lines."""
-        if self._old:
-            names = ", ".join(f"{result.location_id} {result.provider}" for result in self._old[:_SHOWN_NAMES])
-            rest = len(self._old) - _SHOWN_NAMES
-            others = f" and {rest} others" if rest > 0 else ""
-            self._talk.warn(
-                f"{len(self._old)} rows still fail as they did before: {names}{others}",
-                "What to do was said when it began; see: python token_manager.py status",
-            )
-        summarise(self._talk, report)
+    def _notice(self, notice: Notice) -> None:
+        facts = {"code": notice.code, "location_id": notice.location_id, "provider": notice.provider}
+        self._talk.warn(str(notice), notice.action, **facts, run_id=self._run_id)
+
+    def _run_finished(self, run: RunFinished) -> None:
+        for action in dict.fromkeys(result.action for result in self._old):
+            same = [result for result in self._old if result.action == action]
+            message = f"{len(same)} rows still fail as they did before: {_names(same)}"
+            self._talk.warn(message, action or "", run_id=self._run_id)
+        for error in filter(None, (run.store_error, run.journal_error)):
+            self._talk.error(str(error), error.action, code=error.kind, run_id=self._run_id)
+        self._talk.info(summary(run), counts=run.counts(), run_id=self._run_id)
 
 
-class TerminalObserver(LineObserver):
-    """A progress bar on stderr, and a table of what failed at the end."""
+class TerminalReport(LineReport):
+    """The same with a progress bar on stderr, and a table of what failed at the end."""
 
-    def __init__(self, talk: Talk, *, only_news: bool = False) -> None:
-        super().__init__(talk, only_news=only_news)
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(talk)
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -64,32 +102,53 @@ class TerminalObserver(LineObserver):
             TextColumn("refreshing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._console
         )
         self._task = self._progress.add_task("rows", total=None)
+        self._failed: list[RowFinished] = []
 
-    def begin(self, total: int) -> None:
-        """See `Observer.begin`."""
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+    def _rows_listed(self, total: int) -> None:
         self._progress.update(self._task, total=total)
         if total:
             self._progress.start()
 
-    def row(self, result: RowResult) -> None:  # noqa: ARG002 - failures are shown together at the end
-        """See `Observer.row`."""
+    def _row_finished(self, result: RowFinished) -> None:
+        if result.outcome is None:
+            self._say_row(result)
         self._progress.advance(self._task)
+        if result.outcome in FAILURES:
+            self._failed.append(result)
 
-    def note(self, sentence: str) -> None:
-        """See `Observer.note`."""
+    def _notice(self, notice: Notice) -> None:
         self._progress.stop()
-        super().note(sentence)
+        super()._notice(notice)
 
-    def end(self, report: Report) -> None:
-        """The table and the last line."""
+    def _run_finished(self, run: RunFinished) -> None:
         self._progress.stop()
-        failed = [result for result in report.results if result.outcome in FAILURES]
-        if failed:
+        if self._failed:
             lines = [
-                (one.location_id, one.provider, one.outcome or "", one.error or "", one.action or "") for one in failed
+                (one.location_id, one.provider, one.outcome or "", one.error or "", one.action or "")
+                for one in self._failed
             ]
             self._console.print(rich_table(("location", "provider", "outcome", "what happened", "what to do"), lines))
-        super().end(report)
+        super()._run_finished(run)
+
+
+def _row_line(result: RowFinished) -> str:
+    what = f"{result.location_id} {result.provider}: {result.outcome or 'would be refreshed'}"
+    if result.error:
+        return f"{what}, {result.error}"
+    if result.expires_at is not None and result.outcome is Outcome.REFRESHED:
+        again = "; it had failed before" if result.is_news else ""
+        return f"{what}, until {result.expires_at:%Y-%m-%d %H:%M} UTC{again}"
+    return what
+
+
+def _names(results: Sequence[RowFinished]) -> str:
+    names = ", ".join(f"{result.location_id} {result.provider}" for result in results[:_SHOWN_NAMES])
+    rest = len(results) - _SHOWN_NAMES
+    return names + (f" and {rest} others" if rest > 0 else "")
 
 
 class _Stderr:
@@ -115,16 +174,13 @@ class _Stderr:
 
 
 @contextmanager
-def observer_for(talk: Talk, *, only_news: bool = False) -> Iterator[LineObserver]:
-    """The observer that fits where stderr goes. `only_news`: failures that were told before are only counted."""
+def report_for(talk: Talk, *, only_news: bool = False) -> Iterator[LineReport]:
+    """The report that fits where stderr goes; on a terminal all failures are shown."""
     if not sys.stderr.isatty() or talk.is_for_machines:
-        yield LineObserver(talk, only_news=only_news)
+        yield LineReport(talk, only_news=only_news)
         return
-    observer = TerminalObserver(talk)
-    try:
-        yield observer
-    finally:
-        observer._progress.stop()
+    with closing(TerminalReport(talk)) as report:
+        yield report
 
 
 @contextmanager
@@ -144,49 +200,31 @@ def progress_bar(talk: Talk, words: str, total: int) -> Iterator[Callable[[int],
         yield lambda count: progress.advance(task, count)
 
 
-def tell(talk: Talk, result: RowResult) -> None:
-    """One row's end as a line."""
-    what = f"{result.location_id} {result.provider}: {result.outcome}"
-    if result.outcome in FAILURES:
-        talk.warn(f"{what}, {result.error}" if result.error else what, result.action or "")
-    elif result.expires_at is not None and result.outcome is Outcome.REFRESHED:
-        again = "; it had failed before" if result.is_news else ""
-        talk.info(f"{what}, until {result.expires_at:%Y-%m-%d %H:%M} UTC{again}")
-    else:
-        talk.info(what + (f", {result.error}" if result.error else ""))
+def summary(run: RunFinished) -> str:
+    """A run in one line: `9 refreshed, 2 need fixing`."""
+    if run.dry_run:
+        return f"{run.due} due; nothing was called or written (dry run)" if run.due else "nothing due"
+    if not run.results:
+        return "nothing was tried" if run.due else "nothing due"
+    counts = run.counts()
+    return ", ".join(f"{counts[outcome]} {words}" for outcome, words in _SUMMARY.items() if outcome in counts)
 
 
-def summarise(talk: Talk, report: Report) -> None:
-    """The last line of a run."""
-    if report.store_error is not None:
-        talk.error(str(report.store_error), report.store_error.action)
-    if report.journal_error is not None:
-        talk.error(str(report.journal_error), report.journal_error.action)
-    if report.dry_run:
-        for result in report.results:
-            talk.info(f"{result.location_id} {result.provider}: would be refreshed")
-        talk.info(f"{report.due} due; nothing was called or written (dry run)" if report.due else "nothing due")
-    elif not report.results:
-        talk.info("nothing due" if not report.due else "nothing was tried")
-    else:
-        talk.info(", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts().items())))
-
-
-def report_object(report: Report, run_id: str, store: str, store_calls: int) -> dict[str, Any]:
+def report_object(run: RunFinished, store: str, store_calls: int) -> dict[str, Any]:
     """A run as `refresh --json` prints it."""
     return {
-        "run_id": run_id,
-        "started_at": iso(report.started_at),
-        "finished_at": iso(report.finished_at or report.started_at),
-        "dry_run": report.dry_run,
+        "run_id": run.run_id,
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at or run.started_at),
+        "dry_run": run.dry_run,
         "store": store,
         "store_calls": store_calls,
-        "counts": report.counts(),
-        "results": [result_object(result) for result in report.results],
+        "counts": run.counts(),
+        "results": [result_object(result) for result in run.results],
     }
 
 
-def result_object(result: RowResult) -> dict[str, Any]:
+def result_object(result: RowFinished) -> dict[str, Any]:
     """One row of the report; `error` and `action` are null on success."""
     return {
         "location_id": result.location_id,
@@ -229,11 +267,11 @@ def show_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
 
 
 def until(moment: datetime | None, now: datetime) -> str:
-    """How long from now, for people: `3 h 20 min`, `out since 5 min`, `unknown`."""
+    """How long from now, for people: `3 h 20 min`, `expired 5 min ago`, `unknown`."""
     if moment is None:
         return "unknown"
     left = moment - now
-    return _span(left) if left > timedelta(0) else f"out since {_span(-left)}"
+    return _span(left) if left > timedelta(0) else f"expired {_span(-left)} ago"
 
 
 def _span(span: timedelta) -> str:

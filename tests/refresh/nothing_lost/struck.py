@@ -28,7 +28,6 @@ from tests.conftest import World
 from token_refresh.base.errors import Kind
 from token_refresh.commands import cli
 from token_refresh.refresh.parts import Parts, Scope
-from token_refresh.refresh.result import RowResult
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
@@ -155,24 +154,12 @@ class _Store:
         sa.event.listen(self._store._engine, "begin", lambda one: one.exec_driver_sql("PRAGMA query_only = ON"))
 
 
-class Spoken:
-    """An observer that prints all it is told."""
-
-    def begin(self, total: int) -> None: ...
-
-    def row(self, result: RowResult) -> None:
-        print(result)
-
-    def note(self, sentence: str) -> None:
-        print(sentence)
-
-
 Act = Callable[[Parts], Iterable[Kind]]
 
 
 def refresh(parts: Parts) -> Iterable[Kind]:
     """A run of cron's."""
-    return Refresher(parts, Spoken()).run(Scope()).kinds()
+    return Refresher(parts, print).run(Scope()).kinds()
 
 
 @dataclass(frozen=True)

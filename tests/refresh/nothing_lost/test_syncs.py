@@ -35,16 +35,13 @@ class Careless(sqlite3.Connection):
     def execute(self, statement, *values):
         return super().execute("PRAGMA synchronous=OFF" if "synchronous" in statement else statement, *values)
 
-class Silent:
-    begin = row = note = lambda self, _: None
-
 context = prepare(os.environ, SystemClock(), Talk())
 
 def connect(*args, **more):
     return sqlite3.connect(*args, factory=Careless, **more)
 
 with context.lock(), open_parts(context, connect) as parts:
-    report = Refresher(parts, Silent()).run(Scope())
+    report = Refresher(parts).run(Scope())
 sys.exit([result.outcome for result in report.results] != ["refreshed"])
 """
 

@@ -17,11 +17,12 @@ import pytest
 from tests import exits
 from tests.conftest import World
 from tests.refresh.runs.faults_world import SqliteRows, entries, journal, kept_token, meanwhile
-from tests.refresh.runs.test_faults_inside import Silent, outcomes, parts_of, run
+from tests.refresh.runs.test_faults_inside import outcomes, parts_of, run
 from tests.refresh.runs.test_faults_processes import Gate, begin, end, kill, run_later
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Call, Fault
+from token_refresh.base.events import Event, NoticeCode, RowsListed
 from token_refresh.refresh import listing
 from token_refresh.refresh.parts import Parts
 from token_refresh.stores.base import Claimant, DueQuery, StoreUnavailableError
@@ -81,14 +82,13 @@ def test_a_run_works_round_by_round_and_leaves_no_claim(rows: SqliteRows, monkey
     rows.world.oauth.fail(meanwhile(lambda: held.append(len(owners(rows.world)))), times=math.inf)
     totals: list[int] = []
 
-    class Counting(Silent):
-        def begin(self, total: int) -> None:
-            totals.append(total)
+    def counting(event: Event) -> None:
+        if isinstance(event, RowsListed):
+            totals.append(event.total)
 
-    counting = Counting()
-    report = run(rows, observer=counting)
+    report = run(rows, lambda parts: parts, counting)
     assert outcomes(report) == dict.fromkeys(names, "refreshed")
-    assert [note.partition(":")[0] for note in counting.notes] == ["acme"]  # told once, not in each round
+    assert [notice.code for notice in report.notices] == [NoticeCode.SHORT_LIFETIME]  # once, not in each round
     assert report.due == 8
     assert list(dict.fromkeys(totals)) == [3, 6, 8]
     assert max(held) <= 3
@@ -262,9 +262,12 @@ def test_rows_of_another_host_are_left_alone_and_named_until_it_is_taken_over(ro
         rows.add("acme", name)
     claim(world, ELSEWHERE, "one")
     claim(world, replace(ELSEWHERE, slot=2), "two")
+    world.program.settings["LOG_FORMAT"] = "json"
     result = world.program.run("--json")
     assert (result.code, result.outcomes()) == (exits.DONE, {"ours": "refreshed"})
-    assert "2 due rows are claimed by elsewhere. If it is gone for ever, run once with --takeover" in result.err
+    [held] = [line for line in result.lines() if line.get("code") == NoticeCode.CLAIMED_ELSEWHERE]
+    assert held["message"] == "2 due rows are claimed by elsewhere"
+    assert held["action"].startswith("If it is gone for ever, run once with --takeover")
     taken = world.program.run("--json", "--takeover")
     assert taken.outcomes() == {"one": "refreshed", "two": "refreshed"}
     assert owners(world) == {}

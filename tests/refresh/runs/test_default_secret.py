@@ -16,6 +16,7 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import Rows, SqliteRows, entries
 from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer, faults
+from token_refresh.base.events import NoticeCode
 from token_refresh.library import MisconfiguredError
 
 SECRET = "the secret of our own app"
@@ -209,9 +210,12 @@ def test_an_onboarding_that_was_cut_off_is_not_taken_up_with_our_secret(
     world.program.settings["HOSTED_CLIENT_SECRET"] = ours
     asked = len(customer.requests)
     world.clock.advance(100)
-    said = world.program.run().err
+    world.program.settings["LOG_FORMAT"] = "json"
+    result = world.program.run()
     assert len(customer.requests) == asked
-    assert "loc: its onboarding was given up: " + ERROR.format(url=customer.url) in said
-    assert "what was entered is kept aside, sealed. Enter the client's own secret" in said
+    [notice] = [line for line in result.lines() if line.get("code") == NoticeCode.ONBOARDING_ABANDONED]
+    assert notice["message"].startswith("loc: its onboarding was given up: " + ERROR.format(url=customer.url))
+    assert notice["message"].endswith("what was entered is kept, sealed, in the journal")
+    assert notice["action"].startswith("Enter the client's own secret")
     assert [entry.step for entry in entries(world)] == ["superseded"]
     assert "given up" not in world.program.run().err

@@ -22,6 +22,7 @@ from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.clock import iso
+from token_refresh.base.events import NoticeCode
 from token_refresh.journal.lock import RunLock
 
 RARE_RUNS = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}  # the last minute begins 360 s before expiry
@@ -73,7 +74,7 @@ def test_within_the_grace_of_the_old_token_the_answer_is_asked_for_again_at_once
 
 def test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute(rows: Rows) -> None:
     world = rows.world
-    world.program.settings |= RARE_RUNS
+    world.program.settings |= RARE_RUNS | {"LOG_FORMAT": "json"}
     rows.add("acme-family", "loc", START + timedelta(seconds=1000))
     world.oauth.fail(DROPPED)
     first = run(rows)
@@ -82,7 +83,7 @@ def test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_la
         world.clock.advance(200)
         later = run(rows)
         assert (later.code, later.json()["results"]) == (0, [])
-        assert "asked again when the access token runs out" in later.err
+        assert NoticeCode.WAITS_FOR_EXPIRY in later.codes()
     assert sent(world) == 1
     assert world.oauth.replayed() == []
     assert world.oauth.current("loc")  # the family lives, although nobody has its token
@@ -113,6 +114,7 @@ def test_a_strict_provider_is_asked_once_more_and_then_the_loss_is_told_with_its
 
 def test_two_lost_answers_leave_one_more_request_to_the_next_run(rows: Rows) -> None:
     world = rows.world
+    world.program.settings["LOG_FORMAT"] = "json"
     rows.add("acme", "loc")
     world.oauth.fail(DROPPED)
     world.oauth.fail(faults.reset())
@@ -121,6 +123,7 @@ def test_two_lost_answers_leave_one_more_request_to_the_next_run(rows: Rows) -> 
     early = run(rows)
     assert early.json()["results"] == []
     assert "may still be on its way" in early.err
+    assert NoticeCode.REQUEST_UNDER_WAY in early.codes()
     assert sent(world) == 2
     world.clock.advance(2)
     result = only(run(rows))

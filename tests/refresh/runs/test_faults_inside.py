@@ -14,12 +14,12 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
 from tests.world.clock import START
 from tests.world.oauth import faults
+from token_refresh.base.events import Event, NoticeCode, RunFinished, Subscriber
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh import loop
 from token_refresh.refresh.jobs import Bench, Client, Fault, Job
 from token_refresh.refresh.parts import Parts, Scope
-from token_refresh.refresh.result import Report, RowResult
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import Draft, WriteBack
@@ -49,29 +49,6 @@ class Clumsy(Provider):
         return super().refresh_request(credential)
 
 
-class Silent:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.rows: list[RowResult] = []
-
-    def begin(self, total: int) -> None: ...
-
-    def row(self, result: RowResult) -> None:
-        self.rows.append(result)
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-
-
-class Gone(Silent):
-    """Somebody piped the words into a program that has ended."""
-
-    def row(self, result: RowResult) -> None:
-        raise BrokenPipeError
-
-    note = row  # type: ignore[assignment]
-
-
 @pytest.fixture(params=DATABASES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     made = table_of(request.param, request)
@@ -86,10 +63,10 @@ def parts_of(rows: Rows) -> Iterator[Parts]:
         yield parts
 
 
-def run(rows: Rows, change: Callable[[Parts], Parts] = lambda parts: parts, observer: Any = None) -> Report:
+def run(rows: Rows, change: Callable[[Parts], Parts] = lambda parts: parts, *subscribers: Subscriber) -> RunFinished:
     """A run of parts of which one is exchanged."""
     with parts_of(rows) as parts:
-        return Refresher(change(parts), observer or Silent()).run(Scope())
+        return Refresher(change(parts), *subscribers).run(Scope())
 
 
 def clumsy(step: str) -> Callable[[Parts], Parts]:
@@ -102,7 +79,7 @@ def clumsy(step: str) -> Callable[[Parts], Parts]:
     return change
 
 
-def outcomes(report: Report) -> dict[str, str | None]:
+def outcomes(report: RunFinished) -> dict[str, str | None]:
     return {result.location_id: result.outcome for result in report.results}
 
 
@@ -122,10 +99,10 @@ def test_a_mistake_in_reading_one_answer_leaves_it_in_the_journal_and_the_others
 def test_an_answer_that_still_cannot_be_read_blocks_its_row_only_and_is_stored_by_a_mended_program(rows: Rows) -> None:
     run(rows, clumsy("read"))
     rows.add("acme", "another")
-    observer = Silent()
-    again = run(rows, clumsy("read"), observer)
+    again = run(rows, clumsy("read"))
     assert outcomes(again) == {"another": "refreshed"}
-    assert any("loc2: its answer stays in the journal: internal error: IndexError" in note for note in observer.notes)
+    [notice] = [notice for notice in again.notices if notice.code is NoticeCode.ANSWER_UNREADABLE]
+    assert str(notice).startswith("loc2: its answer stays in the journal: internal error: IndexError")
     before = len(rows.world.oauth.requests)
     assert outcomes(run(rows)) == {"loc2": "refreshed"}
     assert len(rows.world.oauth.requests) == before
@@ -312,7 +289,12 @@ def test_a_store_that_is_away_is_waited_for_two_minutes(rows: Rows, seconds: flo
 
 
 def test_words_that_nobody_reads_any_more_do_not_stop_the_run(rows: Rows) -> None:
-    report = run(rows, observer=Gone())
+    """Somebody piped them into a program that has ended."""
+
+    def gone(_: Event) -> None:
+        raise BrokenPipeError
+
+    report = run(rows, lambda parts: parts, gone)
     assert outcomes(report) == dict.fromkeys(NAMES, "refreshed")
     assert all(map(rows.is_current, NAMES))
 
@@ -384,14 +366,14 @@ def test_answers_that_the_journal_cannot_take_go_to_the_store_all_the_same(rows:
 
 def test_a_journal_that_fails_on_the_way_starts_no_more_and_loses_nothing(rows: Rows) -> None:
     rows.world.program.settings["CONCURRENCY"] = "1"
-    observer = Silent()
     with full(rows, "intend", after=2) as change:
-        report = run(rows, change, observer)
+        report = run(rows, change)
     assert report.journal_error is not None
     assert len(report.results) == 2
     assert len(rows.world.oauth.requests) == 2
     assert all(map(rows.is_current, NAMES))
-    assert any("4 rows were not tried: the journal cannot be written" in note for note in observer.notes)
+    [notice] = [notice for notice in report.notices if notice.code is NoticeCode.NOT_TRIED]
+    assert notice.message == "4 rows were not tried: the journal cannot be written"
 
 
 def test_a_journal_that_forgets_nothing_any_more_keeps_no_answer_from_the_store(rows: Rows) -> None:

@@ -17,8 +17,8 @@ from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, SqliteRows,
 from tests.refresh.runs.test_faults_inside import run as run_parts
 from tests.world.oauth import faults
 from tests.world.program import Program
+from token_refresh.base.events import RunFinished
 from token_refresh.refresh.parts import Parts
-from token_refresh.refresh.result import Report
 from token_refresh.stores.base import Pause, StoreUnavailableError
 from token_refresh.stores.database import DatabaseStore
 
@@ -103,7 +103,7 @@ def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
         return parts
 
     report = run_parts(rows, change)
-    assert any("acme asks for a pause" in note for note in report.notices)
+    assert any("acme asks for a pause" in notice.message for notice in report.notices)
     assert sent(rows) <= 3
     assert len(report.results) == sent(rows)
 
@@ -194,7 +194,7 @@ class Sharing:
         return [Pause("acme", self._rows.world.clock.now() + timedelta(seconds=seconds), False) for seconds in told]
 
 
-def run_sharing(rows: DatabaseRows, *heard: Any) -> Report:
+def run_sharing(rows: DatabaseRows, *heard: Any) -> RunFinished:
     """A run whose store says this of the others' pauses."""
 
     def change(parts: Parts) -> Parts:

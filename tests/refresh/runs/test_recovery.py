@@ -31,6 +31,7 @@ from tests.refresh.runs.test_faults_inside import run as run_parts
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
+from token_refresh.base.events import NoticeCode
 from token_refresh.clients.proof import Prover
 from token_refresh.journal.entries import ANSWER_FIELD, AnswerNotSavedError, Journal
 from token_refresh.journal.file import JournalError
@@ -38,13 +39,16 @@ from token_refresh.journal.file import JournalError
 
 @pytest.fixture
 def table(airtable_world: World) -> AirtableRows:
+    airtable_world.program.settings["LOG_FORMAT"] = "json"
     return AirtableRows(airtable_world)
 
 
 @pytest.fixture(params=TABLES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     """Rows of each kind of store."""
-    return table_of(request.param, request)
+    made = table_of(request.param, request)
+    made.world.program.settings["LOG_FORMAT"] = "json"
+    return made
 
 
 def left(table: AirtableRows, *names: str) -> None:
@@ -66,12 +70,13 @@ def test_of_a_row_that_was_onboarded_anew_theirs_stays_and_ours_is_kept_aside(ta
     ours = table.world.oauth.current("loc")
     table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
     result = run(table)
-    assert "loc: the row was onboarded anew meanwhile; the journalled tokens are kept aside, sealed." in result.err
+    assert "loc: the row was onboarded again meanwhile; the earlier tokens are kept" in result.err
+    assert result.codes()[:1] == [NoticeCode.SUPERSEDED]
     assert result.outcomes() == {"loc": "refreshed"}
     assert table.is_current("loc")
     [aside] = entries(table.world)
     assert (aside.step, kept_token(table.world, aside)) == ("superseded", ours)
-    assert "kept aside" not in run(table).err
+    assert "are kept, sealed" not in run(table).err
 
 
 def test_a_row_whose_token_was_sealed_anew_meanwhile_gets_its_successor(table: AirtableRows) -> None:
@@ -87,7 +92,8 @@ def test_of_a_row_that_is_gone_the_tokens_are_kept_aside(table: AirtableRows) ->
     left(table, "loc", "other")
     table.remove("loc")
     result = run(table)
-    assert "loc: the row is gone; its journalled tokens are kept aside, sealed." in result.err
+    assert "loc: the row is gone; its tokens are kept, sealed, in the journal" in result.err
+    assert result.codes()[:1] == [NoticeCode.ROW_GONE]
     assert result.outcomes() == {"other": "refreshed"}
     [aside] = entries(table.world)
     assert (aside.step, kept_token(table.world, aside)) == ("superseded", table.world.oauth.current("loc"))
@@ -99,6 +105,7 @@ def test_a_row_that_cannot_be_used_as_it_is_keeps_its_tokens_waiting_and_is_not_
     before = sent(table.world)
     result = run(table)
     assert "loc: new tokens wait in the journal, but provider_params is not a JSON object" in result.err
+    assert result.codes()[:1] == [NoticeCode.TOKENS_WAIT]
     assert result.outcomes() == {"other": "refreshed"}
     table.edit("loc", provider_params=None)
     assert run(table).outcomes() == {"loc": "refreshed"}
@@ -115,6 +122,7 @@ def test_an_answer_that_does_not_open_blocks_its_row_alone_and_names_what_is_mis
     before = sent(table.world)
     result = run(table)
     assert f"loc: an answer in the journal does not open: it sealed with key {foreign.key_id}" in result.err
+    assert result.codes()[:1] == [NoticeCode.KEY_MISSING]
     assert "Restore that key." in result.err
     assert result.outcomes() == {"other": "refreshed"}
     assert sent(table.world) == before
@@ -208,7 +216,7 @@ def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside(
     cells |= {name: getattr(rows.row("loc"), name) for name in ("encrypted_secret", "encrypted_refresh")}
     rows.remove("loc")
     result = run(rows)
-    assert "kept aside" not in result.err
+    assert "are kept, sealed" not in result.err
     assert [entry.step for entry in entries(rows.world)] == steps
     rows.put(cells)
     assert run(rows).outcomes() == {"loc": "refreshed"}
@@ -268,6 +276,7 @@ def test_an_onboarding_without_answer_is_asked_for_once_more_and_saved(
     assert onboarding().code == exits.FAILED
     result = run(rows)
     assert "loc: its onboarding was brought to an end: refreshed" in result.err
+    assert NoticeCode.ONBOARDING_FINISHED in result.codes()
     assert rows.is_current("loc")
     assert entries(rows.world) == []
 
@@ -291,6 +300,7 @@ def test_an_onboarding_at_a_provider_that_is_no_longer_listed_waits_for_it(
     providers(rows.world).write_text(known.replace("[acme]", "[other]"))
     result = run(rows)
     assert "loc: its onboarding waits in the journal: " in result.err
+    assert result.codes()[:1] == [NoticeCode.ONBOARDING_WAITS]
     assert sent(rows.world) == 2
     providers(rows.world).write_text(known)
     assert "brought to an end: refreshed" in run(rows).err
@@ -304,9 +314,8 @@ def test_an_onboarding_is_not_sent_to_another_host_than_it_was_entered_for(
     known = providers(rows.world).read_text()
     providers(rows.world).write_text(known.replace(rows.world.oauth.token_url("acme"), "https://acme.example/token"))
     result = run(rows)
-    assert (
-        f"loc: its onboarding waits in the journal: it was for {rows.world.oauth.url}, not https://acme.example."
-        in (result.err)
+    assert f"loc: its onboarding waits in the journal: it was for {rows.world.oauth.url}, not https://acme.example" in (
+        result.err
     )
     assert sent(rows.world) == 2
 
@@ -370,7 +379,7 @@ def test_an_unproved_credential_does_not_replace_what_somebody_entered_meanwhile
     monkeypatch.setattr(Prover, "refuse_used", meanwhile)
     result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line), "--no-check")
     assert "somebody changed the row meanwhile, and theirs stays" in result.err
-    assert "kept aside" not in result.err
+    assert "are kept, sealed" not in result.err
     assert rows.row("loc").encrypted_refresh == theirs
 
 
@@ -391,9 +400,9 @@ def test_a_full_disk_prints_each_sealed_answer_that_is_in_no_journal(rows: Rows)
     rows.add("acme", "loc")
     report = run_parts(rows, change)
     assert report.journal_error is not None
-    [told] = [note for note in report.notices if "recover --cell -" in note]
-    assert told.startswith("loc: unless its row is refreshed, this sealed answer is all there is.")
-    assert "sealed:v1:" in told
+    [notice] = [notice for notice in report.notices if notice.code is NoticeCode.ANSWER_NOT_SAVED]
+    assert str(notice).startswith("loc: unless its row is refreshed, this sealed answer is all there is.")
+    assert "`python token_manager.py recover --cell -`: sealed:v1:" in notice.message
     assert rows.is_current("loc")
 
 

@@ -1,0 +1,120 @@
+"""A run from its first event to its last, on a real store and real providers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests import exits
+from tests.conftest import World
+from tests.refresh.runs.faults_world import SqliteRows
+from tests.refresh.runs.test_faults_inside import parts_of
+from tests.world.clock import START
+from token_refresh.base.events import (
+    Event,
+    Notice,
+    NoticeCode,
+    Outcome,
+    RowFinished,
+    RowsListed,
+    RunFinished,
+    RunStarted,
+)
+from token_refresh.refresh.parts import Scope
+from token_refresh.refresh.run import Refresher
+from token_refresh.stores.base import StoreError, StoreUnavailableError
+
+
+@pytest.fixture
+def rows(world: World) -> SqliteRows:
+    return SqliteRows(world)
+
+
+def events_of(rows: SqliteRows, scope: Scope) -> list[Event]:
+    heard: list[Event] = []
+    with parts_of(rows) as parts:
+        returned = Refresher(parts, heard.append).run(scope)
+    assert heard[-1] is returned
+    return heard
+
+
+def test_a_run_begins_finishes_each_row_once_and_ends(rows: SqliteRows) -> None:
+    for name in ("one", "two", "dead"):
+        rows.add("acme", name)
+    rows.add("acme", "bad", provider_params="{")
+    rows.world.oauth.revoke("dead")
+    heard = events_of(rows, Scope())
+    started, ended = heard[0], heard[-1]
+    assert isinstance(started, RunStarted)
+    assert isinstance(ended, RunFinished)
+    assert sum(isinstance(event, RunStarted | RunFinished) for event in heard) == 2
+    assert (started.run_id, started.started_at, started.dry_run) == (ended.run_id, START, False)
+    finished = [event for event in heard if isinstance(event, RowFinished)]
+    assert {event.location_id: event.outcome for event in finished} == {
+        "one": Outcome.REFRESHED,
+        "two": Outcome.REFRESHED,
+        "dead": Outcome.REAUTHORIZE,
+        "bad": Outcome.OPERATOR,
+    }
+    assert len(finished) == 4
+    assert finished == ended.results
+    assert [event for event in heard if isinstance(event, Notice)] == ended.notices
+    assert ended.counts() == {"refreshed": 2, "reauthorize": 1, "operator": 1}
+    [listed] = [place for place, event in enumerate(heard) if isinstance(event, RowsListed)]
+    assert heard[listed] == RowsListed(4)
+    assert all(not isinstance(event, RowFinished) for event in heard[:listed])
+
+
+def test_two_runs_have_two_names(rows: SqliteRows) -> None:
+    names = [event.run_id for _ in range(2) for event in events_of(rows, Scope()) if isinstance(event, RunStarted)]
+    assert len(set(names)) == 2
+
+
+def test_an_error_that_ends_a_run_is_in_its_last_event_too(rows: SqliteRows) -> None:
+    rows.add("acme", "loc")
+    heard: list[Event] = []
+    away = StoreUnavailableError("the store does not answer", "Wait.")
+
+    def refuse(*_: object) -> None:
+        raise away
+
+    with parts_of(rows) as parts:
+        vars(parts.store.store)["claim_due"] = refuse
+        with pytest.raises(StoreError):
+            Refresher(parts, heard.append).run(Scope())
+    ended = heard[-1]
+    assert isinstance(ended, RunFinished)
+    assert (ended.error, ended.results, ended.kinds()) == (away, [], {away.kind})
+
+
+def test_an_error_that_ends_a_run_is_said_once(rows: SqliteRows) -> None:
+    rows.add("acme", "loc")
+    rows.world.program.settings["ENCRYPTION_KEY"] = "A" * 42 + "E="
+    result = rows.world.program.run()
+    assert result.code == exits.USAGE
+    assert result.err.count("ENCRYPTION_KEY opens none of the 1 rows that are due") == 1
+    assert "nothing due" not in result.err
+
+
+def test_a_dry_run_finishes_the_rows_that_would_be_refreshed_and_names_those_that_could_not(rows: SqliteRows) -> None:
+    rows.add("acme", "loc")
+    rows.add("acme", "bad", provider_params="{")
+    heard = events_of(rows, Scope(dry_run=True))
+    assert [event for event in heard if isinstance(event, RowFinished)] == [RowFinished("loc", "acme", None)]
+    [unusable] = [event for event in heard if isinstance(event, Notice) and event.code is NoticeCode.ROW_UNUSABLE]
+    assert (unusable.location_id, unusable.provider) == ("bad", "acme")
+    ended = heard[-1]
+    assert isinstance(ended, RunFinished)
+    assert ended.counts() == {"due": 1}
+
+
+def test_a_provider_that_accepts_no_early_refresh_leaves_its_row_waiting(rows: SqliteRows) -> None:
+    own = Path(rows.world.program.settings["PROVIDERS_FILE"])
+    own.write_text(own.read_text().replace("[acme]\n", "[acme]\nearliest = 30\n"))
+    rows.add("acme", "loc", START + timedelta(seconds=100))
+    ended = events_of(rows, Scope(everything=True))[-1]
+    assert isinstance(ended, RunFinished)
+    assert (ended.waiting, ended.results) == (1, [])
+    assert NoticeCode.TOO_EARLY in [notice.code for notice in ended.notices]

@@ -1,0 +1,204 @@
+"""What a run says as it goes, as typed events, and the one way to those who listen.
+
+Console, log, JSON report and the library's logger are subscribers. A run begins with `RunStarted` and ends with
+`RunFinished`, also where an error ended it; between them each row that was tried finishes once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from token_refresh.base.errors import ActionableError, Kind, TokenError, internal_error, library_error
+
+
+class Outcome(enum.StrEnum):
+    """The ends that a row can come to in a run."""
+
+    REFRESHED = "refreshed"
+    CHANGED = "changed"
+    TRANSIENT = "transient"
+    UNKNOWN = "unknown"
+    REAUTHORIZE = "reauthorize"
+    OPERATOR = "operator"
+
+
+KINDS = {
+    Outcome.TRANSIENT: Kind.RETRY_LATER,
+    Outcome.UNKNOWN: Kind.RETRY_LATER,
+    Outcome.REAUTHORIZE: Kind.LOGIN_NEEDED,
+    Outcome.OPERATOR: Kind.ROW,
+}
+FAILURES = tuple(KINDS)
+
+
+class NoticeCode(enum.StrEnum):
+    """What a notice is about; the value is the `code` of log lines."""
+
+    UNKNOWN_STATUS = "unknown_status"  # the row's status means nothing to the program: it counts as active
+    SHORT_LIFETIME = "short_lifetime"  # a provider's tokens expire before the next run
+    NOT_SELECTED = "not_selected"  # no row of a location that was asked for can be refreshed
+    TOO_EARLY = "too_early"  # the provider accepts a refresh only shortly before the expiry
+    REQUEST_UNDER_WAY = "request_under_way"  # of an earlier run that died
+    WAITS_FOR_EXPIRY = "waits_for_expiry"  # an answer was lost, and asking again may end the token that still lives
+    ROW_UNUSABLE = "row_unusable"  # in a dry run: somebody has to fix the row first
+    CLAIMED_ELSEWHERE = "claimed_elsewhere"  # another host has claimed due rows
+    NOT_TRIED = "not_tried"  # due rows that were left for the next run
+    ANSWER_NOT_SAVED = "answer_not_saved"  # no disk took a provider's answer: the notice holds it, sealed
+    ANSWER_UNREADABLE = "answer_unreadable"  # an entry of the journal cannot be used, by a mistake of this program
+    KEY_MISSING = "key_missing"  # an entry of the journal was sealed with a key that is not configured
+    TOKENS_WAIT = "tokens_wait"  # new tokens stay in the journal until their row is fixed
+    ROW_GONE = "row_gone"  # journalled tokens whose row was deleted: kept in the journal
+    SUPERSEDED = "superseded"  # journalled tokens of a row that holds another credential by now: kept in the journal
+    ONBOARDING_WAITS = "onboarding_waits"  # an onboarding that was cut off cannot be finished yet
+    ONBOARDING_ABANDONED = "onboarding_abandoned"  # one that was cut off may not be sent again as it is
+    ONBOARDING_FINISHED = "onboarding_finished"  # one that was cut off came to its end
+    SUBSCRIBER_FAILED = "subscriber_failed"  # a listener has a mistake; the run is as it would have been without it
+
+
+WAITING_CODES = frozenset(  # the row can be refreshed later, without anybody's help
+    {NoticeCode.TOO_EARLY, NoticeCode.REQUEST_UNDER_WAY, NoticeCode.WAITS_FOR_EXPIRY}
+)
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins; `run_id` is a name that no other run ever had."""
+
+    run_id: str
+    started_at: datetime
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class RowsListed:
+    """So many rows are to be refreshed in all, as far as is known by now."""
+
+    total: int
+
+
+@dataclass(frozen=True)
+class RowFinished:
+    """What happened to one row; `outcome` is None in a dry run, for a row that would be refreshed. Times are aware."""
+
+    location_id: str
+    provider: str
+    outcome: Outcome | None
+    error: str | None = None
+    action: str | None = None
+    expires_at: datetime | None = None
+    is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is news once
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of which kind its failure is; None where it did not fail."""
+        return KINDS.get(self.outcome) if self.outcome is not None else None
+
+    def as_error(self) -> TokenError:
+        """What it means for whoever wanted the row's token."""
+        what = f"{self.location_id} {self.provider}: {self.outcome}, {self.error or 'no reason was given'}"
+        kind = KINDS.get(self.outcome or Outcome.OPERATOR, Kind.RETRY_LATER)
+        return library_error(ActionableError(what, self.action or "", kind))
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a person should know. `location_id` and `provider` are None where it is about no single row.
+
+    Attributes:
+        message: what happened, without the location and without a full stop.
+        action: what to do about it, as a sentence; empty where the message says everything.
+    """
+
+    code: NoticeCode
+    location_id: str | None
+    message: str
+    action: str = ""
+    provider: str | None = None
+
+    def __str__(self) -> str:
+        """The message, with the location that it is about."""
+        return self.message if self.location_id is None else f"{self.location_id}: {self.message}"
+
+
+@dataclass
+class RunFinished:
+    """What a run did. The run fills it in, says it as its last event and returns it.
+
+    Attributes:
+        run_id, started_at, dry_run: as in `RunStarted`.
+        finished_at: when it ended.
+        results: the rows that were tried, or stored from the journal; in a dry run those that would be tried.
+        due: how many rows were to be refreshed.
+        notices: what else was said, in order.
+        waiting: how many rows could not be refreshed yet.
+        held: how many due rows other processes had claimed, by claim.
+        stopped: why the run ended early, where it did: a deadline or a signal.
+        store_error: what kept the store from taking results, where something did.
+        journal_error: what kept the journal from being written, where something did.
+        error: what ended the run before its end, where something did; the caller of the run gets it raised, too.
+    """
+
+    run_id: str
+    started_at: datetime
+    dry_run: bool = False
+    finished_at: datetime | None = None
+    results: list[RowFinished] = field(default_factory=list)
+    due: int = 0
+    notices: list[Notice] = field(default_factory=list)
+    waiting: int = 0
+    held: dict[str, int] = field(default_factory=dict)
+    stopped: str | None = None
+    store_error: ActionableError | None = None
+    journal_error: ActionableError | None = None
+    error: ActionableError | None = None
+
+    def counts(self) -> dict[str, int]:
+        """How many rows came to which end."""
+        if self.dry_run:
+            return {"due": self.due}
+        return dict(Counter(str(result.outcome) for result in self.results))
+
+    def kinds(self) -> set[Kind]:
+        """Of which kinds the run's failures are; none where all went well."""
+        errors = (self.store_error, self.journal_error, self.error)
+        kinds = {error.kind for error in errors if error is not None}
+        if self.stopped is not None:
+            kinds.add(Kind.STOPPED)
+        return kinds | {result.kind for result in self.results if result.kind is not None}
+
+
+Event = RunStarted | RowsListed | RowFinished | Notice | RunFinished
+Subscriber = Callable[[Event], None]
+
+
+class FanOut:
+    """Passes each event on to all subscribers, in their order; none of them can stop a run or keep it from another.
+
+    One that cannot write any more (`OSError`: whoever read along has gone) is ignored; a mistake in one is named to
+    all in one notice.
+    """
+
+    def __init__(self, *subscribers: Subscriber) -> None:
+        self._subscribers = subscribers
+        self._failed: list[Subscriber] = []
+
+    def __call__(self, event: Event) -> None:
+        """Pass it on."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except OSError:
+                pass
+            except Exception as error:
+                self._name(subscriber, error)
+
+    def _name(self, subscriber: Subscriber, error: Exception) -> None:
+        if any(one is subscriber for one in self._failed):
+            return
+        self._failed.append(subscriber)
+        problem = internal_error(error)
+        self(Notice(NoticeCode.SUBSCRIBER_FAILED, None, f"{problem}; the run goes on without it", problem.action))
