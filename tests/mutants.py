@@ -242,8 +242,8 @@ MUTANTS = (
     _mutant(
         "two rows with one token are both sent",
         "token_refresh/refresh/listing.py",
-        "    jobs, twins = without_twins(one for one in made if isinstance(one, Job))\n",
-        "    jobs, twins = [one for one in made if isinstance(one, Job)], list[Fault]()\n",
+        "    jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))\n",
+        "    jobs, duplicates = [one for one in made if isinstance(one, Job)], list[Fault]()\n",
         f"{_FAULTS}test_a_duplicated_row_is_not_sent_and_both_are_named",
     ),
     _mutant(

@@ -106,7 +106,7 @@ def test_two_rows_of_one_client_are_bad(airtable_world: World) -> None:
     world.table.duplicate(world.table.add(world.cells("google", "loc")))
     code, parts = _found(world)
     assert code == 1
-    assert "2 rows are loc of google" in parts["rows"][0]["text"]
+    assert "several rows have the same location and provider: 'loc'" in parts["rows"][0]["text"]
 
 
 def test_a_wrong_token_is_one_bad_part_and_the_others_are_still_looked_at(airtable_world: World) -> None:

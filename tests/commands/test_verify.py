@@ -152,7 +152,7 @@ def test_double_rows_are_faults_although_their_cells_open(airtable_world: World)
     rows.add("google", "twice", LATER)
     result, said = verified(airtable_world)
     assert result.code == 1
-    assert found(said)["twice"].startswith("2 rows have this location and provider")
+    assert found(said)["twice"].startswith("several rows have the same location and provider")
     assert len(said["findings"]) == 1
 
 

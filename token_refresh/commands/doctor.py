@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from token_refresh.base.columns import OPTIONAL_COLUMNS
 from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
 from token_refresh.net.transport import NoAnswer
+from token_refresh.refresh.duplicates import ACTION, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from token_refresh.stores.base import Row, StoreError
@@ -166,7 +166,7 @@ def _rows(context: Context, store: SealedStore, endpoints: dict[str, str]) -> It
     yield Finding("cells", GOOD, f"{len(rows) - len(faults)} of {len(rows)} rows open")
     for fault in faults:
         yield Finding("cells", BAD, f"{fault.row.location_id}: {fault.error}", fault.action)
-    yield from _twins(context, rows)
+    yield from _duplicates(context, rows)
 
 
 def _online(context: Context) -> Iterator[Finding]:
@@ -208,11 +208,12 @@ def _introspected(answer: RawAnswer | NoAnswer) -> bool | None:
     return active if isinstance(active, bool) else None
 
 
-def _twins(context: Context, rows: list[Row]) -> Iterator[Finding]:
-    counts = Counter((row.location_id, row.provider or context.settings.default_provider) for row in rows)
-    for (location_id, provider), count in counts.items():
-        if count > 1:
-            yield Finding("rows", BAD, f"{count} rows are {location_id} of {provider}", "Delete all but one.")
+def _duplicates(context: Context, rows: list[Row]) -> Iterator[Finding]:
+    duplicates = Duplicates()
+    for row in rows:
+        duplicates.add_identity(Member(row.key, row.location_id, row.provider or context.settings.default_provider))
+    for kind, members in duplicates.groups():
+        yield Finding("rows", BAD, sentence(kind, members), ACTION)
 
 
 def _providers(context: Context, endpoints: dict[str, str]) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Open everything; the exit code alone says whether all of it opened."""
     context = prepare(environ, clock, talk)
     survey = _of_store(context) if arguments.file is None else _of_file(context, arguments.file)
-    bad = [*survey.findings, *survey.twins]
+    bad = [*survey.findings, *survey.duplicates]
     if talk.as_json:
         talk.object(_object(survey, context.settings.store if arguments.file is None else "file"))
     else:
@@ -106,7 +106,7 @@ def _object(survey: Survey, where: str) -> dict[str, Any]:
         "store": where,
         "rows": survey.rows,
         "cells_opened": survey.opened,
-        "findings": [finding_object(one) for one in [*survey.findings, *survey.twins]],
+        "findings": [finding_object(one) for one in [*survey.findings, *survey.duplicates]],
         "stale": [
             {"row": one.row, "location_id": one.location_id, "provider": one.provider, "columns": list(one.columns)}
             for one in survey.stale

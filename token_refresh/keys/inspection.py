@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
 from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.net.hosts import is_agreed
+from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Bench
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, Look, Seals
@@ -50,14 +49,14 @@ class Survey:
         rows: how many there are.
         opened: how many cells opened.
         findings: cells that do not open.
-        twins: rows of one identity, or with one refresh cell.
+        duplicates: rows of one identity, or with one refresh cell.
         stale: rows with cells of an older form, an older key or a former host.
     """
 
     rows: int = 0
     opened: int = 0
     findings: list[Finding] = field(default_factory=list)
-    twins: list[Finding] = field(default_factory=list)
+    duplicates: list[Finding] = field(default_factory=list)
     stale: list[Stale] = field(default_factory=list)
 
     @property
@@ -103,11 +102,14 @@ class Inspector:
     def survey(self, rows: Iterable[Row]) -> Survey:
         """Look at all rows. Of a row nothing is kept but what was found."""
         survey = Survey()
-        twins = _Twins()
+        duplicates = Duplicates()
         for row in rows:
             survey.rows += 1
             provider = self._bench.provider_name(row)
-            twins.add(row, provider)
+            member = Member(row.key, row.location_id, provider)
+            duplicates.add_identity(member)
+            if row.encrypted_refresh:
+                duplicates.add(member, CELL, row.encrypted_refresh)
             if not any(getattr(row, column) for column in SEALED_COLUMNS):
                 continue
             look = self.look(row)
@@ -118,7 +120,11 @@ class Inspector:
             survey.findings += self.findings(row, look)
             if look.stale:
                 survey.stale.append(Stale(row.key, row.location_id, provider, look.stale))
-        survey.twins = list(twins.findings())
+        survey.duplicates = [
+            Finding(*members[0], sentence(kind, members), ACTION)
+            for kind, members in duplicates.groups()
+            if kind == IDENTITY or len({one[1:] for one in members}) > 1  # rows of one identity are named once
+        ]
         return survey
 
     def findings(self, row: Row, look: Look) -> list[Finding]:
@@ -127,28 +133,3 @@ class Inspector:
 
     def _finding(self, row: Row, error: str, action: str, is_key_unknown: bool = False) -> Finding:
         return Finding(row.key, row.location_id, self._bench.provider_name(row), error, action, is_key_unknown)
-
-
-class _Twins:
-    """Rows that would send one refresh token twice: of one identity, or with one refresh cell."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        self._cells: dict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
-
-    def add(self, row: Row, provider: str) -> None:
-        self._rows[row.location_id, provider].append(row.key)
-        if row.encrypted_refresh:
-            # Of each cell 16 bytes are enough to know it again.
-            digest = hashlib.blake2b(row.encrypted_refresh.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            self._cells[digest].append((row.key, row.location_id, provider))
-
-    def findings(self) -> Iterator[Finding]:
-        for (location_id, provider), keys in self._rows.items():
-            if len(keys) > 1:
-                error = f"{len(keys)} rows have this location and provider: {', '.join(keys)}"
-                yield Finding(keys[0], location_id, provider, error, "Delete all but one.")
-        for rows in self._cells.values():
-            if len({(location_id, provider) for _, location_id, provider in rows}) > 1:
-                names = ", ".join(f"{location_id!r} (row {key})" for key, location_id, _ in rows)
-                yield Finding(*rows[0], f"several rows have the same encrypted_refresh: {names}", "Delete all but one.")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -192,30 +191,6 @@ def read_params(text: str) -> dict[str, str]:
             "provider_params is not a JSON object of texts", 'Write it like {"tenant": "common"}, or empty the cell.'
         )
     return params
-
-
-def without_twins(jobs: Iterable[Job]) -> tuple[list[Job], list[Fault]]:
-    """Set aside rows that would send one refresh token twice: same identity, or the same token in two rows.
-
-    Where a provider never replaces refresh tokens, two rows may share one; the same sealed cell may not.
-    """
-    groups: dict[tuple[str, ...], list[Job]] = defaultdict(list)
-    jobs = list(jobs)
-    for job in jobs:
-        groups["identity", job.row.location_id, job.provider.slug].append(job)
-        shared = job.row.encrypted_refresh if job.provider.rotates == "never" else job.credential.refresh_token
-        groups["token", job.endpoint.origin, shared].append(job)
-    twins: dict[str, Fault] = {}
-    for (kind, *_), group in groups.items():
-        if len(group) > 1:
-            twins |= {job.row.key: _twin(job, group, kind) for job in group if job.row.key not in twins}
-    return [job for job in jobs if job.row.key not in twins], list(twins.values())
-
-
-def _twin(job: Job, group: list[Job], kind: str) -> Fault:
-    names = ", ".join(sorted(f"{other.row.location_id!r} (row {other.row.key})" for other in group))
-    what = "location and provider" if kind == "identity" else "refresh token"
-    return Fault(job.row, job.provider.slug, f"several rows have the same {what}: {names}", "Delete all but one.")
 
 
 def unknown_status_notice(row: Row) -> Notice | None:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from token_refresh.base.events import Notice, NoticeCode, Subscriber
 from token_refresh.journal.entries import STEP_SUPERSEDED
 from token_refresh.refresh import replay
-from token_refresh.refresh.jobs import Fault, Job, Lost, unknown_status_notice, without_twins
+from token_refresh.refresh.duplicates import without_duplicates
+from token_refresh.refresh.jobs import Fault, Job, Lost, unknown_status_notice
 from token_refresh.refresh.parts import Parts, RunError, Scope
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
@@ -70,8 +71,8 @@ def list_due(parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str
         unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, Fault)]
     _refuse_wrong_key(faults, len(made))
-    jobs, twins = without_twins(one for one in made if isinstance(one, Job))
-    return Listing(jobs, faults + twins, is_last, made.count(None))
+    jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))
+    return Listing(jobs, faults + duplicates, is_last, made.count(None))
 
 
 def query_of(parts: Parts, scope: Scope) -> DueQuery:
