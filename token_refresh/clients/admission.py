@@ -27,7 +27,7 @@ from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreU
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 
 _ACTIONS = {
-    Verdict.DEAD_GRANT: "Connect the account anew and enter the new refresh token.",
+    Verdict.DEAD_GRANT: "Connect the account again and enter the new refresh token.",
     Verdict.CLIENT_REFUSED: "Check the client id and the client secret; the table is as it was.",
     Verdict.REQUEST_REFUSED: "Check what was entered; the table is as it was.",
     Verdict.NOT_ACTED: "Nothing was saved: try again later.",
@@ -124,13 +124,14 @@ class Admission:
             return "its onboarding was saved before the last run ended."
         if not self._is_unchanged(entry, candidate):
             journal.mark(entry.id, STEP_SUPERSEDED)
-            return "the row was changed after its onboarding; the entered credential is kept aside, sealed."
+            return "the row was changed after its onboarding; the entered credential is kept, sealed, in the journal."
         try:
             candidate = with_client(candidate, bench)
         except AdmissionError as error:  # other settings than those of the run that was cut off
             if not is_answered:
                 journal.mark(entry.id, STEP_SUPERSEDED)
-                return f"its onboarding was given up: {error}; what was entered is kept aside, sealed. {error.action}"
+                kept = "what was entered is kept, sealed, in the journal"
+                return f"its onboarding was given up: {error}; {kept}. {error.action}"
         if is_answered:
             return self._conclude(candidate, entry.id, candidate.provider.read_answer(journal.open_answer(entry)))
         if candidate.row is not None:
@@ -219,7 +220,7 @@ class Admission:
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
             self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
-            action = "Log in again and onboard the new token; the entered one is kept aside, sealed."
+            action = "Log in again and onboard the new token; the entered one is kept, sealed, in the journal."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
             self._parts.journal.mark(entry_id, STEP_LOST)
             action = "The entered credential is kept, sealed: the next run asks once more and saves it."
@@ -241,9 +242,9 @@ class Admission:
         if not is_stored:
             if entry_id is not None:
                 self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
-            kept = "; the proved credential is kept aside, sealed" if entry_id is not None else ""
+            kept = "; the proved credential is kept, sealed, in the journal" if entry_id is not None else ""
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
-            action = "Look at the row; to replace it all the same, connect the account anew and repeat."
+            action = "Look at the row; to replace it all the same, connect the account again and repeat."
             return _result(candidate, Outcome.CHANGED, problem, action)
         if entry_id is not None:
             self._finish(entry_id, candidate, answer)

@@ -43,7 +43,7 @@ class Removal:
 
     Args:
         parts: what it works with.
-        note: is told of what an earlier run left.
+        note: is given what a person should know of what an earlier run left.
         wait_seconds: how long to wait for who is refreshing the row.
     """
 
@@ -55,7 +55,7 @@ class Removal:
     def end(self, location_id: str, provider: str | None, *, at_provider: bool) -> str:
         """Take the secrets out of the row, with `at_provider` only after its grant is revoked; returns the provider.
 
-        Safe to repeat: whatever was cut off is done anew, and a dead grant is revoked without complaint.
+        Safe to repeat: whatever was cut off is done again, and a dead grant is revoked without complaint.
 
         Raises:
             TokenError: the row is as it was, or (said so) revoked and not emptied.

@@ -1,6 +1,6 @@
 """One POST to a token endpoint: no redirects, nothing ambient, bounded in time and size.
 
-Whatever is not a complete answer is told apart by one question: can the provider have acted on the request?
+Where no complete answer came, one question decides: can the provider have acted on the request?
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class NoAnswer:
 
     Attributes:
         may_have_acted: the request, or part of it, had left.
-        action: what somebody must mend before it can ever leave; None where it may pass.
+        action: what somebody must fix before it can ever leave; None where it may pass.
     """
 
     reason: str

@@ -212,6 +212,6 @@ def test_an_onboarding_that_was_cut_off_is_not_taken_up_with_our_secret(
     said = world.program.run().err
     assert len(customer.requests) == asked
     assert "loc: its onboarding was given up: " + ERROR.format(url=customer.url) in said
-    assert "what was entered is kept aside, sealed. Enter the client's own secret" in said
+    assert "what was entered is kept, sealed, in the journal. Enter the client's own secret" in said
     assert [entry.step for entry in entries(world)] == ["superseded"]
     assert "given up" not in world.program.run().err
