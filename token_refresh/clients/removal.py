@@ -15,7 +15,6 @@ from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError
 from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
@@ -132,8 +131,8 @@ class Removal:
         return answer
 
     def _ask_once(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
-        exchange = self._parts.transport.post(request)
-        return exchange.as_answer() if isinstance(exchange, NoAnswer) else read(exchange)
+        answer = self._parts.transport.post(request)
+        return answer if isinstance(answer, Answer) else read(answer)
 
     def _clear_secrets(self, row: Row, name: str, *, was_revoked: bool) -> None:
         """Write over what was read, and only over that."""
