@@ -15,7 +15,7 @@ from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
-from token_refresh.clients.csv_file import CSV_HEADER, read_lines
+from token_refresh.clients.csv_file import CSV_HEADER
 
 HEADER = ",".join(CSV_HEADER)
 
@@ -369,12 +369,6 @@ def test_unclosed_quote_is_told_where_it_opens_and_lines_before_are_saved(world:
     assert "line 3: not saved (operator): cannot be read as CSV (a quote that is not closed?)" in result.err
     assert sorted(world.rows()) == ["loc1"]
     assert "canary" not in result.said
-
-
-def test_line_numbers_are_those_of_an_editor() -> None:
-    content = f'{HEADER}\n\na,acme,c,"two\nlines",t\n,,,,\nb,acme,c,s,\nc\n'
-    numbers = [(line.number, line.problem) for line in read_lines(content, "acme")]
-    assert numbers == [(3, ""), (6, "has no refresh_token"), (7, "has 1 cells, not 5")]
 
 
 def test_file_that_others_can_read_is_warned_about(world: World) -> None:

@@ -274,7 +274,7 @@ def test_what_a_run_may_still_need_cannot_be_forgotten(table: AirtableRows) -> N
     number = str(only_entry(table.world)["entry"])
     result = table.world.program.run("recover", "--forget", number, "--yes")
     assert result.code == exits.USAGE
-    assert f"there is no entry {number} that is kept aside" in result.err
+    assert f"there is no entry {number} that can be forgotten" in result.err
     assert len(entries(table.world)) == 1
 
 

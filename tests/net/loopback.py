@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from providers.base import TokenRequest
+from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from tests.world.http import HTTPServer, Request, Response
 from tests.world.raw import RawServer
 from token_refresh.net.transport import HTTPTransport
@@ -57,3 +57,18 @@ def within(seconds: float) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds
+
+
+def may_have_acted(end: RawAnswer | Answer) -> bool:
+    """Whether the request had left, where no complete answer came."""
+    assert isinstance(end, Answer)
+    return end.verdict is Verdict.UNCLEAR
+
+
+def is_refused_as_private(end: RawAnswer | Answer) -> bool:
+    """Whether nothing was sent, because a row names a host that is not on the public internet."""
+    return (
+        isinstance(end, Answer)
+        and (end.verdict, end.error) == (Verdict.REQUEST_REFUSED, "the row's host is not on the public internet")
+        and "ALLOWED_PRIVATE_HOSTS" in (end.action or "")
+    )

@@ -13,7 +13,6 @@ from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
 from tests.world.clock import START, FakeClock
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_SENT, AnswerNotSavedError, Journal
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.exchange import Exchanged, exchange
 
 ACME = Provider("acme", "Acme", "https://acme.example/token")
@@ -25,12 +24,12 @@ GRANTED = RawAnswer(200, {}, b'{"access_token": "access token", "refresh_token":
 class Line:
     """Gives the same answer to every request, and looks into the journal meanwhile."""
 
-    def __init__(self, journal: Journal, answer: RawAnswer | NoAnswer) -> None:
+    def __init__(self, journal: Journal, answer: RawAnswer | Answer) -> None:
         self._journal = journal
         self._answer = answer
         self.seen: list[list[str]] = []
 
-    def post(self, request: TokenRequest) -> RawAnswer | NoAnswer:
+    def post(self, request: TokenRequest) -> RawAnswer | Answer:
         self.seen.append([entry.step for entry in self._journal.entries(STEP_SENT, STEP_ANSWERED)])
         return self._answer
 
@@ -69,7 +68,7 @@ def test_an_intent_that_the_journal_refuses_keeps_the_request_back(journal: Jour
 
 
 def test_a_second_request_is_of_the_same_entry(journal: Journal) -> None:
-    line = Line(journal, NoAnswer("no answer within 90 s", may_have_acted=True))
+    line = Line(journal, Answer(Verdict.UNCLEAR, error="no answer within 90 s"))
     first = send(journal, line)
     second = send(journal, line, intent=lambda: journal.send_again(first.entry_id, ORIGIN, is_lost=True))
     assert first.answer.verdict is second.answer.verdict is Verdict.UNCLEAR

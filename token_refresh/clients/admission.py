@@ -28,7 +28,7 @@ from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreU
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 
 _ACTIONS = {
-    Verdict.DEAD_GRANT: "Connect the account anew and enter the new refresh token.",
+    Verdict.DEAD_GRANT: "Connect the account again and enter the new refresh token.",
     Verdict.CLIENT_REFUSED: "Check the client id and the client secret; the table is as it was.",
     Verdict.REQUEST_REFUSED: "Check what was entered; the table is as it was.",
     Verdict.NOT_ACTED: "Nothing was saved: try again later.",
@@ -223,7 +223,7 @@ class Admission:
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
             self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
-            action = "Log in again and onboard the new token; the entered one is kept aside, sealed."
+            action = "Log in again and onboard the new token; the entered one is kept, sealed, in the journal."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
             self._parts.journal.mark(entry_id, STEP_LOST)
             action = "The entered credential is kept, sealed: the next run asks once more and saves it."
@@ -247,9 +247,9 @@ class Admission:
         if not is_stored:
             if entry_id is not None:
                 self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
-            kept = "; the proved credential is kept aside, sealed" if entry_id is not None else ""
+            kept = "; the proved credential is kept, sealed, in the journal" if entry_id is not None else ""
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
-            action = "Look at the row; to replace it all the same, connect the account anew and repeat."
+            action = "Look at the row; to replace it all the same, connect the account again and repeat."
             return _result(candidate, Outcome.CHANGED, problem, action)
         if entry_id is not None:
             self._finish(entry_id, candidate, answer)

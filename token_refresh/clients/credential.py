@@ -113,7 +113,7 @@ def with_client(candidate: Candidate, bench: Bench) -> Candidate:
     try:
         client = bench.client(candidate.entered.provider, candidate.endpoint, sent.client_id, sent.client_secret)
     except ProviderError as error:
-        raise AdmissionError(str(error), error.action, error.kind) from None
+        raise AdmissionError(str(error), error.action, Kind.USAGE) from None
     sent = replace(sent, client_id=client.client_id, client_secret=client.client_secret)
     return replace(candidate, credential=sent)
 

@@ -16,7 +16,6 @@ from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.jobs import Fault
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
@@ -56,7 +55,7 @@ class Removal:
     def end(self, location_id: str, provider: str | None, *, at_provider: bool) -> str:
         """Take the secrets out of the row, with `at_provider` only after its grant is revoked; returns the provider.
 
-        Safe to repeat: whatever was cut off is done anew, and a dead grant is revoked without complaint.
+        Safe to repeat: whatever was cut off is done again, and a dead grant is revoked without complaint.
 
         Raises:
             TokenError: the row is as it was, or (said so) revoked and not emptied.
@@ -133,8 +132,8 @@ class Removal:
         return answer
 
     def _ask_once(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
-        exchange = self._parts.transport.post(request)
-        return exchange.as_answer() if isinstance(exchange, NoAnswer) else read(exchange)
+        answer = self._parts.transport.post(request)
+        return answer if isinstance(answer, Answer) else read(answer)
 
     def _clear_secrets(self, row: Row, name: str, *, was_revoked: bool) -> None:
         """Write over what was read, and only over that."""

@@ -12,12 +12,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from providers.base import RawAnswer
+from providers.base import Answer, RawAnswer
 from token_refresh.base.clock import Clock
 from token_refresh.base.columns import OPTIONAL_COLUMNS
 from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
-from token_refresh.net.transport import NoAnswer
 from token_refresh.refresh.duplicates import ACTION, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Fault, Job
 from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
@@ -197,9 +196,9 @@ def _introspections(parts: Parts) -> Iterator[Finding]:
     yield Finding("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
 
 
-def _introspected(answer: RawAnswer | NoAnswer) -> bool | None:
+def _introspected(answer: RawAnswer | Answer) -> bool | None:
     """The `active` member of an RFC 7662 answer; None where there is none."""
-    if isinstance(answer, NoAnswer):
+    if isinstance(answer, Answer):
         return None
     try:
         active = json.loads(answer.body).get("active")

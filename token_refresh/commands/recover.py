@@ -23,7 +23,7 @@ _STEPS = {
     "sent": "a request left and its end is not known",
     "answered": "new tokens that are not yet in the table",
     "lost": "the answer was lost; the token may be spent",
-    "superseded": "new tokens, kept aside: somebody changed the row meanwhile, and theirs stayed",
+    "superseded": "new tokens that were not stored: somebody changed the row meanwhile, and theirs stayed",
 }
 
 

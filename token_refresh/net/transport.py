@@ -1,13 +1,12 @@
 """One POST to a token endpoint: no redirects, nothing ambient, bounded in time and size.
 
-Whatever is not a complete answer is told apart by one question: can the provider have acted on the request?
+Where no complete answer came, one question decides: can the provider have acted on the request?
 """
 
 from __future__ import annotations
 
 import contextlib
 import zlib
-from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +18,7 @@ import urllib3
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.clock import Clock
 from token_refresh.net import tls
-from token_refresh.net.hosts import PrivateAddressError, host_of, may_be_public
+from token_refresh.net.hosts import PrivateAddressError, may_be_private, may_be_public
 from token_refresh.net.watchdog import Watch, Watchdog, WatchedAdapter
 
 CONNECT_SECONDS = 10.0
@@ -30,34 +29,23 @@ USER_AGENT = "token-refresh"
 _CHUNK_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True)
-class NoAnswer:
-    """No complete answer came.
-
-    Attributes:
-        may_have_acted: the request, or part of it, had left.
-        action: what somebody must mend before it can ever leave; None where it may pass.
-    """
-
-    reason: str
-    may_have_acted: bool
-    action: str | None = field(default=None, compare=False)
-
-    def as_answer(self) -> Answer:
-        """What follows for the refresh token."""
-        if self.action is not None:
-            return Answer(Verdict.REQUEST_REFUSED, error=self.reason, action=self.action)
-        return Answer(Verdict.UNCLEAR if self.may_have_acted else Verdict.NOT_ACTED, error=self.reason)
-
-
-_PRIVATE_ACTION = "Correct the host in the row's provider_params, or list it in ALLOWED_PRIVATE_HOSTS."
+_PRIVATE = Answer(
+    Verdict.REQUEST_REFUSED,
+    error="the row's host is not on the public internet",
+    action="Correct the host in the row's provider_params, or list it in ALLOWED_PRIVATE_HOSTS.",
+)
 
 
 class Transport(Protocol):
     """What sends a token request."""
 
-    def post(self, request: TokenRequest) -> RawAnswer | NoAnswer:
-        """Send it once. Never raises for anything that the network or the provider does."""
+    def post(self, request: TokenRequest) -> RawAnswer | Answer:
+        """Send it once. Never raises for anything that the network or the provider does.
+
+        Returns:
+            the complete answer, to be read; an `Answer` where none came. That is `UNCLEAR` where the request, or part
+            of it, had left, `NOT_ACTED` where nothing had, and `REQUEST_REFUSED` where nothing ever will.
+        """
         ...
 
 
@@ -90,16 +78,17 @@ class HTTPTransport:
         self._proxy = proxy
         self._session = tls.make_session(WatchedAdapter(ca_bundle, connections), proxy)
 
-    def post(self, request: TokenRequest) -> RawAnswer | NoAnswer:
+    def post(self, request: TokenRequest) -> RawAnswer | Answer:
         """See `Transport.post`."""
         with self._watchdog.watch() as watch:
             try:
                 self._limit(watch, request)
                 return self._exchange(request)
             except PrivateAddressError:
-                return NoAnswer("the row's host is not on the public internet", False, _PRIVATE_ACTION)
+                return _PRIVATE
             except Exception as error:  # whatever it is, the request may have left, and only this row is concerned
-                return NoAnswer(_reason(error, watch, self._seconds), watch.may_have_acted)
+                verdict = Verdict.UNCLEAR if watch.may_have_acted else Verdict.NOT_ACTED
+                return Answer(verdict, error=_reason(error, watch, self._seconds))
 
     def close(self) -> None:
         """Release connections and the watching thread; no exchange may be under way."""
@@ -109,7 +98,7 @@ class HTTPTransport:
     def _limit(self, watch: Watch, request: TokenRequest) -> None:
         """Keep a request whose host the table supplied on the public internet."""
         parts = urlsplit(request.url)
-        watch.public_only = not (request.host_is_fixed or host_of(request.url) in self._private_hosts)
+        watch.public_only = not may_be_private(request.url, self._private_hosts, is_fixed=request.host_is_fixed)
         if watch.public_only and self._proxy and parts.scheme == "https":
             # The proxy looks the name up, so only an address in the request itself can be judged.
             watch.public_only = False

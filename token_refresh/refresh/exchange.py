@@ -9,7 +9,7 @@ from crypto import Context
 from providers.base import Answer, Credential, Provider
 from token_refresh.journal.entries import ANSWER_FIELD, Journal
 from token_refresh.journal.file import JournalError
-from token_refresh.net.transport import NoAnswer, Transport
+from token_refresh.net.transport import Transport
 
 
 class Exchanged(NamedTuple):
@@ -50,8 +50,8 @@ def exchange(
     request = provider.refresh_request(credential)
     entry_id = note_intent()
     raw = transport.post(request)
-    if isinstance(raw, NoAnswer):
-        return Exchanged(entry_id, raw.as_answer())
+    if isinstance(raw, Answer):
+        return Exchanged(entry_id, raw)
     not_saved = None
     try:
         journal.keep(entry_id, raw, Context(ANSWER_FIELD, location_id, origin))

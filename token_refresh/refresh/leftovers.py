@@ -77,7 +77,7 @@ def forget_entry(journal: Journal, entry_id: int, *, is_agreed: bool) -> None:
     """
     if all(entry.id != entry_id for entry in journal.entries(STEP_SUPERSEDED)):
         raise ActionableError(
-            f"there is no entry {entry_id} that is kept aside",
+            f"there is no entry {entry_id} that can be forgotten",
             "List them with: python token_manager.py recover",
             Kind.USAGE,
         )

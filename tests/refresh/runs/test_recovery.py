@@ -379,7 +379,7 @@ def test_an_unproved_credential_does_not_replace_what_somebody_entered_meanwhile
     monkeypatch.setattr(Prover, "refuse_used", meanwhile)
     result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line), "--no-check")
     assert "somebody changed the row meanwhile, and theirs stays" in result.err
-    assert "are kept, sealed" not in result.err
+    assert "is kept, sealed" not in result.err
     assert rows.row("loc").encrypted_refresh == theirs
 
 

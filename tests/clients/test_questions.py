@@ -1,0 +1,93 @@
+"""Which questions are asked, in which order, and what was agreed to; the terminal itself is tests/commands'."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from providers.base import Provider
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.clients.admission import Terms
+from token_refresh.clients.credential import NewCredential
+from token_refresh.clients.questions import ask_for_credential
+from token_refresh.refresh.jobs import Bench, Client
+from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import Seals
+
+FIXED = Provider("acme", "Acme", "https://acme.example/token")
+HOSTED = Provider("hosted", "Hosted", "https://{instance}/token", placeholders={"instance": None})
+PROVIDERS = {provider.slug: provider for provider in (FIXED, HOSTED)}
+BENCH = Bench(cast(Seals, None), PROVIDERS.__getitem__, "acme", lambda _: Client("our-app", "our secret"))
+
+
+class Answers:
+    """Answers in order, and keeps what was asked."""
+
+    def __init__(self, *answers: str) -> None:
+        self._answers = list(answers)
+        self.asked: list[str] = []
+
+    def text(self, question: str, default: str = "") -> str:
+        self.asked.append(question)
+        return self._answers.pop(0) or default
+
+    secret = text
+
+    def yes(self, question: str) -> bool:
+        return self.text(question) == "yes"
+
+
+def asked_for(answers: Answers, terms: Terms, row: Row | None = None) -> tuple[NewCredential, Terms]:
+    return ask_for_credential(answers, BENCH, "acme", terms, lambda *_: row)
+
+
+def test_the_settings_client_is_not_asked_for_where_settings_or_catalogue_fix_the_host() -> None:
+    answers = Answers("loc", "", "", "token")
+    entered, terms = asked_for(answers, Terms())
+    assert answers.asked == [
+        "Location id", "Provider", "Client secret (empty: the one from the settings)", "Refresh token",
+    ]  # fmt: skip
+    assert entered == NewCredential("loc", "acme", "our-app", "", "token")
+    assert terms == Terms()
+
+
+def test_a_host_that_a_person_agrees_to_is_the_one_host_agreed_to() -> None:
+    answers = Answers("loc", "hosted", "Git.Example:8443", "yes", "", "secret", "token")
+    entered, terms = asked_for(answers, Terms())
+    assert answers.asked[2:] == [
+        "Instance",
+        "The client secret and the refresh token will be sent to https://git.example:8443. Is that right?",
+        "Client id", "Client secret", "Refresh token",
+    ]  # fmt: skip
+    assert (entered.client_id, entered.client_secret) == ("our-app", "secret")
+    assert list(terms.hosts) == ["git.example:8443"]
+
+
+def test_a_host_that_was_agreed_to_by_flag_is_not_asked_about() -> None:
+    answers = Answers("loc", "hosted", "git.example", "app", "secret", "token")
+    _, terms = asked_for(answers, Terms(hosts=["git.example"]))
+    assert not any("Is that right?" in question for question in answers.asked)
+    assert list(terms.hosts) == ["git.example"]
+
+
+def test_after_a_no_to_the_host_no_secret_is_asked_for() -> None:
+    answers = Answers("loc", "hosted", "git.example", "no")
+    with pytest.raises(ActionableError, match="nothing was sent or changed"):
+        asked_for(answers, Terms())
+    assert "Refresh token" not in answers.asked
+
+
+@pytest.mark.parametrize(("cell", "agreed"), [("", False), ("sealed", True)])
+def test_only_a_credential_that_was_there_may_be_replaced(cell: str, agreed: bool) -> None:
+    """One that comes while the person types is somebody else's."""
+    row = Row("rec1", "loc", "row-app", encrypted_refresh=cell, provider="acme")
+    answers = Answers("loc", "acme", *(["yes"] if cell else []), "secret", "token")
+    entered, terms = asked_for(answers, Terms(), row)
+    assert (terms.replace, entered.client_id) == (agreed, "row-app")
+
+
+def test_an_empty_answer_that_is_needed_ends_the_questions() -> None:
+    with pytest.raises(ActionableError, match="the refresh token is empty; nothing was changed") as error:
+        asked_for(Answers("loc", "acme", "secret", ""), Terms())
+    assert error.value.kind is Kind.USAGE
