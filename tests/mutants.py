@@ -503,8 +503,8 @@ MUTANTS = (
     _mutant(
         "no second row is heard when a client is refused",
         "token_refresh/refresh/schedule.py",
-        "        client.witness = client.unheard()\n",
-        "        client.witness = None\n",
+        "        client.probe = client.next_probe()\n",
+        "        client.probe = None\n",
         f"{_FAULTS}test_one_uninstalled_location_is_flagged_and_no_other",
     ),
     _mutant(

@@ -16,7 +16,7 @@ from providers.gohighlevel import GoHighLevel
 from tests.world.clock import START
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import Job, Lost
-from token_refresh.refresh.schedule import Halt, Schedule, Settled, Task
+from token_refresh.refresh.schedule import HostPause, Schedule, Task
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, Opened
 
@@ -74,10 +74,10 @@ def start(one: Schedule, now: float = 0.0, most: int = 1000) -> list[Task]:
     return tasks
 
 
-def ends(settled: list[Settled]) -> dict[str, Verdict]:
-    names = [one.task.job.row.key for one in settled]
+def ends(settled: list[Task]) -> dict[str, Verdict | None]:
+    names = [one.job.row.key for one in settled]
     assert len(names) == len(set(names)), "settled twice"
-    return {one.task.job.row.key: one.verdict for one in settled}
+    return {one.job.row.key: one.verdict for one in settled}
 
 
 # Order
@@ -118,30 +118,30 @@ def test_after_a_refusal_only_the_row_with_the_latest_expiry_is_heard() -> None:
     assert started(one) == ["last"]
 
 
-def test_a_refusal_belongs_to_the_row_when_the_witness_is_accepted() -> None:
+def test_a_refusal_belongs_to_the_row_when_the_probe_is_accepted() -> None:
     one, _ = refused_first(job("first", 1), job("second", 2), job("last", 90))
-    [witness] = start(one)
-    assert ends(one.settle(witness, GRANTED, 1.0)) == {"last": Verdict.GRANTED, "first": Verdict.REQUEST_REFUSED}
+    [probe] = start(one)
+    assert ends(one.settle(probe, GRANTED, 1.0)) == {"last": Verdict.GRANTED, "first": Verdict.REQUEST_REFUSED}
     assert started(one, 1.0) == ["second"]
 
 
 def test_at_highlevel_a_lone_refusal_is_an_uninstalled_app() -> None:
     highlevel = provider("gohighlevel")
     one, _ = refused_first(job("first", 1, highlevel), job("last", 90, highlevel))
-    [witness] = start(one)
-    assert ends(one.settle(witness, GRANTED, 1.0))["first"] is Verdict.DEAD_GRANT
+    [probe] = start(one)
+    assert ends(one.settle(probe, GRANTED, 1.0))["first"] is Verdict.DEAD_GRANT
 
 
-def test_a_dead_grant_of_the_witness_shows_that_the_client_is_known() -> None:
+def test_a_dead_grant_of_the_probe_shows_that_the_client_is_known() -> None:
     one, _ = refused_first(job("first", 1), job("last", 90))
-    [witness] = start(one)
-    assert ends(one.settle(witness, DEAD, 1.0)) == {"last": Verdict.DEAD_GRANT, "first": Verdict.REQUEST_REFUSED}
+    [probe] = start(one)
+    assert ends(one.settle(probe, DEAD, 1.0)) == {"last": Verdict.DEAD_GRANT, "first": Verdict.REQUEST_REFUSED}
 
 
-def test_a_refused_witness_closes_the_client_and_the_rest_is_never_begun() -> None:
+def test_a_refused_probe_closes_the_client_and_the_rest_is_never_begun() -> None:
     one, _ = refused_first(job("first", 1), job("second", 2), job("third", 3), job("last", 90))
-    [witness] = start(one)
-    judged = ends(one.settle(witness, REFUSED, 1.0))
+    [probe] = start(one)
+    judged = ends(one.settle(probe, REFUSED, 1.0))
     assert judged == {"first": Verdict.CLIENT_REFUSED, "last": Verdict.CLIENT_REFUSED}
     assert started(one, 1.0) == []
     assert [task.job.row.key for task in one.not_begun()] == ["second", "third"]
@@ -149,61 +149,61 @@ def test_a_refused_witness_closes_the_client_and_the_rest_is_never_begun() -> No
     assert one.drain() == []
 
 
-def test_a_throttled_witness_is_heard_again_after_the_pause() -> None:
+def test_a_throttled_probe_is_heard_again_after_the_pause() -> None:
     one, _ = refused_first(job("first", 1), job("second", 2), job("last", 90))
-    [witness] = start(one)
-    assert one.settle(witness, THROTTLED, 1.0) == []
+    [probe] = start(one)
+    assert one.settle(probe, THROTTLED, 1.0) == []
     assert started(one, 2.0) == []
     at = one.wakes_at(2.0)
     assert at is not None
     [again] = start(one, at)
-    assert again is witness
+    assert again is probe
     assert ends(one.settle(again, GRANTED, at)) == {"last": Verdict.GRANTED, "first": Verdict.REQUEST_REFUSED}
     assert started(one, at) == ["second"]
 
 
-def test_an_unclear_witness_is_followed_by_another_one() -> None:
+def test_an_unclear_probe_is_followed_by_another_one() -> None:
     family = provider(replay="last_minute")
     one, _ = refused_first(job("first", 1, family), job("second", 80, family), job("last", 90, family))
-    [witness] = start(one)
-    assert ends(one.settle(witness, SILENCE, 1.0)) == {"last": Verdict.UNCLEAR}
+    [probe] = start(one)
+    assert ends(one.settle(probe, SILENCE, 1.0)) == {"last": Verdict.UNCLEAR}
     [second] = start(one, 1.0)
     assert ends(one.settle(second, GRANTED, 2.0)) == {"second": Verdict.GRANTED, "first": Verdict.REQUEST_REFUSED}
 
 
-def test_when_two_witnesses_are_unclear_the_client_is_closed_and_nobody_blamed() -> None:
+def test_when_two_probes_are_unclear_the_client_is_closed_and_nobody_blamed() -> None:
     family = provider(replay="last_minute")
     one, _ = refused_first(*(job(name, minutes, family) for name, minutes in zip("abcd", (1, 80, 85, 90), strict=True)))
     for _ in range(2):
-        [witness] = start(one)
-        last = one.settle(witness, SILENCE, 1.0)
+        [probe] = start(one)
+        last = one.settle(probe, SILENCE, 1.0)
     assert ends(last) == {"c": Verdict.UNCLEAR, "a": Verdict.CLIENT_REFUSED}
     assert started(one) == []
 
 
-def test_several_refusals_in_flight_are_judged_together_by_one_witness() -> None:
+def test_several_refusals_in_flight_are_judged_together_by_one_probe() -> None:
     one = schedule(*(job(str(number), number) for number in range(6)))
     flying = start(one, most=3)
     for task in flying:
         assert one.settle(task, REFUSED, 0.0) == []
-    [witness] = start(one)
-    assert witness.job.row.key == "5"
-    judged = ends(one.settle(witness, GRANTED, 1.0))
+    [probe] = start(one)
+    assert probe.job.row.key == "5"
+    judged = ends(one.settle(probe, GRANTED, 1.0))
     assert judged == {"5": Verdict.GRANTED} | dict.fromkeys("012", Verdict.REQUEST_REFUSED)
     assert started(one, 1.0) == ["3", "4"]
 
 
-def test_a_witness_that_was_held_back_before_is_not_sent_a_second_time() -> None:
-    """Rows are held while a request that left before the refusal is still out; one of them becomes the witness."""
-    one = schedule(job("refused", 1), job("slow", 2), job("third", 3), job("witness", 90))
+def test_a_probe_that_was_held_back_before_is_not_sent_a_second_time() -> None:
+    """Rows are held while a request that left before the refusal is still out; one of them becomes the probe."""
+    one = schedule(job("refused", 1), job("slow", 2), job("third", 3), job("probe", 90))
     refused, slow = start(one, most=2)
     one.settle(refused, REFUSED, 0.0)
     assert started(one) == []
     one.settle(slow, GRANTED, 0.5)
-    [witness] = start(one, 0.5)
-    assert witness.job.row.key == "witness"
-    judged = ends(one.settle(witness, GRANTED, 1.0))
-    assert judged == {"witness": Verdict.GRANTED, "refused": Verdict.REQUEST_REFUSED}
+    [probe] = start(one, 0.5)
+    assert probe.job.row.key == "probe"
+    judged = ends(one.settle(probe, GRANTED, 1.0))
+    assert judged == {"probe": Verdict.GRANTED, "refused": Verdict.REQUEST_REFUSED}
     assert started(one, 1.0) == ["third"]
 
 
@@ -242,51 +242,51 @@ def test_two_clients_of_one_provider_are_judged_apart() -> None:
     one = schedule(job("bad", 1, client="wrong"), job("good", 2, client="right"), job("bad too", 3, client="wrong"))
     [bad] = start(one, most=1)
     one.settle(bad, REFUSED, 0.0)
-    witness, good = start(one)
-    assert ends(one.settle(witness, REFUSED, 0.0)) == dict.fromkeys(("bad", "bad too"), Verdict.CLIENT_REFUSED)
+    probe, good = start(one)
+    assert ends(one.settle(probe, REFUSED, 0.0)) == dict.fromkeys(("bad", "bad too"), Verdict.CLIENT_REFUSED)
     assert ends(one.settle(good, GRANTED, 0.0)) == {"good": Verdict.GRANTED}
     assert one.why_not_begun() == ["Acme refuses client wrong"]
 
 
 def test_a_row_that_waits_for_another_attempt_is_settled_when_its_client_is_closed() -> None:
-    one = schedule(job("throttled", 1), job("refused", 2), job("other", 3), job("witness", 90))
+    one = schedule(job("throttled", 1), job("refused", 2), job("other", 3), job("probe", 90))
     throttled, refused = start(one, most=2)
     assert one.settle(throttled, NO_CONNECTION, 0.0) == []
     assert one.settle(refused, REFUSED, 0.0) == []
-    [witness] = start(one, most=1)
-    judged = ends(one.settle(witness, REFUSED, 0.0))
+    [probe] = start(one, most=1)
+    judged = ends(one.settle(probe, REFUSED, 0.0))
     assert judged["throttled"] is Verdict.NOT_ACTED
     assert started(one, 100.0) == []
 
 
 def test_a_row_whose_next_attempt_fell_into_a_judgement_gets_it_when_the_client_is_right() -> None:
-    one = schedule(job("throttled", 1), job("refused", 2), job("witness", 90))
+    one = schedule(job("throttled", 1), job("refused", 2), job("probe", 90))
     throttled, refused = start(one, most=2)
     assert one.settle(throttled, NO_CONNECTION, 0.0) == []
     assert one.settle(refused, REFUSED, 0.0) == []
-    [witness] = start(one, 100.0)  # its back-off is over, but the client is being judged
-    assert witness.job.row.key == "witness"
-    one.settle(witness, GRANTED, 100.0)
+    [probe] = start(one, 100.0)  # its back-off is over, but the client is being judged
+    assert probe.job.row.key == "probe"
+    one.settle(probe, GRANTED, 100.0)
     assert start(one, 100.0) == [throttled]
     assert ends(one.settle(throttled, GRANTED, 101.0)) == {"throttled": Verdict.GRANTED}
 
 
 def test_a_row_whose_next_attempt_fell_into_a_judgement_is_settled_when_the_client_is_refused() -> None:
-    one = schedule(job("throttled", 1), job("refused", 2), job("witness", 90))
+    one = schedule(job("throttled", 1), job("refused", 2), job("probe", 90))
     throttled, refused = start(one, most=2)
     one.settle(throttled, NO_CONNECTION, 0.0)
     one.settle(refused, REFUSED, 0.0)
-    [witness] = start(one, 100.0)
-    assert ends(one.settle(witness, REFUSED, 100.0))["throttled"] is Verdict.NOT_ACTED
+    [probe] = start(one, 100.0)
+    assert ends(one.settle(probe, REFUSED, 100.0))["throttled"] is Verdict.NOT_ACTED
     assert started(one, 200.0) == []
 
 
 # The breaker
 
 
-def failing(count: int, answer: Answer) -> tuple[Schedule, list[Settled]]:
+def failing(count: int, answer: Answer) -> tuple[Schedule, list[Task]]:
     one = schedule(*(job(str(number), number) for number in range(count + 5)), job("other", 99, provider("other")))
-    settled: list[Settled] = []
+    settled: list[Task] = []
     for task in start(one, most=count):
         settled += one.settle(task, answer, 0.0)
     return one, settled
@@ -349,14 +349,14 @@ def test_a_pause_longer_than_a_minute_is_left_to_the_next_run() -> None:
     assert ends(one.settle(task, long, 0.0)) == {"a": Verdict.NOT_ACTED}
 
 
-def test_a_witness_waits_out_the_pause_that_another_client_was_asked_for() -> None:
-    one = schedule(job("refused", 1), job("slow", 2, client="other"), job("witness", 90))
+def test_a_probe_waits_out_the_pause_that_another_client_was_asked_for() -> None:
+    one = schedule(job("refused", 1), job("slow", 2, client="other"), job("probe", 90))
     refused, slow = start(one, most=2)
     one.settle(refused, REFUSED, 0.0)
     one.settle(slow, THROTTLED, 0.0)
     assert started(one, 1.0) == []
     assert one.wakes_at(1.0) == 20.0
-    assert sorted(started(one, 20.0)) == ["slow", "witness"]
+    assert sorted(started(one, 20.0)) == ["slow", "probe"]
 
 
 @given(seed=st.integers(), answer=st.sampled_from([NO_CONNECTION, Answer(Verdict.NOT_ACTED, status=503)]))
@@ -420,7 +420,7 @@ def test_where_replay_is_safe_a_lost_answer_is_asked_for_at_once_and_then_with_b
     assert started(one, 0.0) == []
     assert started(one, 4.0) == ["a"]
     [settled] = one.settle(task, SILENCE, 4.0)
-    assert (settled.task, task.attempts) == (task, ATTEMPTS)
+    assert (settled, task.attempts) == (task, ATTEMPTS)
 
 
 def test_where_replay_kills_the_family_it_goes_out_again_only_in_the_last_minute() -> None:
@@ -464,7 +464,7 @@ def test_drain_settles_what_waits_for_another_attempt() -> None:
     assert one.drain() == []
 
 
-def test_drain_settles_refused_rows_whose_witness_was_never_heard() -> None:
+def test_drain_settles_refused_rows_whose_probe_was_never_heard() -> None:
     one, _ = refused_first(job("first", 1), job("second", 2))
     assert ends(one.drain()) == {"first": Verdict.CLIENT_REFUSED}
 
@@ -496,7 +496,7 @@ def test_a_provider_that_another_process_was_told_to_leave_alone_is_left_alone()
     assert started(one, 19.0) == ["b"]
     assert one.wakes_at(19.0) == 20.0
     assert started(one, 20.0) == ["a"]
-    assert one.take_halts() == []
+    assert one.take_pauses() == []
 
 
 def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
@@ -515,7 +515,7 @@ def test_a_provider_that_failed_elsewhere_gets_one_request_after_its_pause() -> 
     [task, other] = start(one, 60.0, most=2)
     one.settle(task, NO_CONNECTION, 60.0)
     assert started(one, 1000.0) == []
-    assert one.take_halts() == [Halt("acme", 60.0, is_broken=True)]
+    assert one.take_pauses() == [HostPause("acme", 60.0, is_broken=True)]
     one.settle(other, GRANTED, 61.0)
 
 
@@ -523,10 +523,10 @@ def test_a_pause_that_was_asked_for_is_told_to_the_others_once() -> None:
     one = schedule(job("a"), job("b"), job("c"))
     a, b, c = start(one)
     one.settle(a, THROTTLED, 0.0)
-    assert one.take_halts() == [Halt("acme", 20.0, is_broken=False)]
-    assert one.take_halts() == []
+    assert one.take_pauses() == [HostPause("acme", 20.0, is_broken=False)]
+    assert one.take_pauses() == []
     one.settle(b, Answer(Verdict.NOT_ACTED, status=429, retry_after=1e9), 30.0)
-    assert one.take_halts() == [Halt("acme", 3600.0, is_broken=False)]
+    assert one.take_pauses() == [HostPause("acme", 3600.0, is_broken=False)]
     one.settle(c, GRANTED, 31.0)
 
 
@@ -622,7 +622,7 @@ class AnyRun(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    def end(self, settled: list[Settled]) -> None:
+    def end(self, settled: list[Task]) -> None:
         for key, verdict in ends(settled).items():
             assert key not in self.ended, "settled twice"
             self.ended[key] = verdict

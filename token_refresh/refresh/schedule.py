@@ -1,7 +1,7 @@
 """Which row goes next, which waits, which is tried again. Pure rules: no network, no threads, no waiting.
 
 Three things can hold a row back: its provider asked for a pause or failed too often in a row (the breaker), its
-client was refused and a second row is being heard first, or its own next attempt lies ahead.
+client was refused and a second row is tried first, or its own next attempt lies ahead.
 """
 
 from __future__ import annotations
@@ -20,20 +20,29 @@ from token_refresh.refresh.jobs import ClientKey, Job
 MAX_PAUSE_SECONDS = 60.0  # a longer Retry-After is left to the next run
 BREAKER_FAILURES = 10  # without an answer, in a row, at one provider
 BREAKER_SECONDS = 60.0  # how long other processes leave it alone then; after that each tries once
-MAX_HALT_SECONDS = 3600.0  # of what a provider asks for; then one request may hear it again
-MAX_WITNESSES = 2
+MAX_HOST_PAUSE_SECONDS = 3600.0  # of what a provider asks for; then one request may hear it again
+MAX_PROBES = 2
 
 
 @dataclass(eq=False)
 class Task:
-    """A job and what became of it so far in this run."""
+    """A job and what became of it so far in this run.
+
+    Attributes:
+        verdict: its end in this run, once that is known; after a judgement it may differ from the answer's.
+        is_lost: an answer of this run was lost, and the token was or may be sent again.
+        entry_id: its journal entry, once a request was about to leave.
+        failure: the mistake of this program that it met.
+    """
 
     job: Job
     order: int
     attempts: int = 0
     answer: Answer | None = None
-    is_lost: bool = False  # an answer of this run was lost, and the token was or may be sent again
-    entry_id: int | None = None  # its journal entry, once a request was about to leave
+    verdict: Verdict | None = None
+    is_lost: bool = False
+    entry_id: int | None = None
+    failure: Exception | None = None
 
     def __lt__(self, other: Task) -> bool:
         return self.order < other.order
@@ -42,15 +51,6 @@ class Task:
     def is_begun(self) -> bool:
         """Whether a request went out for it."""
         return self.attempts > 0
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A task whose end in this run is known; `verdict` may differ from the answer's after a judgement."""
-
-    task: Task
-    answer: Answer
-    verdict: Verdict
 
 
 @dataclass
@@ -62,12 +62,12 @@ class _Client:
     in_flight: int = 0
     held: list[Task] = field(default_factory=list)
     refused: list[Task] = field(default_factory=list)
-    witness: Task | None = None
-    witnesses: int = 0
+    probe: Task | None = None
+    probes: int = 0
     is_closed: bool = False
 
-    def unheard(self) -> Task | None:
-        """The row to hear as a witness: of those not begun the one with the latest expiry."""
+    def next_probe(self) -> Task | None:
+        """The row to send as a probe: of those not begun the one with the latest expiry."""
         return next((task for task in reversed(self.rows) if not task.is_begun), None)
 
 
@@ -81,7 +81,7 @@ class _Provider:
 
 
 @dataclass(frozen=True)
-class Halt:
+class HostPause:
     """A provider that is to be left alone for so many seconds, which other processes should know."""
 
     provider: str
@@ -108,7 +108,7 @@ class Schedule:
         self._delayed: list[tuple[float, Task]] = []
         self._urgent: list[Task] = []
         self._open: set[Task] = set()  # begun, and not settled yet
-        self._halts: list[Halt] = []
+        self._pauses: list[HostPause] = []
         self._count = 0
         self.extend(jobs)
 
@@ -127,7 +127,7 @@ class Schedule:
             client = self._client(task)
             if not self._may_go(task):
                 continue
-            if client.refused and task is not client.witness:
+            if client.refused and task is not client.probe:
                 client.held.append(task)
                 continue
             task.attempts += 1
@@ -136,13 +136,13 @@ class Schedule:
             return task
         return None
 
-    def take_halts(self) -> list[Halt]:
+    def take_pauses(self) -> list[HostPause]:
         """What became known since the last time."""
-        halts, self._halts = self._halts, []
-        return halts
+        pauses, self._pauses = self._pauses, []
+        return pauses
 
-    def hold(self, slug: str, seconds: float, now: float, *, is_broken: bool) -> list[Settled]:
-        """Leave a provider alone, as another process was told to; returns the tasks that end by it.
+    def hold(self, slug: str, seconds: float, now: float, *, is_broken: bool) -> list[Task]:
+        """Leave a provider alone, as another process does; returns the tasks that end by it.
 
         One that was broken gets one request afterwards, not as many as it took to find that out.
         """
@@ -164,17 +164,17 @@ class Schedule:
         times += [entry.paused_until for entry in paused if any(map(self._may_go, entry.waiting))]
         return min(times, default=None)
 
-    def settle(self, task: Task, answer: Answer, now: float) -> list[Settled]:
+    def settle(self, task: Task, answer: Answer, now: float) -> list[Task]:
         """Take in an answer; returns the tasks whose end is known by it."""
         task.answer = answer
         client = self._client(task)
         client.in_flight -= 1
-        ended: list[Settled] = []
+        ended: list[Task] = []
         was_paused = self._provider(task).paused_until > now
         if answer.verdict is Verdict.CLIENT_REFUSED and not client.is_closed:
             client.refused.append(task)
         elif not self._postponed(task, answer, now):
-            ended.append(Settled(task, answer, answer.verdict))
+            ended += self._give_up([task])
         if answer.status != TOO_MANY_REQUESTS or not was_paused:  # of a burst of 429 the first counts
             ended += self._watch(task, answer)
         if client.refused and not client.in_flight and not client.is_closed:
@@ -188,11 +188,11 @@ class Schedule:
         if task.answer is None:
             self._open.discard(task)
 
-    def drain(self) -> list[Settled]:
+    def drain(self) -> list[Task]:
         """Give up what waits for another attempt or for a judgement: the run starts nothing more."""
         self._delayed.clear()
         for client in self._clients.values():
-            self._close(client)
+            self._close_client(client)
         left, self._open = sorted(self._open), set()
         return self._give_up(left)
 
@@ -218,7 +218,7 @@ class Schedule:
             return ready[1]
         heaps = [entry.waiting for entry in self._providers.values() if entry.paused_until <= now]
         for heap in heaps:
-            while heap and heap[0].is_begun:  # went out as a witness
+            while heap and heap[0].is_begun:  # went out as a probe
                 heapq.heappop(heap)
         heads = [heap for heap in heaps if heap]
         return heapq.heappop(min(heads, key=lambda heap: heap[0].order)) if heads else None
@@ -245,7 +245,7 @@ class Schedule:
             return False
         if answer.status == TOO_MANY_REQUESTS:
             self._provider(task).paused_until = max(self._provider(task).paused_until, now + delay)
-            self._halts.append(Halt(task.job.provider.slug, delay, is_broken=False))
+            self._pauses.append(HostPause(task.job.provider.slug, delay, is_broken=False))
         self._delayed.append((now + delay, task))
         return True
 
@@ -271,7 +271,7 @@ class Schedule:
     def _backoff(self, task: Task) -> float:
         return self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
 
-    def _watch(self, task: Task, answer: Answer) -> list[Settled]:
+    def _watch(self, task: Task, answer: Answer) -> list[Task]:
         """The breaker: opens after many requests in a row that brought no answer to the question."""
         provider = self._provider(task)
         failed = answer.verdict is Verdict.UNCLEAR or (
@@ -282,71 +282,75 @@ class Schedule:
             return []
         slug, asked = task.job.provider.slug, answer.retry_after or 0.0
         if answer.status == TOO_MANY_REQUESTS and asked > MAX_PAUSE_SECONDS:
-            self._halts.append(Halt(slug, min(asked, MAX_HALT_SECONDS), is_broken=False))
+            self._pauses.append(HostPause(slug, min(asked, MAX_HOST_PAUSE_SECONDS), is_broken=False))
             return self._break(provider, "asks for a pause")
         if provider.failures < BREAKER_FAILURES:
             return []
-        self._halts.append(Halt(slug, BREAKER_SECONDS, is_broken=True))
+        self._pauses.append(HostPause(slug, BREAKER_SECONDS, is_broken=True))
         return self._break(provider, "does not answer")
 
-    def _break(self, provider: _Provider, reason: str) -> list[Settled]:
+    def _break(self, provider: _Provider, reason: str) -> list[Task]:
         provider.is_broken, provider.reason = True, reason
         given_up = [waiting for _, waiting in self._delayed if self._provider(waiting) is provider]
         self._delayed = [entry for entry in self._delayed if entry[1] not in given_up]
         return self._give_up(given_up)
 
-    def _let_go(self, ended: list[Settled]) -> list[Settled]:
+    def _let_go(self, ended: list[Task]) -> list[Task]:
         for one in ended:
-            self._open.discard(one.task)
-            self._client(one.task).rows.pop(one.task, None)
+            self._open.discard(one)
+            self._client(one).rows.pop(one, None)
         return ended
 
-    def _give_up(self, tasks: Iterable[Task]) -> list[Settled]:
-        return [Settled(task, task.answer, task.answer.verdict) for task in tasks if task.answer is not None]
+    def _give_up(self, tasks: Iterable[Task]) -> list[Task]:
+        """Those of the tasks that were answered end as their answer says."""
+        ended = []
+        for task in tasks:
+            if task.answer is not None:
+                task.verdict = task.answer.verdict
+                ended.append(task)
+        return ended
 
     # Judging a refused client
 
-    def _judge(self, client: _Client) -> list[Settled]:
+    def _judge(self, client: _Client) -> list[Task]:
         """A refusal may be the client's fault or its row's: a second row of the client decides."""
-        witness = client.witness
-        if witness is not None and any(witness is task for _, task in self._delayed):
-            return []  # throttled; it will be heard again
-        if witness is not None and witness.answer is not None:
-            if witness.answer.verdict in _CLIENT_ACCEPTED:
-                return self._acquit(client)
-            if witness.answer.verdict is Verdict.CLIENT_REFUSED or client.witnesses >= MAX_WITNESSES:
-                return self._close(client)
-        client.witness = client.unheard()
-        if client.witness is None:
+        probe = client.probe
+        if probe is not None and any(probe is task for _, task in self._delayed):
+            return []  # throttled; it will be sent again
+        if probe is not None and probe.answer is not None:
+            if probe.answer.verdict in _CLIENT_ACCEPTED:
+                return self._clear_client(client)
+            if probe.answer.verdict is Verdict.CLIENT_REFUSED or client.probes >= MAX_PROBES:
+                return self._close_client(client)
+        client.probe = client.next_probe()
+        if client.probe is None:
             # Nobody is left to ask. Rows that were accepted before prove nothing: a secret may be replaced at any time.
-            return self._close(client)
-        client.witnesses += 1
-        client.held = [task for task in client.held if task is not client.witness]
-        self._urgent.append(client.witness)
+            return self._close_client(client)
+        client.probes += 1
+        client.held = [task for task in client.held if task is not client.probe]
+        self._urgent.append(client.probe)
         return []
 
-    def _acquit(self, client: _Client) -> list[Settled]:
+    def _clear_client(self, client: _Client) -> list[Task]:
         """The client is right: each refusal was its row's own."""
-        ended = [
-            Settled(task, task.answer, task.job.provider.lone_client_refusal)
-            for task in client.refused
-            if task.answer is not None
-        ]
+        ended = client.refused
+        for task in ended:
+            task.verdict = task.job.provider.lone_client_refusal
         for task in client.held:
             if task.is_begun:
                 self._delayed.append((0.0, task))
             else:
                 heapq.heappush(self._provider(task).waiting, task)
-        client.held, client.refused, client.witness, client.witnesses = [], [], None, 0
+        client.held, client.refused, client.probe, client.probes = [], [], None, 0
         return ended
 
-    def _close(self, client: _Client) -> list[Settled]:
+    def _close_client(self, client: _Client) -> list[Task]:
         """The client itself is refused, or could not be heard: none of its rows is started or blamed."""
         delayed = [task for _, task in self._delayed if self._client(task) is client]
         self._delayed = [entry for entry in self._delayed if self._client(entry[1]) is not client]
         ended = self._give_up([*client.refused, *(task for task in client.held if task.is_begun), *delayed])
         client.is_closed = client.is_closed or bool(client.refused)
-        client.held, client.refused, client.witness = [], [], None
+        client.held, client.refused, client.probe = [], [], None
         return ended
 
 
