@@ -74,10 +74,10 @@ def start(one: Schedule, now: float = 0.0, most: int = 1000) -> list[Task]:
     return tasks
 
 
-def ends(settled: list[Task]) -> dict[str, Verdict | None]:
+def ends(settled: list[Task]) -> dict[str, Verdict]:
     names = [one.job.row.key for one in settled]
     assert len(names) == len(set(names)), "settled twice"
-    return {one.job.row.key: one.verdict for one in settled}
+    return {one.job.row.key: one.verdict for one in settled if one.verdict is not None}
 
 
 # Order
