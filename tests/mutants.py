@@ -136,7 +136,7 @@ MUTANTS = (
     _mutant(
         "what an earlier run left is not replayed",
         "token_refresh/refresh/run.py",
-        "        blocked = replay(self._parts, self._draft, self._writeback, self._emit)\n",
+        "        blocked = replay(self._parts, self._builder, self._writeback, self._emit)\n",
         "        blocked = frozenset[str]()\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
@@ -243,7 +243,7 @@ MUTANTS = (
         "two rows with one token are both sent",
         "token_refresh/refresh/listing.py",
         "    jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))\n",
-        "    jobs, duplicates = [one for one in made if isinstance(one, Job)], list[Fault]()\n",
+        "    jobs, duplicates = [one for one in made if isinstance(one, Job)], list[RowError]()\n",
         f"{_FAULTS}test_a_duplicated_row_is_not_sent_and_both_are_named",
     ),
     _mutant(

@@ -7,18 +7,18 @@ import json
 
 from tests.refresh.test_jobs import LEGACY_CELL, job, row
 from token_refresh.refresh.duplicates import without_duplicates
-from token_refresh.refresh.jobs import Fault
+from token_refresh.refresh.jobs import RowError
 from token_refresh.stores.base import Row
 
 
-def apart(*stored: Row) -> tuple[list[str], list[Fault]]:
+def apart(*stored: Row) -> tuple[list[str], list[RowError]]:
     """The keys of the rows that stay, and the faults of the others."""
     jobs, faults = without_duplicates(job(one) for one in stored)
     assert len(jobs) + len(faults) == len(stored)
     return [one.row.key for one in jobs], faults
 
 
-def named(faults: list[Fault], *stored: Row) -> None:
+def named(faults: list[RowError], *stored: Row) -> None:
     """Every fault names every one of these rows."""
     assert {one.row.key for one in faults} == {one.key for one in stored}
     for one in faults:

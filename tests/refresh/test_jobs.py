@@ -22,7 +22,7 @@ from crypto import Context, Keyring, generate_key, parse_key
 from providers import Catalog
 from providers.base import Provider, ProviderError
 from token_refresh.base.events import NoticeCode
-from token_refresh.refresh.jobs import Bench, Client, Fault, Job, read_params, unknown_status_notice
+from token_refresh.refresh.jobs import Bench, Client, Job, RowError, read_params, unknown_status_notice
 from token_refresh.stores.base import Row, Store
 from token_refresh.stores.sealed import SealedStore
 
@@ -83,9 +83,9 @@ def job(stored: Row, of: Bench | None = None) -> Job:
     return made
 
 
-def fault(stored: Row, of: Bench | None = None) -> Fault:
+def fault(stored: Row, of: Bench | None = None) -> RowError:
     made = (of or bench()).job(stored)
-    assert isinstance(made, Fault)
+    assert isinstance(made, RowError)
     assert made.row is stored
     assert made.action
     return made
@@ -250,7 +250,7 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
     cell = KEYRING.seal("refresh-1", Context("encrypted_refresh", "loc", origin))
     made = Bench(store, lambda _: provider, slug, lambda _: DEFAULT_CLIENT).job(replace(stored, encrypted_refresh=cell))
     usual = _usual_hosts(provider)
-    if isinstance(made, Fault):
+    if isinstance(made, RowError):
         assert usual == set() or any(params.values())
         return
     credential = made.credential

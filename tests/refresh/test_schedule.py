@@ -15,7 +15,7 @@ from providers.base import Answer, Credential, Endpoint, Provider, Replay, Rotat
 from providers.gohighlevel import GoHighLevel
 from tests.world.clock import START
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.refresh.jobs import Job, Lost
+from token_refresh.refresh.jobs import Job
 from token_refresh.refresh.schedule import HostPause, Schedule, Task
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, Opened
@@ -54,7 +54,8 @@ def job(
         Binding(f"https://{of.slug}.example"),
         Opened("secret", name),
         Credential(client, "secret", name, {}),
-        Lost(1, START - timedelta(hours=1)) if lost else None,
+        lost_entry=1 if lost else None,
+        lost_at=START - timedelta(hours=1) if lost else None,
     )
 
 

@@ -18,7 +18,7 @@ from token_refresh.base.columns import OPTIONAL_COLUMNS
 from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
 from token_refresh.refresh.duplicates import ACTION, Duplicates, Member, sentence
-from token_refresh.refresh.jobs import Fault, Job
+from token_refresh.refresh.jobs import Job, RowError
 from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from token_refresh.stores.base import Row, StoreError
 from token_refresh.terminal.console import Talk
@@ -159,7 +159,7 @@ def _rows(context: Context, store: SealedStore, endpoints: dict[str, str]) -> It
     else:
         yield Finding("writing", DOUBTFUL, "there is no row to try it on", "Add a client: python onboard_client.py")
     made = [bench.job(row) for row in rows]
-    faults = [one for one in made if isinstance(one, Fault)]
+    faults = [one for one in made if isinstance(one, RowError)]
     jobs = [one for one in made if isinstance(one, Job)]
     endpoints.update({job.endpoint.url: job.provider.name for job in jobs if job.endpoint.is_fixed})
     yield Finding("cells", GOOD, f"{len(rows) - len(faults)} of {len(rows)} rows open")

@@ -35,16 +35,13 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """An earlier run sent this row's token and never saw a usable answer."""
-
-    entry_id: int
-    at: datetime
-
-
-@dataclass(frozen=True)
 class Job:
-    """One row, ready to be refreshed."""
+    """One row, ready to be refreshed.
+
+    Attributes:
+        lost_entry: the journal entry of an earlier run that sent this row's token and never saw a usable answer.
+        lost_at: when that was.
+    """
 
     row: Row
     provider: Provider
@@ -52,7 +49,8 @@ class Job:
     binding: Binding
     opened: Opened
     credential: Credential
-    lost: Lost | None = None
+    lost_entry: int | None = None
+    lost_at: datetime | None = None
 
     @cached_property
     def client(self) -> ClientKey:
@@ -61,8 +59,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Why a row cannot be refreshed until somebody mends it."""
+class RowError:
+    """Why a row cannot be refreshed until somebody fixes it."""
 
     row: Row
     provider: str
@@ -150,7 +148,7 @@ class Bench:
             )
         return default
 
-    def job(self, row: Row, lost: Lost | None = None) -> Job | Fault:
+    def job(self, row: Row) -> Job | RowError:
         """What the row's refresh needs, or its fault."""
         name = self.provider_name(row)
         try:
@@ -163,10 +161,10 @@ class Bench:
             credential = Credential(client.client_id, client.client_secret, opened.refresh_token, params)
             provider.refresh_params(credential)
         except ProviderError as error:
-            return Fault(row, name, str(error), error.action)
+            return RowError(row, name, str(error), error.action)
         except CellError as error:
-            return Fault(row, name, str(error), error.action, error.is_key_unknown)
-        return Job(row, provider, endpoint, binding, opened, credential, lost)
+            return RowError(row, name, str(error), error.action, error.is_key_unknown)
+        return Job(row, provider, endpoint, binding, opened, credential)
 
 
 def binding_of(provider: Provider, endpoint: Endpoint) -> Binding:

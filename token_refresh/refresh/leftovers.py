@@ -8,7 +8,8 @@ from token_refresh.base.events import Subscriber
 from token_refresh.journal.entries import STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Journal
 from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.refresh.result_builder import ResultBuilder
+from token_refresh.refresh.write_back import WriteBack
 
 
 def store_leftovers(parts: Parts, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
@@ -26,8 +27,8 @@ def store_leftovers(parts: Parts, emit: Subscriber, *, with_superseded: bool = F
         StoreError, JournalError: not everything could be stored.
     """
     writeback = WriteBack(parts.store, parts.journal, parts.clock, emit)
-    draft = Draft(parts.store, parts.host_name, parts.journal.failures)
-    blocked = replay(parts, draft, writeback, emit, with_superseded=with_superseded)
+    builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
+    blocked = replay(parts, builder, writeback, emit, with_superseded=with_superseded)
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error

@@ -10,7 +10,7 @@ from token_refresh.base.events import Notice, NoticeCode, Subscriber
 from token_refresh.journal.entries import STEP_SUPERSEDED
 from token_refresh.refresh import replay
 from token_refresh.refresh.duplicates import without_duplicates
-from token_refresh.refresh.jobs import Fault, Job, Lost, unknown_status_notice
+from token_refresh.refresh.jobs import Job, RowError, unknown_status_notice
 from token_refresh.refresh.parts import Parts, RunError, Scope
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
@@ -40,7 +40,7 @@ class Listing:
     """
 
     jobs: list[Job] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[RowError] = field(default_factory=list)
     is_last: bool = True
     waiting: int = 0
 
@@ -69,7 +69,7 @@ def list_due(parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str
     made = [unfinished.made(row, now, emit) for row in rows if row.key not in blocked]
     if not scope.dry_run:
         unfinished.forget_overtaken()
-    faults = [one for one in made if isinstance(one, Fault)]
+    faults = [one for one in made if isinstance(one, RowError)]
     _refuse_wrong_key(faults, len(made))
     jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))
     return Listing(jobs, faults + duplicates, is_last, made.count(None))
@@ -119,7 +119,7 @@ class _Unfinished:
         self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_SUPERSEDED))
         self._overtaken: list[int] = []
 
-    def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | Fault | None:
+    def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | RowError | None:
         """The row's job or fault; None where it has to wait for a later run."""
         job = self._parts.bench.job(row)
         if not isinstance(job, Job):
@@ -132,7 +132,7 @@ class _Unfinished:
             else:
                 self._overtaken.append(of_row.id)
         if entry is not None:
-            job = replace(job, lost=Lost(entry.id, entry.lost_at or entry.sent_at))
+            job = replace(job, lost_entry=entry.id, lost_at=entry.lost_at or entry.sent_at)
         if job.provider.rotates == "never":
             return job
         fault = self._used_up(job)
@@ -155,15 +155,15 @@ class _Unfinished:
         """Lost answers to tokens that are in their rows no more concern nobody."""
         self._parts.journal.finish(self._overtaken)
 
-    def _used_up(self, job: Job) -> Fault | None:
+    def _used_up(self, job: Job) -> RowError | None:
         """Why the token must not be sent: it has a successor."""
         token = job.credential.refresh_token
         if self._aside(token) is not None:
             error = "newer tokens of this row were kept aside when it was changed or deleted"
-            return Fault(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
+            return RowError(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
         if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(token)):
             return None
-        return Fault(
+        return RowError(
             job.row,
             job.provider.slug,
             "this refresh token is older than the last refresh; was the row restored from a backup?",
@@ -200,7 +200,7 @@ def _of_lifetimes(parts: Parts, rows: Iterable[Row]) -> list[Notice]:
     ]
 
 
-def _refuse_wrong_key(faults: Sequence[Fault], looked_at: int) -> None:
+def _refuse_wrong_key(faults: Sequence[RowError], looked_at: int) -> None:
     if faults and len(faults) == looked_at and all(fault.is_key_unknown for fault in faults):
         raise RunError(
             f"ENCRYPTION_KEY opens none of the {looked_at} rows that are due",

@@ -13,10 +13,11 @@ from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
-from token_refresh.refresh.jobs import Fault
+from token_refresh.refresh.jobs import RowError
 from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.result_builder import Pending, ResultBuilder
 from token_refresh.refresh.schedule import Schedule, Task
-from token_refresh.refresh.write_back import Draft, Pending, WriteBack
+from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Pause, StoreError, WriteResult
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed
@@ -34,17 +35,22 @@ class Loop:
     Args:
         parts: what the run is made of.
         schedule: which row goes next.
-        draft: makes results.
+        builder: makes results.
         writeback: stores them.
         may_start: whether new refreshes may begin; asked before each.
     """
 
     def __init__(
-        self, parts: Parts, schedule: Schedule, draft: Draft, writeback: WriteBack, may_start: Callable[[], bool]
+        self,
+        parts: Parts,
+        schedule: Schedule,
+        builder: ResultBuilder,
+        writeback: WriteBack,
+        may_start: Callable[[], bool],
     ) -> None:
         self._parts = parts
         self._schedule = schedule
-        self._draft = draft
+        self._builder = builder
         self._writeback = writeback
         self._may_start = may_start
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -204,7 +210,7 @@ class Loop:
             origin=job.endpoint.origin,
             cell=job.row.encrypted_refresh,
             token=job.credential.refresh_token,
-            lost_entry=job.lost.entry_id if job.lost else None,
+            lost_entry=job.lost_entry,
         )
         return task.entry_id
 
@@ -229,25 +235,25 @@ class Loop:
                 raise task.failure
             pending = self._pending(task)
         except Exception as error:
-            pending = self._draft.of_fault(_fault(task, error))  # its journal entry stays
+            pending = self._builder.of_row_error(_fault(task, error))  # its journal entry stays
         self._writeback.add(pending)
 
     def _pending(self, task: Task) -> Pending:
         assert task.answer is not None
         assert task.verdict is not None
-        lost_at = task.job.lost.at if task.job.lost else None
+        lost_at = task.job.lost_at
         if lost_at is None and task.is_lost:
             lost_at = self._parts.clock.now()
-        return self._draft.of(task.job, task.answer, task.verdict, task.entry_id, lost_at)
+        return self._builder.of(task.job, task.answer, task.verdict, task.entry_id, lost_at)
 
 
 def _raise(error: BaseException) -> None:
     raise error
 
 
-def _fault(task: Task, error: Exception) -> Fault:
+def _fault(task: Task, error: Exception) -> RowError:
     """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
-    return Fault(
+    return RowError(
         task.job.row,
         task.job.provider.slug,
         str(internal_error(error)),

@@ -11,14 +11,15 @@ from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.jobs import Fault, Job, Lost
+from token_refresh.refresh.jobs import Job, RowError
 from token_refresh.refresh.parts import Parts
-from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.refresh.result_builder import ResultBuilder
+from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Row, StoreError
 
 
 def replay(
-    parts: Parts, draft: Draft, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
+    parts: Parts, builder: ResultBuilder, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
@@ -35,7 +36,7 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            _replay_one(parts, draft, writeback, emit, entry, rows)
+            _replay_one(parts, builder, writeback, emit, entry, rows)
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
@@ -94,7 +95,7 @@ def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> N
 
 def _replay_one(
     parts: Parts,
-    draft: Draft,
+    builder: ResultBuilder,
     writeback: WriteBack,
     emit: Subscriber,
     entry: Entry,
@@ -116,15 +117,15 @@ def _replay_one(
         else:
             _close(parts, entry, answer)
         return
-    job = parts.bench.job(row, Lost(entry.id, entry.started_at))
-    if isinstance(job, Fault):
+    job = parts.bench.job(row)
+    if isinstance(job, RowError):
         emit(_notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.action))
         return
     answer = job.provider.read_answer(raw)
     if not _is_of(parts, entry, row):
         _supersede(parts, entry, job, answer, emit)
     elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
-        writeback.add(draft.of(job, answer, answer.verdict, entry.id, entry.lost_at))
+        writeback.add(builder.of(job, answer, answer.verdict, entry.id, entry.lost_at))
     else:
         _close(parts, entry, answer)
 

@@ -25,8 +25,9 @@ from token_refresh.refresh.loop import Loop
 from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.result import not_saved_notices
+from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.schedule import Schedule
-from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import DueQuery, StoreError
 
 
@@ -42,7 +43,7 @@ class Refresher:
         self._parts = parts
         self._emit = FanOut(self._collect, *subscribers)
         self._report = RunFinished(parts.claimant.run, parts.clock.now())
-        self._draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+        self._builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
         self._writeback = WriteBack(parts.store, parts.journal, parts.clock, self._emit)
         self._seen = 0
         self._said: set[tuple[NoticeCode, str | None, str | None]] = set()
@@ -82,7 +83,7 @@ class Refresher:
         return report
 
     def _replay_and_refresh(self, scope: Scope) -> None:
-        blocked = replay(self._parts, self._draft, self._writeback, self._emit)
+        blocked = replay(self._parts, self._builder, self._writeback, self._emit)
         if not self._has_failed():
             with self._claims():
                 self._refresh(scope, blocked)
@@ -101,7 +102,7 @@ class Refresher:
             self._seen += len(listing.jobs) + len(listing.faults)
             self._emit(RowsListed(self._seen))
             for fault in listing.faults:
-                self._writeback.add(self._draft.of_fault(fault))
+                self._writeback.add(self._builder.of_row_error(fault))
             self._work(listing, schedule)
             is_over = listing.is_last or self._has_failed() or not self._may_start()
         self._name_what_was_left(schedule)
@@ -152,7 +153,7 @@ class Refresher:
     def _work(self, listing: Listing, schedule: Schedule) -> None:
         schedule.extend(listing.jobs)
         listing.jobs.clear()  # the schedule lets go of what is finished; nobody else must hold it
-        loop = Loop(self._parts, schedule, self._draft, self._writeback, self._may_start)
+        loop = Loop(self._parts, schedule, self._builder, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error
         for notice in not_saved_notices(loop.not_saved):

@@ -258,7 +258,7 @@ class Schedule:
             may_resend = replay.may_resend(
                 job.provider,
                 task.attempts,
-                was_lost=task.is_lost or job.lost is not None,
+                was_lost=task.is_lost or job.lost_at is not None,
                 is_last_minute=self._policy.is_last_minute(job.row, self._now),
             )
             task.is_lost = True
@@ -364,4 +364,4 @@ def answer_brought_token(task: Task) -> bool:
 
 
 def _urgency(job: Job) -> tuple[bool, datetime]:
-    return (job.lost is None, job.row.access_token_expiry or _BEGINNING_OF_TIME)
+    return (job.lost_at is None, job.row.access_token_expiry or _BEGINNING_OF_TIME)

@@ -18,11 +18,12 @@ from token_refresh.base.events import Event, NoticeCode, RunFinished, Subscriber
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh import loop
-from token_refresh.refresh.jobs import Bench, Client, Fault, Job
+from token_refresh.refresh.jobs import Bench, Client, Job, RowError
 from token_refresh.refresh.parts import Parts, Scope
+from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.schedule import Schedule
-from token_refresh.refresh.write_back import Draft, WriteBack
+from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
@@ -190,13 +191,13 @@ def test_answers_that_take_longer_than_a_tick_are_waited_for(rows: Rows, monkeyp
 def test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests(rows: Rows) -> None:
     """A store that is slow must not let what waits in memory and journal grow with the table."""
     with parts_of(rows) as parts:
-        draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+        builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
         writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
-        work = loop.Loop(parts, Schedule([], parts.policy, START, parts.jitter), draft, writeback, lambda: True)
+        work = loop.Loop(parts, Schedule([], parts.policy, START, parts.jitter), builder, writeback, lambda: True)
         row = rows.row(NAMES[0])
         for number in range(2 * parts.store.store.flush_size + parts.concurrency):
             assert work._has_room()
-            writeback.add(draft.of_fault(Fault(row, "acme", f"fault {number}", "Mend it.")))
+            writeback.add(builder.of_row_error(RowError(row, "acme", f"fault {number}", "Mend it.")))
         assert not work._has_room()
 
 
@@ -206,14 +207,14 @@ def test_a_finished_row_waits_for_company_but_not_for_long(airtable_world: World
     rows.add("acme-never", "lives on")
     rows.add("acme", "is dead")
     with parts_of(rows) as parts:
-        draft = Draft(parts.store, parts.host_name, parts.journal.failures)
+        builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
         writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
         assert writeback.flushes_at() is None
         now = parts.clock.monotonic()
         for name, seconds in (("lives on", 20), ("is dead", 2)):
             job = parts.bench.job(rows.row(name))
             assert isinstance(job, Job)
-            writeback.add(draft.of(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None))
+            writeback.add(builder.of(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None))
             assert writeback.flushes_at() == now + seconds
 
 
