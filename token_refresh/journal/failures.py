@@ -52,6 +52,10 @@ class Failure:
     dead_since: datetime | None
     tried_at: datetime | None
 
+    def is_of(self, marks: Iterable[str]) -> bool:
+        """Whether it was found on the refresh cell with these fingerprints, one a key."""
+        return not set(self.cell.split()).isdisjoint(marks)
+
 
 class Failures:
     """The memory of failures of one store.
@@ -73,7 +77,8 @@ class Failures:
 
     def find(self, row_key: str, cell: str) -> Failure | None:
         """What is remembered of a row with this refresh cell in it."""
-        return _find(self._known(), self._keyring, row_key, cell)
+        failure = self._known().get(row_key)
+        return failure if failure is not None and failure.is_of(self._keyring.fingerprints(cell)) else None
 
     def died_with_another_cell(self, row_key: str, cell: str) -> bool:
         """Whether the row's grant was found dead, but with another refresh cell than this one."""
@@ -130,14 +135,12 @@ class Failures:
 def read_failures(folder: Path, keyring: Keyring) -> Callable[[str, str], Failure | None]:
     """The same as `Failures.find`, from the files of a store, beside a run that is active."""
     known = _by_row(read_only(folder, _QUERY))
-    return lambda row_key, cell: _find(known, keyring, row_key, cell)
 
+    def find(row_key: str, cell: str) -> Failure | None:
+        failure = known.get(row_key)
+        return failure if failure is not None and failure.is_of(keyring.fingerprints(cell)) else None
 
-def _find(known: Mapping[str, Failure], keyring: Keyring, row_key: str, cell: str) -> Failure | None:
-    failure = known.get(row_key)
-    if failure is None or set(failure.cell.split()).isdisjoint(keyring.fingerprints(cell)):
-        return None
-    return failure
+    return find
 
 
 def _by_row(records: Iterable[Any]) -> dict[str, Failure]:

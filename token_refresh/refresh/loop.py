@@ -230,28 +230,23 @@ class Loop:
         self._writeback.confirm(batch, results)
 
     def _end(self, task: Task) -> None:
-        try:
-            if task.failure is not None:
-                raise task.failure
-            pending = self._pending(task)
-        except Exception as error:
-            pending = self._builder.of_row_error(_fault(task, error))  # its journal entry stays
-        self._writeback.add(pending)
-
-    def _pending(self, task: Task) -> Pending:
-        assert task.answer is not None
-        assert task.verdict is not None
         lost_at = task.job.lost_at
         if lost_at is None and task.is_lost:
             lost_at = self._parts.clock.now()
-        return self._builder.of(task.job, task.answer, task.verdict, task.entry_id, lost_at)
+        try:
+            if task.failure is not None or task.answer is None or task.verdict is None:
+                raise task.failure or AssertionError("a task ended without an answer")
+            pending = self._builder.of(task.job, task.answer, task.verdict, task.entry_id, lost_at)
+        except Exception as error:
+            pending = self._builder.of_row_error(_row_error(task, error))  # its journal entry stays
+        self._writeback.add(pending)
 
 
 def _raise(error: BaseException) -> None:
     raise error
 
 
-def _fault(task: Task, error: Exception) -> RowError:
+def _row_error(task: Task, error: Exception) -> RowError:
     """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
     return RowError(
         task.job.row,
