@@ -7,7 +7,7 @@ NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test test-long lint coverage mutants chaos workers bench audit node lock clean
+.PHONY: demo test test-long lint docs coverage mutants chaos workers bench audit node lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -22,6 +22,9 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/core  ## write what is made of providers/catalog: its index, and the table in docs/providers.md
+	$(BIN)/python -m docs.generate
 
 chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an operator's hands
 	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))

@@ -68,7 +68,7 @@ def _on_sqlite() -> list[Figure]:
         tables = []
         for count in _counts():
             program = installation(folder / str(count), "https://acme.example/token")
-            _fill(program, count)
+            fill_fresh(program, count)
             tables.append(Table(program))
         return _figures("SQLite", tables)
 
@@ -79,7 +79,7 @@ def _on_postgres() -> list[Figure]:
         for count in _counts():
             address = server.database()
             program = installation(folder / str(count), "https://acme.example/token", DATABASE_URL=plain(address))
-            _fill(program, count)
+            fill_fresh(program, count)
             with contextlib.closing(server.connect(address)) as shell:
                 shell.execute("VACUUM ANALYZE")  # as the server does it by itself before long
                 shell.execute("CHECKPOINT")
@@ -91,7 +91,8 @@ def _counts() -> tuple[int, int]:
     return FEW_ROWS, many_rows(MANY, least=2 * FEW_ROWS)
 
 
-def _fill(program: Program, count: int) -> None:
+def fill_fresh(program: Program, count: int) -> None:
+    """So many rows whose tokens live long."""
     address = address_of(program)
     with contextlib.closing(DatabaseStore(address, SystemClock())) as store, store._engine.begin() as connection:
         connection.execute(sa.text(FILLINGS[address.partition(":")[0].partition("+")[0]]), {"rows": count})

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.catalogue import catalogue_size
 from bench.database import throughput
 from bench.figure import Figure
 from bench.idle import idle_database
@@ -182,6 +183,7 @@ SECTIONS: dict[str, Sequence[Callable[[], list[Figure]]]] = {
     "airtable": (lambda: [idle_run()], full_run, lambda: [table_size()]),
     "sqlite": (throughput,),
     "idle": (idle_database,),
+    "catalogue": (catalogue_size,),
     "workers": (workers,),
     "libraries": (libraries,),
 }

@@ -1,7 +1,7 @@
 """What a provider is: how to ask its token endpoint for new tokens, and what its answers mean.
 
-A plain provider is a table in `catalog.toml`. A provider with a quirk that data cannot say subclasses `Provider`
-in a module of its own and overrides the one step that differs.
+A plain provider is a file in `catalog/`. A provider with a quirk that data cannot say subclasses `Provider` in a module
+of its own and overrides the one step that differs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -150,35 +150,48 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Provider:
-    """A provider as the catalogue describes it; see the table of keys in docs/providers.md."""
+class ProviderSummary:
+    """What is known of every provider of the catalogue before the first of their files is read."""
 
     slug: str
     name: str
-    token_url: str
-    authorize_url: str | None = None
-    revoke_url: str | None = None
-    introspect_url: str | None = None
-    auth: Literal["body", "basic", "none"] = "body"
-    encoding: Literal["form", "json"] = "form"
-    params: Mapping[str, str] = field(default_factory=dict)
-    placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it; empty: it may
+    _: KW_ONLY
+    aliases: tuple[str, ...] = ()
     rotates: Rotation = "always"
-    replay: Replay = "once"
     lifetime: int | None = None  # seconds, when the answer names none
     earliest: int = 0  # seconds before expiry that a refresh is accepted; 0: any time
-    former_origins: tuple[str, ...] = ()
-    doubtful_refusals: bool = False  # `invalid_grant` is known to come for grants that live
-    error_codes: ErrorCodes = ErrorCodes()
-    docs: str = ""
-
-    lone_client_refusal = Verdict.REQUEST_REFUSED
-    """What a refused client means where another row of the same client is accepted."""
+    unreliable_invalid_grant: bool = False  # `invalid_grant` is known to come for grants that live
 
     @property
     def default_lifetime(self) -> int:
         """Seconds an access token lives where nothing says otherwise."""
         return self.lifetime or FALLBACK_LIFETIME_SECONDS
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """What a row's cell may call the provider, as exact texts: the slug first, then name and aliases."""
+        return tuple(dict.fromkeys((self.slug, self.name, *self.aliases)))
+
+
+@dataclass(frozen=True)
+class Provider(ProviderSummary):
+    """A provider as the catalogue describes it; see the table of keys in docs/providers.md."""
+
+    token_url: str
+    authorize_url: str | None = None
+    revoke_url: str | None = None
+    introspect_url: str | None = None
+    auth: Literal["body", "basic", "basic_plain", "none"] = "body"
+    encoding: Literal["form", "json"] = "form"
+    params: Mapping[str, str] = field(default_factory=dict)
+    placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it; empty: it may
+    replay: Replay = "once"
+    former_origins: tuple[str, ...] = ()
+    error_codes: ErrorCodes = ErrorCodes()
+    docs: str = ""
+
+    refusal_if_client_valid = Verdict.REQUEST_REFUSED
+    """What a refused client means where another row of the same client is accepted."""
 
     def endpoint(self, params: Mapping[str, str]) -> Endpoint:
         """Where the refresh of a row with these parameters goes.
@@ -246,8 +259,8 @@ class Provider:
     def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if self.auth == "basic":
-            headers["Authorization"] = _basic(credential.client_id, credential.client_secret)
+        if self.auth in ("basic", "basic_plain"):
+            headers["Authorization"] = _basic(credential, is_encoded=self.auth == "basic")
         else:
             fields["client_id"] = credential.client_id
             if self.auth == "body" and credential.client_secret:
@@ -425,10 +438,14 @@ def _fill_text(template: str, values: Mapping[str, str | None], name: str) -> st
     return _PLACEHOLDER.sub(value_of, template)
 
 
-def _basic(client_id: str, client_secret: str) -> str:
-    # RFC 6749 section 2.3.1: both are form-encoded before they are joined.
-    pair = ":".join(quote_plus(part, errors="surrogatepass") for part in (client_id, client_secret))
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+def _basic(credential: Credential, *, is_encoded: bool) -> str:
+    """RFC 6749 section 2.3.1 form-encodes id and secret before they are joined; many servers expect them as they are
+    (https://github.com/panva/openid-client/issues/134).
+    """
+    pair = [credential.client_id, credential.client_secret]
+    if is_encoded:
+        pair = [quote_plus(part, errors="surrogatepass") for part in pair]
+    return "Basic " + base64.b64encode(":".join(pair).encode(errors="surrogatepass")).decode("ascii")
 
 
 def _encode(fields: Mapping[str, str], encoding: str) -> tuple[str, bytes]:

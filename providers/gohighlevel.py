@@ -24,7 +24,7 @@ class GoHighLevel(Provider):
 
     # An uninstalled app answers like a wrong client secret. If another location of the same app is accepted,
     # the secret is right and this location's grant is gone.
-    lone_client_refusal = Verdict.DEAD_GRANT
+    refusal_if_client_valid = Verdict.DEAD_GRANT
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
         """See `Provider.judge`. HighLevel says in words what others say in `error`."""

@@ -8,9 +8,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from providers.base import Provider, ProviderError
 from tests.conftest import CLIENTS, World
 from token_refresh.base.clock import Clock
 from token_refresh.library import TokenManager
+
+
+class Listed:
+    """A catalogue of these providers, by their slugs, names and aliases as they stand."""
+
+    def __init__(self, *providers: Provider) -> None:
+        self._providers = {provider.slug: provider for provider in providers}
+
+    def get(self, name: str) -> Provider:
+        """See `ProviderLookup.get`."""
+        slug = self.slug_of(name)
+        if slug is None:
+            raise ProviderError(f"there is no provider {name!r}", "Correct it.")
+        return self._providers[slug]
+
+    def slug_of(self, name: str) -> str | None:
+        """See `ProviderLookup.slug_of`."""
+        return next((slug for slug, one in self._providers.items() if name in one.spellings), None)
 
 
 class Meanwhile:

@@ -14,16 +14,23 @@ from typing import Any
 import pytest
 
 from crypto import Context, is_sealed
-from providers import Catalog
+from providers.registry import read_catalog
+from tests.providers.answers import ANSWERS, OWN_FAKES, fakes
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
+from tests.world.oauth.dialects import GENERIC
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
-PARAMS = {"gitlab": {"redirect_uri": "https://app.example/callback"}, "keycloak": {"realm": "acme"}}  # of a row
+# The `provider_params` of a row at its provider's fake.
+PARAMS = {
+    "gitlab": {"redirect_uri": "https://app.example/callback"},
+    "keycloak": {"realm": "acme"},
+    **{slug: dict(answers.row) for slug, answers in ANSWERS.items() if slug not in OWN_FAKES},
+}
 
 
 @dataclass
@@ -141,7 +148,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def oauth(clock: FakeClock) -> Iterator[OAuthServer]:
     """The providers' token endpoints."""
-    with OAuthServer(clock=clock.timestamp) as server:
+    with OAuthServer([*fakes().values(), *GENERIC], clock=clock.timestamp) as server:
         yield server
 
 
@@ -192,7 +199,7 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> Iterator[Worl
 @pytest.fixture
 def every_provider(world: World) -> World:
     """All providers of the catalogue on loopback: own paths and placeholders, only the host is another."""
-    for provider in Catalog():
+    for provider in read_catalog():
         path = provider.token_url.partition("://")[2].partition("/")[2]
         name = provider.slug.upper().replace("-", "_")
         world.program.settings[f"{name}_TOKEN_URL"] = f"{world.oauth.url}/{provider.slug}/{path}"

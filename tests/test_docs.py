@@ -7,17 +7,22 @@ import re
 import shutil
 import stat
 import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from docs.generate import generated
 from providers import Catalog
+from providers.base import Credential, RawAnswer, Verdict
+from providers.entries import KEYS, make_provider
 from tests.conftest import World
+from tests.providers.answers import read
 from tests.transfer import sources
 from tests.world.apis import BUSINESS, GITLAB, GRAPH, ApiServer
-from tests.world.clock import FakeClock
+from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
@@ -171,7 +176,7 @@ def test_every_schedule_that_the_readme_names_is_one_that_cron_knows() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+        assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -188,11 +193,26 @@ def test_the_provider_of_the_docs_can_be_used(tmp_path: Path) -> None:
     assert provider.endpoint({}).url == "https://acme.example/oauth/token"
 
 
-def test_every_key_of_the_catalogue_is_in_the_docs() -> None:
-    from providers import _KINDS
+def test_the_two_files_of_the_page_on_adding_a_provider_fit_each_other() -> None:
+    data, told = blocks(ROOT / "docs/add-a-provider.md", "toml")
+    provider, answers = make_provider("example-crm", tomllib.loads(data)), read(told)
+    assert provider.endpoint(answers.row).url == answers.url
+    assert (provider.auth, provider.rotates, provider.replay) == (answers.auth, answers.rotates, answers.replay)
+    assert provider.refresh_params(Credential("app", "secret", "token", answers.row)) == answers.sends
+    ends = {"reauthorize": Verdict.DEAD_GRANT, "client": Verdict.CLIENT_REFUSED}
+    for one in answers.refused:
+        raw = RawAnswer(one.status, {}, one.body.encode(), START)
+        assert provider.read_answer(raw).verdict is ends[one.end]
 
+
+def test_what_is_made_of_the_catalogue_is_as_new_as_the_catalogue() -> None:
+    for path, text in generated().items():
+        assert path.read_text(encoding="utf-8") == text, f"run make docs: {path.name} is older than the catalogue"
+
+
+def test_every_key_of_the_catalogue_is_in_the_docs() -> None:
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/providers.md").read_text()))
-    assert set(_KINDS) <= documented
+    assert set(KEYS) <= documented
 
 
 def test_every_rule_of_the_security_page_names_tests_that_exist() -> None:

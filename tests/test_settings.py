@@ -211,15 +211,15 @@ def test_provider_settings_are_read(load):
         MICROSOFT_CLIENT_SECRET=CANARY,
         EXACT_ONLINE_TOKEN_URL="https://{instance}/api/oauth2/token",
     )
-    assert loaded.provider("microsoft") == ProviderSettings(
+    assert loaded.providers["MICROSOFT"] == ProviderSettings(
         token_url="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
         authorize_url="https://login.microsoftonline.com/{tenant}/oauth2/v2.0/authorize",
         scope="Mail.Read offline_access",
         client_id="an-id",
         client_secret=Secret(CANARY),
     )
-    assert loaded.provider("exact-online") == ProviderSettings(token_url="https://{instance}/api/oauth2/token")
-    assert loaded.provider("google") == ProviderSettings()
+    assert loaded.providers["EXACT_ONLINE"] == ProviderSettings(token_url="https://{instance}/api/oauth2/token")
+    assert "GOOGLE" not in loaded.providers
 
 
 @pytest.mark.parametrize("name", ["ENCRYPTION_KEY", "CONCURRENCY", "PORT", "LOG_LEVEL", "CA_BUNDLE", "TOKEN_STORE"])
@@ -473,7 +473,7 @@ def test_all_mistakes_are_reported_at_once(load):
         ("PING_URL", "https:// hc.example/x"),
         ("PING_URL", "https://[hc.example/x"),
         ("NOTIFY_URLS", "mailto"),
-        ("DEFAULT_PROVIDER", "go high level"),
+        ("DEFAULT_PROVIDER", "go/high/level"),
         ("HOST", "https://127.0.0.1"),
     ],
 )
@@ -542,7 +542,7 @@ def test_token_url_that_two_programs_may_read_differently_is_refused(load, url):
 )
 def test_token_url_that_is_plain_is_taken_as_it_is(load, url):
     """https, or http on loopback; placeholders may stand in it."""
-    assert load(ACME_TOKEN_URL=url).provider("acme").token_url == url
+    assert load(ACME_TOKEN_URL=url).providers["ACME"].token_url == url
 
 
 def test_missing_key_is_the_only_required_setting(load):
@@ -582,7 +582,7 @@ SECRETS = {
 
 def secret_in(loaded: Settings, where: str) -> str | None:
     room, _, name = where.rpartition(".")
-    holder: Any = {"": loaded, "airtable": loaded.airtable, "microsoft": loaded.provider("microsoft")}[room]
+    holder: Any = {"": loaded, "airtable": loaded.airtable, "microsoft": loaded.providers.get("MICROSOFT")}[room]
     value = getattr(holder, name)
     return revealed(value[0] if isinstance(value, tuple) else value)
 

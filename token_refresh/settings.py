@@ -36,7 +36,7 @@ _SECRET_SETTING = re.compile(
     r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
     r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
 )
-_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*")
 _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9.:-]+")
@@ -182,10 +182,6 @@ class Settings:
     port: int
     imports: ImportSettings = ImportSettings()
     warnings: tuple[str, ...] = field(default=())
-
-    def provider(self, name: str) -> ProviderSettings:
-        """What is configured for the provider `name`."""
-        return self.providers.get(name.upper().replace("-", "_"), ProviderSettings())
 
     def secrets(self) -> list[str]:
         """Every secret that is configured, to be masked wherever it would be shown."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -63,6 +63,16 @@ class Context:
         except ProviderError as error:
             raise CatalogError(f"DEFAULT_PROVIDER: {error}", error.action) from None
         return catalog
+
+    @property
+    def default_provider(self) -> str:
+        """The slug of the provider of rows that name none. Raises like `catalog`."""
+        return self.catalog.get(self.settings.default_provider).slug
+
+    def provider_settings(self, slug: str) -> configuration.ProviderSettings:
+        """What the settings say of a provider, under whichever of its names."""
+        named = {self.catalog.slug_of(name): own for name, own in self.settings.providers.items()}
+        return named.get(slug, configuration.ProviderSettings())
 
     def lock(
         self, wait_seconds: float = 0.0, on_wait: Callable[[], None] | None = None
@@ -220,7 +230,8 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
         context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
     ballast = settings.concurrency * BALLAST_BYTES
-    unspent = frozenset(provider.slug for provider in context.catalog if provider.rotates == "never")
+    summaries = context.catalog.summaries
+    unspent = {name for one in summaries.values() if one.rotates == "never" for name in one.spellings}
     host, run = without_formula(context.state.host_name()), secrets.token_hex(8)
     if store.store.claims:  # of one table under two addresses there are two folders, and slots are counted in each
         host += f"-{context.folder.name[:8]}"
@@ -232,16 +243,16 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     try:
         yield Parts(
             store=store,
-            providers={provider.slug: provider for provider in context.catalog},
+            providers=summaries,
             bench=make_bench(context, store),
             transport=transport,
             journal=journal,
             clock=context.clock,
             policy=DuePolicy(settings.refresh_interval, settings.token_expiry_buffer),
             jitter=random.Random(),
-            default_provider=settings.default_provider,
+            default_provider=context.default_provider,
             concurrency=settings.concurrency,
-            claimant=Claimant(host, journal.slot, run, unspent=unspent),
+            claimant=Claimant(host, journal.slot, run, unspent=frozenset(unspent)),
             resume_admission=lambda parts, entry: Admission(parts).resume(entry),
         )
     finally:
@@ -264,7 +275,7 @@ def workshop(context: Context) -> Workshop:
     context = replace(context, connections=connections)
     return Workshop(
         clock=context.clock,
-        default_provider=context.catalog.get(context.settings.default_provider).slug,
+        default_provider=context.default_provider,
         refresh_interval=context.settings.refresh_interval,
         lock=context.lock,
         open_store=partial(open_sealed, context),
@@ -279,11 +290,12 @@ def make_bench(context: Context, seals: Seals) -> Bench:
     """Turns rows into jobs, with the settings' default clients."""
     from token_refresh.refresh.jobs import Bench, Client
 
-    def default_client(name: str) -> Client:
-        own = context.settings.provider(name)
+    @cache
+    def default_client(slug: str) -> Client:
+        own = context.provider_settings(slug)
         return Client(own.client_id or "", own.client_secret.reveal() if own.client_secret else "")
 
-    return Bench(seals, context.catalog.get, context.settings.default_provider, default_client)
+    return Bench(seals, context.catalog, context.default_provider, default_client)
 
 
 def make_import_seals(context: Context) -> Seals:

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from providers.base import Provider
+from tests.callers import Listed
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential
@@ -17,8 +18,7 @@ from token_refresh.stores.sealed import Seals
 
 FIXED = Provider("acme", "Acme", "https://acme.example/token")
 HOSTED = Provider("hosted", "Hosted", "https://{instance}/token", placeholders={"instance": None})
-PROVIDERS = {provider.slug: provider for provider in (FIXED, HOSTED)}
-BENCH = Bench(cast(Seals, None), PROVIDERS.__getitem__, "acme", lambda _: Client("our-app", "our secret"))
+BENCH = Bench(cast(Seals, None), Listed(FIXED, HOSTED), "acme", lambda _: Client("our-app", "our secret"))
 
 
 class Answers:

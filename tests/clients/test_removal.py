@@ -255,12 +255,16 @@ def test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked(wo
     assert_emptied(world)
 
 
-@pytest.mark.parametrize("status", ["active", "reauthorize"])
-def test_who_is_refreshing_the_row_is_waited_for_only_so_long(world: World, status: str) -> None:
-    """A row whose grant was found dead is tried once a day."""
+@pytest.mark.parametrize(
+    "cells",
+    [{"status": "active"}, {"status": "reauthorize"}, {"provider": "A.C.M.E."}],
+    ids=["active", "reauthorize", "in another spelling"],
+)
+def test_who_is_refreshing_the_row_is_waited_for_only_so_long(world: World, cells: dict[str, str]) -> None:
+    """A row whose grant was found dead is tried once a day; and one may spell its provider in any way."""
     manager = manager_of(world)
     log_in(world, manager)
-    change_row(world, "loc1", status=status)
+    change_row(world, "loc1", **cells)
     claim(world, "another-host/1/run")
     with pytest.raises(RetryLaterError, match="loc1 acme: another process is refreshing it; nothing was changed"):
         manager.delete_tokens("loc1")

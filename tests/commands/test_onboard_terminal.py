@@ -113,6 +113,17 @@ def test_typed_credential_is_stored_as_the_rotated_pair_and_never_shown(world: W
     assert world.journalled() == []
 
 
+def test_provider_may_be_typed_in_any_spelling(world: World) -> None:
+    with onboard(world) as terminal:
+        terminal.answer(LOCATION, "loc1")
+        terminal.answer(PROVIDER, "A.C.M.E")
+        terminal.answer(CLIENT, "app-acme")
+        terminal.answer(CLIENT_SECRET, SECRET)
+        terminal.answer(TOKEN, granted(world, "loc1"))
+        assert terminal.end() == 0
+    assert world.rows()["loc1"]["provider"] == "acme"
+
+
 def test_pastes_editing_keys_and_a_very_long_token_arrive_as_meant(world: World) -> None:
     long_token = "".join(f"{number:05x}" for number in range(2000))
     assert len(long_token) == 10_000

@@ -144,7 +144,7 @@ QUERIES = st.builds(
     default_provider=st.sampled_from(["gohighlevel", "google", "unlisted"]),
     everything=st.booleans(),
     locations=st.lists(st.sampled_from([*ODD_IDS, "absent"]), max_size=3).map(tuple),
-    provider=st.none() | st.sampled_from(["google", "gohighlevel", "nobody's", "unlisted"]),
+    providers=st.lists(st.sampled_from(["google", "gohighlevel", "nobody's", "unlisted"]), max_size=2).map(tuple),
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers import Catalog, CatalogError, ProviderError, origin_of
-from providers.base import Credential, Provider
+from providers.base import Credential, Provider, ProviderSummary
+from providers.entries import QUIRKS
+from providers.registry import CATALOG_FOLDER, read_catalog
 
 COMPLETE = """
 [acme]
 name = "Acme"
+aliases = ["Acme Inc.", "ajax"]
 token_url = "https://{instance}/oauth/token"
 authorize_url = "https://{instance}/oauth/authorize?owner=user"
 revoke_url = "https://{instance}/oauth/revoke"
@@ -30,10 +35,12 @@ rotates = "sometimes"
 replay = "last_minute"
 lifetime = 1200
 earliest = 30
+unreliable_invalid_grant = true
 former_origins = ["https://old.example", "https://older.example:8443"]
 errors = { reauthorize = ["gone"], client = ["app_gone"], row = ["bad_region"], maintenance = ["asleep"] }
 docs = "https://acme.example/docs/oauth"
 """
+ROOT = Path(__file__).resolve().parents[2]
 TOKEN_URL = '[acme]\ntoken_url = "https://acme.example/token"\n'
 
 
@@ -66,6 +73,8 @@ def acme(path: Path, text: str, **overrides: Override) -> Provider:
 def test_every_key_is_read(own_file: Path) -> None:
     provider = acme(own_file, COMPLETE)
     assert (provider.slug, provider.name, provider.auth, provider.encoding) == ("acme", "Acme", "basic", "json")
+    assert provider.aliases == ("Acme Inc.", "ajax")
+    assert provider.unreliable_invalid_grant
     assert (provider.rotates, provider.replay) == ("sometimes", "last_minute")
     assert (provider.lifetime, provider.default_lifetime, provider.earliest) == (1200, 1200, 30)
     assert provider.placeholders == {"instance": "acme.example", "tenant": ""}
@@ -96,11 +105,11 @@ def test_an_own_entry_replaces_the_built_in_one_and_keeps_its_quirk(own_file: Pa
     catalog = catalog_of(own_file, '[gohighlevel]\ntoken_url = "https://highlevel.example/token"\n')
     assert catalog.get("gohighlevel").token_url == "https://highlevel.example/token"
     assert type(catalog.get("gohighlevel")) is type(Catalog().get("gohighlevel"))
-    assert {"gohighlevel", "google"} <= {provider.slug for provider in catalog}
+    assert catalog.get("google") == Catalog().get("google")
 
 
 def test_every_built_in_provider_can_make_a_request() -> None:
-    for provider in Catalog():
+    for provider in read_catalog():
         params = {name: "acme" for name, default in provider.placeholders.items() if default is None}
         request = provider.refresh_request(Credential("app", "secret", "refresh", params))
         assert origin_of(request.url).startswith("https://")
@@ -110,14 +119,17 @@ def test_every_built_in_provider_can_make_a_request() -> None:
 MISTAKES = {
     "token_url missing": ('[acme]\nname = "Acme"', "token_url is missing", "Write [acme]"),
     "no table": ("acme = 1", "token_url is missing", "Write [acme]"),
-    "unknown key": (TOKEN_URL + "color = 1", "no key color", "Use name, token_url"),
+    "former name of a key": (
+        TOKEN_URL + "doubtful_refusals = true", "doubtful_refusals is called unreliable_invalid_grant now", "Rename",
+    ),
+    "unknown key": (TOKEN_URL + "color = 1", "no key color", "Use name, aliases, token_url"),
     "text as number": (TOKEN_URL + 'lifetime = "3600"', "lifetime has the wrong type", "a whole number"),
     "float as number": (TOKEN_URL + "lifetime = 3600.0", "lifetime has the wrong type", "a whole number"),
     "bool for int": (TOKEN_URL + "lifetime = true", "lifetime has the wrong type", "a whole number"),
     "number as text": (TOKEN_URL + "name = 1", "name has the wrong type", "a text in quotes"),
     "text as table": (TOKEN_URL + 'params = "audience"', "params has the wrong type", "a table in braces"),
     "text as list": (TOKEN_URL + 'former_origins = "https://a.example"', "former_origins has the wrong type", "a list"),
-    "bad auth": (TOKEN_URL + 'auth = "digest"', "auth is 'digest'", "Use body, basic, none"),
+    "bad auth": (TOKEN_URL + 'auth = "digest"', "auth is 'digest'", "Use body, basic, basic_plain, none"),
     "bad encoding": (TOKEN_URL + 'encoding = "xml"', "encoding is 'xml'", "Use form, json"),
     "bad rotates": (TOKEN_URL + 'rotates = "yes"', "rotates is 'yes'", "Use always, sometimes, never"),
     "bad replay": (TOKEN_URL + 'replay = "twice"', "replay is 'twice'", "Use safe, once, last_minute"),
@@ -127,6 +139,7 @@ MISTAKES = {
     "number in params": (TOKEN_URL + "params = { a = 1 }", "params holds something that is not text", "in quotes"),
     "number in placeholders": (TOKEN_URL + "placeholders = { a = 1 }", "placeholders holds", "in quotes"),
     "number in former_origins": (TOKEN_URL + "former_origins = [1]", "former_origins holds", "in quotes"),
+    "number in aliases": (TOKEN_URL + "aliases = [1]", "aliases holds", "in quotes"),
     "former origin with a path": (TOKEN_URL + 'former_origins = ["https://a.example/x"]', "former_origins", "https://HOST"),
     "former origin in capitals": (TOKEN_URL + 'former_origins = ["https://A.example"]', "former_origins", "https://HOST"),
     "unknown kind of error": (TOKEN_URL + 'errors = { fatal = ["x"] }', "errors has no kind fatal", "Use reauthorize"),
@@ -160,12 +173,12 @@ def test_each_mistake_is_a_sentence_naming_provider_and_key_and_its_mend(own_fil
     text, what, mend = MISTAKES[name]
     with pytest.raises(CatalogError) as caught:
         catalog_of(own_file, text)
-    sentence = f"{caught.value}. {caught.value.action}"
-    assert "Provider acme: " in sentence
+    sentence, action = str(caught.value), caught.value.action
+    assert sentence.startswith("Provider acme: ")
     assert what in sentence
-    assert mend in sentence
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
+    assert mend in action
+    assert action.endswith(".")
+    assert "\n" not in sentence + action
 
 
 @pytest.mark.parametrize("content", [b"[acme", b"acme", b'[acme]\nname = "a"\nname = "b"', b'[acme]\nname = "\xff"'])
@@ -178,7 +191,7 @@ def test_a_file_that_is_no_toml_or_no_utf8_is_named(own_file: Path, content: byt
 
 def test_a_file_that_is_missing_or_a_folder_is_named_with_the_setting(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.toml", tmp_path):
-        with pytest.raises(CatalogError) as caught:
+        with pytest.raises(CatalogError, match="cannot be read") as caught:
             Catalog(path)
         assert str(path) in str(caught.value)
         assert caught.value.action == "Correct PROVIDERS_FILE."
@@ -188,7 +201,48 @@ def test_a_file_that_is_missing_or_a_folder_is_named_with_the_setting(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("GoHighLevel", "gohighlevel"), ("gohighlevl", "gohighlevel"), ("Google", "google")]
+    ("name", "meant"),
+    [
+        ("gohighlevel", "gohighlevel"), ("GoHighLevel", "gohighlevel"), ("HighLevel", "gohighlevel"),
+        ("ghl", "gohighlevel"), (" G.H.L ", "gohighlevel"), ("go-high level", "gohighlevel"),
+        ("github", "github-app"), ("GITHUB_APP", "github-app"), ("GitHub App", "github-app"),
+        ("Exact Online", "exact-online"), ("QuickBooks Online", "quickbooks"),
+    ],
+)  # fmt: skip
+def test_a_name_counts_without_case_blanks_and_signs(name: str, meant: str) -> None:
+    assert Catalog().slug_of(name) == meant
+    assert Catalog().get(name).slug == meant
+
+
+@pytest.mark.parametrize("name", ["", " ", "-", "…", "nobody", "goo", "googles"])
+def test_another_name_means_nobody(name: str) -> None:
+    assert Catalog().slug_of(name) is None
+
+
+def test_no_two_built_in_providers_share_a_name() -> None:
+    catalog = Catalog()
+    for summary in catalog.summaries.values():
+        assert [catalog.slug_of(name.upper()) for name in summary.spellings] == [summary.slug] * len(summary.spellings)
+
+
+def test_an_own_slug_wins_over_a_name_of_another_provider(own_file: Path) -> None:
+    text = '[github]\ntoken_url = "https://github.example/token"\n[hub]\ntoken_url = "https://hub.example/token"\n'
+    catalog = catalog_of(own_file, text + 'aliases = ["google", "my-hub"]\n')
+    slugs = [catalog.slug_of(name) for name in ("GitHub", "github-app", "Google", "google", "MY HUB")]
+    assert slugs == ["github", "github-app", "google", "google", "hub"]
+
+
+def test_a_name_that_several_providers_share_means_none_of_them(own_file: Path) -> None:
+    """Nobody could tell which one gets the secret."""
+    text = "".join(TOKEN_URL.replace("acme", slug, 1) + 'name = "Acme"\n' for slug in ("acme-eu", "acme-us", "acme_us"))
+    catalog = catalog_of(own_file, text)
+    assert [catalog.slug_of(name) for name in ("Acme", "acme-eu", "ACME EU", "acme-us", "acme_us", "Acme US")] == [
+        *(None, "acme-eu", "acme-eu", "acme-us", "acme_us", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("gohighlevl", "gohighlevel"), ("Gogle", "google"), ("gitub", "github-app")]
 )
 def test_an_unknown_name_is_quoted_and_the_one_that_is_near_suggested(name: str, meant: str) -> None:
     with pytest.raises(ProviderError, match="there is no provider") as caught:
@@ -204,6 +258,38 @@ def test_a_name_that_resembles_none_lists_those_there_are(own_file: Path) -> Non
     assert len(str(caught.value)) < 100
     assert "acme" in caught.value.action
     assert "PROVIDERS_FILE" in caught.value.action
+
+
+# What is read when
+
+
+def test_the_index_says_what_the_files_say() -> None:
+    names = [field.name for field in fields(ProviderSummary)]
+    built_in = {one.slug: ProviderSummary(**{name: getattr(one, name) for name in names}) for one in read_catalog()}
+    assert Catalog().summaries == built_in
+
+
+def test_every_quirk_is_of_a_provider_that_is_there() -> None:
+    classes = {one.slug: type(one) for one in read_catalog()}
+    assert {slug for slug, kind in classes.items() if kind is not Provider} == set(QUIRKS)
+
+
+def test_only_what_is_asked_for_is_read() -> None:
+    """A start with a hundred entries reads the index, and the files of the providers that it meets."""
+    code = (
+        "import sys\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, of: opened.append(str(of[0])) if event == 'open' else None)\n"
+        "from providers import Catalog\n"
+        "catalog = Catalog()\n"
+        "catalog.slug_of('GitHub'), catalog.get('ghl'), catalog.get('gohighlevel')\n"
+        f"print(*(name for name in opened if name.startswith({str(CATALOG_FOLDER)!r})))\n"
+        "print(*(name for name in sys.modules if name.startswith('providers.')))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    files, modules = (line.split() for line in run.stdout.splitlines())
+    assert [Path(name).name for name in files] == ["index.json", "gohighlevel.toml"]
+    assert set(modules) == {f"providers.{name}" for name in ("base", "entries", "index", "registry", "gohighlevel")}
 
 
 # Overrides
@@ -238,6 +324,23 @@ def test_a_hyphen_in_a_name_is_an_underscore_in_its_settings(own_file: Path) -> 
     text = '[acme-two]\ntoken_url = "https://acme.example/token"\n'
     catalog = catalog_of(own_file, text, ACME_TWO=Override("https://two.example/token"))
     assert catalog.get("acme-two").token_url == "https://two.example/token"
+
+
+@pytest.mark.parametrize("name", ["GOHIGHLEVEL", "HIGHLEVEL", "GHL", "GO_HIGH_LEVEL"])
+def test_settings_may_use_any_name_of_a_provider(name: str) -> None:
+    catalog = Catalog(overrides={name: Override("https://highlevel.example/token")})
+    assert catalog.get("gohighlevel").token_url == "https://highlevel.example/token"
+
+
+def test_settings_of_one_provider_under_two_names_are_refused() -> None:
+    with pytest.raises(CatalogError) as caught:
+        Catalog(overrides={"GHL": Override(), "GOHIGHLEVEL": Override("https://highlevel.example/token")})
+    assert str(caught.value) == "GHL_… and GOHIGHLEVEL_… are settings of one provider, gohighlevel"
+    assert caught.value.action == "Keep one of the two names."
+
+
+def test_settings_that_look_like_a_providers_and_are_not_are_left_alone() -> None:
+    assert Catalog(overrides={"MAIL": Override("nonsense")}).get("google") == Catalog().get("google")
 
 
 @pytest.mark.parametrize(

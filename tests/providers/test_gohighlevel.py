@@ -111,7 +111,7 @@ def test_a_paused_location_and_a_wrong_user_type_get_advice_of_their_own() -> No
 
 
 def test_a_lone_refused_client_means_an_uninstalled_app() -> None:
-    assert outcome_of(HIGHLEVEL.lone_client_refusal, HIGHLEVEL.rotates) is Outcome.REAUTHORIZE
+    assert outcome_of(HIGHLEVEL.refusal_if_client_valid, HIGHLEVEL.rotates) is Outcome.REAUTHORIZE
 
 
 class World:

@@ -40,7 +40,20 @@ def test_other_ways_to_authenticate_and_encode_satisfy_the_fake(
     assert oauth.violations == []
 
 
-@pytest.mark.parametrize("auth", ["body", "basic", "none"])
+def test_a_server_that_does_not_decode_basic_credentials_gets_them_as_they_are(
+    transport: HTTPTransport, oauth: OAuthServer
+) -> None:
+    """Form-encoded ones, as RFC 6749 asks for, it takes for a wrong secret."""
+    oauth.add_client("acme-basic-plain", "app 1", "s:e c/r€t%2B")
+    plain = Provider("acme", "Acme", oauth.token_url("acme-basic-plain"), auth="basic_plain")
+    token = oauth.grant("acme-basic-plain", "app 1", location_id="loc")
+    credential = Credential("app 1", "s:e c/r€t%2B", token, {})
+    answers = [transport.post(one.refresh_request(credential)) for one in (replace(plain, auth="basic"), plain)]
+    verdicts = [plain.read_answer(raw).verdict for raw in answers if isinstance(raw, RawAnswer)]
+    assert verdicts == [Verdict.CLIENT_REFUSED, Verdict.GRANTED]
+
+
+@pytest.mark.parametrize("auth", ["body", "basic", "basic_plain", "none"])
 @pytest.mark.parametrize("encoding", ["form", "json"])
 def test_a_lone_surrogate_in_a_credential_still_makes_a_request(auth: Any, encoding: Any) -> None:
     provider = Provider("acme", "Acme", "https://acme.example/token", auth=auth, encoding=encoding)

@@ -157,8 +157,8 @@ def test_the_filter_has_one_cut_off_a_provider_and_one_for_the_rest() -> None:
     def after(seconds: float) -> datetime:
         return START + timedelta(seconds=seconds)
 
-    assert query.cutoffs == {"long": after(DAY / 3), "short": after(3900), "late": after(30)}
-    assert query.other_cutoff == after(3900)
+    assert query.cutoffs == {"long": after(DAY / 3), "Acme": after(DAY / 3), "late": after(30)}
+    assert query.other_cutoff == after(3900)  # the short one's, too
     assert query.default_provider == "long"
     assert query.admits(row(DAY / 3 - 1, provider_name=""))
     assert query.admits(row(None, provider_name="nobody"))

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from crypto import Context, Keyring, generate_key, parse_key
 from providers import Catalog
 from providers.base import Provider, ProviderError
+from tests.callers import Listed
 from token_refresh.base.events import NoticeCode
 from token_refresh.refresh.jobs import Bench, Client, Job, RowError, read_params, unknown_status_notice
 from token_refresh.stores.base import Row, Store
@@ -39,21 +40,19 @@ AUDIENCE = Provider(
 TENANT = Provider("tenant", "Tenant", "https://acme.example/{tenant}/token", placeholders={"tenant": "common"})
 REGIONAL = Provider("regional", "Regional", "https://{region}.acme.example/token", placeholders={"region": "eu"})
 PROVIDERS = {provider.slug: provider for provider in (FIXED, NEVER, OWN_HOST, AUDIENCE, TENANT, REGIONAL)}
-CATALOG = Catalog()
 DEFAULT_CLIENT = Client("default-app", "default secret")
 NUMBERS = itertools.count()
-
-
-def find(name: str) -> Provider:
-    if name not in PROVIDERS:
-        raise ProviderError(f"there is no provider {name!r}", "Correct it.")
-    return PROVIDERS[name]
 
 
 def bench(client: Client = DEFAULT_CLIENT, accept_legacy: bool = True) -> Bench:
     # Opening a cell never asks the plain store.
     store = SealedStore(cast(Store, None), KEYRING, accept_legacy=accept_legacy, seal_access_tokens=False)
-    return Bench(store, find, "acme", lambda name: client if name in ("acme", "own", "regional") else Client())
+    return Bench(
+        store,
+        Listed(*PROVIDERS.values()),
+        "acme",
+        lambda name: client if name in ("acme", "own", "regional") else Client(),
+    )
 
 
 def row(
@@ -230,7 +229,7 @@ def overridden(slug: str, token_url: str) -> Provider:
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data(), client_id=st.sampled_from(["", "default-app"]), override=OVERRIDES)
-@pytest.mark.parametrize("slug", [provider.slug for provider in CATALOG])
+@pytest.mark.parametrize("slug", Catalog().summaries)
 def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalogue_and_settings(
     slug: str, data: st.DataObject, client_id: str, override: str
 ) -> None:
@@ -248,7 +247,7 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
     store = SealedStore(cast(Store, None), KEYRING, accept_legacy=True, seal_access_tokens=False)
     stored = Row("rec", "loc", client_id, provider=slug, provider_params=json.dumps(params))
     cell = KEYRING.seal("refresh-1", Context("encrypted_refresh", "loc", origin))
-    made = Bench(store, lambda _: provider, slug, lambda _: DEFAULT_CLIENT).job(replace(stored, encrypted_refresh=cell))
+    made = Bench(store, Listed(provider), slug, lambda _: DEFAULT_CLIENT).job(replace(stored, encrypted_refresh=cell))
     usual = _usual_hosts(provider)
     if isinstance(made, RowError):
         assert usual == set() or any(params.values())

@@ -140,7 +140,7 @@ def test_a_dead_grant_is_tried_again_once_a_day_for_a_week_where_the_provider_is
     dead_since: datetime | None, tried_at: datetime, is_doubtful: bool, expected: bool
 ) -> None:
     failure = Failure("key", "cell", "reauthorize", "dead", 1, dead_since, tried_at)
-    assert may_live(provider(doubtful_refusals=is_doubtful), failure, START) is expected
+    assert may_live(provider(unreliable_invalid_grant=is_doubtful), failure, START) is expected
 
 
 def test_of_an_unknown_provider_no_dead_grant_is_tried_again() -> None:

@@ -150,9 +150,9 @@ def test_only_what_is_asked_for_is_read(scene: Scene) -> None:
 def test_one_providers_rows_are_filtered_at_airtable(scene: Scene) -> None:
     for number in range(150):
         scene.place.add(row(number, provider="google" if number < 3 else ""))
-    query = DueQuery({}, START, "gohighlevel", provider="google")
+    query = DueQuery({}, START, "gohighlevel", providers=("google",))
     assert (len(scene.store.due(query)), scene.calls()) == (3, {"list": 1})
-    query = DueQuery({}, START, "gohighlevel", provider="gohighlevel")
+    query = DueQuery({}, START, "gohighlevel", providers=("gohighlevel",))
     assert (len(scene.store.due(query)), scene.calls()) == (147, {"list": 2})
 
 
@@ -847,7 +847,7 @@ def test_a_hostile_name_finds_and_touches_its_own_row_alone(scene: Scene, name: 
     query = DueQuery(EVERYONE.cutoffs, EVERYONE.other_cutoff, "gohighlevel", everything=True, locations=(name,))
     assert [found.key for found in scene.store.due(query)] == [key]
     assert fates(scene.store.write([renewal(key, 9)])) == ["stored"]
-    assert scene.store.due(replace(query, locations=(), provider=name)) == []
+    assert scene.store.due(replace(query, locations=(), providers=(name,))) == []
     created = scene.store.create({"locationId": name, "encrypted_refresh": "another", "provider": "google"})
     assert sorted(found.key for found in scene.store.find(name)) == sorted([key, created])
     assert [scene.place.touched(change.key) for change in others] == [set()] * 3

@@ -354,7 +354,7 @@ def test_an_id_that_is_a_statement_is_only_an_id(place: DatabasePlace, evil: str
     victim = place.add(cells("victim", provider=evil))
     assert place.store.find(evil) == []
     assert place.store.read([evil]) == {}
-    query = DueQuery({evil: START}, START, evil, everything=True, locations=(evil,), provider=evil)
+    query = DueQuery({evil: START}, START, evil, everything=True, locations=(evil,), providers=(evil,))
     assert place.store.due(query) == []
     key = place.store.create({"locationId": evil, "provider": evil, "encrypted_refresh": evil})
     assert [row.key for row in place.store.find(evil)] == [key]

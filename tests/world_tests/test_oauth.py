@@ -66,6 +66,8 @@ def refresh(server, http):
         auth = None
         if dialect.auth == "basic":
             auth = (quote(client_id, safe=""), quote(secret, safe=""))
+        elif dialect.auth == "basic_plain":
+            auth = (client_id, secret)
         else:
             params |= {"client_id": client_id} | ({"client_secret": secret} if dialect.auth == "body" else {})
         params = {name: value for name, value in (params | changed).items() if value is not None}

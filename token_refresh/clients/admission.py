@@ -6,7 +6,7 @@ It goes the way of every refresh: sealed in the journal first, answer kept befor
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from providers.base import Answer, Verdict
@@ -79,9 +79,10 @@ class Admission:
             StoreError: the store refused before anything was sent.
             JournalError: nothing was sent.
         """
-        entered.require_identity()
-        row = self.existing(entered.location_id, entered.provider)
         bench = self._parts.bench
+        entered.require_identity()
+        entered = replace(entered, provider=bench.slug_of(entered.provider))
+        row = self.existing(entered.location_id, entered.provider)
         candidate = candidate_of(entered.completed(row, bench.default_client_id(entered.provider)), row, bench)
         require_agreement(candidate.endpoint, terms.hosts)
         if terms.skip_done and self._is_done(candidate):
@@ -147,7 +148,7 @@ class Admission:
         Raises:
             AdmissionError: there are several.
         """
-        rows = find_all(self._parts.store.store, self._parts.default_provider, location_id, provider)
+        rows = find_all(self._parts.store.store, self._parts.bench, location_id, provider)
         if len(rows) > 1:
             raise AdmissionError(
                 f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."

@@ -103,13 +103,16 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str], default_prov
     return Line(number, NewCredential(**values))
 
 
-def admit_line(admission: Admission, line: Line, terms: Terms, known: Collection[str]) -> RowFinished:
+def admit_line(
+    admission: Admission, line: Line, terms: Terms, known: Collection[str], slug_of: Callable[[str], str | None]
+) -> RowFinished:
     """Save one line; whatever is wrong with it is its own result, never the end of the others.
 
     Where it may be wrong which cell is which, none of them is repeated: it could be a secret.
 
     Args:
         known: the providers that there are.
+        slug_of: which of them a name means; None for none.
 
     Raises:
         StoreError, JournalError: the others cannot be saved, either.
@@ -117,7 +120,7 @@ def admit_line(admission: Admission, line: Line, terms: Terms, known: Collection
     entered = line.entered
     if entered is None:
         return RowFinished("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
-    if entered.provider not in known:
+    if slug_of(entered.provider) is None:
         action = f"Known: {', '.join(sorted(known))}."
         return RowFinished("", "", Outcome.OPERATOR, "names a provider that is not known", action)
     try:

@@ -45,8 +45,8 @@ def ask_for_credential(
         ActionableError: an answer that is needed is empty, or a no.
     """
     location_id = _required(ask.text("Location id"), "location id")
-    name = ask.text("Provider", default_provider)
-    provider = bench.find_provider(name)
+    provider = bench.find_provider(ask.text("Provider", default_provider))
+    name = provider.slug
     row = find_row(location_id, name)
     terms = replace(terms, replace=_may_replace(ask, terms, row))
     params = _ask_params(provider, ask, row.provider_params if row else "")

@@ -77,13 +77,14 @@ class Removal:
         return name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
-        return find_one(self._parts.store.store, self._parts.default_provider, location_id, provider)
+        return find_one(self._parts.store.store, self._parts.bench, location_id, provider)
 
     @contextmanager
     def _alone(self, row: Row, name: str) -> Iterator[None]:
         """Nobody refreshes the row meanwhile: its token would get a successor that lives."""
         parts, store = self._parts, self._parts.store.store
-        scope = Scope(everything=True, locations=(row.location_id,), provider=name)
+        cell = row.provider or parts.default_provider
+        scope = Scope(everything=True, locations=(row.location_id,), providers=(cell,))
         query = replace(query_of(parts, scope), idle=())
         deadline = parts.clock.monotonic() + self._wait_seconds
         try:

@@ -18,7 +18,7 @@ from token_refresh.base.columns import OPTIONAL_COLUMNS
 from token_refresh.base.errors import Kind
 from token_refresh.journal.state_folder import file_system
 from token_refresh.refresh.duplicates import ACTION, Duplicates, Member, sentence
-from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.refresh.jobs import Bench, Job, RowError
 from token_refresh.stores.airtable.quota import SHORT_ACTION, UNKNOWN_ACTION, Quota
 from token_refresh.stores.base import Row, StoreError
 from token_refresh.terminal.console import Talk
@@ -165,7 +165,7 @@ def _rows(context: Context, store: SealedStore, endpoints: dict[str, str]) -> It
     yield Finding("cells", GOOD, f"{len(rows) - len(faults)} of {len(rows)} rows open")
     for fault in faults:
         yield Finding("cells", BAD, f"{fault.row.location_id}: {fault.error}", fault.action)
-    yield from _duplicates(context, rows)
+    yield from _duplicates(bench, rows)
 
 
 def _online(context: Context) -> Iterator[Finding]:
@@ -207,10 +207,10 @@ def _introspected(answer: RawAnswer | Answer) -> bool | None:
     return active if isinstance(active, bool) else None
 
 
-def _duplicates(context: Context, rows: list[Row]) -> Iterator[Finding]:
+def _duplicates(bench: Bench, rows: list[Row]) -> Iterator[Finding]:
     duplicates = Duplicates()
     for row in rows:
-        duplicates.add_identity(Member(row.key, row.location_id, row.provider or context.settings.default_provider))
+        duplicates.add_identity(Member(row.key, row.location_id, bench.provider_name(row)))
     for kind, members in duplicates.groups():
         yield Finding("rows", BAD, sentence(kind, members), ACTION)
 

@@ -128,7 +128,7 @@ class _Planner:
         self._table_seals = make_import_seals(context) if arguments.layout else store
         bench = make_bench(context, self._table_seals)
         self._table_inspector = Inspector(self._table_seals, bench, arguments.allow_host)
-        self._default = context.settings.default_provider
+        self._default = context.default_provider
         self._replacing = arguments.replace
         self._reseals = arguments.layout is not None
 
@@ -224,7 +224,9 @@ class _Planner:
         """Whether the table lacks a column without which the row would be another one."""
         if column in self._store.store.columns:
             return False
-        return bool(row.provider_params) if column == "provider_params" else row.provider not in ("", self._default)
+        if column == "provider_params":
+            return bool(row.provider_params)
+        return self._bench.provider_name(row) != self._default
 
 
 _ADD_COLUMN = "Run: python token_manager.py setup"

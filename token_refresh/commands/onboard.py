@@ -54,7 +54,7 @@ def _from_terminal(terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]
         with open_parts(context) as parts:
             return Admission(parts).existing(location_id, provider)
 
-    bench, default_provider = make_bench(context, make_seals(context)), context.settings.default_provider
+    bench, default_provider = make_bench(context, make_seals(context)), context.default_provider
     with Terminal() as ask:
         entered, terms = ask_for_credential(ask, bench, default_provider, terms, find_row)
     with _admission(context, talk) as admission, ended_by(StopRequest(talk.warn)):
@@ -70,8 +70,8 @@ def _from_terminal(terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]
 
 
 def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]:
-    lines = list(read_lines(read_text(name, talk.warn), context.settings.default_provider))
-    known = {provider.slug for provider in context.catalog}
+    lines = list(read_lines(read_text(name, talk.warn), context.default_provider))
+    catalog = context.catalog
     results: list[RowFinished] = []
     stop, failure = StopRequest(talk.warn), None
     with _admission(context, talk) as admission, ended_by(stop):
@@ -79,7 +79,7 @@ def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable
             if stop.is_wanted or isinstance(admission.store_error, StoreUnavailableError):
                 break
             try:
-                results.append(admit_line(admission, line, terms, known))
+                results.append(admit_line(admission, line, terms, catalog.summaries, catalog.slug_of))
             except (StoreError, JournalError) as error:
                 failure = error
                 break

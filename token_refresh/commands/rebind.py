@@ -56,9 +56,9 @@ def _plan(arguments: argparse.Namespace, context: Context, store: SealedStore) -
         NoSuchTokenError, SeveralTokensError: there is no such row, or there are several.
         ProviderError: it cannot be said where the row's secrets go.
     """
-    default = context.settings.default_provider
-    row, provider = find_one(store.store, default, arguments.location.strip(), arguments.provider)
-    binding = make_bench(context, store).binding(row)
+    bench = make_bench(context, store)
+    row, provider = find_one(store.store, bench, arguments.location.strip(), arguments.provider)
+    binding = bench.binding(row)
     was_location = row.location_id if arguments.was_location is None else arguments.was_location.strip()
     was_origin = binding.origin if arguments.was_origin is None else _origin(arguments.was_origin)
     look = store.look_moved(row, binding, was_location, was_origin)

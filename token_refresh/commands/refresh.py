@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Refresh what is due, report it, and say by the exit code how it went."""
     context = prepare(environ, clock, talk)
     if arguments.provider is not None:
-        context.catalog.get(arguments.provider)
+        context.catalog.get(arguments.provider)  # a name that nobody has is told before another run that is active
     if arguments.jitter:
         import random
 
@@ -68,7 +68,7 @@ def _run_locked(arguments: argparse.Namespace, context: Context, talk: Talk, sto
     scope = Scope(
         everything=arguments.all,
         locations=tuple(name.strip() for name in arguments.location),
-        provider=arguments.provider,
+        providers=context.catalog.get(arguments.provider).spellings if arguments.provider is not None else (),
         dry_run=arguments.dry_run,
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,

@@ -12,7 +12,7 @@ from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.terminal.report import LineReport
-from token_refresh.wiring import open_parts, open_sealed, prepare
+from token_refresh.wiring import make_bench, open_parts, open_sealed, prepare
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
@@ -21,8 +21,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
     context = prepare(environ, clock, talk)
     with open_sealed(context) as store:
-        default = context.settings.default_provider
-        row, provider = find_one(store.store, default, arguments.location.strip(), arguments.provider)
+        bench = make_bench(context, store)
+        row, provider = find_one(store.store, bench, arguments.location.strip(), arguments.provider)
     _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
     with context.patient_lock(talk), open_parts(context) as parts:
         Removal(parts, LineReport(talk), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)

@@ -21,7 +21,7 @@ from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, keyring, open_store, prepare
 
 if TYPE_CHECKING:
-    from providers.base import Provider
+    from providers.base import ProviderSummary
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
 _ALARMS = {"expired": Kind.ROW, "failing": Kind.ROW, STATUS_REAUTHORIZE: Kind.LOGIN_NEEDED}
@@ -50,17 +50,17 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _rows(context: Context, now: datetime) -> list[RowStatus]:
     policy = DuePolicy(context.settings.refresh_interval, context.settings.token_expiry_buffer)
-    providers = {provider.slug: provider for provider in context.catalog}
+    default, catalog = context.default_provider, context.catalog
     store = open_store(context)
     try:
         rows = with_remembered_failures(store.rows(), context.folder, keyring(context.settings), store.columns)
     finally:
         store.close()
-    names = [(row, row.provider or context.settings.default_provider) for row in rows]
-    return [RowStatus(row, name, _state(row, providers.get(name), policy, now)) for row, name in names]
+    names = [(row, catalog.slug_of(row.provider or default) or row.provider) for row in rows]
+    return [RowStatus(row, name, _state(row, catalog.summaries.get(name), policy, now)) for row, name in names]
 
 
-def _state(row: Row, provider: Provider | None, policy: DuePolicy, now: datetime) -> str:
+def _state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now: datetime) -> str:
     if row.status in IDLE_STATUSES:
         return row.status
     if not row.encrypted_refresh:

@@ -38,6 +38,7 @@ from token_refresh.refresh.rounds import Stop, rounds
 from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import SealedStore
 from token_refresh.wiring import assemble, workshop
 
 _LOG = logging.getLogger("token_refresh")
@@ -143,8 +144,8 @@ class TokenManager:
 
         def act() -> TokenView:
             with self._workshop.open_store() as store:
-                row, _ = find_one(store.store, self._workshop.default_provider, location_id.strip(), provider)
-                [view] = self._views([row], store.store.columns)
+                row, _ = find_one(store.store, self._workshop.bench(store), location_id.strip(), provider)
+                [view] = self._views([row], store)
             return view
 
         return unwrap(capture_error(act))
@@ -154,7 +155,7 @@ class TokenManager:
 
         def act() -> list[TokenView]:
             with self._workshop.open_store() as store:
-                return list(self._views(store.store.rows(), store.store.columns))
+                return list(self._views(store.store.rows(), store))
 
         return unwrap(capture_error(act))
 
@@ -270,9 +271,10 @@ class TokenManager:
             _LOG.warning("%s. %s", served.warning, served.action)
         return served.token.text
 
-    def _views(self, rows: Iterator[Row] | list[Row], columns: frozenset[str]) -> Iterator[TokenView]:
-        for row in self._workshop.recall(rows, columns):
-            yield _view(row, self._workshop.default_provider)
+    def _views(self, rows: Iterator[Row] | list[Row], store: SealedStore) -> Iterator[TokenView]:
+        bench = self._workshop.bench(store)
+        for row in self._workshop.recall(rows, store.store.columns):
+            yield _view(row, bench.provider_name(row))
 
     @contextmanager
     def _parts(self, wait_seconds: float) -> Iterator[Parts]:
@@ -359,14 +361,14 @@ def _configured(environ: Mapping[str, str], clock: Clock) -> Workshop:
     return made
 
 
-def _view(row: Row, default_provider: str) -> TokenView:
+def _view(row: Row, provider: str) -> TokenView:
     try:
         params = read_params(row.provider_params)
     except ProviderError:
         params = {}  # a row that somebody must fix can be shown all the same
     return TokenView(
         location_id=row.location_id,
-        provider=row.provider or default_provider,
+        provider=provider,
         client_id=row.client_id,
         status=row.status,
         has_credential=bool(row.encrypted_refresh),

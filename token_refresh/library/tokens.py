@@ -123,8 +123,9 @@ class Tokens:
         return Served(token)
 
     def _stored(self, store: SealedStore, location_id: str, provider: str | None) -> Token:
-        row, name = find_one(store.store, self._workshop.default_provider, location_id, provider)
-        text = store.access_token(row, self._workshop.bench(store).binding(row))
+        bench = self._workshop.bench(store)
+        row, name = find_one(store.store, bench, location_id, provider)
+        text = store.access_token(row, bench.binding(row))
         # Anybody may have edited the cell; what cannot stand in a header is no token.
         return Token(row, name, text if is_visible_ascii(text) else "", row.access_token_expiry)
 
@@ -151,7 +152,8 @@ class Tokens:
 
     def _run(self, parts: Parts, token: Token) -> RunFinished:
         # Between the look at the row and its claim another process may have refreshed it: it is looked at once more.
-        scope = Scope(everything=True, locations=(token.row.location_id,), provider=token.provider, still=token.is_of)
+        cell = token.row.provider or self._workshop.default_provider
+        scope = Scope(everything=True, locations=(token.row.location_id,), providers=(cell,), still=token.is_of)
         refresher = Refresher(parts)  # a failure is named once, by who asked for the token
         with self._guard(refresher.stop):
             report = refresher.run(scope)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from providers.base import FALLBACK_LIFETIME_SECONDS, Provider
+from providers.base import FALLBACK_LIFETIME_SECONDS, ProviderSummary
 from token_refresh.stores.base import DueQuery, Row
 
 EARLY_SHARE = 1 / 3  # a long-lived token is renewed when a third of its life is left
@@ -33,20 +33,28 @@ class DuePolicy:
         seconds = min(max(self.interval + self.buffer, lifetime * EARLY_SHARE), lifetime * LATEST_SHARE)
         return timedelta(seconds=min(seconds, earliest) if earliest else seconds)
 
-    def is_due(self, row: Row, provider: Provider, now: datetime) -> bool:
+    def is_due(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
         """Whether the row's token is to be refreshed now. A missing or unreadable expiry is due."""
         if row.access_token_expiry is None:
             return True
         return row.access_token_expiry - now < self.window(lifetime_of(row, provider), provider.earliest)
 
-    def query(self, providers: Iterable[Provider], default_provider: str, now: datetime) -> DueQuery:
+    def query(self, providers: Iterable[ProviderSummary], default_provider: str, now: datetime) -> DueQuery:
         """One cut-off a provider, by its catalogue lifetime; `is_due` then looks at each row's own.
 
         A row's token may live longer than the catalogue says, so none is cut off that would run out before the
-        next run.
+        next run. The many providers that have the cut-off of all others are not named, so that the stores' filters
+        stay short. A row that spells its provider in a way that is not named has that cut-off, too: it is found
+        before its token ends, but perhaps later than its provider's other rows.
         """
-        cutoffs = {entry.slug: now + self._reach(entry.default_lifetime, entry.earliest) for entry in providers}
-        return DueQuery(cutoffs, now + self._reach(FALLBACK_LIFETIME_SECONDS), default_provider)
+        other = now + self._reach(FALLBACK_LIFETIME_SECONDS)
+        cutoffs: dict[str, datetime] = {}
+        for entry in providers:
+            cutoff = now + self._reach(entry.default_lifetime, entry.earliest)
+            for name in entry.spellings:  # where two share a name, the later cut-off lets through the rows of both
+                cutoffs[name] = max(cutoff, cutoffs.get(name, cutoff))
+        named = {name: cutoff for name, cutoff in cutoffs.items() if cutoff != other}
+        return DueQuery(named, other, default_provider)
 
     def _reach(self, lifetime: float, earliest: int = 0) -> timedelta:
         seconds = self.interval + self.buffer
@@ -58,12 +66,12 @@ class DuePolicy:
             return True
         return row.access_token_expiry - now < timedelta(seconds=self.interval + self.buffer)
 
-    def outpaces(self, provider: Provider) -> bool:
+    def outpaces(self, provider: ProviderSummary) -> bool:
         """Whether a token of this provider can live through the time between two runs."""
         return provider.default_lifetime > self.interval
 
 
-def lifetime_of(row: Row, provider: Provider) -> float:
+def lifetime_of(row: Row, provider: ProviderSummary) -> float:
     """Seconds between the row's last refresh and its expiry where both are known, else the catalogue's lifetime."""
     if row.access_token_expiry is not None and row.last_refreshed is not None:
         lifetime = (row.access_token_expiry - row.last_refreshed).total_seconds()

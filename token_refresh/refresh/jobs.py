@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError
 from token_refresh.base.events import Notice, NoticeCode
@@ -69,12 +69,24 @@ class RowError:
     is_key_unknown: bool = False
 
 
+class ProviderLookup(Protocol):
+    """Finds providers by any of their names; the catalogue does."""
+
+    def get(self, name: str) -> Provider:
+        """The provider of that name, or `ProviderError`."""
+        ...
+
+    def slug_of(self, name: str) -> str | None:
+        """The slug that a name means; None where it means none."""
+        ...
+
+
 class Bench:
     """Turns rows into jobs.
 
     Args:
         seals: opens the cells.
-        find_provider: gives a provider by name, or raises `ProviderError`.
+        providers: the catalogue.
         default_provider: for rows that name none.
         default_client: a provider's client from the settings, by its name.
     """
@@ -82,18 +94,30 @@ class Bench:
     def __init__(
         self,
         seals: Seals,
-        find_provider: Callable[[str], Provider],
+        providers: ProviderLookup,
         default_provider: str,
         default_client: Callable[[str], Client],
     ) -> None:
         self._seals = seals
-        self.find_provider = find_provider
+        self._providers = providers
         self._default_provider = default_provider
         self._default_client = default_client
 
+    def find_provider(self, name: str) -> Provider:
+        """The provider of that name, in whatever spelling.
+
+        Raises:
+            ProviderError: there is none, or its entry in the catalogue cannot be used.
+        """
+        return self._providers.get(name)
+
+    def slug_of(self, name: str) -> str:
+        """The slug that a name means; the name itself where no provider has it."""
+        return self._providers.slug_of(name) or name
+
     def provider_name(self, row: Row) -> str:
-        """The row's provider, or the default."""
-        return row.provider or self._default_provider
+        """The slug of the row's provider, or of the default; a name that nobody has as it stands."""
+        return self.slug_of(row.provider or self._default_provider)
 
     def endpoint(self, row: Row) -> Endpoint:
         """Where the row's credential is sent.

@@ -78,7 +78,7 @@ def list_due(parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str
 def query_of(parts: Parts, scope: Scope) -> DueQuery:
     """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
     query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
-    query = replace(query, everything=scope.everything, locations=scope.locations, provider=scope.provider)
+    query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
     if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.starts_daily_check():
         return replace(query, idle=(STATUS_DISABLED,))
     return query

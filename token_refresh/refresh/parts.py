@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
-    from providers.base import Provider
+    from providers.base import ProviderSummary
     from token_refresh.base.clock import Clock
     from token_refresh.base.events import Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
@@ -33,13 +33,14 @@ class Parts:
     """The parts of a run.
 
     Attributes:
+        providers: what is known of each without its file, by slug.
         concurrency: bounds requests in flight.
         claimant: this process to others.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
     """
 
     store: SealedStore
-    providers: Mapping[str, Provider]
+    providers: Mapping[str, ProviderSummary]
     bench: Bench
     transport: Transport
     journal: Journal
@@ -61,12 +62,13 @@ class Parts:
 class Scope:
     """Which rows a run takes. `everything`: also what is not due. `max_seconds`: start nothing after that.
 
+    `providers`: see `DueQuery`.
     `still`: asked of each row when no other process can refresh it any more; the run leaves it if the answer is no.
     """
 
     everything: bool = False
     locations: tuple[str, ...] = ()
-    provider: str | None = None
+    providers: tuple[str, ...] = ()
     dry_run: bool = False
     max_seconds: float | None = None
     takeover: bool = False
@@ -75,7 +77,7 @@ class Scope:
     @property
     def is_by_hand(self) -> bool:
         """Whether a person, or a program for one, asks for certain rows; cron's own run takes what is due."""
-        return self.everything or bool(self.locations) or self.provider is not None
+        return self.everything or bool(self.locations) or bool(self.providers)
 
 
 @dataclass(frozen=True)

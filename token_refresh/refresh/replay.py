@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from datetime import datetime, timedelta
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Answer, Provider, Verdict
+from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Answer, Provider, ProviderSummary, Verdict
 from token_refresh.journal.failures import A_DAY, Failure
 from token_refresh.net.transport import EXCHANGE_SECONDS
 
@@ -75,9 +75,9 @@ def is_used_up(provider: Provider, *, is_spent: bool) -> bool:
     return is_spent and provider.rotates != "never" and provider.replay != "safe"
 
 
-def may_live(provider: Provider | None, failure: Failure, now: datetime) -> bool:
+def may_live(provider: ProviderSummary | None, failure: Failure, now: datetime) -> bool:
     """Whether a grant that was found dead is tried again: once a day, where the provider is known to err."""
     if provider is None or failure.dead_since is None or failure.tried_at is None:
         return False
-    is_doubtful = provider.doubtful_refusals and now - failure.dead_since <= DOUBT
+    is_doubtful = provider.unreliable_invalid_grant and now - failure.dead_since <= DOUBT
     return is_doubtful and now - failure.tried_at >= A_DAY

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from token_refresh.base.errors import NoSuchTokenError, SeveralTokensError
+from token_refresh.refresh.jobs import Bench
 from token_refresh.stores.base import Row, Store
 
 POLL_SECONDS = 0.5  # how often a row that another process is refreshing is looked at again
 
 
-def find_all(store: Store, default_provider: str, location_id: str, provider: str | None) -> list[tuple[Row, str]]:
-    """Every row that fits, complete, with the name of its provider; `provider` None fits all."""
-    named = [(row, row.provider or default_provider) for row in store.find(location_id)]
-    return [(row, name) for row, name in named if provider in (None, name)]
+def find_all(store: Store, bench: Bench, location_id: str, provider: str | None) -> list[tuple[Row, str]]:
+    """Every row that fits, complete, with the slug of its provider; `provider`, any of its names, None fits all."""
+    slug = None if provider is None else bench.slug_of(provider)
+    named = [(row, bench.provider_name(row)) for row in store.find(location_id)]
+    return [(row, name) for row, name in named if slug in (None, name)]
 
 
-def find_one(store: Store, default_provider: str, location_id: str, provider: str | None) -> tuple[Row, str]:
-    """The one row that is meant, complete, and the name of its provider.
+def find_one(store: Store, bench: Bench, location_id: str, provider: str | None) -> tuple[Row, str]:
+    """The one row that is meant, complete, and the slug of its provider.
 
     Raises:
         NoSuchTokenError: there is none.
         SeveralTokensError: there are several.
     """
-    matching = find_all(store, default_provider, location_id, provider)
+    matching = find_all(store, bench, location_id, provider)
     if not matching:
         raise NoSuchTokenError(
             f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),

@@ -335,7 +335,7 @@ class Schedule:
         """The client is right: each refusal was its row's own."""
         ended = client.refused
         for task in ended:
-            task.verdict = task.job.provider.lone_client_refusal
+            task.verdict = task.job.provider.refusal_if_client_valid
         for task in client.held:
             if task.is_begun:
                 self._delayed.append((0.0, task))

@@ -75,8 +75,8 @@ class DueQuery:
     """Which rows a listing wants: those with a refresh cell and a status that is not idle, and of them
 
     those whose expiry is missing, unreadable or before their provider's cut-off (all of them with `everything`),
-    narrowed to `locations` and `provider` where these are given. A row that names no provider counts as
-    `default_provider`'s. `idle`: the statuses that are left out.
+    narrowed to `locations` and `providers` where these are given. Providers are told apart by the exact text of their
+    cells; a row that names none counts as `default_provider`'s. `idle`: the statuses that are left out.
     """
 
     cutoffs: Mapping[str, datetime]
@@ -84,7 +84,7 @@ class DueQuery:
     default_provider: str
     everything: bool = False
     locations: tuple[str, ...] = ()
-    provider: str | None = None
+    providers: tuple[str, ...] = ()
     idle: tuple[str, ...] = IDLE_STATUSES
 
     def admits(self, row: Row) -> bool:
@@ -94,7 +94,7 @@ class DueQuery:
         if self.locations and row.location_id not in self.locations:
             return False
         provider = row.provider or self.default_provider
-        if self.provider is not None and provider != self.provider:
+        if self.providers and provider not in self.providers:
             return False
         cutoff = self.cutoffs.get(provider, self.other_cutoff)
         return self.everything or row.access_token_expiry is None or row.access_token_expiry < cutoff

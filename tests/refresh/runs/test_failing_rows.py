@@ -17,7 +17,7 @@ from tests.world.program import Result
 from token_refresh.base.clock import iso
 
 DAY = 86_400
-DOUBTFUL = "doubtful_refusals = true\n"
+DOUBTFUL = "unreliable_invalid_grant = true\n"
 
 
 def run(world: World, *flags: str) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
+from tests.callers import Listed
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
 from tests.world.clock import START
@@ -72,9 +73,9 @@ def run(rows: Rows, change: Callable[[Parts], Parts] = lambda parts: parts, *sub
 
 def clumsy(step: str) -> Callable[[Parts], Parts]:
     def change(parts: Parts) -> Parts:
-        usual = parts.providers["acme"]
+        usual = parts.bench.find_provider("acme")
         own = Clumsy(**{field.name: getattr(usual, field.name) for field in fields(Provider)}, step=step)
-        bench = Bench(parts.store, lambda _: own, parts.default_provider, lambda _: Client())
+        bench = Bench(parts.store, Listed(own), parts.default_provider, lambda _: Client())
         return replace(parts, bench=bench, providers={"acme": own})
 
     return change

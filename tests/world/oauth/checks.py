@@ -10,8 +10,9 @@ import contextlib
 import hmac
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -79,14 +80,13 @@ def read_params(dialect: Dialect, request: Request) -> Params:
 
 def check_client(dialect: Dialect, request: Request, params: Params, clients: Clients) -> Client:
     """The authenticated client (RFC 6749, section 2.3). Raises `Refusal` (`invalid_client`) for wrong credentials."""
-    checker = {"body": _body_credentials, "basic": _basic_credentials, "none": _public_client}[dialect.auth]
-    client_id, secret = checker(request, params)
+    client_id, secret = _CREDENTIALS[dialect.auth](request, params)
     client = clients.get(client_id)
     known = client is not None and (dialect.auth == "none" or _same(client.secret, secret))
     if client is None or not known:
         words = "The client secret is wrong." if client else "The client is not known."
         parameter = "client_secret" if client else "client_id"
-        raise Refusal("invalid_client", words, parameter=parameter, basic=dialect.auth == "basic")
+        raise Refusal("invalid_client", words, parameter=parameter, basic=dialect.auth.startswith("basic"))
     return client
 
 
@@ -118,7 +118,7 @@ def peek(dialect: Dialect, request: Request) -> Params:
         given = {}
     if "client_id" not in given and "authorization" in request.headers:
         with contextlib.suppress(ValueError):
-            given["client_id"] = _basic_parts(request)[0]
+            given["client_id"] = _basic_parts(request, is_encoded=dialect.auth == "basic")[0]
     return given
 
 
@@ -135,7 +135,7 @@ def _public_client(request: Request, params: Params) -> tuple[str, str]:
     return require(params, "client_id"), ""
 
 
-def _basic_credentials(request: Request, params: Params) -> tuple[str, str]:
+def _basic_credentials(request: Request, params: Params, *, is_encoded: bool = True) -> tuple[str, str]:
     """Both parts are form-encoded before they are joined and put in base64 (RFC 6749, section 2.3.1)."""
     if "client_secret" in params:
         sentence = "the client secret is in the body, this provider wants HTTP Basic (RFC 6749, 2.3)"
@@ -143,7 +143,7 @@ def _basic_credentials(request: Request, params: Params) -> tuple[str, str]:
     if not request.headers.get("authorization", "").lower().startswith("basic "):
         raise Violation("invalid_client", "the client did not authenticate with HTTP Basic", basic=True)
     try:
-        client_id, secret = _basic_parts(request)
+        client_id, secret = _basic_parts(request, is_encoded=is_encoded)
     except ValueError:
         raise Violation("invalid_client", "the HTTP Basic credentials are not readable", basic=True) from None
     if params.get("client_id", client_id) != client_id:
@@ -152,13 +152,21 @@ def _basic_credentials(request: Request, params: Params) -> tuple[str, str]:
     return client_id, secret
 
 
-def _basic_parts(request: Request) -> tuple[str, str]:
+def _basic_parts(request: Request, *, is_encoded: bool) -> tuple[str, str]:
     """Raises `ValueError`."""
     encoded = request.headers["authorization"].partition(" ")[2].strip()
     client_id, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     if not colon:
         raise ValueError("no colon")
-    return unquote_plus(client_id), unquote_plus(secret)
+    return (unquote_plus(client_id), unquote_plus(secret)) if is_encoded else (client_id, secret)
+
+
+_CREDENTIALS: Mapping[str, Callable[[Request, Params], tuple[str, str]]] = {
+    "body": _body_credentials,
+    "basic": _basic_credentials,
+    "basic_plain": partial(_basic_credentials, is_encoded=False),  # the parts as they are, as many servers read them
+    "none": _public_client,
+}
 
 
 def _same(one: str, other: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tests.world.oauth import refusals, shapes
 
-Auth = Literal["body", "basic", "none"]
+Auth = Literal["body", "basic", "basic_plain", "none"]
 Encoding = Literal["form", "json"]
 Rotation = Literal["never", "single_use", "family", "grace", "until_used", "where_set", "aged"]
 Facts = Mapping[str, Any]
@@ -273,6 +273,7 @@ GENERIC = (
     Dialect("acme-until-used", rotation="until_used", access_token_dies=True),
     Dialect("acme-dies", access_token_dies=True),
     Dialect("acme-basic", auth="basic"),
+    Dialect("acme-basic-plain", auth="basic_plain"),
     Dialect("acme-public", auth="none"),
     Dialect("acme-json", encoding="json"),
     Dialect("acme-no-expiry", sends_expires_in=False),

@@ -193,8 +193,8 @@ class AirtableStore(Store):
             conditions += [f.NE(f.Field("status"), status) for status in query.idle]
         if query.locations:
             conditions.append(f.OR([self._is_at(location_id) for location_id in query.locations]))
-        if query.provider is not None and "provider" in self.columns:
-            names = [query.provider, *([""] if query.provider == query.default_provider else [])]
+        if query.providers and "provider" in self.columns:
+            names = [*query.providers, *([""] if query.default_provider in query.providers else [])]
             conditions.append(_is_among(_PROVIDER, names))
         if not query.everything:
             conditions.append(self._expiry_formula(query))

@@ -53,9 +53,12 @@ def _is_wanted(query: DueQuery) -> sa.ColumnElement[bool]:
 def _is_soon(query: DueQuery) -> sa.ColumnElement[bool]:
     table = CREDENTIALS.c
     latest = max([query.other_cutoff, *query.cutoffs.values()])
-    cutoffs = {name: sa.literal(cutoff, UtcTime) for name, cutoff in query.cutoffs.items()}
     other = sa.literal(query.other_cutoff, UtcTime)
-    cutoff = sa.case(cutoffs, value=_provider(query), else_=other) if cutoffs else other
+    groups: dict[datetime, list[str]] = {}
+    for name, moment in query.cutoffs.items():
+        groups.setdefault(moment, []).append(name)
+    named = [(_provider(query).in_(names), sa.literal(moment, UtcTime)) for moment, names in groups.items()]
+    cutoff = sa.case(*named, else_=other) if named else other
     expiry = table.access_token_expiry
     # The index of active rows is only used by SQLite where the very arm of an OR says that a row is active.
     return sa.and_(table.is_active.is_(sa.true()), expiry < sa.literal(latest, UtcTime), expiry < cutoff)

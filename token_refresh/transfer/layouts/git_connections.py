@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from providers.base import Provider, ProviderError, origin_of
+from providers.base import ProviderError, origin_of
 from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, flag, some, text, time_with_zone, words
+
+if TYPE_CHECKING:
+    from providers import Catalog
 
 _COLUMNS = (
     *("id", "provider", "instance_url", "username", "email", "access_token_encrypted", "refresh_token_encrypted"),
     *("token_expires_at", "scopes", "is_active"),
 )
-_NAMES = {"github": "github-app"}  # only its Apps have refresh tokens
 _INSTANCE = "instance"
 
 
@@ -35,13 +37,12 @@ def read(source: Source) -> Iterator[Found]:
 
 
 def _found(source: Source, record: Mapping[str, Any]) -> Found:
-    known = {provider.slug: provider for provider in source.context.catalog}
-    name = text(record["provider"]).lower()
-    slug = name if name in known else _NAMES.get(name, name)
+    catalog, name = source.context.catalog, text(record["provider"])
+    slug = catalog.slug_of(name)
     found = Found(
         name=f"git_connections {record['id']}",
         location_id=text(record["id"]),
-        provider=slug,
+        provider=slug or name,
         refresh_token=text(record["refresh_token_encrypted"]),
         access_token=text(record["access_token_encrypted"]),
         cells=TOKEN_CELLS,
@@ -54,12 +55,12 @@ def _found(source: Source, record: Mapping[str, Any]) -> Found:
         scope=words(record["scopes"]),
     )
     address = text(record["instance_url"])
-    return _on_instance(found, known, address) if address and slug in known else found
+    return _on_instance(found, catalog, address) if address and slug is not None else found
 
 
-def _on_instance(found: Found, known: Mapping[str, Provider], address: str) -> Found:
+def _on_instance(found: Found, catalog: Catalog, address: str) -> Found:
     """With the host that the record names, where it is another than the provider's own."""
-    provider, host = known[found.provider], _host(address)
+    provider, host = catalog.get(found.provider), _host(address)
     if host is None:
         return replace(
             found, is_wrong=True, reason="its instance_url is no https address of a host alone",
@@ -67,8 +68,8 @@ def _on_instance(found: Found, known: Mapping[str, Provider], address: str) -> F
         )  # fmt: skip
     if host in (provider.placeholders.get(_INSTANCE), urlsplit(provider.token_url).netloc):
         return found
-    described = [name for name in known if name.startswith(f"{provider.slug}-")]
-    described = [name for name in described if urlsplit(known[name].token_url).netloc == host]
+    described = [slug for slug in catalog.summaries if slug.startswith(f"{provider.slug}-")]
+    described = [slug for slug in described if urlsplit(catalog.get(slug).token_url).netloc == host]
     if described:
         return replace(found, provider=described[0])
     if _INSTANCE not in provider.placeholders:

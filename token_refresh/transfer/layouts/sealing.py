@@ -72,7 +72,7 @@ class _Sealer:
 
     def line(self, found: Found) -> Line:
         """The record as a row."""
-        row = found.row or Row(found.name, found.location_id, "", provider=found.provider)
+        row = found.row or Row(found.name, found.location_id, "", provider=self._bench.slug_of(found.provider))
         try:
             if found.row is None:
                 row = replace(row, provider_params=self._params(found))

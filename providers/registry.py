@@ -1,0 +1,166 @@
+"""The registry of providers: the built-in catalogue, the user's own file, and what the settings override."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from providers.base import Provider, ProviderError, ProviderSummary, placeholders_in
+from providers.entries import CatalogError, check_addresses, make_provider
+from providers.index import read_index
+from token_refresh.base.errors import Kind
+
+CATALOG_FOLDER = Path(__file__).with_name("catalog")  # a file a provider: SLUG.toml
+
+
+class Override(Protocol):
+    """What settings may say of a provider; None where they say nothing."""
+
+    @property
+    def token_url(self) -> str | None: ...
+
+    @property
+    def authorize_url(self) -> str | None: ...
+
+    @property
+    def scope(self) -> str | None: ...
+
+
+class Catalog:
+    """Every known provider. A built-in one is read when somebody asks for it; the index tells what there is.
+
+    Args:
+        own_file: more providers, a table each, named by its slug; an entry replaces the built-in one of its slug.
+        overrides: addresses from the settings, by any of the provider's names.
+
+    Attributes:
+        summaries: what is known of each provider without reading its file, by slug.
+
+    Raises:
+        CatalogError: an entry of `own_file` or an override cannot be used.
+    """
+
+    def __init__(self, own_file: Path | None = None, overrides: Mapping[str, Override] | None = None) -> None:
+        own = _read_toml(own_file, str(own_file), "Correct PROVIDERS_FILE.") if own_file is not None else {}
+        self._read = {slug: make_provider(slug, table) for slug, table in own.items()}
+        self.summaries: Mapping[str, ProviderSummary] = {**read_index(), **self._read}
+        for slug, override in self._by_slug(overrides or {}).items():
+            if override.token_url or override.authorize_url or override.scope:
+                self._read[slug] = _overridden(self.get(slug), override)
+
+    def get(self, name: str) -> Provider:
+        """The provider of that name, in whatever spelling.
+
+        Raises:
+            ProviderError: there is none, the message quotes the name; or its entry cannot be used.
+        """
+        slug = self.slug_of(name)
+        if slug is None:
+            raise self._unknown(name)
+        if slug not in self._read:
+            self._read[slug] = _read_entry(slug)
+        return self._read[slug]
+
+    def slug_of(self, name: str) -> str | None:
+        """The slug that a name means, None where it means none.
+
+        Names are slugs, the names for people and aliases, compared without case, blanks and signs.
+        """
+        return name if name in self.summaries else self._slugs.get(_key(name))
+
+    @cached_property
+    def _slugs(self) -> dict[str, str]:
+        """Slugs by the key of each name. A slug wins over a name; one that several share means none of them."""
+        summaries = self.summaries.values()
+        names = ((name, summary.slug) for summary in summaries for name in summary.spellings)
+        return {**_unshared(names), **_unshared((summary.slug, summary.slug) for summary in summaries)}
+
+    def _by_slug(self, overrides: Mapping[str, Override]) -> dict[str, Override]:
+        """Settings that name no provider are another program's, such as MAIL_CLIENT_ID.
+
+        Raises:
+            CatalogError: a provider is named in two ways.
+        """
+        names: dict[str, str] = {}
+        for name in overrides:
+            slug = self.slug_of(name)
+            if slug is not None and names.setdefault(slug, name) != name:
+                raise CatalogError(
+                    f"{names[slug]}_… and {name}_… are settings of one provider, {slug}", "Keep one of the two names."
+                )
+        return {slug: overrides[name] for slug, name in names.items()}
+
+    def _unknown(self, name: str) -> ProviderError:
+        import difflib
+
+        near = difflib.get_close_matches(_key(name), self._slugs, n=1)
+        hint = f"Did you mean {self._slugs[near[0]]}?" if near else f"Known: {', '.join(sorted(self.summaries))}."
+        action = f"{hint} One of your own goes into PROVIDERS_FILE."
+        return ProviderError(f"there is no provider {name[:60]!r}", action, Kind.USAGE)
+
+
+def read_catalog() -> list[Provider]:
+    """Every built-in provider out of its file, whatever the index says."""
+    return [_read_entry(path.stem) for path in sorted(CATALOG_FOLDER.glob("*.toml"))]
+
+
+def _read_entry(slug: str) -> Provider:
+    file = f"{slug}.toml"
+    table = _read_toml(CATALOG_FOLDER / file, f"the catalogue's {file}", "Install the program again.")
+    return make_provider(slug, table)
+
+
+def _read_toml(path: Path, name: str, action: str) -> dict[str, Any]:
+    """A file's content; `name` is for people, and `action` what they do where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CatalogError(f"{name} cannot be read ({error.strerror})", action) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{name} is not TOML: {error}", "Correct that place.") from None
+
+
+def _unshared(names: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """From names and slugs to slugs by the names' keys, without those of several slugs, and of no letter or digit."""
+    slugs: dict[str, set[str]] = {}
+    for name, slug in names:
+        slugs.setdefault(_key(name), set()).add(slug)
+    return {key: one for key, (one, *others) in slugs.items() if key and not others}
+
+
+def _key(name: str) -> str:
+    """What all spellings of a name share: its letters and digits, whatever their case."""
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def _overridden(provider: Provider, override: Override) -> Provider:
+    named = dict.fromkeys(placeholders_in(override.token_url or "")) | dict(provider.placeholders)
+    if override.scope and "scope" in named:
+        named["scope"] = override.scope
+    changed = dataclasses.replace(
+        provider,
+        placeholders=named,
+        token_url=override.token_url or provider.token_url,
+        authorize_url=override.authorize_url or provider.authorize_url,
+        revoke_url=_unmoved(provider.revoke_url, provider, override.token_url),
+        introspect_url=_unmoved(provider.introspect_url, provider, override.token_url),
+    )
+    check_addresses(changed)
+    return changed
+
+
+def _unmoved(address: str | None, provider: Provider, token_url: str | None) -> str | None:
+    """An endpoint that is sent tokens; None where the token endpoint was moved away from its host.
+
+    Who moves the token endpoint does not want the tokens to go to the old host for their revocation.
+    """
+    moved = token_url is not None and _host(token_url) != _host(provider.token_url)
+    return None if moved and _host(address) != _host(token_url) else address
+
+
+def _host(template: str | None) -> str:
+    return (template or "").partition("://")[2].partition("/")[0].lower()

@@ -1,0 +1,101 @@
+"""What each provider is asked and what it answers, a file a provider, written from its own pages.
+
+`docs/add-a-provider.md` explains the keys.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from tests.world.oauth.dialects import REAL, Dialect, Rotation
+
+FOLDER = Path(__file__).parent
+OWN_FAKES = {dialect.name: dialect for dialect in REAL}
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A successful answer: seconds the access token lives, the new refresh token, seconds that one lives."""
+
+    body: str
+    lives: int
+    refresh_token: str | None = None
+    refresh_lives: int | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Another answer. `end` is an outcome, or whose fault it is where that is `operator`: `client` or `row`."""
+
+    status: int
+    end: str
+    body: str
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The body's, where it is a JSON object."""
+        try:
+            content = json.loads(self.body)
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One provider. `sends` is what the request carries beyond grant type, refresh token and client."""
+
+    url: str
+    auth: Literal["body", "basic", "basic_plain", "none"]
+    rotates: Literal["always", "sometimes", "never"]
+    replay: Literal["safe", "once", "last_minute"]
+    lifetime: int
+    lost_answer: Literal["recovered", "lost"]  # what comes of a row whose answer never arrived
+    granted: Sequence[Granted]
+    refused: Sequence[Refused]
+    earliest: int = 0
+    encoding: Literal["form", "json"] = "form"
+    row: Mapping[str, str] = field(default_factory=dict)  # the row's provider_params
+    sends: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(text: str) -> Answers:
+    """The answers in a file of this folder."""
+    table = tomllib.loads(text)
+    table["granted"] = [Granted(**one) for one in table["granted"]]
+    table["refused"] = [Refused(*one) for one in table["refused"]]
+    return Answers(**table)
+
+
+ANSWERS = {path.stem: read(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def fake_of(slug: str, answers: Answers) -> Dialect:
+    """A strict fake that does what the answers say, and refuses as RFC 6749 has it."""
+    rotation: Rotation = "single_use"
+    if answers.rotates != "always":
+        rotation = "never" if answers.rotates == "never" else "where_set"
+    elif answers.replay != "once":
+        rotation = "grace" if answers.replay == "safe" else "family"
+    return Dialect(
+        slug,
+        path=urlsplit(answers.url).path,
+        auth=answers.auth,
+        encoding=answers.encoding,
+        required={name: (text,) for name, text in answers.sends.items()},
+        rotation=rotation,
+        grace_seconds=60,
+        earliest=answers.earliest,
+        lifetime=answers.lifetime,
+    )
+
+
+def fakes() -> dict[str, Dialect]:
+    """The fake of each provider: one of its own where it does more than its answers say, else one made of them."""
+    return {slug: OWN_FAKES.get(slug) or fake_of(slug, answers) for slug, answers in ANSWERS.items()}
