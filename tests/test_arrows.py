@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.clients": {"token_refresh.clients"} | _RUN,
     "token_refresh.keys": {"token_refresh.keys"} | _RUN,
     "token_refresh.transfer": {"token_refresh.transfer", "token_refresh.keys", "token_refresh.stores.database.postgres"}
+    | {"providers"}
     | _RUN,
     "token_refresh.wiring": {"token_refresh.settings", "token_refresh.stores", "providers"} | _BUILT,
     "token_refresh.library": {"token_refresh.library", "token_refresh.settings"} | _BUILT,

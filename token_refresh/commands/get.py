@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
@@ -18,8 +19,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     from token_refresh.library.tokens import Tokens
 
     context = prepare(environ, clock, talk)
-    tokens = Tokens(workshop(context), LineReport(talk), guard=ended_by)
-    served = tokens.serve(arguments.location.strip(), arguments.provider, arguments.min_valid)
+    with closing(workshop(context)) as opened:
+        tokens = Tokens(opened, LineReport(talk), guard=ended_by)
+        served = tokens.serve(arguments.location.strip(), arguments.provider, arguments.min_valid)
     if served.warning:
         talk.warn(served.warning, served.action)
     token = served.token
