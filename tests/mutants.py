@@ -566,6 +566,13 @@ MUTANTS = (
         "tests/library/test_single_flight.py::test_followers_get_what_the_leader_gets",
     ),
     _mutant(
+        "nobody has to agree to the host that a line names",
+        "token_refresh/clients/admission.py",
+        "        require_agreement(candidate.endpoint, terms.hosts)\n",
+        "",
+        "tests/commands/test_onboard_csv.py::test_host_that_nobody_allowed_is_sent_nothing",
+    ),
+    _mutant(
         "a login is not journalled before the store is asked",
         "token_refresh/clients/admission.py",
         "if granted is None and not terms.check:",

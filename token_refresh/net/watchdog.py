@@ -139,6 +139,8 @@ CURRENT = threading.local()  # the watch of the exchange that this thread is in
 
 
 class _WatchedHTTPConnection(HTTPConnection):
+    """Every socket under watch, and no request that leaves unseen."""
+
     def _new_conn(self) -> socket.socket:
         return _held(self, super()._new_conn())
 
@@ -147,13 +149,8 @@ class _WatchedHTTPConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class _WatchedHTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _held(self, super()._new_conn())
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _let_go(self)
-        super().request(*args, **kwargs)
+class _WatchedHTTPSConnection(_WatchedHTTPConnection, HTTPSConnection):
+    """The same around TLS."""
 
 
 def _held(connection: HTTPConnection, sock: socket.socket) -> socket.socket:
