@@ -11,7 +11,7 @@ import enum
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -42,8 +42,6 @@ _NOT_IN_ADDRESS = re.compile(r"[?#\\{}]")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 _PARSEABLE_INTEGER_DIGITS = 640  # up to here Python reads integers however it is set up
 _SHORTEST_TOKEN = 8  # characters; shorter ones are samples, masks and flags
-_ACCESS_TOKEN = ("access_token", "accessToken")
-_REFRESH_TOKEN = ("refresh_token", "refreshToken")
 _JSON_BLANKS = " \t\r\n"
 
 
@@ -247,7 +245,8 @@ class Provider(ProviderSummary):
         RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
         the latter. A server that is failing (503) has left the grant alive.
         """
-        content = _parse(_decoded(raw.body)) or {}
+        content, is_whole = _parse(raw.body)
+        content = content if is_whole else {}
         verdict = self.judge(raw.status, content)
         if raw.status >= SERVER_ERROR:
             verdict = Verdict.NOT_ACTED
@@ -277,24 +276,23 @@ class Provider(ProviderSummary):
 
     def read_answer(self, raw: RawAnswer) -> Answer:
         """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`."""
-        text = _decoded(raw.body)
-        content = _parse(text)
-        tokens = self._tokens(raw.status, text, content)
-        if tokens.access is not None:
+        content, is_whole = _parse(raw.body)
+        access_token, refresh_token, members = self._tokens(raw.status, content, is_whole=is_whole)
+        if access_token is not None:
             return Answer(
                 Verdict.GRANTED,
-                access_token=tokens.access,
-                refresh_token=tokens.refresh,
-                expires_at=self.expiry(tokens.members, raw.received_at),
-                refresh_expires_at=_refresh_expiry(tokens.members, raw.received_at),
+                access_token=access_token,
+                refresh_token=refresh_token,
+                expires_at=self.expiry(members, raw.received_at),
+                refresh_expires_at=_refresh_expiry(members, raw.received_at),
                 status=raw.status,
                 received_at=raw.received_at,
             )
-        content = content or {}
+        content = content if is_whole else {}
         verdict = self.judge(raw.status, content)
         return Answer(
             verdict,
-            refresh_token=tokens.refresh if verdict is Verdict.UNCLEAR else None,
+            refresh_token=refresh_token if verdict is Verdict.UNCLEAR else None,
             error=squeezed(self.describe(raw.status, content)),
             action=self.advise(verdict, content),
             retry_after=_retry_after(raw),
@@ -302,24 +300,27 @@ class Provider(ProviderSummary):
             received_at=raw.received_at,
         )
 
-    def _tokens(self, status: int, text: str, content: Mapping[str, Any] | None) -> _Tokens:
-        """Which tokens of an answer count; `content` is the JSON object that its text is, None where it is none.
+    def _tokens(self, status: int, content: Mapping[str, Any], *, is_whole: bool) -> _Tokens:
+        """Which tokens of an answer count; `content` is its JSON object, as far as it came.
 
         - 2xx, an object with an access token: that and the refresh token beside it.
         - 2xx, an object without one, or one that breaks off: a refresh token at its top level, where they rotate.
         - 5xx, an object with both at its top level: both, where they rotate.
         - Any other status or body, and beside an error: none.
         """
+        is_success = HTTP_OK <= status < HTTP_REDIRECT
+        found = _tokens_in(content)
+        if found == _NO_TOKENS and is_success and is_whole:
+            found = _tokens_one_level_down(content)
+        access_token, refresh_token, members = found or _NO_TOKENS
         can_rotate = self.rotates != "never"
-        if HTTP_OK <= status < HTTP_REDIRECT:
-            if content is None:
-                found = _Tokens(refresh=_tokens_in(_members_before_break(text)).refresh)
-            else:
-                found = _tokens_in(_token_object(content))
-            return found if can_rotate or found.access is not None else _Tokens()
-        found = _tokens_in(content or {})
-        is_pair = found.access is not None and found.refresh is not None
-        return found if status >= SERVER_ERROR and can_rotate and is_pair else _Tokens()
+        if is_success:
+            access_token = access_token if is_whole else None
+            counts = access_token is not None or can_rotate
+        else:
+            is_pair = access_token is not None and refresh_token is not None
+            counts = status >= SERVER_ERROR and can_rotate and is_whole and is_pair
+        return (access_token, refresh_token, members) if counts else _NO_TOKENS
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
@@ -454,30 +455,23 @@ def _encode(fields: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
     return "application/x-www-form-urlencoded", urlencode(fields, errors="surrogatepass").encode("ascii")
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """The tokens in an answer that count, and all members of the object that holds them, named in snake case."""
-
-    access: str | None = field(default=None, repr=False)
-    refresh: str | None = field(default=None, repr=False)
-    members: Mapping[str, Any] = field(default_factory=dict, repr=False)
+_Tokens = tuple[str | None, str | None, Mapping[str, Any]]
+"""Access token, refresh token, and the other members of the object that holds them, named in snake case."""
+_NO_TOKENS: _Tokens = (None, None, {})
 
 
-def _decoded(body: bytes) -> str:
-    """The text of a body; bytes of another encoding are replaced."""
-    return body.decode(json.detect_encoding(body), errors="replace")
+def _parse(body: bytes) -> tuple[Mapping[str, Any], bool]:
+    """The JSON object in a body, and whether the body as a whole is one; else what came before it breaks off.
 
-
-def _parse(text: str) -> Mapping[str, Any] | None:
-    """The JSON object that `text` is as a whole; None where it is none.
-
-    Control characters inside strings are put up with. Of duplicate members the last one counts.
+    Bytes of another encoding are replaced; control characters inside strings are put up with. Of duplicate members the
+    last one counts.
     """
+    text = body.decode(json.detect_encoding(body), errors="replace")
     try:
         content = json.loads(text, parse_int=_bounded_int, strict=False)
     except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
+        return _members_before_break(text), False
+    return (content, True) if isinstance(content, dict) else ({}, False)
 
 
 def _members_before_break(text: str) -> Mapping[str, Any]:
@@ -514,38 +508,33 @@ def _bounded_int(digits: str) -> float:
     return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else float(digits)
 
 
-def _token_object(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The object in an answer that holds the tokens: itself, else the only one of its members that holds any.
+def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
+    """The tokens of one object; None beside an error, or where two spellings of one name differ."""
+    found: dict[str, set[str]] = {"access_token": set(), "refresh_token": set()}
+    others: dict[str, Any] = {}
+    for name, value in content.items():
+        spelled = _snake_case(name)
+        if spelled not in found:
+            others |= {spelled: value} if value is not None else {}
+        elif (token := _usable_token(value)) is not None:
+            found[spelled].add(token)
+    if content.get("error") or content.get("ok") is False or any(len(tokens) > 1 for tokens in found.values()):
+        return None
+    if not any(found.values()):
+        return _NO_TOKENS
+    access, refresh = (next(iter(tokens), None) for tokens in found.values())
+    return access, refresh, others
 
-    A member counts with an access token alone: a lone refresh token further down may be a sample or an echo.
+
+def _tokens_one_level_down(content: Mapping[str, Any]) -> _Tokens | None:
+    """The tokens of the only member that holds any.
+
+    With an access token alone: a lone refresh token further down may be a sample or an echo.
     """
-    if _is_refusal(content) or _holds_token(content):
-        return content
-    inner = [member for member in content.values() if isinstance(member, dict) and _holds_token(member)]
-    return inner[0] if len(inner) == 1 and _candidates(inner[0], _ACCESS_TOKEN) else {}
-
-
-def _tokens_in(content: Mapping[str, Any]) -> _Tokens:
-    """The tokens of one object; none beside an error, or where two spellings of one name differ."""
-    access, refresh = _candidates(content, _ACCESS_TOKEN), _candidates(content, _REFRESH_TOKEN)
-    if _is_refusal(content) or len(access) > 1 or len(refresh) > 1:
-        return _Tokens()
-    members = {_snake_case(name): value for name, value in content.items() if value is not None}
-    return _Tokens(next(iter(access), None), next(iter(refresh), None), members)
-
-
-def _is_refusal(content: Mapping[str, Any]) -> bool:
-    return bool(content.get("error")) or content.get("ok") is False
-
-
-def _holds_token(content: Mapping[str, Any]) -> bool:
-    return bool(_candidates(content, _ACCESS_TOKEN + _REFRESH_TOKEN))
-
-
-def _candidates(content: Mapping[str, Any], spellings: Iterable[str]) -> set[str]:
-    """The tokens under these names."""
-    found = (_usable_token(content.get(name)) for name in spellings)
-    return {token for token in found if token is not None}
+    inner = [_tokens_in(member) for member in content.values() if isinstance(member, dict)]
+    holding = [tokens for tokens in inner if tokens != _NO_TOKENS]
+    [only] = holding if len(holding) == 1 else [None]
+    return only if only is not None and only[0] is not None else None
 
 
 def _snake_case(name: str) -> str:

@@ -107,22 +107,22 @@ MUTANTS = (
     _mutant(
         "a token counts whatever the status",
         "providers/base.py",
-        "        if HTTP_OK <= status < HTTP_REDIRECT:\n            if content",
-        "        if HTTP_OK <= status:\n            if content",
+        "        is_success = HTTP_OK <= status < HTTP_REDIRECT\n        found",
+        "        is_success = HTTP_OK <= status\n        found",
         "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_an_answer_that_grants_nothing_replaces_none",
     ),
     _mutant(
         "a token counts beside an error",
         "providers/base.py",
-        '    return bool(content.get("error")) or',
-        '    return bool(content.get("errors")) or',
+        '    if content.get("error") or',
+        '    if content.get("errors") or',
         "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
     ),
     _mutant(
         "a lone refresh token counts where they never change",
         "providers/base.py",
-        "            return found if can_rotate or found.access is not None else _Tokens()\n",
-        "            return found\n",
+        "            counts = access_token is not None or can_rotate\n",
+        "            counts = True\n",
         "tests/refresh/runs/test_which_token_counts.py"
         "::test_where_refresh_tokens_never_change_one_without_an_access_token_replaces_none",
     ),
