@@ -487,6 +487,20 @@ MUTANTS = (
         f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
     ),
     _mutant(
+        "a mistake in a subscriber ends the run",
+        "token_refresh/base/events.py",
+        "            except Exception as error:\n                self._name(",
+        "            except ZeroDivisionError as error:\n                self._name(",
+        "tests/base/test_events.py::test_a_mistake_in_a_subscriber_stops_nothing_and_is_named_once_without_its_words",
+    ),
+    _mutant(
+        "a notice is said again in each round of rows",
+        "token_refresh/refresh/run.py",
+        "            self._said.add(key)\n",
+        "            pass\n",
+        "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
+    ),
+    _mutant(
         "a failure that lasts is told in every run",
         "token_refresh/terminal/report.py",
         "        if self._only_news and result.outcome in FAILURES and not result.is_news:\n",
