@@ -67,6 +67,8 @@ _CLAIMS = "tests/contracts/test_claims.py::"
 _CONTRACT = "tests/contracts/test_store_contract.py::"
 _JOURNAL = "tests/journal/test_entries.py::"
 _FILES = "tests/journal/test_file.py::"
+_SPARE = "tests/refresh/nothing_lost/test_spare_folder.py::"
+_LAST = "tests/refresh/nothing_lost/test_last_resort.py::"
 _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
@@ -181,6 +183,62 @@ MUTANTS = (
         "            self._ballast.unlink()\n",
         "            pass\n",
         f"{_JOURNAL}test_on_a_full_disk_the_ballast_makes_room_for_the_answer",
+    ),
+    _mutant(
+        "what the journal refuses is not saved before the store is asked",
+        "token_refresh/journal/entries.py",
+        "                file = self._spare.save(uid, sealed, self._clock.now())\n",
+        "                raise OSError\n",
+        f"{_SPARE}test_a_kill_between_the_file_and_the_store_s_write_loses_nothing",
+    ),
+    _mutant(
+        "what lies in the spare folder is not taken over",
+        "token_refresh/journal/entries.py",
+        "            self._take_over_spare_files()\n",
+        "            pass\n",
+        f"{_SPARE}test_what_neither_journal_nor_store_took_is_stored_by_the_next_run_out_of_its_file",
+    ),
+    _mutant(
+        "a file in the spare folder is deleted before the journal has its answer",
+        "token_refresh/journal/entries.py",
+        "            if entry.lacks_answer:\n",
+        "            if entry.lacks_answer:\n                remove(path)\n",
+        f"{_JOURNAL}test_a_journal_that_still_has_no_room_leaves_the_file_and_starts_nothing",
+    ),
+    _mutant(
+        "a file in the spare folder goes to any request that opens it",
+        "token_refresh/journal/entries.py",
+        "            entry = entries.get(uid)\n",
+        "            entry = next(iter(entries.values()))\n",
+        f"{_JOURNAL}test_an_answer_goes_to_its_own_request_and_no_other_of_its_row",
+    ),
+    _mutant(
+        "a file in the spare folder outlives its entry",
+        "token_refresh/journal/entries.py",
+        "            for path in self._spare_files.pop(entry_id, ()):\n                remove(path)\n",
+        "            self._spare_files.pop(entry_id, None)\n",
+        f"{_JOURNAL}test_what_the_store_confirmed_counts_as_saved_although_the_journal_cannot_note_it",
+    ),
+    _mutant(
+        "links in the spare folder are followed",
+        "token_refresh/journal/spare.py",
+        "flags | os.O_NOFOLLOW | os.O_NONBLOCK",
+        "flags | os.O_NONBLOCK",
+        "tests/journal/test_spare.py::test_a_link_is_not_followed",
+    ),
+    _mutant(
+        "an answer that is saved nowhere can end in exit code 0",
+        "token_refresh/commands/cli.py",
+        "    return {*kinds, Kind.CONFIGURATION} if talk.end_not_saved() else kinds\n",
+        "    talk.end_not_saved()\n    return kinds\n",
+        f"{_LAST}test_get_prints_it_on_stderr_alone_for_its_stdout_is_the_token",
+    ),
+    _mutant(
+        "an answer that is saved nowhere is printed on stderr alone",
+        "token_refresh/terminal/console.py",
+        "        if answer.file is None and not self._is_stdout_reserved:\n",
+        "        if False:\n",
+        f"{_LAST}test_an_answer_that_nothing_took_is_printed_on_both_streams_at_any_log_level",
     ),
     _mutant(
         "the journal is not synced",

@@ -86,6 +86,7 @@ def test_defaults(load):
         database_url=None,
         state_dir=load.folder / "state",
         state_dir_is_explicit=False,
+        state_dir_spare=Path("/var/tmp"),
         default_provider="gohighlevel",
         refresh_interval=3600,
         token_expiry_buffer=300,
@@ -177,14 +178,14 @@ def test_airtable_setting_is_read(load, name, text, member, value):
     assert getattr(load(**AIRTABLE, **{name: text}).airtable, member) == value
 
 
-@pytest.mark.parametrize("name", ["STATE_DIR", "PROVIDERS_FILE", "CA_BUNDLE", "METRICS_FILE"])
+@pytest.mark.parametrize("name", ["STATE_DIR", "STATE_DIR_SPARE", "PROVIDERS_FILE", "CA_BUNDLE", "METRICS_FILE"])
 def test_path_is_read_relative_to_the_program(load, tmp_path, name):
     """Cron's working folder does not matter; `~` is the home folder."""
     (load.folder / "here").touch()
     (tmp_path / "absolute").touch()
     assert getattr(load(**{name: "here"}), name.lower()) == load.folder / "here"
     assert getattr(load(**{name: str(tmp_path / "absolute")}), name.lower()) == tmp_path / "absolute"
-    if name in ("STATE_DIR", "METRICS_FILE"):
+    if name in ("STATE_DIR", "STATE_DIR_SPARE", "METRICS_FILE"):
         assert getattr(load(**{name: "~/x"}), name.lower()) == Path("~/x").expanduser()
 
 
@@ -345,6 +346,7 @@ WRONG = {
     "DATABASE_URL": f"postgresql://user:{CANARY}",
     "TOKEN_STORE": CANARY,
     "STATE_DIR": f"~{CANARY}/x",
+    "STATE_DIR_SPARE": f"~{CANARY}/x",
     "DEFAULT_PROVIDER": f"{CANARY}!",
     "REFRESH_INTERVAL": CANARY,
     "TOKEN_EXPIRY_BUFFER": CANARY,

@@ -162,6 +162,7 @@ class Settings:
     database_url: Secret | None
     state_dir: Path
     state_dir_is_explicit: bool
+    state_dir_spare: Path
     default_provider: str
     refresh_interval: int
     token_expiry_buffer: int
@@ -259,6 +260,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         database_url=_database_url(read) if "database" in stores else None,
         state_dir=state_dir or read.folder / "state",
         state_dir_is_explicit=state_dir is not None,
+        state_dir_spare=read.path("STATE_DIR_SPARE") or Path("/var/tmp"),  # noqa: S108 - files there are our own
         default_provider=read.matching(
             "DEFAULT_PROVIDER", "gohighlevel", _PROVIDER_NAME, "`python token_manager.py providers` lists the names"
         ),

@@ -19,6 +19,7 @@ from token_refresh.terminal.console import Talk
 
 if TYPE_CHECKING:
     from providers import Catalog
+    from token_refresh.base.events import AnswerNotSaved
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
     from token_refresh.refresh.jobs import Bench
@@ -38,13 +39,17 @@ BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 class Context:
     """What every command needs before anything heavy is imported.
 
-    `connections`: what the calls of one program share; a command opens and closes its own.
+    Attributes:
+        say_not_saved: called wherever a journal is closed, with each answer that neither it nor the store took; must
+            not raise.
+        connections: what the calls of one program share; a command opens and closes its own.
     """
 
     settings: configuration.Settings
     state: StateFolder
     folder: Path
     clock: Clock
+    say_not_saved: Callable[[AnswerNotSaved], None]
     connections: Connections | None = None
 
     @cached_property
@@ -137,17 +142,19 @@ def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
     talk.hide(settings.secrets())
     for warning in settings.warnings:
         talk.warn(warning)
-    return assemble(settings, clock)
+    return assemble(settings, clock, talk.answer_not_saved)
 
 
-def assemble(settings: configuration.Settings, clock: Clock) -> Context:
+def assemble(
+    settings: configuration.Settings, clock: Clock, say_not_saved: Callable[[AnswerNotSaved], None]
+) -> Context:
     """Where checked settings keep things, made where it is not there.
 
     Raises:
         StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Context(settings, state, state.of_store(_identity(settings)), clock)
+    return Context(settings, state, state.of_store(_identity(settings)), clock, say_not_saved)
 
 
 def open_store(context: Context) -> Store:
@@ -239,7 +246,15 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     def inherit(slot: int, dead_slot: int) -> None:
         store.store.inherit(Claimant(host, slot, run), dead_slot)
 
-    journal = Journal(context.folder, keyring(settings), context.clock, ballast, connect or sqlite3.connect, inherit)
+    journal = Journal(
+        context.folder,
+        keyring(settings),
+        context.clock,
+        ballast,
+        connect or sqlite3.connect,
+        inherit,
+        settings.state_dir_spare,
+    )
     try:
         yield Parts(
             store=store,
@@ -256,6 +271,8 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
             resume_admission=lambda parts, entry: Admission(parts).resume(entry),
         )
     finally:
+        for answer in journal.not_saved():  # also when an error ended the run
+            context.say_not_saved(answer)
         journal.close()
         transport.close()
 

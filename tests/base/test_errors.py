@@ -35,7 +35,6 @@ from token_refresh.base.errors import (
 )
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.clients.credential import AdmissionError
-from token_refresh.journal.entries import AnswerNotSavedError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.journal.state_folder import StateError
@@ -111,7 +110,6 @@ FAMILY = [
     (StoreRefusedError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (RunError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (JournalError("full", "Free it."), Kind.CONFIGURATION, MisconfiguredError),
-    (AnswerNotSavedError(JournalError("full", "Free it."), "sealed"), Kind.CONFIGURATION, MisconfiguredError),
     (StateError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),
     (SettingsError(["A is wrong. Fix A.", "B is wrong. Fix B."]), Kind.CONFIGURATION, MisconfiguredError),
     (CatalogError("no", "Fix it."), Kind.CONFIGURATION, MisconfiguredError),

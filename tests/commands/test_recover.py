@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import crypto
 from tests import exits
 from tests.conftest import World
+from tests.journal.requests import intend
 from tests.refresh.runs.faults_world import (
     DATABASES,
     AirtableRows,
@@ -17,16 +20,19 @@ from tests.refresh.runs.faults_world import (
     Rows,
     SqliteRows,
     entries,
+    journal,
     kept_token,
     meanwhile,
+    refuse_answers,
     table_of,
 )
 from tests.refresh.runs.test_faults import outage, run, sent
+from tests.world.airtable import errors
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, name_of
-from token_refresh.journal.entries import AnswerNotSavedError, Journal
-from token_refresh.journal.file import JournalError
+from tests.world.program import Result
+from token_refresh.journal.entries import Journal
 from token_refresh.journal.lock import RunLock
 
 
@@ -175,12 +181,10 @@ def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     world = rows.world
     rows.add("acme", "loc")
 
-    def full(self: Journal, entry_id: int, sealed: str) -> None:
-        raise AnswerNotSavedError(JournalError("the journal cannot be written (disk full)", "Free disk space."), sealed)
-
     old = rows.row("loc")
+    world.program.settings["STATE_DIR_SPARE"] = "/dev/null"
     with monkeypatch.context() as disk:
-        disk.setattr(Journal, "keep_sealed", full)
+        refuse_answers(disk)
         disk.setattr(Journal, "finish", lambda *_: None)
         result = world.program.run()
     assert result.code == exits.USAGE
@@ -207,6 +211,57 @@ def test_a_printed_answer_is_taken_from_standard_input(printed: tuple[Rows, str]
     result = rows.world.program.spawn("recover", "--cell", "-", "--json", stdin=line)
     assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
     assert rows.is_current("loc")
+
+
+@pytest.fixture
+def full(airtable_world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirtableRows]:
+    """A row that is due; until the test undoes it, a run on a disk that takes no answer, nor does the spare folder."""
+    rows = AirtableRows(airtable_world)
+    rows.add("acme", "loc")
+    assert run(rows).code == exits.DONE
+    rows.edit("loc", access_token_expiry=None)
+    airtable_world.program.settings["STATE_DIR_SPARE"] = "/dev/null"
+    refuse_answers(monkeypatch)
+    yield rows
+    monkeypatch.undo()
+
+
+def recovered(rows: AirtableRows, line: str) -> Result:
+    assert rows.world.airtable is not None
+    rows.world.airtable.faults.clear()
+    file = rows.world.program.home / "line.txt"
+    file.write_text(line)
+    return rows.world.program.run("recover", "--cell", str(file), "--json")
+
+
+def test_a_printed_answer_goes_to_the_request_whose_end_is_not_known(
+    full: AirtableRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older one, of a row of the same name that was deleted, would open it, too."""
+    with journal(full.world) as opened:
+        other = replace(full.row("loc"), key="recDeleted", encrypted_refresh="other")
+        older = intend(opened, other, "other", "acme", full.world.oauth.url)
+        opened.mark(older, "lost")
+    outage(full, airtable_faults.refuse(errors.model_not_found()))
+    line = full.world.program.run().out
+    monkeypatch.undo()
+    result = recovered(full, line)
+    assert (result.code, result.outcomes()) == (exits.DONE, {"loc": "refreshed"})
+    assert full.is_current("loc")
+    assert [(entry.id, entry.step) for entry in entries(full.world)] == [(older, "lost")]
+
+
+def test_a_printed_answer_whose_row_was_changed_meanwhile_is_superseded(
+    full: AirtableRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = full.stored("loc"), full.world.cells("acme", "loc")["encrypted_refresh"]
+    full.world.oauth.fail(meanwhile(lambda: full.edit("loc", encrypted_refresh=theirs)))
+    line = full.world.program.run().out
+    assert [entry.step for entry in entries(full.world)] == ["superseded"]
+    monkeypatch.undo()
+    assert recovered(full, line).code == exits.DONE
+    [aside] = entries(full.world)
+    assert (aside.step, kept_token(full.world, aside)) == ("superseded", full.world.oauth.current(ours))
 
 
 def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[Rows, str]) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +27,6 @@ from token_refresh.journal.entries import (
     STEP_LOST,
     STEP_SENT,
     STEP_SUPERSEDED,
-    AnswerNotSavedError,
     Journal,
 )
 from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket
@@ -389,24 +386,196 @@ def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, cl
         assert disk.ballast.exists()
 
 
-def test_where_even_the_ballast_is_no_help_the_sealed_answer_is_handed_back(tmp_path: Path, clock: FakeClock) -> None:
+def request(journal: Journal) -> int:
+    return intend(journal, ROW, "token", "acme", ORIGIN)
+
+
+@contextmanager
+def without_room(
+    tmp_path: Path, clock: FakeClock, spare: Path | None, begin: Callable[[Journal], object] = request
+) -> Iterator[Journal]:
+    """A journal that has noted a request, by default the first of all, and then has no room for an answer."""
     disk = FullDisk(tmp_path, for_good=True)
-    with closing(_with_ballast(tmp_path, clock, disk)) as journal:
-        entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
+    with closing(Journal(tmp_path, Keyring(OLD_KEY), clock, 1024, disk.connect, spare=spare)) as journal:
+        begin(journal)
         disk.is_full = True
-        with pytest.raises(AnswerNotSavedError) as refused:
-            journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
-        assert (
-            ANSWER.body.decode()
-            in base64.b64decode(
-                json.loads(Keyring(OLD_KEY).open(refused.value.sealed, Context(ANSWER_FIELD, ROW.location_id, ORIGIN)))[
-                    "body"
-                ]
-            ).decode()
-        )
+        yield journal
 
 
-def test_on_a_disk_that_lets_nothing_be_deleted_either_the_sealed_answer_is_handed_back(
+def in_spare(tmp_path: Path, clock: FakeClock, raw: RawAnswer = ANSWER) -> Path:
+    """The file of an answer that the journal did not take; its process has ended."""
+    with without_room(tmp_path, clock, tmp_path / "spare") as journal, pytest.raises(JournalError):
+        keep(journal, 1, raw)
+    return max((tmp_path / "spare").iterdir())
+
+
+@contextmanager
+def next_start(tmp_path: Path, clock: FakeClock, key: bytes = OLD_KEY) -> Iterator[Journal]:
+    with closing(Journal(tmp_path, Keyring(key), clock, spare=tmp_path / "spare")) as journal:
+        yield journal
+
+
+def test_where_even_the_ballast_is_no_help_the_sealed_answer_goes_to_the_spare_folder(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    spare = tmp_path / "spare"
+    with without_room(tmp_path, clock, spare) as journal:
+        with pytest.raises(JournalError, match="the journal cannot be written"):
+            keep(journal, 1)
+        [file] = spare.iterdir()  # before anybody asks the store
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        [unsaved] = journal.not_saved()
+        assert (unsaved.location_id, unsaved.provider, unsaved.file) == (ROW.location_id, "acme", file)
+        assert file.read_text() == f"{unsaved.sealed}\n"
+        assert "CANARY" not in file.name + unsaved.sealed
+        assert journal.place_of(1).where == f"in {file}"
+
+
+@pytest.mark.parametrize("spare", [None, "/dev/null"])
+def test_what_the_spare_folder_does_not_take_either_is_handed_out_sealed(
+    tmp_path: Path, clock: FakeClock, spare: str | None
+) -> None:
+    with without_room(tmp_path, clock, Path(spare) if spare else None) as journal:
+        with pytest.raises(JournalError):
+            keep(journal, 1)
+        [unsaved] = journal.not_saved()
+        [entry] = journal.entries(STEP_SENT)
+        assert (unsaved.file, journal.open_sealed(entry, unsaved.sealed)) == (None, ANSWER)
+        assert unsaved.message.endswith("could not be saved anywhere")
+        assert unsaved.action.endswith(f"recover --cell -`: {unsaved.sealed}")
+        assert journal.place_of(1).stored_by == "`recover --cell`"
+
+
+def test_what_the_store_confirmed_counts_as_saved_although_the_journal_cannot_note_it(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    with without_room(tmp_path, clock, tmp_path / "spare") as journal:
+        with pytest.raises(JournalError):
+            keep(journal, 1)
+        with pytest.raises(JournalError):
+            journal.finish([1])
+        assert (journal.not_saved(), list((tmp_path / "spare").iterdir())) == ([], [])
+        assert journal.place_of(1) == journal.place_of(None)
+
+
+def test_an_answer_in_the_spare_folder_is_taken_over_by_the_next_start(tmp_path: Path, clock: FakeClock) -> None:
+    file = in_spare(tmp_path, clock)
+    with next_start(tmp_path, clock) as journal:
+        [entry] = journal.entries(STEP_ANSWERED)
+        assert journal.open_answer(entry) == ANSWER
+        assert (file.exists(), journal.not_saved()) == (False, [])
+
+
+def test_an_answer_goes_to_its_own_request_and_no_other_of_its_row(tmp_path: Path, clock: FakeClock) -> None:
+    """The row was onboarded with another grant while the answer to the first was lost: both would open it."""
+    with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:
+        older = intend(journal, ROW, "older token", "acme", ORIGIN)
+        journal.mark(older, STEP_LOST)
+    with without_room(tmp_path, clock, tmp_path / "spare") as journal, pytest.raises(JournalError):
+        keep(journal, older + 1)
+    with next_start(tmp_path, clock) as journal:
+        assert [entry.id for entry in journal.entries(STEP_ANSWERED)] == [older + 1]
+        assert [entry.id for entry in journal.entries(STEP_LOST)] == [older]
+
+
+def send_again(journal: Journal) -> None:
+    journal.send_again(1, ORIGIN, is_lost=True)
+
+
+def intend_again(journal: Journal) -> None:
+    intend(journal, ROW, "token", "acme", ORIGIN, lost_entry=1)
+
+
+@pytest.mark.parametrize("again", [send_again, intend_again])
+def test_an_answer_to_a_request_that_an_earlier_process_began_finds_its_entry(
+    tmp_path: Path, clock: FakeClock, again: Callable[[Journal], object]
+) -> None:
+    with next_start(tmp_path, clock) as journal:
+        request(journal)
+    with without_room(tmp_path, clock, tmp_path / "spare", again) as journal:
+        with pytest.raises(JournalError):
+            keep(journal, 1)
+        assert [unsaved.provider for unsaved in journal.not_saved()] == ["acme"]
+    with next_start(tmp_path, clock) as journal:
+        assert [entry.id for entry in journal.entries(STEP_ANSWERED)] == [1]
+
+
+def test_an_answer_whose_row_was_changed_meanwhile_is_taken_over_all_the_same(tmp_path: Path, clock: FakeClock) -> None:
+    file = in_spare(tmp_path, clock)
+    with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:  # as the run does that could not keep it
+        journal.mark(1, STEP_SUPERSEDED)
+    with next_start(tmp_path, clock) as journal:
+        [entry] = journal.entries(STEP_ANSWERED)
+        assert (journal.open_answer(entry), file.exists()) == (ANSWER, False)
+
+
+def test_a_file_that_outlived_its_takeover_is_deleted_and_changes_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    file = in_spare(tmp_path, clock)
+    content = file.read_bytes()
+    with next_start(tmp_path, clock) as journal:
+        journal.mark(1, STEP_SUPERSEDED)
+    file.write_bytes(content)
+    with next_start(tmp_path, clock) as journal:
+        assert [entry.id for entry in journal.entries(STEP_SUPERSEDED)] == [1]
+        assert not file.exists()
+
+
+def test_of_two_answers_to_one_request_the_newest_counts_and_the_other_stays_until_the_end(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    older = in_spare(tmp_path, clock, RawAnswer(503, {}, b"", START))
+    hidden = older.rename(tmp_path / older.name)  # a start took place without the spare folder's disk
+    clock.advance(1)
+    with without_room(tmp_path, clock, tmp_path / "spare", send_again) as journal, pytest.raises(JournalError):
+        keep(journal, 1)
+    hidden.rename(older)
+    for _ in range(2):
+        with next_start(tmp_path, clock) as journal:
+            [entry] = journal.entries(STEP_ANSWERED)
+            assert journal.open_answer(entry) == ANSWER
+            assert list((tmp_path / "spare").iterdir()) == [older]
+    with next_start(tmp_path, clock) as journal:
+        journal.finish([1], [1])
+        assert not older.exists()
+
+
+def test_what_belongs_to_no_request_here_or_does_not_open_is_left_alone(tmp_path: Path, clock: FakeClock) -> None:
+    file = in_spare(tmp_path, clock)
+    content, uid = file.read_bytes(), file.name.split("-")[3]
+    names = {
+        file.name: content[:-10],  # cut off
+        file.name.replace(uid, "0123456789abcdef"): content,  # another installation's
+        "token-refresh-note.txt": b"sealed:v1:",
+        f"{file.name}.bak": content,
+    }
+    for name, text in names.items():
+        (tmp_path / "spare" / name).write_bytes(text)
+    with next_start(tmp_path, clock) as journal:
+        assert [entry.step for entry in journal.entries(STEP_SENT, STEP_ANSWERED)] == [STEP_SENT]
+    assert {path.name for path in (tmp_path / "spare").iterdir()} == set(names)
+
+
+def test_an_answer_whose_key_is_gone_waits_for_that_key(tmp_path: Path, clock: FakeClock) -> None:
+    file = in_spare(tmp_path, clock)
+    with next_start(tmp_path, clock, NEW_KEY) as journal:
+        assert journal.entries(STEP_ANSWERED) == []
+        assert file.exists()
+    with next_start(tmp_path, clock) as journal:
+        assert len(journal.entries(STEP_ANSWERED)) == 1
+
+
+def test_a_journal_that_still_has_no_room_leaves_the_file_and_starts_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    file = in_spare(tmp_path, clock)
+    disk = FullDisk(tmp_path, for_good=True)
+    disk.is_full = True
+    with pytest.raises(JournalError):
+        Journal(tmp_path, Keyring(OLD_KEY), clock, 0, disk.connect, spare=tmp_path / "spare")
+    assert file.exists()
+    with next_start(tmp_path, clock) as journal:
+        assert len(journal.entries(STEP_ANSWERED)) == 1
+
+
+def test_on_a_disk_that_lets_nothing_be_deleted_either_the_sealed_answer_is_handed_out(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     """As Linux does after an error of the disk: the file system is read-only from then on."""
@@ -416,8 +585,9 @@ def test_on_a_disk_that_lets_nothing_be_deleted_either_the_sealed_answer_is_hand
         disk.ballast.unlink()
         disk.ballast.mkdir()  # cannot be unlinked, not even by root
         disk.is_full = True
-        with pytest.raises(AnswerNotSavedError):
+        with pytest.raises(JournalError):
             keep(journal, entry_id)
+        assert len(journal.not_saved()) == 1
 
 
 def test_without_room_for_the_ballast_nothing_is_refreshed(tmp_path: Path, clock: FakeClock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import math
 import sqlite3
@@ -22,10 +24,12 @@ import crypto
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
+from tests.refresh.runs.faults_world import AirtableRows, refuse_answers, spare_files
+from tests.refresh.runs.test_faults import outage
+from tests.world.airtable import errors
+from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from token_refresh.base.events import Event
-from token_refresh.journal.entries import AnswerNotSavedError
-from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 from token_refresh.library import (
     LoginAgainError,
@@ -35,6 +39,7 @@ from token_refresh.library import (
     SeveralTokensError,
     TokenManager,
 )
+from token_refresh.library.manager import log_not_saved
 from token_refresh.library.tokens import Tokens
 from token_refresh.refresh.parts import Workshop
 from token_refresh.settings import load
@@ -301,7 +306,7 @@ def host_of(world: World) -> str:
 
 def shop_of(world: World) -> Workshop:
     settings = load(world.program.settings, crypto.parse_key)
-    return workshop_of(assemble(settings, world.clock))
+    return workshop_of(assemble(settings, world.clock, log_not_saved))
 
 
 def silent(event: Event) -> None:
@@ -421,27 +426,82 @@ def test_a_store_that_cannot_be_read_is_told_by_every_call(world: World) -> None
             call()
 
 
-def test_an_answer_that_no_disk_takes_is_told_sealed(
+@pytest.fixture
+def full(airtable_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A stored login that is due, a full disk under the journal, and a table that takes no new tokens."""
+    log_in(airtable_world, manager_of(airtable_world))
+    airtable_world.clock.advance(3400)
+    refuse_answers(monkeypatch)
+    outage(AirtableRows(airtable_world), airtable_faults.refuse(errors.model_not_found()))
+    return airtable_world
+
+
+@pytest.mark.parametrize("is_logging", [True, False])
+def test_an_answer_that_nothing_took_is_told_sealed_on_stderr_whether_or_not_the_program_logs(
+    full: World,
+    log: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_logging: bool,
+) -> None:
+    full.program.settings["STATE_DIR_SPARE"] = "/dev/null"
+    if not is_logging:
+        logging.disable(logging.CRITICAL)
+    manager = manager_of(full)
+    assert manager.get_valid_access_token("loc1")  # the stored one still lives
+    said = capsys.readouterr()
+    [line] = said.err.splitlines()
+    assert "loc1: its provider's answer, which may hold new tokens, could not be saved anywhere." in line
+    assert said.out == ""
+    critical = [record.getMessage() for record in log.records if record.levelno == logging.CRITICAL]
+    assert critical == [line] * is_logging
+    monkeypatch.undo()
+    assert full.airtable is not None
+    full.airtable.faults.clear()
+    file = full.program.home / "line"
+    file.write_text(line)
+    assert full.program.run("recover", "--cell", str(file)).code == 0
+    assert manager.get_valid_access_token("loc1") == full.oauth.current_access("loc1")
+    assert asked(full) == 1
+
+
+def test_a_program_whose_log_and_stderr_fail_goes_on(full: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    full.program.settings["STATE_DIR_SPARE"] = "/dev/null"
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setattr(logging.getLogger("token_refresh"), "critical", Gone().write)
+    assert manager_of(full).get_valid_access_token("loc1")
+
+
+def test_an_answer_in_the_spare_folder_is_named_in_the_log_and_stored_by_the_next_call(
+    full: World, log: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = manager_of(full)
+    assert manager.get_valid_access_token("loc1")
+    [file] = spare_files(full)
+    [told] = [record.getMessage() for record in log.records if record.levelno == logging.CRITICAL]
+    assert str(file) in told
+    assert "sealed:" not in told + capsys.readouterr().err
+    monkeypatch.undo()
+    assert full.airtable is not None
+    full.airtable.faults.clear()
+    assert set(manager.refresh_due().counts()) == {"refreshed"}
+    assert manager.get_valid_access_token("loc1") == full.oauth.current_access("loc1")
+    assert (asked(full), spare_files(full)) == (1, [])
+
+
+def test_a_token_that_only_the_store_took_is_served(
     world: World, manager: TokenManager, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The older one may have died with the refresh."""
     log_in(world, manager)
-    world.clock.advance(3700)
-    shop = shop_of(world)
-
-    @contextmanager
-    def full(store: Any) -> Iterator[Any]:
-        with shop.parts_around(store) as parts:
-
-            def keep(*_: object) -> None:
-                raise AnswerNotSavedError(JournalError("the disk is full", "Free it."), "sealed:v1:answer")
-
-            monkeypatch.setattr(parts.journal, "keep", keep)
-            yield parts
-
-    with pytest.raises(MisconfiguredError, match="the disk is full"):
-        TokenManager(replace(shop, parts_around=full)).get_valid_access_token("loc1")
-    assert "this sealed answer is all there is" in log.text
-    assert "sealed:v1:answer" in log.text
+    world.clock.advance(3400)
+    refuse_answers(monkeypatch)
+    assert manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+    assert "the journal cannot be written (disk full); the stored token is still valid. Free disk space." in log.text
 
 
 def test_a_token_that_can_never_last_that_long_is_served_with_a_word(

@@ -11,7 +11,7 @@ import pytest
 from crypto import Keyring
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from tests.world.clock import START, FakeClock
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_SENT, AnswerNotSavedError, Journal
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_SENT, Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import Exchanged, exchange
 
@@ -76,7 +76,7 @@ def test_a_second_request_is_of_the_same_entry(journal: Journal) -> None:
     assert (entry.id, entry.lost_at) == (second.entry_id, START)
 
 
-def test_an_answer_that_no_disk_takes_counts_and_is_handed_back_sealed(
+def test_an_answer_that_no_disk_takes_counts_and_the_journal_hands_it_out_sealed(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> int:
@@ -87,9 +87,10 @@ def test_an_answer_that_no_disk_takes_counts_and_is_handed_back_sealed(
     monkeypatch.setattr(journal._file, "commit", refuse)
     exchanged = send(journal, line, intent=lambda: entry_id)
     assert exchanged.answer.refresh_token == "next token"
-    assert isinstance(exchanged.not_saved, AnswerNotSavedError)
+    assert isinstance(exchanged.not_saved, JournalError)
     [entry] = journal.entries(STEP_SENT)
-    assert journal.open_sealed(entry, exchanged.not_saved.sealed) == GRANTED
+    [answer] = journal.not_saved()
+    assert journal.open_sealed(entry, answer.sealed) == GRANTED
 
 
 def test_an_answer_that_cannot_be_read_is_kept_before(journal: Journal) -> None:

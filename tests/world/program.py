@@ -77,6 +77,7 @@ class Program:
         self.settings = {
             "ENCRYPTION_KEY": crypto.generate_key(),
             "STATE_DIR": str(self.home / "state"),
+            "STATE_DIR_SPARE": str(self.home / "spare"),
             "LOG_LEVEL": "DEBUG",  # what it says is searched for secrets
             **self.settings,
         }
@@ -110,7 +111,9 @@ class Program:
 
     def assert_state_silent(self) -> None:
         """The promise of every test, at its end: no secret in any file that the program made, but sealed."""
-        files = (path for path in (self.home / "state").rglob("*") if path.is_file() and path.name != BALLAST_FILE)
+        folders = (self.home / "state", self.home / "spare")
+        files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+        files = (path for path in files if path.name != BALLAST_FILE)
         kept = {path: path.read_bytes() for path in files}
         for secret in {self.settings.get("ENCRYPTION_KEY", ""), *self.planted()} - self.in_clear:
             needle = secret.encode(errors="surrogatepass")

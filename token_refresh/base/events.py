@@ -7,10 +7,12 @@ Console, log, JSON report and the library's logger are subscribers. A run begins
 from __future__ import annotations
 
 import enum
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind, TokenError, internal_error, library_error
 
@@ -47,7 +49,7 @@ class NoticeCode(enum.StrEnum):
     ROW_UNUSABLE = "row_unusable"  # in a dry run: somebody has to fix the row first
     CLAIMED_ELSEWHERE = "claimed_elsewhere"  # another host has claimed due rows
     NOT_TRIED = "not_tried"  # due rows that were left for the next run
-    ANSWER_NOT_SAVED = "answer_not_saved"  # no disk took a provider's answer: the notice holds it, sealed
+    ANSWER_NOT_SAVED = "answer_not_saved"  # neither journal nor store took a provider's answer: see `AnswerNotSaved`
     ANSWER_UNREADABLE = "answer_unreadable"  # an entry of the journal cannot be used, by a mistake of this program
     KEY_MISSING = "key_missing"  # an entry of the journal was sealed with a key that is not configured
     TOKENS_WAIT = "tokens_wait"  # new tokens stay in the journal until their row is fixed
@@ -122,6 +124,26 @@ class Notice:
     def __str__(self) -> str:
         """The message, with the location that it is about."""
         return self.message if self.location_id is None else f"{self.location_id}: {self.message}"
+
+
+@dataclass(frozen=True)
+class AnswerNotSaved(Notice):
+    """Neither the journal nor, as far as is known, the store took a provider's answer, in which new tokens may be.
+
+    Whoever says it does so whatever the log level: where there is no file, it holds the only copy.
+
+    Attributes:
+        sealed: the answer as the journal would have kept it, safe to print; `recover --cell` takes it.
+        file: its file in the spare folder; None where no disk took it.
+    """
+
+    sealed: str = field(kw_only=True)
+    file: Path | None = field(kw_only=True)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether no later run has taken it over, as far as this process can know."""
+        return self.file is None or os.path.lexists(self.file)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import write_row
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, Entry
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, Entry, Place
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job
@@ -65,7 +65,6 @@ class Admission:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._prover = Prover(parts)
-        self.not_saved = self._prover.not_saved
         self.store_error: StoreError | None = None
 
     def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowFinished:
@@ -244,7 +243,8 @@ class Admission:
             is_stored = write_row(self._parts, candidate, answer, find, attempts)
         except StoreError as error:
             self.store_error = error
-            return _not_stored(candidate, error, in_journal=entry_id is not None)
+            place = self._parts.journal.place_of(entry_id) if entry_id is not None else None
+            return _not_stored(candidate, error, place)
         if not is_stored:
             if entry_id is not None:
                 self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
@@ -277,10 +277,13 @@ def is_saved(result: RowFinished) -> bool:
     return result.outcome not in FAILURES and result.action is None
 
 
-def _not_stored(candidate: Candidate, error: StoreError, *, in_journal: bool) -> RowFinished:
+def _not_stored(candidate: Candidate, error: StoreError, place: Place | None) -> RowFinished:
+    """`place` is where the proved tokens wait; None where nothing was proved."""
     outcome = Outcome.OPERATOR if isinstance(error, StoreRefusedError) else Outcome.TRANSIENT
-    where = "; the proved tokens wait, sealed, in the journal, and the next run stores them" if in_journal else ""
-    return _result(candidate, outcome, f"{error}{where}", error.action)
+    wait = ""
+    if place is not None:
+        wait = f"; the proved tokens wait, sealed, {place.where}, and {place.stored_by} stores them"
+    return _result(candidate, outcome, f"{error}{wait}", error.action)
 
 
 def _result(candidate: Candidate, outcome: Outcome, error: str, action: str | None) -> RowFinished:

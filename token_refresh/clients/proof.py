@@ -12,7 +12,6 @@ from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, Entry
-from token_refresh.journal.file import JournalError
 from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.parts import Parts
@@ -23,14 +22,10 @@ class Prover:
 
     Args:
         parts: what it works with.
-
-    Attributes:
-        not_saved: whose answers the journal does not hold, and why.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.not_saved: list[tuple[str, JournalError]] = []
 
     def refuse_used(self, provider: Provider, entered: NewCredential) -> None:
         """A refresh token that has a successor, or may be on its way, is not sent again.
@@ -82,9 +77,7 @@ class Prover:
             origin=candidate.endpoint.origin,
             note_intent=note_intent,
         )
-        if exchanged.not_saved is not None:  # a full disk; the answer goes on to the store, which may have room
-            self.not_saved.append((candidate.entered.location_id, exchanged.not_saved))
-        return exchanged.entry_id, exchanged.answer
+        return exchanged.entry_id, exchanged.answer  # also where the journal has no room for it: the store may have
 
     def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
         with contextlib.suppress(SealedCellError, TypeError):

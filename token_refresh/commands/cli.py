@@ -70,7 +70,15 @@ def guarded(talk: Talk, act: Callable[[], Iterable[Kind]]) -> int:
 
 
 def reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
-    """Run `act` and return which failures it met; an error that ends it is reported, never raised as a traceback."""
+    """Run `act` and return which failures it met; an error that ends it is reported, never raised as a traceback.
+
+    A provider's answer that could not be saved is a failure of the journal's disk, whatever else went well.
+    """
+    kinds = _reported(talk, act)
+    return {*kinds, Kind.CONFIGURATION} if talk.end_not_saved() else kinds
+
+
+def _reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
     try:
         return act()
     except BrokenPipeError:

@@ -18,6 +18,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Print the token; when a refresh fails, the old one as long as it lives."""
     from token_refresh.library.tokens import Tokens
 
+    talk.reserve_stdout()
     context = prepare(environ, clock, talk)
     with closing(workshop(context)) as opened:
         tokens = Tokens(opened, LineReport(talk), guard=ended_by)

@@ -15,7 +15,6 @@ from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, r
 from token_refresh.clients.questions import ask_for_credential
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
-from token_refresh.refresh.result import not_saved_notices
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.flags import Parser
@@ -102,14 +101,8 @@ def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable
 def _admission(context: Context, talk: Talk) -> Iterator[Admission]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
     with context.patient_lock(talk), open_parts(context) as parts:
-        emit = LineReport(talk)
-        store_leftovers(parts, emit)
-        admission = Admission(parts)
-        try:
-            yield admission
-        finally:
-            for notice in not_saved_notices(admission.not_saved):
-                emit(notice)
+        store_leftovers(parts, LineReport(talk))
+        yield Admission(parts)
 
 
 def _show_line(talk: Talk, number: int, result: RowFinished) -> None:

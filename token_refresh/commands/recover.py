@@ -12,12 +12,12 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
 from token_refresh.journal.entries import Entry
+from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.leftovers import forget_entry, keep_printed_answer, printed_answer, store_leftovers
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.report import LineReport, result_object, show_table
 from token_refresh.wiring import open_parts, prepare
 
-MAX_CELL_BYTES = 4 * 1024 * 1024
 _HEAD = ("entry", "location", "provider", "since", "what it is")
 _STEPS = {
     "sent": "a request left and its end is not known",
@@ -56,7 +56,7 @@ def _read(name: str) -> str:
     """What was printed, from a file or from standard input; it is no secret, but too long for an argument."""
     try:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
-            return file.read(MAX_CELL_BYTES).decode("ascii", "replace")
+            return file.read(MAX_BYTES).decode("ascii", "replace")
     except OSError as error:
         raise ActionableError(
             f"{name} cannot be read ({error.strerror})", "Name the file that holds it.", Kind.USAGE

@@ -1,7 +1,8 @@
 """What is on its way: every request and every answer, durable before the next step is taken.
 
 An answer is written down sealed before anything is read out of it, and stays until the store has confirmed the new
-tokens. Plain in it are location, provider, key id, step and time; never a token, a secret or an answer.
+tokens. Where the journal's disk refuses it, it stays in the spare folder instead. Plain in the journal are location,
+provider, key id, step and time; never a token, a secret or an answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from typing import Any
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
 from token_refresh.base.clock import Clock, iso, parse_time
+from token_refresh.base.events import AnswerNotSaved, NoticeCode
 from token_refresh.journal.failures import Failures
 from token_refresh.journal.file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
+from token_refresh.journal.spare import SpareFolder, read, remove
 
 ANSWER_FIELD = "answer"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered
@@ -33,23 +36,12 @@ STEP_SUPERSEDED = "superseded"  # somebody else's credential is in the row; ours
 ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED)
 
 
-class AnswerNotSavedError(JournalError):
-    """An answer could not be written down.
-
-    Attributes:
-        sealed: the answer as it would have been written, safe to print; `recover` takes it.
-    """
-
-    def __init__(self, error: JournalError, sealed: str) -> None:
-        super().__init__(str(error), error.action)
-        self.sealed = sealed
-
-
 @dataclass(frozen=True)
 class Entry:
     """One refresh that is not finished.
 
     Attributes:
+        uid: 16 hexadecimal digits that no other entry has, in whichever journal file it is.
         cell: the fingerprint of the refresh cell it was made from, and of the one that the token was moved to.
         token: the fingerprint of the refresh token in it.
         sent_at: when the last request with it was about to leave.
@@ -57,6 +49,7 @@ class Entry:
     """
 
     id: int
+    uid: str
     row_key: str
     location_id: str
     provider: str
@@ -70,8 +63,32 @@ class Entry:
     answer: str = field(repr=False)
     enrolment: str = field(repr=False)
 
+    @property
+    def lacks_answer(self) -> bool:
+        """Whether the answer to its last request is missing, and may be given to `Journal.keep_sealed`."""
+        return self.step in (STEP_SENT, STEP_LOST) or not self.answer
+
 
 _COLUMNS = tuple(Entry.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where new tokens wait that the store has not taken.
+
+    Attributes:
+        where: to be put after "the new tokens wait".
+        keep: what must stay as it is until they are stored.
+        stored_by: what stores them.
+    """
+
+    where: str
+    keep: str
+    stored_by: str = "the next run"
+
+
+IN_JOURNAL = Place("in the journal", "STATE_DIR")
+PRINTED = Place("in a line that is printed at the end", "that line", "`recover --cell`")
 
 
 class Journal:
@@ -84,6 +101,7 @@ class Journal:
         ballast_bytes: room kept free for answers, in a file that is given up when the disk is full.
         connect: opens the file.
         inherit: see `JournalFile`.
+        spare: the folder for answers that the disk refuses; what earlier processes left there is taken over.
 
     Attributes:
         failures: which rows fail, and since when.
@@ -100,11 +118,21 @@ class Journal:
         ballast_bytes: int = 0,
         connect: Connect = sqlite3.connect,
         inherit: Inherit = inherit_nothing,
+        spare: Path | None = None,
     ) -> None:
         self._keyring = keyring
         self._clock = clock
+        self._spare = SpareFolder(spare) if spare is not None else None
+        self._requests: dict[int, tuple[str, str]] = {}  # the uid and provider of entries whose request is out
+        self._not_saved: dict[int, list[AnswerNotSaved]] = {}
+        self._spare_files: dict[int, list[Path]] = {}
         self._file = JournalFile(folder, ballast_bytes, connect, inherit)
         self.failures = Failures(self._file, keyring, clock)
+        try:
+            self._take_over_spare_files()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def slot(self) -> int:
@@ -137,6 +165,7 @@ class Journal:
             move = "UPDATE entries SET row_key = ?, cell = ?, token = ? WHERE id = ?"
             again = _sent_again(lost_entry, origin, iso(self._clock.now()), is_lost=True)
             self._file.commit([(move, (row_key, mark, self.fingerprint(token), lost_entry)), again])
+            self._recall_request(lost_entry)
             return lost_entry
         return self._insert(row_key, location_id, provider, origin, mark, token)
 
@@ -146,6 +175,7 @@ class Journal:
         `is_lost`: the answer to the one before was lost, so the token may be spent already.
         """
         self._file.commit([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)])
+        self._recall_request(entry_id)
         return entry_id
 
     def enrol(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
@@ -159,8 +189,11 @@ class Journal:
     def keep(self, entry_id: int, raw: RawAnswer, context: Context) -> None:
         """Write an answer down, sealed and durable, before it is read.
 
+        What the journal does not take is put into the spare folder at once, not only when the store has refused it,
+        too: a crash while the store is asked would lose it. `finish` deletes that file.
+
         Raises:
-            AnswerNotSavedError: neither the disk nor the room that was kept on it takes it.
+            JournalError: the journal did not take it; `not_saved` says where it is.
         """
         content = {
             "status": raw.status,
@@ -168,10 +201,19 @@ class Journal:
             "body": base64.b64encode(raw.body).decode("ascii"),
             "received_at": iso(raw.received_at),
         }
-        self.keep_sealed(entry_id, self._keyring.seal(json.dumps(content), context))
+        sealed = self._keyring.seal(json.dumps(content), context)
+        try:
+            self.keep_sealed(entry_id, sealed)
+        except JournalError:
+            self._save_to_spare(entry_id, context.location_id, sealed)
+            raise
 
     def keep_sealed(self, entry_id: int, sealed: str) -> None:
-        """Write a sealed answer down; see `keep`."""
+        """Write a sealed answer down.
+
+        Raises:
+            JournalError: neither the disk nor the room that was kept on it takes it.
+        """
         update: list[Statement] = [
             ("UPDATE entries SET step = ?, answer = ? WHERE id = ?", (STEP_ANSWERED, sealed, entry_id))
         ]
@@ -182,8 +224,19 @@ class Journal:
             try:
                 self._file.commit(update)
             except Exception as error:
-                reason = error if isinstance(error, JournalError) else refused(error)
-                raise AnswerNotSavedError(reason, sealed) from None
+                raise error if isinstance(error, JournalError) else refused(error) from None
+
+    def not_saved(self) -> list[AnswerNotSaved]:
+        """The answers that neither this journal nor, as far as it was told, the store has; for whoever closes it."""
+        return [answer for answers in self._not_saved.values() for answer in answers]
+
+    def place_of(self, entry_id: int | None) -> Place:
+        """Where the answer of an entry waits for the store."""
+        answers = self._not_saved.get(entry_id) if entry_id is not None else None
+        if not answers:
+            return IN_JOURNAL
+        file = answers[-1].file
+        return Place(f"in {file}", "that file") if file is not None else PRINTED
 
     def open_answer(self, entry: Entry) -> RawAnswer:
         """The answer that an entry keeps.
@@ -214,6 +267,8 @@ class Journal:
 
         Of those in `spent` the refresh token is remembered: its successor is stored.
         """
+        entry_ids = list(entry_ids)
+        self._forget_requests(entry_ids)
         now = self._clock.now()
         remember = "INSERT OR REPLACE INTO spent SELECT token, location_id, provider, ? FROM entries WHERE id = ?"
         statements: list[Statement] = [(remember, (iso(now), entry_id)) for entry_id in spent]
@@ -308,8 +363,65 @@ class Journal:
             "INSERT INTO entries (uid, row_key, location_id, provider, origin, cell, token, enrolment, step,"
             " started_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        values = (row_key, location_id, provider, origin, cell, self.fingerprint(token), enrolment)
-        return self._file.commit([(query, (secrets.token_hex(8), *values, STEP_SENT, now, now))])
+        uid = secrets.token_hex(8)
+        values = (uid, row_key, location_id, provider, origin, cell, self.fingerprint(token), enrolment)
+        entry_id = self._file.commit([(query, (*values, STEP_SENT, now, now))])
+        self._requests[entry_id] = (uid, provider)
+        return entry_id
+
+    # The spare folder
+
+    def _recall_request(self, entry_id: int) -> None:
+        """What `_save_to_spare` must know when the disk may refuse to be read."""
+        if entry_id not in self._requests:
+            [found] = self._file.select("SELECT uid, provider FROM entries WHERE id = ?", entry_id)
+            self._requests[entry_id] = found
+
+    def _forget_requests(self, entry_ids: Iterable[int]) -> None:
+        """The store has what came of them: their files go first, for without its entry a file is nobody's."""
+        for entry_id in entry_ids:
+            self._requests.pop(entry_id, None)
+            self._not_saved.pop(entry_id, None)
+            for path in self._spare_files.pop(entry_id, ()):
+                remove(path)
+
+    def _save_to_spare(self, entry_id: int, location_id: str, sealed: str) -> None:
+        uid, provider = self._requests[entry_id]
+        file: Path | None = None
+        if self._spare is not None:
+            with contextlib.suppress(Exception):  # whatever it is, the answer must not go with it
+                file = self._spare.save(uid, sealed, self._clock.now())
+                self._spare_files.setdefault(entry_id, []).append(file)
+        self._not_saved.setdefault(entry_id, []).append(_not_saved(location_id, provider, sealed, file))
+
+    def _take_over_spare_files(self) -> None:
+        """Put the answers in the spare folder where they belong: their requests are in this journal.
+
+        The newest of a request counts; an older one was no success, or it would have been the last. It stays until
+        the entry is finished. What belongs to no request here, or does not open for it, is left alone.
+        """
+        entries = {entry.uid: entry for entry in self.entries(*ALL_STEPS)}
+        if self._spare is None or not entries:
+            return
+        for uid, path in self._spare.files():
+            entry = entries.get(uid)
+            if entry is None or not self._opens(entry, sealed := read(path)):
+                continue
+            if entry.lacks_answer:
+                self.keep_sealed(entry.id, sealed)
+                entries[uid] = replace(entry, step=STEP_ANSWERED, answer=sealed)
+                remove(path)
+            elif entry.answer == sealed:  # the last start was cut off before it deleted the file
+                remove(path)
+            else:
+                self._spare_files.setdefault(entry.id, []).append(path)
+
+    def _opens(self, entry: Entry, sealed: str) -> bool:
+        try:
+            self._keyring.open(sealed, Context(ANSWER_FIELD, entry.location_id, entry.origin))
+        except SealedCellError:
+            return False
+        return True
 
 
 def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> Statement:
@@ -318,6 +430,17 @@ def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> State
         " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
     )
     return query, (STEP_SENT, origin, now, int(is_lost), entry_id)
+
+
+def _not_saved(location_id: str, provider: str, sealed: str, file: Path | None) -> AnswerNotSaved:
+    answer = "its provider's answer, which may hold new tokens,"
+    if file is not None:
+        message = f"{answer} is neither in the journal nor in the table, but in {file}"
+        action = "Keep that file: the next run takes it over."
+    else:
+        message = f"{answer} could not be saved anywhere"
+        action = f"Keep this line and give it to `python token_manager.py recover --cell -`: {sealed}"
+    return AnswerNotSaved(NoticeCode.ANSWER_NOT_SAVED, location_id, message, action, provider, sealed=sealed, file=file)
 
 
 def _entry(record: Sequence[Any]) -> Entry:

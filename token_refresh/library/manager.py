@@ -7,10 +7,12 @@ write alone. So a program that lives for weeks never keeps cron or another progr
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
@@ -26,7 +28,8 @@ from providers.base import Answer, ProviderError, Verdict, seconds_of
 from token_refresh import settings as configuration
 from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
-from token_refresh.base.events import FAILURES, Event, Notice, Outcome, RowFinished, RunFinished
+from token_refresh.base.events import FAILURES, AnswerNotSaved, Event, Notice, Outcome, RowFinished, RunFinished
+from token_refresh.base.text import one_line
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
@@ -353,9 +356,23 @@ def _log(event: Event) -> None:
         _LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
 
 
+def log_not_saved(answer: AnswerNotSaved) -> None:
+    """An answer that neither journal nor store took, in the log; where no file holds it, on stderr, too.
+
+    A log can be switched off, and either may be on a full disk. Stdout is the program's own.
+    """
+    line = one_line(f"{answer}. {answer.action}")
+    with contextlib.suppress(Exception):
+        _LOG.critical("%s", line)
+    with contextlib.suppress(Exception):
+        if answer.file is None:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
 def _configured(environ: Mapping[str, str], clock: Clock) -> Workshop:
     settings = configuration.load(environ, crypto.parse_key)
-    made = workshop(assemble(settings, clock))
+    made = workshop(assemble(settings, clock, log_not_saved))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)
     return made

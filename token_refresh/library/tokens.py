@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ class Tokens:
         try:
             failure = _reason_not_to(token, token.row) or self._refresh(store, token)
         except (LockedError, JournalError, RunError, StoreError) as error:
+            with contextlib.suppress(StoreError):  # what the journal did not take, the store may have
+                token = self._stored(store, token.row.location_id, token.provider)
             if not token.lasts(0, clock.now()):
                 raise
             return Served(token, f"{error}; the stored token is still valid", error.action)
@@ -159,7 +162,7 @@ class Tokens:
             report = refresher.run(scope)
         error = report.store_error or report.journal_error
         if error is not None:
-            for notice in report.notices:  # a sealed answer that no disk took may be among them
+            for notice in report.notices:  # what the error alone does not say
                 self._emit(notice)
             raise error
         return report

@@ -18,7 +18,7 @@ class Exchanged(NamedTuple):
     Attributes:
         entry_id: the request's journal entry.
         not_saved: why the journal does not hold the answer, where it does not: a full disk. The answer counts all the
-            same, and the store may have room for it; but nothing new may be sent.
+            same, and the store may have room for it; but nothing new may be sent. See `Journal.not_saved`.
     """
 
     entry_id: int

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from crypto import SealedCellError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Subscriber
-from token_refresh.journal.entries import STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Journal
+from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, Journal
 from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.write_back import WriteBack
+
+_SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
 
 def store_leftovers(parts: Parts, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
@@ -41,23 +45,27 @@ def printed_answer(text: str) -> str:
     Raises:
         ActionableError: there is none, or there are several.
     """
-    words = [word for word in text.split() if word.startswith("sealed:")]
-    if len(words) != 1:
+    found: set[str] = set(_SEALED.findall(text))  # on stdout and on stderr it was the same
+    if len(found) != 1:
         raise ActionableError(
-            "there is no sealed answer in it" if not words else "there are several sealed answers in it",
+            "there is no sealed answer in it" if not found else "there are several sealed answers in it",
             "Give it the part that begins with sealed: of one line.",
             Kind.USAGE,
         )
-    return words[0]
+    return found.pop()
 
 
 def keep_printed_answer(journal: Journal, sealed: str) -> None:
     """Put a printed answer where it belongs: its request is in the journal, and only there does it open.
 
+    Of several that it fits it goes to the newest whose end is not known, else to one whose answer was lost, or that was
+    superseded without it.
+
     Raises:
         ActionableError: its request is not there.
     """
-    for entry in journal.entries(STEP_SENT, STEP_LOST):
+    newest_first = [entry for entry in reversed(journal.entries(*ALL_STEPS)) if entry.lacks_answer]
+    for entry in sorted(newest_first, key=lambda entry: ALL_STEPS.index(entry.step)):
         try:
             journal.open_sealed(entry, sealed)
         except SealedCellError:

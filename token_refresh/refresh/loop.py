@@ -62,7 +62,6 @@ class Loop:
         self._polls_at = 0.0
         self._unpublished: list[Pause] = []
         self.journal_error: JournalError | None = None
-        self.not_saved: list[tuple[str, JournalError]] = []  # whose answers the journal does not hold, and why
 
     def work(self) -> None:
         """Return when everything that was started is finished and stored, or waits in the journal."""
@@ -196,7 +195,6 @@ class Loop:
             return partial(self._settle, task, Answer(Verdict.REQUEST_REFUSED))
         if exchanged.not_saved is not None:
             self.journal_error = exchanged.not_saved
-            self.not_saved.append((job.row.location_id, exchanged.not_saved))
         return partial(self._settle, task, exchanged.answer)
 
     def _note_intent(self, task: Task) -> int:

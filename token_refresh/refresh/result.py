@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from providers.base import Rotation, Verdict
-from token_refresh.base.events import Notice, NoticeCode, Outcome
-from token_refresh.journal.entries import AnswerNotSavedError
-from token_refresh.journal.file import JournalError
+from token_refresh.base.events import Outcome
 
 _OUTCOMES = {
     Verdict.GRANTED: Outcome.REFRESHED,
@@ -35,19 +31,3 @@ def outcome_of(verdict: Verdict, rotates: Rotation) -> Outcome:
 def action_of(outcome: Outcome, verdict: Verdict) -> str | None:
     """What to do about an outcome, where the provider has no better advice; None on success."""
     return _CLIENT_ACTION if verdict is Verdict.CLIENT_REFUSED else _ACTIONS.get(outcome)
-
-
-def not_saved_notices(answers: Iterable[tuple[str, JournalError]]) -> list[Notice]:
-    """What a person reads of answers, each with its location, that no disk took.
-
-    The answer stands last in the message, so that it is copied whole.
-    """
-    message = (
-        "unless its row is refreshed, this sealed answer is all there is. Keep it and give it to "
-        "`python token_manager.py recover --cell -`: "
-    )
-    return [
-        Notice(NoticeCode.ANSWER_NOT_SAVED, location_id, message + error.sealed)
-        for location_id, error in answers
-        if isinstance(error, AnswerNotSavedError)
-    ]

@@ -24,7 +24,6 @@ from token_refresh.refresh.listing import Listing, list_due, query_of
 from token_refresh.refresh.loop import Loop
 from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result import not_saved_notices
 from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
@@ -156,8 +155,6 @@ class Refresher:
         loop = Loop(self._parts, schedule, self._builder, self._writeback, self._may_start)
         loop.work()
         self._report.journal_error = loop.journal_error
-        for notice in not_saved_notices(loop.not_saved):
-            self._emit(notice)
 
     def _name_what_was_left(self, schedule: Schedule) -> None:
         left = schedule.not_begun()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Outcome, RowFinished
-from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Journal
+from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Journal, Place
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.remembered_failures import failure_of
 from token_refresh.refresh.result_builder import Pending
@@ -133,7 +133,7 @@ class WriteBack:
                 self.error = result.error
                 continue
             self._close(pending, result)
-            done.append(_final(pending, result))
+            done.append(_final(pending, result, self._journal.place_of(pending.entry_id)))
         self._settle()
         self._after(undone, len(batch))
         for one in done:
@@ -142,7 +142,8 @@ class WriteBack:
     def _abandon(self) -> None:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
         for pending in self.take():
-            self._done(_waiting(pending) if pending.brings_token else pending.result)
+            place = self._journal.place_of(pending.entry_id)
+            self._done(_waiting(pending, place) if pending.brings_token else pending.result)
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
@@ -198,14 +199,14 @@ class WriteBack:
         self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
 
 
-def _final(pending: Pending, result: WriteResult) -> RowFinished:
-    """The row's end, once the store has spoken."""
+def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:
+    """The row's end, once the store has spoken; `place` is where its answer waits."""
     if result.written is Written.CHANGED:
         return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
     if result.written is Written.UNCLAIMED:
         error = "another process took the row over meanwhile"
         if pending.is_urgent:
-            error += "; the new tokens wait in the journal"
+            error += f"; the new tokens wait {place.where}"
         return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
     if result.written is Written.GONE:
         error = "the row was deleted during the run"
@@ -214,18 +215,18 @@ def _final(pending: Pending, result: WriteResult) -> RowFinished:
         return replace(
             pending.result,
             outcome=Outcome.OPERATOR,
-            error=f"the new tokens are in the journal: {result.error}",
+            error=f"the new tokens are {place.where}: {result.error}",
             action=result.error.action,
             is_news=True,
         )
     return pending.result
 
 
-def _waiting(pending: Pending) -> RowFinished:
+def _waiting(pending: Pending, place: Place) -> RowFinished:
     return replace(
         pending.result,
         outcome=Outcome.TRANSIENT,
-        error="the store does not answer: the new tokens wait, sealed, in the journal",
-        action="Keep STATE_DIR as it is: the next run stores them.",
+        error=f"the store does not answer: the new tokens wait, sealed, {place.where}",
+        action=f"Keep {place.keep} as it is: {place.stored_by} stores them.",
         is_news=True,
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import AnswerNotSaved
 from token_refresh.base.text import Redactor, one_line
 from token_refresh.terminal.process import silence
 
@@ -30,6 +31,13 @@ class Talk:
         self._format = "text"
         self._redacted = Redactor()
         self._has_answered = False
+        self._is_stdout_reserved = as_json
+        self._not_saved: list[AnswerNotSaved] = []
+        self._not_saved_to_show: list[AnswerNotSaved] = []
+
+    def reserve_stdout(self) -> None:
+        """Keep it for the command's data: another program reads it as one value."""
+        self._is_stdout_reserved = True
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Mask these from now on, wherever they would be said."""
@@ -67,7 +75,10 @@ class Talk:
         to_stdout(text)
 
     def object(self, content: dict[str, Any]) -> None:
-        """The command's answer as JSON, on stdout."""
+        """The command's answer as JSON, on stdout, with the answers that could not be saved as its `unsaved`."""
+        if self._not_saved_to_show:
+            content = content | {"unsaved": [_answer_object(answer) for answer in self._not_saved_to_show]}
+            self._not_saved_to_show = []
         self.data(json.dumps(content, indent=None if self.as_lines else 2))
 
     def error_object(self, error: ActionableError) -> None:
@@ -77,9 +88,37 @@ class Talk:
             with contextlib.suppress(ActionableError, BrokenPipeError):  # it has been said on stderr already
                 self.object({"error": {"code": error.kind.value, **words}})
 
+    def answer_not_saved(self, answer: AnswerNotSaved) -> None:
+        """Say it at every log level.
+
+        An answer that no file holds goes to stderr and to stdout (with `--json` as a part of the object): either may
+        be on a full disk, or read by nobody.
+        """
+        self._not_saved.append(answer)
+        self._not_saved_to_show.append(answer)
+        facts = {"code": answer.code, "location_id": answer.location_id, "provider": answer.provider}
+        line = self._line("ERROR", str(answer), answer.action, **facts)
+        to_stderr(line)
+        if answer.file is None and not self._is_stdout_reserved:
+            with contextlib.suppress(ActionableError, OSError, ValueError):
+                to_stdout(line)
+
+    def end_not_saved(self) -> bool:
+        """At the end of a command, or of a round: whether an answer is not saved, of this round or an earlier one.
+
+        With `--json` what no object has shown yet, as where the reader of stdout has gone, is shown now.
+        """
+        if self._not_saved_to_show and self.as_json and (self.as_lines or not self._has_answered):
+            with contextlib.suppress(ActionableError, OSError, ValueError):
+                self.object({})
+        self._not_saved = [answer for answer in self._not_saved if answer.is_left]
+        return bool(self._not_saved)
+
     def _say(self, level: str, what: str, action: str, **facts: Any) -> None:
-        if _LEVELS.index(level) < _LEVELS.index(self._level):
-            return
+        if _LEVELS.index(level) >= _LEVELS.index(self._level):
+            to_stderr(self._line(level, what, action, **facts))
+
+    def _line(self, level: str, what: str, action: str, **facts: Any) -> str:
         what, action = self._redacted(what), self._redacted(action)
         facts = {name: self._redacted(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
         moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -89,7 +128,16 @@ class Talk:
         else:
             sentence = what if not action else f"{what.rstrip('.')}. {action}"
             text = f"{moment} {level.lower()}: {one_line(sentence)}"
-        to_stderr(f"{text}\n")
+        return f"{text}\n"
+
+
+def _answer_object(answer: AnswerNotSaved) -> dict[str, str | None]:
+    return {
+        "location_id": answer.location_id,
+        "provider": answer.provider,
+        "sealed": answer.sealed,
+        "file": str(answer.file) if answer.file is not None else None,
+    }
 
 
 def to_stdout(text: str) -> None:

@@ -65,7 +65,7 @@ class Fate(enum.StrEnum):
 
 # The statements of the journal: what they begin with, the point before each, the point after its commit.
 _STATEMENTS = (
-    ("SELECT id, row_key", Point.REPLAY, None),
+    ("SELECT id, uid", Point.REPLAY, None),
     ("INSERT INTO entries", Point.INTENT, Point.SENT),
     ("UPDATE entries SET step = ?, origin", Point.INTENT, Point.SENT),
     ("UPDATE entries SET step = ?, answer", Point.ACTED, Point.KEPT),
@@ -170,8 +170,11 @@ class End:
     said: str
 
 
-def struck(world: World, point: Point, fate: Fate, act: Act = refresh) -> End:
-    """A process that does `act` and is struck: a fork of this one, which is warm, on a copy of the test's clock."""
+def struck(world: World, point: Point, fate: Fate, act: Act = refresh, *, is_killed: bool | None = None) -> End:
+    """A process that does `act` and is struck: a fork of this one, which is warm, on a copy of the test's clock.
+
+    `is_killed`: whether it ends by SIGKILL, where that is not its fate but something that `act` does.
+    """
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads: those of the fake services, which it never asks
@@ -185,7 +188,7 @@ def struck(world: World, point: Point, fate: Fate, act: Act = refresh) -> End:
     _, status = os.waitpid(child, 0)
     end = End(os.waitstatus_to_exitcode(status), said)
     assert end.code != LIVED, f"{fate} at {point} never came\n{said}"
-    assert (end.code == -signal.SIGKILL) == (fate is Fate.KILL), said
+    assert (end.code == -signal.SIGKILL) == (fate is Fate.KILL if is_killed is None else is_killed), said
     assert "CANARY" not in said
     return end
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows, spare_files
 from tests.world.clock import FakeClock
 from tests.world.oauth import DIALECTS, OAuthServer
 from tests.world.program import Result
@@ -139,6 +139,7 @@ class Story:
         assert self.requests() == left.asked
         has_cell_of_grant = self.rows.row("loc").last_access_token != ""
         assert has_cell_of_grant is left.stored
+        assert spare_files(self.world) == []  # what went there is gone once the store has the tokens
 
     def later(self, seconds: float) -> Result:
         """The next run, so many seconds on."""
@@ -214,9 +215,10 @@ def follow_resend(story: Story, kind: str, *, is_lost: bool) -> None:
 
 def recover(story: Story, said: str) -> None:
     """Give the printed answer back."""
-    [sealed] = [word for word in said.split() if word.startswith("sealed:")]
+    lines = {line for line in said.splitlines() if "recover --cell -" in line}
+    [line] = lines  # the same on stdout and on stderr
     file = story.world.program.home / "answer"
-    file.write_text(sealed)
+    file.write_text(line)
     result = story.world.program.run("recover", "--cell", str(file))
     assert result.code == 0, result.err
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.refresh.nothing_lost.struck import Fate, Point
 from tests.refresh.nothing_lost.test_matrix import REFRESH
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/nothing-lost.md").read_text()
 
 

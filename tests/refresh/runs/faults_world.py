@@ -16,6 +16,7 @@ from tests.conftest import World
 from tests.world.oauth.faults import Call, Fault
 from tests.world.postgres import mapped
 from token_refresh.journal.entries import Entry, Journal
+from token_refresh.journal.file import JournalError
 from token_refresh.stores.base import Row
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
@@ -157,6 +158,20 @@ def entries(world: World, *steps: str) -> list[Entry]:
     """The journal's entries at these steps; all of them by default."""
     with journal(world) as opened:
         return opened.entries(*(steps or STEPS))
+
+
+def spare_files(world: World) -> list[Path]:
+    """What lies in the folder for answers that the journal's disk refused."""
+    return sorted(Path(world.program.settings["STATE_DIR_SPARE"]).glob("*"))
+
+
+def refuse_answers(patch: pytest.MonkeyPatch) -> None:
+    """From now on the journal's disk takes requests, but no answer: not even the ballast is room enough."""
+
+    def refuse(_: Journal, entry_id: int, sealed: str) -> None:
+        raise JournalError("the journal cannot be written (disk full)", "Free disk space.")
+
+    patch.setattr(Journal, "keep_sealed", refuse)
 
 
 def kept_token(world: World, entry: Entry) -> str:

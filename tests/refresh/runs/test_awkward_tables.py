@@ -13,7 +13,7 @@ from tests.conftest import World
 from tests.world.airtable import AirtableServer, Column, columns, faults
 from token_refresh.base.clock import iso
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/airtable.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs/airtable.md"
 Situation = Callable[[World, AirtableServer], object]
 
 

@@ -23,6 +23,8 @@ from tests.refresh.runs.faults_world import (
     journal,
     kept_token,
     meanwhile,
+    refuse_answers,
+    spare_files,
     table_of,
 )
 from tests.refresh.runs.test_faults import only, outage, run, sent
@@ -33,7 +35,7 @@ from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.events import NoticeCode
 from token_refresh.clients.proof import Prover
-from token_refresh.journal.entries import ANSWER_FIELD, AnswerNotSavedError, Journal
+from token_refresh.journal.entries import ANSWER_FIELD
 from token_refresh.journal.file import JournalError
 
 
@@ -386,37 +388,24 @@ def test_an_unproved_credential_does_not_replace_what_somebody_entered_meanwhile
 # The journal refuses
 
 
-def test_a_full_disk_prints_each_sealed_answer_that_is_in_no_journal(rows: Rows) -> None:
-    """The store takes the tokens all the same; the printed answer is for the case that it does not."""
-
-    class NoRoom(FullJournal):
-        def keep_sealed(self, entry_id: int, sealed: str) -> None:
-            raise AnswerNotSavedError(JournalError("the disk is full", "Free disk space."), sealed)
-
-    def change(parts: Any) -> Any:
-        parts.journal.__class__ = NoRoom
-        return parts
-
-    rows.add("acme", "loc")
-    report = run_parts(rows, change)
-    assert report.journal_error is not None
-    [notice] = [notice for notice in report.notices if notice.code is NoticeCode.ANSWER_NOT_SAVED]
-    assert str(notice).startswith("loc: unless its row is refreshed, this sealed answer is all there is.")
-    assert "`python token_manager.py recover --cell -`: sealed:v1:" in notice.message
-    assert rows.is_current("loc")
+NO_FOLDER = "/dev/null"  # STATE_DIR_SPARE, on a disk that takes nothing either
 
 
-def test_an_onboarding_on_a_full_disk_prints_the_sealed_answer_that_is_in_no_journal(
-    rows: Rows, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("spare", ["", NO_FOLDER])
+def test_answers_that_only_the_store_took_are_neither_printed_nor_left_in_a_file(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, spare: str
 ) -> None:
-    def refuse(_: Journal, entry_id: int, sealed: str) -> None:
-        raise AnswerNotSavedError(JournalError("the disk is full", "Free disk space."), sealed)
-
-    monkeypatch.setattr(Journal, "keep_sealed", refuse)
-    line = rows.world.csv_line("acme", "loc")
-    result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line))
-    assert "recover --cell -`: sealed:v1:" in result.err
-    assert rows.is_current("loc")
+    if spare:
+        rows.world.program.settings["STATE_DIR_SPARE"] = spare
+    refuse_answers(monkeypatch)
+    rows.add("acme", "loc")
+    refreshed = run(rows)
+    assert (refreshed.code, refreshed.outcomes()) == (exits.USAGE, {"loc": "refreshed"})
+    entered = rows.world.program.onboard("--from-csv", rows.world.program.csv(rows.world.csv_line("acme", "new")))
+    assert "sealed:v1:" not in refreshed.said + entered.said
+    assert "unsaved" not in refreshed.json()
+    assert all(map(rows.is_current, ("loc", "new")))
+    assert spare or spare_files(rows.world) == []
 
 
 # What was kept aside is wanted again
