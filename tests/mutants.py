@@ -610,8 +610,8 @@ MUTANTS = (
     ),
     _mutant(
         "a row that fails alarms nobody",
-        "token_refresh/commands/status.py",
-        '"failing": Kind.ROW, ',
+        "token_refresh/refresh/row_state.py",
+        "    RowState.FAILING: Kind.ROW,\n",
         "",
         "tests/commands/test_cli.py::test_status_tells_each_row_s_state_and_check_alarms",
     ),

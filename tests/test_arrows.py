@@ -60,10 +60,6 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 # Arrows that still run upwards. This list only gets shorter.
 KNOTS = {
-    ("token_refresh.transfer.layouts.airtable_gcm", "token_refresh.wiring"),
-    ("token_refresh.transfer.layouts.base", "token_refresh.settings"),
-    ("token_refresh.transfer.layouts.base", "token_refresh.wiring"),
-    ("token_refresh.transfer.layouts.sealing", "token_refresh.wiring"),
     ("token_refresh.wiring", "token_refresh.terminal.console"),
 }
 

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import stat
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _CODE_FOLDER = Path(__file__).resolve().parents[1]
 StoreKind = Literal["airtable", "database"]
 _Choice = TypeVar("_Choice", bound=str)
 
+_GIT_SECONDS = 10
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _PROVIDER_SETTING = re.compile(r"([A-Z0-9_]+)_(TOKEN_URL|AUTH_URL|SCOPE|CLIENT_ID|CLIENT_SECRET)(?:_FILE)?")
 # The settings that `_Reader.secret` reads; .env.example marks them too.
@@ -231,6 +234,34 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def check_dotenv(folder: Path) -> Check:
+    """`folder/.env` must not be in version control, nor be one `git add` away from it."""
+    if not (folder / ".env").exists():
+        return Check(".env", GOOD, "there is none; the settings come from the environment")
+    if _git(folder, "ls-files", "--error-unmatch", ".env"):
+        return Check(
+            ".env", BAD, ".env is in version control, with its secrets",
+            "Run: git rm --cached .env; then change every secret in it.",
+        )  # fmt: skip
+    if _git(folder, "rev-parse") and not _git(folder, "check-ignore", "-q", ".env"):
+        return Check(".env", DOUBTFUL, ".env is not ignored by git", "Add the line .env to .gitignore.")
+    return Check(".env", GOOD, "private, and not in version control")
+
+
+def _git(folder: Path, *arguments: str) -> bool:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the user's own git
+            cwd=folder,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _secrets_in(value: object) -> Iterator[Secret]:

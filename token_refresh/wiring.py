@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import crypto
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.lock import RunLock
 from token_refresh.journal.state_folder import StateFolder
 from token_refresh.terminal.console import Talk
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from token_refresh.stores.base import Store
     from token_refresh.stores.database import Backend
     from token_refresh.stores.sealed import SealedStore, Seals
+    from token_refresh.transfer.export_file import SourceRow
+    from token_refresh.transfer.import_plan import ImportPlanner
 
 DATABASE_FILE = "tokens.sqlite3"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
@@ -186,7 +189,7 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
         pace_file=context.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
         adapter=shared.adapter(settings.ca_bundle) if shared else tls.Adapter(settings.ca_bundle, connections=1),
         is_adapter_shared=shared is not None,
-        proxy=_proxy(settings),
+        proxy=proxy_of(settings),
     )
     return AirtableStore(options, context.clock)
 
@@ -234,7 +237,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
 
     settings = context.settings
     transport = HTTPTransport(
-        context.clock, settings.concurrency, _proxy(settings), settings.ca_bundle, settings.allowed_private_hosts
+        context.clock, settings.concurrency, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
     ballast = settings.concurrency * BALLAST_BYTES
     summaries = context.catalog.summaries
@@ -324,6 +327,70 @@ def make_import_seals(context: Context) -> Seals:
     return Seals(keyring(settings, older), **{**_sealing(settings), "accept_legacy": True})
 
 
+def read_source(
+    context: Context, layout: str, name: str, redirect_uri: str, allowed_hosts: Collection[str]
+) -> list[SourceRow]:
+    """The rows of what an earlier program kept, sealed for this table.
+
+    Args:
+        context: the settings.
+        layout: one of `LAYOUTS`.
+        name: the source as the command line has it: an address of a database, or a table of the Airtable base.
+        redirect_uri: of the logins, where the source does not keep it.
+        allowed_hosts: token hosts that records may name themselves.
+
+    Raises:
+        ActionableError: the source cannot be used, or no key opens anything in it.
+    """
+    from functools import partial
+
+    from token_refresh.keys.inspection import Inspector
+    from token_refresh.transfer.layouts.base import EarlierApp, Source
+    from token_refresh.transfer.layouts.sealing import read_layout
+
+    app = context.settings.imports
+    secret = app.client_secret.reveal() if app.client_secret else ""
+    source = Source(
+        database_url=partial(configuration.parse_database_url, name, Path.cwd()),
+        open_table=partial(_open_source_table, context, name),
+        providers=context.catalog,
+        app=EarlierApp(app.tenant_id, app.client_id, secret, app.redirect_uri),
+        redirect_uri=redirect_uri,
+    )
+    seals = make_import_seals(context)
+    bench = make_bench(context, seals)
+    return read_layout(layout, source, seals, bench, Inspector(seals, bench, allowed_hosts))
+
+
+def _open_source_table(context: Context, name: str) -> Store:
+    airtable = context.settings.airtable
+    if airtable is None:
+        raise ActionableError(
+            "this layout reads a table of the Airtable base that the settings name, and they name none",
+            "Set AIRTABLE_API_KEY and AIRTABLE_BASE_ID (and TOKEN_STORE=airtable where a database is set too).",
+            Kind.CONFIGURATION,
+        )
+    return open_airtable(context, airtable, name)
+
+
+def make_import_planner(
+    context: Context, store: SealedStore, allowed_hosts: Collection[str], *, is_layout: bool, is_replacing: bool
+) -> ImportPlanner:
+    """What compares a source with the table. Of a layout, the table itself may hold what the earlier program sealed."""
+    from token_refresh.keys.inspection import Inspector
+    from token_refresh.transfer.import_plan import ImportPlanner
+
+    seals = make_import_seals(context) if is_layout else store
+    return ImportPlanner(
+        store.store,
+        Inspector(store, make_bench(context, store)),
+        Inspector(seals, make_bench(context, seals), allowed_hosts),
+        context.default_provider,
+        is_replacing=is_replacing,
+        is_resealing=is_layout,
+    )
+
+
 def keyring(settings: configuration.Settings, older: Iterable[configuration.Secret] = ()) -> crypto.Keyring:
     """The keys that the settings hold; `older` ones open, too."""
     fallbacks = [crypto.parse_key(key.reveal()) for key in (*settings.encryption_key_fallbacks, *older)]
@@ -364,5 +431,6 @@ def _database_url(settings: configuration.Settings) -> str:
     return f"sqlite:///{settings.state_dir / DATABASE_FILE}"
 
 
-def _proxy(settings: configuration.Settings) -> str | None:
+def proxy_of(settings: configuration.Settings) -> str | None:
+    """The address of the HTTPS proxy, with its password."""
     return settings.https_proxy_url.reveal() if settings.https_proxy_url else None

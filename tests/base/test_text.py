@@ -142,11 +142,11 @@ def leaked(text: str, spelling: str, length: int = 8) -> list[str]:
 @pytest.mark.parametrize("name", encodings("x"))
 def test_a_secret_that_is_quoted_does_not_show_however_it_is_written(secret: str, name: str) -> None:
     spelled = encodings(secret)[name]
-    told = safe_error(f"HTTP 400, the token '{spelled}' is wrong", "other", secret)
+    safe = safe_error(f"HTTP 400, the token '{spelled}' is wrong", "other", secret)
     inner = spelled[4:-4] if "base64" in name else spelled  # what surrounds it shares the characters at its ends
-    assert leaked(told, inner) == []
-    assert "[…]" in told
-    assert told.startswith("HTTP 400, the token")
+    assert leaked(safe, inner) == []
+    assert "[…]" in safe
+    assert safe.startswith("HTTP 400, the token")
 
 
 @pytest.mark.parametrize("start", range(0, 12, 3))
@@ -155,9 +155,9 @@ def test_a_piece_of_a_secret_does_not_show(start: int, length: int) -> None:
     piece = SECRET[start : start + length]
     if len(piece) < 8:
         return
-    told = safe_error(f"token {piece}… is wrong", SECRET)
-    assert piece not in told
-    assert "[…]" in told
+    safe = safe_error(f"token {piece}… is wrong", SECRET)
+    assert piece not in safe
+    assert "[…]" in safe
 
 
 def test_a_short_secret_is_hidden_whole() -> None:
@@ -174,17 +174,17 @@ def test_a_token_that_nobody_knew_of_is_hidden_by_its_length() -> None:
 
 
 def test_control_characters_lines_and_directions_become_blanks() -> None:
-    told = safe_error("HTTP 400,\r\n\x1b[31mred\x1b[0m\x00\u202egnp.exe\u2028next\ud800 \t end")
-    assert told.isprintable()
-    assert told == "HTTP 400, [31mred [0m gnp.exe next end"
+    safe = safe_error("HTTP 400,\r\n\x1b[31mred\x1b[0m\x00\u202egnp.exe\u2028next\ud800 \t end")
+    assert safe.isprintable()
+    assert safe == "HTTP 400, [31mred [0m gnp.exe next end"
 
 
 def test_a_long_text_is_cut_and_a_secret_at_the_cut_does_not_show() -> None:
     assert len(safe_error("x y " * 100_000)) <= LENGTH
     for place in (LENGTH - 10, LENGTH - 4, 4 * LENGTH - 10):
-        told = safe_error(("a b " * 500)[:place] + SECRET + " tail" * 100, SECRET)
-        assert leaked(told, SECRET) == []
-        assert len(told) <= LENGTH
+        safe = safe_error(("a b " * 500)[:place] + SECRET + " tail" * 100, SECRET)
+        assert leaked(safe, SECRET) == []
+        assert len(safe) <= LENGTH
 
 
 def test_a_secret_as_long_as_an_answer_is_handled() -> None:
@@ -194,11 +194,11 @@ def test_a_secret_as_long_as_an_answer_is_handled() -> None:
 
 @given(before=st.text(max_size=20), secret=st.text(min_size=8, max_size=40), after=st.text(max_size=20))
 def test_no_secret_shows_whatever_surrounds_it(before: str, secret: str, after: str) -> None:
-    told = safe_error(f"{before} {secret} {after}", secret)
-    assert told.isprintable()
-    assert len(told) <= LENGTH
+    safe = safe_error(f"{before} {secret} {after}", secret)
+    assert safe.isprintable()
+    assert len(safe) <= LENGTH
     if secret.isprintable() and secret == " ".join(secret.split()) and secret not in f"{before} {after}":
-        assert secret not in told
+        assert secret not in safe
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r\n=", "=+-@", " = "])
@@ -210,5 +210,5 @@ def test_what_a_provider_says_never_begins_like_a_formula(start: str) -> None:
 def test_a_character_whose_lower_case_is_longer_shifts_no_mask() -> None:
     """İ becomes two characters: places found in one spelling would be masked at others in the other."""
     assert "İ".lower() != "İ"
-    told = safe_error(f"İİİİ the token {SECRET} is wrong", SECRET)
-    assert told == "İİİİ the token […] is wrong"
+    safe = safe_error(f"İİİİ the token {SECRET} is wrong", SECRET)
+    assert safe == "İİİİ the token […] is wrong"

@@ -109,7 +109,7 @@ def test_without_a_yes_it_stays_at_the_plan(rows: Rows) -> None:
     assert "client_id" in rows.world.program.run("import", file).out
 
 
-def test_an_older_backup_does_not_overwrite_a_newer_token_unless_it_is_told_to(rows: Rows) -> None:
+def test_an_older_backup_does_not_overwrite_a_newer_token_unless_asked_to(rows: Rows) -> None:
     fill(rows)
     file = exported(rows)
     old = rows.row("a")
@@ -144,7 +144,7 @@ def test_a_flag_of_the_layouts_is_no_flag_of_an_export(rows: Rows, flag: str) ->
     assert "--layout" in result.err
 
 
-def test_cells_that_were_sealed_anew_since_are_no_difference(rows: Rows) -> None:
+def test_cells_that_were_re_encrypted_since_are_no_difference(rows: Rows) -> None:
     """A backup of before a rotation holds what the table holds."""
     fill(rows)
     file = exported(rows)
@@ -172,7 +172,7 @@ def test_a_refresh_that_left_the_credential_alone_is_no_difference(rows: Rows) -
 
 
 @pytest.mark.parametrize(
-    ("cells", "told"),
+    ("cells", "reason"),
     [
         ({"locationId": "elsewhere"}, "encrypted_refresh"),
         ({"provider": "nobody"}, "nobody"),
@@ -186,7 +186,7 @@ def test_a_refresh_that_left_the_credential_alone_is_no_difference(rows: Rows) -
         ({"extra": "x"}, "not known"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_refused_alone(world: World, cells: Mapping[str, Any], told: str) -> None:
+def test_a_row_that_cannot_be_used_is_refused_alone(world: World, cells: Mapping[str, Any], reason: str) -> None:
     rows = SqliteRows(world)
     fill(rows)
     file = edited(exported(rows), "a", **cells)
@@ -196,7 +196,7 @@ def test_a_row_that_cannot_be_used_is_refused_alone(world: World, cells: Mapping
     assert result.code == 1
     assert sorted(done.values()) == ["created", "created", "refused"]
     [refused] = [one for one in result.json()["results"] if one["outcome"] == "refused"]
-    assert told in refused["error"]
+    assert reason in refused["error"]
     assert refused["action"]
     assert sorted(world.rows()) == ["=b", "c d"]
 
@@ -290,7 +290,7 @@ def test_the_table_has_the_row_twice(airtable_world: World) -> None:
     assert imported(rows, file, "--yes", "--replace")[1] == {"a": "refused"}
 
 
-def test_a_store_that_fails_half_way_is_told_and_the_next_import_goes_on(
+def test_a_store_that_fails_half_way_is_reported_and_the_next_import_goes_on(
     airtable_world: World, airtable: AirtableServer
 ) -> None:
     """The answer to the second batch is lost: nobody may create those rows twice."""
@@ -326,7 +326,7 @@ def test_a_row_that_the_store_refuses_is_refused_alone(airtable_world: World, ai
     assert all(one["error"] and one["action"] for one in result.json()["results"] if one["outcome"] == "refused")
 
 
-def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     rows = AirtableRows(airtable_world)
     fill(rows)
     file = exported(rows)
@@ -369,7 +369,9 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     assert (rows.row("a").client_id, rows.row("=b").client_id) == ("third", "app-acme")
 
 
-def test_a_replacement_that_the_store_does_not_confirm_is_told(airtable_world: World, airtable: AirtableServer) -> None:
+def test_a_replacement_that_the_store_does_not_confirm_is_reported(
+    airtable_world: World, airtable: AirtableServer
+) -> None:
     rows = AirtableRows(airtable_world)
     fill(rows)
     file = exported(rows)

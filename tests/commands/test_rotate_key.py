@@ -34,7 +34,7 @@ def left(said: dict[str, Any]) -> dict[str, str]:
 
 
 def assert_done(rows: Rows) -> None:
-    """The new key alone opens everything, and nothing wants to be sealed anew."""
+    """The new key alone opens everything, and nothing needs re-encrypting."""
     rows.world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = ""
     result, said = verified(rows.world)
     assert (result.code, said["stale"]) == (0, [])
@@ -49,7 +49,7 @@ def fill(rows: Rows, count: int = 3) -> dict[str, str]:
     return {f"loc {number}": rows.stored(f"loc {number}") for number in range(count)}
 
 
-def test_every_cell_is_sealed_anew_and_a_second_time_nothing_is(rows: Rows) -> None:
+def test_every_cell_is_re_encrypted_and_a_second_time_nothing_is(rows: Rows) -> None:
     tokens = fill(rows)
     new_key(rows.world)
     result, said = rotated(rows.world)
@@ -78,7 +78,7 @@ def test_only_the_cells_are_written(airtable_world: World) -> None:
     assert written == {"encrypted_refresh", "encrypted_secret", "last_access_token"}
 
 
-def test_it_says_what_to_do_next_and_what_it_does_not_mend(world: World) -> None:
+def test_it_says_what_to_do_next_and_what_it_does_not_fix(world: World) -> None:
     fill(SqliteRows(world))
     new_key(world)
     said = world.program.run("rotate-key").err
@@ -165,7 +165,7 @@ def test_a_row_that_the_store_refuses_is_named_with_its_reason(airtable_world: W
     assert_done(rows)
 
 
-def test_a_store_that_fails_half_way_is_told_and_the_next_rotation_goes_on(
+def test_a_store_that_fails_half_way_is_reported_and_the_next_rotation_goes_on(
     airtable_world: World, airtable: AirtableServer
 ) -> None:
     rows = AirtableRows(airtable_world)
@@ -204,7 +204,7 @@ def test_a_cell_that_changed_meanwhile_is_read_again(airtable_world: World, airt
 
 @pytest.mark.parametrize("rows", DATABASES, indirect=True)
 def test_a_row_that_is_being_refreshed_is_left_until_that_is_through(rows: Rows) -> None:
-    """Its answer must find the cell that it was made from, or it would be set aside."""
+    """Its answer must find the cell that it was made from, or it would be superseded."""
     world = rows.world
     fill(rows)
     new_key(world)
@@ -220,7 +220,7 @@ def test_a_row_that_is_being_refreshed_is_left_until_that_is_through(rows: Rows)
     assert_done(rows)
 
 
-def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     fill(AirtableRows(airtable_world))
     new_key(airtable_world)
     with RunLock(store_folder(airtable_world), airtable_world.clock):
@@ -236,7 +236,7 @@ def test_a_bar_is_drawn_on_a_terminal(world: World) -> None:
     with TerminalProcess(
         python(program.install() / "token_manager.py", "rotate-key"), program.environment(), program.home
     ) as terminal:
-        terminal.expect("sealing anew")
+        terminal.expect("re-encrypting")
         assert terminal.end() == 0
     assert "3/3" in terminal.transcript
 
@@ -258,8 +258,8 @@ def test_what_waits_in_the_journal_is_stored_first(airtable_world: World, airtab
     assert_done(rows)
 
 
-def test_what_stays_in_the_journal_is_sealed_anew(rows: Rows) -> None:
-    """Somebody onboarded while an answer was on its way: it is kept aside, and must not need the old key for ever."""
+def test_what_stays_in_the_journal_is_re_encrypted(rows: Rows) -> None:
+    """Somebody onboarded while an answer was on its way: it is kept, and must not need the old key for ever."""
     world = rows.world
     rows.add("acme", "a")
     cell = world.seal("a", "encrypted_refresh", "entered elsewhere")

@@ -72,7 +72,7 @@ def test_all_cells_open(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize("column", ["encrypted_refresh", "encrypted_secret", "last_access_token"])
-def test_each_cell_that_does_not_open_is_named_with_its_mend(rows: Rows, column: str) -> None:
+def test_each_cell_that_does_not_open_is_named_with_what_to_do(rows: Rows, column: str) -> None:
     rows.add("acme", "good", LATER)
     rows.add("acme", "bad", LATER, **{column: rows.world.seal("good", column, "moved here")})
     result, said = verified(rows.world)
@@ -97,7 +97,7 @@ def test_a_secret_is_tried_where_there_is_no_refresh_token_yet(rows: Rows) -> No
     assert list(found(verified(rows.world)[1])) == ["waits"]
 
 
-def test_a_row_whose_host_cannot_be_told_is_a_fault(rows: Rows) -> None:
+def test_a_row_whose_host_is_not_known_is_a_fault(rows: Rows) -> None:
     rows.add("acme", "good", LATER)
     rows.add("acme", "unknown", LATER)
     rows.edit("unknown", provider="nobody")
@@ -107,7 +107,7 @@ def test_a_row_whose_host_cannot_be_told_is_a_fault(rows: Rows) -> None:
     assert sorted(found(said)) == ["broken", "unknown"]
 
 
-def test_cells_of_older_forms_and_older_keys_want_to_be_sealed_anew_and_are_no_fault(rows: Rows) -> None:
+def test_cells_of_older_forms_and_older_keys_need_re_encrypting_and_are_no_fault(rows: Rows) -> None:
     rows.add("acme", "old key", LATER, last_access_token=rows.world.seal("old key", "last_access_token", "access"))
     new_key(rows.world)
     rows.add("acme", "new", LATER)
@@ -166,7 +166,7 @@ def test_one_cell_in_two_rows_is_a_fault(rows: Rows) -> None:
     assert old not in result.said
 
 
-def test_a_store_that_does_not_answer_is_told_by_its_own_code(airtable_world: World, airtable: AirtableServer) -> None:
+def test_a_store_that_does_not_answer_has_its_own_code(airtable_world: World, airtable: AirtableServer) -> None:
     AirtableRows(airtable_world).add("acme", "a", LATER)
     airtable.inject(faults.status(503), times=None)
     assert airtable_world.program.run("verify").code == 3

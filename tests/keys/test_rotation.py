@@ -21,7 +21,7 @@ class Journal:
     def __init__(self, happens: Any) -> None:
         self._happens = happens
 
-    def follow(self, cells: Mapping[str, str]) -> None:
+    def rekey_entries(self, cells: Mapping[str, str]) -> None:
         self._happens()
 
 
@@ -36,7 +36,7 @@ def rotated(rows: Rows, happens: Any, *, is_wanted: bool = True) -> tuple[bool, 
 
 
 @pytest.mark.parametrize("store", DATABASES)
-def test_a_row_that_is_deleted_while_it_is_sealed_anew_is_nobody_s_worry(
+def test_a_row_that_is_deleted_while_it_is_re_encrypted_is_nobody_s_worry(
     request: pytest.FixtureRequest, store: str
 ) -> None:
     rows = table_of(store, request)

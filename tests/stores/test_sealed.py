@@ -164,12 +164,12 @@ def test_of_sixty_cells_none_opens_in_the_place_of_another(place: DatabasePlace)
     places = [(one, binding, column) for one, binding in rows for column in SEALED_COLUMNS]
     swaps = 0
     for one, binding, column in places:
-        assert sealed.look(one, binding).opened[column] == f"{column} of {one.location_id}"
+        assert sealed.check(one, binding).opened[column] == f"{column} of {one.location_id}"
         for other, _, its_column in places:
             if (other, its_column) != (one, column):
                 swapped = replace(one, **{column: getattr(other, its_column)})
                 swaps += 1
-                assert [error.column for error in sealed.look(swapped, binding).errors] == [column]
+                assert [error.column for error in sealed.check(swapped, binding).errors] == [column]
     assert swaps == 3540
 
 
@@ -177,7 +177,7 @@ def test_of_sixty_cells_none_opens_in_the_place_of_another(place: DatabasePlace)
 
 
 @pytest.mark.parametrize("origin", MOVED.former_origins)
-def test_cells_of_a_former_host_open_and_are_sealed_anew(sealed: SealedStore, origin: str) -> None:
+def test_cells_of_a_former_host_open_and_are_re_encrypted(sealed: SealedStore, origin: str) -> None:
     old = row(
         encrypted_refresh=seal("encrypted_refresh", TOKEN, origin=origin),
         encrypted_secret=seal("encrypted_secret", SECRET, origin=origin),
@@ -206,7 +206,7 @@ def test_a_row_of_the_present_host_is_not_stale_for_having_had_former_ones(seale
 
 
 def test_a_former_host_opens_nothing_in_a_row_that_names_the_host(sealed: SealedStore) -> None:
-    """Otherwise every cell that was never sealed anew could be sent to whatever host the row names."""
+    """Otherwise every cell that was never re-encrypted could be sent to whatever host the row names."""
     old = row(encrypted_refresh=seal("encrypted_refresh", TOKEN, origin=FORMER), encrypted_secret="")
     assert sealed.open(old, replace(MOVED, origin=HERE)).refresh_token == TOKEN
     refused(sealed, old, Binding(THERE, (FORMER,), is_fixed=False))
@@ -274,7 +274,7 @@ def test_a_rich_text_column_is_what_a_spoilt_cell_suggests(sealed: SealedStore) 
 # Keys
 
 
-def test_a_cell_of_an_older_key_opens_and_is_sealed_anew(sealed: SealedStore) -> None:
+def test_a_cell_of_an_older_key_opens_and_is_re_encrypted(sealed: SealedStore) -> None:
     for column, text in (("encrypted_refresh", TOKEN), ("encrypted_secret", SECRET)):
         old = row(**{column: seal(column, text, key=OLD_KEY)})
         opened = sealed.open(old, OPEN)

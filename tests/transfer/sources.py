@@ -111,7 +111,7 @@ class Earlier:
         return self.world.program.home / f"{self.layout}.db"
 
     def take_key(self) -> None:
-        """Seal with the key that the program is told of."""
+        """Seal with the key that the program knows."""
         key = self.world.program.settings.setdefault("IMPORT_KEY", Fernet.generate_key().decode())
         self.fernet = Fernet(key)
 

@@ -1,4 +1,4 @@
-"""`import --layout`: what earlier programs kept comes over sealed anew, once, and every row of it refreshes."""
+"""`import --layout`: what earlier programs kept comes over re-encrypted, once, and every row of it refreshes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def imported(earlier: Earlier, *argv: str) -> tuple[Result, dict[str, str]]:
     return result, outcomes(result) if result.out else {}
 
 
-def told(result: Result, location: str) -> str:
+def reported(result: Result, location: str) -> str:
     """What the report says of one record."""
     [one] = [one for one in result.json()["results"] if one["location_id"] == location]
     return f"{one['outcome']}: {one['error']} {one['action']}"
@@ -124,7 +124,7 @@ def test_another_table_of_the_base_comes_over_once_and_refreshes(airtable_world:
 
 
 @pytest.mark.parametrize("own_key", [True, False])
-def test_the_table_itself_is_sealed_anew_in_place(airtable_world: World, own_key: bool) -> None:
+def test_the_table_itself_is_re_encrypted_in_place(airtable_world: World, own_key: bool) -> None:
     world = airtable_world
     earlier = sources.airtable_gcm(world, world.program.settings.get("AIRTABLE_TABLE_NAME", "APISecrets"))
     if not own_key:  # the earlier program's key stays in force, under its own name
@@ -166,7 +166,7 @@ def test_each_table_keeps_its_own_columns_in_mind(airtable_world: World) -> None
     assert sorted("provider_params" in text for text in kept) == [False, True]
 
 
-def test_a_six_column_table_is_sealed_anew_in_place(airtable_world: World, airtable: AirtableServer) -> None:
+def test_a_six_column_table_is_re_encrypted_in_place(airtable_world: World, airtable: AirtableServer) -> None:
     earlier = sources.airtable_gcm(airtable_world)
     airtable_world.program.settings["AIRTABLE_TABLE_NAME"] = "Earlier"
     assert set(imported(earlier, "--yes")[1].values()) == {"replaced"}
@@ -237,8 +237,8 @@ def test_a_secret_of_the_settings_is_for_no_host_that_a_record_names(world: Worl
     host = urlsplit(world.oauth.url).netloc
     result, done = imported(earlier, "--yes", *flags, *([host] if flags else []))
     assert (result.code, done) == (1, {"5f1c": "created", "9ab2": "refused"})
-    assert f"GITLAB_CLIENT_SECRET is not sent to {world.oauth.url}" in told(result, "9ab2")
-    assert "describe a provider of that host in PROVIDERS_FILE" in told(result, "9ab2")
+    assert f"GITLAB_CLIENT_SECRET is not sent to {world.oauth.url}" in reported(result, "9ab2")
+    assert "describe a provider of that host in PROVIDERS_FILE" in reported(result, "9ab2")
     assert sorted(world.rows()) == ["5f1c"]
 
 
@@ -249,7 +249,7 @@ def test_a_host_that_a_record_names_needs_a_yes(world: World) -> None:
     host = urlsplit(world.oauth.url).netloc
     result, done = imported(earlier, "--yes")
     assert (result.code, done) == (1, {"5f1c": "created", "9ab2": "refused"})
-    assert f"--allow-host {host}" in told(result, "9ab2")
+    assert f"--allow-host {host}" in reported(result, "9ab2")
     assert imported(earlier, "--yes", "--allow-host", host)[1]["9ab2"] == "created"
     assert json.loads(SqliteRows(world).row("9ab2").provider_params)["instance"] == host
 
@@ -275,7 +275,7 @@ def test_a_connection_that_cannot_come_over_is_told_alone(
     result, done = imported(earlier, "--yes")
     assert done == {"5f1c": "created", "9ab2": "created", "odd": outcome}
     assert result.code == (1 if outcome == "refused" else 0)
-    assert said in told(result, "odd")
+    assert said in reported(result, "odd")
     assert sorted(world.rows()) == ["5f1c", "9ab2"]
 
 
@@ -313,7 +313,7 @@ def test_a_branch_that_cannot_come_over_is_told(
         earlier.edit("tokens", **token)
     result, done = imported(earlier, "--yes")
     assert set(done.values()) == {outcome}
-    assert said in told(result, "uuid-12345")
+    assert said in reported(result, "uuid-12345")
     assert world.rows() == {}
 
 
@@ -349,7 +349,7 @@ def test_without_a_client_in_the_settings_it_is_said_which_to_set(world: World) 
     del world.program.settings["GOOGLE_CLIENT_ID"]
     result, done = imported(earlier, "--yes")
     assert (result.code, done) == (1, {"dr-g": "refused", "dr-m": "created"})
-    assert "GOOGLE_CLIENT_SECRET" in told(result, "dr-g")
+    assert "GOOGLE_CLIENT_SECRET" in reported(result, "dr-g")
 
 
 def test_without_an_app_of_its_own_name_the_providers_default_is_taken(world: World) -> None:
@@ -378,7 +378,7 @@ def test_one_record_of_another_key_is_refused_alone(world: World) -> None:
     sources.add_user(earlier, "eve", 3)
     result, done = imported(earlier, "--yes")
     assert (result.code, done) == (1, {"tom": "created", "ann": "created", "eve": "refused"})
-    assert "IMPORT_KEY" in told(result, "eve")
+    assert "IMPORT_KEY" in reported(result, "eve")
 
 
 def test_the_key_in_force_or_a_fallback_may_be_the_earlier_programs(world: World) -> None:
@@ -418,7 +418,7 @@ def test_a_row_that_waits_for_its_credential_gets_it(world: World) -> None:
     assert opened(world, rows.row("tom"), "encrypted_refresh") == earlier.tokens["tom"]
 
 
-def test_a_row_whose_key_is_an_older_one_is_sealed_anew_and_keeps_what_is_newer(world: World) -> None:
+def test_a_row_whose_key_is_an_older_one_is_re_encrypted_and_keeps_what_is_newer(world: World) -> None:
     """Google leaves the refresh token alone: the credential is the same on both sides, the other columns are not."""
     earlier = sources.clients_and_tokens(world)
     rows = SqliteRows(world)
@@ -448,7 +448,7 @@ def test_a_row_whose_tokens_were_deleted_stays_so_unless_it_is_to_be_replaced(wo
     manager_of(world).delete_tokens("uuid-12345")
     result, done = imported(earlier, "--yes")
     assert done == {"uuid-12345": "kept", "uuid-67890": "unchanged"}
-    assert told(result, "uuid-12345") == "kept: the table's row is disabled To have the source's: --replace"
+    assert reported(result, "uuid-12345") == "kept: the table's row is disabled To have the source's: --replace"
     assert SqliteRows(world).row("uuid-12345").encrypted_refresh == ""
     assert imported(earlier, "--yes", "--replace")[1]["uuid-12345"] == "replaced"
     assert SqliteRows(world).row("uuid-12345").status == ""

@@ -29,9 +29,9 @@ _VERBS = {
     "export": "write all rows, sealed as they are, for a backup",
     "import": "put an export, or an earlier program's rows, into the table; shows first what it would do",
     "rebind": "seal a row's cells for its new host or location id",
-    "rotate-key": "seal everything anew under ENCRYPTION_KEY, out of ENCRYPTION_KEY_FALLBACKS",
+    "rotate-key": "re-encrypt all rows with the new key, ENCRYPTION_KEY",
     "setup": "make the table, or the columns that it lacks",
-    "doctor": "say of each part whether it is right, and how to fix it",
+    "doctor": "check the set-up and say how to fix it",
     "generate-key": "print a new encryption key",
 }
 
@@ -135,7 +135,7 @@ def _add_import_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--redirect-uri", default="", metavar="URI", help="of the logins, where the source lacks it")
     _add_allow_host(parser)
     parser.add_argument("--yes", action="store_true", help="do it, without asking")
-    parser.add_argument("--replace", action="store_true", help="also over rows whose cells differ; theirs may be newer")
+    parser.add_argument("--replace", action="store_true", help="overwrite rows that differ, even newer ones")
 
 
 def _add_rebind_flags(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +170,7 @@ def _add_refresh_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_status_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="exit 1 if a token is out or needs a login")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a token is expired, failing or needs a login")
 
 
 def _add_verify_flags(parser: argparse.ArgumentParser) -> None:

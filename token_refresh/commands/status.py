@@ -8,68 +8,40 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.remembered_failures import with_remembered_failures
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row
+from token_refresh.refresh.row_state import ALARMS, RowStatus, row_statuses
+from token_refresh.stores.base import STATUS_ACTIVE
 from token_refresh.terminal.console import Talk
 from token_refresh.wiring import Context, keyring, open_store, prepare
 
-if TYPE_CHECKING:
-    from providers.base import ProviderSummary
-
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
-_ALARMS = {"expired": Kind.ROW, "failing": Kind.ROW, STATUS_REAUTHORIZE: Kind.LOGIN_NEEDED}
-
-
-@dataclass(frozen=True)
-class RowStatus:
-    """One row and what it is in: `fresh`, `due`, `expired`, `failing`, `waiting`, `reauthorize` or `disabled`."""
-
-    row: Row
-    provider: str
-    state: str
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
-    """Show all rows; with `--check` the exit code tells whether a person has to look."""
+    """Show all rows; with `--check` the exit code says whether a person has to look."""
     context = prepare(environ, clock, talk)
     now = clock.now()
-    rows = sorted(_rows(context, now), key=lambda one: (one.row.location_id, one.provider))
+    rows = _rows(context, now)
     if talk.as_json:
         talk.object(_object(rows, context.settings.store, now))
     else:
         _show(rows, now, talk)
-    return {_ALARMS[one.state] for one in rows if one.state in _ALARMS} if arguments.check else ()
+    return {ALARMS[one.state] for one in rows if one.state in ALARMS} if arguments.check else ()
 
 
 def _rows(context: Context, now: datetime) -> list[RowStatus]:
-    policy = DuePolicy(context.settings.refresh_interval, context.settings.token_expiry_buffer)
-    default, catalog = context.default_provider, context.catalog
-    store = open_store(context)
-    try:
-        rows = with_remembered_failures(store.rows(), context.folder, keyring(context.settings), store.columns)
-    finally:
-        store.close()
-    names = [(row, catalog.slug_of(row.provider or default) or row.provider) for row in rows]
-    return [RowStatus(row, name, _state(row, catalog.summaries.get(name), policy, now)) for row, name in names]
-
-
-def _state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now: datetime) -> str:
-    if row.status in IDLE_STATUSES:
-        return row.status
-    if not row.encrypted_refresh:
-        return "waiting"
-    if row.access_token_expiry is not None and row.access_token_expiry <= now:
-        return "expired"
-    if row.failure_count or row.last_error:
-        return "failing"
-    return "due" if provider is None or policy.is_due(row, provider, now) else "fresh"
+    settings = context.settings
+    policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
+    with closing(open_store(context)) as store:
+        rows = with_remembered_failures(store.rows(), context.folder, keyring(settings), store.columns)
+    return row_statuses(rows, context.catalog, context.default_provider, policy, now)
 
 
 def _show(rows: list[RowStatus], now: datetime, talk: Talk) -> None:

@@ -12,6 +12,7 @@ import re
 import stat
 from pathlib import Path
 
+from token_refresh.base.checks import GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
 
 _OPEN_TO_OTHERS = 0o077
@@ -52,6 +53,11 @@ class StateFolder:
         _create(folder)
         _check_owner(folder)
         return folder
+
+    def check(self) -> Check:
+        """Where it lies; a folder that cannot be used makes no `StateFolder`."""
+        kind = file_system(self.path)
+        return Check("state folder", GOOD, f"{self.path} can be written" + (f" ({kind})" if kind else ""))
 
     def host_name(self) -> str:
         """The machine's name with a random id that is kept here: two machines of one name differ."""

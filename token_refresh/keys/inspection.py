@@ -1,17 +1,19 @@
-"""Every sealed cell of a table, opened with its own context: what does not open, and what wants to be sealed anew."""
+"""Every sealed cell of a table, opened with its own context: what does not open, and what needs re-encrypting."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
+from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.columns import SEALED_COLUMNS
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.net.hosts import is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
-from token_refresh.refresh.jobs import Bench
-from token_refresh.stores.base import Row
-from token_refresh.stores.sealed import Binding, Look, Seals
+from token_refresh.refresh.jobs import Bench, Job, RowError
+from token_refresh.stores.base import Change, Row
+from token_refresh.stores.sealed import Binding, CellCheck, Seals
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,23 @@ class Finding:
     action: str
     is_key_unknown: bool = False
 
+    def as_json(self) -> dict[str, str]:
+        """The finding in the answers of `verify` and `rotate-key`."""
+        return {name: getattr(self, name) for name in ("row", "location_id", "provider", "error", "action")}
+
 
 @dataclass(frozen=True)
 class Stale:
-    """A row of which these cells open and want to be sealed anew."""
+    """A row of which these cells open and need re-encrypting."""
 
     row: str
     location_id: str
     provider: str
     columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        need = "needs" if len(self.columns) == 1 else "need"
+        return f"{', '.join(self.columns)} {need} re-encrypting: of an older form, an older key or a former host"
 
 
 @dataclass
@@ -60,9 +70,22 @@ class Survey:
     stale: list[Stale] = field(default_factory=list)
 
     @property
-    def is_key_wrong(self) -> bool:
-        """Whether no configured key opens anything: then the key is wrong, not the rows."""
-        return not self.opened and bool(self.findings) and all(one.is_key_unknown for one in self.findings)
+    def faults(self) -> list[Finding]:
+        """All that somebody has to correct."""
+        return [*self.findings, *self.duplicates]
+
+    def require_key(self) -> None:
+        """Where no configured key opens anything, the key is wrong, not the rows.
+
+        Raises:
+            ActionableError: that is so.
+        """
+        if not self.opened and self.findings and all(one.is_key_unknown for one in self.findings):
+            raise ActionableError(
+                f"ENCRYPTION_KEY opens no cell of the {self.rows} rows",
+                "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+                Kind.CONFIGURATION,
+            )
 
 
 class Inspector:
@@ -80,6 +103,10 @@ class Inspector:
         self._bench = bench
         self._allowed_hosts = allowed_hosts
 
+    def provider_name(self, row: Row) -> str:
+        """The row's provider, or the default."""
+        return self._bench.provider_name(row)
+
     def binding(self, row: Row) -> Binding:
         """What the row's cells are bound to.
 
@@ -92,10 +119,10 @@ class Inspector:
         # Former hosts of the provider say nothing about a host that the row names.
         return replace(binding, former_origins=(), is_fixed=True)
 
-    def look(self, row: Row) -> Look | Finding:
+    def check(self, row: Row) -> CellCheck | Finding:
         """How the row's cells stand; a finding where it cannot be said what they are bound to."""
         try:
-            return self._seals.look(row, self.binding(row))
+            return self._seals.check(row, self.binding(row))
         except ProviderError as error:
             return self._finding(row, str(error), error.action)
 
@@ -105,21 +132,21 @@ class Inspector:
         duplicates = Duplicates()
         for row in rows:
             survey.rows += 1
-            provider = self._bench.provider_name(row)
+            provider = self.provider_name(row)
             member = Member(row.key, row.location_id, provider)
             duplicates.add_identity(member)
             if row.encrypted_refresh:
                 duplicates.add(member, CELL, row.encrypted_refresh)
             if not any(getattr(row, column) for column in SEALED_COLUMNS):
                 continue
-            look = self.look(row)
-            if isinstance(look, Finding):
-                survey.findings.append(look)
+            check = self.check(row)
+            if isinstance(check, Finding):
+                survey.findings.append(check)
                 continue
-            survey.opened += len(look.opened)
-            survey.findings += self.findings(row, look)
-            if look.stale:
-                survey.stale.append(Stale(row.key, row.location_id, provider, look.stale))
+            survey.opened += len(check.opened)
+            survey.findings += self.findings(row, check)
+            if check.stale:
+                survey.stale.append(Stale(row.key, row.location_id, provider, check.stale))
         survey.duplicates = [
             Finding(*members[0], sentence(kind, members), ACTION)
             for kind, members in duplicates.groups()
@@ -127,9 +154,35 @@ class Inspector:
         ]
         return survey
 
-    def findings(self, row: Row, look: Look) -> list[Finding]:
+    def resealing(self, row: Row, free_for: str) -> Change | None:
+        """What re-encrypts the row's stale cells; None where it has none. `free_for`: see `Change`."""
+        check = self.check(row)
+        if isinstance(check, Finding) or not check.stale:
+            return None
+        return self._seals.resealing(row, self.binding(row), check, free_for)
+
+    def findings(self, row: Row, check: CellCheck) -> list[Finding]:
         """One for each cell that does not open."""
-        return [self._finding(row, str(error), error.action, error.is_key_unknown) for error in look.errors]
+        return [self._finding(row, str(error), error.action, error.is_key_unknown) for error in check.errors]
 
     def _finding(self, row: Row, error: str, action: str, is_key_unknown: bool = False) -> Finding:
-        return Finding(row.key, row.location_id, self._bench.provider_name(row), error, action, is_key_unknown)
+        return Finding(row.key, row.location_id, self.provider_name(row), error, action, is_key_unknown)
+
+
+def check_key(key_id: str) -> Check:
+    """Which key is in use."""
+    return Check("key", GOOD, f"cells are sealed with key {key_id}")
+
+
+def check_jobs(made: Sequence[Job | RowError]) -> Iterator[Check]:
+    """Whether each row could be refreshed, and none has another's identity; `made` has one for each row."""
+    errors = [one for one in made if isinstance(one, RowError)]
+    yield Check("cells", GOOD, f"{len(made) - len(errors)} of {len(made)} rows open")
+    for one in errors:
+        yield Check("cells", BAD, f"{one.row.location_id}: {one.error}", one.action)
+    duplicates = Duplicates()
+    for job in made:
+        provider = job.provider if isinstance(job, RowError) else job.provider.slug
+        duplicates.add_identity(Member(job.row.key, job.row.location_id, provider))
+    for kind, members in duplicates.groups():
+        yield Check("rows", BAD, sentence(kind, members), ACTION)

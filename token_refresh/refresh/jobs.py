@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from providers.base import Credential, Endpoint, Provider, ProviderError
+from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
 from token_refresh.stores.sealed import Binding, CellError, Opened, Seals
@@ -78,6 +78,15 @@ class ProviderLookup(Protocol):
 
     def slug_of(self, name: str) -> str | None:
         """The slug that a name means; None where it means none."""
+        ...
+
+
+class ProviderIndex(ProviderLookup, Protocol):
+    """And knows what all of them are, without their descriptions; the catalogue does."""
+
+    @property
+    def summaries(self) -> Mapping[str, ProviderSummary]:
+        """Every provider by its slug."""
         ...
 
 

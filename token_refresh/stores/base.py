@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from token_refresh.base.checks import DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import parse_time
-from token_refresh.base.columns import COLUMNS, ColumnType
+from token_refresh.base.columns import COLUMNS, OPTIONAL_COLUMNS, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
 
 Value = str | int | datetime | None
@@ -341,6 +342,29 @@ _READERS: Mapping[ColumnType, Callable[[object], Any]] = {
     ColumnType.DATETIME: parse_time,
     ColumnType.NUMBER: _number,
 }
+
+
+def check_columns(store: Store, name: str) -> Iterator[Check]:
+    """Whether the store answers, and what its table lacks; `name` is what the settings call it."""
+    missing = [column for column in OPTIONAL_COLUMNS if column not in store.columns]
+    yield Check("store", GOOD, f"{name} answers, with all required columns")
+    if "refreshed_by" in missing:
+        what = "without refreshed_by a second machine on this table goes unnoticed"
+        yield Check("columns", DOUBTFUL, what, "Run: python token_manager.py setup")
+    if missing:
+        yield Check("columns", GOOD, f"not there, and not required: {', '.join(missing)}")
+
+
+def check_writing(store: Store, rows: Sequence[Row]) -> Check:
+    """Whether the store accepts writes; no value is changed.
+
+    Raises:
+        StoreError: it does not.
+    """
+    if not rows:
+        return Check("writing", DOUBTFUL, "there is no row to try it on", "Add a client: python onboard_client.py")
+    store.prove_writable(rows[0])
+    return Check("writing", GOOD, "the store accepts writes (one cell was written with the value it had)")
 
 
 def unknown_columns(values: Iterable[str], columns: frozenset[str]) -> list[str]:

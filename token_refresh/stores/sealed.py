@@ -32,7 +32,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Opened:
-    """A row's secrets in plain text; `is_stale` says that its cells want to be sealed anew."""
+    """A row's secrets in plain text; `is_stale` says that its cells need re-encrypting."""
 
     client_secret: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -40,12 +40,12 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the sealed cells of one row stand, each by itself.
+class CellCheck:
+    """What became of opening each sealed cell of one row by itself.
 
     Attributes:
         opened: what they hold, by column.
-        stale: the columns of those that open and want to be sealed anew.
+        stale: the columns of those that open and need re-encrypting.
         errors: one for each cell that does not open.
     """
 
@@ -102,7 +102,7 @@ class Seals:
         """
         return self._open(column, cell, row, binding)
 
-    def look(self, row: Row, binding: Binding) -> Look:
+    def check(self, row: Row, binding: Binding) -> CellCheck:
         """Try each sealed cell of the row by itself; empty cells and plain access tokens are passed over."""
         opened: dict[str, str] = {}
         errors: list[CellError] = []
@@ -113,27 +113,27 @@ class Seals:
             except CellError as error:
                 errors.append(error)
         stale = tuple(column for column in opened if self._is_cell_stale(column, cells[column], row, binding))
-        return Look(opened, stale, tuple(errors))
+        return CellCheck(opened, stale, tuple(errors))
 
-    def look_moved(self, row: Row, binding: Binding, location_id: str, origin: str) -> Look:
+    def check_moved(self, row: Row, binding: Binding, location_id: str, origin: str) -> CellCheck:
         """The same where cells may still be sealed for a former location id and host.
 
         Those that open only there count as stale; those that open in their place already are left.
         """
-        here = self.look(row, binding)
-        there = self.look(replace(row, location_id=location_id), Binding(origin))
+        here = self.check(row, binding)
+        there = self.check(replace(row, location_id=location_id), Binding(origin))
         moved = tuple(error.column for error in here.errors if error.column in there.opened)
         errors = tuple(error for error in here.errors if error.column not in moved)
-        return Look({**there.opened, **here.opened}, moved, errors)
+        return CellCheck({**there.opened, **here.opened}, moved, errors)
 
-    def resealing(self, row: Row, binding: Binding, look: Look, free_for: str) -> Change:
-        """What seals the stale cells of a row anew, for this binding, only while they are as they were read.
+    def resealing(self, row: Row, binding: Binding, check: CellCheck, free_for: str) -> Change:
+        """What re-encrypts the stale cells of a row for this binding, only while they are as they were read.
 
         And only while nobody refreshes the row (`free_for`: see `Change`): the token in it may be on its way.
         """
-        values = {column: self._sealed_or_none(column, look.opened[column], row, binding) for column in look.stale}
+        values = {column: self._sealed_or_none(column, check.opened[column], row, binding) for column in check.stale}
         cells = _sealed_cells(row)
-        beside = {column: cells[column] for column in look.stale if column != "encrypted_refresh"}
+        beside = {column: cells[column] for column in check.stale if column != "encrypted_refresh"}
         return Change(row.key, row.encrypted_refresh, values, beside=beside, free_for=free_for)
 
     def access_token(self, row: Row, binding: Binding) -> str:
@@ -165,9 +165,9 @@ class Seals:
     def renewed_cells(
         self, row: Row, binding: Binding, opened: Opened, access_token: str | None, refresh_token: str | None
     ) -> dict[str, Value]:
-        """The cells to write after an answer: the new tokens, and whatever else wants to be sealed anew.
+        """The cells to write after an answer: the new tokens, and whatever else needs re-encrypting.
 
-        A row with a cell of an older form, another key or a former host is sealed whole.
+        A row with a cell of an older form, another key or a former host is encrypted whole.
         """
         refresh = refresh_token or (opened.refresh_token if opened.is_stale else "")
         secret = opened.client_secret if opened.is_stale else ""

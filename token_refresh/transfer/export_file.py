@@ -37,8 +37,8 @@ Cells = Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of a file, or why it is none. Its cells are sealed, as in a table.
+class SourceRow:
+    """One row of an export or another source, or why it is none. Its cells are sealed, as in a table.
 
     Attributes:
         name: where it is.
@@ -50,7 +50,7 @@ class Line:
     name: str
     row: Row | None
     problem: str = ""
-    action: str = "Export anew, or correct the file."
+    action: str = "Export again, or correct the file."
     is_wrong: bool = True
     location_id: str = ""
     provider: str = ""
@@ -97,7 +97,7 @@ def unguarded(cell: str) -> str:
 # Reading
 
 
-def read_export(name: str) -> Iterator[Line]:
+def read_export(name: str) -> Iterator[SourceRow]:
     """The rows of a file that `export` wrote; `-` is standard input. CSV is read line by line.
 
     Raises:
@@ -118,7 +118,7 @@ class _NoExportError(Exception):
     """The file as a whole cannot be used."""
 
 
-def _from_json(text: str) -> Iterator[Line]:
+def _from_json(text: str) -> Iterator[SourceRow]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -132,10 +132,10 @@ def _from_json(text: str) -> Iterator[Line]:
         if isinstance(cells, dict) and all(isinstance(cell, str | int | None) for cell in cells.values()):
             yield _line(name, cells)
         else:
-            yield Line(name, None, "is no row of an export")
+            yield SourceRow(name, None, "is no row of an export")
 
 
-def _from_csv(first: str, stream: Iterable[str]) -> Iterator[Line]:
+def _from_csv(first: str, stream: Iterable[str]) -> Iterator[SourceRow]:
     reader = csv.reader(chain([first], stream), strict=True)
     number = 1
     try:
@@ -147,22 +147,22 @@ def _from_csv(first: str, stream: Iterable[str]) -> Iterator[Line]:
             if len(cells) == len(header):
                 yield _line(f"line {number}", dict(zip(header, map(unguarded, cells), strict=True)))
             elif cells:
-                yield Line(f"line {number}", None, f"has {len(cells)} cells, not {len(header)}")
+                yield SourceRow(f"line {number}", None, f"has {len(cells)} cells, not {len(header)}")
     except csv.Error:
         problem = "cannot be read as CSV (a quote that is not closed?), and so what follows it was not read"
-        yield Line(f"line {number + 1}", None, problem)
+        yield SourceRow(f"line {number + 1}", None, problem)
 
 
-def _line(name: str, cells: Mapping[str, str | int | None]) -> Line:
+def _line(name: str, cells: Mapping[str, str | int | None]) -> SourceRow:
     if not set(cells) <= set(COLUMN_NAMES):
-        return Line(name, None, "has columns that are not known")
+        return SourceRow(name, None, "has columns that are not known")
     values = {column: _number(cell) if column in _NUMBERS else cell for column, cell in cells.items()}
     wrong = [column for column in _TIMES if values.get(column) and parse_time(values[column]) is None]
     wrong += [column for column in _NUMBERS if values.get(column) and not isinstance(values[column], int)]
     if wrong:
-        return Line(name, None, f"has something else in {', '.join(wrong)} than belongs there")
+        return SourceRow(name, None, f"has something else in {', '.join(wrong)} than belongs there")
     row = make_row(name, values.get)
-    return Line(name, row) if row.location_id else Line(name, None, "has no locationId")
+    return SourceRow(name, row) if row.location_id else SourceRow(name, None, "has no locationId")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class SourceDatabase:
     """Reads tables; nothing is ever written.
 
     Args:
-        url: as `settings.parse_database_url` gives it.
+        url: of SQLAlchemy, checked: a driver that is installed, and no port that is none.
 
     Raises:
         StoreRefusedError: there is no driver for it.

@@ -40,7 +40,7 @@ class Columns:
     Args:
         options: where the table and the cache are.
         api, table: to ask.
-        clock: tells how old the cache is.
+        clock: for the age of the cache.
     """
 
     def __init__(self, options: AirtableOptions, api: Api, table: Table, clock: Clock) -> None:
@@ -70,7 +70,7 @@ class Columns:
         return self._options.id_field if name == "locationId" else name
 
     def relearning(self, act: Callable[[], _T]) -> _T:
-        """Do `act`; where Airtable does not know a column, learn the columns anew and do it once more."""
+        """Do `act`; where Airtable does not know a column, learn the columns again and do it once more."""
         try:
             return act()
         except UnknownColumnError:

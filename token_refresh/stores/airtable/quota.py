@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
+from token_refresh.stores.base import Usage
+
 # Calls a workspace a month, airtable.com/pricing; the larger plans have no cap.
 MONTHLY_CALLS = {"free": 1_000, "team": 100_000}
 
@@ -18,7 +21,7 @@ class Quota:
 
     @classmethod
     def of(cls, plan: str, calls: int, forecast: int) -> Quota:
-        """The stand under this plan (empty: not told)."""
+        """The stand under this plan (empty: not known)."""
         return cls(calls, forecast, MONTHLY_CALLS.get(plan))
 
     @property
@@ -38,3 +41,11 @@ class Quota:
 
 SHORT_ACTION = "Run less often, or change the plan."
 UNKNOWN_ACTION = "Set AIRTABLE_PLAN to compare it with your plan."
+
+
+def check_quota(plan: str, usage: Usage) -> Check:
+    """How the month's calls stand against the plan (empty: not known)."""
+    stand = Quota.of(plan, usage.calls, usage.forecast)
+    if stand.is_short:
+        return Check("quota", BAD if stand.is_spent else DOUBTFUL, str(stand), SHORT_ACTION)
+    return Check("quota", GOOD, str(stand), "" if plan else UNKNOWN_ACTION)

@@ -171,7 +171,7 @@ def _state(error: SQLAlchemyError) -> str:
 
 
 def is_shut_out(error: SQLAlchemyError) -> bool:
-    """Whether no connection came about, and none will until somebody mends the address or the server's rules."""
+    """Whether no connection came about, and none will until somebody corrects the address or the server's rules."""
     line = _first_line(error)
     return _is_kept_out(line, _NOT_LET_IN) or _is_kept_out(line, _NOT_SAFE)
 

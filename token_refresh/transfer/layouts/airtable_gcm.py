@@ -1,6 +1,6 @@
 """`airtable-gcm`: a table of the configured Airtable base with six columns, its secrets AES-GCM in bare base64.
 
-It may be the very table that the settings name: then its cells are sealed anew where they are.
+It may be the very table that the settings name: then its cells are re-encrypted where they are.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.transfer.layouts.base import Found, Source
-from token_refresh.wiring import open_airtable
 
 
 def read(source: Source) -> Iterator[Found]:
@@ -19,14 +17,7 @@ def read(source: Source) -> Iterator[Found]:
     Raises:
         ActionableError: the settings name no base.
     """
-    airtable = source.context.settings.airtable
-    if airtable is None:
-        raise ActionableError(
-            "this layout reads a table of the Airtable base that the settings name, and they name none",
-            "Set AIRTABLE_API_KEY and AIRTABLE_BASE_ID (and TOKEN_STORE=airtable where a database is set too).",
-            Kind.CONFIGURATION,
-        )
-    with closing(open_airtable(source.context, airtable, source.name)) as store:
+    with closing(source.open_table()) as store:
         for row in store.rows(complete=True):
             yield Found(
                 name=row.key,

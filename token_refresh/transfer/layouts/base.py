@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from token_refresh import settings
 from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.stores.base import Row
-from token_refresh.wiring import Context
+from token_refresh.refresh.jobs import ProviderIndex
+from token_refresh.stores.base import Row, Store
 
 _TRUE = ("1", "t", "true", "yes", "on")
 
@@ -59,28 +57,44 @@ TOKEN_CELLS = frozenset({"refresh_token", "access_token"})
 
 
 @dataclass(frozen=True)
+class EarlierApp:
+    """The one Microsoft app that an earlier program had in its environment; empty where that is not set."""
+
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    redirect_uri: str = ""
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a layout reads.
 
     Attributes:
-        name: as the command line has it.
+        database_url: the address of the source's database, as `SourceDatabase` wants it; raises where the command line
+            names none.
+        open_table: opens the source's table in the configured Airtable base; raises where there is none.
+        providers: the catalogue.
+        app: of the earlier program.
         redirect_uri: of the login, where the source does not keep it.
     """
 
-    context: Context
-    name: str
+    database_url: Callable[[], str]
+    open_table: Callable[[], Store]
+    providers: ProviderIndex
+    app: EarlierApp
     redirect_uri: str = ""
 
     def rows(self, table: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The records of a database's table.
 
         Raises:
-            ActionableError, SettingsError: the name is no address of a database, or holds a password.
+            ActionableError: the source is no address of a database, or holds a password.
             StoreError: the database cannot be read.
         """
         from token_refresh.transfer.source_database import SourceDatabase
 
-        url = settings.parse_database_url(self.name, Path.cwd())
+        url = self.database_url()
         parts = urlsplit(url)
         if parts.password or "password" in parse_qs(parts.query):
             raise ActionableError(

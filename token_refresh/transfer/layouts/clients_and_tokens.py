@@ -44,7 +44,9 @@ def read(source: Source) -> Iterator[Found]:
             ),
         )
         if not flag(record["is_active"]):
-            yield replace(client, reason="the client is not active", action="If it is wanted: log in anew, onboard it.")
+            yield replace(
+                client, reason="the client is not active", action="If it is wanted: log in again, then onboard it."
+            )
         else:
             yield _with_token(client, tokens[record["id"]])
 

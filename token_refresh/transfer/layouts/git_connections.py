@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from providers.base import ProviderError, origin_of
+from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, flag, some, text, time_with_zone, words
-
-if TYPE_CHECKING:
-    from providers import Catalog
 
 _COLUMNS = (
     *("id", "provider", "instance_url", "username", "email", "access_token_encrypted", "refresh_token_encrypted"),
@@ -31,14 +29,14 @@ def read(source: Source) -> Iterator[Found]:
             found = replace(
                 found,
                 reason="the connection is not active",
-                action="If it is wanted: connect anew, onboard it.",
+                action="If it is wanted: connect it again, then onboard it.",
             )
         yield found
 
 
 def _found(source: Source, record: Mapping[str, Any]) -> Found:
-    catalog, name = source.context.catalog, text(record["provider"])
-    slug = catalog.slug_of(name)
+    providers, name = source.providers, text(record["provider"])
+    slug = providers.slug_of(name)
     found = Found(
         name=f"git_connections {record['id']}",
         location_id=text(record["id"]),
@@ -55,12 +53,12 @@ def _found(source: Source, record: Mapping[str, Any]) -> Found:
         scope=words(record["scopes"]),
     )
     address = text(record["instance_url"])
-    return _on_instance(found, catalog, address) if address and slug is not None else found
+    return _on_instance(found, providers, address) if address and slug is not None else found
 
 
-def _on_instance(found: Found, catalog: Catalog, address: str) -> Found:
+def _on_instance(found: Found, providers: ProviderIndex, address: str) -> Found:
     """With the host that the record names, where it is another than the provider's own."""
-    provider, host = catalog.get(found.provider), _host(address)
+    provider, host = providers.get(found.provider), _host(address)
     if host is None:
         return replace(
             found, is_wrong=True, reason="its instance_url is no https address of a host alone",
@@ -68,8 +66,8 @@ def _on_instance(found: Found, catalog: Catalog, address: str) -> Found:
         )  # fmt: skip
     if host in (provider.placeholders.get(_INSTANCE), urlsplit(provider.token_url).netloc):
         return found
-    described = [slug for slug in catalog.summaries if slug.startswith(f"{provider.slug}-")]
-    described = [slug for slug in described if urlsplit(catalog.get(slug).token_url).netloc == host]
+    described = [slug for slug in providers.summaries if slug.startswith(f"{provider.slug}-")]
+    described = [slug for slug in described if urlsplit(providers.get(slug).token_url).netloc == host]
     if described:
         return replace(found, provider=described[0])
     if _INSTANCE not in provider.placeholders:

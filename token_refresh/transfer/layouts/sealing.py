@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Collection
 from dataclasses import replace
 
 import crypto
@@ -12,11 +11,11 @@ from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.keys.inspection import Inspector
 from token_refresh.net.hosts import HostNotAllowedError, require_agreement
+from token_refresh.refresh.jobs import Bench
 from token_refresh.stores.base import Row
-from token_refresh.stores.sealed import Binding, CellError
-from token_refresh.transfer.export_file import Line
+from token_refresh.stores.sealed import Binding, CellError, Seals
+from token_refresh.transfer.export_file import SourceRow
 from token_refresh.transfer.layouts.base import Found, Source
-from token_refresh.wiring import Context, make_bench, make_import_seals
 
 _COLUMNS = {
     "client_secret": "encrypted_secret",
@@ -26,18 +25,21 @@ _COLUMNS = {
 _SET_KEY = "Set IMPORT_KEY to the key of the earlier program."
 
 
-def read_layout(layout: str, source: Source, allowed_hosts: Collection[str]) -> list[Line]:
+def read_layout(layout: str, source: Source, seals: Seals, bench: Bench, inspector: Inspector) -> list[SourceRow]:
     """The records of the source, as rows that are ready for the table, or why they are not taken.
 
     Args:
         layout: one of `LAYOUTS`.
-        allowed_hosts: token hosts that records may name themselves.
+        source: where it reads.
+        seals: open what the earlier program sealed, and seal.
+        bench: knows the provider and the client of a row.
+        inspector: knows what a row's cells are bound to, and which hosts records may name themselves.
 
     Raises:
         ActionableError: the source cannot be used, or no key opens anything in it.
     """
     module = importlib.import_module(f"token_refresh.transfer.layouts.{layout.replace('-', '_')}")
-    sealer = _Sealer(source.context, allowed_hosts)
+    sealer = _Sealer(seals, bench, inspector)
     lines = [sealer.line(found) for found in module.read(source)]
     if sealer.locked and not any(line.row for line in lines):
         raise ActionableError(
@@ -50,7 +52,7 @@ class _NotTakenError(ActionableError):
     """Why a record is not taken.
 
     Attributes:
-        is_wrong: see `Line`.
+        is_wrong: see `SourceRow`.
     """
 
     kind = Kind.ROW
@@ -63,26 +65,25 @@ class _NotTakenError(ActionableError):
 class _Sealer:
     """Seals what was found. `locked` counts the records that no key opens."""
 
-    def __init__(self, context: Context, allowed_hosts: Collection[str]) -> None:
-        self._context = context
-        self._seals = make_import_seals(context)
-        self._bench = make_bench(context, self._seals)
-        self._inspector = Inspector(self._seals, self._bench, allowed_hosts)
+    def __init__(self, seals: Seals, bench: Bench, inspector: Inspector) -> None:
+        self._seals = seals
+        self._bench = bench
+        self._inspector = inspector
         self.locked = 0
 
-    def line(self, found: Found) -> Line:
+    def line(self, found: Found) -> SourceRow:
         """The record as a row."""
         row = found.row or Row(found.name, found.location_id, "", provider=self._bench.slug_of(found.provider))
         try:
             if found.row is None:
                 row = replace(row, provider_params=self._params(found))
-            return Line(found.name, self._sealed(found, row))
+            return SourceRow(found.name, self._sealed(found, row))
         except _NotTakenError as error:
             reason, action, is_wrong = str(error), error.action, error.is_wrong
         except (ProviderError, HostNotAllowedError) as error:
             reason, action, is_wrong = str(error), error.action, True
         provider = self._bench.provider_name(row)
-        return Line(found.name, None, reason, action, is_wrong, found.location_id, provider)
+        return SourceRow(found.name, None, reason, action, is_wrong, found.location_id, provider)
 
     def _sealed(self, found: Found, row: Row) -> Row:
         """Raises `_NotTakenError`, `HostNotAllowedError` or `ProviderError`."""
@@ -120,7 +121,7 @@ class _Sealer:
         """
         params = dict(found.params)
         if found.scope:
-            is_sent = "scope" in self._context.catalog.get(found.provider).placeholders
+            is_sent = "scope" in self._bench.find_provider(found.provider).placeholders
             params["granted_scope" if is_sent else "scope"] = found.scope
         return json.dumps(params, ensure_ascii=False) if params else ""
 

@@ -14,14 +14,14 @@ _COLUMNS = ("id", "user_id", "encrypted_access_token", "encrypted_refresh_token"
 
 def read(source: Source) -> Iterator[Found]:
     """The records of the table."""
-    app = source.context.settings.imports
+    app = source.app
     for record in source.rows("user_tokens", _COLUMNS):
         yield Found(
             name=f"user_tokens {record['id']}",
             location_id=text(record["user_id"]),
             provider="microsoft",
             client_id=app.client_id,
-            client_secret=app.client_secret.reveal() if app.client_secret and app.client_id else "",
+            client_secret=app.client_secret if app.client_id else "",
             refresh_token=text(record["encrypted_refresh_token"]),
             access_token=text(record["encrypted_access_token"]),
             cells=TOKEN_CELLS,

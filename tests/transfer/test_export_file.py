@@ -1,0 +1,55 @@
+"""The two forms of an export: what is written is read as it was, and no spreadsheet finds a formula in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from token_refresh.base.columns import COLUMN_NAMES
+from token_refresh.stores.base import make_row
+from token_refresh.transfer import export_file as backup
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'", "''", "\uff1d"])
+def test_no_cell_starts_like_a_formula_and_reading_undoes_it_exactly(start: str) -> None:
+    text = f"{start}HYPERLINK(1)"
+    written = backup.guarded(text)
+    assert not written.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert backup.unguarded(written) == text
+
+
+TEXT = st.text(st.characters(exclude_characters="\x00"), max_size=12).map(str.strip)
+
+
+@given(cells=st.fixed_dictionaries(dict.fromkeys(("locationId", "client_id", "provider_params", "last_error"), TEXT)))
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_any_text_comes_back_as_it_was(form: str, cells: dict[str, str], tmp_path_factory: Any) -> None:
+    cells["locationId"] = cells["locationId"] or "x"
+    row = make_row("key", cells.get)
+    path = tmp_path_factory.getbasetemp() / f"any-{form}"
+    with path.open("w", encoding="utf-8", errors=backup.SURROGATES, newline="") as file:
+        write = backup.write_csv if form == "csv" else backup.write_json
+        write([backup.cells_of(row, COLUMN_NAMES)], COLUMN_NAMES, file.write)
+    [line] = backup.read_export(str(path))
+    assert line.row is not None
+    assert backup.cells_of(line.row, COLUMN_NAMES) == backup.cells_of(row, COLUMN_NAMES)
+
+
+def test_an_export_of_a_large_table_takes_little_memory() -> None:
+    import tracemalloc
+
+    wide = [backup.cells_of(make_row("k", {"locationId": "x", "last_error": "e" * 1000}.get), COLUMN_NAMES)]
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        backup.write_json((wide[0] for _ in range(count)), COLUMN_NAMES, len)
+        backup.write_csv((wide[0] for _ in range(count)), COLUMN_NAMES, len)
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(2000) < 2 * peak(20)

@@ -1,0 +1,35 @@
+"""What `doctor` finds of one part. Each room checks what it is for; the command only lists what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from token_refresh.base.errors import ActionableError
+
+GOOD, DOUBTFUL, BAD = "ok", "look", "bad"
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one part stands.
+
+    Attributes:
+        part: its name; several checks may be of one part.
+        state: `GOOD`, `DOUBTFUL` (somebody should look) or `BAD`.
+        message: what was found.
+        action: how to fix it; empty where there is nothing to fix.
+    """
+
+    part: str
+    state: str
+    message: str
+    action: str = ""
+
+
+def guarded(part: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """What `look` finds; an error is one bad check of this part, and the other parts are still looked at."""
+    try:
+        yield from list(look())
+    except ActionableError as error:
+        yield Check(part, BAD, str(error), error.action)

@@ -1,0 +1,65 @@
+"""What providers themselves say of stored access tokens (RFC 7662), and where the rows' tokens come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from providers.base import Answer, Provider, RawAnswer
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
+from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.refresh.parts import Parts
+from token_refresh.stores.base import Row
+
+
+def endpoints_in_use(made: Iterable[Job | RowError], default: Provider) -> dict[str, str]:
+    """The token endpoints of these rows, with their provider's name.
+
+    Not those of hosts that a row names itself: nobody should be able to make this machine knock there. For a table
+    without rows the default provider's, unless its rows name their host.
+    """
+    jobs = [one for one in made if isinstance(one, Job)]
+    endpoints = {job.endpoint.url: job.provider.name for job in jobs if job.endpoint.is_fixed}
+    if endpoints or any(placeholder is None for placeholder in default.placeholders.values()):
+        return endpoints
+    return {default.endpoint({}).url: default.name}
+
+
+def check_tokens(parts: Parts) -> Iterator[Check]:
+    """Ask each provider that has an introspection endpoint whether the stored access tokens are active."""
+    asked = 0
+    for row in parts.store.store.rows():
+        job = parts.bench.job(row) if row.encrypted_refresh else None
+        if not isinstance(job, Job) or job.provider.introspect_url is None:
+            continue
+        token = _access_token(parts, row, job)
+        request = job.provider.introspect_request(job.credential, token) if token else None
+        if request is None:
+            continue
+        asked += 1
+        is_active = _is_active(parts.transport.post(request))
+        if is_active is not True:
+            what = "gave no usable answer" if is_active is None else "says that the access token is not active"
+            yield Check(
+                "online",
+                DOUBTFUL if is_active is None else BAD,
+                f"{row.location_id}: {job.provider.name} {what}",
+                f"Run: python token_manager.py refresh --all --location {row.location_id}",
+            )
+    yield Check("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
+
+
+def _access_token(parts: Parts, row: Row, job: Job) -> str:
+    whole = parts.store.store.read([row.key], complete=True).get(row.key)
+    return parts.store.access_token(whole, job.binding) if whole is not None else ""
+
+
+def _is_active(answer: RawAnswer | Answer) -> bool | None:
+    """The `active` member of the answer; None where there is none."""
+    if isinstance(answer, Answer):
+        return None
+    try:
+        active = json.loads(answer.body).get("active")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return active if isinstance(active, bool) else None
