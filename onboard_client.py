@@ -9,8 +9,7 @@ from typing import NoReturn
 
 from token_refresh import settings
 from token_refresh.base.clock import SystemClock
-from token_refresh.commands import onboard
-from token_refresh.commands.cli import guarded
+from token_refresh.commands import guarded, onboard
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Talk
 

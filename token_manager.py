@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from token_refresh import library
-from token_refresh.commands.cli import main
+from token_refresh.commands import main
 from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,

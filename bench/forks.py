@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from tests.workers import child  # noqa: F401 - imports whatever a worker needs
-from token_refresh.commands import cli
+from token_refresh import commands as cli
 from token_refresh.refresh import listing
 
 

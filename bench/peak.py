@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from token_refresh.commands import cli
+from token_refresh import commands as cli
 
 
 def main() -> int:

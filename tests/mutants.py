@@ -228,7 +228,7 @@ MUTANTS = (
     ),
     _mutant(
         "an answer that is saved nowhere can end in exit code 0",
-        "token_refresh/commands/cli.py",
+        "token_refresh/commands/__init__.py",
         "    return {*kinds, Kind.CONFIGURATION} if talk.end_not_saved() else kinds\n",
         "    talk.end_not_saved()\n    return kinds\n",
         f"{_LAST}test_get_prints_it_on_stderr_alone_for_its_stdout_is_the_token",

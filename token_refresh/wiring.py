@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -16,7 +16,6 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.lock import RunLock
 from token_refresh.journal.state_folder import StateFolder
-from token_refresh.terminal.console import Talk
 
 if TYPE_CHECKING:
     from providers import Catalog
@@ -90,10 +89,6 @@ class Context:
             return nullcontext()
         return RunLock(self.folder, self.clock, wait_seconds, on_wait)
 
-    def patient_lock(self, talk: Talk) -> AbstractContextManager[object]:
-        """The same for commands that a person runs by hand: cron's run is waited for, and that is told."""
-        return self.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
-
 
 class Connections:
     """What the calls of one program share: connections to its database, or to Airtable. Used by any thread.
@@ -130,22 +125,6 @@ class Connections:
             if made is not new:
                 new.close()
         return made
-
-
-def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
-    """Read and check the configuration.
-
-    Raises:
-        SettingsError, StateError: each with its fix; nothing was called yet.
-    """
-    if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
-        talk.configure("INFO", "json")
-    settings = configuration.load(environ, crypto.parse_key)
-    talk.configure(settings.log_level, settings.log_format)
-    talk.hide(settings.secrets())
-    for warning in settings.warnings:
-        talk.warn(warning)
-    return assemble(settings, clock, talk.answer_not_saved)
 
 
 def assemble(

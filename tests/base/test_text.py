@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import World
 from token_refresh.base.text import MASK, Redactor, safe_error
+from token_refresh.commands import prepare
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import prepare
 
 TOKEN = "rt/9Kd+7Zq=Lm&3xV 8'w\"ß<Y>"  # of every kind of character that somebody encodes
 SECRET = "s3cr3t-of-the-app"

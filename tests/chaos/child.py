@@ -15,8 +15,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.chaos.clock import SharedClock
+from token_refresh import commands as cli
 from token_refresh.base.clock import Clock
-from token_refresh.commands import cli, onboard
+from token_refresh.commands import onboard
 from token_refresh.terminal.console import Talk
 
 RUN = "token_manager.py"

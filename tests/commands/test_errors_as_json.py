@@ -15,7 +15,7 @@ from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
-from token_refresh.commands.cli import guarded, reported
+from token_refresh.commands import guarded, reported
 from token_refresh.journal.lock import RunLock
 from token_refresh.settings import SettingsError
 from token_refresh.terminal.console import Talk

@@ -14,8 +14,8 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from token_refresh import commands as cli
 from token_refresh.base.clock import SystemClock
-from token_refresh.commands import cli
 from token_refresh.net import transport
 from token_refresh.refresh import listing
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import crypto
+from token_refresh import commands as cli
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
-from token_refresh.commands import cli, onboard
+from token_refresh.commands import onboard
 from token_refresh.journal.file import BALLAST_FILE
 from token_refresh.terminal.console import Talk
 

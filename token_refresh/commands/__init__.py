@@ -1,1 +1,153 @@
-"""One module a verb; each is imported when it is used."""
+"""The command line: which verb, and how it ends. Each verb is a module of this room, imported when it is used.
+
+A new verb is a module with `run`, and `add_flags` where it takes any, and a line in the table below.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import ModuleType
+
+import crypto
+from token_refresh import settings
+from token_refresh.base.clock import Clock, SystemClock
+from token_refresh.base.errors import Kind, actionable_error, exit_code
+from token_refresh.settings import SettingsError
+from token_refresh.terminal import process
+from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import Parser
+from token_refresh.wiring import LOCK_WAIT_SECONDS, Context, assemble
+
+VERSION = "0.1.0"
+
+VERBS = {
+    "refresh": "refresh what is due (what cron runs; the default)",
+    "status": "show every row and when its access token ends",
+    "get": "print one location's access token, refreshed where needed",
+    "revoke": "end a client's grant at its provider, and take its secrets out of the table",
+    "recover": "list what the journal holds, and store what can be stored",
+    "verify": "open every sealed cell, and say which do not open",
+    "export": "write all rows, sealed as they are, for a backup",
+    "import": "put an export, or an earlier program's rows, into the table; shows first what it would do",
+    "rebind": "seal a row's cells for its new host or location id",
+    "rotate-key": "re-encrypt all rows with the new key, ENCRYPTION_KEY",
+    "setup": "make the table, or the columns that it lacks",
+    "doctor": "check the set-up and say how to fix it",
+    "generate-key": "print a new encryption key",
+}
+
+_MODULES = {"import": "import_rows"}  # a word of the language cannot name a module
+
+
+def main(
+    argv: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Run one command and return its exit code. Never raises for anything but a second interrupt.
+
+    Args:
+        argv: without the program's name.
+        environ: the environment.
+        clock: the time.
+    """
+    process.settle()
+    name, words = _verb_in(argv)
+    module = _module_of(name) if name in VERBS else None
+    arguments = _parser(name, module).parse(words)
+    talk = Talk(as_json=arguments.json)
+    given = settings.strip_secrets(os.environ) if environ is None else environ
+
+    def act() -> Iterable[Kind]:
+        assert module is not None  # the parser has ended it otherwise
+        kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), talk)
+        return kinds
+
+    return guarded(talk, act)
+
+
+def guarded(talk: Talk, act: Callable[[], Iterable[Kind]]) -> int:
+    """Run `act` and return the exit code of the failures that it met."""
+    return exit_code(reported(talk, act))
+
+
+def reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
+    """Run `act` and return which failures it met; an error that ends it is reported, never raised as a traceback.
+
+    A provider's answer that could not be saved is a failure of the journal's disk, whatever else went well.
+    """
+    kinds = _reported(talk, act)
+    return {*kinds, Kind.CONFIGURATION} if talk.end_not_saved() else kinds
+
+
+def _reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
+    try:
+        return act()
+    except BrokenPipeError:
+        process.silence(sys.stdout)
+        return (Kind.STOPPED,)
+    except (Exception, KeyboardInterrupt) as error:
+        problem = actionable_error(error)
+        if isinstance(problem, SettingsError):
+            for sentence in problem.problems:
+                talk.error(sentence, code=problem.kind)
+        else:
+            talk.error(str(problem), problem.action, code=problem.kind)
+        talk.error_object(problem)
+        return (problem.kind,)
+
+
+def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
+    """Read and check the configuration; what should be known of it is said.
+
+    Raises:
+        SettingsError, StateError: each with its fix; nothing was called yet.
+    """
+    if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
+        talk.configure("INFO", "json")
+    known = settings.load(environ, crypto.parse_key)
+    talk.configure(known.log_level, known.log_format)
+    talk.hide(known.secrets())
+    for warning in known.warnings:
+        talk.warn(warning)
+    return assemble(known, clock, talk.answer_not_saved)
+
+
+def patient_lock(context: Context, talk: Talk) -> AbstractContextManager[object]:
+    """The run lock for what a person started: cron's run is waited for, and that is said."""
+    return context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
+
+
+def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb, and the words as the parser wants them: the verb first, which is `refresh` where none is named."""
+    words = ["--version" if word == "-V" else word for word in argv[:1]] + list(argv[1:])
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if words[:1] == ["--json"] and words[1:2] and words[1] in VERBS:
+        words[:2] = [words[1], "--json"]
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        words.insert(0, "refresh")
+    return words[0], words
+
+
+def _module_of(verb: str) -> ModuleType:
+    name = _MODULES.get(verb, verb.replace("-", "_"))
+    return importlib.import_module(f"token_refresh.commands.{name}")
+
+
+def _parser(chosen: str, module: ModuleType | None) -> Parser:
+    """With the flags of the chosen verb alone: those of the others would be most of what an idle start costs."""
+    parser = Parser(prog="token_manager.py", description="Keep every client's OAuth access token fresh.")
+    parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in [chosen] if module is not None else VERBS:
+        verb = verbs.add_parser(name, help=VERBS[name], description=VERBS[name])
+        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        add_flags: Callable[[Parser], None] | None = getattr(module, "add_flags", None)
+        if add_flags is not None:
+            add_flags(verb)
+    return parser

@@ -9,6 +9,7 @@ from token_refresh.base.checks import BAD, Check, guarded
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
+from token_refresh.commands import prepare
 from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.net.reachability import check_endpoints
 from token_refresh.refresh.jobs import Job, RowError
@@ -17,9 +18,14 @@ from token_refresh.stores.airtable.quota import check_quota
 from token_refresh.stores.base import check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import Context, keyring, make_bench, open_parts, open_sealed, prepare, proxy_of
+from token_refresh.wiring import Context, keyring, make_bench, open_parts, open_sealed, proxy_of
 
 _HEAD = ("part", "", "finding", "what to do")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("--online", action="store_true", help="also ask providers about each token")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

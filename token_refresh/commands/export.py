@@ -9,9 +9,16 @@ from pathlib import Path
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.commands import prepare
 from token_refresh.terminal.console import Talk
 from token_refresh.transfer.export import WRITERS, Export, whole_private_file
-from token_refresh.wiring import open_store, prepare
+from token_refresh.wiring import open_store
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("--format", choices=("csv", "json"), default="json", help="json, or csv for spreadsheets")
+    parser.add_argument("--output", default="-", metavar="FILE", help="a new or an older export; - is standard output")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

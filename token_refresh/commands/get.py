@@ -8,10 +8,20 @@ from contextlib import closing
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
+from token_refresh.commands import prepare
 from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import add_row, seconds
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.report import LineReport
-from token_refresh.wiring import prepare, workshop
+from token_refresh.wiring import workshop
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    add_row(parser)
+    parser.add_argument(
+        "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
+    )
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

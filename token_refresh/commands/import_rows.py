@@ -7,15 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import add_allow_host
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.transfer.export_file import SourceRow
 from token_refresh.transfer.import_plan import ImportPlanner, PlannedRow, Step, as_shown, counts_of
 from token_refresh.transfer.import_rows import carry_out, rows_of_export
-from token_refresh.wiring import Context, make_import_planner, open_sealed, prepare, read_source
+from token_refresh.transfer.layouts import LAYOUTS
+from token_refresh.wiring import Context, make_import_planner, open_sealed, read_source
 
 _HEAD = ("row", "location", "provider", "", "why", "what to do")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("source", metavar="SOURCE", help="an export (- for standard input), or what --layout reads")
+    parser.epilog = "Layouts: " + "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
+    parser.add_argument("--layout", choices=LAYOUTS, metavar="NAME", help="of what an earlier program kept; see below")
+    parser.add_argument("--redirect-uri", default="", metavar="URI", help="of the logins, where the source lacks it")
+    add_allow_host(parser)
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    parser.add_argument("--replace", action="store_true", help="overwrite rows that differ, even newer ones")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
@@ -62,7 +76,7 @@ def _carry_out(
     talk: Talk,
 ) -> list[PlannedRow]:
     stopped: list[str] = []
-    with context.patient_lock(talk):
+    with patient_lock(context, talk):
         planned = as_shown(planner.plan(rows), shown)
         with ended_by(stopped.append):
             return carry_out(planner.store, planned, stopped)

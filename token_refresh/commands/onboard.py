@@ -13,6 +13,7 @@ from token_refresh.base.events import RowFinished
 from token_refresh.clients.admission import Admission, Terms, is_saved
 from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, read_text
 from token_refresh.clients.questions import ask_for_credential
+from token_refresh.commands import patient_lock, prepare
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
@@ -21,7 +22,7 @@ from token_refresh.terminal.flags import Parser
 from token_refresh.terminal.process import StopRequest, ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
-from token_refresh.wiring import Context, make_bench, make_seals, open_parts, prepare
+from token_refresh.wiring import Context, make_bench, make_seals, open_parts
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -100,7 +101,7 @@ def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable
 @contextmanager
 def _admission(context: Context, talk: Talk) -> Iterator[Admission]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
-    with context.patient_lock(talk), open_parts(context) as parts:
+    with patient_lock(context, talk), open_parts(context) as parts:
         store_leftovers(parts, LineReport(talk))
         yield Admission(parts)
 

@@ -8,12 +8,23 @@ from functools import partial
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.commands import patient_lock, prepare
 from token_refresh.keys.rebind import FormerPlace, Rebinding, plan_rebinding, rebind
 from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import add_allow_host, add_row
 from token_refresh.terminal.prompts import Terminal, can_ask
-from token_refresh.wiring import make_bench, open_sealed, parts_around, prepare
+from token_refresh.wiring import make_bench, open_sealed, parts_around
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    add_row(parser, "as the row has it now")
+    parser.add_argument("--was-location", metavar="ID", help="the location id that the cells were sealed for")
+    parser.add_argument("--was-origin", metavar="ORIGIN", help="the token host that they were sealed for: https://host")
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    add_allow_host(parser)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
@@ -26,7 +37,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         plan = plan_rebinding(find_row, store, bench, former)
         if plan.check.stale:
             _agree(arguments, plan, talk)
-            with context.patient_lock(talk), parts_around(context, store) as parts:
+            with patient_lock(context, talk), parts_around(context, store) as parts:
                 rebind(parts, find_row, former, plan)
     if talk.as_json:
         talk.object(plan.as_json())

@@ -11,12 +11,13 @@ from typing import Any
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
+from token_refresh.commands import prepare
 from token_refresh.journal.entries import Entry
 from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.leftovers import forget_entry, keep_printed_answer, printed_answer, store_leftovers
 from token_refresh.terminal.console import Talk
 from token_refresh.terminal.report import LineReport, result_object, show_table
-from token_refresh.wiring import open_parts, prepare
+from token_refresh.wiring import open_parts
 
 _HEAD = ("entry", "location", "provider", "since", "what it is")
 _STEPS = {
@@ -25,6 +26,14 @@ _STEPS = {
     "lost": "the answer was lost; the token may be spent",
     "superseded": "new tokens that were not stored: somebody changed the row meanwhile, and theirs stayed",
 }
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("--replay", action="store_true", help="store what waits for the table, and refresh nothing")
+    parser.add_argument("--cell", metavar="FILE", help="take a sealed answer that was printed; -: standard input")
+    parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that is kept aside")
+    parser.add_argument("--yes", action="store_true", help="agree to --forget")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

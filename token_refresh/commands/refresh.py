@@ -12,16 +12,32 @@ from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.base.errors import Kind
+from token_refresh.commands import prepare
 from token_refresh.refresh.rounds import Stop, rounds
 from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import interval, seconds
 from token_refresh.terminal.process import ended_by, on_one_core
-from token_refresh.wiring import Context, open_parts, prepare
+from token_refresh.wiring import Context, open_parts
 
 if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
     from token_refresh.refresh.parts import Parts
 
 LAST_RUN_FILE = "last-run"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("--all", action="store_true", help="also what is not due")
+    parser.add_argument("--location", action="append", default=[], metavar="ID", help="only this one; may be repeated")
+    parser.add_argument("--provider", metavar="P", help="only this provider's rows")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be refreshed; call and write nothing")
+    parser.add_argument("--max-seconds", type=seconds, metavar="S", help="start nothing new after so many seconds")
+    parser.add_argument("--jitter", type=seconds, default=0, metavar="S", help="first wait a random time up to this")
+    parser.add_argument(
+        "--every", type=interval, metavar="S", help="go on, round after round, one every S seconds (10 or more)"
+    )
+    parser.add_argument("--takeover", action="store_true", help="go on although another host refreshed this table")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
@@ -44,7 +60,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _run_on(arguments: argparse.Namespace, context: Context, talk: Talk, stop: Stop) -> Iterable[Kind]:
     """Round after round, until a signal; a round that fails is reported, and the next one comes."""
-    from token_refresh.commands.cli import reported
+    from token_refresh.commands import reported
 
     talk.as_lines = True
     was_cut = False

@@ -7,12 +7,20 @@ from collections.abc import Iterable, Mapping
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.commands import patient_lock, prepare
 from token_refresh.library.tokens import WAIT_SECONDS
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import add_row
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.terminal.report import LineReport
-from token_refresh.wiring import make_bench, open_parts, open_sealed, prepare
+from token_refresh.wiring import make_bench, open_parts, open_sealed
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    add_row(parser)
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
@@ -24,7 +32,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         bench = make_bench(context, store)
         row, provider = find_one(store.store, bench, arguments.location.strip(), arguments.provider)
     _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
-    with context.patient_lock(talk), open_parts(context) as parts:
+    with patient_lock(context, talk), open_parts(context) as parts:
         Removal(parts, LineReport(talk), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
     if talk.as_json:
         talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})

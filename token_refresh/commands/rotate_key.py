@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Talk
+from token_refresh.terminal.flags import add_allow_host
 from token_refresh.terminal.process import ended_by
-from token_refresh.wiring import keyring, open_parts, prepare
+from token_refresh.wiring import keyring, open_parts
 
 if TYPE_CHECKING:
     from token_refresh.keys.rotation import RotationResult
@@ -19,10 +21,15 @@ if TYPE_CHECKING:
 _HEAD = ("row", "location", "provider", "why", "what to do")
 
 
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    add_allow_host(parser)
+
+
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
     """Rotate, read everything back, and say done only where no other key is needed any more."""
     context = prepare(environ, clock, talk)
-    with context.patient_lock(talk), open_parts(context) as parts:
+    with patient_lock(context, talk), open_parts(context) as parts:
         result = _rotate(parts, arguments.allow_host, keyring(context.settings).key_id, talk)
     if talk.as_json:
         talk.object({"store": context.settings.store, **result.as_json()})

@@ -8,8 +8,9 @@ from contextlib import closing
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.commands import prepare
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import open_store, prepare
+from token_refresh.wiring import open_store
 
 
 def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

@@ -14,14 +14,20 @@ from typing import Any
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
+from token_refresh.commands import prepare
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.remembered_failures import with_remembered_failures
 from token_refresh.refresh.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.stores.base import STATUS_ACTIVE
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import Context, keyring, open_store, prepare
+from token_refresh.wiring import Context, keyring, open_store
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("--check", action="store_true", help="exit 1 if a token is expired, failing or needs a login")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.commands import prepare
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import Context, make_bench, make_seals, open_sealed, prepare
+from token_refresh.wiring import Context, make_bench, make_seals, open_sealed
 
 if TYPE_CHECKING:
     from token_refresh.keys.inspection import Survey
 
 _HEAD = ("row", "location", "provider", "", "finding", "what to do")
 _REENCRYPT = "The next refresh re-encrypts it, or: python token_manager.py rotate-key"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("--file", metavar="FILE", help="look at an export (- for standard input) instead")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:

@@ -38,6 +38,23 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def add_row(parser: argparse.ArgumentParser, as_it_is: str | None = None) -> None:
+    """LOCATION, and which provider's row of it."""
+    parser.add_argument("location", metavar="LOCATION", help=as_it_is)
+    parser.add_argument("--provider", metavar="P", help="which, where a location has several")
+
+
+def add_allow_host(parser: argparse.ArgumentParser) -> None:
+    """Consent to a token host that a row names."""
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a token host (host:port where the port is not 443) that a row may name itself",
+    )
+
+
 def seconds(text: str) -> float:
     """A number of seconds."""
     try:

@@ -25,15 +25,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.conftest import World
+from token_refresh import commands as cli
 from token_refresh.base.errors import Kind
-from token_refresh.commands import cli
+from token_refresh.commands import prepare
 from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.run import Refresher
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import Context, open_parts, prepare
+from token_refresh.wiring import Context, open_parts
 
 PATIENCE_SECONDS = 60
 LIVED = 99  # exit code of a process whose fate never came

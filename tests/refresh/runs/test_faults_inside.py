@@ -16,6 +16,7 @@ from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, entri
 from tests.world.clock import START
 from tests.world.oauth import faults
 from token_refresh.base.events import Event, NoticeCode, RunFinished, Subscriber
+from token_refresh.commands import prepare
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh import loop
@@ -29,7 +30,7 @@ from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value,
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Talk
-from token_refresh.wiring import open_parts, prepare
+from token_refresh.wiring import open_parts
 
 NAMES = [f"loc{number}" for number in range(6)]
 
