@@ -99,11 +99,11 @@ def test_both_installed_commands_explain_themselves(installed: Path, tmp_path: P
 
 
 def test_an_installed_program_knows_every_provider(installed: Path, tmp_path: Path) -> None:
-    names = "from providers import Catalog; print(sorted(one.slug for one in Catalog()))"
+    names = "from providers import Catalog; all = Catalog(); print([all.get(slug).name for slug in all.summaries])"
     here = run([sys.executable, "-c", names], tmp_path, ROOT)
     there = run([sys.executable, "-c", names], tmp_path, installed)
     assert there.stdout == here.stdout
-    assert "gohighlevel" in there.stdout
+    assert "GoHighLevel" in there.stdout
 
 
 @pytest.mark.parametrize("where", ["a clone", "an installation"])

@@ -299,7 +299,7 @@ def test_an_onboarding_at_a_provider_that_is_no_longer_listed_waits_for_it(
 ) -> None:
     onboarding()
     known = providers(rows.world).read_text()
-    providers(rows.world).write_text(known.replace("[acme]", "[other]"))
+    providers(rows.world).write_text(known.replace("[acme]", "[other]").replace('name = "acme"', 'name = "other"'))
     result = run(rows)
     assert "loc: its onboarding waits in the journal: " in result.err
     assert result.codes()[:1] == [NoticeCode.ONBOARDING_WAITS]
