@@ -83,7 +83,7 @@ class Context:
         return RunLock(self.folder, self.clock, wait_seconds, on_wait)
 
     def patient_lock(self, talk: Talk) -> AbstractContextManager[object]:
-        """The same for commands that a person runs by hand: cron's run is waited for, and that is told."""
+        """The same for commands that a person runs by hand: cron's run is waited for, and a line says so."""
         return self.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
 
 
@@ -299,7 +299,7 @@ def make_bench(context: Context, seals: Seals) -> Bench:
 
 
 def make_import_seals(context: Context) -> Seals:
-    """What also opens what an earlier program sealed, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
+    """What also opens what an earlier program encrypted, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
     from token_refresh.stores.sealed import Seals
 
     settings = context.settings

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 MASK = "[…]"
-SHORTEST_SECRET = 8  # shorter ones, and shorter pieces of one, are not told from words
+SHORTEST_SECRET = 8  # shorter ones, and shorter pieces of one, cannot be distinguished from words
 LONGEST_ERROR = 250
 # With these a spreadsheet's formula begins (owasp.org/www-community/attacks/CSV_Injection), full-width forms too.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -32,7 +32,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Opened:
-    """A row's secrets in plain text; `is_stale` says that its cells want to be sealed anew."""
+    """A row's secrets in plain text; `is_stale` says that they need re-encrypting."""
 
     client_secret: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -45,7 +45,7 @@ class Look:
 
     Attributes:
         opened: what they hold, by column.
-        stale: the columns of those that open and want to be sealed anew.
+        stale: the columns of those that open and need re-encrypting.
         errors: one for each cell that does not open.
     """
 
@@ -127,7 +127,7 @@ class Seals:
         return Look({**there.opened, **here.opened}, moved, errors)
 
     def resealing(self, row: Row, binding: Binding, look: Look, free_for: str) -> Change:
-        """What seals the stale cells of a row anew, for this binding, only while they are as they were read.
+        """What re-encrypts the stale cells of a row for this binding, only while they are as they were read.
 
         And only while nobody refreshes the row (`free_for`: see `Change`): the token in it may be on its way.
         """
@@ -165,7 +165,7 @@ class Seals:
     def renewed_cells(
         self, row: Row, binding: Binding, opened: Opened, access_token: str | None, refresh_token: str | None
     ) -> dict[str, Value]:
-        """The cells to write after an answer: the new tokens, and whatever else wants to be sealed anew.
+        """The cells to write after an answer: the new tokens, and whatever else needs re-encrypting.
 
         A row with a cell of an older form, another key or a former host is sealed whole.
         """
@@ -199,7 +199,7 @@ class Seals:
                 return self._open_bound(column, cell, row, binding)
             text = self._open_unbound(column, cell, binding)
         except UnknownKeyError as error:
-            raise CellError(column, f"is {error}", _ADD_KEY, is_key_unknown=True) from None
+            raise CellError(column, str(error), _ADD_KEY, is_key_unknown=True) from None
         except TamperedError as error:
             # An older form names no key: that none opens it may mean that the key is missing.
             is_old = not is_sealed(cell)

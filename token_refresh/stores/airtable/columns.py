@@ -70,7 +70,7 @@ class Columns:
         return self._options.id_field if name == "locationId" else name
 
     def relearning(self, act: Callable[[], _T]) -> _T:
-        """Do `act`; where Airtable does not know a column, learn the columns anew and do it once more."""
+        """Do `act`; where Airtable does not know a column, read the columns again and do it once more."""
         try:
             return act()
         except UnknownColumnError:

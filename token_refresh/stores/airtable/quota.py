@@ -18,7 +18,7 @@ class Quota:
 
     @classmethod
     def of(cls, plan: str, calls: int, forecast: int) -> Quota:
-        """The stand under this plan (empty: not told)."""
+        """The stand under this plan (empty: not known)."""
         return cls(calls, forecast, MONTHLY_CALLS.get(plan))
 
     @property

@@ -254,7 +254,7 @@ class DatabaseStore(Store):
     def _transact(self, act: Callable[[Connection], _T], *, is_repeatable: bool = True) -> _T:
         """Do `act` in a transaction of its own; where it is repeatable, again when the server was lost and is back.
 
-        A change is not: what was written is told by reading it back, and new refreshes must stop meanwhile.
+        A change is not: reading it back shows what was written, and new refreshes must stop meanwhile.
         """
         deadline = self._clock.monotonic() + self._backend.patience_seconds
         while True:
