@@ -47,7 +47,7 @@ class UnknownKeyError(SealedCellError):
     """
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"sealed with key {key_id}, which is not among the configured keys")
+        super().__init__(f"is encrypted with key {key_id}, which is not among the configured keys")
         self.key_id = key_id
 
 
@@ -93,7 +93,7 @@ def parse_key(text: str) -> bytes:
     """
     raw = _canonical_base64(text)
     if raw is None:
-        raise KeyFormatError("is not canonical base64")
+        raise KeyFormatError("is not a valid key: copy it whole, all 44 characters")
     if len(raw) != KEY_BYTES:
         raise KeyFormatError(f"encodes {len(raw)} bytes, not {KEY_BYTES}")
     if not any(raw):
@@ -170,7 +170,7 @@ class Keyring:
             ValueError: `plaintext` is empty; an empty secret is an empty cell.
         """
         if not plaintext:
-            raise ValueError("an empty text is not sealed: an empty secret is an empty cell")
+            raise ValueError("an empty text is not encrypted: an empty secret is an empty cell")
         nonce = os.urandom(NONCE_BYTES)
         data = context.associated_data(self.key_id)
         sealed = nonce + self._ciphers[self.key_id].encrypt(nonce, _to_bytes(plaintext), data)
@@ -204,7 +204,7 @@ class Keyring:
         """
         plaintext = self._open_fernet(cell) if _is_fernet(cell) else self._open_bare(cell)
         if plaintext is None:
-            raise TamperedError("opens with none of the configured keys: another key sealed it, or it was changed")
+            raise TamperedError("opens with none of the configured keys: it was encrypted with another key, or changed")
         return _to_text(plaintext)
 
     def needs_reseal(self, cell: str) -> bool:
@@ -231,7 +231,7 @@ class Keyring:
         sealed = _canonical_base64(cell)
         # Unlike v1, older programs also sealed empty texts.
         if sealed is None or len(sealed) < NONCE_BYTES + TAG_BYTES:
-            raise MalformedCellError("is not a sealed cell")
+            raise MalformedCellError("is not an encrypted value of this program")
         opened = (self._decrypt(key_id, sealed, None) for key_id in self._keys)
         return next((plaintext for plaintext in opened if plaintext is not None), None)
 
@@ -250,10 +250,10 @@ class Keyring:
 def _split(cell: str) -> tuple[str, bytes]:
     match = _CELL.fullmatch(cell)
     if match is None:
-        raise MalformedCellError("is not a sealed cell")
+        raise MalformedCellError("is not an encrypted value of this program")
     sealed = _canonical_base64(match[2] + "=" * (-len(match[2]) % 4))
     if sealed is None or len(sealed) <= NONCE_BYTES + TAG_BYTES:
-        raise MalformedCellError("is not a sealed cell")
+        raise MalformedCellError("is not an encrypted value of this program")
     return match[1], sealed
 
 
@@ -267,7 +267,7 @@ def _fernet_token(cell: str) -> bytes:
         decoded = _canonical_base64(cell)
         cell = decoded.decode("latin-1") if decoded is not None else ""
     if _FERNET.fullmatch(cell) is None or _canonical_base64(cell) is None:
-        raise MalformedCellError("is not a sealed cell")
+        raise MalformedCellError("is not an encrypted value of this program")
     return cell.encode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""Microsoft (Entra ID): one `error` covers many causes, told apart by the AADSTS number.
+"""Microsoft (Entra ID): one `error` covers many causes; the AADSTS number says which.
 
 Source: learn.microsoft.com/entra/identity-platform/reference-error-codes.
 """
@@ -40,7 +40,7 @@ class Microsoft(Provider):
             return super().judge(status, content)
         if numbers & _PASSING or _LOOP in numbers:
             return Verdict.NOT_ACTED
-        # A dead token may be told as "70002, error validating credentials" and the reason behind it.
+        # A dead token may be reported as "70002, error validating credentials" and the reason behind it.
         if numbers & _CLIENT and code != "invalid_grant":
             return Verdict.CLIENT_REFUSED
         if numbers & _ROW:

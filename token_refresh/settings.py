@@ -349,7 +349,7 @@ def _imports(read: _Reader, check_key: Callable[[str], object]) -> ImportSetting
         try:
             check_key(key.reveal())
         except ValueError as error:
-            read.problem(f"IMPORT_KEY {error}", "Copy the key that the earlier program sealed with, or unset it")
+            read.problem(f"IMPORT_KEY {error}", "Copy the key that the earlier program encrypted with, or unset it")
     return ImportSettings(
         key=key,
         tenant_id=read.text("TENANT_ID"),

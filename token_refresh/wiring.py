@@ -298,7 +298,7 @@ def make_bench(context: Context, seals: Seals) -> Bench:
 
 
 def make_import_seals(context: Context) -> Seals:
-    """What also opens what an earlier program sealed, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
+    """What also opens what an earlier program encrypted, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
     from token_refresh.stores.sealed import Seals
 
     settings = context.settings

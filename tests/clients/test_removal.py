@@ -134,7 +134,9 @@ def test_a_provider_that_is_failing_has_left_the_grant_alive(
     world, manager, revocations = elsewhere
     revocations.answers = [Response(503, b"", {"Retry-After": "3600"})]
     before = world.rows()
-    with pytest.raises(RetryLaterError, match="loc1 acme: not revoked, so the grant may be alive: HTTP 503") as caught:
+    with pytest.raises(
+        RetryLaterError, match="loc1 acme: not revoked, so its tokens may still work: HTTP 503"
+    ) as caught:
         manager.revoke_tokens("loc1")
     assert "Repeat it later; the row is as it was." in caught.value.action
     assert len(revocations.requests) == 3
@@ -150,7 +152,7 @@ def test_a_provider_that_is_failing_has_left_the_grant_alive(
 def test_an_answer_that_does_not_come_is_asked_for_again(elsewhere: tuple[World, TokenManager, Revocations]) -> None:
     _, manager, revocations = elsewhere
     revocations.answers = [Hangup()]
-    with pytest.raises(RetryLaterError, match="not revoked, so the grant may be alive"):
+    with pytest.raises(RetryLaterError, match="not revoked, so its tokens may still work"):
         manager.revoke_tokens("loc1")
     assert len(revocations.requests) == 3
     assert manager.get("loc1").has_credential

@@ -429,7 +429,7 @@ def test_store_that_fails_after_the_proof_gets_the_tokens_from_the_next_run(
     world.oauth.fail(faults.Fault("the store goes down", fail))
     result = onboard(world, first, second, flags=["--json"])
     assert result.code == 3
-    assert "the proved tokens wait, sealed, in the journal" in result.err
+    assert "the proved tokens wait, encrypted, in the journal" in result.err
     assert "1 lines were not tried" in result.err
     assert world.oauth.tokens[second[4]].times_sent == 0
     [entry] = world.journalled()
@@ -469,7 +469,7 @@ def test_lost_answer_is_asked_for_once_and_then_left_to_the_next_run(world: Worl
     world.oauth.fail(faults.reset(), times=2)
     result = onboard(world, line)
     assert result.code == 1
-    assert "kept, sealed: the next run asks once more and saves it" in result.err
+    assert "kept, encrypted: the next run asks once more and saves it" in result.err
     assert world.oauth.tokens[line[4]].times_sent == 2
     again = onboard(world, line)
     assert again.code == 1
@@ -510,7 +510,7 @@ def test_second_refusal_after_a_lost_answer_says_so(world: World) -> None:
     world.oauth.fail(faults.acted_then_dropped())
     result = onboard(world, world.csv_line("acme", "loc1"))
     assert result.code == 1
-    assert "the first answer was lost, and the token is spent" in result.err
+    assert "the first answer was lost, and the token is used up" in result.err
     assert "enter the new refresh token" in result.err
 
 

@@ -225,7 +225,7 @@ def test_a_row_that_nobody_logged_in_for_wants_a_login(airtable_world: World) ->
 def test_a_cell_that_does_not_open_is_to_be_mended(world: World, manager: TokenManager) -> None:
     log_in(world, manager)
     world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
-    with pytest.raises(MisconfiguredError, match="is sealed with key") as error:
+    with pytest.raises(MisconfiguredError, match="is encrypted with key") as error:
         manager_of(world).get_valid_access_token("loc1")
     assert "ENCRYPTION_KEY_FALLBACKS" in error.value.action
 
@@ -680,7 +680,7 @@ def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
         with shop.parts_around(store) as parts:
             yield parts
 
-    with pytest.raises(RetryLaterError, match="wait, sealed, in the journal, and the next run stores them"):
+    with pytest.raises(RetryLaterError, match="wait, encrypted, in the journal, and the next run stores them"):
         log_in(world, TokenManager(replace(shop, parts_around=deaf)))
     assert manager.list_tokens() == []
     world.clock.advance(100)

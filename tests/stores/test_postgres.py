@@ -389,7 +389,7 @@ def test_a_database_that_takes_no_writes_is_told_as_such(place: PostgresPlace) -
     set_for_all(place, "default_transaction_read_only = on")
     with (
         closing(opened(place.address)) as store,
-        pytest.raises(StoreUnavailableError, match="takes no writes") as raised,
+        pytest.raises(StoreUnavailableError, match="rejects writes") as raised,
     ):
         store.claim_due(EVERYONE, ME, 10)
     assert raised.value.action.startswith("Name the primary server")

@@ -126,14 +126,14 @@ class Admission:
             return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
         if not self._is_unchanged(entry, candidate):
             journal.mark(entry.id, STEP_SUPERSEDED)
-            what = "the row was changed after its onboarding; the entered credential is kept, sealed, in the journal"
+            what = "the row was changed after its onboarding; the entered credential is kept, encrypted, in the journal"
             return _ends(NoticeCode.SUPERSEDED, entry, what)
         try:
             candidate = with_client(candidate, bench)
         except AdmissionError as error:  # other settings than those of the run that was cut off
             if not is_answered:
                 journal.mark(entry.id, STEP_SUPERSEDED)
-                what = f"its onboarding was given up: {error}; what was entered is kept, sealed, in the journal"
+                what = f"its onboarding was given up: {error}; what was entered is kept, encrypted, in the journal"
                 return _ends(NoticeCode.ONBOARDING_ABANDONED, entry, what, error.action)
         if is_answered:
             return self._conclude(candidate, entry.id, candidate.provider.read_answer(journal.open_answer(entry)))
@@ -223,10 +223,10 @@ class Admission:
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if outcome is Outcome.UNKNOWN and was_lost:
             self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
-            action = "Log in again and onboard the new token; the entered one is kept, sealed, in the journal."
+            action = "Log in again and onboard the new token; the entered one is kept, encrypted, in the journal."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
             self._parts.journal.mark(entry_id, STEP_LOST)
-            action = "The entered credential is kept, sealed: the next run asks once more and saves it."
+            action = "The entered credential is kept, encrypted: the next run asks once more and saves it."
         else:
             self._parts.journal.finish([entry_id])
         sent = candidate.credential
@@ -248,7 +248,7 @@ class Admission:
         if not is_stored:
             if entry_id is not None:
                 self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
-            kept = "; the proved credential is kept, sealed, in the journal" if entry_id is not None else ""
+            kept = "; the proved credential is kept, encrypted, in the journal" if entry_id is not None else ""
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
             action = "Look at the row; to replace it all the same, connect the account again and repeat."
             return _result(candidate, Outcome.CHANGED, problem, action)
@@ -282,7 +282,7 @@ def _not_stored(candidate: Candidate, error: StoreError, place: Place | None) ->
     outcome = Outcome.OPERATOR if isinstance(error, StoreRefusedError) else Outcome.TRANSIENT
     wait = ""
     if place is not None:
-        wait = f"; the proved tokens wait, sealed, {place.where}, and {place.stored_by} stores them"
+        wait = f"; the proved tokens wait, encrypted, {place.where}, and {place.stored_by} stores them"
     return _result(candidate, outcome, f"{error}{wait}", error.action)
 
 

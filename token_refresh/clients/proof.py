@@ -96,4 +96,4 @@ def _as_after_loss(answer: Answer) -> Answer:
     """A refusal right after an answer that did not come means that the lost one brought a new token."""
     if answer.verdict is not Verdict.DEAD_GRANT:
         return answer
-    return replace(answer, error=f"the first answer was lost, and the token is spent ({answer.error})")
+    return replace(answer, error=f"the first answer was lost, and the token is used up ({answer.error})")

@@ -115,7 +115,7 @@ class Removal:
         if request is None:
             raise MisconfiguredError(
                 f"{what}: no revocation endpoint of {job.provider.name} is known for this row",
-                "End the grant in the provider's own pages, then delete the tokens.",
+                "Disconnect the app in the provider's own pages, then delete the tokens.",
                 Kind.ROW,
             )
         answer = self._ask(request, job.provider.read_revocation)
@@ -158,10 +158,10 @@ def _passes(answer: Answer) -> bool:
 
 def _refusal(what: str, answer: Answer, said: str) -> TokenError:
     if _passes(answer):
-        problem = f"{what}: not revoked, so the grant may be alive: {said}"
+        problem = f"{what}: not revoked, so its tokens may still work: {said}"
         return RetryLaterError(problem, "Repeat it later; the row is as it was.")
     return MisconfiguredError(
         f"{what}: not revoked, the provider refuses: {said}",
-        "Correct the client id and secret, or end the grant in the provider's own pages and delete the tokens.",
+        "Correct the client id and secret, or disconnect the app in the provider's own pages and delete the tokens.",
         Kind.ROW,
     )

@@ -133,7 +133,7 @@ class JournalFile:
         os.close(self._held)  # after SQLite's own locks, never before
 
     def give_up_ballast(self) -> None:
-        """Make room on a full disk: this is what it was kept for. A disk that takes no writes may refuse that, too."""
+        """Make room on a full disk: this is what it was kept for. A disk that rejects writes may refuse that, too."""
         with suppress(OSError):
             self._ballast.unlink()
 

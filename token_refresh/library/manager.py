@@ -187,7 +187,7 @@ class TokenManager:
 
         Raises:
             RetryLaterError: nothing was stored, and it is to be repeated, unless the message says that the tokens wait
-                in the journal or are kept aside.
+                in the journal or are kept there.
             MisconfiguredError: nothing was stored.
         """
         params = json.dumps(dict(provider_params)) if provider_params else ""

@@ -37,7 +37,7 @@ class Flights(Generic[_T]):
             try:
                 answer = act()
             finally:
-                del self._open[key]  # who comes from now on asks anew
+                del self._open[key]  # who comes from now on asks again
                 future.set_result(answer)
 
         return future, lead

@@ -192,7 +192,7 @@ def _is_about(notice: Notice, row: Row, provider: str) -> bool:
 def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
     """Why this row is not refreshed at all."""
     if row.status == STATUS_REAUTHORIZE:
-        error = row.last_error or "the grant is dead"
+        error = row.last_error or "the refresh token does not work any more"
         action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
         return RowFinished(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
     if not row.encrypted_refresh:

@@ -76,7 +76,7 @@ class DueQuery:
     """Which rows a listing wants: those with a refresh cell and a status that is not idle, and of them
 
     those whose expiry is missing, unreadable or before their provider's cut-off (all of them with `everything`),
-    narrowed to `locations` and `providers` where these are given. Providers are told apart by the exact text of their
+    narrowed to `locations` and `providers` where these are given. Providers are compared by the exact text of their
     cells; a row that names none counts as `default_provider`'s. `idle`: the statuses that are left out.
     """
 

@@ -199,7 +199,7 @@ class Seals:
                 return self._open_bound(column, cell, row, binding)
             text = self._open_unbound(column, cell, binding)
         except UnknownKeyError as error:
-            raise CellError(column, f"is {error}", _ADD_KEY, is_key_unknown=True) from None
+            raise CellError(column, str(error), _ADD_KEY, is_key_unknown=True) from None
         except TamperedError as error:
             # An older form names no key: that none opens it may mean that the key is missing.
             is_old = not is_sealed(cell)

@@ -59,7 +59,7 @@ def ended_by(stop: Callable[[str], None]) -> Iterator[None]:
 
 
 class StopRequest:
-    """For `ended_by`: whether somebody wants the end. What is under way is finished first, and the person is told.
+    """For `ended_by`: whether somebody wants the end. What is under way is finished first, and the person is informed.
 
     Args:
         warn: says so, once.

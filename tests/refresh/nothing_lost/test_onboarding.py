@@ -84,6 +84,6 @@ def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: 
         assert world.oauth.current("loc") == token  # whoever onboards repeats it
     elif left.point is Point.ACTED and kind in LOSING:
         assert not has_row(world)
-        assert "reauthorize, the first answer was lost, and the token is spent" in told
+        assert "reauthorize, the first answer was lost, and the token is used up" in told
     else:
         assert rows.is_current("loc")

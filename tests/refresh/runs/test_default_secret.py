@@ -215,7 +215,7 @@ def test_an_onboarding_that_was_cut_off_is_not_taken_up_with_our_secret(
     assert len(customer.requests) == asked
     [notice] = [line for line in result.lines() if line.get("code") == NoticeCode.ONBOARDING_ABANDONED]
     assert notice["message"].startswith("loc: its onboarding was given up: " + ERROR.format(url=customer.url))
-    assert notice["message"].endswith("what was entered is kept, sealed, in the journal")
+    assert notice["message"].endswith("what was entered is kept, encrypted, in the journal")
     assert notice["action"].startswith("Enter the client's own secret")
     assert [entry.step for entry in entries(world)] == ["superseded"]
     assert "given up" not in world.program.run().err

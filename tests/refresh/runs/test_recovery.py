@@ -123,7 +123,7 @@ def test_an_answer_that_does_not_open_blocks_its_row_alone_and_names_what_is_mis
         opened.keep_sealed(entry.id, foreign.seal("{}", Context(ANSWER_FIELD, "loc", entry.origin)))
     before = sent(table.world)
     result = run(table)
-    assert f"loc: an answer in the journal does not open: it sealed with key {foreign.key_id}" in result.err
+    assert f"loc: an answer in the journal does not open: it is encrypted with key {foreign.key_id}" in result.err
     assert result.codes()[:1] == [NoticeCode.KEY_MISSING]
     assert "Restore that key." in result.err
     assert result.outcomes() == {"other": "refreshed"}
@@ -330,7 +330,7 @@ def test_an_onboarding_whose_key_is_gone_waits_for_it_and_hinders_no_other(
     rows.world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     rows.add("acme", "other")
     result = run(rows)
-    assert "loc: its onboarding in the journal does not open: it sealed with key" in result.err
+    assert "loc: its onboarding in the journal does not open: it is encrypted with key" in result.err
     assert "Restore that key." in result.err
     assert result.outcomes() == {"other": "refreshed"}
     another = rows.world.program.csv(rows.world.csv_line("acme", "third"))

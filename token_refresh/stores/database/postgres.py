@@ -142,7 +142,7 @@ class PostgresBackend(Backend):
         line = _first_line(error)
         said = self._masked(line)
         if state == _READ_ONLY:
-            return StoreUnavailableError(f"the database takes no writes ({said})", _WRITABLE)
+            return StoreUnavailableError(f"the database rejects writes ({said})", _WRITABLE)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
             return ShutOutError(f"PostgreSQL refuses: {said}", _RIGHTS)
         if _is_kept_out(line, _NOT_LET_IN):

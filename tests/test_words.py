@@ -1,0 +1,98 @@
+"""Plain words: some that readers stumbled over stand on no page and in no message, docstring or comment."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Instead: fix, again, keep, superseded, report, obey, expired, rejects writes, nothing is lost.
+NEVER_USED = re.compile(
+    r"\b(mend(s|ed|ing)?|anew|aside|told|heed(s|ed|ing)?|out since|takes nothing|made good)\b", re.IGNORECASE
+)
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / ".env.example",
+]
+MODULES = [
+    *sorted((ROOT / "token_refresh").rglob("*.py")),
+    *sorted((ROOT / "providers").rglob("*.py")),
+    *sorted(ROOT.glob("*.py")),
+]
+# Modules that still use such words. This set only gets smaller.
+NOT_YET = {
+    "token_refresh/commands/cli.py",
+    "token_refresh/commands/import_rows.py",
+    "token_refresh/commands/refresh.py",
+    "token_refresh/commands/rotate_key.py",
+    "token_refresh/commands/verify.py",
+    "token_refresh/keys/inspection.py",
+    "token_refresh/keys/rotation.py",
+    "token_refresh/refresh/listing.py",
+    "token_refresh/refresh/recovery.py",
+    "token_refresh/refresh/rounds.py",
+    "token_refresh/refresh/write_back.py",
+    "token_refresh/transfer/export_file.py",
+    "token_refresh/transfer/layouts/airtable_gcm.py",
+    "token_refresh/transfer/layouts/clients_and_tokens.py",
+    "token_refresh/transfer/layouts/git_connections.py",
+}
+# A value in journals that an older version wrote.
+DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside';",)
+
+
+def _named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _found(text: str) -> list[str]:
+    return [match[0] for match in NEVER_USED.finditer(text)]
+
+
+def _prose(page: str) -> str:
+    """The page without the names of tests, which are quoted as they are."""
+    return re.sub(r"`test_\w+`", "", page)
+
+
+def _texts(source: str) -> Iterator[str]:
+    """Every text and comment of a module: messages, help, docstrings."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in DATA:
+            yield node.value
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def _in_module(path: Path) -> list[str]:
+    return [word for text in _texts(path.read_text(encoding="utf-8")) for word in _found(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_named)
+def test_a_page_uses_plain_words(page: Path) -> None:
+    assert _found(_prose(page.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_named)
+def test_messages_docstrings_and_comments_use_plain_words(module: Path) -> None:
+    if _named(module) not in NOT_YET:
+        assert _in_module(module) == []
+
+
+def test_no_module_is_excepted_that_is_plain_or_gone() -> None:
+    assert {_named(path) for path in MODULES if _in_module(path)} == NOT_YET
+
+
+def test_the_words_are_found_in_prose_messages_and_comments() -> None:
+    assert _found("Mend it. It was made good, and kept aside anew.") == ["Mend", "made good", "aside", "anew"]
+    assert _found("Recommend the amended, outside, beside") == []
+    assert _found(_prose("| told | `test_what_is_told` |")) == ["told"]
+    source = 'def act():\n    """Heeded."""\n    raise E(f"{one} takes nothing")  # nobody is told\n'
+    assert [word for text in _texts(source) for word in _found(text)] == ["Heeded", "takes nothing", "told"]
