@@ -11,16 +11,16 @@ from token_refresh import settings
 from token_refresh.base.clock import SystemClock
 from token_refresh.commands import guarded, onboard
 from token_refresh.terminal import process
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 
 
 def main(argv: list[str]) -> int:
     """Run and return the exit code."""
     process.settle()
     arguments = onboard.parse(argv)
-    talk = Talk(as_json=arguments.json)
+    console = Console(as_json=arguments.json)
     environ = settings.strip_secrets(os.environ)
-    return guarded(talk, lambda: onboard.run(arguments, environ, SystemClock(), talk))
+    return guarded(console, lambda: onboard.run(arguments, environ, SystemClock(), console))
 
 
 def command() -> NoReturn:

@@ -40,7 +40,7 @@ AIRTABLE_JITTER_SECONDS = 0.04
 
 
 @dataclass(frozen=True)
-class Bench:
+class JobFactory:
     """A configured program on the fake Airtable."""
 
     program: Program
@@ -92,7 +92,7 @@ class Bench:
 
 
 @contextmanager
-def bench(*, airtable_limits: bool = True) -> Iterator[Bench]:
+def bench(*, airtable_limits: bool = True) -> Iterator[JobFactory]:
     """Fakes, an empty table, and the program."""
     limit = PER_BASE if airtable_limits else None
     with (
@@ -108,7 +108,7 @@ def bench(*, airtable_limits: bool = True) -> Iterator[Bench]:
             "AIRTABLE_ENDPOINT_URL": airtable.url,
             "GOHIGHLEVEL_TOKEN_URL": oauth.token_url("gohighlevel"),
         }
-        yield Bench(Program(Path(folder), settings), airtable, oauth)
+        yield JobFactory(Program(Path(folder), settings), airtable, oauth)
 
 
 def processor_seconds(act: Callable[[], None]) -> float:

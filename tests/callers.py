@@ -67,12 +67,12 @@ def once(act: Callable[[], object]) -> Callable[..., Any]:
 
 
 def manager_of(world: World, clock: Clock | None = None, **parts: Any) -> TokenManager:
-    """The library on this world's settings; `parts` replace what its workshop holds."""
+    """The library on this world's settings; `parts` replace what its runtime holds."""
     made = TokenManager.from_settings(world.program.settings, clock or world.clock)
     if parts:
         from dataclasses import replace
 
-        return TokenManager(replace(made._workshop, **parts))
+        return TokenManager(replace(made._runtime, **parts))
     return made
 
 

@@ -229,8 +229,8 @@ MUTANTS = (
     _mutant(
         "an answer that is saved nowhere can end in exit code 0",
         "token_refresh/commands/__init__.py",
-        "    return {*kinds, Kind.CONFIGURATION} if talk.end_not_saved() else kinds\n",
-        "    talk.end_not_saved()\n    return kinds\n",
+        "    return {*kinds, Kind.CONFIGURATION} if console.end_not_saved() else kinds\n",
+        "    console.end_not_saved()\n    return kinds\n",
         f"{_LAST}test_get_prints_it_on_stderr_alone_for_its_stdout_is_the_token",
     ),
     _mutant(
@@ -604,7 +604,7 @@ MUTANTS = (
     _mutant(
         "runs that come too rarely are told to nobody",
         "token_refresh/commands/refresh.py",
-        "            _warn_of_rare_runs(context, talk)\n",
+        "            _warn_of_rare_runs(context, console)\n",
         "            pass\n",
         "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_it_was_said_is_told",
     ),

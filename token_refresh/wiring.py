@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from token_refresh.base.events import AnswerNotSaved
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
-    from token_refresh.refresh.jobs import Bench
-    from token_refresh.refresh.parts import Parts, Workshop
+    from token_refresh.refresh.jobs import JobFactory
+    from token_refresh.refresh.run_context import RunContext, Runtime
     from token_refresh.stores.base import Store
     from token_refresh.stores.database import Backend
     from token_refresh.stores.sealed import SealedStore, Seals
@@ -193,14 +193,14 @@ def make_seals(context: Context) -> Seals:
 
 
 @contextmanager
-def open_parts(context: Context, connect: Connect | None = None) -> Iterator[Parts]:
+def open_parts(context: Context, connect: Connect | None = None) -> Iterator[RunContext]:
     """Everything a refresh needs. The caller holds the lock. `connect` opens the journal's file, where given."""
     with open_sealed(context) as store, parts_around(context, store, connect) as parts:
         yield parts
 
 
 @contextmanager
-def parts_around(context: Context, store: SealedStore, connect: Connect | None = None) -> Iterator[Parts]:
+def parts_around(context: Context, store: SealedStore, connect: Connect | None = None) -> Iterator[RunContext]:
     """The same around a store that is open already."""
     import random
     import secrets
@@ -211,7 +211,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
-    from token_refresh.refresh.parts import Parts
+    from token_refresh.refresh.run_context import RunContext
     from token_refresh.stores.base import Claimant
 
     settings = context.settings
@@ -238,10 +238,10 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
         settings.state_dir_spare,
     )
     try:
-        yield Parts(
+        yield RunContext(
             store=store,
             providers=summaries,
-            bench=make_bench(context, store),
+            job_factory=make_job_factory(context, store),
             transport=transport,
             journal=journal,
             clock=context.clock,
@@ -259,7 +259,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
         transport.close()
 
 
-def workshop(context: Context) -> Workshop:
+def runtime(context: Context) -> Runtime:
     """What opens the parts above for one call of a program, and closes them after it, but for connections.
 
     Raises:
@@ -267,12 +267,12 @@ def workshop(context: Context) -> Workshop:
     """
     from functools import partial
 
-    from token_refresh.refresh.parts import Workshop
     from token_refresh.refresh.remembered_failures import with_remembered_failures
+    from token_refresh.refresh.run_context import Runtime
 
     connections = Connections()
     context = replace(context, connections=connections)
-    return Workshop(
+    return Runtime(
         clock=context.clock,
         default_provider=context.default_provider,
         refresh_interval=context.settings.refresh_interval,
@@ -280,21 +280,21 @@ def workshop(context: Context) -> Workshop:
         open_store=partial(open_sealed, context),
         close=connections.close,
         parts_around=partial(parts_around, context),
-        bench=partial(make_bench, context),
+        job_factory=partial(make_job_factory, context),
         recall=lambda rows, columns: with_remembered_failures(rows, context.folder, keyring(context.settings), columns),
     )
 
 
-def make_bench(context: Context, seals: Seals) -> Bench:
+def make_job_factory(context: Context, seals: Seals) -> JobFactory:
     """Turns rows into jobs, with the settings' default clients."""
-    from token_refresh.refresh.jobs import Bench, Client
+    from token_refresh.refresh.jobs import Client, JobFactory
 
     @cache
     def default_client(slug: str) -> Client:
         own = context.provider_settings(slug)
         return Client(own.client_id or "", own.client_secret.reveal() if own.client_secret else "")
 
-    return Bench(seals, context.catalog, context.default_provider, default_client)
+    return JobFactory(seals, context.catalog, context.default_provider, default_client)
 
 
 def make_import_seals(context: Context) -> Seals:
@@ -337,8 +337,8 @@ def read_source(
         redirect_uri=redirect_uri,
     )
     seals = make_import_seals(context)
-    bench = make_bench(context, seals)
-    return read_layout(layout, source, seals, bench, Inspector(seals, bench, allowed_hosts))
+    job_factory = make_job_factory(context, seals)
+    return read_layout(layout, source, seals, job_factory, Inspector(seals, job_factory, allowed_hosts))
 
 
 def _open_source_table(context: Context, name: str) -> Store:
@@ -362,8 +362,8 @@ def make_import_planner(
     seals = make_import_seals(context) if is_layout else store
     return ImportPlanner(
         store.store,
-        Inspector(store, make_bench(context, store)),
-        Inspector(seals, make_bench(context, seals), allowed_hosts),
+        Inspector(store, make_job_factory(context, store)),
+        Inspector(seals, make_job_factory(context, seals), allowed_hosts),
         context.default_provider,
         is_replacing=is_replacing,
         is_resealing=is_layout,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.conftest import World
 from token_refresh.base.text import MASK, Redactor, safe_error
 from token_refresh.commands import prepare
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 
 TOKEN = "rt/9Kd+7Zq=Lm&3xV 8'w\"ß<Y>"  # of every kind of character that somebody encodes
 SECRET = "s3cr3t-of-the-app"
@@ -79,23 +79,23 @@ def test_words_for_people_stay_as_they_are(text: str) -> None:
 
 
 def test_what_the_settings_hold_is_masked_as_soon_as_they_are_read(world: World) -> None:
-    talk, err = Talk(), io.StringIO()
-    prepare(world.program.settings | {"ACME_CLIENT_SECRET": KNOWN}, world.clock, talk)
+    console, err = Console(), io.StringIO()
+    prepare(world.program.settings | {"ACME_CLIENT_SECRET": KNOWN}, world.clock, console)
     with redirect_stderr(err):
-        talk.error(f"{KNOWN} and {world.program.settings['ENCRYPTION_KEY']}")
+        console.error(f"{KNOWN} and {world.program.settings['ENCRYPTION_KEY']}")
     assert f"{MASK} and {MASK}" in err.getvalue()
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_nothing_is_said_around_the_net(log_format: str) -> None:
-    talk = Talk()
-    talk.configure("DEBUG", log_format)
-    talk.hide([KNOWN])
+    console = Console()
+    console.configure("DEBUG", log_format)
+    console.hide([KNOWN])
     err = io.StringIO()
     with redirect_stderr(err):
-        talk.info(f"info {KNOWN}", fact=KNOWN, other="refresh_token=hidden", count=1)
-        talk.warn(f"warning {KNOWN}")
-        talk.error("error", f"Do not {KNOWN}")
+        console.info(f"info {KNOWN}", fact=KNOWN, other="refresh_token=hidden", count=1)
+        console.warn(f"warning {KNOWN}")
+        console.error("error", f"Do not {KNOWN}")
     assert KNOWN not in err.getvalue()
     assert json.dumps(KNOWN)[1:-1] not in err.getvalue()
     assert "hidden" not in err.getvalue()

@@ -18,7 +18,7 @@ from tests.chaos.clock import SharedClock
 from token_refresh import commands as cli
 from token_refresh.base.clock import Clock
 from token_refresh.commands import onboard
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 
 RUN = "token_manager.py"
 ONBOARD = "onboard_client.py"
@@ -71,5 +71,5 @@ def _run(script: str, argv: Sequence[str], settings: dict[str, str], clock: Path
 
 def _onboard(argv: Sequence[str], settings: dict[str, str], clock: Clock) -> int:
     arguments = onboard.parse(argv)
-    talk = Talk(as_json=arguments.json)
-    return cli.guarded(talk, lambda: onboard.run(arguments, settings, clock, talk))
+    console = Console(as_json=arguments.json)
+    return cli.guarded(console, lambda: onboard.run(arguments, settings, clock, console))

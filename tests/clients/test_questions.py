@@ -12,13 +12,13 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.questions import ask_for_credential
-from token_refresh.refresh.jobs import Bench, Client
+from token_refresh.refresh.jobs import Client, JobFactory
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Seals
 
 FIXED = Provider("acme", "Acme", "https://acme.example/token")
 HOSTED = Provider("hosted", "Hosted", "https://{instance}/token", placeholders={"instance": None})
-BENCH = Bench(cast(Seals, None), Listed(FIXED, HOSTED), "acme", lambda _: Client("our-app", "our secret"))
+BENCH = JobFactory(cast(Seals, None), Listed(FIXED, HOSTED), "acme", lambda _: Client("our-app", "our secret"))
 
 
 class Answers:

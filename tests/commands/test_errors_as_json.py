@@ -18,7 +18,7 @@ from token_refresh.base.errors import ActionableError, Kind, exit_code
 from token_refresh.commands import guarded, reported
 from token_refresh.journal.lock import RunLock
 from token_refresh.settings import SettingsError
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 
 
 def error_in(result: Result) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def test_each_kind_is_the_code_of_the_object_and_decides_the_exit_code(
     def act() -> Iterable[Kind]:
         raise ActionableError("what happened", "Do it.", kind)
 
-    assert guarded(Talk(as_json=True), act) == exit_code([kind])
+    assert guarded(Console(as_json=True), act) == exit_code([kind])
     out, err = capsys.readouterr()
     assert json.loads(out) == {"error": {"code": kind.value, "message": "what happened", "action": "Do it."}}
     assert "error: what happened. Do it." in err
@@ -49,18 +49,18 @@ def test_without_json_stdout_stays_empty(capsys: pytest.CaptureFixture[str]) -> 
     def act() -> Iterable[Kind]:
         raise ActionableError("what happened", "Do it.", Kind.ROW)
 
-    assert guarded(Talk(), act) == exits.FAILED
+    assert guarded(Console(), act) == exits.FAILED
     assert capsys.readouterr().out == ""
 
 
 def test_the_object_holds_no_secret_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = Talk(as_json=True)
-    talk.hide([CANARY])
+    console = Console(as_json=True)
+    console.hide([CANARY])
 
     def act() -> Iterable[Kind]:
         raise ActionableError(f"no {CANARY}", f"Never {CANARY}.", Kind.ROW)
 
-    assert guarded(talk, act) == exits.FAILED
+    assert guarded(console, act) == exits.FAILED
     assert CANARY not in "".join(capsys.readouterr())
 
 
@@ -68,7 +68,7 @@ def test_a_strangers_words_are_on_neither_stream(capsys: pytest.CaptureFixture[s
     def act() -> Iterable[Kind]:
         raise ValueError(CANARY)
 
-    assert guarded(Talk(as_json=True), act) == exits.FAILED
+    assert guarded(Console(as_json=True), act) == exits.FAILED
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["code"] == "internal"
     assert json.loads(out)["error"]["message"].startswith("internal error: ValueError at test_errors_as_json.py:")
@@ -76,26 +76,26 @@ def test_a_strangers_words_are_on_neither_stream(capsys: pytest.CaptureFixture[s
 
 
 def test_an_error_after_the_answer_adds_no_second_object(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = Talk(as_json=True)
+    console = Console(as_json=True)
 
     def act() -> Iterable[Kind]:
-        talk.object({"rows": 1})
+        console.object({"rows": 1})
         raise ActionableError("what happened", "Do it.", Kind.CONFIGURATION)
 
-    assert guarded(talk, act) == exits.USAGE
+    assert guarded(console, act) == exits.USAGE
     assert json.loads(capsys.readouterr().out) == {"rows": 1}
 
 
 def test_a_command_that_goes_on_prints_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    talk = Talk(as_json=True)
-    talk.as_lines = True
+    console = Console(as_json=True)
+    console.as_lines = True
 
     def act() -> Iterable[Kind]:
         raise SettingsError(["A is wrong. Correct A.", "B is wrong. Correct B."])
 
-    talk.object({"rows": 1})
-    assert reported(talk, act) == (Kind.CONFIGURATION,)
-    assert reported(talk, act) == (Kind.CONFIGURATION,)
+    console.object({"rows": 1})
+    assert reported(console, act) == (Kind.CONFIGURATION,)
+    assert reported(console, act) == (Kind.CONFIGURATION,)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     error = {"code": "configuration", "message": "A is wrong. Correct A. B is wrong. Correct B.", "action": ""}
     assert lines == [{"rows": 1}, {"error": error}, {"error": error}]

@@ -29,7 +29,7 @@ def rotated(rows: Rows, happens: Any, *, is_wanted: bool = True) -> tuple[bool, 
     """A rotation of all rows, and whether it came to its end."""
     with parts_of(rows) as parts:
         keys = [row.key for row in parts.store.store.rows()]
-        inspector = Inspector(parts.store, parts.bench, ())
+        inspector = Inspector(parts.store, parts.job_factory, ())
         journal: Any = Journal(happens)
         rotator = Rotator(parts.store, inspector, journal, lambda _: None, lambda: is_wanted, parts.clock, "")
         return rotator.reseal(keys), rotator

@@ -41,11 +41,11 @@ from token_refresh.library import (
 )
 from token_refresh.library.manager import log_not_saved
 from token_refresh.library.tokens import Tokens
-from token_refresh.refresh.parts import Workshop
+from token_refresh.refresh.run_context import Runtime
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 from token_refresh.wiring import assemble
-from token_refresh.wiring import workshop as workshop_of
+from token_refresh.wiring import runtime as workshop_of
 
 PATIENCE_SECONDS = 20
 
@@ -304,7 +304,7 @@ def host_of(world: World) -> str:
         return parts.claimant.host
 
 
-def shop_of(world: World) -> Workshop:
+def shop_of(world: World) -> Runtime:
     settings = load(world.program.settings, crypto.parse_key)
     return workshop_of(assemble(settings, world.clock, log_not_saved))
 

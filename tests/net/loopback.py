@@ -45,11 +45,11 @@ def forever(sock: socket.socket, send: bytes, pause: float = 0.01) -> None:
 def swallow(server: RawServer) -> Callable[[socket.socket], None]:
     """Take in whatever comes."""
 
-    def talk(sock: socket.socket) -> None:
+    def console(sock: socket.socket) -> None:
         while part := sock.recv(65_536):
             server.received += part
 
-    return talk
+    return console
 
 
 @contextlib.contextmanager

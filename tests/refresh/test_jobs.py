@@ -23,7 +23,7 @@ from providers import Catalog
 from providers.base import Provider, ProviderError
 from tests.callers import Listed
 from token_refresh.base.events import NoticeCode
-from token_refresh.refresh.jobs import Bench, Client, Job, RowError, read_params, unknown_status_notice
+from token_refresh.refresh.jobs import Client, Job, JobFactory, RowError, read_params, unknown_status_notice
 from token_refresh.stores.base import Row, Store
 from token_refresh.stores.sealed import SealedStore
 
@@ -44,10 +44,10 @@ DEFAULT_CLIENT = Client("default-app", "default secret")
 NUMBERS = itertools.count()
 
 
-def bench(client: Client = DEFAULT_CLIENT, accept_legacy: bool = True) -> Bench:
+def bench(client: Client = DEFAULT_CLIENT, accept_legacy: bool = True) -> JobFactory:
     # Opening a cell never asks the plain store.
     store = SealedStore(cast(Store, None), KEYRING, accept_legacy=accept_legacy, seal_access_tokens=False)
-    return Bench(
+    return JobFactory(
         store,
         Listed(*PROVIDERS.values()),
         "acme",
@@ -76,13 +76,13 @@ def row(
     )
 
 
-def job(stored: Row, of: Bench | None = None) -> Job:
+def job(stored: Row, of: JobFactory | None = None) -> Job:
     made = (of or bench()).job(stored)
     assert isinstance(made, Job), made
     return made
 
 
-def fault(stored: Row, of: Bench | None = None) -> RowError:
+def fault(stored: Row, of: JobFactory | None = None) -> RowError:
     made = (of or bench()).job(stored)
     assert isinstance(made, RowError)
     assert made.row is stored
@@ -247,7 +247,9 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
     store = SealedStore(cast(Store, None), KEYRING, accept_legacy=True, seal_access_tokens=False)
     stored = Row("rec", "loc", client_id, provider=slug, provider_params=json.dumps(params))
     cell = KEYRING.seal("refresh-1", Context("encrypted_refresh", "loc", origin))
-    made = Bench(store, Listed(provider), slug, lambda _: DEFAULT_CLIENT).job(replace(stored, encrypted_refresh=cell))
+    made = JobFactory(store, Listed(provider), slug, lambda _: DEFAULT_CLIENT).job(
+        replace(stored, encrypted_refresh=cell)
+    )
     usual = _usual_hosts(provider)
     if isinstance(made, RowError):
         assert usual == set() or any(params.values())

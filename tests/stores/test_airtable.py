@@ -714,7 +714,7 @@ def test_a_hostile_environment_has_no_effect(scene: Scene, monkeypatch: pytest.M
 def _saying(server: Callable[[], RawServer], answer: bytes, then: bytes = b"") -> Callable[[Any], None]:
     """Answers each request with the same bytes, then goes on in bits until the other side has gone."""
 
-    def talk(sock: socket.socket) -> None:
+    def console(sock: socket.socket) -> None:
         server().read_request(sock)
         sock.sendall(answer)
         until = time.monotonic() + 5
@@ -722,7 +722,7 @@ def _saying(server: Callable[[], RawServer], answer: bytes, then: bytes = b"") -
             sock.sendall(then)
             time.sleep(0.01 if len(then) < 100 else 0)
 
-    return talk
+    return console
 
 
 def test_tls_keys_are_written_nowhere_and_only_the_named_authority_counts(

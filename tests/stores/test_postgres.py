@@ -165,25 +165,25 @@ def fatal(words: str) -> bytes:
 def test_only_what_waiting_does_not_mend_is_told_at_once(words: str, kind: type[StoreError]) -> None:
     clock = FakeClock()
 
-    def talk(client: socket.socket) -> None:
+    def console(client: socket.socket) -> None:
         client.recv(8)
         client.sendall(b"N")
         client.recv(1000)
         client.sendall(fatal(words))
 
-    with RawServer(talk) as server, pytest.raises(kind, match=re.escape(words)) as raised:
+    with RawServer(console) as server, pytest.raises(kind, match=re.escape(words)) as raised:
         DatabaseStore(f"postgresql+psycopg://u@127.0.0.1:{server.port}/tokens?gssencmode=disable", clock)
     assert_plain(raised.value, kind)
     assert clock.slept == (30 if kind is StoreUnavailableError else 0)
 
 
 def test_a_server_that_is_cut_off_while_tls_begins_is_an_outage() -> None:
-    def talk(client: socket.socket) -> None:
+    def console(client: socket.socket) -> None:
         client.recv(8)
         client.sendall(b"S")
         client.recv(65_536)
 
-    with RawServer(talk) as server, pytest.raises(StoreUnavailableError, match="unexpected eof"):
+    with RawServer(console) as server, pytest.raises(StoreUnavailableError, match="unexpected eof"):
         opened(f"postgresql+psycopg://u@127.0.0.1:{server.port}/tokens?gssencmode=disable&sslmode=require")
 
 

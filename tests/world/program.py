@@ -20,7 +20,7 @@ from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
 from token_refresh.commands import onboard
 from token_refresh.journal.file import BALLAST_FILE
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,8 +97,8 @@ class Program:
 
         def act() -> int:
             arguments = onboard.parse(argv)
-            talk = Talk(as_json=arguments.json)
-            return cli.guarded(talk, lambda: onboard.run(arguments, self.settings, self.clock, talk))
+            console = Console(as_json=arguments.json)
+            return cli.guarded(console, lambda: onboard.run(arguments, self.settings, self.clock, console))
 
         return self._searched(argv, _captured(act))
 

@@ -20,9 +20,9 @@ from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSE
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job
-from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.refresh.rows import find_all
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
@@ -62,7 +62,7 @@ class Admission:
         store_error: what kept the store from taking a proved credential, where something did.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: RunContext) -> None:
         self._parts = parts
         self._prover = Prover(parts)
         self.store_error: StoreError | None = None
@@ -78,17 +78,19 @@ class Admission:
             StoreError: the store refused before anything was sent.
             JournalError: nothing was sent.
         """
-        bench = self._parts.bench
+        job_factory = self._parts.job_factory
         entered.require_identity()
-        entered = replace(entered, provider=bench.slug_of(entered.provider))
+        entered = replace(entered, provider=job_factory.slug_of(entered.provider))
         row = self.existing(entered.location_id, entered.provider)
-        candidate = candidate_of(entered.completed(row, bench.default_client_id(entered.provider)), row, bench)
+        candidate = candidate_of(
+            entered.completed(row, job_factory.default_client_id(entered.provider)), row, job_factory
+        )
         require_agreement(candidate.endpoint, terms.hosts)
         if terms.skip_done and self._is_done(candidate):
             return RowFinished(entered.location_id, entered.provider, Outcome.CHANGED, "already done: skipped")
         if candidate.is_replacing and not terms.replace:
             raise AdmissionError("the row already has a credential", "Repeat with --replace to replace it.")
-        candidate = with_client(candidate, bench)
+        candidate = with_client(candidate, job_factory)
         self._require_columns(candidate.entered)
         self._prover.refuse_used(candidate.provider, candidate.entered)
         if row is not None:
@@ -111,7 +113,7 @@ class Admission:
             return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         try:
             row = self.existing(entered.location_id, entered.provider)
-            candidate = candidate_of(entered, row, self._parts.bench)
+            candidate = candidate_of(entered, row, self._parts.job_factory)
         except AdmissionError as error:
             return _waits(entry, f"its onboarding waits in the journal: {error}", error.action)
         if candidate.endpoint.origin != entry.origin:
@@ -120,7 +122,7 @@ class Admission:
         return self._go_on(candidate, entry)
 
     def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
-        journal, bench = self._parts.journal, self._parts.bench
+        journal, job_factory = self._parts.journal, self._parts.job_factory
         is_answered = entry.step == STEP_ANSWERED
         if is_answered and self._is_saved(candidate, entry):
             return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
@@ -129,7 +131,7 @@ class Admission:
             what = "the row was changed after its onboarding; the entered credential is kept, encrypted, in the journal"
             return _ends(NoticeCode.SUPERSEDED, entry, what)
         try:
-            candidate = with_client(candidate, bench)
+            candidate = with_client(candidate, job_factory)
         except AdmissionError as error:  # other settings than those of the run that was cut off
             if not is_answered:
                 journal.mark(entry.id, STEP_SUPERSEDED)
@@ -147,7 +149,7 @@ class Admission:
         Raises:
             AdmissionError: there are several.
         """
-        rows = find_all(self._parts.store.store, self._parts.bench, location_id, provider)
+        rows = find_all(self._parts.store.store, self._parts.job_factory, location_id, provider)
         if len(rows) > 1:
             raise AdmissionError(
                 f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."
@@ -182,7 +184,7 @@ class Admission:
 
     def _token_of(self, row: Row | None) -> str | None:
         """The refresh token in the row; None where it does not open."""
-        job = self._parts.bench.job(row) if row is not None else None
+        job = self._parts.job_factory.job(row) if row is not None else None
         return job.credential.refresh_token if isinstance(job, Job) else None
 
     def _is_unchanged(self, entry: Entry, candidate: Candidate) -> bool:

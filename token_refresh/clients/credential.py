@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from providers.base import Credential, Endpoint, Provider, ProviderError
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.refresh.jobs import Bench, read_params
+from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
 
 
@@ -90,28 +90,28 @@ def endpoint_of(provider: Provider, entered: NewCredential) -> Endpoint:
     return endpoint
 
 
-def candidate_of(entered: NewCredential, row: Row | None, bench: Bench) -> Candidate:
+def candidate_of(entered: NewCredential, row: Row | None, job_factory: JobFactory) -> Candidate:
     """What would be sent where.
 
     Raises:
         AdmissionError: the provider or its parameters cannot be used.
     """
     try:
-        provider = bench.find_provider(entered.provider)
+        provider = job_factory.find_provider(entered.provider)
     except ProviderError as error:
         raise AdmissionError(str(error), error.action, error.kind) from None
     return Candidate(entered, provider, endpoint_of(provider, entered), _credential(entered), row)
 
 
-def with_client(candidate: Candidate, bench: Bench) -> Candidate:
-    """The same with the client that it is sent with, see `Bench.client`.
+def with_client(candidate: Candidate, job_factory: JobFactory) -> Candidate:
+    """The same with the client that it is sent with, see `JobFactory.client`.
 
     Raises:
         AdmissionError: there is no client id, or the secret in the settings may not be sent to this host.
     """
     sent = candidate.credential
     try:
-        client = bench.client(candidate.entered.provider, candidate.endpoint, sent.client_id, sent.client_secret)
+        client = job_factory.client(candidate.entered.provider, candidate.endpoint, sent.client_id, sent.client_secret)
     except ProviderError as error:
         raise AdmissionError(str(error), error.action, Kind.USAGE) from None
     sent = replace(sent, client_id=client.client_id, client_secret=client.client_secret)

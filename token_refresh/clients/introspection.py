@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from providers.base import Answer, Provider, RawAnswer
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.refresh.jobs import Job, RowError
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row
 
 
@@ -25,11 +25,11 @@ def endpoints_in_use(made: Iterable[Job | RowError], default: Provider) -> dict[
     return {default.endpoint({}).url: default.name}
 
 
-def check_tokens(parts: Parts) -> Iterator[Check]:
+def check_tokens(parts: RunContext) -> Iterator[Check]:
     """Ask each provider that has an introspection endpoint whether the stored access tokens are active."""
     asked = 0
     for row in parts.store.store.rows():
-        job = parts.bench.job(row) if row.encrypted_refresh else None
+        job = parts.job_factory.job(row) if row.encrypted_refresh else None
         if not isinstance(job, Job) or job.provider.introspect_url is None:
             continue
         token = _access_token(parts, row, job)
@@ -49,7 +49,7 @@ def check_tokens(parts: Parts) -> Iterator[Check]:
     yield Check("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
 
 
-def _access_token(parts: Parts, row: Row, job: Job) -> str:
+def _access_token(parts: RunContext, row: Row, job: Job) -> str:
     whole = parts.store.store.read([row.key], complete=True).get(row.key)
     return parts.store.access_token(whole, job.binding) if whole is not None else ""
 

@@ -14,7 +14,7 @@ from token_refresh.clients.credential import AdmissionError, Candidate, NewCrede
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, Entry
 from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 
 
 class Prover:
@@ -24,7 +24,7 @@ class Prover:
         parts: what it works with.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: RunContext) -> None:
         self._parts = parts
 
     def refuse_used(self, provider: Provider, entered: NewCredential) -> None:

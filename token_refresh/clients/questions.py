@@ -12,7 +12,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential, endpoint_of
 from token_refresh.net.hosts import agreement_question, host_of, is_agreed
-from token_refresh.refresh.jobs import Bench, read_params
+from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
 
 
@@ -33,7 +33,7 @@ class Asker(Protocol):
 
 
 def ask_for_credential(
-    ask: Asker, bench: Bench, default_provider: str, terms: Terms, find_row: Callable[[str, str], Row | None]
+    ask: Asker, job_factory: JobFactory, default_provider: str, terms: Terms, find_row: Callable[[str, str], Row | None]
 ) -> tuple[NewCredential, Terms]:
     """The credential, and what the person agreed to beyond `terms`.
 
@@ -45,7 +45,7 @@ def ask_for_credential(
         ActionableError: an answer that is needed is empty, or a no.
     """
     location_id = _required(ask.text("Location id"), "location id")
-    provider = bench.find_provider(ask.text("Provider", default_provider))
+    provider = job_factory.find_provider(ask.text("Provider", default_provider))
     name = provider.slug
     row = find_row(location_id, name)
     terms = replace(terms, replace=_may_replace(ask, terms, row))
@@ -53,8 +53,8 @@ def ask_for_credential(
     draft = NewCredential(location_id, name, "", "", "", params)
     endpoint = endpoint_of(provider, draft)
     terms = _agreed_host(ask, endpoint, terms)
-    client_id = _ask_client_id(ask, endpoint, row, bench.default_client_id(name))
-    has_secret = endpoint.is_fixed and bool(bench.client(name, endpoint, client_id, "").client_secret)
+    client_id = _ask_client_id(ask, endpoint, row, job_factory.default_client_id(name))
+    has_secret = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
     secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
     token = _required(ask.secret("Refresh token"), "refresh token")
     return replace(draft, client_id=client_id, client_secret=secret, refresh_token=token), terms

@@ -19,8 +19,8 @@ from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import RowError
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
-from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
@@ -47,7 +47,7 @@ class Removal:
         wait_seconds: how long to wait for who is refreshing the row.
     """
 
-    def __init__(self, parts: Parts, emit: Subscriber, wait_seconds: float) -> None:
+    def __init__(self, parts: RunContext, emit: Subscriber, wait_seconds: float) -> None:
         self._parts = parts
         self._emit = emit
         self._wait_seconds = wait_seconds
@@ -77,7 +77,7 @@ class Removal:
         return name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
-        return find_one(self._parts.store.store, self._parts.bench, location_id, provider)
+        return find_one(self._parts.store.store, self._parts.job_factory, location_id, provider)
 
     @contextmanager
     def _alone(self, row: Row, name: str) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Removal:
         what = f"{row.location_id} {name}"
         if not row.encrypted_refresh:
             raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
-        job = self._parts.bench.job(row)
+        job = self._parts.job_factory.job(row)
         if isinstance(job, RowError):
             raise MisconfiguredError(f"{what}: {job.error}", job.action, Kind.ROW)
         request = job.provider.revoke_request(job.credential)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from providers.base import Answer
 from token_refresh.clients.credential import Candidate
 from token_refresh.refresh.jobs import binding_of
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreRefusedError, Value, Written
 
 Find = Callable[[], Row | None]  # the candidate's row as it is now
@@ -15,7 +15,7 @@ Find = Callable[[], Row | None]  # the candidate's row as it is now
 _TAKEN = (Written.CHANGED, Written.GONE)  # somebody else's write came between our look and ours
 
 
-def write_row(parts: Parts, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:
+def write_row(parts: RunContext, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:
     """Create or replace the row; whether it holds the credential now, or somebody else's change stays.
 
     Args:
@@ -40,7 +40,7 @@ def write_row(parts: Parts, candidate: Candidate, answer: Answer | None, find: F
     return True
 
 
-def _write(parts: Parts, row: Row | None, values: dict[str, Value], find: Find) -> Written:
+def _write(parts: RunContext, row: Row | None, values: dict[str, Value], find: Find) -> Written:
     store = parts.store
     if row is None:
         try:
@@ -56,7 +56,7 @@ def _write(parts: Parts, row: Row | None, values: dict[str, Value], find: Find) 
     return result.written
 
 
-def _values(parts: Parts, candidate: Candidate, answer: Answer | None) -> dict[str, Value]:
+def _values(parts: RunContext, candidate: Candidate, answer: Answer | None) -> dict[str, Value]:
     entered = candidate.entered
     refresh = answer.refresh_token if answer is not None else None
     access = answer.access_token if answer is not None else None

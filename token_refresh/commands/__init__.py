@@ -18,7 +18,7 @@ from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, actionable_error, exit_code
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser
 from token_refresh.wiring import LOCK_WAIT_SECONDS, Context, assemble
 
@@ -59,32 +59,32 @@ def main(
     name, words = _verb_in(argv)
     module = _module_of(name) if name in VERBS else None
     arguments = _parser(name, module).parse(words)
-    talk = Talk(as_json=arguments.json)
+    console = Console(as_json=arguments.json)
     given = settings.strip_secrets(os.environ) if environ is None else environ
 
     def act() -> Iterable[Kind]:
         assert module is not None  # the parser has ended it otherwise
-        kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), talk)
+        kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), console)
         return kinds
 
-    return guarded(talk, act)
+    return guarded(console, act)
 
 
-def guarded(talk: Talk, act: Callable[[], Iterable[Kind]]) -> int:
+def guarded(console: Console, act: Callable[[], Iterable[Kind]]) -> int:
     """Run `act` and return the exit code of the failures that it met."""
-    return exit_code(reported(talk, act))
+    return exit_code(reported(console, act))
 
 
-def reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
+def reported(console: Console, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
     """Run `act` and return which failures it met; an error that ends it is reported, never raised as a traceback.
 
     A provider's answer that could not be saved is a failure of the journal's disk, whatever else went well.
     """
-    kinds = _reported(talk, act)
-    return {*kinds, Kind.CONFIGURATION} if talk.end_not_saved() else kinds
+    kinds = _reported(console, act)
+    return {*kinds, Kind.CONFIGURATION} if console.end_not_saved() else kinds
 
 
-def _reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
+def _reported(console: Console, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
     try:
         return act()
     except BrokenPipeError:
@@ -94,32 +94,32 @@ def _reported(talk: Talk, act: Callable[[], Iterable[Kind]]) -> Iterable[Kind]:
         problem = actionable_error(error)
         if isinstance(problem, SettingsError):
             for sentence in problem.problems:
-                talk.error(sentence, code=problem.kind)
+                console.error(sentence, code=problem.kind)
         else:
-            talk.error(str(problem), problem.action, code=problem.kind)
-        talk.error_object(problem)
+            console.error(str(problem), problem.action, code=problem.kind)
+        console.error_object(problem)
         return (problem.kind,)
 
 
-def prepare(environ: Mapping[str, str], clock: Clock, talk: Talk) -> Context:
+def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Context:
     """Read and check the configuration; what should be known of it is said.
 
     Raises:
         SettingsError, StateError: each with its fix; nothing was called yet.
     """
     if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
-        talk.configure("INFO", "json")
+        console.configure("INFO", "json")
     known = settings.load(environ, crypto.parse_key)
-    talk.configure(known.log_level, known.log_format)
-    talk.hide(known.secrets())
+    console.configure(known.log_level, known.log_format)
+    console.hide(known.secrets())
     for warning in known.warnings:
-        talk.warn(warning)
-    return assemble(known, clock, talk.answer_not_saved)
+        console.warn(warning)
+    return assemble(known, clock, console.answer_not_saved)
 
 
-def patient_lock(context: Context, talk: Talk) -> AbstractContextManager[object]:
+def patient_lock(context: Context, console: Console) -> AbstractContextManager[object]:
     """The run lock for what a person started: cron's run is waited for, and that is said."""
-    return context.lock(LOCK_WAIT_SECONDS, lambda: talk.info("another run is active; waiting for it to end"))
+    return context.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
 
 
 def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:

@@ -17,8 +17,8 @@ from token_refresh.settings import check_dotenv
 from token_refresh.stores.airtable.quota import check_quota
 from token_refresh.stores.base import check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
-from token_refresh.terminal.console import Talk
-from token_refresh.wiring import Context, keyring, make_bench, open_parts, open_sealed, proxy_of
+from token_refresh.terminal.console import Console
+from token_refresh.wiring import Context, keyring, make_job_factory, open_parts, open_sealed, proxy_of
 
 _HEAD = ("part", "", "finding", "what to do")
 
@@ -28,13 +28,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--online", action="store_true", help="also ask providers about each token")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Check every part and report; exit 1 where one is bad."""
     from token_refresh.terminal.report import show_table
 
-    checks = list(_checks(prepare(environ, clock, talk), online=arguments.online))
-    if talk.as_json:
-        talk.object({"findings": [_object(check) for check in checks]})
+    checks = list(_checks(prepare(environ, clock, console), online=arguments.online))
+    if console.as_json:
+        console.object({"findings": [_object(check) for check in checks]})
     else:
         show_table(_HEAD, [(check.part, check.state, check.message, check.action) for check in checks])
     return (Kind.ROW,) if any(check.state == BAD for check in checks) else ()
@@ -69,8 +69,8 @@ def _store(context: Context, store: SealedStore) -> Iterator[Check]:
 def _rows(context: Context, store: SealedStore, made: list[Job | RowError]) -> Iterator[Check]:
     rows = [row for row in store.store.rows() if row.encrypted_refresh]
     yield check_writing(store.store, rows)
-    bench = make_bench(context, store)
-    made += [bench.job(row) for row in rows]
+    job_factory = make_job_factory(context, store)
+    made += [job_factory.job(row) for row in rows]
     yield from check_jobs(made)
 
 

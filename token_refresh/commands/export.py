@@ -10,7 +10,7 @@ from pathlib import Path
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.commands import prepare
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.transfer.export import WRITERS, Export, whole_private_file
 from token_refresh.wiring import open_store
 
@@ -21,23 +21,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="-", metavar="FILE", help="a new or an older export; - is standard output")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Write all rows; exit 1 where a row holds something in the place of a cell."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     is_data = arguments.output == "-"
-    if is_data and talk.as_json and arguments.format != "json":
+    if is_data and console.as_json and arguments.format != "json":
         raise ActionableError("standard output cannot carry both CSV and --json", "Add --output FILE.", Kind.USAGE)
     write = WRITERS[arguments.format]
     with closing(open_store(context)) as store:
         export = Export(store)
         if is_data:
-            write(export.cells(), export.columns, talk.piece)
+            write(export.cells(), export.columns, console.piece)
         else:
             with whole_private_file(Path(arguments.output)) as file:
                 write(export.cells(), export.columns, file.write)
     for error in export.left_out:
-        talk.warn(str(error), error.action)
-    if talk.as_json and not is_data:
-        talk.object({"store": context.settings.store, "file": arguments.output, "rows": export.rows})
-    talk.info(f"{export.rows} rows exported; keep ENCRYPTION_KEY elsewhere: both together are every secret")
+        console.warn(str(error), error.action)
+    if console.as_json and not is_data:
+        console.object({"store": context.settings.store, "file": arguments.output, "rows": export.rows})
+    console.info(f"{export.rows} rows exported; keep ENCRYPTION_KEY elsewhere: both together are every secret")
     return {error.kind for error in export.left_out}

@@ -9,11 +9,11 @@ from contextlib import closing
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_row, seconds
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.report import LineReport
-from token_refresh.wiring import workshop
+from token_refresh.wiring import runtime
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -24,20 +24,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Print the token; when a refresh fails, the old one as long as it lives."""
     from token_refresh.library.tokens import Tokens
 
-    talk.reserve_stdout()
-    context = prepare(environ, clock, talk)
-    with closing(workshop(context)) as opened:
-        tokens = Tokens(opened, LineReport(talk), guard=ended_by)
+    console.reserve_stdout()
+    context = prepare(environ, clock, console)
+    with closing(runtime(context)) as opened:
+        tokens = Tokens(opened, LineReport(console), guard=ended_by)
         served = tokens.serve(arguments.location.strip(), arguments.provider, arguments.min_valid)
     if served.warning:
-        talk.warn(served.warning, served.action)
+        console.warn(served.warning, served.action)
     token = served.token
-    if talk.as_json:
-        talk.object(
+    if console.as_json:
+        console.object(
             {
                 "location_id": token.row.location_id,
                 "provider": token.provider,
@@ -46,5 +46,5 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
             }
         )
     else:
-        talk.data(token.text)
+        console.data(token.text)
     return ()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.commands import patient_lock, prepare
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal, can_ask
@@ -32,9 +32,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="overwrite rows that differ, even newer ones")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show the plan, then carry it out where that is wanted; exit 1 where a row was refused."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     rows = _rows(arguments, context)
     with open_sealed(context) as store:
         planner = make_import_planner(
@@ -42,13 +42,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         )
         shown = None if arguments.yes else planner.plan(rows)
         if shown is not None:
-            _show(shown, talk)
+            _show(shown, console)
             if not _is_wanted(shown):
-                return _end(context, talk, shown, is_done=False)
-        done = _carry_out(context, planner, rows, shown, talk)
+                return _end(context, console, shown, is_done=False)
+        done = _carry_out(context, planner, rows, shown, console)
     if done != shown:
-        _show(done, talk)
-    return _end(context, talk, done, is_done=True)
+        _show(done, console)
+    return _end(context, console, done, is_done=True)
 
 
 def _rows(arguments: argparse.Namespace, context: Context) -> list[SourceRow]:
@@ -73,33 +73,33 @@ def _carry_out(
     planner: ImportPlanner,
     rows: Sequence[SourceRow],
     shown: Sequence[PlannedRow] | None,
-    talk: Talk,
+    console: Console,
 ) -> list[PlannedRow]:
     stopped: list[str] = []
-    with patient_lock(context, talk):
+    with patient_lock(context, console):
         planned = as_shown(planner.plan(rows), shown)
         with ended_by(stopped.append):
             return carry_out(planner.store, planned, stopped)
 
 
-def _end(context: Context, talk: Talk, rows: Sequence[PlannedRow], *, is_done: bool) -> Iterable[Kind]:
+def _end(context: Context, console: Console, rows: Sequence[PlannedRow], *, is_done: bool) -> Iterable[Kind]:
     counts = counts_of(rows)
-    if talk.as_json:
+    if console.as_json:
         results = [one.as_json() for one in rows]
         store = context.settings.store
-        talk.object({"store": store, "dry_run": not is_done, "counts": counts, "results": results})
+        console.object({"store": store, "dry_run": not is_done, "counts": counts, "results": results})
     summary = ", ".join(f"{count} {step}" for step, count in counts.items()) or "there are no rows in it"
     if is_done:
-        talk.info(summary)
+        console.info(summary)
     else:
         how = ". To do it: --yes" if {Step.CREATE, Step.REPLACE} & counts.keys() else ""
-        talk.info(f"nothing was written; it would be: {summary}{how}")
+        console.info(f"nothing was written; it would be: {summary}{how}")
     return (Kind.ROW,) if Step.REFUSE in counts else ()
 
 
-def _show(rows: Sequence[PlannedRow], talk: Talk) -> None:
+def _show(rows: Sequence[PlannedRow], console: Console) -> None:
     from token_refresh.terminal.report import show_table
 
-    if rows and not talk.as_json:
+    if rows and not console.as_json:
         lines = [(one.name, one.location_id, one.provider, one.step.value, one.reason, one.action) for one in rows]
         show_table(_HEAD, lines)

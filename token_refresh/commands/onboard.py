@@ -17,12 +17,12 @@ from token_refresh.commands import patient_lock, prepare
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser
 from token_refresh.terminal.process import StopRequest, ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
-from token_refresh.wiring import Context, make_bench, make_seals, open_parts
+from token_refresh.wiring import Context, make_job_factory, make_seals, open_parts
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -38,43 +38,43 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse(argv)
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Save one client or many; exit 1 where one was not saved."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
-        return _from_csv(arguments.from_csv, replace(terms, skip_done=True), context, talk)
-    return _from_terminal(terms, context, talk)
+        return _from_csv(arguments.from_csv, replace(terms, skip_done=True), context, console)
+    return _from_terminal(terms, context, console)
 
 
-def _from_terminal(terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]:
+def _from_terminal(terms: Terms, context: Context, console: Console) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
 
     def find_row(location_id: str, provider: str) -> Row | None:
         with open_parts(context) as parts:
             return Admission(parts).existing(location_id, provider)
 
-    bench, default_provider = make_bench(context, make_seals(context)), context.default_provider
+    job_factory, default_provider = make_job_factory(context, make_seals(context)), context.default_provider
     with Terminal() as ask:
-        entered, terms = ask_for_credential(ask, bench, default_provider, terms, find_row)
-    with _admission(context, talk) as admission, ended_by(StopRequest(talk.warn)):
+        entered, terms = ask_for_credential(ask, job_factory, default_provider, terms, find_row)
+    with _admission(context, console) as admission, ended_by(StopRequest(console.warn)):
         result = admission.admit(entered, terms)
-    if talk.as_json:
-        talk.object({"store": context.settings.store, "results": [result_object(result)]})
+    if console.as_json:
+        console.object({"store": context.settings.store, "results": [result_object(result)]})
     if is_saved(result):
         until = f"; its access token lives until {result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else ""
-        talk.info(f"{result.location_id} is saved{until}")
+        console.info(f"{result.location_id} is saved{until}")
     else:
-        talk.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
+        console.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
     return admission.failure_kinds([result])
 
 
-def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable[Kind]:
-    lines = list(read_lines(read_text(name, talk.warn), context.default_provider))
+def _from_csv(name: str, terms: Terms, context: Context, console: Console) -> Iterable[Kind]:
+    lines = list(read_lines(read_text(name, console.warn), context.default_provider))
     catalog = context.catalog
     results: list[RowFinished] = []
-    stop, failure = StopRequest(talk.warn), None
-    with _admission(context, talk) as admission, ended_by(stop):
+    stop, failure = StopRequest(console.warn), None
+    with _admission(context, console) as admission, ended_by(stop):
         for line in lines:
             if stop.is_wanted or isinstance(admission.store_error, StoreUnavailableError):
                 break
@@ -83,14 +83,14 @@ def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable
             except (StoreError, JournalError) as error:
                 failure = error
                 break
-            _show_line(talk, line.number, results[-1])
-    if talk.as_json:
+            _show_line(console, line.number, results[-1])
+    if console.as_json:
         numbered = zip(lines, results, strict=False)  # those that were not tried have no result
         objects = [{"line": line.number, **result_object(result)} for line, result in numbered]
-        talk.object({"store": context.settings.store, "results": objects})
+        console.object({"store": context.settings.store, "results": objects})
     if len(results) < len(lines):
-        talk.warn(f"{len(lines) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
-    talk.info(f"{sum(map(is_saved, results))} of {len(lines)} lines are in the table")
+        console.warn(f"{len(lines) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
+    console.info(f"{sum(map(is_saved, results))} of {len(lines)} lines are in the table")
     if failure is not None:
         raise failure
     if stop.is_wanted and len(results) < len(lines):
@@ -99,15 +99,15 @@ def _from_csv(name: str, terms: Terms, context: Context, talk: Talk) -> Iterable
 
 
 @contextmanager
-def _admission(context: Context, talk: Talk) -> Iterator[Admission]:
+def _admission(context: Context, console: Console) -> Iterator[Admission]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
-    with patient_lock(context, talk), open_parts(context) as parts:
-        store_leftovers(parts, LineReport(talk))
+    with patient_lock(context, console), open_parts(context) as parts:
+        store_leftovers(parts, LineReport(console))
         yield Admission(parts)
 
 
-def _show_line(talk: Talk, number: int, result: RowFinished) -> None:
+def _show_line(console: Console, number: int, result: RowFinished) -> None:
     if is_saved(result):
-        talk.info(f"line {number}: {result.error or 'saved'} ({result.location_id}, {result.provider})")
+        console.info(f"line {number}: {result.error or 'saved'} ({result.location_id}, {result.provider})")
     else:
-        talk.warn(f"line {number}: not saved ({result.outcome}): {result.error}", result.action or "")
+        console.warn(f"line {number}: not saved ({result.outcome}): {result.error}", result.action or "")

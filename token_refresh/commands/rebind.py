@@ -12,10 +12,10 @@ from token_refresh.commands import patient_lock, prepare
 from token_refresh.keys.rebind import FormerPlace, Rebinding, plan_rebinding, rebind
 from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
 from token_refresh.refresh.rows import find_one
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host, add_row
 from token_refresh.terminal.prompts import Terminal, can_ask
-from token_refresh.wiring import make_bench, open_sealed, parts_around
+from token_refresh.wiring import make_job_factory, open_sealed, parts_around
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,34 +27,34 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_allow_host(parser)
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show both places, ask, and seal what opens only in the former one."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     former = FormerPlace(arguments.was_location, arguments.was_origin)
     with open_sealed(context) as store:
-        bench = make_bench(context, store)
-        find_row = partial(find_one, store.store, bench, arguments.location.strip(), arguments.provider)
-        plan = plan_rebinding(find_row, store, bench, former)
+        job_factory = make_job_factory(context, store)
+        find_row = partial(find_one, store.store, job_factory, arguments.location.strip(), arguments.provider)
+        plan = plan_rebinding(find_row, store, job_factory, former)
         if plan.check.stale:
-            _agree(arguments, plan, talk)
-            with patient_lock(context, talk), parts_around(context, store) as parts:
+            _agree(arguments, plan, console)
+            with patient_lock(context, console), parts_around(context, store) as parts:
                 rebind(parts, find_row, former, plan)
-    if talk.as_json:
-        talk.object(plan.as_json())
+    if console.as_json:
+        console.object(plan.as_json())
     columns = ", ".join(plan.check.stale)
     what = f"{columns} sealed for {plan.binding.origin}" if columns else "all cells open already"
-    talk.info(f"{plan.row.location_id} {plan.provider}: {what}")
+    console.info(f"{plan.row.location_id} {plan.provider}: {what}")
     return ()
 
 
-def _agree(arguments: argparse.Namespace, plan: Rebinding, talk: Talk) -> None:
+def _agree(arguments: argparse.Namespace, plan: Rebinding, console: Console) -> None:
     """A yes to this very host: from a person, or by flags where nobody can be asked.
 
     Raises:
         ActionableError: there is none.
     """
-    talk.info(f"sealed for: {plan.was_origin}, location {plan.was_location!r}")
-    talk.info(f"the row is: {plan.binding.origin}, location {plan.row.location_id!r}")
+    console.info(f"sealed for: {plan.was_origin}, location {plan.was_location!r}")
+    console.info(f"the row is: {plan.binding.origin}, location {plan.row.location_id!r}")
     if arguments.yes and is_agreed(plan.binding, arguments.allow_host):
         return
     if can_ask():

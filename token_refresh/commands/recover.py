@@ -15,7 +15,7 @@ from token_refresh.commands import prepare
 from token_refresh.journal.entries import Entry
 from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.leftovers import forget_entry, keep_printed_answer, printed_answer, store_leftovers
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.report import LineReport, result_object, show_table
 from token_refresh.wiring import open_parts
 
@@ -36,9 +36,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="agree to --forget")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """List the entries; with `--replay`, `--cell` or `--forget` do that first."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     sealed = printed_answer(_read(arguments.cell)) if arguments.cell is not None else None
     events: list[Event] = []
     with context.lock(), open_parts(context) as parts:
@@ -50,14 +50,14 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
             store_leftovers(parts, events.append, with_superseded=True)
         left = parts.journal.entries(*_STEPS)
     results = [event for event in events if isinstance(event, RowFinished)]
-    if talk.as_json:
+    if console.as_json:
         done, entries = [result_object(result) for result in results], [_object(entry) for entry in left]
-        talk.object({"store": context.settings.store, "results": done, "entries": entries})
+        console.object({"store": context.settings.store, "results": done, "entries": entries})
     elif left:
         show_table(_HEAD, [_line(entry) for entry in left])
     for event in events:
-        LineReport(talk)(event)
-    talk.info(f"{len(left)} entries in the journal" if left else "nothing waits in the journal")
+        LineReport(console)(event)
+    console.info(f"{len(left)} entries in the journal" if left else "nothing waits in the journal")
     return {result.kind for result in results if result.kind is not None}
 
 

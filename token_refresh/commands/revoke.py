@@ -10,11 +10,11 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.library.tokens import WAIT_SECONDS
 from token_refresh.refresh.rows import find_one
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_row
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.terminal.report import LineReport
-from token_refresh.wiring import make_bench, open_parts, open_sealed
+from token_refresh.wiring import make_job_factory, open_parts, open_sealed
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,20 +23,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do it, without asking")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Ask, revoke, empty the row. Safe to repeat."""
     from token_refresh.clients.removal import Removal
 
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     with open_sealed(context) as store:
-        bench = make_bench(context, store)
-        row, provider = find_one(store.store, bench, arguments.location.strip(), arguments.provider)
+        job_factory = make_job_factory(context, store)
+        row, provider = find_one(store.store, job_factory, arguments.location.strip(), arguments.provider)
     _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
-    with patient_lock(context, talk), open_parts(context) as parts:
-        Removal(parts, LineReport(talk), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
-    if talk.as_json:
-        talk.object({"location_id": row.location_id, "provider": provider, "revoked": True})
-    talk.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")
+    with patient_lock(context, console), open_parts(context) as parts:
+        Removal(parts, LineReport(console), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
+    if console.as_json:
+        console.object({"location_id": row.location_id, "provider": provider, "revoked": True})
+    console.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")
     return ()
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.commands import patient_lock, prepare
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host
 from token_refresh.terminal.process import ended_by
 from token_refresh.wiring import keyring, open_parts
 
 if TYPE_CHECKING:
     from token_refresh.keys.rotation import RotationResult
-    from token_refresh.refresh.parts import Parts
+    from token_refresh.refresh.run_context import RunContext
 
 _HEAD = ("row", "location", "provider", "why", "what to do")
 
@@ -26,51 +26,51 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_allow_host(parser)
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Rotate, read everything back, and say done only where no other key is needed any more."""
-    context = prepare(environ, clock, talk)
-    with patient_lock(context, talk), open_parts(context) as parts:
-        result = _rotate(parts, arguments.allow_host, keyring(context.settings).key_id, talk)
-    if talk.as_json:
-        talk.object({"store": context.settings.store, **result.as_json()})
-    _report(result, talk)
+    context = prepare(environ, clock, console)
+    with patient_lock(context, console), open_parts(context) as parts:
+        result = _rotate(parts, arguments.allow_host, keyring(context.settings).key_id, console)
+    if console.as_json:
+        console.object({"store": context.settings.store, **result.as_json()})
+    _report(result, console)
     if result.is_done and context.settings.encryption_key_fallbacks:
-        talk.info("now remove ENCRYPTION_KEY_FALLBACKS, and check: python token_manager.py verify")
-        talk.info(
+        console.info("now remove ENCRYPTION_KEY_FALLBACKS, and check: python token_manager.py verify")
+        console.info(
             "if an older key leaked, this does not fix it: table history, record revisions and backups keep cells "
             "that it opens. Revoke every client at its provider, log in again, and onboard what you get"
         )
     return () if result.is_done else (Kind.ROW,)
 
 
-def _rotate(parts: Parts, allowed_hosts: list[str], key_id: str, talk: Talk) -> RotationResult:
+def _rotate(parts: RunContext, allowed_hosts: list[str], key_id: str, console: Console) -> RotationResult:
     from token_refresh.keys.inspection import Inspector
     from token_refresh.keys.rotation import KeyRotation
     from token_refresh.refresh.leftovers import store_leftovers
     from token_refresh.terminal.report import LineReport, progress_bar
 
-    rotation = KeyRotation(parts, Inspector(parts.store, parts.bench, allowed_hosts), key_id)
+    rotation = KeyRotation(parts, Inspector(parts.store, parts.job_factory, allowed_hosts), key_id)
     keys = rotation.stale_rows()
-    store_leftovers(parts, LineReport(talk))
+    store_leftovers(parts, LineReport(console))
     stopped: list[str] = []
-    with progress_bar(talk, "re-encrypting", len(keys)) as advance, ended_by(stopped.append):
+    with progress_bar(console, "re-encrypting", len(keys)) as advance, ended_by(stopped.append):
         return rotation.run(keys, advance, stopped)
 
 
-def _report(result: RotationResult, talk: Talk) -> None:
+def _report(result: RotationResult, console: Console) -> None:
     from token_refresh.terminal.report import show_table
 
-    if result.left and not talk.as_json:
+    if result.left and not console.as_json:
         show_table(_HEAD, [(one.row, one.location_id, one.provider, one.error, one.action) for one in result.left])
-    talk.info(f"{result.resealed} rows and {result.journal_resealed} journal entries were re-encrypted")
+    console.info(f"{result.resealed} rows and {result.journal_resealed} journal entries were re-encrypted")
     for old in result.journal_left:
-        talk.warn(
+        console.warn(
             f"the journal keeps answers that only key {old} opens", "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat."
         )
     if result.is_done:
-        talk.info(f"done: every cell and journal entry opens with key {result.key_id} alone")
+        console.info(f"done: every cell and journal entry opens with key {result.key_id} alone")
     else:
-        talk.warn(
+        console.warn(
             f"not done: {len(result.left)} cells do not open with the new key alone",
             "Keep ENCRYPTION_KEY_FALLBACKS until this is fixed.",
         )

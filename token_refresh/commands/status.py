@@ -19,7 +19,7 @@ from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.remembered_failures import with_remembered_failures
 from token_refresh.refresh.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.stores.base import STATUS_ACTIVE
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.wiring import Context, keyring, open_store
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
@@ -30,15 +30,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="exit 1 if a token is expired, failing or needs a login")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show all rows; with `--check` the exit code says whether a person has to look."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     now = clock.now()
     rows = _rows(context, now)
-    if talk.as_json:
-        talk.object(_object(rows, context.settings.store, now))
+    if console.as_json:
+        console.object(_object(rows, context.settings.store, now))
     else:
-        _show(rows, now, talk)
+        _show(rows, now, console)
     return {ALARMS[one.state] for one in rows if one.state in ALARMS} if arguments.check else ()
 
 
@@ -50,7 +50,7 @@ def _rows(context: Context, now: datetime) -> list[RowStatus]:
     return row_statuses(rows, context.catalog, context.default_provider, policy, now)
 
 
-def _show(rows: list[RowStatus], now: datetime, talk: Talk) -> None:
+def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
     from token_refresh.terminal.report import show_table, until
 
     lines = [
@@ -69,7 +69,7 @@ def _show(rows: list[RowStatus], now: datetime, talk: Talk) -> None:
         show_table(_HEAD, lines)
     counts = Counter(one.state for one in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    talk.info(f"{len(rows)} rows: {summary}" if rows else "no rows yet; add one with: python onboard_client.py")
+    console.info(f"{len(rows)} rows: {summary}" if rows else "no rows yet; add one with: python onboard_client.py")
 
 
 def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
-from token_refresh.terminal.console import Talk
-from token_refresh.wiring import Context, make_bench, make_seals, open_sealed
+from token_refresh.terminal.console import Console
+from token_refresh.wiring import Context, make_job_factory, make_seals, open_sealed
 
 if TYPE_CHECKING:
     from token_refresh.keys.inspection import Survey
@@ -24,18 +24,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", help="look at an export (- for standard input) instead")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, talk: Talk) -> Iterable[Kind]:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Open everything; the exit code alone says whether all of it opened."""
-    context = prepare(environ, clock, talk)
+    context = prepare(environ, clock, console)
     survey = _survey(context, arguments.file)
-    if talk.as_json:
-        talk.object(_object(survey, context.settings.store if arguments.file is None else "file"))
+    if console.as_json:
+        console.object(_object(survey, context.settings.store if arguments.file is None else "file"))
     else:
         _show(survey)
     survey.require_key()
     rows = f"{survey.rows} row{'s' if survey.rows != 1 else ''}"
     faults, stale = len(survey.faults), len(survey.stale)
-    talk.info(f"{rows}: {survey.opened} cells open, {faults} faults, {stale} rows need re-encrypting")
+    console.info(f"{rows}: {survey.opened} cells open, {faults} faults, {stale} rows need re-encrypting")
     return (Kind.ROW,) if faults else ()
 
 
@@ -45,9 +45,9 @@ def _survey(context: Context, export: str | None) -> Survey:
 
     if export is not None:
         seals = make_seals(context)
-        return survey_export(export, Inspector(seals, make_bench(context, seals)))
+        return survey_export(export, Inspector(seals, make_job_factory(context, seals)))
     with open_sealed(context) as store:
-        return Inspector(store, make_bench(context, store)).survey(store.store.rows(complete=True))
+        return Inspector(store, make_job_factory(context, store)).survey(store.store.rows(complete=True))
 
 
 def _show(survey: Survey) -> None:

@@ -11,7 +11,7 @@ from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.net.hosts import is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
-from token_refresh.refresh.jobs import Bench, Job, RowError
+from token_refresh.refresh.jobs import Job, JobFactory, RowError
 from token_refresh.stores.base import Change, Row
 from token_refresh.stores.sealed import Binding, CellCheck, Seals
 
@@ -93,19 +93,19 @@ class Inspector:
 
     Args:
         seals: opens them.
-        bench: knows what each row is bound to.
+        job_factory: knows what each row is bound to.
         allowed_hosts: token hosts that rows may name themselves even beside cells of older forms: whoever runs the
             program has looked at them.
     """
 
-    def __init__(self, seals: Seals, bench: Bench, allowed_hosts: Collection[str] = ()) -> None:
+    def __init__(self, seals: Seals, job_factory: JobFactory, allowed_hosts: Collection[str] = ()) -> None:
         self._seals = seals
-        self._bench = bench
+        self._job_factory = job_factory
         self._allowed_hosts = allowed_hosts
 
     def provider_name(self, row: Row) -> str:
         """The row's provider, or the default."""
-        return self._bench.provider_name(row)
+        return self._job_factory.provider_name(row)
 
     def binding(self, row: Row) -> Binding:
         """What the row's cells are bound to.
@@ -113,7 +113,7 @@ class Inspector:
         Raises:
             ProviderError: the row's provider or its parameters cannot be used.
         """
-        binding = self._bench.binding(row)
+        binding = self._job_factory.binding(row)
         if binding.is_fixed or not is_agreed(binding, self._allowed_hosts):
             return binding
         # Former hosts of the provider say nothing about a host that the row names.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from providers.base import ProviderError, origin_of
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.refresh.jobs import Bench
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.jobs import JobFactory
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, StoreUnavailableError, Written
 from token_refresh.stores.sealed import Binding, CellCheck, Seals
 
@@ -62,7 +62,7 @@ class Rebinding:
         }
 
 
-def plan_rebinding(find_row: FindRow, seals: Seals, bench: Bench, former: FormerPlace) -> Rebinding:
+def plan_rebinding(find_row: FindRow, seals: Seals, job_factory: JobFactory, former: FormerPlace) -> Rebinding:
     """What is there now; nothing is written.
 
     Raises:
@@ -71,7 +71,7 @@ def plan_rebinding(find_row: FindRow, seals: Seals, bench: Bench, former: Former
         ProviderError: it cannot be said where the row's secrets go.
     """
     row, provider = find_row()
-    binding = bench.binding(row)
+    binding = job_factory.binding(row)
     was_location = row.location_id if former.location_id is None else former.location_id.strip()
     was_origin = binding.origin if former.origin is None else origin_of(former.origin.strip())
     check = seals.check_moved(row, binding, was_location, was_origin)
@@ -84,7 +84,7 @@ def plan_rebinding(find_row: FindRow, seals: Seals, bench: Bench, former: Former
     return Rebinding(row, provider, was_location, was_origin, binding, check)
 
 
-def rebind(parts: Parts, find_row: FindRow, former: FormerPlace, agreed: Rebinding) -> None:
+def rebind(parts: RunContext, find_row: FindRow, former: FormerPlace, agreed: Rebinding) -> None:
     """Seal and write, only over what somebody agreed to. The caller holds the lock.
 
     Raises:
@@ -92,7 +92,7 @@ def rebind(parts: Parts, find_row: FindRow, former: FormerPlace, agreed: Rebindi
         StoreError: the store did not accept it.
     """
     changed = ActionableError("somebody changed the row meanwhile; nothing was written", "Repeat it.", Kind.RETRY_LATER)
-    plan = plan_rebinding(find_row, parts.store, parts.bench, former)
+    plan = plan_rebinding(find_row, parts.store, parts.job_factory, former)
     if (plan.row, plan.binding) != (agreed.row, agreed.binding):
         raise changed
     dead = parts.claimant.of_slot(parts.claimant.slot)

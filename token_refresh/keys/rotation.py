@@ -13,7 +13,7 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.entries import Journal
 from token_refresh.keys.inspection import Finding, Inspector, Survey
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Change, StoreError, StoreUnavailableError, Written
 from token_refresh.stores.sealed import SealedStore
 
@@ -66,7 +66,7 @@ class KeyRotation:
         key_id: of the key in use.
     """
 
-    def __init__(self, parts: Parts, inspector: Inspector, key_id: str) -> None:
+    def __init__(self, parts: RunContext, inspector: Inspector, key_id: str) -> None:
         self._parts = parts
         self._inspector = inspector
         self._key_id = key_id

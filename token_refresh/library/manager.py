@@ -36,13 +36,13 @@ from token_refresh.clients.removal import Removal
 from token_refresh.library.single_flight import Flights
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
-from token_refresh.refresh.parts import Parts, Scope, Workshop
 from token_refresh.refresh.rounds import Stop, rounds
 from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import RunContext, Runtime, Scope
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import SealedStore
-from token_refresh.wiring import assemble, workshop
+from token_refresh.wiring import assemble, runtime
 
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")
@@ -80,7 +80,7 @@ class TokenManager:
     """Thread-safe. What goes wrong is a `TokenError`; what should be known is logged by `token_refresh`.
 
     Args:
-        workshop: opens store, journal and lock.
+        runtime: opens store, journal and lock.
         wait_seconds: how long a call waits for another run, or for who is refreshing its row.
     """
 
@@ -94,11 +94,11 @@ class TokenManager:
         values = dict(os.environ) if environ is None else environ
         return cls(unwrap(capture_error(lambda: _configured(values, clock or SystemClock()))))
 
-    def __init__(self, workshop: Workshop, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._workshop = workshop
-        weakref.finalize(self, workshop.close)  # for programs that do not close it
+    def __init__(self, runtime: Runtime, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._runtime = runtime
+        weakref.finalize(self, runtime.close)  # for programs that do not close it
         self._wait_seconds = wait_seconds
-        self._tokens = Tokens(workshop, _log, wait_seconds)
+        self._tokens = Tokens(runtime, _log, wait_seconds)
         self._flights = Flights[str]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
@@ -113,7 +113,7 @@ class TokenManager:
     def close(self) -> None:
         """Stop the rounds, wait for what is open, and release connections. A later call opens others."""
         self.stop()
-        self._workshop.close()
+        self._runtime.close()
 
     # One token
 
@@ -146,8 +146,8 @@ class TokenManager:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
 
         def act() -> TokenView:
-            with self._workshop.open_store() as store:
-                row, _ = find_one(store.store, self._workshop.bench(store), location_id.strip(), provider)
+            with self._runtime.open_store() as store:
+                row, _ = find_one(store.store, self._runtime.job_factory(store), location_id.strip(), provider)
                 [view] = self._views([row], store)
             return view
 
@@ -157,7 +157,7 @@ class TokenManager:
         """What may be shown of every row; nothing is opened."""
 
         def act() -> list[TokenView]:
-            with self._workshop.open_store() as store:
+            with self._runtime.open_store() as store:
                 return list(self._views(store.store.rows(), store))
 
         return unwrap(capture_error(act))
@@ -192,7 +192,7 @@ class TokenManager:
         """
         params = json.dumps(dict(provider_params)) if provider_params else ""
         entered = NewCredential(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
-        now = self._workshop.clock.now()
+        now = self._runtime.clock.now()
         seconds = seconds_of(expires_in)
         end = expires_at or (now + timedelta(seconds=seconds) if seconds is not None else None)
         login = Answer(
@@ -227,7 +227,7 @@ class TokenManager:
             RetryLaterError: another run is active, or the store cannot be reached.
             MisconfiguredError: nothing may be refreshed.
         """
-        return unwrap(capture_error(lambda: self._run(self._workshop.refresh_interval, unguarded)))
+        return unwrap(capture_error(lambda: self._run(self._runtime.refresh_interval, unguarded)))
 
     def start(self, interval: float | None = None) -> None:
         """Run now and every `interval` seconds in a thread of its own, until `stop`.
@@ -238,7 +238,7 @@ class TokenManager:
         Raises:
             MisconfiguredError: the interval is too short, or no number of seconds.
         """
-        seconds = self._workshop.refresh_interval if interval is None else interval
+        seconds = self._runtime.refresh_interval if interval is None else interval
         if not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:  # NaN is not between them, either
             raise MisconfiguredError(
                 f"an interval of {seconds:g} s cannot be used",
@@ -248,7 +248,7 @@ class TokenManager:
         with self._scheduler_lock:
             if self._scheduler is None or not self._scheduler.is_going():
                 run = partial(self._run, seconds)
-                self._scheduler = _Scheduler(run, seconds, self._workshop.clock, self._scheduler)
+                self._scheduler = _Scheduler(run, seconds, self._runtime.clock, self._scheduler)
                 atexit.register(self.stop)
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -266,7 +266,7 @@ class TokenManager:
     # Inside
 
     def _serve(self, location_id: str, provider: str | None, min_valid: float) -> str:
-        key, clock = (location_id, provider), self._workshop.clock
+        key, clock = (location_id, provider), self._runtime.clock
         is_pause = clock.monotonic() < self._pauses.get(key, -math.inf)
         served = self._tokens.serve(location_id, provider, 0 if is_pause else min_valid)
         if served.warning:
@@ -275,13 +275,13 @@ class TokenManager:
         return served.token.text
 
     def _views(self, rows: Iterator[Row] | list[Row], store: SealedStore) -> Iterator[TokenView]:
-        bench = self._workshop.bench(store)
-        for row in self._workshop.recall(rows, store.store.columns):
-            yield _view(row, bench.provider_name(row))
+        job_factory = self._runtime.job_factory(store)
+        for row in self._runtime.recall(rows, store.store.columns):
+            yield _view(row, job_factory.provider_name(row))
 
     @contextmanager
-    def _parts(self, wait_seconds: float) -> Iterator[Parts]:
-        shop = self._workshop
+    def _parts(self, wait_seconds: float) -> Iterator[RunContext]:
+        shop = self._runtime
         with shop.lock(wait_seconds), shop.open_store() as store, shop.parts_around(store) as parts:
             yield parts
 
@@ -370,9 +370,9 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
             sys.stderr.flush()
 
 
-def _configured(environ: Mapping[str, str], clock: Clock) -> Workshop:
+def _configured(environ: Mapping[str, str], clock: Clock) -> Runtime:
     settings = configuration.load(environ, crypto.parse_key)
-    made = workshop(assemble(settings, clock, log_not_saved))
+    made = runtime(assemble(settings, clock, log_not_saved))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)
     return made

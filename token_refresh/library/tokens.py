@@ -14,11 +14,11 @@ from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinishe
 from token_refresh.base.text import is_visible_ascii
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
-from token_refresh.refresh.parts import Parts, RunError, Scope, Workshop
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.result import action_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import RunContext, RunError, Runtime, Scope
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError
 from token_refresh.stores.sealed import SealedStore
 
@@ -71,7 +71,7 @@ class Tokens:
     """Serves tokens.
 
     Args:
-        workshop: opens the store, and the rest where a refresh needs it.
+        runtime: opens the store, and the rest where a refresh needs it.
         wait_seconds: how long to wait for another run that is active, or for who is refreshing the row.
         emit: gets the notices of a refresh that the store or the journal ended.
         guard: passes the wish for the end on to a refresh.
@@ -79,12 +79,12 @@ class Tokens:
 
     def __init__(
         self,
-        workshop: Workshop,
+        runtime: Runtime,
         emit: Subscriber,
         wait_seconds: float = WAIT_SECONDS,
         guard: Guard = unguarded,
     ) -> None:
-        self._workshop = workshop
+        self._runtime = runtime
         self._emit = emit
         self._wait_seconds = wait_seconds
         self._guard = guard
@@ -98,14 +98,14 @@ class Tokens:
             TokenError: there is none that is valid.
             LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
         """
-        with self._workshop.open_store() as store:
+        with self._runtime.open_store() as store:
             token = self._stored(store, location_id, provider)
-            if token.lasts(min_valid, self._workshop.clock.now()):
+            if token.lasts(min_valid, self._runtime.clock.now()):
                 return Served(token)
             return self._renewed(store, token, min_valid)
 
     def _renewed(self, store: SealedStore, token: Token, min_valid: float) -> Served:
-        clock = self._workshop.clock
+        clock = self._runtime.clock
         try:
             failure = _reason_not_to(token, token.row) or self._refresh(store, token)
         except (LockedError, JournalError, RunError, StoreError) as error:
@@ -126,16 +126,16 @@ class Tokens:
         return Served(token)
 
     def _stored(self, store: SealedStore, location_id: str, provider: str | None) -> Token:
-        bench = self._workshop.bench(store)
-        row, name = find_one(store.store, bench, location_id, provider)
-        text = store.access_token(row, bench.binding(row))
+        job_factory = self._runtime.job_factory(store)
+        row, name = find_one(store.store, job_factory, location_id, provider)
+        text = store.access_token(row, job_factory.binding(row))
         # Anybody may have edited the cell; what cannot stand in a header is no token.
         return Token(row, name, text if is_visible_ascii(text) else "", row.access_token_expiry)
 
     def _refresh(self, store: SealedStore, token: Token) -> RowFinished | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
-        clock = self._workshop.clock
-        with self._workshop.lock(self._wait_seconds), self._workshop.parts_around(store) as parts:
+        clock = self._runtime.clock
+        with self._runtime.lock(self._wait_seconds), self._runtime.parts_around(store) as parts:
             deadline = clock.monotonic() + self._wait_seconds
             while True:
                 current = self._stored(store, token.row.location_id, token.provider)
@@ -153,9 +153,9 @@ class Tokens:
                     return self._end(store, token, report, parts.claimant)
                 clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
 
-    def _run(self, parts: Parts, token: Token) -> RunFinished:
+    def _run(self, parts: RunContext, token: Token) -> RunFinished:
         # Between the look at the row and its claim another process may have refreshed it: it is looked at once more.
-        cell = token.row.provider or self._workshop.default_provider
+        cell = token.row.provider or self._runtime.default_provider
         scope = Scope(everything=True, locations=(token.row.location_id,), providers=(cell,), still=token.is_of)
         refresher = Refresher(parts)  # a failure is named once, by who asked for the token
         with self._guard(refresher.stop):

@@ -90,7 +90,7 @@ class ProviderIndex(ProviderLookup, Protocol):
         ...
 
 
-class Bench:
+class JobFactory:
     """Turns rows into jobs.
 
     Args:

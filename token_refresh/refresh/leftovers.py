@@ -8,15 +8,15 @@ from crypto import SealedCellError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Subscriber
 from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, Journal
-from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.result_builder import ResultBuilder
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
 
-def store_leftovers(parts: Parts, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
+def store_leftovers(parts: RunContext, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
     """Store them, and say what became of each. The caller holds the lock.
 
     Args:

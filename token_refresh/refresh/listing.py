@@ -11,8 +11,8 @@ from token_refresh.journal.entries import STEP_SUPERSEDED
 from token_refresh.refresh import replay
 from token_refresh.refresh.duplicates import without_duplicates
 from token_refresh.refresh.jobs import Job, RowError, unknown_status_notice
-from token_refresh.refresh.parts import Parts, RunError, Scope
 from token_refresh.refresh.remembered_failures import with_remembered_failure
+from token_refresh.refresh.run_context import RunContext, RunError, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
 _WAITS = {
@@ -45,7 +45,7 @@ class Listing:
     waiting: int = 0
 
 
-def list_due(parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str], emit: Subscriber) -> Listing:
+def list_due(parts: RunContext, scope: Scope, query: DueQuery, blocked: frozenset[str], emit: Subscriber) -> Listing:
     """List what `scope` takes, by the store's answer to `query_of`; `blocked` rows wait for their journal entry.
 
     Raises:
@@ -75,7 +75,7 @@ def list_due(parts: Parts, scope: Scope, query: DueQuery, blocked: frozenset[str
     return Listing(jobs, faults + duplicates, is_last, made.count(None))
 
 
-def query_of(parts: Parts, scope: Scope) -> DueQuery:
+def query_of(parts: RunContext, scope: Scope) -> DueQuery:
     """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
     query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
@@ -84,7 +84,7 @@ def query_of(parts: Parts, scope: Scope) -> DueQuery:
     return query
 
 
-def _with_memory(parts: Parts, rows: Sequence[Row], now: datetime) -> list[Row]:
+def _with_memory(parts: RunContext, rows: Sequence[Row], now: datetime) -> list[Row]:
     """The rows with what their table has no columns for, without those whose grant is known to be dead."""
     failures = parts.journal.failures
     columns = parts.store.store.columns
@@ -92,16 +92,16 @@ def _with_memory(parts: Parts, rows: Sequence[Row], now: datetime) -> list[Row]:
     return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]
 
 
-def _may_live(parts: Parts, row: Row, now: datetime) -> bool:
+def _may_live(parts: RunContext, row: Row, now: datetime) -> bool:
     """Whether a row that was told to be dead is tried: another credential is in it, or its provider is known to err."""
     failure = parts.journal.failures.find(row.key, row.encrypted_refresh)
     if failure is None:
         return parts.journal.failures.died_with_another_cell(row.key, row.encrypted_refresh)
-    return replay.may_live(parts.providers.get(parts.bench.provider_name(row)), failure, now)
+    return replay.may_live(parts.providers.get(parts.job_factory.provider_name(row)), failure, now)
 
 
-def _is_due(parts: Parts, row: Row, now: datetime) -> bool:
-    provider = parts.providers.get(parts.bench.provider_name(row))
+def _is_due(parts: RunContext, row: Row, now: datetime) -> bool:
+    provider = parts.providers.get(parts.job_factory.provider_name(row))
     return provider is None or parts.policy.is_due(row, provider, now)
 
 
@@ -111,7 +111,7 @@ class _Unfinished:
     By the tokens, not by the rows: rows are copied, deleted and restored.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: RunContext) -> None:
         self._parts = parts
         lost = parts.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
@@ -121,7 +121,7 @@ class _Unfinished:
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | RowError | None:
         """The row's job or fault; None where it has to wait for a later run."""
-        job = self._parts.bench.job(row)
+        job = self._parts.job_factory.job(row)
         if not isinstance(job, Job):
             return job
         entry = self._lost(job.credential.refresh_token)
@@ -183,9 +183,9 @@ def _of_locations(scope: Scope, rows: Sequence[Row]) -> list[Notice]:
     return [Notice(NoticeCode.NOT_SELECTED, name, message) for name in wanted if name not in found]
 
 
-def _of_lifetimes(parts: Parts, rows: Iterable[Row]) -> list[Notice]:
+def _of_lifetimes(parts: RunContext, rows: Iterable[Row]) -> list[Notice]:
     """What to say of each provider whose tokens expire before the next run can renew them."""
-    named = {parts.bench.provider_name(row) for row in rows}
+    named = {parts.job_factory.provider_name(row) for row in rows}
     providers = [parts.providers[name] for name in sorted(named) if name in parts.providers]
     return [
         Notice(
@@ -208,7 +208,7 @@ def _refuse_wrong_key(faults: Sequence[RowError], looked_at: int) -> None:
         )
 
 
-def _refuse_second_host(parts: Parts, rows: Iterable[Row], now: datetime) -> None:
+def _refuse_second_host(parts: RunContext, rows: Iterable[Row], now: datetime) -> None:
     horizon = now - timedelta(seconds=2 * parts.policy.interval)
     for row in rows:
         if row.last_refreshed is None or row.last_refreshed < horizon:

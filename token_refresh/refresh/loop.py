@@ -14,8 +14,8 @@ from token_refresh.base.errors import internal_error
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import RowError
-from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.result_builder import Pending, ResultBuilder
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.schedule import Schedule, Task
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Pause, StoreError, WriteResult
@@ -42,7 +42,7 @@ class Loop:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: RunContext,
         schedule: Schedule,
         builder: ResultBuilder,
         writeback: WriteBack,

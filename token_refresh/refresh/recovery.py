@@ -12,14 +12,14 @@ from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscribe
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Job, RowError
-from token_refresh.refresh.parts import Parts
 from token_refresh.refresh.result_builder import ResultBuilder
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Row, StoreError
 
 
 def replay(
-    parts: Parts, builder: ResultBuilder, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
+    parts: RunContext, builder: ResultBuilder, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
@@ -45,12 +45,12 @@ def replay(
     return frozenset(entry.row_key for entry in _waiting(parts))
 
 
-def _waiting(parts: Parts) -> list[Entry]:
+def _waiting(parts: RunContext) -> list[Entry]:
     """Answers to refreshes that the store has not confirmed: the tokens that their rows hold are spent."""
     return [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
 
 
-def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
+def _restored(parts: RunContext) -> Iterator[tuple[Entry, Row]]:
     """Entries that were kept aside, with the row that holds their token again: restored, or edited back."""
     for entry in parts.journal.entries(STEP_SUPERSEDED):
         if entry.enrolment:
@@ -59,7 +59,7 @@ def _restored(parts: Parts) -> Iterator[tuple[Entry, Row]]:
         yield from [(entry, row) for row in found if _is_of(parts, entry, row)][:1]
 
 
-def _resume_onboarding(parts: Parts, emit: Subscriber) -> None:
+def _resume_onboarding(parts: RunContext, emit: Subscriber) -> None:
     for entry in parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
         if not entry.enrolment:
             continue
@@ -94,7 +94,7 @@ def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> N
 
 
 def _replay_one(
-    parts: Parts,
+    parts: RunContext,
     builder: ResultBuilder,
     writeback: WriteBack,
     emit: Subscriber,
@@ -109,7 +109,7 @@ def _replay_one(
         emit(_locked(entry, "an answer", error))
         return
     if row is None:
-        answer = parts.bench.find_provider(entry.provider).read_answer(raw)
+        answer = parts.job_factory.find_provider(entry.provider).read_answer(raw)
         if _brings_token(answer):
             _keep_aside(parts, entry, answer)
             message = "the row is gone; its tokens are kept, sealed, in the journal"
@@ -117,7 +117,7 @@ def _replay_one(
         else:
             _close(parts, entry, answer)
         return
-    job = parts.bench.job(row)
+    job = parts.job_factory.job(row)
     if isinstance(job, RowError):
         emit(_notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.action))
         return
@@ -130,7 +130,7 @@ def _replay_one(
         _close(parts, entry, answer)
 
 
-def _close(parts: Parts, entry: Entry, answer: Answer) -> None:
+def _close(parts: RunContext, entry: Entry, answer: Answer) -> None:
     """End an entry whose answer brings no token: it counts as lost where the provider may have acted."""
     if answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
         parts.journal.mark(entry.id, STEP_LOST)
@@ -138,11 +138,11 @@ def _close(parts: Parts, entry: Entry, answer: Answer) -> None:
         parts.journal.finish([entry.id])  # the provider did nothing: the row is tried again
 
 
-def _is_of(parts: Parts, entry: Entry, row: Row) -> bool:
+def _is_of(parts: RunContext, entry: Entry, row: Row) -> bool:
     """Whether the row still holds the token that was sent: in the same cell, or sealed anew in another."""
     if parts.journal.is_of(entry, row.encrypted_refresh):
         return True
-    job = parts.bench.job(row)
+    job = parts.job_factory.job(row)
     return isinstance(job, Job) and parts.journal.by_token([entry])(job.credential.refresh_token) is not None
 
 
@@ -150,7 +150,7 @@ def _brings_token(answer: Answer) -> bool:
     return answer.access_token is not None or answer.refresh_token is not None
 
 
-def _supersede(parts: Parts, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
+def _supersede(parts: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
@@ -163,7 +163,7 @@ def _supersede(parts: Parts, entry: Entry, job: Job, answer: Answer, emit: Subsc
     emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 
-def _keep_aside(parts: Parts, entry: Entry, answer: Answer) -> None:
+def _keep_aside(parts: RunContext, entry: Entry, answer: Answer) -> None:
     """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
     parts.journal.mark(entry.id, STEP_SUPERSEDED)
     if answer.refresh_token is not None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from token_refresh.base.errors import NoSuchTokenError, SeveralTokensError
-from token_refresh.refresh.jobs import Bench
+from token_refresh.refresh.jobs import JobFactory
 from token_refresh.stores.base import Row, Store
 
 POLL_SECONDS = 0.5  # how often a row that another process is refreshing is looked at again
 
 
-def find_all(store: Store, bench: Bench, location_id: str, provider: str | None) -> list[tuple[Row, str]]:
+def find_all(store: Store, job_factory: JobFactory, location_id: str, provider: str | None) -> list[tuple[Row, str]]:
     """Every row that fits, complete, with the slug of its provider; `provider`, any of its names, None fits all."""
-    slug = None if provider is None else bench.slug_of(provider)
-    named = [(row, bench.provider_name(row)) for row in store.find(location_id)]
+    slug = None if provider is None else job_factory.slug_of(provider)
+    named = [(row, job_factory.provider_name(row)) for row in store.find(location_id)]
     return [(row, name) for row, name in named if slug in (None, name)]
 
 
-def find_one(store: Store, bench: Bench, location_id: str, provider: str | None) -> tuple[Row, str]:
+def find_one(store: Store, job_factory: JobFactory, location_id: str, provider: str | None) -> tuple[Row, str]:
     """The one row that is meant, complete, and the slug of its provider.
 
     Raises:
         NoSuchTokenError: there is none.
         SeveralTokensError: there are several.
     """
-    matching = find_all(store, bench, location_id, provider)
+    matching = find_all(store, job_factory, location_id, provider)
     if not matching:
         raise NoSuchTokenError(
             f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),

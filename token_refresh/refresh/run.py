@@ -22,9 +22,9 @@ from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.listing import Listing, list_due, query_of
 from token_refresh.refresh.loop import Loop
-from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.result_builder import ResultBuilder
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import DueQuery, StoreError
@@ -38,7 +38,7 @@ class Refresher:
         subscribers: get the run's events, in this thread.
     """
 
-    def __init__(self, parts: Parts, *subscribers: Subscriber) -> None:
+    def __init__(self, parts: RunContext, *subscribers: Subscriber) -> None:
         self._parts = parts
         self._emit = FanOut(self._collect, *subscribers)
         self._report = RunFinished(parts.claimant.run, parts.clock.now())

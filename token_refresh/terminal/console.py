@@ -17,7 +17,7 @@ from token_refresh.terminal.process import silence
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-class Talk:
+class Console:
     """Where a command says what it does.
 
     Args:

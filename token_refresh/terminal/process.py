@@ -100,7 +100,7 @@ def end(code: int) -> NoReturn:
     may start many of them.
     """
     if code == exit_code([Kind.BUSY]):
-        os._exit(code)  # what was said is flushed: `talk` does that line by line
+        os._exit(code)  # what was said is flushed: `console` does that line by line
     sys.exit(code)
 
 

@@ -20,7 +20,7 @@ from token_refresh.base.events import (
     RunStarted,
 )
 from token_refresh.base.text import one_line
-from token_refresh.terminal.console import Talk, to_stderr, to_stdout
+from token_refresh.terminal.console import Console, to_stderr, to_stdout
 
 _SHOWN_NAMES = 10
 _SUMMARY = {
@@ -37,12 +37,12 @@ class LineReport:
     """A subscriber that says a run in plain lines on stderr, one a row: what a log file wants.
 
     Args:
-        talk: where to say it; as JSON, each line carries its event's fields.
+        console: where to say it; as JSON, each line carries its event's fields.
         only_news: name failures that were there before in few lines at the end.
     """
 
-    def __init__(self, talk: Talk, *, only_news: bool = False) -> None:
-        self._talk = talk
+    def __init__(self, console: Console, *, only_news: bool = False) -> None:
+        self._console = console
         self._only_news = only_news
         self._old: list[RowFinished] = []
         self._run_id: str | None = None
@@ -72,34 +72,34 @@ class LineReport:
     def _say_row(self, result: RowFinished) -> None:
         facts = {name: value for name, value in result_object(result).items() if name != "action"}
         facts["run_id"] = self._run_id
-        say = self._talk.warn if result.outcome in FAILURES else self._talk.info
+        say = self._console.warn if result.outcome in FAILURES else self._console.info
         say(_row_line(result), result.action or "", **facts)
 
     def _notice(self, notice: Notice) -> None:
         facts = {"code": notice.code, "location_id": notice.location_id, "provider": notice.provider}
-        self._talk.warn(str(notice), notice.action, **facts, run_id=self._run_id)
+        self._console.warn(str(notice), notice.action, **facts, run_id=self._run_id)
 
     def _run_finished(self, run: RunFinished) -> None:
         for action in dict.fromkeys(result.action for result in self._old):
             same = [result for result in self._old if result.action == action]
             message = f"{len(same)} rows still fail as they did before: {_names(same)}"
-            self._talk.warn(message, action or "", run_id=self._run_id)
+            self._console.warn(message, action or "", run_id=self._run_id)
         for error in filter(None, (run.store_error, run.journal_error)):
-            self._talk.error(str(error), error.action, code=error.kind, run_id=self._run_id)
-        self._talk.info(summary(run), counts=run.counts(), run_id=self._run_id)
+            self._console.error(str(error), error.action, code=error.kind, run_id=self._run_id)
+        self._console.info(summary(run), counts=run.counts(), run_id=self._run_id)
 
 
 class TerminalReport(LineReport):
     """The same with a progress bar on stderr, and a table of what failed at the end."""
 
-    def __init__(self, talk: Talk) -> None:
-        super().__init__(talk)
-        from rich.console import Console
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._console = Console(file=cast(IO[str], _Stderr()), highlight=False)
+        self._screen = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
         self._progress = Progress(
-            TextColumn("refreshing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._console
+            TextColumn("refreshing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._screen
         )
         self._task = self._progress.add_task("rows", total=None)
         self._failed: list[RowFinished] = []
@@ -131,7 +131,7 @@ class TerminalReport(LineReport):
                 (one.location_id, one.provider, one.outcome or "", one.error or "", one.action or "")
                 for one in self._failed
             ]
-            self._console.print(rich_table(("location", "provider", "outcome", "what happened", "what to do"), lines))
+            self._screen.print(rich_table(("location", "provider", "outcome", "what happened", "what to do"), lines))
         super()._run_finished(run)
 
 
@@ -174,27 +174,27 @@ class _Stderr:
 
 
 @contextmanager
-def report_for(talk: Talk, *, only_news: bool = False) -> Iterator[LineReport]:
+def report_for(console: Console, *, only_news: bool = False) -> Iterator[LineReport]:
     """The report that fits where stderr goes; on a terminal all failures are shown."""
-    if not sys.stderr.isatty() or talk.is_for_machines:
-        yield LineReport(talk, only_news=only_news)
+    if not sys.stderr.isatty() or console.is_for_machines:
+        yield LineReport(console, only_news=only_news)
         return
-    with closing(TerminalReport(talk)) as report:
+    with closing(TerminalReport(console)) as report:
         yield report
 
 
 @contextmanager
-def progress_bar(talk: Talk, words: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(console: Console, words: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere; yields what moves it on."""
-    if not total or not sys.stderr.isatty() or talk.is_for_machines:
+    if not total or not sys.stderr.isatty() or console.is_for_machines:
         yield lambda _: None
         return
-    from rich.console import Console
+    from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(file=cast(IO[str], _Stderr()), highlight=False)
+    screen = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
     with Progress(
-        TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen
     ) as progress:
         task = progress.add_task("rows", total=total)
         yield lambda count: progress.advance(task, count)
@@ -261,9 +261,9 @@ def show_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
         to_stdout(table(head, lines) + "\n")
         return
-    from rich.console import Console
+    from rich.console import Console as RichConsole
 
-    Console(highlight=False).print(rich_table(head, lines))
+    RichConsole(highlight=False).print(rich_table(head, lines))
 
 
 def until(moment: datetime | None, now: datetime) -> str:

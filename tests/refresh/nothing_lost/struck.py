@@ -28,12 +28,12 @@ from tests.conftest import World
 from token_refresh import commands as cli
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
-from token_refresh.refresh.parts import Parts, Scope
 from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.wiring import Context, open_parts
 
 PATIENCE_SECONDS = 60
@@ -155,10 +155,10 @@ class _Store:
         sa.event.listen(self._store._engine, "begin", lambda one: one.exec_driver_sql("PRAGMA query_only = ON"))
 
 
-Act = Callable[[Parts], Iterable[Kind]]
+Act = Callable[[RunContext], Iterable[Kind]]
 
 
-def refresh(parts: Parts) -> Iterable[Kind]:
+def refresh(parts: RunContext) -> Iterable[Kind]:
     """A run of cron's."""
     return Refresher(parts, print).run(Scope()).kinds()
 
@@ -210,21 +210,21 @@ def _live(world: World, point: Point, fate: Fate, act: Act, write: int) -> None:
 
 
 def _ended(world: World, point: Point, fate: Fate, act: Act) -> int:
-    talk = Talk()
+    console = Console()
     traps: list[Trap] = []
 
     def run() -> Iterable[Kind]:
-        context = prepare(world.program.settings, world.clock, talk)
+        context = prepare(world.program.settings, world.clock, console)
         traps.append(Trap(point, fate, context.folder))
         with context.lock(), trapped_parts(context, traps[0]) as parts:
             return act(parts)
 
-    code = cli.guarded(talk, run)
+    code = cli.guarded(console, run)
     return code if traps and traps[0].is_sprung else LIVED
 
 
 @contextlib.contextmanager
-def trapped_parts(context: Context, trap: Trap) -> Iterator[Parts]:
+def trapped_parts(context: Context, trap: Trap) -> Iterator[RunContext]:
     """The parts of a run, its journal and store trapped."""
     with open_parts(context, trap.connect) as parts:
         usual = parts.store

@@ -12,7 +12,7 @@ from tests.refresh.nothing_lost.test_matrix import KINDS, LOSING, STORES, oauth
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 
 __all__ = ["oauth"]
 
@@ -62,7 +62,7 @@ def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: 
     location, provider, client_id, secret, token = world.csv_line(kind, "loc")
     entered = NewCredential(location, provider, client_id, secret, token)
 
-    def onboard(parts: Parts) -> tuple[()]:
+    def onboard(parts: RunContext) -> tuple[()]:
         Admission(parts).admit(entered, Terms())
         return ()
 

@@ -19,7 +19,7 @@ from tests.world.oauth import faults
 from token_refresh.base.errors import Kind
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Change, StoreRefusedError
 
 
@@ -77,7 +77,7 @@ def write_and_die(act: Callable[[], Any]) -> Any:
 def writing(write: Callable[[Callable[[], Any]], Any], act: Act = refresh) -> Act:
     """`act` on a store that writes in that way."""
 
-    def changed(parts: Parts) -> Iterable[Kind]:
+    def changed(parts: RunContext) -> Iterable[Kind]:
         store: Any = _Store(parts.store, write)
         return act(replace(parts, store=store))
 
@@ -154,7 +154,7 @@ def test_an_onboarding_goes_the_same_way(rows: Rows, write: Callable[..., Any], 
     world = rows.world
     entered = NewCredential(*world.csv_line("acme", "loc"))
 
-    def onboard(parts: Parts) -> Iterable[Kind]:
+    def onboard(parts: RunContext) -> Iterable[Kind]:
         result = Admission(parts).admit(entered, Terms())
         assert f"the proved tokens wait, sealed, in {spare_files(world)[0]}, and the next run" in (result.error or "")
         return (Kind.ROW,)

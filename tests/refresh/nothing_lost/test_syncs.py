@@ -27,15 +27,15 @@ import os, sqlite3, sys
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from token_refresh.wiring import open_parts, prepare
-from token_refresh.terminal.console import Talk
-from token_refresh.refresh.parts import Scope
+from token_refresh.terminal.console import Console
+from token_refresh.refresh.run_context import Scope
 from token_refresh.refresh.run import Refresher
 
 class Careless(sqlite3.Connection):
     def execute(self, statement, *values):
         return super().execute("PRAGMA synchronous=OFF" if "synchronous" in statement else statement, *values)
 
-context = prepare(os.environ, SystemClock(), Talk())
+context = prepare(os.environ, SystemClock(), Console())
 
 def connect(*args, **more):
     return sqlite3.connect(*args, factory=Careless, **more)

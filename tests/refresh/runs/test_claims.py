@@ -24,7 +24,7 @@ from tests.world.oauth import faults
 from tests.world.oauth.faults import Call, Fault
 from token_refresh.base.events import Event, NoticeCode, RowsListed
 from token_refresh.refresh import listing
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Claimant, DueQuery, StoreUnavailableError
 from token_refresh.stores.database import DatabaseStore
 
@@ -100,7 +100,7 @@ def test_a_run_claims_five_hundred_rows_at_most_before_it_has_worked_them_off(ro
     """Whoever else works on the table finds some, and a host that dies holds up no more."""
     limits: list[int] = []
 
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         claim_due = parts.store.store.claim_due
 
         def counted(query: DueQuery, claimant: Claimant, limit: int) -> Any:

@@ -22,8 +22,8 @@ from token_refresh.base.events import (
     RunFinished,
     RunStarted,
 )
-from token_refresh.refresh.parts import Scope
 from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import StoreError, StoreUnavailableError
 
 

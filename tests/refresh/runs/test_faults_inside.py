@@ -20,16 +20,16 @@ from token_refresh.commands import prepare
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh import loop
-from token_refresh.refresh.jobs import Bench, Client, Job, RowError
-from token_refresh.refresh.parts import Parts, Scope
+from token_refresh.refresh.jobs import Client, Job, JobFactory, RowError
 from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
-from token_refresh.terminal.console import Talk
+from token_refresh.terminal.console import Console
 from token_refresh.wiring import open_parts
 
 NAMES = [f"loc{number}" for number in range(6)]
@@ -61,23 +61,25 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 
 @contextmanager
-def parts_of(rows: Rows) -> Iterator[Parts]:
-    with open_parts(prepare(rows.world.program.settings, rows.world.clock, Talk())) as parts:
+def parts_of(rows: Rows) -> Iterator[RunContext]:
+    with open_parts(prepare(rows.world.program.settings, rows.world.clock, Console())) as parts:
         yield parts
 
 
-def run(rows: Rows, change: Callable[[Parts], Parts] = lambda parts: parts, *subscribers: Subscriber) -> RunFinished:
+def run(
+    rows: Rows, change: Callable[[RunContext], RunContext] = lambda parts: parts, *subscribers: Subscriber
+) -> RunFinished:
     """A run of parts of which one is exchanged."""
     with parts_of(rows) as parts:
         return Refresher(change(parts), *subscribers).run(Scope())
 
 
-def clumsy(step: str) -> Callable[[Parts], Parts]:
-    def change(parts: Parts) -> Parts:
-        usual = parts.bench.find_provider("acme")
+def clumsy(step: str) -> Callable[[RunContext], RunContext]:
+    def change(parts: RunContext) -> RunContext:
+        usual = parts.job_factory.find_provider("acme")
         own = Clumsy(**{field.name: getattr(usual, field.name) for field in fields(Provider)}, step=step)
-        bench = Bench(parts.store, Listed(own), parts.default_provider, lambda _: Client())
-        return replace(parts, bench=bench, providers={"acme": own})
+        job_factory = JobFactory(parts.store, Listed(own), parts.default_provider, lambda _: Client())
+        return replace(parts, job_factory=job_factory, providers={"acme": own})
 
     return change
 
@@ -130,7 +132,7 @@ class OddStore(SealedStore):
         return super().write(changes)
 
 
-def odd_store(parts: Parts) -> Parts:
+def odd_store(parts: RunContext) -> RunContext:
     store = OddStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
     return replace(parts, store=store)
 
@@ -155,7 +157,7 @@ class OddSeal(SealedStore):
 
 
 def test_a_mistake_in_sealing_one_row_keeps_its_answer_in_the_journal_and_stores_the_others(rows: Rows) -> None:
-    def odd_seal(parts: Parts) -> Parts:
+    def odd_seal(parts: RunContext) -> RunContext:
         store = OddSeal(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
         return replace(parts, store=store)
 
@@ -214,7 +216,7 @@ def test_a_finished_row_waits_for_company_but_not_for_long(airtable_world: World
         assert writeback.flushes_at() is None
         now = parts.clock.monotonic()
         for name, seconds in (("lives on", 20), ("is dead", 2)):
-            job = parts.bench.job(rows.row(name))
+            job = parts.job_factory.job(rows.row(name))
             assert isinstance(job, Job)
             writeback.add(builder.of(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None))
             assert writeback.flushes_at() == now + seconds
@@ -236,7 +238,7 @@ class HalfStore(SealedStore):
 
 @pytest.mark.parametrize("failures", [1, 3])
 def test_the_rest_of_a_batch_is_written_when_the_store_is_back(rows: Rows, failures: int) -> None:
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         store = HalfStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
         store.failures = failures
         return replace(parts, store=store)
@@ -268,7 +270,7 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
     rows.add("acme-never", "again")
     rows.world.oauth.fail(faults.status(503), provider="acme-never")
 
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         keyring = parts.store._keyring
         return replace(parts, store=SlowStore(parts.store.store, keyring, accept_legacy=True, seal_access_tokens=True))
 
@@ -280,7 +282,7 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
 
 @pytest.mark.parametrize(("seconds", "outcome"), [(110, "refreshed"), (130, "transient")])
 def test_a_store_that_is_away_is_waited_for_two_minutes(rows: Rows, seconds: float, outcome: str) -> None:
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         store = SlowStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
         store.seconds = seconds
         return replace(parts, store=store)
@@ -344,10 +346,10 @@ class FullJournal(Journal):
 
 
 @contextmanager
-def full(rows: Rows, refuses: str, after: int = 0) -> Iterator[Callable[[Parts], Parts]]:
+def full(rows: Rows, refuses: str, after: int = 0) -> Iterator[Callable[[RunContext], RunContext]]:
     opened: list[FullJournal] = []
 
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         [folder] = {path.parent for path in rows.world.program.home.glob("state/*/journal-1.sqlite3")}
         journal = FullJournal(folder, rows.world.program.keyring, parts.clock)
         journal.refuses, journal.after = refuses, after
@@ -413,7 +415,7 @@ def test_a_journal_that_recovers_within_the_run_remembers_what_was_spent(rows: R
                 self.after = 1
                 raise JournalError("the journal cannot be written", "")
 
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         parts.journal.__class__ = Hiccup
         return parts
 

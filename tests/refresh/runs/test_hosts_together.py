@@ -18,7 +18,7 @@ from tests.refresh.runs.test_faults_inside import run as run_parts
 from tests.world.oauth import faults
 from tests.world.program import Program
 from token_refresh.base.events import RunFinished
-from token_refresh.refresh.parts import Parts
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Pause, StoreUnavailableError
 from token_refresh.stores.database import DatabaseStore
 
@@ -90,7 +90,7 @@ def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
     rows.world.oauth.fail(meanwhile(told))
     rows.world.oauth.fail(meanwhile(lambda: heard.wait(30)), times=math.inf)
 
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         ask = parts.store.store.share_pauses
 
         def overheard(news: Any) -> list[Pause]:
@@ -197,7 +197,7 @@ class Sharing:
 def run_sharing(rows: DatabaseRows, *heard: Any) -> RunFinished:
     """A run whose store says this of the others' pauses."""
 
-    def change(parts: Parts) -> Parts:
+    def change(parts: RunContext) -> RunContext:
         vars(parts.store.store)["share_pauses"] = Sharing(rows, *heard)
         return parts
 

@@ -11,7 +11,7 @@ from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.keys.inspection import Inspector
 from token_refresh.net.hosts import HostNotAllowedError, require_agreement
-from token_refresh.refresh.jobs import Bench
+from token_refresh.refresh.jobs import JobFactory
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError, Seals
 from token_refresh.transfer.export_file import SourceRow
@@ -25,21 +25,23 @@ _COLUMNS = {
 _SET_KEY = "Set IMPORT_KEY to the key of the earlier program."
 
 
-def read_layout(layout: str, source: Source, seals: Seals, bench: Bench, inspector: Inspector) -> list[SourceRow]:
+def read_layout(
+    layout: str, source: Source, seals: Seals, job_factory: JobFactory, inspector: Inspector
+) -> list[SourceRow]:
     """The records of the source, as rows that are ready for the table, or why they are not taken.
 
     Args:
         layout: one of `LAYOUTS`.
         source: where it reads.
         seals: open what the earlier program sealed, and seal.
-        bench: knows the provider and the client of a row.
+        job_factory: knows the provider and the client of a row.
         inspector: knows what a row's cells are bound to, and which hosts records may name themselves.
 
     Raises:
         ActionableError: the source cannot be used, or no key opens anything in it.
     """
     module = importlib.import_module(f"token_refresh.transfer.layouts.{layout.replace('-', '_')}")
-    sealer = _Sealer(seals, bench, inspector)
+    sealer = _Sealer(seals, job_factory, inspector)
     lines = [sealer.line(found) for found in module.read(source)]
     if sealer.locked and not any(line.row for line in lines):
         raise ActionableError(
@@ -65,15 +67,15 @@ class _NotTakenError(ActionableError):
 class _Sealer:
     """Seals what was found. `locked` counts the records that no key opens."""
 
-    def __init__(self, seals: Seals, bench: Bench, inspector: Inspector) -> None:
+    def __init__(self, seals: Seals, job_factory: JobFactory, inspector: Inspector) -> None:
         self._seals = seals
-        self._bench = bench
+        self._job_factory = job_factory
         self._inspector = inspector
         self.locked = 0
 
     def line(self, found: Found) -> SourceRow:
         """The record as a row."""
-        row = found.row or Row(found.name, found.location_id, "", provider=self._bench.slug_of(found.provider))
+        row = found.row or Row(found.name, found.location_id, "", provider=self._job_factory.slug_of(found.provider))
         try:
             if found.row is None:
                 row = replace(row, provider_params=self._params(found))
@@ -82,7 +84,7 @@ class _Sealer:
             reason, action, is_wrong = str(error), error.action, error.is_wrong
         except (ProviderError, HostNotAllowedError) as error:
             reason, action, is_wrong = str(error), error.action, True
-        provider = self._bench.provider_name(row)
+        provider = self._job_factory.provider_name(row)
         return SourceRow(found.name, None, reason, action, is_wrong, found.location_id, provider)
 
     def _sealed(self, found: Found, row: Row) -> Row:
@@ -96,8 +98,10 @@ class _Sealer:
                 "it has no refresh token", "Log in again so that there is one, then onboard it.", is_wrong=False
             )
         # First, because no consent to the host would let the settings' secret go there.
-        endpoint = self._bench.endpoint(row)
-        client = self._bench.client(self._bench.provider_name(row), endpoint, found.client_id, found.client_secret)
+        endpoint = self._job_factory.endpoint(row)
+        client = self._job_factory.client(
+            self._job_factory.provider_name(row), endpoint, found.client_id, found.client_secret
+        )
         binding = self._binding(row)
         refresh = self._opened(found, "refresh_token", row, binding)
         secret = self._secret(found, row, binding, client.client_id)
@@ -121,7 +125,7 @@ class _Sealer:
         """
         params = dict(found.params)
         if found.scope:
-            is_sent = "scope" in self._bench.find_provider(found.provider).placeholders
+            is_sent = "scope" in self._job_factory.find_provider(found.provider).placeholders
             params["granted_scope" if is_sent else "scope"] = found.scope
         return json.dumps(params, ensure_ascii=False) if params else ""
 
@@ -136,10 +140,10 @@ class _Sealer:
         if not found.client_secret:
             return ""
         secret = self._opened(found, "client_secret", row, binding)
-        endpoint = self._bench.endpoint(row)
+        endpoint = self._job_factory.endpoint(row)
         if not endpoint.is_fixed:
             return secret
-        default = self._bench.client(self._bench.provider_name(row), endpoint, client_id, "")
+        default = self._job_factory.client(self._job_factory.provider_name(row), endpoint, client_id, "")
         return "" if secret == default.client_secret else secret
 
     def _access_token(self, found: Found, row: Row, binding: Binding) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
-    from token_refresh.refresh.jobs import Bench
+    from token_refresh.refresh.jobs import JobFactory
     from token_refresh.stores.base import Claimant, Row
     from token_refresh.stores.sealed import SealedStore, Seals
 
@@ -29,7 +29,7 @@ class RunError(ActionableError):
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunContext:
     """The parts of a run.
 
     Attributes:
@@ -41,7 +41,7 @@ class Parts:
 
     store: SealedStore
     providers: Mapping[str, ProviderSummary]
-    bench: Bench
+    job_factory: JobFactory
     transport: Transport
     journal: Journal
     clock: Clock
@@ -50,7 +50,7 @@ class Parts:
     default_provider: str
     concurrency: int
     claimant: Claimant
-    resume_admission: Callable[[Parts, Entry], RowFinished | Notice]
+    resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]
 
     @property
     def host_name(self) -> str:
@@ -81,7 +81,7 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Runtime:
     """Opens what single calls of a long-lived program need, when they need it, and closes it again.
 
     Attributes:
@@ -91,7 +91,7 @@ class Workshop:
         open_store: the store with its keys.
         close: releases the connections that stores shared; the next one opens others.
         parts_around: what a run needs around a store; holds a journal of its own while it is open.
-        bench: turns rows into jobs.
+        job_factory: turns rows into jobs.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
     """
 
@@ -101,6 +101,6 @@ class Workshop:
     lock: Callable[[float], AbstractContextManager[object]]
     open_store: Callable[[], AbstractContextManager[SealedStore]]
     close: Callable[[], None]
-    parts_around: Callable[[SealedStore], AbstractContextManager[Parts]]
-    bench: Callable[[Seals], Bench]
+    parts_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
+    job_factory: Callable[[Seals], JobFactory]
     recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]
