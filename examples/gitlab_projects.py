@@ -1,6 +1,6 @@
 """Whose token this is, and the projects it may see, at GitLab or an instance of your own.
 
-    GITLAB_URL=https://git.acme.example python -m examples.gitlab_projects LOCATION
+    GITLAB_URL=https://git.acme.example python -m examples.gitlab_projects LOCATION --provider gitlab-acme
 
 The app needs the scope read_api.
 """
@@ -39,9 +39,10 @@ def main() -> int:
     """Read the flags and do it."""
     parser = argparse.ArgumentParser(description="The projects that a GitLab token may see.")
     parser.add_argument("location", metavar="LOCATION")
+    parser.add_argument("--provider", default="gitlab", help="the row's provider; gitlab where it is not given")
     given = parser.parse_args()
     base = address("GITLAB_URL", INSTANCE).rstrip("/") + "/api/v4"
-    return run(lambda: projects(Api(base, access_token(given.location, "gitlab"))))
+    return run(lambda: projects(Api(base, access_token(given.location, given.provider))))
 
 
 if __name__ == "__main__":

@@ -329,9 +329,29 @@ MUTANTS = (
     _mutant(
         "a row that another run has is claimed",
         "token_refresh/stores/database/store.py",
-        "soonest(query, limit, is_free(claimant, query, self._clock.now()))",
-        "soonest(query, limit)",
-        f"{_CLAIMS}test_a_row_that_one_process_has_is_given_to_no_other_and_counted",
+        "is_due(query), is_free(claimant, query, now))",
+        "is_due(query))",
+        f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
+    ),
+    _mutant(
+        "a row that is not due any more is claimed",
+        "token_refresh/stores/database/store.py",
+        "is_due(query), is_free(claimant, query, now))",
+        "is_free(claimant, query, now))",
+        f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
+    ),
+    _mutant(
+        "what is due is looked up again for each round",
+        "token_refresh/stores/database/store.py",
+        """        for start in range(0, len(ids), limit):
+            if rows := self._claim(query, claimant, ids[start : start + limit].tolist()):
+                yield rows
+""",
+        """        while rows := self._claim(query, claimant, ids[:limit].tolist()):
+            yield rows
+            ids = self._transact(lambda connection: array("q", connection.execute(listed).scalars()))
+""",
+        f"{_CLAIMS}test_a_row_that_is_due_again_is_in_no_later_round",
     ),
     _mutant(
         "a run writes a row that was taken from it",
@@ -585,6 +605,14 @@ MUTANTS = (
         "    if faults and len(faults) == looked_at and all(",
         "    if faults and all(",
         f"{_FAULTS}test_one_row_of_an_unknown_key_leaves_the_others_fresh",
+    ),
+    _mutant(
+        "the settings' client secret goes to a host that a row names",
+        "token_refresh/refresh/jobs.py",
+        "        if not endpoint.is_fixed:\n",
+        "        if endpoint is None:\n",
+        "tests/refresh/runs/test_default_secret.py::"
+        "test_a_row_of_another_host_without_a_secret_of_its_own_makes_no_verb_send_ours",
     ),
     _mutant(
         "a provider that moves takes its rows' cells along",

@@ -119,9 +119,8 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
     program = Program(clone.folder, {"GOOGLE_TOKEN_URL": oauth.token_url("google")})
     usual = dict(program.settings)
     world = World(FakeClock(), oauth, program)
-    for make in (sources.user_tokens, sources.clients_and_tokens, sources.workspace_tokens):
+    for make in (sources.user_tokens, sources.git_connections, sources.clients_and_tokens, sources.workspace_tokens):
         make(world)
-    sources.git_connections(world, "https://git.acme.example")
     return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 

@@ -4,44 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.contracts.test_store_contract import cells, renewal
-from tests.stores.places import AirtablePlace, DatabasePlace
+from tests.stores.places import AirtablePlace, DatabasePlace, PostgresPlace
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START, FakeClock
-from token_refresh.stores.base import Change, Claimant, DueQuery, Store, Value, WriteResult, Written
+from token_refresh.stores.base import Change, Claimant, DueQuery, Row, Store, Value, WriteResult, Written
 from token_refresh.stores.database import DatabaseStore
 
 HERE, SECOND = Claimant("here", 1, "run1"), Claimant("here", 2, "run2")
 ELSEWHERE = Claimant("elsewhere", 1, "run3")
 DUE = DueQuery({}, START + timedelta(days=1), "acme")
 MANY = 100
+ALL = ["loc-0", "loc-1", "loc-2"]
 
 Colleague = Callable[[], Store]
+ClaimedPlace = DatabasePlace | PostgresPlace
 
 
-@pytest.fixture
-def place(clock: FakeClock, tmp_path: Path) -> Iterator[DatabasePlace]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[ClaimedPlace]:
     """A store of claimed rows, with three of them, due in this order."""
-    made = DatabasePlace(tmp_path / "tokens.sqlite3", clock)
+    made: ClaimedPlace
+    if request.param == "postgres":
+        made = PostgresPlace(request.getfixturevalue("postgres"), clock)
+    else:
+        made = DatabasePlace(tmp_path / "tokens.sqlite3", clock)
     for number in range(3):
         made.add(cells(f"loc-{number}", access_token_expiry=START + timedelta(minutes=number)))
     yield made
-    made.store.close()
-    made.shell.close()
+    made.close()
 
 
 @pytest.fixture
-def colleague(place: DatabasePlace, clock: FakeClock) -> Iterator[Colleague]:
+def colleague(place: ClaimedPlace, clock: FakeClock) -> Iterator[Colleague]:
     """The same store in another process."""
     opened: list[DatabaseStore] = []
 
     def open_another() -> Store:
-        opened.append(DatabaseStore(f"sqlite:///{place.file}?timeout=0.05", clock))
+        opened.append(DatabaseStore(place.address, clock))
         return opened[-1]
 
     yield open_another
@@ -49,10 +54,14 @@ def colleague(place: DatabasePlace, clock: FakeClock) -> Iterator[Colleague]:
         store.close()
 
 
+def claim(store: Store, claimant: Claimant, limit: int = MANY) -> list[Row]:
+    """The rows of a claimant's first round."""
+    return next(store.claim_due(DUE, claimant, limit), [])
+
+
 def claimed(store: Store, claimant: Claimant, limit: int = MANY) -> list[str]:
-    """The locations that a claimant gets."""
-    rows, _ = store.claim_due(DUE, claimant, limit)
-    return sorted(row.location_id for row in rows)
+    """Their locations."""
+    return sorted(row.location_id for row in claim(store, claimant, limit))
 
 
 def fate(store: Store, change: Change) -> Written:
@@ -61,28 +70,60 @@ def fate(store: Store, change: Change) -> Written:
     return result.written
 
 
-ALL = ["loc-0", "loc-1", "loc-2"]
-
-
-def test_what_is_claimed_is_what_is_due(place: DatabasePlace) -> None:
+def test_what_is_claimed_is_what_is_due(place: ClaimedPlace) -> None:
     place.add(cells("later", access_token_expiry=START + timedelta(days=2)))
     place.add(cells("off", status="disabled"))
     due = place.store.due(DUE)
-    rows, is_last = place.store.claim_due(DUE, HERE, MANY)
+    rows = [row for rows in place.store.claim_due(DUE, HERE, MANY) for row in rows]
     assert sorted(rows, key=lambda row: row.key) == sorted(due, key=lambda row: row.key)
-    assert is_last
 
 
-def test_rounds_give_each_row_once_the_soonest_first_and_say_which_is_the_last(place: DatabasePlace) -> None:
+def test_rounds_give_each_row_once_the_soonest_first(place: ClaimedPlace) -> None:
     place.add(cells("never"))
-    rounds = [place.store.claim_due(DUE, HERE, 2) for _ in range(3)]
-    assert [{row.location_id for row in rows} for rows, _ in rounds] == [{"never", "loc-0"}, {"loc-1", "loc-2"}, set()]
-    assert [is_last for _, is_last in rounds] == [False, False, True]
+    rounds = place.store.claim_due(DUE, HERE, 2)
+    assert [{row.location_id for row in rows} for rows in rounds] == [{"never", "loc-0"}, {"loc-1", "loc-2"}]
+    assert list(place.store.claim_due(DUE, HERE, 2)) == []
 
 
-def test_a_row_that_one_process_has_is_given_to_no_other_and_counted(
-    place: DatabasePlace, colleague: Colleague
+@pytest.mark.parametrize("expiry", [START, None, START - timedelta(days=9)])
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_row_that_is_due_again_is_in_no_later_round(
+    place: ClaimedPlace, colleague: Colleague, everything: bool, expiry: datetime | None
 ) -> None:
+    """Whatever its write, or a person, has made of it since; the next call has it."""
+    query = replace(DUE, everything=everything)
+    seen: list[str] = []
+    for rows in place.store.claim_due(query, HERE, 1):
+        seen += [row.location_id for row in rows]
+        [change] = [Change(row.key, row.encrypted_refresh, {"access_token_expiry": expiry}) for row in rows]
+        assert fate(place.store, change) is Written.STORED
+        assert len(seen) <= len(ALL)
+    assert seen == ALL
+    assert claimed(colleague(), SECOND) == ALL
+
+
+def test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free(
+    place: ClaimedPlace, colleague: Colleague
+) -> None:
+    """So others find work, too, and a row that is disabled, deleted or refreshed by then is left alone."""
+    for number in range(3, 6):
+        place.add(cells(f"loc-{number}", access_token_expiry=START + timedelta(minutes=number)))
+    keys = dict(zip((f"loc-{number}" for number in range(6)), place.keys(), strict=True))
+    rounds = place.store.claim_due(DUE, HERE, 2)
+    assert [row.location_id for row in next(rounds)] == ["loc-0", "loc-1"]
+    other = colleague()
+    assert claimed(other, SECOND, 1) == ["loc-2"]
+    place.edit(keys["loc-3"], status="disabled")
+    place.edit(keys["loc-4"], access_token_expiry=START + timedelta(days=2))
+    place.add(cells("loc-6", access_token_expiry=START))
+    assert [[row.location_id for row in rows] for rows in rounds] == [["loc-5"]]
+    assert [name for name, key in keys.items() if place.cells(key).get("claim_owner") == HERE.owner] == [
+        "loc-0", "loc-1", "loc-5"
+    ]  # fmt: skip
+    assert claimed(other, SECOND) == ["loc-6"]
+
+
+def test_a_row_that_one_process_has_is_given_to_no_other_and_counted(place: ClaimedPlace, colleague: Colleague) -> None:
     assert claimed(place.store, HERE, 2) == ["loc-0", "loc-1"]
     other = colleague()
     assert claimed(other, SECOND) == ["loc-2"]
@@ -92,37 +133,37 @@ def test_a_row_that_one_process_has_is_given_to_no_other_and_counted(
     assert other.held_elsewhere(elsewhere, SECOND) == {HERE.owner: 1}
 
 
-def test_a_write_ends_the_claim(place: DatabasePlace, colleague: Colleague) -> None:
-    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+def test_a_write_ends_the_claim(place: ClaimedPlace, colleague: Colleague) -> None:
+    rows = claim(place.store, HERE)
     soon: dict[str, Value] = {"access_token_expiry": START, "last_error": "x"}
     assert fate(place.store, Change(rows[0].key, rows[0].encrypted_refresh, soon)) is Written.STORED
     assert claimed(colleague(), SECOND) == [rows[0].location_id]
 
 
-def test_a_write_that_is_not_the_end_keeps_the_claim(place: DatabasePlace, colleague: Colleague) -> None:
-    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+def test_a_write_that_is_not_the_end_keeps_the_claim(place: ClaimedPlace, colleague: Colleague) -> None:
+    rows = claim(place.store, HERE)
     change = Change(rows[0].key, rows[0].encrypted_refresh, {"last_error": "lost"}, keeps_claim=True)
     assert [fate(place.store, change) for _ in range(2)] == [Written.STORED] * 2
     assert claimed(colleague(), SECOND) == []
 
 
-def test_a_write_whose_confirmation_was_lost_is_recognised(place: DatabasePlace) -> None:
+def test_a_write_whose_confirmation_was_lost_is_recognised(place: ClaimedPlace) -> None:
     """Also one that brings no new cell: nobody has claimed the row since."""
-    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    rows = claim(place.store, HERE)
     note = Change(rows[0].key, rows[0].encrypted_refresh, {"last_error": "x"})
     tokens = renewal(rows[1].key, rows[1].encrypted_refresh)
     for change in (note, tokens):
         assert [fate(place.store, change) for _ in range(2)] == [Written.STORED] * 2
 
 
-def test_releasing_gives_up_all_rows_but_those_to_keep(place: DatabasePlace, colleague: Colleague) -> None:
-    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+def test_releasing_gives_up_all_rows_but_those_to_keep(place: ClaimedPlace, colleague: Colleague) -> None:
+    rows = claim(place.store, HERE)
     [kept] = [row.key for row in rows if row.location_id == "loc-1"]
     place.store.release(HERE, {kept, "another store's key"})
     assert claimed(colleague(), SECOND) == ["loc-0", "loc-2"]
 
 
-def test_releasing_takes_nothing_from_others(place: DatabasePlace, colleague: Colleague) -> None:
+def test_releasing_takes_nothing_from_others(place: ClaimedPlace, colleague: Colleague) -> None:
     other = colleague()
     claimed(other, SECOND, 1)
     claimed(place.store, HERE)
@@ -131,24 +172,24 @@ def test_releasing_takes_nothing_from_others(place: DatabasePlace, colleague: Co
     place.store.release(HERE, ())  # nothing is left to give up
 
 
-def test_the_next_process_of_a_slot_has_what_the_dead_one_had(place: DatabasePlace, colleague: Colleague) -> None:
+def test_the_next_process_of_a_slot_has_what_the_dead_one_had(place: ClaimedPlace, colleague: Colleague) -> None:
     claimed(place.store, HERE)
     assert claimed(colleague(), SECOND) == []
     assert claimed(colleague(), replace(HERE, run="next")) == ALL
 
 
-def test_a_slot_whose_number_begins_like_another_s_is_another_one(place: DatabasePlace, colleague: Colleague) -> None:
+def test_a_slot_whose_number_begins_like_another_s_is_another_one(place: ClaimedPlace, colleague: Colleague) -> None:
     claimed(place.store, replace(HERE, slot=11))
     assert claimed(colleague(), HERE) == []
 
 
 @pytest.mark.parametrize("host", ["per%cent", "under_score", "back\\slash"])
-def test_a_host_name_is_no_pattern(place: DatabasePlace, colleague: Colleague, host: str) -> None:
+def test_a_host_name_is_no_pattern(place: ClaimedPlace, colleague: Colleague, host: str) -> None:
     claimed(place.store, Claimant("perXcent" if "%" in host else "underXscore", 1, "run"))
     assert claimed(colleague(), Claimant(host, 1, "other")) == []
 
 
-def test_the_claims_of_a_dead_slot_are_its_heir_s(place: DatabasePlace, colleague: Colleague) -> None:
+def test_the_claims_of_a_dead_slot_are_its_heir_s(place: ClaimedPlace, colleague: Colleague) -> None:
     claimed(place.store, SECOND)
     other = colleague()
     other.inherit(HERE, 2)
@@ -156,7 +197,7 @@ def test_the_claims_of_a_dead_slot_are_its_heir_s(place: DatabasePlace, colleagu
     assert claimed(other, HERE) == ALL
 
 
-def test_inheriting_takes_no_other_slot_s_claims(place: DatabasePlace, colleague: Colleague) -> None:
+def test_inheriting_takes_no_other_slot_s_claims(place: ClaimedPlace, colleague: Colleague) -> None:
     claimed(place.store, SECOND)
     other = colleague()
     other.inherit(HERE, 3)
@@ -165,7 +206,7 @@ def test_inheriting_takes_no_other_slot_s_claims(place: DatabasePlace, colleague
 
 
 def test_only_a_takeover_takes_what_another_host_has_and_never_what_this_host_has(
-    place: DatabasePlace, colleague: Colleague
+    place: ClaimedPlace, colleague: Colleague
 ) -> None:
     claimed(place.store, ELSEWHERE, 2)
     other = colleague()
@@ -176,10 +217,10 @@ def test_only_a_takeover_takes_what_another_host_has_and_never_what_this_host_ha
 
 
 def test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before(
-    place: DatabasePlace, colleague: Colleague
+    place: ClaimedPlace, colleague: Colleague
 ) -> None:
     """The cell is still the same: without a word of the claim the newer holder's refresh would be overwritten."""
-    rows, _ = place.store.claim_due(DUE, ELSEWHERE, MANY)
+    rows = claim(place.store, ELSEWHERE)
     [row] = [row for row in rows if row.location_id == "loc-1"]
     before = place.cells(row.key)["encrypted_refresh"]
     newer = colleague()
@@ -192,24 +233,24 @@ def test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before(
     assert place.cells(row.key)["encrypted_refresh"] == "new cell 2"
 
 
-def test_a_claim_that_was_given_up_and_taken_again_is_another_claim(place: DatabasePlace, colleague: Colleague) -> None:
+def test_a_claim_that_was_given_up_and_taken_again_is_another_claim(place: ClaimedPlace, colleague: Colleague) -> None:
     """The same name twice: only the generation tells them apart."""
     old = colleague()
-    rows, _ = old.claim_due(DUE, HERE, MANY)
+    rows = claim(old, HERE)
     place.store.release(HERE, ())
     assert claimed(place.store, HERE) == ALL
     assert fate(old, renewal(rows[0].key, rows[0].encrypted_refresh)) is Written.UNCLAIMED
 
 
-def test_a_deleted_row_is_gone_whoever_had_it(place: DatabasePlace) -> None:
-    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+def test_a_deleted_row_is_gone_whoever_had_it(place: ClaimedPlace) -> None:
+    rows = claim(place.store, HERE)
     place.remove(rows[0].key)
     assert fate(place.store, renewal(rows[0].key, rows[0].encrypted_refresh)) is Written.GONE
 
 
-def test_somebody_who_claims_nothing_may_write_all_the_same(place: DatabasePlace, colleague: Colleague) -> None:
+def test_somebody_who_claims_nothing_may_write_all_the_same(place: ClaimedPlace, colleague: Colleague) -> None:
     """Onboarding replaces a credential while a run has the row; the run's tokens are set aside then."""
-    rows, _ = place.store.claim_due(DUE, HERE, MANY)
+    rows = claim(place.store, HERE)
     assert fate(colleague(), renewal(rows[0].key, rows[0].encrypted_refresh, 7)) is Written.STORED
     assert fate(place.store, renewal(rows[0].key, rows[0].encrypted_refresh, 8)) is Written.CHANGED
 
@@ -222,8 +263,7 @@ def test_a_store_without_claims_gives_all_that_is_due_to_the_one_run_that_the_lo
         for number in range(3):
             place.add(cells(f"loc-{number}"))
         assert not place.store.claims
-        rows, is_last = place.store.claim_due(DUE, HERE, 1)
-        assert (sorted(row.location_id for row in rows), is_last) == (ALL, True)
+        assert [sorted(row.location_id for row in rows) for rows in place.store.claim_due(DUE, HERE, 1)] == [ALL]
         calls = place.store.calls
         place.store.inherit(HERE, 2)
         place.store.release(HERE, ())

@@ -14,7 +14,7 @@ from tests.world.clock import FakeClock
 from tests.world.postgres import PostgresServer
 from token_refresh.net.tls import Adapter
 from token_refresh.stores.airtable import AirtableOptions, AirtableStore
-from token_refresh.stores.base import Store
+from token_refresh.stores.base import Claimant, DueQuery, Row, Store
 from token_refresh.stores.database import DatabaseStore
 
 
@@ -83,9 +83,15 @@ class DatabasePlace(Place):
 
     def __init__(self, file: Path, clock: FakeClock) -> None:
         self.file = file
-        self.store = DatabaseStore(f"sqlite:///{file}?timeout=0.05", clock)
+        self.address = f"sqlite:///{file}?timeout=0.05"
+        self.store = DatabaseStore(self.address, clock)
         self.shell = sqlite3.connect(file, isolation_level=None)
         self.shell.row_factory = sqlite3.Row
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.store.close()
+        self.shell.close()
 
     def add(self, cells: Mapping[str, Any]) -> str:
         named = {_snake(name): _written(cell) for name, cell in cells.items() if cell is not None}
@@ -152,6 +158,11 @@ class PostgresPlace(Place):
     def _execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         done = self.shell.execute(statement.encode(), values)
         return done.fetchall() if done.description else []
+
+
+def claimed(store: Store, query: DueQuery, claimant: Claimant, limit: int = 100) -> list[Row]:
+    """The rows of all rounds that a claimant gets."""
+    return [row for rows in store.claim_due(query, claimant, limit) for row in rows]
 
 
 def airtable_options(

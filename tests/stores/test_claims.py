@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.stores.places import DatabasePlace, Place, PostgresPlace
+from tests.stores.places import DatabasePlace, Place, PostgresPlace, claimed
 from tests.world.clock import START, FakeClock
 from token_refresh.stores.base import Change, Claimant, DueQuery, Pause, Written
 from token_refresh.stores.database import DatabaseStore
 
 ALL_DUE = DueQuery({}, START, "google")
 TEN_MINUTES = 600  # docs/postgres.md
-Claimed = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -67,16 +67,30 @@ def process(host: str, slot: int = 1, **more: Any) -> Claimant:
 
 
 def test_the_soonest_are_claimed_first(place: Place) -> None:
-    keys = [add(place, number) for number in (3, 0, 5, 1, 4, 2)]
-    batches = [place.store.claim_due(ALL_DUE, process("a"), 2) for _ in range(4)]
-    assert [{row.location_id for row in rows} for rows, _ in batches] == [
+    for number in (3, 0, 5, 1, 4, 2):
+        add(place, number)
+    rounds = place.store.claim_due(ALL_DUE, process("a"), 2)
+    assert [{row.location_id for row in rows} for rows in rounds] == [
         {"loc-0", "loc-5"},
         {"loc-4", "loc-3"},
         {"loc-2", "loc-1"},
-        set(),
     ]
-    assert [is_last for _, is_last in batches] == [False, False, False, True]
-    assert len(keys) == 6
+
+
+def test_only_rows_of_the_provider_that_is_asked_for_are_claimed_and_counted(
+    place: Place, others: Callable[[], DatabaseStore]
+) -> None:
+    """The others are left to whoever wants them."""
+    for number, provider in enumerate(("acme", " acme\t", "google", "")):
+        add(place, number, provider)
+    acme = replace(ALL_DUE, providers=("acme",))
+    assert {row.location_id for row in claimed(place.store, acme, process("a"))} == {"loc-0", "loc-1"}
+    other = others()
+    assert other.held_elsewhere(replace(ALL_DUE, providers=("google",)), process("b")) == {}
+    assert other.held_elsewhere(acme, process("b")) == {process("a").owner: 2}
+    assert {row.location_id for row in claimed(other, replace(ALL_DUE, providers=("google",)), process("b"))} == {
+        "loc-2", "loc-3"
+    }  # fmt: skip
 
 
 def test_processes_that_claim_at_once_get_each_row_once(place: Place, others: Callable[[], DatabaseStore]) -> None:
@@ -85,26 +99,26 @@ def test_processes_that_claim_at_once_get_each_row_once(place: Place, others: Ca
 
     def work(number: int) -> list[str]:
         mine: list[str] = []
-        while rows := stores[number].claim_due(ALL_DUE, process("a", number), 7)[0]:
-            assert len(rows) <= 7
+        for rows in stores[number].claim_due(ALL_DUE, process("a", number), 7):
+            assert 0 < len(rows) <= 7
             mine += [row.key for row in rows]
         return mine
 
     with ThreadPoolExecutor(6) as pool:
-        claimed = list(pool.map(work, range(6)))
-    everything = [key for mine in claimed for key in mine]
+        shares = list(pool.map(work, range(6)))
+    everything = [key for mine in shares for key in mine]
     assert (len(everything), set(everything)) == (300, keys)
     assert place.store.held_elsewhere(ALL_DUE, process("b")) == {
-        process("a", number).owner: len(mine) for number, mine in enumerate(claimed) if mine
+        process("a", number).owner: len(mine) for number, mine in enumerate(shares) if mine
     }
 
 
 def test_a_row_that_another_process_took_over_is_not_written(place: Place, others: Callable[[], DatabaseStore]) -> None:
     key = add(place, 1)
     other = others()
-    assert place.store.claim_due(ALL_DUE, process("dead"), 9)[0]
-    assert other.claim_due(ALL_DUE, process("b"), 9)[0] == []
-    assert other.claim_due(ALL_DUE, process("b", takes_over=True), 9)[0]
+    assert claimed(place.store, ALL_DUE, process("dead"))
+    assert claimed(other, ALL_DUE, process("b")) == []
+    assert claimed(other, ALL_DUE, process("b", takes_over=True))
     change = Change(key, "cell 1", {"encrypted_refresh": "mine"})
     assert [result.written for result in place.store.write([change])] == [Written.UNCLAIMED]
     assert [result.written for result in other.write([change])] == [Written.STORED]
@@ -124,11 +138,11 @@ def test_an_old_claim_is_taken_only_where_no_token_is_spent(
 ) -> None:
     add(place, 1, provider)
     unspent = frozenset({"static"})
-    assert place.store.claim_due(ALL_DUE, process("dead", unspent=unspent), 9)[0]
+    assert claimed(place.store, ALL_DUE, process("dead", unspent=unspent))
     clock.advance(seconds)
     query = DueQuery({}, START, "static")
-    assert place.store.claim_due(query, process("dead", unspent=unspent), 9)[0] == []  # its own, and it knows
-    assert bool(others().claim_due(query, process("b", unspent=unspent), 9)[0]) is is_taken
+    assert claimed(place.store, query, process("dead", unspent=unspent)) == []  # its own, and it knows
+    assert bool(claimed(others(), query, process("b", unspent=unspent))) is is_taken
 
 
 def test_a_pause_is_known_to_all_until_it_is_over(
@@ -162,7 +176,7 @@ def test_a_row_that_is_due_in_two_ways_takes_no_other_row_s_place(tmp_path: Path
     place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
     typed, soon = add(place, 1), add(place, 2)
     place.edit(typed, access_token_expiry="2020-01-01")
-    assert {row.key for row in place.store.claim_due(ALL_DUE, process("a"), 2)[0]} == {typed, soon}
+    assert {row.key for row in claimed(place.store, ALL_DUE, process("a"))} == {typed, soon}
     place.store.close()
     place.shell.close()
 
@@ -174,7 +188,7 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
     query = DueQuery({"acme": START}, START, "google")
     conditions: list[Callable[[DatabaseStore], Any]] = [
         lambda store: store.due(query),
-        lambda store: store.claim_due(query, process("a"), 2000),
+        lambda store: claimed(store, query, process("a"), 2000),
         lambda store: store.held_elsewhere(query, process("a")),
     ]
 
@@ -190,9 +204,8 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
         act(place.store)
         assert not [line for line in said if line.startswith("SCAN credentials")], said
     said.clear()
-    place.store.claim_due(query, process("a"), 2000)
+    claimed(place.store, query, process("a"), 2000)
     used = [line.partition(" INDEX ")[2] for line in said if line.startswith("SEARCH") and " INDEX " in line]
     assert used == ["ix_credentials_unreadable (<expr>=?)", "ix_credentials_due (access_token_expiry<?)"], said
-    assert not [line for line in said if "TEMP B-TREE" in line], said  # nor sorts all that are, for a few of them
     place.store.close()
     place.shell.close()

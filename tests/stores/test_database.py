@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import CacheStats
 
-from tests.stores.places import DatabasePlace
+from tests.stores.places import DatabasePlace, claimed
 from tests.stores.test_airtable import everything_in
 from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
@@ -129,7 +129,7 @@ def test_a_database_of_the_first_version_keeps_its_rows_and_learns_to_claim_them
     make_sqlite(file, 1, one, {"location_id": "loc-2", "encrypted_refresh": "secretcell 2"})
     claimant = Claimant("here", 1, "run")
     stores = [opened(file), opened(file)]  # a second start finds it done
-    rows, _ = stores[0].claim_due(EVERYONE, claimant, 100)
+    rows = claimed(stores[0], EVERYONE, claimant)
     assert {row.location_id: row.encrypted_refresh for row in rows} == {"loc-1": "secretcell", "loc-2": "secretcell 2"}
     assert stores[1].held_elsewhere(EVERYONE, Claimant("here", 2, "other")) == {claimant.owner: 2}
     assert stores[0].write([renewal(rows[0].key)])[0].written is Written.STORED
@@ -426,7 +426,7 @@ def test_the_statement_of_a_claim_is_made_once_in_a_run(place: DatabasePlace) ->
     event.listen(vars(place.store)["_engine"], "after_cursor_execute", note)
     for number in range(3):
         place.add(cells(f"loc-{number}"))
-        place.store.claim_due(EVERYONE, Claimant("host", 1, "run", unspent=frozenset({"google"})), 500)
+        claimed(place.store, EVERYONE, Claimant("host", 1, "run", unspent=frozenset({"google"})), 500)
     assert len([statement for statement in made if "UPDATE credentials" in statement]) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import random
 import re
 import socket
@@ -17,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from tests.stores.places import PostgresPlace
+from tests.stores.places import PostgresPlace, claimed
 from tests.stores.test_airtable import everything_in
 from tests.stores.test_database import EVERYONE, assert_plain, cells, renewal
 from tests.world.clock import START, FakeClock
@@ -242,8 +243,8 @@ def test_a_row_that_somebody_holds_is_passed_over(place: PostgresPlace) -> None:
         other.execute("SELECT 1 FROM credentials WHERE id = %s FOR UPDATE", [int(held)])
         place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET statement_timeout = '5s'".encode())
         with closing(opened(place.address)) as store:
-            rows, is_last = store.claim_due(EVERYONE, ME, 10)
-    assert ([row.key for row in rows], is_last) == ([free], True)
+            rows = claimed(store, EVERYONE, ME)
+    assert [row.key for row in rows] == [free]
 
 
 def test_a_write_that_was_cut_off_is_left_undone_and_succeeds_later(place: PostgresPlace) -> None:
@@ -262,13 +263,12 @@ def test_a_write_that_was_cut_off_is_left_undone_and_succeeds_later(place: Postg
     assert [one.written for one in place.store.write([renewal(key)])] == [Written.STORED]
 
 
-def losing_commits(store: DatabaseStore, times: int = 1) -> None:
-    """The next commits are done, and nobody hears of it."""
-    left = [None] * times
+def losing_commit(store: DatabaseStore, after: int = 0) -> None:
+    """The next commit, or that after so many, is done, and nobody hears of it."""
+    commits = itertools.count()
 
     def lose(connection: Any) -> None:
-        if left:
-            left.pop()
+        if next(commits) == after:
             connection.connection.dbapi_connection.commit()
             raise OperationalError("COMMIT", {}, psycopg.OperationalError("server closed the connection unexpectedly"))
 
@@ -280,8 +280,8 @@ def test_a_commit_whose_answer_was_lost_is_recognised(place: PostgresPlace, is_c
     key = place.add(cells())
     assert isinstance(place.store, DatabaseStore)
     if is_claimed:
-        place.store.claim_due(EVERYONE, ME, 10)
-    losing_commits(place.store)
+        assert claimed(place.store, EVERYONE, ME)
+    losing_commit(place.store)
     [first] = place.store.write([renewal(key)])
     assert first.written is Written.UNDONE
     [second] = place.store.write([renewal(key)])
@@ -292,16 +292,15 @@ def test_a_commit_whose_answer_was_lost_is_recognised(place: PostgresPlace, is_c
 def test_claims_whose_answer_was_lost_are_given_up_at_the_end(place: PostgresPlace) -> None:
     keys = {place.add(cells(f"loc-{number}")) for number in range(4)}
     assert isinstance(place.store, DatabaseStore)
-    losing_commits(place.store)
-    rows, is_last = place.store.claim_due(EVERYONE, ME, 3)  # three were taken, and nobody heard: one is left
-    assert (len(rows), is_last) == (1, True)
+    losing_commit(place.store, after=1)  # of the first claim; before it the table was looked at
+    assert len(claimed(place.store, EVERYONE, ME, 3)) == 1  # three were taken, and nobody heard
     place.store.release(ME, ())
-    assert {row.key for row in place.store.claim_due(EVERYONE, ME, 10)[0]} == keys
+    assert {row.key for row in claimed(place.store, EVERYONE, ME)} == keys
 
 
 def test_a_new_row_is_not_made_twice(place: PostgresPlace) -> None:
     assert isinstance(place.store, DatabaseStore)
-    losing_commits(place.store)
+    losing_commit(place.store)
     with pytest.raises(StoreUnavailableError):
         place.store.create(cells())
     assert len(place.keys()) == 1
@@ -355,7 +354,7 @@ def test_texts_and_times_are_read_as_they_are_whatever_sessions_begin_with(place
     key = place.add(cells("l\u00f6c\u20ac", access_token_expiry=START))
     set_for_all(place, setting)
     with closing(opened(place.address)) as store:
-        [row] = store.claim_due(EVERYONE, ME, 10)[0]
+        [row] = claimed(store, EVERYONE, ME)
         assert (row.key, row.location_id, row.access_token_expiry) == (key, "l\u00f6c\u20ac", START)
 
 
@@ -391,7 +390,7 @@ def test_a_database_that_takes_no_writes_is_told_as_such(place: PostgresPlace) -
         closing(opened(place.address)) as store,
         pytest.raises(StoreUnavailableError, match="rejects writes") as raised,
     ):
-        store.claim_due(EVERYONE, ME, 10)
+        claimed(store, EVERYONE, ME)
     assert raised.value.action.startswith("Name the primary server")
 
 
@@ -435,7 +434,7 @@ def plan(place: PostgresPlace, act: Callable[[DatabaseStore], Any]) -> str:
 USUAL = DueQuery({"google": START}, START, "gohighlevel")
 ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
     "due": lambda store: store.due(USUAL),
-    "claim_due": lambda store: store.claim_due(USUAL, ME, 2000),
+    "claim_due": lambda store: claimed(store, USUAL, ME, 2000),
     "held_elsewhere": lambda store: store.held_elsewhere(USUAL, ME),
     "release": lambda store: store.release(ME, ()),
 }

@@ -202,8 +202,8 @@ def add_user(earlier: Earlier, user: str, number: int, **values: Any) -> None:
     earlier.insert("user_tokens", **record | values)
 
 
-def git_connections(world: World, instance: str = "", *, is_described: bool = True) -> Earlier:
-    """A GitHub login and one at a GitLab of the company's own: the fake, unless another name is given to it.
+def git_connections(world: World, *, is_described: bool = True) -> Earlier:
+    """A GitHub login and one at a GitLab of the company's own.
 
     `is_described`: the settings know that GitLab, as a provider of its own.
     """
@@ -211,19 +211,19 @@ def git_connections(world: World, instance: str = "", *, is_described: bool = Tr
     point_at(world, "github-app")
     default_client(world, "github-app")
     if is_described:
-        described_gitlab(world, instance)
+        described_gitlab(world)
     else:
         own_gitlab(world)
     earlier.take_key()
     earlier.make(GIT_CONNECTIONS)
     add_connection(earlier, "5f1c", "github", scopes=json.dumps(["repo", "read:user"]), username="tom")
-    add_connection(earlier, "9ab2", "gitlab", instance_url=instance or world.oauth.url, email="tom@acme.example")
+    add_connection(earlier, "9ab2", "gitlab", instance_url=world.oauth.url, email="tom@acme.example")
     return earlier
 
 
-def described_gitlab(world: World, instance: str = "") -> None:
+def described_gitlab(world: World) -> None:
     """The company's GitLab as a provider of its own, with its app in the settings."""
-    address = f"{instance}/oauth/token" if instance else world.oauth.token_url("gitlab")
+    address = world.oauth.token_url("gitlab")
     own = world.program.settings.setdefault("PROVIDERS_FILE", str(world.program.home / "providers.toml"))
     with Path(own).open("a") as file:
         file.write(

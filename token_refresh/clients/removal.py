@@ -21,7 +21,7 @@ from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import STATUS_DISABLED, Change, Row, StoreError, Value, Written
+from token_refresh.stores.base import STATUS_DISABLED, Change, DueQuery, Row, StoreError, Value, Written
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
@@ -88,7 +88,7 @@ class Removal:
         query = replace(query_of(parts, scope), idle=())
         deadline = parts.clock.monotonic() + self._wait_seconds
         try:
-            while row.key not in {one.key for one in store.claim_due(query, parts.claimant, CLAIMED_ROWS)[0]}:
+            while not self._is_claimed(row, query):
                 if not store.held_elsewhere(query, parts.claimant):
                     break  # a row that no run would take
                 if parts.clock.monotonic() >= deadline:
@@ -102,6 +102,10 @@ class Removal:
             with contextlib.suppress(StoreError, JournalError):
                 entries = parts.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
                 store.release(parts.claimant, {entry.row_key for entry in entries})
+
+    def _is_claimed(self, row: Row, query: DueQuery) -> bool:
+        rounds = self._parts.store.store.claim_due(query, self._parts.claimant, CLAIMED_ROWS)
+        return row.key in {one.key for rows in rounds for one in rows}
 
     def _revoke(self, row: Row, name: str) -> None:
         """End the grant at its provider."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -34,45 +34,63 @@ CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds u
 
 @dataclass
 class Listing:
-    """Due rows: those that can be refreshed, and those that somebody must mend.
+    """Due rows: those that can be refreshed, and those that somebody has to fix.
 
-    `is_last`: there are no more. `waiting`: so many may not be refreshed yet.
+    `waiting`: so many may not be refreshed yet.
     """
 
     jobs: list[Job] = field(default_factory=list)
     faults: list[RowError] = field(default_factory=list)
-    is_last: bool = True
     waiting: int = 0
 
 
-def list_due(parts: RunContext, scope: Scope, query: DueQuery, blocked: frozenset[str], emit: Subscriber) -> Listing:
+def list_due(
+    parts: RunContext, scope: Scope, query: DueQuery, blocked: frozenset[str], emit: Subscriber
+) -> Iterator[Listing]:
     """List what `scope` takes, by the store's answer to `query_of`; `blocked` rows wait for their journal entry.
+
+    Where rows are claimed, round by round: each is claimed when it is asked for, and no row is in two of them.
 
     Raises:
         RunError: no row opens with the configured keys, or another host refreshes this table.
         StoreError: the store cannot be read.
     """
-    now = parts.clock.now()
-    if scope.dry_run:
-        due, is_last = parts.store.store.due(query), True
-    else:
-        claimant = replace(parts.claimant, takes_over=scope.takeover)
-        due, is_last = parts.store.store.claim_due(query, claimant, CLAIMED_ROWS)
-    due = _with_memory(parts, due, now)
-    rows = [row for row in due if scope.everything or _is_due(parts, row, now)]
-    rows = [row for row in rows if scope.still is None or scope.still(row)]
-    if not scope.takeover and not parts.store.store.claims:
-        _refuse_second_host(parts, rows, now)
-    for notice in (*_of_statuses(rows), *_of_lifetimes(parts, rows), *_of_locations(scope, rows)):
+    store = parts.store.store
+    unseen = set(scope.locations) if scope.everything else set()
+
+    def listed(due: Sequence[Row]) -> Listing:
+        now = parts.clock.now()
+        rows = _wanted(parts, scope, due, now)
+        unseen.difference_update(row.location_id for row in rows)
+        if not scope.takeover and not store.claims:
+            _refuse_second_host(parts, rows, now)
+        for notice in (*_of_statuses(rows), *_of_lifetimes(parts, rows)):
+            emit(notice)
+        return _listing(parts, scope, [row for row in rows if row.key not in blocked], now, emit)
+
+    claimant = replace(parts.claimant, takes_over=scope.takeover)
+    rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
+    yield from map(listed, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
+    for notice in _of_locations(unseen):
         emit(notice)
+
+
+def _wanted(parts: RunContext, scope: Scope, due: Sequence[Row], now: datetime) -> list[Row]:
+    """Of the rows that the store calls due those that are, by all that is known of them."""
+    rows = _with_memory(parts, due, now)
+    rows = [row for row in rows if scope.everything or _is_due(parts, row, now)]
+    return [row for row in rows if scope.still is None or scope.still(row)]
+
+
+def _listing(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber) -> Listing:
     unfinished = _Unfinished(parts)
-    made = [unfinished.made(row, now, emit) for row in rows if row.key not in blocked]
+    made = [unfinished.made(row, now, emit) for row in rows]
     if not scope.dry_run:
         unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, RowError)]
     _refuse_wrong_key(faults, len(made))
     jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))
-    return Listing(jobs, faults + duplicates, is_last, made.count(None))
+    return Listing(jobs, faults + duplicates, made.count(None))
 
 
 def query_of(parts: RunContext, scope: Scope) -> DueQuery:
@@ -175,12 +193,10 @@ def _of_statuses(rows: Iterable[Row]) -> list[Notice]:
     return [notice for notice in map(unknown_status_notice, rows) if notice is not None]
 
 
-def _of_locations(scope: Scope, rows: Sequence[Row]) -> list[Notice]:
+def _of_locations(unseen: Iterable[str]) -> list[Notice]:
     """What to say of each location that was asked for in vain."""
-    found = {row.location_id for row in rows}
     message = "no such row, or it has no credential, or its status rules it out"
-    wanted = scope.locations if scope.everything else ()
-    return [Notice(NoticeCode.NOT_SELECTED, name, message) for name in wanted if name not in found]
+    return [Notice(NoticeCode.NOT_SELECTED, name, message) for name in sorted(unseen)]
 
 
 def _of_lifetimes(parts: RunContext, rows: Iterable[Row]) -> list[Notice]:

@@ -91,9 +91,7 @@ class Refresher:
         """Round by round, where rows are claimed; all at once elsewhere."""
         schedule = Schedule([], self._parts.policy, self._parts.clock.now(), self._parts.jitter)
         query = query_of(self._parts, scope)
-        is_over = False
-        while not is_over:
-            listing = list_due(self._parts, scope, query, blocked, self._emit_once)
+        for listing in list_due(self._parts, scope, query, blocked, self._emit_once):
             if listing.jobs and not self._report.due:
                 self._parts.store.store.prove_writable(listing.jobs[0].row)
             self._report.due += len(listing.jobs)
@@ -103,7 +101,8 @@ class Refresher:
             for fault in listing.faults:
                 self._writeback.add(self._builder.of_row_error(fault))
             self._work(listing, schedule)
-            is_over = listing.is_last or self._has_failed() or not self._may_start()
+            if self._has_failed() or not self._may_start():
+                break
         self._name_what_was_left(schedule)
         if not self._has_failed():
             self._name_what_others_have(query)
@@ -141,13 +140,13 @@ class Refresher:
 
     def _foresee(self, scope: Scope) -> None:
         """Say what would be refreshed, and what somebody has to fix first."""
-        listing = list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._emit)
-        self._report.due = len(listing.jobs)
-        for fault in listing.faults:
-            location_id = fault.row.location_id
-            self._emit(Notice(NoticeCode.ROW_UNUSABLE, location_id, fault.error, fault.action, fault.provider))
-        for job in listing.jobs:
-            self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
+        for listing in list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._emit):
+            self._report.due += len(listing.jobs)
+            for fault in listing.faults:
+                location_id = fault.row.location_id
+                self._emit(Notice(NoticeCode.ROW_UNUSABLE, location_id, fault.error, fault.action, fault.provider))
+            for job in listing.jobs:
+                self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 
     def _work(self, listing: Listing, schedule: Schedule) -> None:
         schedule.extend(listing.jobs)

@@ -237,12 +237,13 @@ class Store(ABC):
     def due(self, query: DueQuery) -> list[Row]:
         """All rows that `query` admits, complete but for `last_access_token`, before the first is refreshed."""
 
-    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> tuple[list[Row], bool]:  # noqa: ARG002
-        """Like `due`, for this process alone; and whether that is all.
+    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> Iterator[list[Row]]:  # noqa: ARG002
+        """Like `due`, for this process alone, in rounds; each row at most once, whatever makes it due.
 
-        Where rows are claimed: at most `limit` at a time, none that another live process has and none twice.
+        Where rows are claimed: what is due is looked up once, and of it at most `limit` rows are claimed when a round
+        is asked for, none that another live process has. Whatever is due again, or due since, is for the next call.
         """
-        return self.due(query), True
+        yield self.due(query)
 
     def inherit(self, heir: Claimant, slot: int) -> None:  # noqa: B027 - most stores have no claims
         """Let the claims that a dead process of this slot left count as those of an earlier run of the heir's."""

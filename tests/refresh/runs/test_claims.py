@@ -19,6 +19,7 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import SqliteRows, entries, journal, kept_token, meanwhile
 from tests.refresh.runs.test_faults_inside import outcomes, parts_of, run
 from tests.refresh.runs.test_faults_processes import Gate, begin, end, kill, run_later
+from tests.stores.places import claimed
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Call, Fault
@@ -61,7 +62,7 @@ def database(world: World) -> DatabaseStore:
 
 def claim(world: World, claimant: Claimant, *locations: str) -> None:
     with closing(database(world)) as store:
-        taken, _ = store.claim_due(replace(EVERYONE, locations=locations), claimant, 1000)
+        taken = claimed(store, replace(EVERYONE, locations=locations), claimant)
         assert len(taken) == len(locations)
 
 

@@ -23,23 +23,11 @@ def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     return sa.and_(_is_wanted(query), is_time)
 
 
-def soonest(query: DueQuery, limit: int, *conditions: sa.ColumnElement[bool]) -> sa.SelectBase:
-    """The ids of so many due rows, those whose expiry is not known first, then the soonest; locked against others.
-
-    Both kinds are asked for by themselves, so that an index is read only as far as there are enough: the rows of a
-    large table that are all due are not sorted for each few hundred of them.
-    """
-    expiry = CREDENTIALS.c.access_token_expiry
-    some = sa.select(CREDENTIALS.c.id).where(_is_wanted(query), *conditions).limit(limit)
-    some = some.with_for_update(skip_locked=True)
-    if query.everything:
-        return some.order_by(expiry.is_not(None), expiry)
-    unknown = some.where(Unreadable()).subquery()
-    # Not in both: a row that counted twice would be one less to claim. A bare NOT would be looked up in the index of
-    # what is unreadable, where nearly all rows are that are not.
-    is_known = sa.case((Unreadable(), 0), else_=1) == 1
-    soon = some.where(_is_soon(query), is_known).order_by(expiry).subquery()
-    return sa.union_all(sa.select(unknown.c.id), sa.select(soon.c.id)).limit(limit)
+def by_urgency(query: DueQuery, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The ids of all due rows: those whose expiry is not known first, then the soonest."""
+    is_known = sa.case((Unreadable(), 0), else_=1)
+    ids = sa.select(CREDENTIALS.c.id).where(is_due(query), *conditions)
+    return ids.order_by(is_known, CREDENTIALS.c.access_token_expiry, CREDENTIALS.c.id)
 
 
 def _is_wanted(query: DueQuery) -> sa.ColumnElement[bool]:
@@ -47,6 +35,8 @@ def _is_wanted(query: DueQuery) -> sa.ColumnElement[bool]:
     conditions = [table.encrypted_refresh != "", table.status.not_in(query.idle), table.is_active.is_(sa.true())]
     if query.locations:
         conditions.append(stripped(table.location_id).in_(query.locations))
+    if query.providers:
+        conditions.append(_provider(query).in_(query.providers))
     return sa.and_(*conditions)
 
 

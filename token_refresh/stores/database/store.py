@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,10 +36,10 @@ from token_refresh.stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
     begins,
+    by_urgency,
     conditional_update,
     is_due,
     is_free,
-    soonest,
     what_stands,
 )
 from token_refresh.stores.database.schema import (
@@ -106,25 +107,34 @@ class DatabaseStore(Store):
         rows = self._select(ALL_BUT_TOKEN, is_due(query))
         return [row for row in rows if query.admits(row)]
 
-    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> tuple[list[Row], bool]:
-        """See `Store.claim_due`. The claim is committed before anything is done with the row."""
+    def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> Iterator[list[Row]]:
+        """See `Store.claim_due`. Of the rows to come only the ids are kept, eight bytes each."""
         self._owner = claimant.owner
-        # Named first, so that it is chosen once: as a condition it may be asked again, and claim more than `limit`.
-        chosen = soonest(query, limit, is_free(claimant, query, self._clock.now())).cte("chosen")
+        listed = by_urgency(query, is_free(claimant, query, self._clock.now()))
+        ids = self._transact(lambda connection: array("q", connection.execute(listed).scalars()))
+        for start in range(0, len(ids), limit):
+            if rows := self._claim(query, claimant, ids[start : start + limit].tolist()):
+                yield rows
+
+    def _claim(self, query: DueQuery, claimant: Claimant, ids: list[int]) -> list[Row]:
+        """Those of these rows that are still due and free. The claim is committed before anything is done with one."""
+        now = self._clock.now()
+        wanted = (CREDENTIALS.c.id.in_(ids), is_due(query), is_free(claimant, query, now))
+        # What another transaction holds at the moment is passed over: waiting for it could be a deadlock.
+        chosen = sa.select(CREDENTIALS.c.id).where(*wanted).with_for_update(skip_locked=True).cte("chosen")
         claim = (
             sa.update(CREDENTIALS)
             .where(CREDENTIALS.c.id.in_(sa.select(chosen.c.id)))
             .values(
                 claim_owner=claimant.owner,
                 claim_generation=CREDENTIALS.c.claim_generation + 1,
-                claimed_at=self._clock.now(),
+                claimed_at=now,
             )
             .returning(*ALL_BUT_TOKEN, CREDENTIALS.c.claim_generation)
         )
         records = self._transact(lambda connection: connection.execute(claim).mappings().all())
         self._generations |= {record["id"]: record["claim_generation"] for record in records}
-        rows = [_row(record) for record in records]
-        return [row for row in rows if query.admits(row)], len(rows) < limit
+        return [row for row in map(_row, records) if query.admits(row)]
 
     def inherit(self, heir: Claimant, slot: int) -> None:
         """See `Store.inherit`."""
