@@ -47,8 +47,8 @@ class Zoom(Provider):
 
 def _number(content: Mapping[str, Any]) -> int:
     """Zoom's own number, 0 where there is none; other numbers, such as the HTTP status, are none."""
-    told = {str(content.get(name)) for name in _NUMBER_MEMBERS}
-    return next((number for number in _TOKEN_NUMBERS if str(number) in told), 0)
+    named = {str(content.get(name)) for name in _NUMBER_MEMBERS}
+    return next((number for number in _TOKEN_NUMBERS if str(number) in named), 0)
 
 
 def _words(content: Mapping[str, Any]) -> str:

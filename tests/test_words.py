@@ -26,24 +26,6 @@ MODULES = [
     *sorted((ROOT / "providers").rglob("*.py")),
     *sorted(ROOT.glob("*.py")),
 ]
-# Modules that still use such words. This set only gets smaller.
-NOT_YET = {
-    "token_refresh/commands/cli.py",
-    "token_refresh/commands/import_rows.py",
-    "token_refresh/commands/refresh.py",
-    "token_refresh/commands/rotate_key.py",
-    "token_refresh/commands/verify.py",
-    "token_refresh/keys/inspection.py",
-    "token_refresh/keys/rotation.py",
-    "token_refresh/refresh/listing.py",
-    "token_refresh/refresh/recovery.py",
-    "token_refresh/refresh/rounds.py",
-    "token_refresh/refresh/write_back.py",
-    "token_refresh/transfer/export_file.py",
-    "token_refresh/transfer/layouts/airtable_gcm.py",
-    "token_refresh/transfer/layouts/clients_and_tokens.py",
-    "token_refresh/transfer/layouts/git_connections.py",
-}
 # A value in journals that an older version wrote.
 DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside';",)
 
@@ -82,12 +64,7 @@ def test_a_page_uses_plain_words(page: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=_named)
 def test_messages_docstrings_and_comments_use_plain_words(module: Path) -> None:
-    if _named(module) not in NOT_YET:
-        assert _in_module(module) == []
-
-
-def test_no_module_is_excepted_that_is_plain_or_gone() -> None:
-    assert {_named(path) for path in MODULES if _in_module(path)} == NOT_YET
+    assert _in_module(module) == []
 
 
 def test_the_words_are_found_in_prose_messages_and_comments() -> None:

@@ -290,10 +290,10 @@ def test_an_answer_whose_key_is_gone_is_refused_and_the_request_stays(printed: t
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("nothing of that kind", "there is no sealed answer in it"),
-        ("", "there is no sealed answer in it"),
-        ("sealed:v1:a sealed:v1:b", "there are several sealed answers in it"),
-        ("\xff\xfe sealed:v1:a sealed:v1:b", "there are several sealed answers in it"),
+        ("nothing of that kind", "there is no encrypted answer in it"),
+        ("", "there is no encrypted answer in it"),
+        ("sealed:v1:a sealed:v1:b", "there are several encrypted answers in it"),
+        ("\xff\xfe sealed:v1:a sealed:v1:b", "there are several encrypted answers in it"),
     ],
 )
 def test_a_file_without_exactly_one_answer_is_usage(world: World, content: str, told: str) -> None:

@@ -31,8 +31,8 @@ _STEPS = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("--replay", action="store_true", help="store what waits for the table, and refresh nothing")
-    parser.add_argument("--cell", metavar="FILE", help="take a sealed answer that was printed; -: standard input")
-    parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that is kept aside")
+    parser.add_argument("--cell", metavar="FILE", help="take an encrypted answer that was printed; -: standard input")
+    parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that nobody needs any more")
     parser.add_argument("--yes", action="store_true", help="agree to --forget")
 
 

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Refresh what is due, report it, and say by the exit code how it went."""
     context = prepare(environ, clock, console)
     if arguments.provider is not None:
-        context.catalog.get(arguments.provider)  # a name that nobody has is told before another run that is active
+        context.catalog.get(arguments.provider)  # a name that nobody has is reported before another run that is active
     if arguments.jitter:
         import random
 
@@ -123,5 +123,5 @@ def _warn_of_rare_runs(context: Context, console: Console) -> None:
             f"the last run was at {last:%Y-%m-%d %H:%M} UTC, longer ago than REFRESH_INTERVAL ({interval} s)",
             "Set REFRESH_INTERVAL to the seconds between two runs of cron.",
         )
-    with contextlib.suppress(OSError):  # a full disk is told by whoever cannot go on without it
+    with contextlib.suppress(OSError):  # a full disk is reported by whoever cannot go on without it
         file.write_text(iso(now))

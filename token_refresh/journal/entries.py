@@ -227,7 +227,7 @@ class Journal:
                 raise error if isinstance(error, JournalError) else refused(error) from None
 
     def not_saved(self) -> list[AnswerNotSaved]:
-        """The answers that neither this journal nor, as far as it was told, the store has; for whoever closes it."""
+        """The answers that neither this journal nor, as far as it knows, the store has; for whoever closes it."""
         return [answer for answers in self._not_saved.values() for answer in answers]
 
     def place_of(self, entry_id: int | None) -> Place:

@@ -48,7 +48,7 @@ def printed_answer(text: str) -> str:
     found: set[str] = set(_SEALED.findall(text))  # on stdout and on stderr it was the same
     if len(found) != 1:
         raise ActionableError(
-            "there is no sealed answer in it" if not found else "there are several sealed answers in it",
+            "there is no encrypted answer in it" if not found else "there are several encrypted answers in it",
             "Give it the part that begins with sealed: of one line.",
             Kind.USAGE,
         )

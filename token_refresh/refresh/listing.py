@@ -94,7 +94,7 @@ def _listing(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime
 
 
 def query_of(parts: RunContext, scope: Scope) -> DueQuery:
-    """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody mended one."""
+    """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody fixed one."""
     query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
     if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.starts_daily_check():
@@ -111,7 +111,7 @@ def _with_memory(parts: RunContext, rows: Sequence[Row], now: datetime) -> list[
 
 
 def _may_live(parts: RunContext, row: Row, now: datetime) -> bool:
-    """Whether a row that was told to be dead is tried: another credential is in it, or its provider is known to err."""
+    """Whether a row that was found dead is tried: another credential is in it, or its provider is known to err."""
     failure = parts.journal.failures.find(row.key, row.encrypted_refresh)
     if failure is None:
         return parts.journal.failures.died_with_another_cell(row.key, row.encrypted_refresh)
@@ -177,7 +177,7 @@ class _Unfinished:
         """Why the token must not be sent: it has a successor."""
         token = job.credential.refresh_token
         if self._aside(token) is not None:
-            error = "newer tokens of this row were kept aside when it was changed or deleted"
+            error = "newer tokens of this row were kept in the journal when it was changed or deleted"
             return RowError(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
         if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(token)):
             return None

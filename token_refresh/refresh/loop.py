@@ -250,5 +250,5 @@ def _row_error(task: Task, error: Exception) -> RowError:
         task.job.row,
         task.job.provider.slug,
         str(internal_error(error)),
-        "Please report it. What was received is kept, sealed, in the journal.",
+        "Please report it. What was received is kept, encrypted, in the journal.",
     )

@@ -51,7 +51,7 @@ def _waiting(parts: RunContext) -> list[Entry]:
 
 
 def _restored(parts: RunContext) -> Iterator[tuple[Entry, Row]]:
-    """Entries that were kept aside, with the row that holds their token again: restored, or edited back."""
+    """Superseded entries, with the row that holds their token again: restored, or edited back."""
     for entry in parts.journal.entries(STEP_SUPERSEDED):
         if entry.enrolment:
             continue
@@ -112,7 +112,7 @@ def _replay_one(
         answer = parts.job_factory.find_provider(entry.provider).read_answer(raw)
         if _brings_token(answer):
             _keep_aside(parts, entry, answer)
-            message = "the row is gone; its tokens are kept, sealed, in the journal"
+            message = "the row is gone; its tokens are kept, encrypted, in the journal"
             emit(_notice(NoticeCode.ROW_GONE, entry, message))
         else:
             _close(parts, entry, answer)
@@ -139,7 +139,7 @@ def _close(parts: RunContext, entry: Entry, answer: Answer) -> None:
 
 
 def _is_of(parts: RunContext, entry: Entry, row: Row) -> bool:
-    """Whether the row still holds the token that was sent: in the same cell, or sealed anew in another."""
+    """Whether the row still holds the token that was sent: in the same cell, or encrypted again in another."""
     if parts.journal.is_of(entry, row.encrypted_refresh):
         return True
     job = parts.job_factory.job(row)
@@ -159,7 +159,7 @@ def _supersede(parts: RunContext, entry: Entry, job: Job, answer: Answer, emit: 
         parts.journal.finish([entry.id])
         return
     _keep_aside(parts, entry, answer)
-    message = "the row was onboarded again meanwhile; the earlier tokens are kept, sealed, in the journal"
+    message = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal"
     emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 

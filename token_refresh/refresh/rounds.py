@@ -12,7 +12,7 @@ TICK_SECONDS = 0.5  # how long the end may go unnoticed
 
 
 class Stop:
-    """Somebody wants the end: the run that is under way is told, and no other begins.
+    """Somebody wants the end: the run that is under way is asked to stop, and no other begins.
 
     Called with the reason; from a signal handler or another thread, too.
     """

@@ -35,7 +35,7 @@ class WriteBack:
 
     Args:
         store: takes the changes.
-        journal: is told what was confirmed.
+        journal: gets what was confirmed.
         clock: for waiting.
         done: called with each row's final result.
     """
@@ -226,7 +226,7 @@ def _waiting(pending: Pending, place: Place) -> RowFinished:
     return replace(
         pending.result,
         outcome=Outcome.TRANSIENT,
-        error=f"the store does not answer: the new tokens wait, sealed, {place.where}",
+        error=f"the store does not answer: the new tokens wait, encrypted, {place.where}",
         action=f"Keep {place.keep} as it is: {place.stored_by} stores them.",
         is_news=True,
     )

@@ -92,7 +92,7 @@ def test_with_json_it_is_a_member_of_the_one_object(
     assert (unsaved["location_id"], unsaved["provider"], unsaved["file"]) == ("loc", "acme", None)
     assert printed(result.err).endswith(f"recover --cell -`: {unsaved['sealed']}")
     [row] = result.json()["results"]
-    assert row["error"].endswith("the new tokens wait, sealed, in a line that is printed at the end")
+    assert row["error"].endswith("the new tokens wait, encrypted, in a line that is printed at the end")
     assert row["action"] == "Keep that line as it is: `recover --cell` stores them."
     monkeypatch.undo()
     assert_recovered_from(table, result.out)

@@ -101,7 +101,7 @@ def test_what_neither_journal_nor_store_took_is_stored_by_the_next_run_out_of_it
     [file] = spare_files(story.world)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert f"is neither in the journal nor in the table, but in {file}. Keep that file" in end.said
-    assert f"the new tokens wait, sealed, in {file}" in end.said
+    assert f"the new tokens wait, encrypted, in {file}" in end.said
     assert "sealed:v1:" not in end.said
     assert [entry["step"] for entry in story.world.journalled()] == ["sent"]
     assert_stored_by_the_next_run(story, {"loc": "refreshed"})
@@ -156,7 +156,8 @@ def test_an_onboarding_goes_the_same_way(rows: Rows, write: Callable[..., Any], 
 
     def onboard(parts: RunContext) -> Iterable[Kind]:
         result = Admission(parts).admit(entered, Terms())
-        assert f"the proved tokens wait, sealed, in {spare_files(world)[0]}, and the next run" in (result.error or "")
+        expected = f"the proved tokens wait, encrypted, in {spare_files(world)[0]}, and the next run"
+        assert expected in (result.error or "")
         return (Kind.ROW,)
 
     end = struck(world, Point.ACTED, Fate.READ_ONLY, writing(write, onboard), is_killed=is_killed)

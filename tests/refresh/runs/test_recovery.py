@@ -78,7 +78,7 @@ def test_of_a_row_that_was_onboarded_anew_theirs_stays_and_ours_is_kept_aside(ta
     assert table.is_current("loc")
     [aside] = entries(table.world)
     assert (aside.step, kept_token(table.world, aside)) == ("superseded", ours)
-    assert "are kept, sealed" not in run(table).err
+    assert "are kept, encrypted" not in run(table).err
 
 
 def test_a_row_whose_token_was_sealed_anew_meanwhile_gets_its_successor(table: AirtableRows) -> None:
@@ -94,7 +94,7 @@ def test_of_a_row_that_is_gone_the_tokens_are_kept_aside(table: AirtableRows) ->
     left(table, "loc", "other")
     table.remove("loc")
     result = run(table)
-    assert "loc: the row is gone; its tokens are kept, sealed, in the journal" in result.err
+    assert "loc: the row is gone; its tokens are kept, encrypted, in the journal" in result.err
     assert result.codes()[:1] == [NoticeCode.ROW_GONE]
     assert result.outcomes() == {"other": "refreshed"}
     [aside] = entries(table.world)
@@ -218,7 +218,7 @@ def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside(
     cells |= {name: getattr(rows.row("loc"), name) for name in ("encrypted_secret", "encrypted_refresh")}
     rows.remove("loc")
     result = run(rows)
-    assert "are kept, sealed" not in result.err
+    assert "are kept, encrypted" not in result.err
     assert [entry.step for entry in entries(rows.world)] == steps
     rows.put(cells)
     assert run(rows).outcomes() == {"loc": "refreshed"}
@@ -381,7 +381,7 @@ def test_an_unproved_credential_does_not_replace_what_somebody_entered_meanwhile
     monkeypatch.setattr(Prover, "refuse_used", meanwhile)
     result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line), "--no-check")
     assert "somebody changed the row meanwhile, and theirs stays" in result.err
-    assert "is kept, sealed" not in result.err
+    assert "is kept, encrypted" not in result.err
     assert rows.row("loc").encrypted_refresh == theirs
 
 
