@@ -3,24 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
-from token_refresh import settings
-from token_refresh.base.clock import SystemClock
-from token_refresh.commands import guarded, onboard
-from token_refresh.terminal import process
-from token_refresh.terminal.console import Console
-
-
-def main(argv: list[str]) -> int:
-    """Run and return the exit code."""
-    process.settle()
-    arguments = onboard.parse(argv)
-    console = Console(as_json=arguments.json)
-    environ = settings.strip_secrets(os.environ)
-    return guarded(console, lambda: onboard.run(arguments, environ, SystemClock(), console))
+from token_refresh.commands.onboard import main
 
 
 def command() -> NoReturn:

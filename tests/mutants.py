@@ -524,7 +524,7 @@ MUTANTS = (
     _mutant(
         "the onboarding program leaves its memory to be read",
         "onboard_client.py",
-        "    process.settle()\n",
+        "    process.harden_process()\n",
         "    pass\n",
         "tests/terminal/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",
     ),

@@ -17,7 +17,7 @@ from tests.world.oauth import faults
 from token_refresh.terminal.process import on_one_core
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTLED = "from token_refresh.terminal import process; process.settle(); "
+SETTLED = "from token_refresh.terminal import process; process.harden_process(); "
 ASKED = "import ctypes, resource; print(ctypes.CDLL(None).prctl(3), resource.getrlimit(resource.RLIMIT_CORE))"
 # prctl(2) and its "dumpable" are Linux's own: elsewhere there is nothing to ask, and
 # `test_a_crash_leaves_no_core`, which runs everywhere, has to do.

@@ -55,7 +55,7 @@ def main(
         environ: the environment.
         clock: the time.
     """
-    process.settle()
+    process.harden_process()
     name, words = _verb_in(argv)
     module = _module_of(name) if name in VERBS else None
     arguments = _parser(name, module).parse(words)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from token_refresh.base.clock import Clock
+from token_refresh import settings
+from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import RowFinished
 from token_refresh.clients.admission import Admission, Terms, is_saved
 from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, read_text
 from token_refresh.clients.questions import ask_for_credential
-from token_refresh.commands import patient_lock, prepare
+from token_refresh.commands import guarded, patient_lock, prepare
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
+from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser
 from token_refresh.terminal.process import StopRequest, ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
 from token_refresh.wiring import Context, make_job_factory, make_seals, open_parts
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `onboard_client.py` with these words and return the exit code."""
+    process.harden_process()
+    arguments = parse(argv)
+    console = Console(as_json=arguments.json)
+    environ = settings.strip_secrets(os.environ)
+    return guarded(console, lambda: run(arguments, environ, SystemClock(), console))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -21,7 +21,7 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def settle() -> None:
+def harden_process() -> None:
     """Before anything else: what is created is private, memory and libraries keep to themselves, 0 to 2 are open."""
     os.umask(0o077)
     _close_memory()
