@@ -116,20 +116,20 @@ MISTAKEN = [
 @pytest.mark.parametrize("cell", MISTAKEN, ids=lambda cell: cell[:20])
 def test_anything_else_in_the_cell_is_the_rows_fault_with_an_example(cell: str) -> None:
     told = fault(row(provider_params=cell))
-    assert told.error == "provider_params is not a JSON object of texts"
+    assert str(told) == "provider_params is not a JSON object of texts"
     assert '{"tenant": "common"}' in told.action
 
 
 def test_a_row_that_lacks_a_parameter_of_its_address_or_request_is_told_which() -> None:
     missing = fault(row(provider="own", origin="https://one.example"))
-    assert missing.error == "Own needs instance, which the row does not name"
-    assert fault(row(provider="audience")).error == "Audience needs audience, which the row does not name"
+    assert str(missing) == "Own needs instance, which the row does not name"
+    assert str(fault(row(provider="audience"))) == "Audience needs audience, which the row does not name"
     assert job(row(provider="audience", provider_params='{"audience": "api"}')).credential.params == {"audience": "api"}
 
 
 def test_an_unknown_provider_is_the_rows_fault() -> None:
     told = fault(dataclasses.replace(row(), provider="acmee"))
-    assert (told.provider, told.error) == ("acmee", "there is no provider 'acmee'")
+    assert (told.provider, str(told)) == ("acmee", "there is no provider 'acmee'")
 
 
 def test_a_row_without_provider_is_the_defaults() -> None:
@@ -160,7 +160,7 @@ def test_the_default_secret_goes_with_the_default_client_alone(
 
 
 def test_the_default_client_of_one_provider_is_not_anothers() -> None:
-    assert fault(row(provider="never", client_id="", secret="")).error == "client_id is empty"
+    assert str(fault(row(provider="never", client_id="", secret=""))) == "client_id is empty"
     assert job(row(provider="never", client_id="default-app", secret="")).credential.client_secret == ""
 
 
@@ -190,7 +190,7 @@ def test_the_default_secret_goes_to_no_host_that_the_row_names(
         return
     refused = fault(stored)
     setting = provider.upper()
-    assert refused.error == (
+    assert str(refused) == (
         f"it has no client secret of its own, and {setting}_CLIENT_SECRET is not sent to {origin}, "
         "which its provider_params name"
     )
@@ -277,8 +277,8 @@ def _usual_hosts(provider: Provider) -> set[str]:
 
 def test_no_client_id_anywhere_is_the_rows_fault() -> None:
     told = fault(row(client_id="", secret=""), bench(Client()))
-    assert told.error == "client_id is empty"
-    assert fault(row(client_id="", secret=""), bench(Client("", "default secret"))).error == "client_id is empty"
+    assert str(told) == "client_id is empty"
+    assert str(fault(row(client_id="", secret=""), bench(Client("", "default secret")))) == "client_id is empty"
 
 
 # Cells
@@ -288,14 +288,14 @@ def test_a_row_that_points_at_another_host_does_not_open_and_makes_no_job() -> N
     stored = row(provider="own", origin="https://one.example", provider_params='{"instance": "one.example"}')
     assert not job(stored).endpoint.is_fixed
     moved = fault(dataclasses.replace(stored, provider_params='{"instance": "evil.example"}'))
-    assert "encrypted_refresh" in moved.error
+    assert "encrypted_refresh" in str(moved)
     assert not moved.is_key_unknown
 
 
 def test_a_cell_copied_to_another_row_or_field_makes_no_job() -> None:
     stored = row()
-    assert "encrypted_refresh" in fault(dataclasses.replace(stored, location_id="other")).error
-    assert "encrypted_secret" in fault(dataclasses.replace(stored, encrypted_secret=stored.encrypted_refresh)).error
+    assert "encrypted_refresh" in str(fault(dataclasses.replace(stored, location_id="other")))
+    assert "encrypted_secret" in str(fault(dataclasses.replace(stored, encrypted_secret=stored.encrypted_refresh)))
 
 
 def test_a_cell_of_an_unknown_key_says_so() -> None:
@@ -327,9 +327,8 @@ def test_an_older_cell_opens_only_where_the_host_is_fixed() -> None:
     assert job(dataclasses.replace(row(), encrypted_refresh=LEGACY_CELL)).opened.is_stale
     params = '{"instance": "one.example"}'
     supplied = row(provider="own", origin="https://one.example", provider_params=params)
-    assert (
-        "the row itself names the token host"
-        in fault(dataclasses.replace(supplied, encrypted_refresh=LEGACY_CELL)).error
+    assert "the row itself names the token host" in str(
+        fault(dataclasses.replace(supplied, encrypted_refresh=LEGACY_CELL))
     )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-
-from token_refresh.base.errors import ActionableError
 
 GOOD, DOUBTFUL, BAD = "ok", "look", "bad"
 
@@ -25,11 +22,3 @@ class Check:
     state: str
     message: str
     action: str = ""
-
-
-def guarded(part: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
-    """What `look` finds; an error is one bad check of this part, and the other parts are still looked at."""
-    try:
-        yield from list(look())
-    except ActionableError as error:
-        yield Check(part, BAD, str(error), error.action)

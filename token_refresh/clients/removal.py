@@ -114,7 +114,7 @@ class Removal:
             raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
         job = self._parts.job_factory.job(row)
         if isinstance(job, RowError):
-            raise MisconfiguredError(f"{what}: {job.error}", job.action, Kind.ROW)
+            raise MisconfiguredError(f"{what}: {job}", job.action, Kind.ROW)
         request = job.provider.revoke_request(job.credential)
         if request is None:
             raise MisconfiguredError(

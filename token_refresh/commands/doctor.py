@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from token_refresh.base.checks import BAD, Check, guarded
+from token_refresh.base.checks import BAD, Check
 from token_refresh.base.clock import Clock
-from token_refresh.base.errors import Kind
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
 from token_refresh.commands import prepare
 from token_refresh.keys.inspection import check_jobs, check_key
@@ -45,18 +45,18 @@ def _checks(context: Context, *, online: bool) -> Iterator[Check]:
     yield context.state.check()
     yield check_dotenv(context.settings.home)
     made: list[Job | RowError] = []
-    yield from guarded("store", lambda: _table(context, made))  # a database is asked when it is opened
+    yield from _guarded("store", lambda: _table(context, made))  # a database is asked when it is opened
     endpoints = endpoints_in_use(made, context.catalog.get(context.default_provider))
     yield from check_endpoints(endpoints, context.clock, proxy_of(context.settings), context.settings.ca_bundle)
     if online:
-        yield from guarded("online", lambda: _tokens(context))
+        yield from _guarded("online", lambda: _tokens(context))
 
 
 def _table(context: Context, made: list[Job | RowError]) -> Iterator[Check]:
     """What is found in the table; what each row's refresh would be, or its fault, is put into `made`."""
     with open_sealed(context) as store:
-        yield from guarded("store", lambda: _store(context, store))  # Airtable is asked when it is used
-        yield from guarded("rows", lambda: _rows(context, store, made))
+        yield from _guarded("store", lambda: _store(context, store))  # Airtable is asked when it is used
+        yield from _guarded("rows", lambda: _rows(context, store, made))
 
 
 def _store(context: Context, store: SealedStore) -> Iterator[Check]:
@@ -81,3 +81,11 @@ def _tokens(context: Context) -> Iterator[Check]:
 
 def _object(check: Check) -> dict[str, str]:
     return {"part": check.part, "state": check.state, "text": check.message, "action": check.action}
+
+
+def _guarded(part: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """What `look` finds; an error is one bad check of this part, and the other parts are still looked at."""
+    try:
+        yield from list(look())
+    except ActionableError as error:
+        yield Check(part, BAD, str(error), error.action)

@@ -179,7 +179,7 @@ def check_jobs(made: Sequence[Job | RowError]) -> Iterator[Check]:
     errors = [one for one in made if isinstance(one, RowError)]
     yield Check("cells", GOOD, f"{len(made) - len(errors)} of {len(made)} rows open")
     for one in errors:
-        yield Check("cells", BAD, f"{one.row.location_id}: {one.error}", one.action)
+        yield Check("cells", BAD, f"{one.row.location_id}: {one}", one.action)
     duplicates = Duplicates()
     for job in made:
         provider = job.provider if isinstance(job, RowError) else job.provider.slug

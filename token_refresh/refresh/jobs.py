@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
 from token_refresh.stores.sealed import Binding, CellError, Opened, Seals
@@ -58,15 +59,22 @@ class Job:
         return ClientKey(self.endpoint.url, self.credential.client_id, self.credential.client_secret)
 
 
-@dataclass(frozen=True)
-class RowError:
-    """Why a row cannot be refreshed until somebody fixes it."""
+class RowError(ActionableError):
+    """Why a row cannot be refreshed until somebody fixes it. Returned, not raised: one row never stops the others.
 
-    row: Row
-    provider: str
-    error: str
-    action: str
-    is_key_unknown: bool = False
+    Attributes:
+        row: as the store has it.
+        provider: the slug of its provider, or the name that it gives.
+        is_key_unknown: no configured key opens its cells.
+    """
+
+    kind = Kind.ROW
+
+    def __init__(self, row: Row, provider: str, message: str, action: str, *, is_key_unknown: bool = False) -> None:
+        super().__init__(message, action)
+        self.row = row
+        self.provider = provider
+        self.is_key_unknown = is_key_unknown
 
 
 class ProviderLookup(Protocol):
@@ -196,7 +204,7 @@ class JobFactory:
         except ProviderError as error:
             return RowError(row, name, str(error), error.action)
         except CellError as error:
-            return RowError(row, name, str(error), error.action, error.is_key_unknown)
+            return RowError(row, name, str(error), error.action, is_key_unknown=error.is_key_unknown)
         return Job(row, provider, endpoint, binding, opened, credential)
 
 

@@ -119,7 +119,7 @@ def _replay_one(
         return
     job = parts.job_factory.job(row)
     if isinstance(job, RowError):
-        emit(_notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.action))
+        emit(_notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job}", job.action))
         return
     answer = job.provider.read_answer(raw)
     if not _is_of(parts, entry, row):

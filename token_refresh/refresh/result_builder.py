@@ -96,7 +96,7 @@ class ResultBuilder:
 
     def of_row_error(self, fault: RowError) -> Pending:
         """A row that cannot be tried; its cell is only touched where it does not say so already."""
-        error = safe_error(fault.error)
+        error = safe_error(str(fault))
         failed = _failed(fault.row, Outcome.OPERATOR, error)
         before = self._failures.find(fault.row.key, fault.row.encrypted_refresh)
         is_news = before is None or before.last_error != error

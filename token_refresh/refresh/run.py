@@ -144,7 +144,7 @@ class Refresher:
             self._report.due += len(listing.jobs)
             for fault in listing.faults:
                 location_id = fault.row.location_id
-                self._emit(Notice(NoticeCode.ROW_UNUSABLE, location_id, fault.error, fault.action, fault.provider))
+                self._emit(Notice(NoticeCode.ROW_UNUSABLE, location_id, str(fault), fault.action, fault.provider))
             for job in listing.jobs:
                 self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 
