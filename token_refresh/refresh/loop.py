@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
@@ -27,6 +27,36 @@ UNSAVED_BATCHES = 2  # beyond so many full batches waiting for the store, nothin
 
 # What a thread hands back: what the loop is to do about it.
 _Event = Callable[[], None]
+
+
+class _Threads:
+    """Threads that carry out what they are given; used as a context manager, which waits for all of it.
+
+    Not `ThreadPoolExecutor`: that takes no task once the interpreter ends, and the open round of a program that ends
+    must still send back to the store what providers answered.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._serve) for _ in range(count)]
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        for _thread in self._threads:
+            self._acts.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, act: Callable[[], None]) -> None:
+        """Have a thread do it. It must not raise."""
+        self._acts.put(act)
+
+    def _serve(self) -> None:
+        while (act := self._acts.get()) is not None:
+            act()
 
 
 class Loop:
@@ -54,8 +84,8 @@ class Loop:
         self._writeback = writeback
         self._may_start = may_start
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._provider_threads = ThreadPoolExecutor(parts.concurrency)
-        self._store_thread = ThreadPoolExecutor(1)  # one alone: it owns the store
+        self._provider_threads = _Threads(parts.concurrency)
+        self._store_thread = _Threads(1)  # one alone: it owns the store
         self._in_flight = 0
         self._is_writing = False
         self._is_polling = False
@@ -109,7 +139,7 @@ class Loop:
             self._is_writing = True
             self._run(self._store_thread, lambda: partial(self._confirm, batch, self._writeback.write(batch)))
 
-    def _run(self, pool: ThreadPoolExecutor, act: Callable[[], _Event]) -> None:
+    def _run(self, pool: _Threads, act: Callable[[], _Event]) -> None:
         """Have a thread do it; whatever happens there, the loop gets an event."""
 
         def run() -> None:
