@@ -90,7 +90,7 @@ def assert_told(result: Result, code: int, *sentences: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"ENCRYPTION_KEY": ""}, "ENCRYPTION_KEY is not set. Copy the key you have, or make one with `python token_"),
+        ({"ENCRYPTION_KEY": ""}, "Copy the key you have, or make one with `python token_manager.py generate-key`."),
         ({"ENCRYPTION_KEY": CANARY}, "ENCRYPTION_KEY "),
         ({"ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode()}, "ENCRYPTION_KEY "),
         ({"ENCRYPTION_KEY_FALLBACKS": CANARY}, "ENCRYPTION_KEY_FALLBACKS, key 1,"),
