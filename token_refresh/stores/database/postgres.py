@@ -91,8 +91,8 @@ class PostgresBackend(Backend):
             # Whatever is set for user or database: where a claim meets another, it goes on to rows that are free.
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,  # a server that was restarted is noticed before anything is asked of it
-            pool_size=connections,  # many workers share the server's connections,
-            max_overflow=0,  # so a thread that finds none free waits
+            pool_size=connections,  # many workers share the server's connections
+            max_overflow=0 if connections > 1 else 1,  # threads wait for one; a lone one may need a second to migrate
             pool_timeout=PATIENCE_SECONDS,
             pool_use_lifo=True,  # what a crowd needed is not kept busy by one caller, and a server may end it
             # Statements that are prepared by themselves are lost behind a pooler that shares connections.
