@@ -26,7 +26,8 @@ CARELESS = """
 import os, sqlite3, sys
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
-from token_refresh.wiring import open_parts, prepare
+from token_refresh.commands import prepare
+from token_refresh.wiring import open_parts
 from token_refresh.terminal.console import Console
 from token_refresh.refresh.run_context import Scope
 from token_refresh.refresh.run import Refresher

@@ -649,7 +649,7 @@ def test_a_location_that_somebody_asks_for_and_that_cannot_be_refreshed_is_named
     result = run(rows, "--all", "--location", "loc", "--location", "off", "--location", "nowhere")
     assert result.outcomes() == {"loc": "refreshed"}
     for name in ("off", "nowhere"):
-        assert f"{name}: no such row, or it has no credential, or its status rules it out." in result.err
+        assert f"{name}: no such row, or it has no credential, or its status rules it out" in result.err
     assert "loc: no such row" not in result.err
 
 
