@@ -25,6 +25,9 @@ from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.program import ROOT, Program, Result
 
+pytestmark = pytest.mark.long
+
+
 CALLBACK = "https://app.example/callback"
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem not in ("__init__", "api"))
 

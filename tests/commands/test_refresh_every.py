@@ -20,6 +20,9 @@ from tests.world.oauth import faults
 from tests.world.program import Program, Result
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.long
+
+
 PATIENCE_SECONDS = 30
 
 

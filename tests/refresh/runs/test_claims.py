@@ -29,6 +29,9 @@ from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Claimant, DueQuery, StoreUnavailableError
 from token_refresh.stores.database import DatabaseStore
 
+pytestmark = pytest.mark.long
+
+
 EVERYONE = DueQuery({}, START + timedelta(days=3650), "acme", everything=True, idle=())
 ELSEWHERE = Claimant("elsewhere", 1, "run")
 

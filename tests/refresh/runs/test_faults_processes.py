@@ -24,6 +24,9 @@ from tests.world.http import Hangup
 from tests.world.oauth.faults import Act, Call, Fault
 from tests.world.program import Result
 
+pytestmark = pytest.mark.long
+
+
 PATIENCE_SECONDS = 30
 
 

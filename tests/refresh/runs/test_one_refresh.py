@@ -23,6 +23,9 @@ from tests.world.program import Program
 from token_refresh.base.clock import SystemClock
 from token_refresh.library import TokenManager
 
+pytestmark = pytest.mark.long
+
+
 PROCESSES, THREADS = 4, 50
 LATENCY_SECONDS = 0.5
 PATIENCE_SECONDS = 90
@@ -109,7 +112,6 @@ def shared(tmp_path: Path, store: dict[str, str]) -> Iterator[Shared]:
         yield Shared(oauth, program)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("left", [-60, 60], ids=["expired", "ends soon"])
 def test_of_two_hundred_callers_in_four_processes_one_asks_the_provider_and_all_are_served(
     shared: Shared, left: int

@@ -28,6 +28,9 @@ from tests.world.postgres import PostgresServer
 from token_refresh.stores.base import Row
 from token_refresh.stores.database import DatabaseStore
 
+pytestmark = pytest.mark.long
+
+
 ROWS = 500
 KILLED = -signal.SIGKILL
 TELLS_EACH_ROW = """
@@ -124,7 +127,6 @@ def at_each_write(world: World) -> Iterator[Callable[[int], int]]:
     shutil.rmtree(kept, ignore_errors=True)
 
 
-@pytest.mark.long
 def test_killed_at_any_of_five_hundred_rows_every_cell_opens(world: World, at_each_write: Callable[[int], int]) -> None:
     """A hundred rows are written at once; the first, one in the middle and the last of each are enough."""
     texts = many_rows(world)
@@ -156,7 +158,6 @@ def opened_refresh(world: World, keyring: Keyring, row: Row) -> str:
     return keyring.open(row.encrypted_refresh, Context("encrypted_refresh", row.location_id, world.oauth.url))
 
 
-@pytest.mark.long
 def test_killed_at_a_write_to_postgresql_every_cell_opens(postgres_world: World, postgres: PostgresServer) -> None:
     """At the first row, one in the middle and the last of those that are written at once, and after them."""
     rows = PostgresRows(postgres_world)
@@ -172,7 +173,6 @@ def test_killed_at_a_write_to_postgresql_every_cell_opens(postgres_world: World,
     assert_done(rows)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("act_first", "writes", "done"), [(False, (1, 2, 2), [0, 10, 20]), (True, (1, 1, 1), [10, 20, 25])]
 )
