@@ -16,7 +16,10 @@ from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
 
 # Only a tracer sees in which order calls reach the system. The order that the program asks for is held without it, by
 # the faults at each step (test_matrix.py).
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the order of syncs; install it")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the order of syncs; install it"),
+]
 
 CALLS = "fsync,fdatasync,write,pwrite64,sendto,sendmsg"
 MANY = 20
