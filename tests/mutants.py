@@ -301,7 +301,7 @@ MUTANTS = (
         "two rows with one token are both sent",
         "token_refresh/refresh/listing.py",
         "    jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))\n",
-        "    jobs, duplicates = [one for one in made if isinstance(one, Job)], list[RowError]()\n",
+        "    jobs, duplicates = [one for one in made if isinstance(one, Job)], list[UnusableRow]()\n",
         f"{_FAULTS}test_a_duplicated_row_is_not_sent_and_both_are_named",
     ),
     _mutant(
@@ -523,7 +523,7 @@ MUTANTS = (
     ),
     _mutant(
         "the onboarding program leaves its memory to be read",
-        "onboard_client.py",
+        "token_refresh/commands/onboard.py",
         "    process.harden_process()\n",
         "    pass\n",
         "tests/terminal/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",

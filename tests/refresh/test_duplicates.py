@@ -7,23 +7,23 @@ import json
 
 from tests.refresh.test_jobs import LEGACY_CELL, job, row
 from token_refresh.refresh.duplicates import without_duplicates
-from token_refresh.refresh.jobs import RowError
+from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.stores.base import Row
 
 
-def apart(*stored: Row) -> tuple[list[str], list[RowError]]:
+def apart(*stored: Row) -> tuple[list[str], list[UnusableRow]]:
     """The keys of the rows that stay, and the faults of the others."""
     jobs, faults = without_duplicates(job(one) for one in stored)
     assert len(jobs) + len(faults) == len(stored)
     return [one.row.key for one in jobs], faults
 
 
-def named(faults: list[RowError], *stored: Row) -> None:
+def named(faults: list[UnusableRow], *stored: Row) -> None:
     """Every fault names every one of these rows."""
     assert {one.row.key for one in faults} == {one.key for one in stored}
     for one in faults:
-        assert all(f"row {other.key}" in str(one) for other in stored)
-        assert one.action == "Delete all but one."
+        assert all(f"row {other.key}" in str(one.error) for other in stored)
+        assert one.error.action == "Delete all but one."
 
 
 def test_different_rows_all_stay() -> None:
@@ -36,7 +36,7 @@ def test_one_identity_twice_is_not_sent_and_both_rows_are_named() -> None:
     stay, faults = apart(first, other, second)
     assert stay == [other.key]
     named(faults, first, second)
-    assert "location and provider" in str(faults[0])
+    assert "location and provider" in str(faults[0].error)
 
 
 def test_the_default_provider_named_and_unnamed_is_one_identity() -> None:
@@ -55,8 +55,8 @@ def test_one_token_in_two_rows_is_not_sent_though_it_was_sealed_anew() -> None:
     stay, faults = apart(first, second)
     assert stay == []
     named(faults, first, second)
-    assert "refresh token" in str(faults[0])
-    assert all("refresh-1" not in str(one) for one in faults)
+    assert "refresh token" in str(faults[0].error)
+    assert all("refresh-1" not in str(one.error) for one in faults)
 
 
 def test_one_token_under_two_paths_of_one_host_is_a_duplicate_too() -> None:

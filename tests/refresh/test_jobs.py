@@ -23,7 +23,7 @@ from providers import Catalog
 from providers.base import Provider, ProviderError
 from tests.callers import Listed
 from token_refresh.base.events import NoticeCode
-from token_refresh.refresh.jobs import Client, Job, JobFactory, RowError, read_params, unknown_status_notice
+from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow, read_params, unknown_status_notice
 from token_refresh.stores.base import Row, Store
 from token_refresh.stores.sealed import SealedStore
 
@@ -82,11 +82,11 @@ def job(stored: Row, of: JobFactory | None = None) -> Job:
     return made
 
 
-def fault(stored: Row, of: JobFactory | None = None) -> RowError:
+def fault(stored: Row, of: JobFactory | None = None) -> UnusableRow:
     made = (of or bench()).job(stored)
-    assert isinstance(made, RowError)
+    assert isinstance(made, UnusableRow)
     assert made.row is stored
-    assert made.action
+    assert made.error.action
     return made
 
 
@@ -116,20 +116,20 @@ MISTAKEN = [
 @pytest.mark.parametrize("cell", MISTAKEN, ids=lambda cell: cell[:20])
 def test_anything_else_in_the_cell_is_the_rows_fault_with_an_example(cell: str) -> None:
     told = fault(row(provider_params=cell))
-    assert str(told) == "provider_params is not a JSON object of texts"
-    assert '{"tenant": "common"}' in told.action
+    assert str(told.error) == "provider_params is not a JSON object of texts"
+    assert '{"tenant": "common"}' in told.error.action
 
 
 def test_a_row_that_lacks_a_parameter_of_its_address_or_request_is_told_which() -> None:
     missing = fault(row(provider="own", origin="https://one.example"))
-    assert str(missing) == "Own needs instance, which the row does not name"
-    assert str(fault(row(provider="audience"))) == "Audience needs audience, which the row does not name"
+    assert str(missing.error) == "Own needs instance, which the row does not name"
+    assert str(fault(row(provider="audience")).error) == "Audience needs audience, which the row does not name"
     assert job(row(provider="audience", provider_params='{"audience": "api"}')).credential.params == {"audience": "api"}
 
 
 def test_an_unknown_provider_is_the_rows_fault() -> None:
     told = fault(dataclasses.replace(row(), provider="acmee"))
-    assert (told.provider, str(told)) == ("acmee", "there is no provider 'acmee'")
+    assert (told.provider, str(told.error)) == ("acmee", "there is no provider 'acmee'")
 
 
 def test_a_row_without_provider_is_the_defaults() -> None:
@@ -160,7 +160,7 @@ def test_the_default_secret_goes_with_the_default_client_alone(
 
 
 def test_the_default_client_of_one_provider_is_not_anothers() -> None:
-    assert str(fault(row(provider="never", client_id="", secret=""))) == "client_id is empty"
+    assert str(fault(row(provider="never", client_id="", secret="")).error) == "client_id is empty"
     assert job(row(provider="never", client_id="default-app", secret="")).credential.client_secret == ""
 
 
@@ -190,12 +190,12 @@ def test_the_default_secret_goes_to_no_host_that_the_row_names(
         return
     refused = fault(stored)
     setting = provider.upper()
-    assert str(refused) == (
+    assert str(refused.error) == (
         f"it has no client secret of its own, and {setting}_CLIENT_SECRET is not sent to {origin}, "
         "which its provider_params name"
     )
-    assert "onboard_client.py" in refused.action
-    assert f"{setting}_TOKEN_URL" in refused.action
+    assert "onboard_client.py" in refused.error.action
+    assert f"{setting}_TOKEN_URL" in refused.error.action
 
 
 def test_a_default_client_without_a_secret_is_used_at_any_host() -> None:
@@ -251,7 +251,7 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
         replace(stored, encrypted_refresh=cell)
     )
     usual = _usual_hosts(provider)
-    if isinstance(made, RowError):
+    if isinstance(made, UnusableRow):
         assert usual == set() or any(params.values())
         return
     credential = made.credential
@@ -277,8 +277,8 @@ def _usual_hosts(provider: Provider) -> set[str]:
 
 def test_no_client_id_anywhere_is_the_rows_fault() -> None:
     told = fault(row(client_id="", secret=""), bench(Client()))
-    assert str(told) == "client_id is empty"
-    assert str(fault(row(client_id="", secret=""), bench(Client("", "default secret")))) == "client_id is empty"
+    assert str(told.error) == "client_id is empty"
+    assert str(fault(row(client_id="", secret=""), bench(Client("", "default secret"))).error) == "client_id is empty"
 
 
 # Cells
@@ -288,14 +288,16 @@ def test_a_row_that_points_at_another_host_does_not_open_and_makes_no_job() -> N
     stored = row(provider="own", origin="https://one.example", provider_params='{"instance": "one.example"}')
     assert not job(stored).endpoint.is_fixed
     moved = fault(dataclasses.replace(stored, provider_params='{"instance": "evil.example"}'))
-    assert "encrypted_refresh" in str(moved)
+    assert "encrypted_refresh" in str(moved.error)
     assert not moved.is_key_unknown
 
 
 def test_a_cell_copied_to_another_row_or_field_makes_no_job() -> None:
     stored = row()
-    assert "encrypted_refresh" in str(fault(dataclasses.replace(stored, location_id="other")))
-    assert "encrypted_secret" in str(fault(dataclasses.replace(stored, encrypted_secret=stored.encrypted_refresh)))
+    assert "encrypted_refresh" in str(fault(dataclasses.replace(stored, location_id="other")).error)
+    assert "encrypted_secret" in str(
+        fault(dataclasses.replace(stored, encrypted_secret=stored.encrypted_refresh)).error
+    )
 
 
 def test_a_cell_of_an_unknown_key_says_so() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from providers.base import Answer, Provider, RawAnswer
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
-from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row
 
 
-def endpoints_in_use(made: Iterable[Job | RowError], default: Provider) -> dict[str, str]:
+def endpoints_in_use(made: Iterable[Job | UnusableRow], default: Provider) -> dict[str, str]:
     """The token endpoints of these rows, with their provider's name.
 
     Not those of hosts that a row names itself: nobody should be able to make this machine knock there. For a table

@@ -16,7 +16,7 @@ from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.jobs import RowError
+from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
@@ -113,8 +113,8 @@ class Removal:
         if not row.encrypted_refresh:
             raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
         job = self._parts.job_factory.job(row)
-        if isinstance(job, RowError):
-            raise MisconfiguredError(f"{what}: {job}", job.action, Kind.ROW)
+        if isinstance(job, UnusableRow):
+            raise MisconfiguredError(f"{what}: {job.error}", job.error.action, Kind.ROW)
         request = job.provider.revoke_request(job.credential)
         if request is None:
             raise MisconfiguredError(

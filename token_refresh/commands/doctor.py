@@ -12,7 +12,7 @@ from token_refresh.clients.introspection import check_tokens, endpoints_in_use
 from token_refresh.commands import prepare
 from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.net.reachability import check_endpoints
-from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.settings import check_dotenv
 from token_refresh.stores.airtable.quota import check_quota
 from token_refresh.stores.base import check_columns, check_writing
@@ -44,7 +44,7 @@ def _checks(context: Context, *, online: bool) -> Iterator[Check]:
     yield check_key(keyring(context.settings).key_id)
     yield context.state.check()
     yield check_dotenv(context.settings.home)
-    made: list[Job | RowError] = []
+    made: list[Job | UnusableRow] = []
     yield from _guarded("store", lambda: _table(context, made))  # a database is asked when it is opened
     endpoints = endpoints_in_use(made, context.catalog.get(context.default_provider))
     yield from check_endpoints(endpoints, context.clock, proxy_of(context.settings), context.settings.ca_bundle)
@@ -52,7 +52,7 @@ def _checks(context: Context, *, online: bool) -> Iterator[Check]:
         yield from _guarded("online", lambda: _tokens(context))
 
 
-def _table(context: Context, made: list[Job | RowError]) -> Iterator[Check]:
+def _table(context: Context, made: list[Job | UnusableRow]) -> Iterator[Check]:
     """What is found in the table; what each row's refresh would be, or its fault, is put into `made`."""
     with open_sealed(context) as store:
         yield from _guarded("store", lambda: _store(context, store))  # Airtable is asked when it is used
@@ -66,7 +66,7 @@ def _store(context: Context, store: SealedStore) -> Iterator[Check]:
         yield check_quota(context.settings.airtable.plan if context.settings.airtable else "", usage)
 
 
-def _rows(context: Context, store: SealedStore, made: list[Job | RowError]) -> Iterator[Check]:
+def _rows(context: Context, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:
     rows = [row for row in store.store.rows() if row.encrypted_refresh]
     yield check_writing(store.store, rows)
     job_factory = make_job_factory(context, store)

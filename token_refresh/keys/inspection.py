@@ -11,7 +11,7 @@ from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.net.hosts import is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
-from token_refresh.refresh.jobs import Job, JobFactory, RowError
+from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
 from token_refresh.stores.base import Change, Row
 from token_refresh.stores.sealed import Binding, CellCheck, Seals
 
@@ -174,15 +174,15 @@ def check_key(key_id: str) -> Check:
     return Check("key", GOOD, f"cells are sealed with key {key_id}")
 
 
-def check_jobs(made: Sequence[Job | RowError]) -> Iterator[Check]:
+def check_jobs(made: Sequence[Job | UnusableRow]) -> Iterator[Check]:
     """Whether each row could be refreshed, and none has another's identity; `made` has one for each row."""
-    errors = [one for one in made if isinstance(one, RowError)]
+    errors = [one for one in made if isinstance(one, UnusableRow)]
     yield Check("cells", GOOD, f"{len(made) - len(errors)} of {len(made)} rows open")
     for one in errors:
-        yield Check("cells", BAD, f"{one.row.location_id}: {one}", one.action)
+        yield Check("cells", BAD, f"{one.row.location_id}: {one.error}", one.error.action)
     duplicates = Duplicates()
     for job in made:
-        provider = job.provider if isinstance(job, RowError) else job.provider.slug
+        provider = job.provider if isinstance(job, UnusableRow) else job.provider.slug
         duplicates.add_identity(Member(job.row.key, job.row.location_id, provider))
     for kind, members in duplicates.groups():
         yield Check("rows", BAD, sentence(kind, members), ACTION)

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.refresh.jobs import Job, UnusableRow
 
 IDENTITY, CELL, TOKEN = "location and provider", "encrypted_refresh", "refresh token"
 ACTION = "Delete all but one."
@@ -47,7 +48,7 @@ def sentence(kind: str, members: Iterable[Member]) -> str:
     return f"several rows have the same {kind}: {', '.join(names)}"
 
 
-def without_duplicates(jobs: Iterable[Job]) -> tuple[list[Job], list[RowError]]:
+def without_duplicates(jobs: Iterable[Job]) -> tuple[list[Job], list[UnusableRow]]:
     """The rows that may be sent; of the others each names those it shares its identity or its token with.
 
     Where a provider never replaces refresh tokens, two rows may share one; the same sealed cell may not.
@@ -59,9 +60,9 @@ def without_duplicates(jobs: Iterable[Job]) -> tuple[list[Job], list[RowError]]:
         duplicates.add_identity(member)
         shared = job.row.encrypted_refresh if job.provider.rotates == "never" else job.credential.refresh_token
         duplicates.add(member, TOKEN, job.endpoint.origin, shared)
-    faults: dict[str, RowError] = {}
+    faults: dict[str, UnusableRow] = {}
     for kind, members in duplicates.groups():
+        error = ActionableError(sentence(kind, members), ACTION, Kind.ROW)
         for one in members:
-            fault = RowError(by_key[one.key].row, one.provider, sentence(kind, members), ACTION)
-            faults.setdefault(one.key, fault)
+            faults.setdefault(one.key, UnusableRow(by_key[one.key].row, one.provider, error))
     return [job for key, job in by_key.items() if key not in faults], list(faults.values())

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
-from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
 from token_refresh.stores.sealed import Binding, CellError, Opened, Seals
@@ -59,22 +59,24 @@ class Job:
         return ClientKey(self.endpoint.url, self.credential.client_id, self.credential.client_secret)
 
 
-class RowError(ActionableError):
-    """Why a row cannot be refreshed until somebody fixes it. Returned, not raised: one row never stops the others.
+@dataclass(frozen=True)
+class UnusableRow:
+    """A row that cannot be refreshed until somebody fixes it, and why.
+
+    Not an exception of its own: one would carry the row's cells, and one row never stops the others.
 
     Attributes:
-        row: as the store has it.
         provider: the slug of its provider, or the name that it gives.
-        is_key_unknown: no configured key opens its cells.
     """
 
-    kind = Kind.ROW
+    row: Row
+    provider: str
+    error: ActionableError
 
-    def __init__(self, row: Row, provider: str, message: str, action: str, *, is_key_unknown: bool = False) -> None:
-        super().__init__(message, action)
-        self.row = row
-        self.provider = provider
-        self.is_key_unknown = is_key_unknown
+    @property
+    def is_key_unknown(self) -> bool:
+        """Whether no configured key opens its cells."""
+        return isinstance(self.error, CellError) and self.error.is_key_unknown
 
 
 class ProviderLookup(Protocol):
@@ -189,7 +191,7 @@ class JobFactory:
             )
         return default
 
-    def job(self, row: Row) -> Job | RowError:
+    def job(self, row: Row) -> Job | UnusableRow:
         """What the row's refresh needs, or its fault."""
         name = self.provider_name(row)
         try:
@@ -201,10 +203,8 @@ class JobFactory:
             client = self.client(name, endpoint, row.client_id, opened.client_secret)
             credential = Credential(client.client_id, client.client_secret, opened.refresh_token, params)
             provider.refresh_params(credential)
-        except ProviderError as error:
-            return RowError(row, name, str(error), error.action)
-        except CellError as error:
-            return RowError(row, name, str(error), error.action, is_key_unknown=error.is_key_unknown)
+        except (ProviderError, CellError) as error:
+            return UnusableRow(row, name, error.with_traceback(None))  # whose frames hold what was opened
         return Job(row, provider, endpoint, binding, opened, credential)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Subscriber
 from token_refresh.journal.entries import STEP_SUPERSEDED
 from token_refresh.refresh import replay
 from token_refresh.refresh.duplicates import without_duplicates
-from token_refresh.refresh.jobs import Job, RowError, unknown_status_notice
+from token_refresh.refresh.jobs import Job, UnusableRow, unknown_status_notice
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.run_context import RunContext, RunError, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
@@ -40,7 +41,7 @@ class Listing:
     """
 
     jobs: list[Job] = field(default_factory=list)
-    faults: list[RowError] = field(default_factory=list)
+    faults: list[UnusableRow] = field(default_factory=list)
     waiting: int = 0
 
 
@@ -87,7 +88,7 @@ def _listing(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime
     made = [unfinished.made(row, now, emit) for row in rows]
     if not scope.dry_run:
         unfinished.forget_overtaken()
-    faults = [one for one in made if isinstance(one, RowError)]
+    faults = [one for one in made if isinstance(one, UnusableRow)]
     _refuse_wrong_key(faults, len(made))
     jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))
     return Listing(jobs, faults + duplicates, made.count(None))
@@ -137,7 +138,7 @@ class _Unfinished:
         self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_SUPERSEDED))
         self._overtaken: list[int] = []
 
-    def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | RowError | None:
+    def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
         """The row's job or fault; None where it has to wait for a later run."""
         job = self._parts.job_factory.job(row)
         if not isinstance(job, Job):
@@ -173,20 +174,21 @@ class _Unfinished:
         """Lost answers to tokens that are in their rows no more concern nobody."""
         self._parts.journal.finish(self._overtaken)
 
-    def _used_up(self, job: Job) -> RowError | None:
+    def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
         token = job.credential.refresh_token
         if self._aside(token) is not None:
-            error = "newer tokens of this row were kept in the journal when it was changed or deleted"
-            return RowError(job.row, job.provider.slug, error, "Store them: python token_manager.py recover --replay")
+            what = "newer tokens of this row were kept in the journal when it was changed or deleted"
+            error = ActionableError(what, "Store them: python token_manager.py recover --replay", Kind.ROW)
+            return UnusableRow(job.row, job.provider.slug, error)
         if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(token)):
             return None
-        return RowError(
-            job.row,
-            job.provider.slug,
+        error = ActionableError(
             "this refresh token is older than the last refresh; was the row restored from a backup?",
             "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
+            Kind.ROW,
         )
+        return UnusableRow(job.row, job.provider.slug, error)
 
 
 def _of_statuses(rows: Iterable[Row]) -> list[Notice]:
@@ -216,7 +218,7 @@ def _of_lifetimes(parts: RunContext, rows: Iterable[Row]) -> list[Notice]:
     ]
 
 
-def _refuse_wrong_key(faults: Sequence[RowError], looked_at: int) -> None:
+def _refuse_wrong_key(faults: Sequence[UnusableRow], looked_at: int) -> None:
     if faults and len(faults) == looked_at and all(fault.is_key_unknown for fault in faults):
         raise RunError(
             f"ENCRYPTION_KEY opens none of the {looked_at} rows that are due",

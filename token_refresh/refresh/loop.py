@@ -10,10 +10,10 @@ from datetime import timedelta
 from functools import partial
 
 from providers.base import Answer, Verdict
-from token_refresh.base.errors import internal_error
+from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
-from token_refresh.refresh.jobs import RowError
+from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.result_builder import Pending, ResultBuilder
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.schedule import Schedule, Task
@@ -266,7 +266,7 @@ class Loop:
                 raise task.failure or AssertionError("a task ended without an answer")
             pending = self._builder.of(task.job, task.answer, task.verdict, task.entry_id, lost_at)
         except Exception as error:
-            pending = self._builder.of_row_error(_row_error(task, error))  # its journal entry stays
+            pending = self._builder.of_unusable(_unusable(task, error))  # its journal entry stays
         self._writeback.add(pending)
 
 
@@ -274,11 +274,8 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _row_error(task: Task, error: Exception) -> RowError:
+def _unusable(task: Task, error: Exception) -> UnusableRow:
     """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
-    return RowError(
-        task.job.row,
-        task.job.provider.slug,
-        str(internal_error(error)),
-        "Please report it. What was received is kept, encrypted, in the journal.",
-    )
+    kept = "Please report it. What was received is kept, encrypted, in the journal."
+    problem = ActionableError(str(internal_error(error)), kept, Kind.INTERNAL)
+    return UnusableRow(task.job.row, task.job.provider.slug, problem)

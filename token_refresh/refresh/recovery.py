@@ -11,7 +11,7 @@ from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
@@ -118,8 +118,10 @@ def _replay_one(
             _close(parts, entry, answer)
         return
     job = parts.job_factory.job(row)
-    if isinstance(job, RowError):
-        emit(_notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job}", job.action))
+    if isinstance(job, UnusableRow):
+        emit(
+            _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
+        )
         return
     answer = job.provider.read_answer(raw)
     if not _is_of(parts, entry, row):

@@ -9,7 +9,7 @@ from providers.base import Answer, Verdict
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.base.text import safe_error
 from token_refresh.journal.failures import Failure, Failures
-from token_refresh.refresh.jobs import Job, RowError
+from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
@@ -94,14 +94,14 @@ class ResultBuilder:
             brings_token=brings_token,
         )
 
-    def of_row_error(self, fault: RowError) -> Pending:
+    def of_unusable(self, fault: UnusableRow) -> Pending:
         """A row that cannot be tried; its cell is only touched where it does not say so already."""
-        error = safe_error(str(fault))
+        error = safe_error(str(fault.error))
         failed = _failed(fault.row, Outcome.OPERATOR, error)
         before = self._failures.find(fault.row.key, fault.row.encrypted_refresh)
         is_news = before is None or before.last_error != error
         result = RowFinished(
-            fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.action, is_news=is_news
+            fault.row.location_id, fault.provider, Outcome.OPERATOR, error, fault.error.action, is_news=is_news
         )
         values = _failure_values(fault.row, failed) if fault.row.last_error != error else {}
         return Pending(self._change(fault.row, values), result, failed=failed)

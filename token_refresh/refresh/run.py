@@ -99,7 +99,7 @@ class Refresher:
             self._seen += len(listing.jobs) + len(listing.faults)
             self._emit(RowsListed(self._seen))
             for fault in listing.faults:
-                self._writeback.add(self._builder.of_row_error(fault))
+                self._writeback.add(self._builder.of_unusable(fault))
             self._work(listing, schedule)
             if self._has_failed() or not self._may_start():
                 break
@@ -144,7 +144,9 @@ class Refresher:
             self._report.due += len(listing.jobs)
             for fault in listing.faults:
                 location_id = fault.row.location_id
-                self._emit(Notice(NoticeCode.ROW_UNUSABLE, location_id, str(fault), fault.action, fault.provider))
+                self._emit(
+                    Notice(NoticeCode.ROW_UNUSABLE, location_id, str(fault.error), fault.error.action, fault.provider)
+                )
             for job in listing.jobs:
                 self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 

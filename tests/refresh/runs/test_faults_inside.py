@@ -15,12 +15,13 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
 from tests.world.clock import START
 from tests.world.oauth import faults
+from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Event, NoticeCode, RunFinished, Subscriber
 from token_refresh.commands import prepare
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh import loop
-from token_refresh.refresh.jobs import Client, Job, JobFactory, RowError
+from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow
 from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
@@ -201,7 +202,7 @@ def test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests(rows: R
         row = rows.row(NAMES[0])
         for number in range(2 * parts.store.store.flush_size + parts.concurrency):
             assert work._has_room()
-            writeback.add(builder.of_row_error(RowError(row, "acme", f"fault {number}", "Mend it.")))
+            writeback.add(builder.of_unusable(UnusableRow(row, "acme", ActionableError(f"fault {number}", "Fix it."))))
         assert not work._has_room()
 
 
