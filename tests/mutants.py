@@ -675,8 +675,8 @@ MUTANTS = (
     _mutant(
         "a login is not journalled before the store is asked",
         "token_refresh/clients/admission.py",
-        "if granted is None and not terms.check:",
-        "if not terms.check:",
+        "self._store(candidate, note_intent(), granted, LOGIN_ATTEMPTS)",
+        "self._store(candidate, None, granted, LOGIN_ATTEMPTS)",
         f"{_MANAGER}test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run",
     ),
     _mutant(
