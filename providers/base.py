@@ -46,7 +46,7 @@ _JSON_BLANKS = " \t\r\n"
 
 
 class Verdict(enum.Enum):
-    """What an answer says happened at the provider. What follows from it is the refresher's rule."""
+    """What an answer says happened at the provider. What follows from it is the rule of a run."""
 
     GRANTED = "granted"
     DEAD_GRANT = "dead grant"  # this refresh token will never work again

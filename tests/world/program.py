@@ -25,7 +25,7 @@ from token_refresh.terminal.console import Console
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py")
-ROOMS = ("refresher", "providers", "token_refresh")
+ROOMS = ("providers", "token_refresh")
 
 
 @dataclass(frozen=True)

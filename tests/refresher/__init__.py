@@ -1,1 +1,0 @@
-"""The refresher, room by room."""
