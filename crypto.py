@@ -25,6 +25,7 @@ _PREFIX = "sealed:v1"
 _CELL = re.compile(r"sealed:v1:([0-9a-f]{16}):([A-Za-z0-9_-]+)")
 _KEY_ID_INFO = b"token-refresh key id v1"
 _FINGERPRINT_INFO = b"token-refresh fingerprint v1"
+_UTF8 = ("utf-8", "surrogatepass")  # a provider's JSON may carry a lone surrogate; sealing it must not lose the answer
 _AS_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
 _FERNET = re.compile(r"gAAAA[A-Za-z0-9_-]+={0,2}")
 _FERNET_START = "gAAAA"
@@ -135,9 +136,6 @@ class _Key:
             raise KeyFormatError(f"is {len(raw)} bytes, not {KEY_BYTES}")
         return cls(raw, _derive(raw, _FINGERPRINT_INFO, 32), _derive(raw, _KEY_ID_INFO, 8).hex())
 
-    def fingerprint(self, text: str) -> str:
-        return hmac.digest(self.fingerprint_key, _to_bytes(text), hashlib.sha256).hex()
-
 
 class Keyring:
     """The keys in use: the primary seals and opens, the fallbacks only open.
@@ -173,7 +171,7 @@ class Keyring:
             raise ValueError("an empty text is not encrypted: an empty secret is an empty cell")
         nonce = os.urandom(NONCE_BYTES)
         data = context.associated_data(self.key_id)
-        sealed = nonce + self._ciphers[self.key_id].encrypt(nonce, _to_bytes(plaintext), data)
+        sealed = nonce + self._ciphers[self.key_id].encrypt(nonce, plaintext.encode(*_UTF8), data)
         return f"{_PREFIX}:{self.key_id}:{_unpadded(sealed)}"
 
     def open(self, cell: str, context: Context) -> str:
@@ -187,10 +185,10 @@ class Keyring:
         key_id, sealed = _split(cell)
         if key_id not in self._keys:
             raise UnknownKeyError(key_id)
-        plaintext = self._decrypt(key_id, sealed, context.associated_data(key_id))
-        if plaintext is None:
+        text = self._decrypt(key_id, sealed, context.associated_data(key_id))
+        if text is None:
             raise TamperedError("was changed, or belongs to another row, field or token host")
-        return _to_text(plaintext)
+        return text
 
     def open_unbound(self, cell: str) -> str:
         """The text of a cell of an older form: base64 of AES-256-GCM, Fernet, or base64 of Fernet.
@@ -202,10 +200,10 @@ class Keyring:
             TamperedError: no key of the ring opens it.
             MalformedCellError: this is none of the older forms.
         """
-        plaintext = self._open_fernet(cell) if _is_fernet(cell) else self._open_bare(cell)
-        if plaintext is None:
+        text = self._open_fernet(cell) if _is_fernet(cell) else self._open_bare(cell)
+        if text is None:
             raise TamperedError("opens with none of the configured keys: it was encrypted with another key, or changed")
-        return _to_text(plaintext)
+        return text
 
     def needs_reseal(self, cell: str) -> bool:
         """Whether the cell is of an older form or under another key than the primary; an empty one is neither."""
@@ -213,37 +211,46 @@ class Keyring:
 
     def fingerprint(self, text: str) -> str:
         """A keyed hash that recognises `text` again without storing it: `<key id>:<64 hex digits>`."""
-        return f"{self.key_id}:{self._primary.fingerprint(text)}"
+        return self.fingerprints(text)[0]
 
-    def fingerprints(self, text: str) -> list[str]:
+    def fingerprints(self, text: str) -> tuple[str, ...]:
         """The fingerprint of `text` under each key of the ring, the primary's first."""
-        return [f"{key.key_id}:{key.fingerprint(text)}" for key in self._keys.values()]
+        content = text.encode(*_UTF8)
+        return tuple(
+            f"{key_id}:{hmac.digest(key.fingerprint_key, content, hashlib.sha256).hex()}"
+            for key_id, key in self._keys.items()
+        )
 
-    def _decrypt(self, key_id: str, sealed: bytes, data: bytes | None) -> bytes | None:
+    def _decrypt(self, key_id: str, sealed: bytes, data: bytes | None) -> str | None:
+        """The text; None where this key does not open it. Raises `MalformedCellError` where it holds no text."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            return self._ciphers[key_id].decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], data)
+            plaintext = self._ciphers[key_id].decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], data)
         except InvalidTag:
             return None
+        with suppress(UnicodeDecodeError):
+            return plaintext.decode(*_UTF8)
+        raise _no_text()
 
-    def _open_bare(self, cell: str) -> bytes | None:
+    def _open_bare(self, cell: str) -> str | None:
         sealed = _canonical_base64(cell)
         # Unlike v1, older programs also sealed empty texts.
         if sealed is None or len(sealed) < NONCE_BYTES + TAG_BYTES:
             raise MalformedCellError("is not an encrypted value of this program")
         opened = (self._decrypt(key_id, sealed, None) for key_id in self._keys)
-        return next((plaintext for plaintext in opened if plaintext is not None), None)
+        return next((text for text in opened if text is not None), None)
 
-    def _open_fernet(self, cell: str) -> bytes | None:
+    def _open_fernet(self, cell: str) -> str | None:
         from cryptography.fernet import Fernet, InvalidToken  # only older cells need it
 
         token = _fernet_token(cell)
         for key in self._keys.values():
-            try:
-                return Fernet(base64.urlsafe_b64encode(key.raw)).decrypt(token)
-            except InvalidToken:
-                continue
+            with suppress(InvalidToken):
+                plaintext = Fernet(base64.urlsafe_b64encode(key.raw)).decrypt(token)
+                with suppress(UnicodeDecodeError):
+                    return plaintext.decode(*_UTF8)
+                raise _no_text()
         return None
 
 
@@ -293,13 +300,6 @@ def _derive(key: bytes, info: bytes, length: int) -> bytes:
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(key)
 
 
-def _to_bytes(text: str) -> bytes:
-    # A provider's JSON may carry a lone surrogate; sealing it must not be what loses the answer.
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _to_text(plaintext: bytes) -> str:
-    with suppress(UnicodeDecodeError):
-        return plaintext.decode("utf-8", "surrogatepass")
-    # Raised out here: inside, `__context__` would be the decoder's error, which carries the plaintext.
-    raise MalformedCellError("holds something that is not text")
+def _no_text() -> MalformedCellError:
+    # Never raised inside an `except`: `__context__` would be the decoder's error, which carries the plaintext.
+    return MalformedCellError("holds something that is not text")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import is_visible_ascii, squeezed
+from token_refresh.base.text import VISIBLE_ASCII, squeezed
 
 Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
@@ -114,6 +114,21 @@ class Answer:
     retry_after: float | None = None
     status: int | None = None
     received_at: datetime | None = None
+
+    @property
+    def judgement(self) -> Judgement:
+        """What it says, without its tokens."""
+        return Judgement(self.verdict, self.status, self.retry_after, self.refresh_token is not None)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an answer says, without the tokens in it; see `Answer`."""
+
+    verdict: Verdict
+    status: int | None = None
+    retry_after: float | None = None
+    brings_refresh_token: bool = False
 
 
 class ProviderError(ActionableError):
@@ -264,9 +279,12 @@ class Provider(ProviderSummary):
             fields["client_id"] = credential.client_id
             if self.auth == "body" and credential.client_secret:
                 fields["client_secret"] = credential.client_secret
-        content_type, body = _encode(fields, self.encoding)
-        headers["Content-Type"] = content_type
-        return TokenRequest(endpoint.url, headers, body, endpoint.is_fixed)
+        if self.encoding == "json":
+            headers["Content-Type"], body = "application/json", json.dumps(fields)
+        else:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(fields, errors="surrogatepass")
+        return TokenRequest(endpoint.url, headers, body.encode("ascii"), endpoint.is_fixed)
 
     def refresh_params(self, credential: Credential) -> dict[str, str]:
         """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
@@ -449,12 +467,6 @@ def _basic(credential: Credential, *, is_encoded: bool) -> str:
     return "Basic " + base64.b64encode(":".join(pair).encode(errors="surrogatepass")).decode("ascii")
 
 
-def _encode(fields: Mapping[str, str], encoding: str) -> tuple[str, bytes]:
-    if encoding == "json":
-        return "application/json", json.dumps(fields).encode("ascii")
-    return "application/x-www-form-urlencoded", urlencode(fields, errors="surrogatepass").encode("ascii")
-
-
 _Tokens = tuple[str | None, str | None, Mapping[str, Any]]
 """Access token, refresh token, and the other members of the object that holds them, named in snake case."""
 _NO_TOKENS: _Tokens = (None, None, {})
@@ -551,7 +563,7 @@ def _usable_token(value: object) -> str | None:
         value = str(value)  # a sloppy provider's number is a token all the same
     if not isinstance(value, str) or len(value) < _SHORTEST_TOKEN or len(set(value)) == 1:
         return None
-    return value if is_visible_ascii(value) else None
+    return value if VISIBLE_ASCII.fullmatch(value) else None
 
 
 def seconds_of(value: object) -> float | None:

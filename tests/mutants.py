@@ -101,9 +101,9 @@ MUTANTS = (
     _mutant(
         "an entry is cleared before the store confirmed",
         "token_refresh/refresh/write_back.py",
-        "            return self._store.write([pending.change for pending in batch])\n",
+        "            return self._store.store.write([pending.change for pending in batch])\n",
         "            self._journal.finish([pending.entry_id for pending in batch if pending.entry_id is not None])\n"
-        "            return self._store.write([pending.change for pending in batch])\n",
+        "            return self._store.store.write([pending.change for pending in batch])\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
@@ -138,7 +138,7 @@ MUTANTS = (
     _mutant(
         "what an earlier run left is not replayed",
         "token_refresh/refresh/run.py",
-        "        blocked = replay(self._parts, self._builder, self._writeback, self._emit)\n",
+        "        blocked = replay(self._parts, self._writeback, self._emit)\n",
         "        blocked = frozenset[str]()\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
@@ -152,15 +152,15 @@ MUTANTS = (
     _mutant(
         "a replayed answer knows its row by the cell alone",
         "token_refresh/refresh/recovery.py",
-        "    return isinstance(job, Job) and parts.journal.by_token",
-        "    return isinstance(job, str) and parts.journal.by_token",
+        "    return isinstance(job, Job) and by_token",
+        "    return isinstance(job, str) and by_token",
         "tests/refresh/runs/test_recovery.py",
     ),
     _mutant(
         "a refused proof of writability stops nothing",
-        "token_refresh/refresh/run.py",
-        "                self._parts.store.store.prove_writable(listing.jobs[0].row)\n",
-        "                pass\n",
+        "token_refresh/refresh/listing.py",
+        "            store.prove_writable(jobs[0].row)\n",
+        "            pass\n",
         f"{_FAULTS}test_nothing_is_sent_to_any_provider_when_the_store_takes_no_writes",
     ),
     _mutant(
@@ -250,8 +250,8 @@ MUTANTS = (
     _mutant(
         "an answer is written down without a sync",
         "token_refresh/journal/file.py",
-        "statements: Sequence[Statement], *, synced: bool = True)",
-        "statements: Sequence[Statement], *, synced: bool = False)",
+        "def commit(self, act: Act, *, synced: bool = True)",
+        "def commit(self, act: Act, *, synced: bool = False)",
         f"{_JOURNAL}test_an_answer_is_synced_although_the_commit_before_it_was_not",
     ),
     _mutant(
@@ -300,15 +300,15 @@ MUTANTS = (
     _mutant(
         "two rows with one token are both sent",
         "token_refresh/refresh/listing.py",
-        "    jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))\n",
-        "    jobs, duplicates = [one for one in made if isinstance(one, Job)], list[UnusableRow]()\n",
+        "    duplicates = duplicates_among(jobs)\n",
+        "    duplicates: dict[str, UnusableRow] = {}\n",
         f"{_FAULTS}test_a_duplicated_row_is_not_sent_and_both_are_named",
     ),
     _mutant(
         "a dead grant is sent again",
         "token_refresh/refresh/listing.py",
-        "    return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]\n",
-        "    return known\n",
+        "        if row.status == STATUS_REAUTHORIZE and not _may_live(parts, row, cell, failure, now):\n",
+        "        if row.status == STATUS_REAUTHORIZE and not cell:\n",
         f"{_FAILING}test_a_dead_grant_is_remembered_where_the_table_cannot_say_so_and_is_not_sent_again",
     ),
     # One run, one row

@@ -573,7 +573,7 @@ class TestFingerprint:
     def test_each_key_of_the_ring_gives_one_the_primary_first(self):
         """What was remembered under a key that is now a fallback is still recognised."""
         ring = Keyring(KEY, [OLD_KEY, FOREIGN_KEY])
-        expected = [Keyring(key).fingerprint(PLAINTEXT) for key in (KEY, OLD_KEY, FOREIGN_KEY)]
+        expected = tuple(Keyring(key).fingerprint(PLAINTEXT) for key in (KEY, OLD_KEY, FOREIGN_KEY))
         assert ring.fingerprints(PLAINTEXT) == expected
         assert ring.fingerprint(PLAINTEXT) == expected[0]
 

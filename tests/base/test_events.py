@@ -17,7 +17,7 @@ def test_each_subscriber_gets_each_event_in_order() -> None:
     first: list[Event] = []
     second: list[Event] = []
     emit = FanOut(first.append, second.append)
-    events: list[Event] = [STARTED, RowsListed(3)]
+    events: list[Event] = [STARTED, RowsListed(3, 2)]
     for event in events:
         emit(event)
     assert first == second == events
@@ -40,9 +40,9 @@ def test_a_mistake_in_a_subscriber_stops_nothing_and_is_named_once_without_its_w
     heard: list[Event] = []
     emit = FanOut(heard.append, clumsy)
     emit(STARTED)
-    emit(RowsListed(3))
+    emit(RowsListed(3, 2))
     [started, notice, listed] = heard
-    assert (started, listed) == (STARTED, RowsListed(3))
+    assert (started, listed) == (STARTED, RowsListed(3, 2))
     assert isinstance(notice, Notice)
     assert notice.code is NoticeCode.SUBSCRIBER_FAILED
     assert notice.message.startswith("internal error: IndexError at test_events.py:")

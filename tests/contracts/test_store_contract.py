@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import crypto
 from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPlace
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
@@ -26,7 +25,6 @@ from token_refresh.stores.base import (
     Value,
     Written,
 )
-from token_refresh.stores.sealed import SealedStore
 
 ODD_IDS = [
     "loc-1",
@@ -457,18 +455,6 @@ def test_calls_are_counted(place: Place) -> None:
 
 
 # Sealed
-
-
-def test_a_sealed_store_passes_changes_on_untouched(place: Place) -> None:
-    sealed = SealedStore(
-        place.store,
-        crypto.Keyring(b"k" * 32),
-        accept_legacy=True,
-        seal_access_tokens=not isinstance(place, AirtablePlace),
-    )
-    key = place.add(cells())
-    assert [result.written for result in sealed.write([renewal(key, "cell of loc-1")])] == [Written.STORED]
-    assert [result.written for result in sealed.write([renewal(key, "cell of loc-1", 2)])] == [Written.CHANGED]
 
 
 # What only Airtable's change log shows, and what only Airtable can do to us

@@ -13,7 +13,12 @@ def intend(journal: Journal, row: Row, token: str, provider: str, origin: str, l
         location_id=row.location_id,
         provider=provider,
         origin=origin,
-        cell=row.encrypted_refresh,
-        token=token,
+        cell=journal.fingerprint(row.encrypted_refresh),
+        token=journal.fingerprint(token),
         lost_entry=lost_entry,
     )
+
+
+def is_spent(journal: Journal, token: str) -> bool:
+    """See `Journal.is_spent`; the token as it is."""
+    return journal.is_spent(journal._keyring.fingerprints(token))

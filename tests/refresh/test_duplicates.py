@@ -6,16 +6,15 @@ import dataclasses
 import json
 
 from tests.refresh.test_jobs import LEGACY_CELL, job, row
-from token_refresh.refresh.duplicates import without_duplicates
+from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.stores.base import Row
 
 
 def apart(*stored: Row) -> tuple[list[str], list[UnusableRow]]:
     """The keys of the rows that stay, and the faults of the others."""
-    jobs, faults = without_duplicates(job(one) for one in stored)
-    assert len(jobs) + len(faults) == len(stored)
-    return [one.row.key for one in jobs], faults
+    faults = duplicates_among(job(one) for one in stored)
+    return [one.key for one in stored if one.key not in faults], list(faults.values())
 
 
 def named(faults: list[UnusableRow], *stored: Row) -> None:

@@ -13,7 +13,7 @@ from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
 from tests.world.clock import START, FakeClock
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_SENT, Journal
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.exchange import Exchanged, exchange
+from token_refresh.refresh.exchange import exchange
 
 ACME = Provider("acme", "Acme", "https://acme.example/token")
 CREDENTIAL = Credential("app", "secret", "token", {})
@@ -41,7 +41,9 @@ def journal(tmp_path: Path, clock: FakeClock) -> Iterator[Journal]:
     opened.close()
 
 
-def send(journal: Journal, line: Line, provider: Provider = ACME, intent: Callable[[], int] | None = None) -> Exchanged:
+def send(
+    journal: Journal, line: Line, provider: Provider = ACME, intent: Callable[[], int] | None = None
+) -> tuple[int, Answer, JournalError | None]:
     def enrol() -> int:
         return journal.enrol("loc", "acme", ORIGIN, "", "token", "{}")
 
@@ -50,11 +52,11 @@ def send(journal: Journal, line: Line, provider: Provider = ACME, intent: Callab
 
 def test_the_intent_is_noted_before_the_request_leaves_and_the_answer_kept_after_it(journal: Journal) -> None:
     line = Line(journal, GRANTED)
-    exchanged = send(journal, line)
+    entry_id, answer, not_saved = send(journal, line)
     assert line.seen == [["sent"]]
     [entry] = journal.entries(STEP_ANSWERED)
-    assert (entry.id, journal.open_answer(entry)) == (exchanged.entry_id, GRANTED)
-    assert (exchanged.answer.refresh_token, exchanged.not_saved) == ("next token", None)
+    assert (entry.id, journal.open_answer(entry)) == (entry_id, GRANTED)
+    assert (answer.refresh_token, not_saved) == ("next token", None)
 
 
 def test_an_intent_that_the_journal_refuses_keeps_the_request_back(journal: Journal) -> None:
@@ -69,11 +71,11 @@ def test_an_intent_that_the_journal_refuses_keeps_the_request_back(journal: Jour
 
 def test_a_second_request_is_of_the_same_entry(journal: Journal) -> None:
     line = Line(journal, Answer(Verdict.UNCLEAR, error="no answer within 90 s"))
-    first = send(journal, line)
-    second = send(journal, line, intent=lambda: journal.send_again(first.entry_id, ORIGIN, is_lost=True))
-    assert first.answer.verdict is second.answer.verdict is Verdict.UNCLEAR
+    first, first_answer, _ = send(journal, line)
+    second, second_answer, _ = send(journal, line, intent=lambda: journal.send_again(first, ORIGIN, is_lost=True))
+    assert first_answer.verdict is second_answer.verdict is Verdict.UNCLEAR
     [entry] = journal.entries(STEP_SENT)
-    assert (entry.id, entry.lost_at) == (second.entry_id, START)
+    assert (entry.id, entry.lost_at) == (second, START)
 
 
 def test_an_answer_that_no_disk_takes_counts_and_the_journal_hands_it_out_sealed(
@@ -85,9 +87,9 @@ def test_an_answer_that_no_disk_takes_counts_and_the_journal_hands_it_out_sealed
     line = Line(journal, GRANTED)
     entry_id = journal.enrol("loc", "acme", ORIGIN, "", "token", "{}")
     monkeypatch.setattr(journal._file, "commit", refuse)
-    exchanged = send(journal, line, intent=lambda: entry_id)
-    assert exchanged.answer.refresh_token == "next token"
-    assert isinstance(exchanged.not_saved, JournalError)
+    _, kept, not_saved = send(journal, line, intent=lambda: entry_id)
+    assert kept.refresh_token == "next token"
+    assert isinstance(not_saved, JournalError)
     [entry] = journal.entries(STEP_SENT)
     [answer] = journal.not_saved()
     assert journal.open_sealed(entry, answer.sealed) == GRANTED

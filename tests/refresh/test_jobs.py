@@ -326,7 +326,7 @@ LEGACY_CELL = legacy_cell("shared")
 
 
 def test_an_older_cell_opens_only_where_the_host_is_fixed() -> None:
-    assert job(dataclasses.replace(row(), encrypted_refresh=LEGACY_CELL)).opened.is_stale
+    assert job(dataclasses.replace(row(), encrypted_refresh=LEGACY_CELL)).credential.refresh_token == "shared"
     params = '{"instance": "one.example"}'
     supplied = row(provider="own", origin="https://one.example", provider_params=params)
     assert "the row itself names the token host" in str(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from providers.base import Answer, Provider, Replay, Verdict
+from providers.base import Judgement, Provider, Replay, Verdict
 from tests.world.clock import START
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh.replay import (
@@ -32,15 +32,15 @@ def provider(replay: Replay = "once", **more: object) -> Provider:
 @pytest.mark.parametrize(
     ("answer", "rotates", "expected"),
     [
-        (Answer(Verdict.UNCLEAR), "always", True),
-        (Answer(Verdict.UNCLEAR), "sometimes", True),
-        (Answer(Verdict.UNCLEAR), "never", False),
-        (Answer(Verdict.UNCLEAR, refresh_token="next token"), "always", False),
-        (Answer(Verdict.NOT_ACTED), "always", False),
-        (Answer(Verdict.DEAD_GRANT), "always", False),
+        (Judgement(Verdict.UNCLEAR), "always", True),
+        (Judgement(Verdict.UNCLEAR), "sometimes", True),
+        (Judgement(Verdict.UNCLEAR), "never", False),
+        (Judgement(Verdict.UNCLEAR, brings_refresh_token=True), "always", False),
+        (Judgement(Verdict.NOT_ACTED), "always", False),
+        (Judgement(Verdict.DEAD_GRANT), "always", False),
     ],
 )
-def test_an_answer_is_lost_where_it_may_have_brought_a_token(answer: Answer, rotates: str, expected: bool) -> None:
+def test_an_answer_is_lost_where_it_may_have_brought_a_token(answer: Judgement, rotates: str, expected: bool) -> None:
     assert is_lost(provider(rotates=rotates), answer) is expected
 
 
@@ -66,16 +66,16 @@ def test_after_a_lost_answer_the_provider_s_rule_decides(
 @pytest.mark.parametrize(
     ("answer", "attempts", "expected"),
     [
-        (Answer(Verdict.NOT_ACTED), 1, True),
-        (Answer(Verdict.NOT_ACTED, status=429), 2, True),
-        (Answer(Verdict.NOT_ACTED, status=503), 3, False),
-        (Answer(Verdict.NOT_ACTED, status=404), 1, False),
-        (Answer(Verdict.UNCLEAR, status=500), 1, True),
-        (Answer(Verdict.REQUEST_REFUSED), 1, False),
-        (Answer(Verdict.DEAD_GRANT), 1, False),
+        (Judgement(Verdict.NOT_ACTED), 1, True),
+        (Judgement(Verdict.NOT_ACTED, status=429), 2, True),
+        (Judgement(Verdict.NOT_ACTED, status=503), 3, False),
+        (Judgement(Verdict.NOT_ACTED, status=404), 1, False),
+        (Judgement(Verdict.UNCLEAR, status=500), 1, True),
+        (Judgement(Verdict.REQUEST_REFUSED), 1, False),
+        (Judgement(Verdict.DEAD_GRANT), 1, False),
     ],
 )
-def test_a_failure_that_may_pass_is_tried_again_a_few_times(answer: Answer, attempts: int, expected: bool) -> None:
+def test_a_failure_that_may_pass_is_tried_again_a_few_times(answer: Judgement, attempts: int, expected: bool) -> None:
     assert may_retry(answer, attempts) is expected
 
 

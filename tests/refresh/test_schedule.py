@@ -11,24 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from providers.base import Answer, Credential, Endpoint, Provider, Replay, Rotation, Verdict
+from providers.base import Judgement, Provider, Replay, Rotation, Verdict
 from providers.gohighlevel import GoHighLevel
 from tests.world.clock import START
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.refresh.jobs import Job
+from token_refresh.refresh.jobs import ClientKey
 from token_refresh.refresh.schedule import HostPause, Schedule, Task
 from token_refresh.stores.base import Row
-from token_refresh.stores.sealed import Binding, Opened
 
 POLICY = DuePolicy(3600, 300)
 ATTEMPTS = 3  # of a request that did nothing
 MANY = 10  # failures in a row
-GRANTED = Answer(Verdict.GRANTED, access_token="a", refresh_token="r", status=200)
-REFUSED = Answer(Verdict.CLIENT_REFUSED, status=401)
-DEAD = Answer(Verdict.DEAD_GRANT, status=400)
-NO_CONNECTION = Answer(Verdict.NOT_ACTED)
-SILENCE = Answer(Verdict.UNCLEAR)
-THROTTLED = Answer(Verdict.NOT_ACTED, status=429, retry_after=20.0)
+GRANTED = Judgement(Verdict.GRANTED, status=200, brings_refresh_token=True)
+REFUSED = Judgement(Verdict.CLIENT_REFUSED, status=401)
+DEAD = Judgement(Verdict.DEAD_GRANT, status=400)
+NO_CONNECTION = Judgement(Verdict.NOT_ACTED)
+SILENCE = Judgement(Verdict.UNCLEAR)
+THROTTLED = Judgement(Verdict.NOT_ACTED, status=429, retry_after=20.0)
 
 
 def provider(slug: str = "acme", rotates: Rotation = "always", replay: Replay = "once") -> Provider:
@@ -42,30 +41,25 @@ def job(
     of: Provider | None = None,
     client: str = "app",
     lost: bool = False,
-) -> Job:
+) -> Task:
     """A row whose access token ends so many minutes from now."""
     of = of or provider()
     expiry = None if minutes is None else START + timedelta(minutes=minutes)
-    row = Row(name, name, client, encrypted_refresh=f"cell of {name}", access_token_expiry=expiry)
-    return Job(
-        row,
-        of,
-        Endpoint(of.token_url, f"https://{of.slug}.example", is_fixed=True),
-        Binding(f"https://{of.slug}.example"),
-        Opened("secret", name),
-        Credential(client, "secret", name, {}),
-        lost_entry=1 if lost else None,
-        lost_at=START - timedelta(hours=1) if lost else None,
-    )
+    lost_at = START - timedelta(hours=1) if lost else None
+    row = Row(name, name, client, access_token_expiry=expiry)
+    is_last_minute = POLICY.is_last_minute(row, START)
+    return Task(name, of, ClientKey(of.token_url, client, "secret"), expiry, lost_at, is_last_minute)
 
 
-def schedule(*jobs: Job) -> Schedule:
-    return Schedule(jobs, POLICY, START, random.Random(0))
+def schedule(*tasks: Task, seed: int = 0) -> Schedule:
+    made = Schedule(random.Random(seed))
+    made.extend(tasks)
+    return made
 
 
 def started(one: Schedule, now: float = 0.0, most: int = 1000) -> list[str]:
     """The rows that may start now, in order."""
-    return [task.job.row.key for task in start(one, now, most)]
+    return [task.key for task in start(one, now, most)]
 
 
 def start(one: Schedule, now: float = 0.0, most: int = 1000) -> list[Task]:
@@ -76,9 +70,9 @@ def start(one: Schedule, now: float = 0.0, most: int = 1000) -> list[Task]:
 
 
 def ends(settled: list[Task]) -> dict[str, Verdict]:
-    names = [one.job.row.key for one in settled]
+    names = [one.key for one in settled]
     assert len(names) == len(set(names)), "settled twice"
-    return {one.job.row.key: one.verdict for one in settled if one.verdict is not None}
+    return {one.key: one.verdict for one in settled if one.verdict is not None}
 
 
 # Order
@@ -106,7 +100,7 @@ def test_each_row_is_started_once() -> None:
 # A refused client
 
 
-def refused_first(*jobs: Job) -> tuple[Schedule, Task]:
+def refused_first(*jobs: Task) -> tuple[Schedule, Task]:
     """A schedule whose first row was refused."""
     one = schedule(*jobs)
     [first] = start(one, most=1)
@@ -145,7 +139,7 @@ def test_a_refused_probe_closes_the_client_and_the_rest_is_never_begun() -> None
     judged = ends(one.settle(probe, REFUSED, 1.0))
     assert judged == {"first": Verdict.CLIENT_REFUSED, "last": Verdict.CLIENT_REFUSED}
     assert started(one, 1.0) == []
-    assert [task.job.row.key for task in one.not_begun()] == ["second", "third"]
+    assert [task.key for task in one.not_begun()] == ["second", "third"]
     assert one.why_not_begun() == ["Acme refuses client app"]
     assert one.drain() == []
 
@@ -188,7 +182,7 @@ def test_several_refusals_in_flight_are_judged_together_by_one_probe() -> None:
     for task in flying:
         assert one.settle(task, REFUSED, 0.0) == []
     [probe] = start(one)
-    assert probe.job.row.key == "5"
+    assert probe.key == "5"
     judged = ends(one.settle(probe, GRANTED, 1.0))
     assert judged == {"5": Verdict.GRANTED} | dict.fromkeys("012", Verdict.REQUEST_REFUSED)
     assert started(one, 1.0) == ["3", "4"]
@@ -202,7 +196,7 @@ def test_a_probe_that_was_held_back_before_is_not_sent_a_second_time() -> None:
     assert started(one) == []
     one.settle(slow, GRANTED, 0.5)
     [probe] = start(one, 0.5)
-    assert probe.job.row.key == "probe"
+    assert probe.key == "probe"
     judged = ends(one.settle(probe, GRANTED, 1.0))
     assert judged == {"probe": Verdict.GRANTED, "refused": Verdict.REQUEST_REFUSED}
     assert started(one, 1.0) == ["third"]
@@ -266,7 +260,7 @@ def test_a_row_whose_next_attempt_fell_into_a_judgement_gets_it_when_the_client_
     assert one.settle(throttled, NO_CONNECTION, 0.0) == []
     assert one.settle(refused, REFUSED, 0.0) == []
     [probe] = start(one, 100.0)  # its back-off is over, but the client is being judged
-    assert probe.job.row.key == "probe"
+    assert probe.key == "probe"
     one.settle(probe, GRANTED, 100.0)
     assert start(one, 100.0) == [throttled]
     assert ends(one.settle(throttled, GRANTED, 101.0)) == {"throttled": Verdict.GRANTED}
@@ -285,7 +279,7 @@ def test_a_row_whose_next_attempt_fell_into_a_judgement_is_settled_when_the_clie
 # The breaker
 
 
-def failing(count: int, answer: Answer) -> tuple[Schedule, list[Task]]:
+def failing(count: int, answer: Judgement) -> tuple[Schedule, list[Task]]:
     one = schedule(*(job(str(number), number) for number in range(count + 5)), job("other", 99, provider("other")))
     settled: list[Task] = []
     for task in start(one, most=count):
@@ -346,7 +340,7 @@ def test_a_row_that_waits_for_its_own_back_off_respects_the_pause_of_its_provide
 def test_a_pause_longer_than_a_minute_is_left_to_the_next_run() -> None:
     one = schedule(job("a"))
     [task] = start(one)
-    long = Answer(Verdict.NOT_ACTED, status=429, retry_after=60.1)
+    long = Judgement(Verdict.NOT_ACTED, status=429, retry_after=60.1)
     assert ends(one.settle(task, long, 0.0)) == {"a": Verdict.NOT_ACTED}
 
 
@@ -360,9 +354,9 @@ def test_a_probe_waits_out_the_pause_that_another_client_was_asked_for() -> None
     assert sorted(started(one, 20.0)) == ["probe", "slow"]
 
 
-@given(seed=st.integers(), answer=st.sampled_from([NO_CONNECTION, Answer(Verdict.NOT_ACTED, status=503)]))
-def test_back_off_grows_with_jitter_and_ends_after_three_attempts(seed: int, answer: Answer) -> None:
-    one = Schedule([job("a")], POLICY, START, random.Random(seed))
+@given(seed=st.integers(), answer=st.sampled_from([NO_CONNECTION, Judgement(Verdict.NOT_ACTED, status=503)]))
+def test_back_off_grows_with_jitter_and_ends_after_three_attempts(seed: int, answer: Judgement) -> None:
+    one = schedule(job("a"), seed=seed)
     now = 0.0
     for attempt in range(1, ATTEMPTS):
         [task] = start(one, now)
@@ -378,7 +372,7 @@ def test_back_off_grows_with_jitter_and_ends_after_three_attempts(seed: int, ans
 
 def test_rows_that_failed_at_once_do_not_come_back_at_once() -> None:
     def wakes_at(seed: int) -> float | None:
-        one = Schedule([job("a")], POLICY, START, random.Random(seed))
+        one = schedule(job("a"), seed=seed)
         [task] = start(one)
         one.settle(task, NO_CONNECTION, 0.0)
         return one.wakes_at(0.0)
@@ -389,13 +383,13 @@ def test_rows_that_failed_at_once_do_not_come_back_at_once() -> None:
 def test_a_refusal_that_waiting_does_not_mend_is_not_tried_again() -> None:
     one = schedule(job("paused"))
     [task] = start(one)
-    assert ends(one.settle(task, Answer(Verdict.NOT_ACTED, status=400), 0.0)) == {"paused": Verdict.NOT_ACTED}
+    assert ends(one.settle(task, Judgement(Verdict.NOT_ACTED, status=400), 0.0)) == {"paused": Verdict.NOT_ACTED}
 
 
 # A lost answer
 
 
-def resends(one: Job, answer: Answer = SILENCE) -> int:
+def resends(one: Task, answer: Judgement = SILENCE) -> int:
     """How often the token goes out again within the run while no answer comes."""
     run = schedule(one)
     [task] = start(run)
@@ -436,7 +430,7 @@ def test_an_answer_lost_in_an_earlier_run_leaves_one_request_in_this_one() -> No
 
 
 def test_an_unusable_answer_with_a_new_refresh_token_forbids_sending_the_old_one_again() -> None:
-    half = Answer(Verdict.UNCLEAR, refresh_token="new", status=200)
+    half = Judgement(Verdict.UNCLEAR, status=200, brings_refresh_token=True)
     assert resends(job("a", None, provider(replay="safe")), half) == 0
 
 
@@ -450,7 +444,7 @@ def test_an_unclear_answer_where_tokens_never_change_is_tried_again_with_back_of
 
 
 def test_an_unusable_answer_of_a_working_server_is_not_asked_for_again_where_tokens_never_change() -> None:
-    assert resends(job("a", of=provider(rotates="never")), Answer(Verdict.UNCLEAR, status=200)) == 0
+    assert resends(job("a", of=provider(rotates="never")), Judgement(Verdict.UNCLEAR, status=200)) == 0
 
 
 # The end
@@ -461,7 +455,7 @@ def test_drain_settles_what_waits_for_another_attempt() -> None:
     [task] = start(one, most=1)
     one.settle(task, NO_CONNECTION, 0.0)
     assert ends(one.drain()) == {"a": Verdict.NOT_ACTED}
-    assert [task.job.row.key for task in one.not_begun()] == ["b"]
+    assert [task.key for task in one.not_begun()] == ["b"]
     assert one.drain() == []
 
 
@@ -504,7 +498,7 @@ def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
     one = schedule(job("a"), job("waits"))
     task = start(one, most=1)[0]
     one.settle(task, NO_CONNECTION, 0.0)
-    assert ends(one.hold("acme", 60.1, 0.0, is_broken=False)) == {task.job.row.key: NO_CONNECTION.verdict}
+    assert ends(one.hold("acme", 60.1, 0.0, is_broken=False)) == {task.key: NO_CONNECTION.verdict}
     assert started(one, 1000.0) == []
     assert one.why_not_begun() == ["acme asks for a pause"]
     assert one.drain() == []
@@ -526,15 +520,15 @@ def test_a_pause_that_was_asked_for_is_told_to_the_others_once() -> None:
     one.settle(a, THROTTLED, 0.0)
     assert one.take_pauses() == [HostPause("acme", 20.0, is_broken=False)]
     assert one.take_pauses() == []
-    one.settle(b, Answer(Verdict.NOT_ACTED, status=429, retry_after=1e9), 30.0)
+    one.settle(b, Judgement(Verdict.NOT_ACTED, status=429, retry_after=1e9), 30.0)
     assert one.take_pauses() == [HostPause("acme", 3600.0, is_broken=False)]
     one.settle(c, GRANTED, 31.0)
 
 
 ANSWERS = st.builds(
-    Answer,
+    Judgement,
     st.sampled_from(Verdict),
-    refresh_token=st.sampled_from([None, None, "new"]),
+    brings_refresh_token=st.sampled_from([False, False, True]),
     status=st.sampled_from([None, 200, 400, 401, 429, 500, 503]),
     retry_after=st.sampled_from([None, None, 5.0, 59.0, 61.0]),
 )
@@ -568,17 +562,17 @@ class AnyRun(RuleBasedStateMachine):
             job(str(number), minutes, provider(slug, rotates, replay), client, lost)
             for number, (slug, minutes, client, lost, replay, rotates) in enumerate(kinds)
         ]
-        self.schedule = Schedule(jobs, POLICY, START, random.Random(seed))
+        self.schedule = schedule(*jobs, seed=seed)
         self.total = len(jobs)
 
     @precondition(lambda self: not self.is_journal_full)
     @rule(count=st.integers(1, 8))
     def begin(self, count: int) -> None:
         for task in start(self.schedule, self.now, count):
-            key = task.job.row.key
+            key = task.key
             assert task not in self.flying
             assert key not in self.ended, "begun again after its end"
-            assert not (task.answer and task.answer.refresh_token), "a token that has a successor was sent"
+            assert not (task.answer and task.answer.brings_refresh_token), "a token that has a successor was sent"
             assert not self.schedule._client(task).is_closed
             self.sent[key] += 1
             assert self.sent[key] <= ATTEMPTS + 1
@@ -586,7 +580,7 @@ class AnyRun(RuleBasedStateMachine):
 
     @precondition(lambda self: self.flying)
     @rule(which=st.integers(0, 100), answer=ANSWERS)
-    def answer(self, which: int, answer: Answer) -> None:
+    def answer(self, which: int, answer: Judgement) -> None:
         task = self.flying.pop(which % len(self.flying))
         self.end(self.schedule.settle(task, answer, self.now))
 
@@ -595,7 +589,7 @@ class AnyRun(RuleBasedStateMachine):
     def withdraw(self, which: int) -> None:
         task = self.flying.pop(which % len(self.flying))
         self.schedule.withdraw(task)
-        self.sent[task.job.row.key] -= 1
+        self.sent[task.key] -= 1
         self.is_journal_full = True
 
     @precondition(lambda self: not self.flying and not self.is_journal_full)
@@ -634,7 +628,7 @@ class AnyRun(RuleBasedStateMachine):
         self.end(self.schedule.drain())
         begun = {key for key, count in self.sent.items() if count > 0}
         assert begun == set(self.ended)
-        left = {task.job.row.key for task in self.schedule.not_begun()}
+        left = {task.key for task in self.schedule.not_begun()}
         assert left == {str(number) for number in range(self.total)} - begun
         assert self.schedule.drain() == []
 
@@ -663,7 +657,7 @@ def test_a_run_to_the_end_starts_every_row_or_says_why_not(
             assert key not in verdicts
             verdicts[key] = verdict
     verdicts |= ends(one.drain())
-    left = [task.job.row.key for task in one.not_begun()]
+    left = [task.key for task in one.not_begun()]
     assert sorted([*verdicts, *left]) == sorted(str(number) for number in range(len(jobs)))
     assert not left or one.why_not_begun()
 

@@ -77,9 +77,10 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class RowsListed:
-    """So many rows are to be refreshed in all, as far as is known by now."""
+    """So many rows were listed, as far as is known by now; `due` of them are to be refreshed, the others unusable."""
 
     total: int
+    due: int
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,6 @@ class RunFinished:
         results: the rows that were tried, or stored from the journal; in a dry run those that would be tried.
         due: how many rows were to be refreshed.
         notices: what else was said, in order.
-        waiting: how many rows could not be refreshed yet.
         held: how many due rows other processes had claimed, by claim.
         stopped: why the run ended early, where it did: a deadline or a signal.
         store_error: what kept the store from taking results, where something did.
@@ -171,12 +171,16 @@ class RunFinished:
     results: list[RowFinished] = field(default_factory=list)
     due: int = 0
     notices: list[Notice] = field(default_factory=list)
-    waiting: int = 0
     held: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
     store_error: ActionableError | None = None
     journal_error: ActionableError | None = None
     error: ActionableError | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many rows could not be refreshed yet."""
+        return sum(notice.code in WAITING_CODES for notice in self.notices)
 
     def counts(self) -> dict[str, int]:
         """How many rows came to which end."""

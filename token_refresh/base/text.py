@@ -19,6 +19,7 @@ LONGEST_ERROR = 250
 # With these a spreadsheet's formula begins (owasp.org/www-community/attacks/CSV_Injection), full-width forms too.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
+VISIBLE_ASCII = re.compile("[ -~]*")  # what can be a token in a header (RFC 6749 appendix A), matched whole
 _READ_LENGTH = 4 * LONGEST_ERROR
 _MASKED = "\0"  # stands for a masked character; no printable text holds it
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{40,}")  # longer than any word or error code
@@ -39,11 +40,6 @@ def one_line(text: str) -> str:
 def squeezed(text: str) -> str:
     """The same without outer blanks, and with one blank for several."""
     return " ".join(one_line(text).split())
-
-
-def is_visible_ascii(text: str) -> bool:
-    """Whether `text` can be a token in a header: visible ASCII and blanks (RFC 6749 appendix A)."""
-    return text.isascii() and text.isprintable()
 
 
 def without_formula(text: str) -> str:

@@ -168,7 +168,8 @@ class Admission:
         if not candidate.is_replacing:
             return False
         entered = candidate.entered.refresh_token
-        return self._parts.journal.is_spent(entered) or self._token_of(candidate.row) == entered
+        fingerprints = self._parts.store.keyring.fingerprints(entered)
+        return self._parts.journal.is_spent(fingerprints) or self._token_of(candidate.row) == entered
 
     def _is_saved(self, candidate: Candidate, entry: Entry) -> bool:
         """Whether the row holds the proved token already; the entry is forgotten then."""
@@ -213,7 +214,7 @@ class Admission:
             entered.provider,
             candidate.endpoint.origin,
             journal.fingerprint(row.encrypted_refresh) if row is not None else "",
-            entered.refresh_token,
+            journal.fingerprint(entered.refresh_token),
             entered.to_json(),
         )
 

@@ -33,10 +33,11 @@ class Prover:
         Raises:
             AdmissionError: this is one.
         """
-        journal = self._parts.journal
+        parts, journal = self._parts, self._parts.journal
         if provider.rotates == "never":
             return
-        if replay.is_used_up(provider, is_spent=journal.is_spent(entered.refresh_token)):
+        token = parts.store.keyring.fingerprints(entered.refresh_token)
+        if replay.is_used_up(provider, is_spent=journal.is_spent(token)):
             raise AdmissionError(
                 "this refresh token is used up: it was exchanged for a newer one",
                 "Connect the account again and enter the new refresh token.",
@@ -68,7 +69,7 @@ class Prover:
         return _as_after_loss(self._ask(candidate, note)[1])
 
     def _ask(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
-        exchanged = exchange(
+        entry_id, answer, _ = exchange(
             self._parts.journal,
             self._parts.transport,
             candidate.provider,
@@ -77,7 +78,7 @@ class Prover:
             origin=candidate.endpoint.origin,
             note_intent=note_intent,
         )
-        return exchanged.entry_id, exchanged.answer  # also where the journal has no room for it: the store may have
+        return entry_id, answer  # also where the journal has no room for it: the store may have
 
     def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
         with contextlib.suppress(SealedCellError, TypeError):

@@ -144,7 +144,7 @@ class Removal:
         """Write over what was read, and only over that."""
         parts = self._parts
         values = {column: value for column, value in _CLEARED.items() if column in parts.store.store.columns}
-        [result] = parts.store.write([Change(row.key, row.encrypted_refresh, values)])
+        [result] = parts.store.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.written is Written.STORED:
             lost = [entry.id for entry in parts.journal.lost() if entry.row_key == row.key]
             parts.journal.finish(lost)

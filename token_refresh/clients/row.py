@@ -50,7 +50,7 @@ def _write(parts: RunContext, row: Row | None, values: dict[str, Value], find: F
                 raise
             return Written.CHANGED  # somebody else has made it meanwhile
         return Written.STORED
-    [result] = store.write([Change(row.key, row.encrypted_refresh, values)])
+    [result] = store.store.write([Change(row.key, row.encrypted_refresh, values)])
     if result.error is not None:
         raise result.error
     return result.written

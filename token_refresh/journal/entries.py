@@ -12,7 +12,7 @@ import contextlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,16 @@ from providers.base import RawAnswer
 from token_refresh.base.clock import Clock, iso, parse_time
 from token_refresh.base.events import AnswerNotSaved, NoticeCode
 from token_refresh.journal.failures import Failures
-from token_refresh.journal.file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
+from token_refresh.journal.file import (
+    Connect,
+    Inherit,
+    JournalError,
+    JournalFile,
+    Statement,
+    all_of,
+    inherit_nothing,
+    refused,
+)
 from token_refresh.journal.spare import SpareFolder, read, remove
 
 ANSWER_FIELD = "answer"
@@ -127,7 +136,7 @@ class Journal:
         self._not_saved: dict[int, list[AnswerNotSaved]] = {}
         self._spare_files: dict[int, list[Path]] = {}
         self._file = JournalFile(folder, ballast_bytes, connect, inherit)
-        self.failures = Failures(self._file, keyring, clock)
+        self.failures = Failures(self._file, clock)
         try:
             self._take_over_spare_files()
         except BaseException:
@@ -156,32 +165,32 @@ class Journal:
     ) -> int:
         """Note durably that a request with a row's refresh token is about to leave; returns the entry.
 
-        `cell` is the refresh cell that holds `token`. `lost_entry` is the earlier refresh of the same token whose
-        answer never came: it is taken over and keeps its time.
+        `token` and `cell` are the fingerprints of the token and of the refresh cell that holds it. `lost_entry` is the
+        earlier refresh of the same token whose answer never came: it is taken over and keeps its time.
         """
-        mark = self.fingerprint(cell)
         if lost_entry is not None:
             # The row may be a copy, or a restored one, with a name of its own.
             move = "UPDATE entries SET row_key = ?, cell = ?, token = ? WHERE id = ?"
             again = _sent_again(lost_entry, origin, iso(self._clock.now()), is_lost=True)
-            self._file.commit([(move, (row_key, mark, self.fingerprint(token), lost_entry)), again])
+            self._file.commit(all_of([(move, (row_key, cell, token, lost_entry)), again]))
             self._recall_request(lost_entry)
             return lost_entry
-        return self._insert(row_key, location_id, provider, origin, mark, token)
+        return self._insert(row_key, location_id, provider, origin, cell, token)
 
     def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> int:
         """Note durably that another request for the same token is about to leave; returns the entry.
 
         `is_lost`: the answer to the one before was lost, so the token may be spent already.
         """
-        self._file.commit([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)])
+        self._file.commit(all_of([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)]))
         self._recall_request(entry_id)
         return entry_id
 
     def enrol(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
         """Note durably, sealed, a credential that a person entered and that is about to be proved.
 
-        `cell` is the fingerprint of the refresh cell that it replaces; empty for a new row.
+        `token` is the fingerprint of its refresh token, `cell` that of the refresh cell that it replaces; empty for a
+        new row.
         """
         sealed = self._keyring.seal(credential, Context(ANSWER_FIELD, location_id, origin))
         return self._insert("", location_id, provider, origin, cell, token, sealed)
@@ -214,9 +223,12 @@ class Journal:
         Raises:
             JournalError: neither the disk nor the room that was kept on it takes it.
         """
-        update: list[Statement] = [
-            ("UPDATE entries SET step = ?, answer = ? WHERE id = ?", (STEP_ANSWERED, sealed, entry_id))
-        ]
+
+        def update(database: sqlite3.Connection) -> int:
+            values = (STEP_ANSWERED, sealed, entry_id)
+            database.execute("UPDATE entries SET step = ?, answer = ? WHERE id = ?", values)
+            return entry_id
+
         try:
             self._file.commit(update)
         except Exception:  # whatever it was, the answer must not go with it
@@ -260,7 +272,7 @@ class Journal:
     def mark(self, entry_id: int, step: str) -> None:
         """Set what became of an entry: `lost` or `superseded`."""
         # Not synced: what a power failure undoes here, the next run finds out again.
-        self._file.commit([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))], synced=False)
+        self._file.commit(all_of([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))]), synced=False)
 
     def finish(self, entry_ids: Iterable[int], spent: Iterable[int] = ()) -> None:
         """Forget entries whose end the store has confirmed.
@@ -277,7 +289,7 @@ class Journal:
             horizon = iso(now - timedelta(days=SPENT_DAYS))
             statements.append(("DELETE FROM spent WHERE spent_at < ?", (horizon,)))
             # Not synced: an entry that a power failure brings back is found to be stored already.
-            self._file.commit(statements, synced=False)
+            self._file.commit(all_of(statements), synced=False)
 
     def entries(self, *steps: str) -> list[Entry]:
         """The unfinished entries at one of these steps, oldest first."""
@@ -292,16 +304,6 @@ class Journal:
     def fingerprint(self, text: str) -> str:
         """What recognises this cell or token later; empty for an empty text."""
         return self._keyring.fingerprint(text) if text else ""
-
-    def by_token(self, entries: Iterable[Entry]) -> Callable[[str], Entry | None]:
-        """Finds, among these, the entry of a refresh token, whichever row or cell it is in by now."""
-        known = {entry.token: entry for entry in entries}
-
-        def find(token: str) -> Entry | None:
-            marks = self._keyring.fingerprints(token) if known else ()
-            return next((known[mark] for mark in marks if mark in known), None)
-
-        return find
 
     def is_of(self, entry: Entry, cell: str) -> bool:
         """Whether the entry was made from this refresh cell, or from another that the same token was in."""
@@ -324,7 +326,7 @@ class Journal:
             {mark: self._keyring.fingerprint(new) for mark, new in marks.items()}
         )
         if statements:
-            self._file.commit(statements)
+            self._file.commit(all_of(statements))
 
     def reseal(self) -> int:
         """Re-encrypt with the primary key what entries keep under older ones; returns how many texts that were.
@@ -341,7 +343,7 @@ class Journal:
                         resealed = self._keyring.seal(self._keyring.open(cell, context), context)
                         statements.append((f"UPDATE entries SET {column} = ? WHERE id = ?", (resealed, entry.id)))  # noqa: S608
         if statements:
-            self._file.commit(statements)
+            self._file.commit(all_of(statements))
         return len(statements)
 
     def key_ids(self) -> set[str]:
@@ -349,11 +351,10 @@ class Journal:
         kept = [cell for entry in self.entries(*ALL_STEPS) for cell in (entry.answer, entry.enrolment)]
         return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
-    def is_spent(self, token: str) -> bool:
-        """Whether this refresh token was replaced by one that was stored."""
-        marks = self._keyring.fingerprints(token)
-        query = f"SELECT 1 FROM spent WHERE token IN ({', '.join('?' for _ in marks)})"  # noqa: S608 - question marks
-        return bool(self._file.select_everywhere(query, *marks))
+    def is_spent(self, token: Collection[str]) -> bool:
+        """Whether the refresh token with these fingerprints, one a key, was replaced by one that was stored."""
+        query = f"SELECT 1 FROM spent WHERE token IN ({', '.join('?' for _ in token)})"  # noqa: S608 - question marks
+        return bool(self._file.select_everywhere(query, *token))
 
     def _insert(
         self, row_key: str, location_id: str, provider: str, origin: str, cell: str, token: str, enrolment: str = ""
@@ -364,8 +365,8 @@ class Journal:
             " started_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         uid = secrets.token_hex(8)
-        values = (uid, row_key, location_id, provider, origin, cell, self.fingerprint(token), enrolment)
-        entry_id = self._file.commit([(query, (*values, STEP_SENT, now, now))])
+        values = (uid, row_key, location_id, provider, origin, cell, token, enrolment)
+        entry_id = self._file.commit(all_of([(query, (*values, STEP_SENT, now, now))]))
         self._requests[entry_id] = (uid, provider)
         return entry_id
 
@@ -422,6 +423,12 @@ class Journal:
         except SealedCellError:
             return False
         return True
+
+
+def by_token(entries: Iterable[Entry]) -> Callable[[Collection[str]], Entry | None]:
+    """Finds, among these, the entry of a refresh token by its fingerprints, whichever row or cell it is in by now."""
+    known = {entry.token: entry for entry in entries}
+    return lambda token: next((known[one] for one in token if one in known), None)
 
 
 def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> Statement:

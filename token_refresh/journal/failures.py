@@ -5,15 +5,14 @@ A dead grant is dead only for the refresh cell it was found on, so the cell is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from crypto import Keyring
 from token_refresh.base.clock import Clock, iso, parse_time
-from token_refresh.journal.file import JournalFile, Statement, read_only
+from token_refresh.journal.file import JournalFile, Statement, all_of, read_only
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
 _LOOK = "dead grants"
@@ -23,7 +22,7 @@ _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
 
 @dataclass(frozen=True)
 class RowFailure:
-    """A failure to be remembered; `cell` is the row's refresh cell, `is_dead` that its grant was found dead."""
+    """A failure to be remembered; `cell` is the fingerprint of the row's refresh cell, `is_dead` its grant's end."""
 
     row_key: str
     location_id: str
@@ -52,9 +51,9 @@ class Failure:
     dead_since: datetime | None
     tried_at: datetime | None
 
-    def is_of(self, marks: Iterable[str]) -> bool:
+    def is_of(self, cell: Iterable[str]) -> bool:
         """Whether it was found on the refresh cell with these fingerprints, one a key."""
-        return not set(self.cell.split()).isdisjoint(marks)
+        return not set(self.cell.split()).isdisjoint(cell)
 
 
 class Failures:
@@ -62,28 +61,26 @@ class Failures:
 
     Args:
         file: where it is kept.
-        keyring: recognises cells.
         clock: the time.
 
     Raises:
         JournalError: any method, when the disk refuses.
     """
 
-    def __init__(self, file: JournalFile, keyring: Keyring, clock: Clock) -> None:
+    def __init__(self, file: JournalFile, clock: Clock) -> None:
         self._file = file
-        self._keyring = keyring
         self._clock = clock
         self._all: dict[str, Failure] | None = None
 
-    def find(self, row_key: str, cell: str) -> Failure | None:
-        """What is remembered of a row with this refresh cell in it."""
+    def find(self, row_key: str, cell: Iterable[str]) -> Failure | None:
+        """What is remembered of a row that holds the refresh cell with these fingerprints, one a key."""
         failure = self._known().get(row_key)
-        return failure if failure is not None and failure.is_of(self._keyring.fingerprints(cell)) else None
+        return failure if failure is not None and failure.is_of(cell) else None
 
-    def died_with_another_cell(self, row_key: str, cell: str) -> bool:
+    def died_with_another_cell(self, row_key: str, cell: Iterable[str]) -> bool:
         """Whether the row's grant was found dead, but with another refresh cell than this one."""
         failure = self._known().get(row_key)
-        return failure is not None and failure.dead_since is not None and self.find(row_key, cell) is None
+        return failure is not None and failure.dead_since is not None and not failure.is_of(cell)
 
     def record(self, failed: Iterable[RowFailure], recovered: Iterable[str]) -> None:
         """Remember these failures, and forget those of the rows with the keys in `recovered`."""
@@ -97,15 +94,14 @@ class Failures:
         )
         statements: list[Statement] = []
         for one in failed:
-            cell = self._keyring.fingerprint(one.cell)
             dead_since = now if one.is_dead else ""
-            values = (one.row_key, one.location_id, one.provider, cell, one.status, one.last_error, one.failure_count)
-            statements.append((remember, (*values, dead_since, now)))
+            values = (one.row_key, one.location_id, one.provider, one.cell, one.status, one.last_error)
+            statements.append((remember, (*values, one.failure_count, dead_since, now)))
         forget = "DELETE FROM failures WHERE row_key = ?"
         statements += [(forget, (key,)) for key in recovered if key in self._known()]
         if statements:
             # Not synced: what a power failure undoes is found out again.
-            self._file.commit(statements, synced=False)
+            self._file.commit(all_of(statements), synced=False)
 
     def rekey_statements(self, marks: Mapping[str, str]) -> list[Statement]:
         """What makes failures, found on cells with these fingerprints, count for the cells that replace them."""
@@ -122,7 +118,7 @@ class Failures:
         looked = [parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", _LOOK)]
         if any(at is not None and timedelta(0) <= now - at < A_DAY for at in looked):
             return False
-        self._file.commit([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (_LOOK, iso(now)))], synced=False)
+        self._file.commit(all_of([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (_LOOK, iso(now)))]), synced=False)
         return any(failure.dead_since is not None for failure in self._known().values())
 
     def _known(self) -> dict[str, Failure]:
@@ -132,15 +128,9 @@ class Failures:
         return self._all
 
 
-def read_failures(folder: Path, keyring: Keyring) -> Callable[[str, str], Failure | None]:
-    """The same as `Failures.find`, from the files of a store, beside a run that is active."""
-    known = _by_row(read_only(folder, _QUERY))
-
-    def find(row_key: str, cell: str) -> Failure | None:
-        failure = known.get(row_key)
-        return failure if failure is not None and failure.is_of(keyring.fingerprints(cell)) else None
-
-    return find
+def read_failures(folder: Path) -> dict[str, Failure]:
+    """The last failure of each row by its key, from the files of a store, beside a run that is active."""
+    return _by_row(read_only(folder, _QUERY))
 
 
 def _by_row(records: Iterable[Any]) -> dict[str, Failure]:

@@ -68,8 +68,19 @@ _TABLES = ("entries", "spent", "failures", "looks")
 _UPGRADE = "UPDATE entries SET step = 'superseded' WHERE step = 'aside';"
 
 Statement = tuple[str, tuple[str | int, ...]]
+Act = Callable[[sqlite3.Connection], int]
+"""What is done in one transaction; it returns the id of the last row inserted."""
 Connect = Callable[..., sqlite3.Connection]
 Inherit = Callable[[int, int], None]
+
+
+def all_of(statements: Sequence[Statement]) -> Act:
+    """One statement after the other."""
+
+    def act(database: sqlite3.Connection) -> int:
+        return [database.execute(statement, values).lastrowid or 0 for statement, values in statements][-1]
+
+    return act
 
 
 def inherit_nothing(_slot: int, _dead_slot: int) -> None:
@@ -137,14 +148,14 @@ class JournalFile:
         with suppress(OSError):
             self._ballast.unlink()
 
-    def commit(self, statements: Sequence[Statement], *, synced: bool = True) -> int:
-        """Carry out `statements` as one; returns the id of the last row inserted.
+    def commit(self, act: Act, *, synced: bool = True) -> int:
+        """Do `act` in a transaction, together with those of other threads; returns what it returns.
 
-        With `synced` they are on the disk when this returns. Without, a power failure may undo them: right where the
-        next run comes to the same end again. A sync is slow, so threads share one: whoever comes next takes along all
-        that wait by then.
+        With `synced` it is on the disk when this returns. Without, a power failure may undo it: right where the next
+        run comes to the same end again. A sync is slow, so threads share one: whoever comes next takes along all that
+        wait by then. An act may be done more than once, after a rollback.
         """
-        ticket = _Ticket(statements, synced)
+        ticket = _Ticket(act, synced)
         try:
             with self._turn:
                 self._waiting.append(ticket)
@@ -223,8 +234,7 @@ class JournalFile:
             self._sync_commits(any(ticket.synced for ticket in batch))
             self._database.execute("BEGIN IMMEDIATE")
             for ticket in batch:
-                for statement, values in ticket.statements:
-                    ticket.last_id = self._database.execute(statement, values).lastrowid or 0
+                ticket.last_id = ticket.act(self._database)
             self._database.execute("COMMIT")
         except Exception as error:
             return error
@@ -263,7 +273,7 @@ class JournalFile:
                 "Restore it from a backup; without it, move it away, and what was on its way then may be lost.",
             ) from None
         if statements:
-            self.commit(statements)
+            self.commit(all_of(statements))
 
 
 def _closed() -> threading.Lock:
@@ -281,7 +291,7 @@ class _Ticket:
         woken: released when it is done, or leads.
     """
 
-    statements: Sequence[Statement]
+    act: Act
     synced: bool
     last_id: int = 0
     error: Exception | None = None

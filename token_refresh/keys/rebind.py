@@ -100,7 +100,7 @@ def rebind(parts: RunContext, find_row: FindRow, former: FormerPlace, agreed: Re
     cell = change.values.get("encrypted_refresh")
     if isinstance(cell, str):  # what the journal has of this token must still be known for this row's
         parts.journal.rekey_entries({plan.row.encrypted_refresh: cell})
-    [result] = parts.store.write([change])
+    [result] = parts.store.store.write([change])
     if result.error is not None:
         raise result.error
     if result.written is Written.UNDONE:

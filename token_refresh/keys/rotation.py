@@ -183,7 +183,7 @@ class Rotator:
         # First the journal: an answer that was lost, or waits, must be known as this row's whichever cell it holds.
         cells = {change.seen: str(change.values.get("encrypted_refresh") or "") for change in changes}
         self._journal.rekey_entries(cells)
-        results = self._store.write(changes) if changes else []
+        results = self._store.store.write(changes) if changes else []
         changed: list[str] = []
         failure: StoreError | None = None
         for change, result in zip(changes, results, strict=True):

@@ -11,7 +11,7 @@ from datetime import datetime
 from providers.base import Verdict
 from token_refresh.base.errors import RetryLaterError
 from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinished, RunFinished, Subscriber
-from token_refresh.base.text import is_visible_ascii
+from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.remembered_failures import with_remembered_failure
@@ -130,7 +130,7 @@ class Tokens:
         row, name = find_one(store.store, job_factory, location_id, provider)
         text = store.access_token(row, job_factory.binding(row))
         # Anybody may have edited the cell; what cannot stand in a header is no token.
-        return Token(row, name, text if is_visible_ascii(text) else "", row.access_token_expiry)
+        return Token(row, name, text if VISIBLE_ASCII.fullmatch(text) else "", row.access_token_expiry)
 
     def _refresh(self, store: SealedStore, token: Token) -> RowFinished | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
@@ -142,7 +142,7 @@ class Tokens:
                 if not token.is_of(current.row):
                     return None
                 row = current.row
-                remembered = parts.journal.failures.find(row.key, row.encrypted_refresh)
+                remembered = parts.journal.failures.find(row.key, store.keyring.fingerprints(row.encrypted_refresh))
                 known = with_remembered_failure(row, remembered, store.store.columns)
                 failure = _reason_not_to(token, known)
                 if failure is not None:

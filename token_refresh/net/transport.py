@@ -135,13 +135,12 @@ def _read(response: requests.Response) -> bytes:
         while len(body) < MAX_BODY_BYTES and (part := response.raw.read1(_CHUNK_BYTES, decode_content=False)):
             body += part
     packing = response.headers.get("Content-Encoding", "").strip().lower()
-    return _unpacked(bytes(body), packing)[:MAX_BODY_BYTES]
+    is_packed = packing in ("gzip", "x-gzip", "deflate")
+    return (_unpacked(bytes(body)) if is_packed else bytes(body))[:MAX_BODY_BYTES]
 
 
-def _unpacked(body: bytes, packing: str) -> bytes:
+def _unpacked(body: bytes) -> bytes:
     """The body without the packing that nobody asked for; as it came where that is not what it claims to be."""
-    if packing not in ("gzip", "x-gzip", "deflate"):
-        return body
     unpacked, rest = bytearray(), body
     with contextlib.suppress(zlib.error):
         while rest and len(unpacked) < MAX_BODY_BYTES:

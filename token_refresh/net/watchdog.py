@@ -144,9 +144,9 @@ class _WatchedHTTPConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         return _held(self, super()._new_conn())
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
         _let_go(self)
-        super().request(*args, **kwargs)
+        super().putrequest(*args, **kwargs)
 
 
 class _WatchedHTTPSConnection(_WatchedHTTPConnection, HTTPSConnection):

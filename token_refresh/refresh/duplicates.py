@@ -48,8 +48,8 @@ def sentence(kind: str, members: Iterable[Member]) -> str:
     return f"several rows have the same {kind}: {', '.join(names)}"
 
 
-def without_duplicates(jobs: Iterable[Job]) -> tuple[list[Job], list[UnusableRow]]:
-    """The rows that may be sent; of the others each names those it shares its identity or its token with.
+def duplicates_among(jobs: Iterable[Job]) -> dict[str, UnusableRow]:
+    """The rows that may not be sent, by key; each names those it shares its identity or its token with.
 
     Where a provider never replaces refresh tokens, two rows may share one; the same sealed cell may not.
     """
@@ -58,11 +58,11 @@ def without_duplicates(jobs: Iterable[Job]) -> tuple[list[Job], list[UnusableRow
     for key, job in by_key.items():
         member = Member(key, job.row.location_id, job.provider.slug)
         duplicates.add_identity(member)
-        shared = job.row.encrypted_refresh if job.provider.rotates == "never" else job.credential.refresh_token
-        duplicates.add(member, TOKEN, job.endpoint.origin, shared)
+        shared = job.cell if job.provider.rotates == "never" else job.token
+        duplicates.add(member, TOKEN, job.endpoint.origin, shared[0])
     faults: dict[str, UnusableRow] = {}
     for kind, members in duplicates.groups():
         error = ActionableError(sentence(kind, members), ACTION, Kind.ROW)
         for one in members:
             faults.setdefault(one.key, UnusableRow(by_key[one.key].row, one.provider, error))
-    return [job for key, job in by_key.items() if key not in faults], list(faults.values())
+    return faults

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from crypto import Context
 from providers.base import Answer, Credential, Provider
 from token_refresh.journal.entries import ANSWER_FIELD, Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import Transport
-
-
-class Exchanged(NamedTuple):
-    """What became of one request.
-
-    Attributes:
-        entry_id: the request's journal entry.
-        not_saved: why the journal does not hold the answer, where it does not: a full disk. The answer counts all the
-            same, and the store may have room for it; but nothing new may be sent. See `Journal.not_saved`.
-    """
-
-    entry_id: int
-    answer: Answer
-    not_saved: JournalError | None = None
 
 
 def exchange(
@@ -35,7 +20,7 @@ def exchange(
     location_id: str,
     origin: str,
     note_intent: Callable[[], int],
-) -> Exchanged:
+) -> tuple[int, Answer, JournalError | None]:
     """Send a refresh token once: intent on the disk, request, answer kept sealed, and only then read.
 
     Args:
@@ -44,6 +29,10 @@ def exchange(
         note_intent: notes durably that the request is about to leave, in a new journal entry or in one that there is
             (`Journal.intend`, `enrol`, `send_again`); returns the entry.
 
+    Returns:
+        the entry, the answer, and, where the journal does not hold it, why: a full disk. The answer counts all the
+        same, and the store may have room for it; but nothing new may be sent. See `Journal.not_saved`.
+
     Raises:
         JournalError: the intent could not be noted: nothing was sent.
     """
@@ -51,10 +40,10 @@ def exchange(
     entry_id = note_intent()
     raw = transport.post(request)
     if isinstance(raw, Answer):
-        return Exchanged(entry_id, raw)
+        return entry_id, raw, None
     not_saved = None
     try:
         journal.keep(entry_id, raw, Context(ANSWER_FIELD, location_id, origin))
     except JournalError as error:
         not_saved = error
-    return Exchanged(entry_id, provider.read_answer(raw), not_saved)
+    return entry_id, provider.read_answer(raw), not_saved

@@ -13,7 +13,7 @@ from providers.base import Credential, Endpoint, Provider, ProviderError, Provid
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
-from token_refresh.stores.sealed import Binding, CellError, Opened, Seals
+from token_refresh.stores.sealed import Binding, CellError, Seals
 
 
 class ClientKey(NamedTuple):
@@ -40,6 +40,7 @@ class Job:
     """One row, ready to be refreshed.
 
     Attributes:
+        cell, token: the fingerprints of its refresh cell and of the refresh token in it, one a key.
         lost_entry: the journal entry of an earlier run that sent this row's token and never saw a usable answer.
         lost_at: when that was.
     """
@@ -48,8 +49,9 @@ class Job:
     provider: Provider
     endpoint: Endpoint
     binding: Binding
-    opened: Opened
     credential: Credential
+    cell: tuple[str, ...]
+    token: tuple[str, ...]
     lost_entry: int | None = None
     lost_at: datetime | None = None
 
@@ -199,13 +201,16 @@ class JobFactory:
             params = read_params(row.provider_params)
             endpoint = provider.endpoint(params)
             binding = binding_of(provider, endpoint)
-            opened = self._seals.open(row, binding)
-            client = self.client(name, endpoint, row.client_id, opened.client_secret)
-            credential = Credential(client.client_id, client.client_secret, opened.refresh_token, params)
+            secret, token = self._seals.open(row, binding)
+            client = self.client(name, endpoint, row.client_id, secret)
+            credential = Credential(client.client_id, client.client_secret, token, params)
             provider.refresh_params(credential)
         except (ProviderError, CellError) as error:
             return UnusableRow(row, name, error.with_traceback(None))  # whose frames hold what was opened
-        return Job(row, provider, endpoint, binding, opened, credential)
+        fingerprints = self._seals.keyring.fingerprints
+        return Job(
+            row, provider, endpoint, binding, credential, fingerprints(row.encrypted_refresh), fingerprints(token)
+        )
 
 
 def binding_of(provider: Provider, endpoint: Endpoint) -> Binding:

@@ -9,7 +9,6 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Subscriber
 from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, Journal
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 
@@ -30,9 +29,8 @@ def store_leftovers(parts: RunContext, emit: Subscriber, *, with_superseded: boo
     Raises:
         StoreError, JournalError: not everything could be stored.
     """
-    writeback = WriteBack(parts.store, parts.journal, parts.clock, emit)
-    builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
-    blocked = replay(parts, builder, writeback, emit, with_superseded=with_superseded)
+    writeback = WriteBack(parts, emit)
+    blocked = replay(parts, writeback, emit, with_superseded=with_superseded)
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error

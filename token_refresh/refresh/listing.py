@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.events import Notice, NoticeCode, Subscriber
-from token_refresh.journal.entries import STEP_SUPERSEDED
+from token_refresh.base.events import Notice, NoticeCode, RowsListed, Subscriber
+from token_refresh.journal.entries import STEP_SUPERSEDED, by_token
+from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
-from token_refresh.refresh.duplicates import without_duplicates
+from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow, unknown_status_notice
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.run_context import RunContext, RunError, Scope
@@ -33,65 +34,70 @@ _WAITS = {
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
 
-@dataclass
-class Listing:
-    """Due rows: those that can be refreshed, and those that somebody has to fix.
-
-    `waiting`: so many may not be refreshed yet.
-    """
-
-    jobs: list[Job] = field(default_factory=list)
-    faults: list[UnusableRow] = field(default_factory=list)
-    waiting: int = 0
-
-
 def list_due(
-    parts: RunContext, scope: Scope, query: DueQuery, blocked: frozenset[str], emit: Subscriber
-) -> Iterator[Listing]:
-    """List what `scope` takes, by the store's answer to `query_of`; `blocked` rows wait for their journal entry.
+    parts: RunContext,
+    scope: Scope,
+    query: DueQuery,
+    blocked: frozenset[str],
+    emit: Subscriber,
+    unusable: Callable[[UnusableRow], None],
+) -> Iterator[list[Job]]:
+    """List what `scope` takes, by the store's answer to `query_of`, and prove that the store takes writes.
 
     Where rows are claimed, round by round: each is claimed when it is asked for, and no row is in two of them.
 
+    Args:
+        blocked: the keys of rows that wait for their journal entry.
+        emit: gets notices, and of each round how many rows there are by now.
+        unusable: gets the rows that somebody has to fix.
+
     Raises:
         RunError: no row opens with the configured keys, or another host refreshes this table.
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or takes no writes.
     """
     store = parts.store.store
     unseen = set(scope.locations) if scope.everything else set()
+    total = due = 0
 
-    def listed(due: Sequence[Row]) -> Listing:
+    def jobs_of(listed: Sequence[Row]) -> list[Job]:
+        nonlocal total, due
         now = parts.clock.now()
-        rows = _wanted(parts, scope, due, now)
+        rows = _wanted(parts, scope, listed, now)
         unseen.difference_update(row.location_id for row in rows)
         if not scope.takeover and not store.claims:
             _refuse_second_host(parts, rows, now)
         for notice in (*_of_statuses(rows), *_of_lifetimes(parts, rows)):
             emit(notice)
-        return _listing(parts, scope, [row for row in rows if row.key not in blocked], now, emit)
+        jobs, faults = _sorted_out(parts, scope, [row for row in rows if row.key not in blocked], now, emit)
+        if jobs and not due and not scope.dry_run:
+            store.prove_writable(jobs[0].row)
+        due += len(jobs)
+        total += len(jobs) + len(faults)
+        emit(RowsListed(total, due))
+        for fault in faults:
+            unusable(fault)
+        return jobs
 
     claimant = replace(parts.claimant, takes_over=scope.takeover)
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
-    yield from map(listed, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
+    yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
     for notice in _of_locations(unseen):
         emit(notice)
 
 
-def _wanted(parts: RunContext, scope: Scope, due: Sequence[Row], now: datetime) -> list[Row]:
-    """Of the rows that the store calls due those that are, by all that is known of them."""
-    rows = _with_memory(parts, due, now)
-    rows = [row for row in rows if scope.everything or _is_due(parts, row, now)]
-    return [row for row in rows if scope.still is None or scope.still(row)]
-
-
-def _listing(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber) -> Listing:
+def _sorted_out(
+    parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber
+) -> tuple[list[Job], list[UnusableRow]]:
+    """The rows that can be refreshed, and those that somebody has to fix; the others have to wait for a later run."""
     unfinished = _Unfinished(parts)
     made = [unfinished.made(row, now, emit) for row in rows]
     if not scope.dry_run:
         unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, UnusableRow)]
     _refuse_wrong_key(faults, len(made))
-    jobs, duplicates = without_duplicates(one for one in made if isinstance(one, Job))
-    return Listing(jobs, faults + duplicates, made.count(None))
+    jobs = [one for one in made if isinstance(one, Job)]
+    duplicates = duplicates_among(jobs)
+    return [job for job in jobs if job.row.key not in duplicates], [*faults, *duplicates.values()]
 
 
 def query_of(parts: RunContext, scope: Scope) -> DueQuery:
@@ -103,19 +109,28 @@ def query_of(parts: RunContext, scope: Scope) -> DueQuery:
     return query
 
 
-def _with_memory(parts: RunContext, rows: Sequence[Row], now: datetime) -> list[Row]:
-    """The rows with what their table has no columns for, without those whose grant is known to be dead."""
-    failures = parts.journal.failures
-    columns = parts.store.store.columns
-    known = [with_remembered_failure(row, failures.find(row.key, row.encrypted_refresh), columns) for row in rows]
-    return [row for row in known if row.status != STATUS_REAUTHORIZE or _may_live(parts, row, now)]
+def _wanted(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime) -> list[Row]:
+    """Of the rows that the store calls due those that are, by all that is known of them.
+
+    They come with what their table has no columns for.
+    """
+    failures, columns = parts.journal.failures, parts.store.store.columns
+    kept: list[Row] = []
+    for listed in rows:
+        cell = parts.store.keyring.fingerprints(listed.encrypted_refresh)
+        failure = failures.find(listed.key, cell)
+        row = listed if failure is None else with_remembered_failure(listed, failure, columns)
+        if row.status == STATUS_REAUTHORIZE and not _may_live(parts, row, cell, failure, now):
+            continue
+        if (scope.everything or _is_due(parts, row, now)) and (scope.still is None or scope.still(row)):
+            kept.append(row)
+    return kept
 
 
-def _may_live(parts: RunContext, row: Row, now: datetime) -> bool:
+def _may_live(parts: RunContext, row: Row, cell: Sequence[str], failure: Failure | None, now: datetime) -> bool:
     """Whether a row that was found dead is tried: another credential is in it, or its provider is known to err."""
-    failure = parts.journal.failures.find(row.key, row.encrypted_refresh)
     if failure is None:
-        return parts.journal.failures.died_with_another_cell(row.key, row.encrypted_refresh)
+        return parts.journal.failures.died_with_another_cell(row.key, cell)
     return replay.may_live(parts.providers.get(parts.job_factory.provider_name(row)), failure, now)
 
 
@@ -134,8 +149,8 @@ class _Unfinished:
         self._parts = parts
         lost = parts.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
-        self._lost = parts.journal.by_token(lost)
-        self._aside = parts.journal.by_token(entry for entry in parts.journal.entries(STEP_SUPERSEDED))
+        self._lost = by_token(lost)
+        self._superseded = by_token(parts.journal.entries(STEP_SUPERSEDED))
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
@@ -143,7 +158,7 @@ class _Unfinished:
         job = self._parts.job_factory.job(row)
         if not isinstance(job, Job):
             return job
-        entry = self._lost(job.credential.refresh_token)
+        entry = self._lost(job.token)
         of_row = self._lost_of_row.get(row.key)
         if of_row is not None and of_row is not entry:
             if entry is None and self._parts.journal.is_of(of_row, row.encrypted_refresh):
@@ -176,12 +191,11 @@ class _Unfinished:
 
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
-        token = job.credential.refresh_token
-        if self._aside(token) is not None:
+        if self._superseded(job.token) is not None:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
             error = ActionableError(what, "Store them: python token_manager.py recover --replay", Kind.ROW)
             return UnusableRow(job.row, job.provider.slug, error)
-        if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(token)):
+        if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(job.token)):
             return None
         error = ActionableError(
             "this refresh token is older than the last refresh; was the row restored from a backup?",

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from providers.base import Answer, Verdict
+from providers.base import Answer, Judgement, Verdict
 from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
-from token_refresh.refresh.jobs import UnusableRow
-from token_refresh.refresh.result_builder import Pending, ResultBuilder
+from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.schedule import Schedule, Task
-from token_refresh.refresh.write_back import WriteBack
+from token_refresh.refresh.write_back import Pending, WriteBack
 from token_refresh.stores.base import Pause, StoreError, WriteResult
 
 TICK_SECONDS = 0.5  # how long a signal may go unnoticed
@@ -60,32 +59,27 @@ class _Threads:
 
 
 class Loop:
-    """Works a schedule off.
+    """Refreshes rows, and has what came of them written back.
 
     Args:
         parts: what the run is made of.
-        schedule: which row goes next.
-        builder: makes results.
-        writeback: stores them.
+        schedule: which row goes next; it gets all of them.
+        writeback: stores the results.
         may_start: whether new refreshes may begin; asked before each.
     """
 
     def __init__(
-        self,
-        parts: RunContext,
-        schedule: Schedule,
-        builder: ResultBuilder,
-        writeback: WriteBack,
-        may_start: Callable[[], bool],
+        self, parts: RunContext, schedule: Schedule, writeback: WriteBack, may_start: Callable[[], bool]
     ) -> None:
         self._parts = parts
         self._schedule = schedule
-        self._builder = builder
         self._writeback = writeback
         self._may_start = may_start
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._provider_threads = _Threads(parts.concurrency)
         self._store_thread = _Threads(1)  # one alone: it owns the store
+        self._jobs: dict[Task, Job] = {}  # of the rows that have not ended
+        self._answers: dict[Task, Answer] = {}  # to the last request of each
         self._in_flight = 0
         self._is_writing = False
         self._is_polling = False
@@ -93,19 +87,38 @@ class Loop:
         self._unpublished: list[Pause] = []
         self.journal_error: JournalError | None = None
 
-    def work(self) -> None:
-        """Return when everything that was started is finished and stored, or waits in the journal."""
+    def work(self, rounds: Iterable[Sequence[Job]]) -> None:
+        """Work off round after round, until there is none or nothing may be refreshed any more.
+
+        Of each, everything that was started is finished and stored, or waits in the journal, before the next is
+        asked for.
+        """
+        with self._provider_threads, self._store_thread:
+            for jobs in rounds:
+                tasks = {self._task(job): job for job in jobs}
+                self._jobs |= tasks
+                self._schedule.extend(tasks)
+                del jobs, tasks  # what has ended is let go
+                self._work_off()
+                if self._is_journal_closed() or self._writeback.error is not None or not self._may_start():
+                    break
+
+    def _task(self, job: Job) -> Task:
+        now, expires_at = self._parts.clock.now(), job.row.access_token_expiry
+        is_last_minute = self._parts.policy.is_last_minute(job.row, now)
+        return Task(job.row.key, job.provider, job.client, expires_at, job.lost_at, is_last_minute)
+
+    def _work_off(self) -> None:
         if self._parts.store.store.claims:  # elsewhere there is but one process
             self._apply_pauses(self._publish_pauses([]))
-        with self._provider_threads, self._store_thread:
-            while True:
-                self._start()
-                self._write()
-                self._poll_pauses()
-                if self._in_flight or self._is_writing or self._is_polling:
-                    self._take_event()
-                elif not self._wait():
-                    break
+        while True:
+            self._start()
+            self._write()
+            self._poll_pauses()
+            if self._in_flight or self._is_writing or self._is_polling:
+                self._take_event()
+            elif not self._wait():
+                break
         for task in self._schedule.drain():
             self._end(task)
         self._writeback.finish()
@@ -206,9 +219,9 @@ class Loop:
     # One exchange, in a thread of the pool
 
     def _ask(self, task: Task) -> _Event:
-        job = task.job
+        job = self._jobs[task]
         try:
-            exchanged = exchange(
+            _, answer, not_saved = exchange(
                 self._parts.journal,
                 self._parts.transport,
                 job.provider,
@@ -222,13 +235,13 @@ class Loop:
             return partial(self._withdraw, task)
         except Exception as error:  # a mistake that one row brings to light must not cost the others' answers
             task.failure = error
-            return partial(self._settle, task, Answer(Verdict.REQUEST_REFUSED))
-        if exchanged.not_saved is not None:
-            self.journal_error = exchanged.not_saved
-        return partial(self._settle, task, exchanged.answer)
+            return partial(self._settle, task, Judgement(Verdict.REQUEST_REFUSED))
+        self.journal_error = self.journal_error or not_saved
+        self._answers[task] = answer
+        return partial(self._settle, task, answer.judgement)
 
     def _note_intent(self, task: Task) -> int:
-        job, journal = task.job, self._parts.journal
+        job, journal = self._jobs[task], self._parts.journal
         if task.entry_id is not None:
             return journal.send_again(task.entry_id, job.endpoint.origin, is_lost=task.is_lost)
         task.entry_id = journal.intend(
@@ -236,8 +249,8 @@ class Loop:
             location_id=job.row.location_id,
             provider=job.provider.slug,
             origin=job.endpoint.origin,
-            cell=job.row.encrypted_refresh,
-            token=job.credential.refresh_token,
+            cell=job.cell[0],
+            token=job.token[0],
             lost_entry=job.lost_entry,
         )
         return task.entry_id
@@ -248,7 +261,7 @@ class Loop:
         self._in_flight -= 1
         self._schedule.withdraw(task)
 
-    def _settle(self, task: Task, answer: Answer) -> None:
+    def _settle(self, task: Task, answer: Judgement) -> None:
         self._in_flight -= 1
         for ended in self._schedule.settle(task, answer, self._parts.clock.monotonic()):
             self._end(ended)
@@ -258,24 +271,24 @@ class Loop:
         self._writeback.confirm(batch, results)
 
     def _end(self, task: Task) -> None:
-        lost_at = task.job.lost_at
+        job, answer = self._jobs.pop(task), self._answers.pop(task, None)
+        lost_at = task.lost_at
         if lost_at is None and task.is_lost:
             lost_at = self._parts.clock.now()
         try:
-            if task.failure is not None or task.answer is None or task.verdict is None:
+            if task.failure is not None or answer is None or task.verdict is None:
                 raise task.failure or AssertionError("a task ended without an answer")
-            pending = self._builder.of(task.job, task.answer, task.verdict, task.entry_id, lost_at)
+            self._writeback.add(job, answer, task.verdict, task.entry_id, lost_at)
         except Exception as error:
-            pending = self._builder.of_unusable(_unusable(task, error))  # its journal entry stays
-        self._writeback.add(pending)
+            self._writeback.add_unusable(_unusable(job, error))  # its journal entry stays
 
 
 def _raise(error: BaseException) -> None:
     raise error
 
 
-def _unusable(task: Task, error: Exception) -> UnusableRow:
+def _unusable(job: Job, error: Exception) -> UnusableRow:
     """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
     kept = "Please report it. What was received is kept, encrypted, in the journal."
     problem = ActionableError(str(internal_error(error)), kept, Kind.INTERNAL)
-    return UnusableRow(task.job.row, task.job.provider.slug, problem)
+    return UnusableRow(job.row, job.provider.slug, problem)

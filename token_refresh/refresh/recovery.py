@@ -9,17 +9,16 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry, by_token
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Job, UnusableRow
-from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Row, StoreError
 
 
 def replay(
-    parts: RunContext, builder: ResultBuilder, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
+    parts: RunContext, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
@@ -36,7 +35,7 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            _replay_one(parts, builder, writeback, emit, entry, rows)
+            _replay_one(parts, writeback, emit, entry, rows)
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
@@ -93,14 +92,7 @@ def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> N
     return Notice(code, entry.location_id, message, action, entry.provider)
 
 
-def _replay_one(
-    parts: RunContext,
-    builder: ResultBuilder,
-    writeback: WriteBack,
-    emit: Subscriber,
-    entry: Entry,
-    rows: dict[str, Row],
-) -> None:
+def _replay_one(parts: RunContext, writeback: WriteBack, emit: Subscriber, entry: Entry, rows: dict[str, Row]) -> None:
     """Hand one entry to the write-back, or keep it as superseded; where neither can be done it still waits."""
     row = rows.get(entry.row_key)
     try:
@@ -127,7 +119,7 @@ def _replay_one(
     if not _is_of(parts, entry, row):
         _supersede(parts, entry, job, answer, emit)
     elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
-        writeback.add(builder.of(job, answer, answer.verdict, entry.id, entry.lost_at))
+        writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
     else:
         _close(parts, entry, answer)
 
@@ -145,7 +137,7 @@ def _is_of(parts: RunContext, entry: Entry, row: Row) -> bool:
     if parts.journal.is_of(entry, row.encrypted_refresh):
         return True
     job = parts.job_factory.job(row)
-    return isinstance(job, Job) and parts.journal.by_token([entry])(job.credential.refresh_token) is not None
+    return isinstance(job, Job) and by_token([entry])(job.token) is not None
 
 
 def _brings_token(answer: Answer) -> bool:

@@ -23,17 +23,22 @@ def with_remembered_failure(row: Row, failure: Failure | None, columns: frozense
 
 def with_remembered_failures(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:
     """The same for many rows, read beside a run that is active; `folder` is the store's state folder."""
-    find = read_failures(folder, keyring)
-    return [with_remembered_failure(row, find(row.key, row.encrypted_refresh), columns) for row in rows]
+    known = read_failures(folder)
+
+    def find(row: Row) -> Failure | None:
+        failure = known.get(row.key)
+        return failure if failure is not None and failure.is_of(keyring.fingerprints(row.encrypted_refresh)) else None
+
+    return [with_remembered_failure(row, find(row), columns) for row in rows]
 
 
-def failure_of(row: Row) -> RowFailure:
+def failure_of(row: Row, keyring: Keyring) -> RowFailure:
     """What is to be remembered of a row; it is handed in as it is after its failure."""
     return RowFailure(
         row.key,
         row.location_id,
         row.provider,
-        row.encrypted_refresh,
+        keyring.fingerprint(row.encrypted_refresh),
         row.status,
         row.last_error,
         row.failure_count,

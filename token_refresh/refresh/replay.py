@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from datetime import datetime, timedelta
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Answer, Provider, ProviderSummary, Verdict
+from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Judgement, Provider, ProviderSummary, Verdict
 from token_refresh.journal.failures import A_DAY, Failure
 from token_refresh.net.transport import EXCHANGE_SECONDS
 
@@ -26,9 +26,9 @@ class Wait(enum.Enum):
     LAST_MINUTE = enum.auto()  # an answer was lost, and to send the token again may revoke the grant
 
 
-def is_lost(provider: Provider, answer: Answer) -> bool:
+def is_lost(provider: Provider, answer: Judgement) -> bool:
     """Whether the provider may have replaced the refresh token without our knowing the new one."""
-    return answer.verdict is Verdict.UNCLEAR and answer.refresh_token is None and provider.rotates != "never"
+    return answer.verdict is Verdict.UNCLEAR and not answer.brings_refresh_token and provider.rotates != "never"
 
 
 def may_resend(provider: Provider, attempts: int, *, was_lost: bool, is_last_minute: bool) -> bool:
@@ -42,7 +42,7 @@ def may_resend(provider: Provider, attempts: int, *, was_lost: bool, is_last_min
     return not was_lost and (provider.replay == "once" or is_last_minute)
 
 
-def may_retry(answer: Answer, attempts: int) -> bool:
+def may_retry(answer: Judgement, attempts: int) -> bool:
     """Whether a token that was not spent is sent again in this run: `attempts` went out, and the failure may pass."""
     is_passing = answer.status is None or answer.status == TOO_MANY_REQUESTS or answer.status >= SERVER_ERROR
     return is_passing and answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR) and attempts < MAX_ATTEMPTS

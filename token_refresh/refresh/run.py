@@ -20,10 +20,10 @@ from token_refresh.base.events import (
 )
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.listing import Listing, list_due, query_of
+from token_refresh.refresh.jobs import UnusableRow
+from token_refresh.refresh.listing import list_due, query_of
 from token_refresh.refresh.loop import Loop
 from token_refresh.refresh.recovery import replay
-from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
@@ -42,9 +42,7 @@ class Refresher:
         self._parts = parts
         self._emit = FanOut(self._collect, *subscribers)
         self._report = RunFinished(parts.claimant.run, parts.clock.now())
-        self._builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
-        self._writeback = WriteBack(parts.store, parts.journal, parts.clock, self._emit)
-        self._seen = 0
+        self._writeback = WriteBack(parts, self._emit)
         self._said: set[tuple[NoticeCode, str | None, str | None]] = set()
         self._deadline: float | None = None
         self._stop_reason: str | None = None
@@ -82,27 +80,21 @@ class Refresher:
         return report
 
     def _replay_and_refresh(self, scope: Scope) -> None:
-        blocked = replay(self._parts, self._builder, self._writeback, self._emit)
+        blocked = replay(self._parts, self._writeback, self._emit)
         if not self._has_failed():
             with self._claims():
                 self._refresh(scope, blocked)
 
     def _refresh(self, scope: Scope, blocked: frozenset[str]) -> None:
         """Round by round, where rows are claimed; all at once elsewhere."""
-        schedule = Schedule([], self._parts.policy, self._parts.clock.now(), self._parts.jitter)
+        schedule = Schedule(self._parts.jitter)
         query = query_of(self._parts, scope)
-        for listing in list_due(self._parts, scope, query, blocked, self._emit_once):
-            if listing.jobs and not self._report.due:
-                self._parts.store.store.prove_writable(listing.jobs[0].row)
-            self._report.due += len(listing.jobs)
-            self._report.waiting += listing.waiting
-            self._seen += len(listing.jobs) + len(listing.faults)
-            self._emit(RowsListed(self._seen))
-            for fault in listing.faults:
-                self._writeback.add(self._builder.of_unusable(fault))
-            self._work(listing, schedule)
-            if self._has_failed() or not self._may_start():
-                break
+        loop = Loop(self._parts, schedule, self._writeback, self._may_start)
+        unusable = self._writeback.add_unusable
+        try:
+            loop.work(list_due(self._parts, scope, query, blocked, self._emit_once, unusable))
+        finally:
+            self._report.journal_error = loop.journal_error
         self._name_what_was_left(schedule)
         if not self._has_failed():
             self._name_what_others_have(query)
@@ -140,22 +132,14 @@ class Refresher:
 
     def _foresee(self, scope: Scope) -> None:
         """Say what would be refreshed, and what somebody has to fix first."""
-        for listing in list_due(self._parts, scope, query_of(self._parts, scope), frozenset(), self._emit):
-            self._report.due += len(listing.jobs)
-            for fault in listing.faults:
-                location_id = fault.row.location_id
-                self._emit(
-                    Notice(NoticeCode.ROW_UNUSABLE, location_id, str(fault.error), fault.error.action, fault.provider)
-                )
-            for job in listing.jobs:
+        query = query_of(self._parts, scope)
+        for jobs in list_due(self._parts, scope, query, frozenset(), self._emit, self._name_unusable):
+            for job in jobs:
                 self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 
-    def _work(self, listing: Listing, schedule: Schedule) -> None:
-        schedule.extend(listing.jobs)
-        listing.jobs.clear()  # the schedule lets go of what is finished; nobody else must hold it
-        loop = Loop(self._parts, schedule, self._builder, self._writeback, self._may_start)
-        loop.work()
-        self._report.journal_error = loop.journal_error
+    def _name_unusable(self, fault: UnusableRow) -> None:
+        what, action = str(fault.error), fault.error.action
+        self._emit(Notice(NoticeCode.ROW_UNUSABLE, fault.row.location_id, what, action, fault.provider))
 
     def _name_what_was_left(self, schedule: Schedule) -> None:
         left = schedule.not_begun()
@@ -178,7 +162,9 @@ class Refresher:
         return self._stop_reason is None
 
     def _collect(self, event: Event) -> None:
-        if isinstance(event, RowFinished):
+        if isinstance(event, RowsListed):
+            self._report.due = event.due
+        elif isinstance(event, RowFinished):
             self._report.results.append(event)
         elif isinstance(event, Notice):
             self._report.notices.append(event)

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from providers.base import TOO_MANY_REQUESTS, Answer, Verdict
+from providers.base import TOO_MANY_REQUESTS, Judgement, Provider, Verdict
 from token_refresh.refresh import replay
-from token_refresh.refresh.due import DuePolicy
-from token_refresh.refresh.jobs import ClientKey, Job
+from token_refresh.refresh.jobs import ClientKey
 
 MAX_PAUSE_SECONDS = 60.0  # a longer Retry-After is left to the next run
 BREAKER_FAILURES = 10  # without an answer, in a row, at one provider
@@ -26,19 +25,28 @@ MAX_PROBES = 2
 
 @dataclass(eq=False)
 class Task:
-    """A job and what became of it so far in this run.
+    """One row to be refreshed, and what became of it so far in this run. It knows no token.
 
     Attributes:
+        key: the row's.
+        expires_at: when its access token ends.
+        lost_at: when an earlier run sent its refresh token and never saw a usable answer; None where none did.
+        is_last_minute: its access token is nearly out.
         verdict: its end in this run, once that is known; after a judgement it may differ from the answer's.
         is_lost: an answer of this run was lost, and the token was or may be sent again.
         entry_id: its journal entry, once a request was about to leave.
         failure: the mistake of this program that it met.
     """
 
-    job: Job
-    order: int
+    key: str
+    provider: Provider
+    client: ClientKey
+    expires_at: datetime | None = None
+    lost_at: datetime | None = None
+    is_last_minute: bool = False
+    order: int = 0
     attempts: int = 0
-    answer: Answer | None = None
+    answer: Judgement | None = None
     verdict: Verdict | None = None
     is_lost: bool = False
     entry_id: int | None = None
@@ -93,15 +101,10 @@ class Schedule:
     """The order of one run.
 
     Args:
-        jobs: the rows to refresh; those with a lost answer come first, then the soonest expiry.
-        policy: says when an old access token is nearly out.
-        now: the wall clock of this run.
         jitter: randomness of the back-off.
     """
 
-    def __init__(self, jobs: Iterable[Job], policy: DuePolicy, now: datetime, jitter: random.Random) -> None:
-        self._policy = policy
-        self._now = now
+    def __init__(self, jitter: random.Random) -> None:
         self._jitter = jitter
         self._providers: dict[str, _Provider] = {}
         self._clients: dict[ClientKey, _Client] = {}
@@ -110,16 +113,18 @@ class Schedule:
         self._open: set[Task] = set()  # begun, and not settled yet
         self._pauses: list[HostPause] = []
         self._count = 0
-        self.extend(jobs)
 
-    def extend(self, jobs: Iterable[Job]) -> None:
-        """More rows of the same run, after those that are there."""
-        for job in sorted(jobs, key=_urgency):
-            task = Task(job, self._count)
+    def extend(self, tasks: Iterable[Task]) -> None:
+        """More rows of the same run, after those that are there.
+
+        Those with a lost answer come first, then the soonest expiry.
+        """
+        for task in sorted(tasks, key=_urgency):
+            task.order = self._count
             self._count += 1
-            heapq.heappush(self._providers.setdefault(job.provider.slug, _Provider()).waiting, task)
-            name = f"{job.provider.name} refuses client {job.credential.client_id}"
-            self._clients.setdefault(job.client, _Client(name)).rows[task] = None
+            heapq.heappush(self._providers.setdefault(task.provider.slug, _Provider()).waiting, task)
+            name = f"{task.provider.name} refuses client {task.client.client_id}"
+            self._clients.setdefault(task.client, _Client(name)).rows[task] = None
 
     def next(self, now: float) -> Task | None:
         """The task to start now (monotonic seconds); None where nothing may start at the moment."""
@@ -164,7 +169,7 @@ class Schedule:
         times += [entry.paused_until for entry in paused if any(map(self._may_go, entry.waiting))]
         return min(times, default=None)
 
-    def settle(self, task: Task, answer: Answer, now: float) -> list[Task]:
+    def settle(self, task: Task, answer: Judgement, now: float) -> list[Task]:
         """Take in an answer; returns the tasks whose end is known by it."""
         task.answer = answer
         client = self._client(task)
@@ -231,35 +236,35 @@ class Schedule:
         return not (self._client(task).is_closed or self._provider(task).is_broken)
 
     def _client(self, task: Task) -> _Client:
-        return self._clients[task.job.client]
+        return self._clients[task.client]
 
     def _provider(self, task: Task) -> _Provider:
-        return self._providers[task.job.provider.slug]
+        return self._providers[task.provider.slug]
 
     # Trying again
 
-    def _postponed(self, task: Task, answer: Answer, now: float) -> bool:
+    def _postponed(self, task: Task, answer: Judgement, now: float) -> bool:
         """Whether the task is to be tried again in this run; it is put on the list then."""
         delay = self._delay(task, answer)
         if delay is None or self._provider(task).is_broken:
             return False
         if answer.status == TOO_MANY_REQUESTS:
             self._provider(task).paused_until = max(self._provider(task).paused_until, now + delay)
-            self._pauses.append(HostPause(task.job.provider.slug, delay, is_broken=False))
+            self._pauses.append(HostPause(task.provider.slug, delay, is_broken=False))
         self._delayed.append((now + delay, task))
         return True
 
-    def _delay(self, task: Task, answer: Answer) -> float | None:
+    def _delay(self, task: Task, answer: Judgement) -> float | None:
         """Seconds until the next attempt; None where there is none in this run."""
-        if answer_brought_token(task):
+        if answer.brings_refresh_token:  # although it is otherwise unusable: the old one is spent
             return None
-        job, is_first = task.job, not task.is_lost
-        if replay.is_lost(job.provider, answer):
+        is_first = not task.is_lost
+        if replay.is_lost(task.provider, answer):
             may_resend = replay.may_resend(
-                job.provider,
+                task.provider,
                 task.attempts,
-                was_lost=task.is_lost or job.lost_at is not None,
-                is_last_minute=self._policy.is_last_minute(job.row, self._now),
+                was_lost=task.is_lost or task.lost_at is not None,
+                is_last_minute=task.is_last_minute,
             )
             task.is_lost = True
             return None if not may_resend else 0.0 if is_first else self._backoff(task)
@@ -271,7 +276,7 @@ class Schedule:
     def _backoff(self, task: Task) -> float:
         return self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
 
-    def _watch(self, task: Task, answer: Answer) -> list[Task]:
+    def _watch(self, task: Task, answer: Judgement) -> list[Task]:
         """The breaker: opens after many requests in a row that brought no answer to the question."""
         provider = self._provider(task)
         failed = answer.verdict is Verdict.UNCLEAR or (
@@ -280,7 +285,7 @@ class Schedule:
         provider.failures = provider.failures + 1 if failed else 0
         if provider.is_broken:
             return []
-        slug, asked = task.job.provider.slug, answer.retry_after or 0.0
+        slug, asked = task.provider.slug, answer.retry_after or 0.0
         if answer.status == TOO_MANY_REQUESTS and asked > MAX_PAUSE_SECONDS:
             self._pauses.append(HostPause(slug, min(asked, MAX_HOST_PAUSE_SECONDS), is_broken=False))
             return self._break(provider, "asks for a pause")
@@ -335,7 +340,7 @@ class Schedule:
         """The client is right: each refusal was its row's own."""
         ended = client.refused
         for task in ended:
-            task.verdict = task.job.provider.refusal_if_client_valid
+            task.verdict = task.provider.refusal_if_client_valid
         for task in client.held:
             if task.is_begun:
                 self._delayed.append((0.0, task))
@@ -358,10 +363,5 @@ _CLIENT_ACCEPTED = (Verdict.GRANTED, Verdict.DEAD_GRANT)  # a grant is only look
 _BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
 
 
-def answer_brought_token(task: Task) -> bool:
-    """Whether the answer holds a new refresh token although it is otherwise unusable: then the old one is spent."""
-    return task.answer is not None and task.answer.refresh_token is not None
-
-
-def _urgency(job: Job) -> tuple[bool, datetime]:
-    return (job.lost_at is None, job.row.access_token_expiry or _BEGINNING_OF_TIME)
+def _urgency(task: Task) -> tuple[bool, datetime]:
+    return (task.lost_at is None, task.expires_at or _BEGINNING_OF_TIME)

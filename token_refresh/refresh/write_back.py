@@ -5,45 +5,70 @@ Nothing waits here that the journal does not hold as well; what the store never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from token_refresh.base.clock import Clock
+from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Outcome, RowFinished
-from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Journal, Place
+from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Place
+from token_refresh.journal.failures import RowFailure
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.remembered_failures import failure_of
-from token_refresh.refresh.result_builder import Pending
+from token_refresh.refresh.row_result import RowResult, is_spent, result_of, result_of_unusable
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
+    Change,
     Row,
     StoreError,
     StoreQuotaError,
     StoreRefusedError,
+    Value,
     WriteResult,
     Written,
 )
-from token_refresh.stores.sealed import SealedStore
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0
 SHORT_WAIT_SECONDS = 2.0  # where a refresh may end the old access token, which automations still read
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A result on its way into the store.
+
+    Attributes:
+        change: what is to be written.
+        result: what is said and remembered then.
+        entry_id: the journal entry that is finished by it; None where there is none.
+        is_urgent: a refresh may have ended the old access token, which automations still read.
+        brings_token: there is a new token among the values.
+        is_spent: the token that was sent has a successor among them.
+    """
+
+    change: Change
+    result: RowResult
+    entry_id: int | None = None
+    is_urgent: bool = False
+    brings_token: bool = False
+    is_spent: bool = False
+
+
 class WriteBack:
-    """Collects results and writes them; `write` runs in the thread that owns the store.
+    """Collects what came of rows, and writes it; `write` runs in the thread that owns the store.
 
     Args:
-        store: takes the changes.
-        journal: gets what was confirmed.
-        clock: for waiting.
+        parts: the store and its seals, the journal, the clock.
         done: called with each row's final result.
     """
 
-    def __init__(self, store: SealedStore, journal: Journal, clock: Clock, done: Callable[[RowFinished], None]) -> None:
-        self._store = store
-        self._journal = journal
-        self._clock = clock
+    def __init__(self, parts: RunContext, done: Callable[[RowFinished], None]) -> None:
+        self._store = parts.store
+        self._journal = parts.journal
+        self._clock = parts.clock
+        self._host_name = parts.host_name
         self._done = done
         self._buffer: list[Pending] = []
         self._since: float | None = None
@@ -51,7 +76,7 @@ class WriteBack:
         self._failing_since: float | None = None
         self._finished: list[int] = []  # entries that are to be forgotten, and
         self._spent: list[int] = []  # those whose tokens are to be remembered, with the journal's next transaction
-        self._failed: list[Row] = []
+        self._failed: list[RowFailure] = []
         self._well: list[str] = []
         self.error: StoreError | None = None
         self.journal_error: JournalError | None = None
@@ -60,11 +85,45 @@ class WriteBack:
     def __len__(self) -> int:
         return len(self._buffer)
 
-    def add(self, pending: Pending) -> None:
-        """Take a result; one that changes nothing in the store is done at once."""
+    def add(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> None:
+        """Take the end of a row that was sent: its new tokens, or what it should say about the failure.
+
+        See `result_of`; `entry_id` is its journal entry.
+        """
+        before = self._journal.failures.find(job.row.key, job.cell)
+        result = result_of(job, answer, verdict, lost_at, before, self._host_name)
+        brings_token = answer.access_token is not None or answer.refresh_token is not None
+        values = dict(result.values)
+        if brings_token:
+            values |= self._store.renewed_cells(job.row, job.binding, answer.access_token, answer.refresh_token)
+            if answer.refresh_expires_at is not None:
+                values["refresh_token_expiry"] = answer.refresh_expires_at
+        self._take_in(
+            Pending(
+                self._change(job.row, values, keeps_claim=result.is_lost),
+                result,
+                entry_id,
+                is_urgent=job.provider.rotates != "never",
+                brings_token=brings_token,
+                is_spent=is_spent(job, answer),
+            )
+        )
+
+    def add_unusable(self, fault: UnusableRow) -> None:
+        """Take a row that cannot be tried."""
+        cell = self._store.keyring.fingerprints(fault.row.encrypted_refresh)
+        result = result_of_unusable(fault, self._journal.failures.find(fault.row.key, cell))
+        self._take_in(Pending(self._change(fault.row, result.values), result))
+
+    def _change(self, row: Row, values: Mapping[str, Value], *, keeps_claim: bool = False) -> Change:
+        known = {name: value for name, value in values.items() if name in self._store.store.columns}
+        return Change(row.key, row.encrypted_refresh, known, keeps_claim)
+
+    def _take_in(self, pending: Pending) -> None:
+        """What changes nothing in the store is done at once."""
         if not pending.change.values:
             self._close(pending, WriteResult(Written.STORED))
-            self._done(pending.result)
+            self._done(pending.result.finished)
             return
         if self._since is None:
             self._since = self._clock.monotonic()
@@ -103,7 +162,7 @@ class WriteBack:
     def write(self, batch: Sequence[Pending]) -> list[WriteResult]:
         """Write a batch; runs in the thread that owns the store. Never raises: others' tokens hang on it."""
         try:
-            return self._store.write([pending.change for pending in batch])
+            return self._store.store.write([pending.change for pending in batch])
         except StoreError as error:
             return [WriteResult(Written.UNDONE, error) for _ in batch]
         except Exception as error:
@@ -143,12 +202,12 @@ class WriteBack:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
         for pending in self.take():
             place = self._journal.place_of(pending.entry_id)
-            self._done(_waiting(pending, place) if pending.brings_token else pending.result)
+            self._done(_waiting(pending, place) if pending.brings_token else pending.result.finished)
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
-            if pending.failed is not None:
-                self._failed.append(pending.failed)
+            if pending.result.failed is not None:
+                self._failed.append(failure_of(pending.result.failed, self._store.keyring))
             else:
                 self._well.append(pending.change.key)
         if pending.entry_id is None:
@@ -162,7 +221,7 @@ class WriteBack:
             self._finished.append(pending.entry_id)  # its token was not spent: whoever has the row brings another
         elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
             return  # the next run tries to store it again
-        elif pending.is_lost and not is_overtaken:
+        elif pending.result.is_lost and not is_overtaken:
             self._mark(pending.entry_id, STEP_LOST)
         else:
             self._finished.append(pending.entry_id)
@@ -177,7 +236,7 @@ class WriteBack:
         """A journal that takes no more writes must not keep the answers of other rows from the store."""
         try:
             self._journal.finish(self._finished, self._spent)
-            self._journal.failures.record(map(failure_of, self._failed), self._well)
+            self._journal.failures.record(self._failed, self._well)
         except JournalError as error:
             self.journal_error = error
             return
@@ -202,29 +261,29 @@ class WriteBack:
 def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:
     """The row's end, once the store has spoken; `place` is where its answer waits."""
     if result.written is Written.CHANGED:
-        return replace(pending.result, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
+        return replace(pending.result.finished, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
     if result.written is Written.UNCLAIMED:
         error = "another process took the row over meanwhile"
         if pending.is_urgent:
             error += f"; the new tokens wait {place.where}"
-        return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
+        return replace(pending.result.finished, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
     if result.written is Written.GONE:
         error = "the row was deleted during the run"
-        return replace(pending.result, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
+        return replace(pending.result.finished, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
     if result.written is Written.REFUSED and result.error is not None and pending.brings_token:
         return replace(
-            pending.result,
+            pending.result.finished,
             outcome=Outcome.OPERATOR,
             error=f"the new tokens are {place.where}: {result.error}",
             action=result.error.action,
             is_news=True,
         )
-    return pending.result
+    return pending.result.finished
 
 
 def _waiting(pending: Pending, place: Place) -> RowFinished:
     return replace(
-        pending.result,
+        pending.result.finished,
         outcome=Outcome.TRANSIENT,
         error=f"the store does not answer: the new tokens wait, encrypted, {place.where}",
         action=f"Keep {place.keep} as it is: {place.stored_by} stores them.",

@@ -326,23 +326,16 @@ class Store(ABC):
 
 def make_row(key: str, cell: Callable[[str], object]) -> Row:
     """A row from what a store holds; `cell` gives a column's value, whatever its type, or None."""
-    return Row(key=key, **{column.attribute: _READERS[column.type](cell(column.name)) for column in COLUMNS})
-
-
-def _text(value: object) -> str:
-    # Half a surrogate pair is no text that a file or an address takes.
-    return "" if value is None else str(value).encode(errors="replace").decode().strip()
-
-
-def _number(value: object) -> int:
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
-
-
-_READERS: Mapping[ColumnType, Callable[[object], Any]] = {
-    **dict.fromkeys(ColumnType, _text),
-    ColumnType.DATETIME: parse_time,
-    ColumnType.NUMBER: _number,
-}
+    values: dict[str, Any] = {}
+    for column in COLUMNS:
+        value = cell(column.name)
+        if column.type is ColumnType.DATETIME:
+            values[column.attribute] = parse_time(value)
+        elif column.type is ColumnType.NUMBER:
+            values[column.attribute] = int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+        else:  # half a surrogate pair is no text that a file or an address takes
+            values[column.attribute] = "" if value is None else str(value).encode(errors="replace").decode().strip()
+    return Row(key=key, **values)
 
 
 def check_columns(store: Store, name: str) -> Iterator[Check]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
 from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.stores.base import Change, Row, Store, Value, WriteResult
+from token_refresh.stores.base import Change, Row, Store, Value
 
 _ONBOARD = "Onboard the client again with `python onboard_client.py`."
 _ADD_KEY = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"
@@ -28,15 +28,6 @@ class Binding:
     origin: str
     former_origins: tuple[str, ...] = ()
     is_fixed: bool = False
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A row's secrets in plain text; `is_stale` says that its cells need re-encrypting."""
-
-    client_secret: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    is_stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,17 +65,17 @@ class Seals:
     """The keys of a table's cells, and the rules by which they open and are sealed.
 
     Args:
-        keyring: opens and seals.
+        keyring: opens and seals; also what cells and tokens are recognised by.
         accept_legacy: whether cells of older forms open at all.
         seal_access_tokens: whether `last_access_token` is sealed too.
     """
 
     def __init__(self, keyring: Keyring, *, accept_legacy: bool, seal_access_tokens: bool) -> None:
-        self._keyring = keyring
+        self.keyring = keyring
         self._accept_legacy = accept_legacy
         self._seal_access_tokens = seal_access_tokens
 
-    def open(self, row: Row, binding: Binding) -> Opened:
+    def open(self, row: Row, binding: Binding) -> tuple[str, str]:
         """The row's client secret (empty where it has none) and refresh token.
 
         Raises:
@@ -92,7 +83,7 @@ class Seals:
         """
         refresh_token = self._open("encrypted_refresh", row.encrypted_refresh, row, binding)
         secret = self._open("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
-        return Opened(secret, refresh_token, is_stale=self._is_stale(row, binding))
+        return secret, refresh_token
 
     def open_text(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         """What one cell holds that belongs in this column of the row.
@@ -154,7 +145,7 @@ class Seals:
         if self._seal_access_tokens:
             plain["last_access_token"] = access
         sealed: dict[str, Value] = {
-            column: self._keyring.seal(text, Context(column, location_id, binding.origin))
+            column: self.keyring.seal(text, Context(column, location_id, binding.origin))
             for column, text in plain.items()
             if text
         }
@@ -163,32 +154,31 @@ class Seals:
         return sealed
 
     def renewed_cells(
-        self, row: Row, binding: Binding, opened: Opened, access_token: str | None, refresh_token: str | None
+        self, row: Row, binding: Binding, access_token: str | None, refresh_token: str | None
     ) -> dict[str, Value]:
         """The cells to write after an answer: the new tokens, and whatever else needs re-encrypting.
 
         A row with a cell of an older form, another key or a former host is encrypted whole.
         """
-        refresh = refresh_token or (opened.refresh_token if opened.is_stale else "")
-        secret = opened.client_secret if opened.is_stale else ""
-        return self.cells(row.location_id, binding, secret=secret, refresh=refresh, access=access_token or "")
-
-    def _is_stale(self, row: Row, binding: Binding) -> bool:
         cells = {"encrypted_refresh": row.encrypted_refresh, "encrypted_secret": row.encrypted_secret}
-        return any(self._is_cell_stale(column, cell, row, binding) for column, cell in cells.items() if cell)
+        is_stale = any(self._is_cell_stale(column, cell, row, binding) for column, cell in cells.items() if cell)
+        secret, refresh = self.open(row, binding) if is_stale else ("", "")
+        return self.cells(
+            row.location_id, binding, secret=secret, refresh=refresh_token or refresh, access=access_token or ""
+        )
 
     def _is_cell_stale(self, column: str, cell: str, row: Row, binding: Binding) -> bool:
-        if self._keyring.needs_reseal(cell):
+        if self.keyring.needs_reseal(cell):
             return True
         return bool(binding.former_origins) and not self._opens(column, cell, row, binding.origin)
 
     def _sealed_or_none(self, column: str, text: str, row: Row, binding: Binding) -> Value:
         """A new cell; an empty one for the empty secret that a cell of an older form may hold."""
-        return self._keyring.seal(text, Context(column, row.location_id, binding.origin)) if text else None
+        return self.keyring.seal(text, Context(column, row.location_id, binding.origin)) if text else None
 
     def _opens(self, column: str, cell: str, row: Row, origin: str) -> bool:
         try:
-            self._keyring.open(cell, Context(column, row.location_id, origin))
+            self.keyring.open(cell, Context(column, row.location_id, origin))
         except SealedCellError:
             return False
         return True
@@ -196,7 +186,9 @@ class Seals:
     def _open(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         try:
             if is_sealed(cell):
-                return self._open_bound(column, cell, row, binding)
+                formers = binding.former_origins if binding.is_fixed else ()
+                origin = next((one for one in formers if self._opens(column, cell, row, one)), binding.origin)
+                return self.keyring.open(cell, Context(column, row.location_id, origin))
             text = self._open_unbound(column, cell, binding)
         except UnknownKeyError as error:
             raise CellError(column, str(error), _ADD_KEY, is_key_unknown=True) from None
@@ -211,14 +203,8 @@ class Seals:
             raise CellError(column, "holds an empty text", _ONBOARD)
         return text
 
-    def _open_bound(self, column: str, cell: str, row: Row, binding: Binding) -> str:
-        for origin in binding.former_origins if binding.is_fixed else ():
-            if self._opens(column, cell, row, origin):
-                return self._keyring.open(cell, Context(column, row.location_id, origin))
-        return self._keyring.open(cell, Context(column, row.location_id, binding.origin))
-
     def _open_unbound(self, column: str, cell: str, binding: Binding) -> str:
-        plaintext = self._keyring.open_unbound(cell)
+        plaintext = self.keyring.open_unbound(cell)
         if not self._accept_legacy:
             raise CellError(column, "is of an older form, which LEGACY_CIPHERTEXT=refuse rules out", _ONBOARD)
         if not binding.is_fixed:
@@ -240,10 +226,6 @@ class SealedStore(Seals):
     def __init__(self, store: Store, keyring: Keyring, *, accept_legacy: bool, seal_access_tokens: bool) -> None:
         super().__init__(keyring, accept_legacy=accept_legacy, seal_access_tokens=seal_access_tokens)
         self.store = store
-
-    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
-        """See `Store.write`."""
-        return self.store.write(changes)
 
 
 def _sealed_cells(row: Row) -> dict[str, str]:

@@ -9,6 +9,7 @@ a connection that refuses as SQLite does, until the ballast is gone.
 from __future__ import annotations
 
 import contextlib
+import copy
 import enum
 import gc
 import os
@@ -32,7 +33,6 @@ from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
-from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import Context, open_parts
 
@@ -227,9 +227,7 @@ def _ended(world: World, point: Point, fate: Fate, act: Act) -> int:
 def trapped_parts(context: Context, trap: Trap) -> Iterator[RunContext]:
     """The parts of a run, its journal and store trapped."""
     with open_parts(context, trap.connect) as parts:
-        usual = parts.store
-        plain: Any = _Store(usual.store, trap)
-        sealed = SealedStore(
-            plain, usual._keyring, accept_legacy=True, seal_access_tokens=context.settings.seal_access_tokens
-        )
+        sealed = copy.copy(parts.store)
+        plain: Any = _Store(sealed.store, trap)
+        sealed.store = plain
         yield replace(parts, store=sealed)

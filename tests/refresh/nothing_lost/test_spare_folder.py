@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import stat
@@ -41,7 +42,7 @@ def story(rows: Rows) -> Story:
 
 
 class _Store:
-    """A sealed store, and the plain one in it, that do something else where they are to write."""
+    """A store that does something else where it is to write."""
 
     def __init__(self, store: Any, write: Callable[[Callable[[], Any]], Any]) -> None:
         self._store = store
@@ -49,10 +50,6 @@ class _Store:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
-
-    @property
-    def store(self) -> Any:
-        return _Store(self._store.store, self._write)
 
     def write(self, changes: Sequence[Change]) -> Any:
         return self._write(lambda: self._store.write(changes))
@@ -78,8 +75,10 @@ def writing(write: Callable[[Callable[[], Any]], Any], act: Act = refresh) -> Ac
     """`act` on a store that writes in that way."""
 
     def changed(parts: RunContext) -> Iterable[Kind]:
-        store: Any = _Store(parts.store, write)
-        return act(replace(parts, store=store))
+        sealed = copy.copy(parts.store)
+        plain: Any = _Store(sealed.store, write)
+        sealed.store = plain
+        return act(replace(parts, store=sealed))
 
     return changed
 

@@ -63,7 +63,7 @@ def test_a_run_begins_finishes_each_row_once_and_ends(rows: SqliteRows) -> None:
     assert [event for event in heard if isinstance(event, Notice)] == ended.notices
     assert ended.counts() == {"refreshed": 2, "reauthorize": 1, "operator": 1}
     [listed] = [place for place, event in enumerate(heard) if isinstance(event, RowsListed)]
-    assert heard[listed] == RowsListed(4)
+    assert heard[listed] == RowsListed(4, 3)
     assert all(not isinstance(event, RowFinished) for event in heard[:listed])
 
 

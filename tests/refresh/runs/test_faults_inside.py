@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -12,8 +13,8 @@ import pytest
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from tests.callers import Listed
 from tests.conftest import World
+from tests.journal.requests import is_spent
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, entries, kept_token, table_of
-from tests.world.clock import START
 from tests.world.oauth import faults
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Event, NoticeCode, RunFinished, Subscriber
@@ -22,12 +23,11 @@ from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh import loop
 from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow
-from token_refresh.refresh.result_builder import ResultBuilder
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
-from token_refresh.stores.base import Change, Row, StoreUnavailableError, Value, WriteResult, Written
+from token_refresh.stores.base import Change, Row, Store, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
@@ -124,22 +124,34 @@ def test_a_mistake_in_making_one_request_sends_nothing_for_that_row_and_all_othe
     assert outcomes(run(rows)) == {"loc2": "refreshed"}
 
 
-class OddStore(SealedStore):
+class OtherStore:
+    """A store that is like another but for what its subclass changes."""
+
+    def __init__(self, usual: Store) -> None:
+        self.usual = usual
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.usual, name)
+
+
+def on(parts: RunContext, store: Any) -> RunContext:
+    """The same parts on another store."""
+    sealed = copy.copy(parts.store)
+    sealed.store = store
+    return replace(parts, store=sealed)
+
+
+class OddStore(OtherStore):
     """Stumbles over one row."""
 
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
         if any(change.key == "3" for change in changes):
             raise TypeError("CANARY")
-        return super().write(changes)
-
-
-def odd_store(parts: RunContext) -> RunContext:
-    store = OddStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
-    return replace(parts, store=store)
+        return self.usual.write(changes)
 
 
 def test_a_mistake_in_writing_one_row_keeps_its_tokens_in_the_journal_and_stores_the_others(rows: Rows) -> None:
-    report = run(rows, odd_store)
+    report = run(rows, lambda parts: on(parts, OddStore(parts.store.store)))
     assert outcomes(report) == dict.fromkeys(NAMES, "refreshed") | {"loc2": "operator"}
     assert [rows.is_current(name) for name in NAMES] == [name != "loc2" for name in NAMES]
     [entry] = entries(rows.world)
@@ -159,7 +171,7 @@ class OddSeal(SealedStore):
 
 def test_a_mistake_in_sealing_one_row_keeps_its_answer_in_the_journal_and_stores_the_others(rows: Rows) -> None:
     def odd_seal(parts: RunContext) -> RunContext:
-        store = OddSeal(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
+        store = OddSeal(parts.store.store, parts.store.keyring, accept_legacy=True, seal_access_tokens=True)
         return replace(parts, store=store)
 
     report = run(rows, odd_seal)
@@ -196,13 +208,12 @@ def test_answers_that_take_longer_than_a_tick_are_waited_for(rows: Rows, monkeyp
 def test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests(rows: Rows) -> None:
     """A store that is slow must not let what waits in memory and journal grow with the table."""
     with parts_of(rows) as parts:
-        builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
-        writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
-        work = loop.Loop(parts, Schedule([], parts.policy, START, parts.jitter), builder, writeback, lambda: True)
+        writeback = WriteBack(parts, lambda _: None)
+        work = loop.Loop(parts, Schedule(parts.jitter), writeback, lambda: True)
         row = rows.row(NAMES[0])
         for number in range(2 * parts.store.store.flush_size + parts.concurrency):
             assert work._has_room()
-            writeback.add(builder.of_unusable(UnusableRow(row, "acme", ActionableError(f"fault {number}", "Fix it."))))
+            writeback.add_unusable(UnusableRow(row, "acme", ActionableError(f"fault {number}", "Fix it.")))
         assert not work._has_room()
 
 
@@ -212,37 +223,36 @@ def test_a_finished_row_waits_for_company_but_not_for_long(airtable_world: World
     rows.add("acme-never", "lives on")
     rows.add("acme", "is dead")
     with parts_of(rows) as parts:
-        builder = ResultBuilder(parts.store, parts.host_name, parts.journal.failures)
-        writeback = WriteBack(parts.store, parts.journal, parts.clock, lambda _: None)
+        writeback = WriteBack(parts, lambda _: None)
         assert writeback.flushes_at() is None
         now = parts.clock.monotonic()
         for name, seconds in (("lives on", 20), ("is dead", 2)):
             job = parts.job_factory.job(rows.row(name))
             assert isinstance(job, Job)
-            writeback.add(builder.of(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None))
+            writeback.add(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None)
             assert writeback.flushes_at() == now + seconds
 
 
-class HalfStore(SealedStore):
+class HalfStore(OtherStore):
     """Takes the first half of a batch only, as often as it is told."""
 
     failures = 1
 
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
         if self.failures == 0:
-            return super().write(changes)
+            return self.usual.write(changes)
         self.failures -= 1
         half = len(changes) // 2
         undone = WriteResult(Written.UNDONE, StoreUnavailableError("the database is locked", "Wait."))
-        return super().write(changes[:half]) + [undone] * (len(changes) - half)
+        return self.usual.write(changes[:half]) + [undone] * (len(changes) - half)
 
 
 @pytest.mark.parametrize("failures", [1, 3])
 def test_the_rest_of_a_batch_is_written_when_the_store_is_back(rows: Rows, failures: int) -> None:
     def change(parts: RunContext) -> RunContext:
-        store = HalfStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
+        store = HalfStore(parts.store.store)
         store.failures = failures
-        return replace(parts, store=store)
+        return on(parts, store)
 
     report = run(rows, change)
     assert report.store_error is None
@@ -251,19 +261,19 @@ def test_the_rest_of_a_batch_is_written_when_the_store_is_back(rows: Rows, failu
     assert entries(rows.world) == []
 
 
-class SlowStore(SealedStore):
+class SlowStore(OtherStore):
     """Takes nothing for some seconds after the first attempt."""
 
     seconds = 20.0
     back_at = 0.0
 
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
-        assert isinstance(self.store, DatabaseStore)
-        now = self.store._clock.monotonic()
+        assert isinstance(self.usual, DatabaseStore)
+        now = self.usual._clock.monotonic()
         self.back_at = self.back_at or now + self.seconds
         if now < self.back_at:
             raise StoreUnavailableError("the database is locked", "Wait.")
-        return super().write(changes)
+        return self.usual.write(changes)
 
 
 def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_its_end(rows: Rows) -> None:
@@ -271,11 +281,7 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
     rows.add("acme-never", "again")
     rows.world.oauth.fail(faults.status(503), provider="acme-never")
 
-    def change(parts: RunContext) -> RunContext:
-        keyring = parts.store._keyring
-        return replace(parts, store=SlowStore(parts.store.store, keyring, accept_legacy=True, seal_access_tokens=True))
-
-    report = run(rows, change)
+    report = run(rows, lambda parts: on(parts, SlowStore(parts.store.store)))
     assert report.store_error is None
     assert outcomes(report) == dict.fromkeys([*NAMES, "again"], "refreshed")
     assert 20 <= rows.world.clock.slept <= 40
@@ -284,9 +290,9 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
 @pytest.mark.parametrize(("seconds", "outcome"), [(110, "refreshed"), (130, "transient")])
 def test_a_store_that_is_away_is_waited_for_two_minutes(rows: Rows, seconds: float, outcome: str) -> None:
     def change(parts: RunContext) -> RunContext:
-        store = SlowStore(parts.store.store, parts.store._keyring, accept_legacy=True, seal_access_tokens=True)
+        store = SlowStore(parts.store.store)
         store.seconds = seconds
-        return replace(parts, store=store)
+        return on(parts, store)
 
     report = run(rows, change)
     assert outcomes(report) == dict.fromkeys(NAMES, outcome)
@@ -424,4 +430,4 @@ def test_a_journal_that_recovers_within_the_run_remembers_what_was_spent(rows: R
     assert report.journal_error is not None
     assert entries(rows.world) == []
     with parts_of(rows) as parts:
-        assert all(parts.journal.is_spent(token) for token in tokens.values())
+        assert all(is_spent(parts.journal, token) for token in tokens.values())

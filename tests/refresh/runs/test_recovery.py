@@ -14,7 +14,7 @@ from crypto import Context
 from providers.base import RawAnswer
 from tests import exits
 from tests.conftest import World
-from tests.journal.requests import intend
+from tests.journal.requests import intend, is_spent
 from tests.refresh.runs.faults_world import (
     TABLES,
     AirtableRows,
@@ -453,4 +453,4 @@ def test_the_access_token_of_a_row_that_is_gone_is_kept_aside_and_spends_nothing
     run(table)
     assert [entry.step for entry in entries(table.world)] == ["superseded"]
     with journal(table.world) as opened:
-        assert not opened.is_spent(token)
+        assert not is_spent(opened, token)

@@ -53,7 +53,7 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 def is_spent(rows: Rows, token: str) -> bool:
     with journal(rows.world) as opened:
-        return opened.is_spent(token)
+        return opened.is_spent(opened._keyring.fingerprints(token))
 
 
 def assert_next_run_refreshes(rows: Rows) -> None:

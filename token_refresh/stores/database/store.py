@@ -268,30 +268,24 @@ class DatabaseStore(Store):
         """
         deadline = self._clock.monotonic() + self._backend.patience_seconds
         while True:
+            self._calls += 1
             try:
-                return self._attempt(act)
-            except _LostError as lost:
-                if not is_repeatable or self._clock.monotonic() >= deadline:
-                    refusal = lost.refusal
-                    break
+                with self._engine.begin() as connection:
+                    return act(connection)
+            except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
+                is_lost = isinstance(error, SQLAlchemyError) and self._backend.is_lost(error)
+                refusal = self._refusal_of(error)
+            # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
+            if not is_lost or not is_repeatable or self._clock.monotonic() >= deadline:
+                raise refusal
             self._clock.sleep(RETRY_SECONDS)
-        raise refusal
 
-    def _attempt(self, act: Callable[[Connection], _T]) -> _T:
-        self._calls += 1
-        try:
-            with self._engine.begin() as connection:
-                return act(connection)
-        except IntegrityError as error:
-            refusal: Exception = _taken() if self._backend.is_taken(error) else ruled_out()
-        except SQLAlchemyError as error:
-            refusal = self._backend.refusal(error)
-            if self._backend.is_lost(error):
-                refusal = _LostError(refusal)
-        except (UnicodeEncodeError, OverflowError):
-            refusal = StoreRefusedError("a value cannot be stored in a database", "Correct it.")
-        # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
-        raise refusal
+    def _refusal_of(self, error: Exception) -> StoreError:
+        if isinstance(error, IntegrityError):
+            return _taken() if self._backend.is_taken(error) else ruled_out()
+        if isinstance(error, SQLAlchemyError):
+            return self._backend.refusal(error)
+        return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
 
     def _write_together(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[WriteResult]:
         """Each kind of change as one: to wait for every single one costs more than they do.
@@ -412,11 +406,3 @@ def _taken() -> StoreRefusedError:
 
 class _OneByOneError(Exception):
     """Changes cannot be written together; nothing of them was."""
-
-
-class _LostError(Exception):
-    """The server is away, or went away: `refusal` says so in words."""
-
-    def __init__(self, refusal: StoreError) -> None:
-        super().__init__(str(refusal))
-        self.refusal = refusal
