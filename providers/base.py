@@ -7,6 +7,7 @@ of its own and overrides the one step that differs.
 from __future__ import annotations
 
 import base64
+import contextlib
 import enum
 import ipaddress
 import json
@@ -16,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import VISIBLE_ASCII, squeezed
@@ -26,7 +27,7 @@ Replay = Literal["safe", "once", "last_minute"]
 
 FALLBACK_LIFETIME_SECONDS = 3600
 LONGEST_LIFETIME_SECONDS = 10 * 365 * 86_400
-HTTP_OK, HTTP_REDIRECT = 200, 300
+HTTP_OK, HTTP_REDIRECT, CLIENT_ERROR = 200, 300, 400
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 UNAUTHORIZED = 401
@@ -43,6 +44,17 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 _PARSEABLE_INTEGER_DIGITS = 640  # up to here Python reads integers however it is set up
 _SHORTEST_TOKEN = 8  # characters; shorter ones are samples, masks and flags
 _JSON_BLANKS = " \t\r\n"
+_NOT_PROCESSED = (408, 425, TOO_MANY_REQUESTS)  # RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4
+_FIREWALL = (403, 406, 409)  # where a page for people comes from somebody between us and the provider
+_ELSEWHERE = (404, 405)
+_CHECK_ADDRESS = "Check the provider's address: instance or tenant in the row, or its TOKEN_URL."
+_CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
+_REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
+_WORD_MEMBERS = ("error_description", "message", "errorMessage", "detail", "title", "reason", "msg", "description")
+_FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s=&<>{}\"]*(?:&[^\s=&<>{}\"]*(?:=[^\s=&<>{}\"]*)?)*")
+_LONGEST_FORM = 65_536  # characters
+_MOST_WORDS = 4096  # bytes of a page in which its title is looked for
+_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 
 class Verdict(enum.Enum):
@@ -54,6 +66,7 @@ class Verdict(enum.Enum):
     REQUEST_REFUSED = "request refused"  # something in this row's request
     NOT_ACTED = "not acted"  # the refresh token was certainly not used up
     UNCLEAR = "unclear"  # the refresh token may or may not have been used up
+    UNREAD = "unread"  # it was used up, and its successor is somewhere in an answer of an unknown form
 
 
 @dataclass(frozen=True)
@@ -78,12 +91,18 @@ class TokenRequest:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """An answer as it came: what the journal keeps before anything is read out of it."""
+    """An answer as it came: what the journal keeps before anything is read out of it.
+
+    Attributes:
+        headers: those that are read, names in lower case.
+        is_complete: the body came to its announced length, or to its last chunk (RFC 9112 section 8).
+    """
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)  # names in lower case
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     received_at: datetime
+    is_complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,8 @@ class Answer:
         access_token: set exactly where the verdict is `GRANTED`.
         refresh_token: a new refresh token, None where the old one stays. It is also set, without an access token,
             where the verdict is `UNCLEAR` and yet one came whole; an answer that refuses never brings one.
+        is_unproven: the new refresh token is not known to work: no access token came with it, or the provider never
+            replaces refresh tokens.
         expires_at: when the access token ends.
         refresh_expires_at: when the refresh token ends, where the answer says so.
         error: what the provider said, without control characters; it may quote what it was sent.
@@ -107,6 +128,7 @@ class Answer:
     verdict: Verdict
     access_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
+    is_unproven: bool = False
     expires_at: datetime | None = None
     refresh_expires_at: datetime | None = None
     error: str | None = None
@@ -139,12 +161,18 @@ class ProviderError(ActionableError):
 
 @dataclass(frozen=True)
 class ErrorCodes:
-    """Values of the answer's `error` member that a provider uses beyond RFC 6749 section 5.2."""
+    """Codes that a provider uses beyond RFC 6749 section 5.2, wherever `error_codes` finds them.
+
+    Attributes:
+        maintenance: the provider says that it did nothing.
+        passing: no codes, but parts of what it says beside one: such a refusal passes, whatever its code.
+    """
 
     reauthorize: frozenset[str] = frozenset()
     client: frozenset[str] = frozenset()
     row: frozenset[str] = frozenset()
-    maintenance: frozenset[str] = frozenset()  # the provider says that it did nothing
+    maintenance: frozenset[str] = frozenset()
+    passing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -260,7 +288,7 @@ class Provider(ProviderSummary):
         RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
         the latter. A server that is failing (503) has left the grant alive.
         """
-        content, is_whole = _parse(raw.body)
+        content, is_whole = _parse(raw)
         content = content if is_whole else {}
         verdict = self.judge(raw.status, content)
         if raw.status >= SERVER_ERROR:
@@ -293,52 +321,74 @@ class Provider(ProviderSummary):
         return {name: text for name, text in filled.items() if text}  # an optional one that the row does not name
 
     def read_answer(self, raw: RawAnswer) -> Answer:
-        """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`."""
-        content, is_whole = _parse(raw.body)
-        access_token, refresh_token, members = self._tokens(raw.status, content, is_whole=is_whole)
-        if access_token is not None:
+        """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`.
+
+        Which tokens of a 2xx count:
+
+        - of a whole object (JSON, or a form that is complete): those at its top level, else those of the only member
+          that holds any, and none beside an error;
+        - of one that breaks off: a refresh token that came whole;
+        - without an access token a refresh token counts, unproven, where the provider replaces them at all.
+
+        Of any other status none does: see `pair_in`.
+        """
+        content, is_whole = _parse(raw)
+        is_success = HTTP_OK <= raw.status < HTTP_REDIRECT
+        tokens = _find_tokens(content) if is_success else _NO_TOKENS
+        access_token, refresh_token, members = tokens or _NO_TOKENS
+        can_rotate = self.rotates != "never"
+        if access_token is not None and is_whole:
             return Answer(
                 Verdict.GRANTED,
                 access_token=access_token,
                 refresh_token=refresh_token,
+                is_unproven=not can_rotate,
                 expires_at=self.expiry(members, raw.received_at),
                 refresh_expires_at=_refresh_expiry(members, raw.received_at),
                 status=raw.status,
                 received_at=raw.received_at,
             )
         content = content if is_whole else {}
-        verdict = self.judge(raw.status, content)
+        verdict = self._verdict(raw, content, is_whole=is_whole)
+        brings_token = refresh_token is not None and can_rotate and verdict is Verdict.UNCLEAR
+        if verdict is Verdict.UNCLEAR and is_success and is_whole and can_rotate and not brings_token:
+            verdict = Verdict.UNREAD if _speaks_of_tokens(content) else verdict
         return Answer(
             verdict,
-            refresh_token=refresh_token if verdict is Verdict.UNCLEAR else None,
-            error=squeezed(self.describe(raw.status, content)),
-            action=self.advise(verdict, content),
+            refresh_token=refresh_token if brings_token else None,
+            is_unproven=brings_token,
+            error=squeezed(self.describe(raw.status, content) + (_plain_words(raw) if not content else "")),
+            action=self.advise(verdict, content) or _address_advice(verdict, raw),
             retry_after=_retry_after(raw),
             status=raw.status,
             received_at=raw.received_at,
         )
 
-    def _tokens(self, status: int, content: Mapping[str, Any], *, is_whole: bool) -> _Tokens:
-        """Which tokens of an answer count; `content` is its JSON object, as far as it came.
+    def pair_in(self, raw: RawAnswer) -> Answer | None:
+        """The tokens of a whole object in a 5xx, where it holds both: a server that failed behind the exchange.
 
-        - 2xx, an object with an access token: that and the refresh token beside it.
-        - 2xx, an object without one, or one that breaks off: a refresh token at its top level, where they rotate.
-        - 5xx, an object with both at its top level: both, where they rotate.
-        - Any other status or body, and beside an error: none.
+        They count only once the token that was sent is refused, and then unproven; None where there are none.
         """
-        is_success = HTTP_OK <= status < HTTP_REDIRECT
-        found = _tokens_in(content)
-        if found == _NO_TOKENS and is_success and is_whole:
-            found = _tokens_one_level_down(content)
-        access_token, refresh_token, members = found or _NO_TOKENS
-        can_rotate = self.rotates != "never"
-        if is_success:
-            access_token = access_token if is_whole else None
-            counts = access_token is not None or can_rotate
-        else:
-            is_pair = access_token is not None and refresh_token is not None
-            counts = status >= SERVER_ERROR and can_rotate and is_whole and is_pair
-        return (access_token, refresh_token, members) if counts else _NO_TOKENS
+        content, is_whole = _parse(raw)
+        if raw.status < SERVER_ERROR or not is_whole or self.rotates == "never":
+            return None
+        access_token, refresh_token, _ = _find_tokens(content) or _NO_TOKENS
+        if access_token is None or refresh_token is None:
+            return None
+        return Answer(Verdict.UNCLEAR, refresh_token=refresh_token, is_unproven=True, received_at=raw.received_at)
+
+    def _verdict(self, raw: RawAnswer, content: Mapping[str, Any], *, is_whole: bool) -> Verdict:
+        """A complete answer that refuses is a refusal, whatever its form."""
+        verdict = self.judge(raw.status, content)
+        if verdict is not Verdict.UNCLEAR or not (raw.is_complete or is_whole):
+            return verdict
+        if raw.status >= SERVER_ERROR or raw.status in _NOT_PROCESSED or raw.status < HTTP_OK:
+            return verdict
+        if raw.status < HTTP_REDIRECT:
+            return Verdict.REQUEST_REFUSED if _is_refusal(content) else verdict
+        if raw.status in _FIREWALL and _is_page(raw):
+            return Verdict.NOT_ACTED
+        return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
@@ -348,28 +398,32 @@ class Provider(ProviderSummary):
         return received_at + timedelta(seconds=seconds_of(content.get("expires_in")) or self.default_lifetime)
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
-        """What an answer whose access token does not count says happened, by RFC 6749 section 5.2.
+        """What an answer without a usable access token says happened, by RFC 6749 section 5.2 and the catalogue.
 
-        The `error` member decides, never the words around it. From a server that is failing (5xx) it is no
-        evidence: outages are known to answer `invalid_grant` for live grants.
+        Codes decide, never the words around them, but for `ErrorCodes.passing`. From a server that is failing (5xx)
+        they are no evidence: outages are known to answer `invalid_grant` for live grants.
         """
-        code = error_code(content)
-        if code in self.error_codes.maintenance or status == TOO_MANY_REQUESTS:
+        codes, own = error_codes(content), self.error_codes
+        if codes & own.maintenance or status == TOO_MANY_REQUESTS:
             return Verdict.NOT_ACTED
         if status >= SERVER_ERROR:
             return Verdict.UNCLEAR
-        if code == "invalid_grant" or code in self.error_codes.reauthorize:
+        words = self.describe(status, content).lower()
+        if any(part.lower() in words for part in own.passing):
+            return Verdict.NOT_ACTED
+        standard = codes - _typed_codes(content)
+        if "invalid_grant" in codes or codes & own.reauthorize:
             return Verdict.DEAD_GRANT
-        if code in ("invalid_client", "unauthorized_client") or code in self.error_codes.client:
+        if standard & _CLIENT_CODES or codes & own.client:
             return Verdict.CLIENT_REFUSED
-        if code in ("invalid_request", "invalid_scope", "unsupported_grant_type") or code in self.error_codes.row:
+        if standard & _REQUEST_CODES or codes & own.row:
             return Verdict.REQUEST_REFUSED
         return Verdict.UNCLEAR
 
     def describe(self, status: int, content: Mapping[str, Any]) -> str:
-        """What the provider said, in its own words, without anything secret."""
-        words = [error_code(content), _text(content.get("error_description"))]
-        said = ": ".join(word for word in words if word)
+        """What the provider said, in its own words, wherever they stand, without anything secret."""
+        words = [error_code(content), *_words_in(content)]
+        said = ": ".join(dict.fromkeys(word for word in words if word))
         return f"HTTP {status}" + (f", {said}" if said else "")
 
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
@@ -415,6 +469,42 @@ def placeholders_in(text: str) -> list[str]:
 def error_code(content: Mapping[str, Any]) -> str:
     """The answer's `error` member (RFC 6749 section 5.2); empty where it is missing or no text."""
     return _text(content.get("error"))
+
+
+def error_codes(content: Mapping[str, Any]) -> frozenset[str]:
+    """Every code of an answer: `error`, `error.code`, `code`, `errors[].code`, and those of `_typed_codes`."""
+    places = [content.get("error"), content.get("code")]
+    places += [one.get("code") for one in _error_objects(content)]
+    return frozenset(filter(None, map(_code, places))) | _typed_codes(content)
+
+
+def _typed_codes(content: Mapping[str, Any]) -> frozenset[str]:
+    """`__type`, `errors[].errorType`, `errors[].type`: names of classes, which count only where they are known."""
+    places = [content.get("__type"), content.get("errorType")]
+    places += [one.get(name) for one in _error_objects(content) for name in ("errorType", "type")]
+    return frozenset(filter(None, map(_code, places)))
+
+
+def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    listed = content.get("errors")
+    members = [content.get("error"), *(listed if isinstance(listed, list) else [listed])]
+    return [one for one in members if isinstance(one, Mapping)]
+
+
+def _code(value: object) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+def _words_in(content: Mapping[str, Any]) -> list[str]:
+    """What is meant for a person."""
+    found: list[str] = []
+    for place in (content, *_error_objects(content)):
+        for name in _WORD_MEMBERS:
+            value = place.get(name)
+            found += [_text(one) for one in (value if isinstance(value, list) else [value])]
+    listed = content.get("errors")
+    found += [_text(one) for one in listed] if isinstance(listed, list) else [_text(listed)]
+    return [word for word in found if word]
 
 
 def _host_of(name: str) -> str:
@@ -472,35 +562,52 @@ _Tokens = tuple[str | None, str | None, Mapping[str, Any]]
 _NO_TOKENS: _Tokens = (None, None, {})
 
 
-def _parse(body: bytes) -> tuple[Mapping[str, Any], bool]:
-    """The JSON object in a body, and whether the body as a whole is one; else what came before it breaks off.
+def _parse(raw: RawAnswer) -> tuple[Mapping[str, Any], bool]:
+    """The object in a body, and whether it came whole; else what came of it before it breaks off.
 
-    Bytes of another encoding are replaced; control characters inside strings are put up with. Of duplicate members the
-    last one counts.
+    JSON is whole where it parses, a form (RFC 6749 appendix B) where the answer is complete; the body decides which it
+    is, not the content type. Bytes of another encoding are replaced; control characters inside strings are put up
+    with. Of duplicate members of JSON the last one counts; those of a form that differ make none.
     """
-    text = body.decode(json.detect_encoding(body), errors="replace")
+    text = raw.body.decode(json.detect_encoding(raw.body), errors="replace")
     try:
         content = json.loads(text, parse_int=_bounded_int, strict=False)
     except (ValueError, RecursionError):
-        return _members_before_break(text), False
+        if _FORM.fullmatch(text.strip()):
+            return _form_members(text.strip()), raw.is_complete
+        return _members_before_break(text, 0), False
     return (content, True) if isinstance(content, dict) else ({}, False)
 
 
-def _members_before_break(text: str) -> Mapping[str, Any]:
-    """The whole members at the top level of a JSON object, up to where it breaks off or is no JSON any more.
+def _form_members(text: str) -> Mapping[str, Any]:
+    """The members of a form."""
+    content: dict[str, Any] = {}
+    for name, value in parse_qsl(text[:_LONGEST_FORM], keep_blank_values=True):
+        content[name] = value if content.get(name, value) == value else None
+    return content
 
-    Empty where the text does not begin as an object.
+
+def _members_before_break(text: str, place: int, depth: int = 1) -> Mapping[str, Any]:
+    """The whole members of the JSON object at `place`, up to where it breaks off or is no JSON any more.
+
+    Of a member that is cut itself, one level down, its own whole members. Empty where no object begins there.
     """
     decoder = json.JSONDecoder(parse_int=_bounded_int, strict=False)
     content: dict[str, Any] = {}
-    place, mark = _after_blanks(text, 0), "{"
+    place, mark = _after_blanks(text, place), "{"
     try:
         while text[place] == mark:
             name, place = decoder.raw_decode(text, _after_blanks(text, place + 1))
             place = _after_blanks(text, place)
             if not isinstance(name, str) or text[place] != ":":
                 break
-            value, place = decoder.raw_decode(text, _after_blanks(text, place + 1))
+            begin = _after_blanks(text, place + 1)
+            try:
+                value, place = decoder.raw_decode(text, begin)
+            except (ValueError, RecursionError):
+                if depth:
+                    content[name] = _members_before_break(text, begin, depth - 1)
+                break
             if isinstance(value, str) or place < len(text):  # a number at the end may go on behind the break
                 content[name] = value
             place, mark = _after_blanks(text, place), ","
@@ -520,8 +627,21 @@ def _bounded_int(digits: str) -> float:
     return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else float(digits)
 
 
+def _find_tokens(content: Mapping[str, Any]) -> _Tokens | None:
+    """The tokens at the top level of an answer, else those of the only member that holds any; none beside an error.
+
+    None where it cannot be said which count: two members hold some, or two spellings of one name differ.
+    """
+    found = _tokens_in(content)
+    if found != _NO_TOKENS or _is_refusal(content):
+        return found
+    inner = [_tokens_in(member) for member in content.values() if isinstance(member, Mapping)]
+    holding = [tokens for tokens in inner if tokens != _NO_TOKENS]
+    return holding[0] if len(holding) == 1 else None if holding else _NO_TOKENS
+
+
 def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
-    """The tokens of one object; None beside an error, or where two spellings of one name differ."""
+    """The tokens of one object, none beside an error; None where two spellings of one name differ."""
     found: dict[str, set[str]] = {"access_token": set(), "refresh_token": set()}
     others: dict[str, Any] = {}
     for name, value in content.items():
@@ -530,23 +650,56 @@ def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
             others |= {spelled: value} if value is not None else {}
         elif (token := _usable_token(value)) is not None:
             found[spelled].add(token)
-    if content.get("error") or content.get("ok") is False or any(len(tokens) > 1 for tokens in found.values()):
-        return None
-    if not any(found.values()):
+    if not any(found.values()) or _is_refusal(content):
         return _NO_TOKENS
+    if any(len(tokens) > 1 for tokens in found.values()):
+        return None
     access, refresh = (next(iter(tokens), None) for tokens in found.values())
     return access, refresh, others
 
 
-def _tokens_one_level_down(content: Mapping[str, Any]) -> _Tokens | None:
-    """The tokens of the only member that holds any.
+def _is_refusal(content: Mapping[str, Any]) -> bool:
+    """Whether an object says of itself that it is an error."""
+    return bool(content.get("error")) or bool(content.get("errors")) or content.get("ok") is False
 
-    With an access token alone: a lone refresh token further down may be a sample or an echo.
-    """
-    inner = [_tokens_in(member) for member in content.values() if isinstance(member, dict)]
-    holding = [tokens for tokens in inner if tokens != _NO_TOKENS]
-    [only] = holding if len(holding) == 1 else [None]
-    return only if only is not None and only[0] is not None else None
+
+def _speaks_of_tokens(content: object, depth: int = 20) -> bool:
+    """Whether some name in it contains "token", and nothing in it is an error."""
+    if depth == 0 or not isinstance(content, Mapping | list):
+        return False
+    if isinstance(content, list):
+        return any(_speaks_of_tokens(member, depth - 1) for member in content)
+    if _is_refusal(content) or any(isinstance(one, Mapping) and _is_refusal(one) for one in content.values()):
+        return False
+    return any("token" in name.lower() or _speaks_of_tokens(value, depth - 1) for name, value in content.items())
+
+
+def _is_page(raw: RawAnswer) -> bool:
+    """Whether a person was to read it: a firewall's page, maintenance."""
+    return raw.body.lstrip()[:1] == b"<" or raw.headers.get("content-type", "").lower().startswith("text/html")
+
+
+def _plain_words(raw: RawAnswer) -> str:
+    """Of an answer that is no object what a person would read first: a page's title, else its text."""
+    text = raw.body[:_MOST_WORDS].decode(errors="replace")
+    if "\ufffd" in text or "token" in text.lower():
+        return ""
+    title = _TITLE.search(text)
+    words = squeezed(title[1] if title else "" if _is_page(raw) or "{" in text else text)
+    return f", {words}" if words else ""
+
+
+def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
+    """What to do where the request went to the wrong place; the query of an address may hold a secret."""
+    if verdict is not Verdict.REQUEST_REFUSED:
+        return None
+    if HTTP_REDIRECT <= raw.status < CLIENT_ERROR:
+        place = ""
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(raw.headers.get("location", ""))
+            place = squeezed(f" to {parts.hostname or ''}{parts.path}")[:200]
+        return f"The provider's address has moved{place}: check that on its page, then set its TOKEN_URL."
+    return _CHECK_ADDRESS if raw.status in _ELSEWHERE else None
 
 
 def _snake_case(name: str) -> str:
@@ -591,7 +744,7 @@ def _retry_after(raw: RawAnswer) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - raw.received_at).total_seconds())

@@ -209,6 +209,7 @@ class Journal:
             "headers": dict(raw.headers),
             "body": base64.b64encode(raw.body).decode("ascii"),
             "received_at": iso(raw.received_at),
+            "is_complete": raw.is_complete,
         }
         sealed = self._keyring.seal(json.dumps(content), context)
         try:
@@ -263,7 +264,8 @@ class Journal:
         content = json.loads(self._keyring.open(sealed, Context(ANSWER_FIELD, entry.location_id, entry.origin)))
         received_at = parse_time(content["received_at"])
         assert received_at is not None
-        return RawAnswer(content["status"], content["headers"], base64.b64decode(content["body"]), received_at)
+        body, is_complete = base64.b64decode(content["body"]), content.get("is_complete", False)
+        return RawAnswer(content["status"], content["headers"], body, received_at, is_complete)
 
     def open_enrolment(self, entry: Entry) -> str:
         """The credential that `enrol` kept. Raises `SealedCellError` like `open_answer`."""

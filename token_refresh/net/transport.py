@@ -116,27 +116,28 @@ class HTTPTransport:
             verify=True,
             proxies=self._session.proxies,
         ) as response:
-            body = _read(response)
+            body, is_complete = _read(response)
             headers = {name.lower(): value for name, value in response.headers.items() if name.lower() in _KEPT_HEADERS}
-            return RawAnswer(response.status_code, headers, body, self._clock.now())
+            return RawAnswer(response.status_code, headers, body, self._clock.now(), is_complete)
 
 
-_KEPT_HEADERS = ("content-type", "retry-after", "date")
+_KEPT_HEADERS = ("content-type", "retry-after", "date", "location")
 
 
-def _read(response: requests.Response) -> bytes:
-    """What came of the body, at most 1 MiB.
+def _read(response: requests.Response) -> tuple[bytes, bool]:
+    """What came of the body, at most 1 MiB, and whether it came to its announced length or to its last chunk.
 
     A body that breaks off is kept as far as it came: it is evidence, and whether it can be read is decided later.
     requests and urllib3 would drop the part before the break, and what does not unpack.
     """
-    body = bytearray()
+    body, is_complete = bytearray(), False
     with contextlib.suppress(urllib3.exceptions.HTTPError, HTTPException, OSError):
         while len(body) < MAX_BODY_BYTES and (part := response.raw.read1(_CHUNK_BYTES, decode_content=False)):
             body += part
+        is_complete = len(body) < MAX_BODY_BYTES and (response.raw.chunked or response.raw.length_remaining == 0)
     packing = response.headers.get("Content-Encoding", "").strip().lower()
     is_packed = packing in ("gzip", "x-gzip", "deflate")
-    return (_unpacked(bytes(body)) if is_packed else bytes(body))[:MAX_BODY_BYTES]
+    return (_unpacked(bytes(body)) if is_packed else bytes(body))[:MAX_BODY_BYTES], is_complete
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -11,6 +11,7 @@ _OUTCOMES = {
     Verdict.CLIENT_REFUSED: Outcome.OPERATOR,
     Verdict.REQUEST_REFUSED: Outcome.OPERATOR,
     Verdict.NOT_ACTED: Outcome.TRANSIENT,
+    Verdict.UNREAD: Outcome.OPERATOR,
 }
 _ACTIONS = {
     Outcome.TRANSIENT: "Nothing to do if it passes: the next run tries again.",
@@ -18,7 +19,15 @@ _ACTIONS = {
     Outcome.REAUTHORIZE: "A person must log in again: connect the account again, then run `python onboard_client.py`.",
     Outcome.OPERATOR: "Correct the row, or onboard it again with `python onboard_client.py`.",
 }
-_CLIENT_ACTION = "Correct client_id and client secret of this app (python onboard_client.py); its rows were left alone."
+_VERDICT_ACTIONS = {
+    Verdict.CLIENT_REFUSED: (
+        "Correct client_id and client secret of this app (python onboard_client.py); its rows were left alone."
+    ),
+    Verdict.UNREAD: (
+        "The answer is kept, encrypted. Ask for an update of this program; or send the same refresh token once more: "
+        "python token_manager.py recover --resend LOCATION."
+    ),
+}
 
 
 def outcome_of(verdict: Verdict, rotates: Rotation) -> Outcome:
@@ -30,4 +39,4 @@ def outcome_of(verdict: Verdict, rotates: Rotation) -> Outcome:
 
 def action_of(outcome: Outcome, verdict: Verdict) -> str | None:
     """What to do about an outcome, where the provider has no better advice; None on success."""
-    return _CLIENT_ACTION if verdict is Verdict.CLIENT_REFUSED else _ACTIONS.get(outcome)
+    return _VERDICT_ACTIONS.get(verdict) or _ACTIONS.get(outcome)
