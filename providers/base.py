@@ -697,7 +697,7 @@ def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
         place = ""
         with contextlib.suppress(ValueError):
             parts = urlsplit(raw.headers.get("location", ""))
-            place = squeezed(f" to {parts.hostname or ''}{parts.path}")[:200]
+            place = " to " + squeezed(f"{parts.hostname or ''}{parts.path}")[:200] if parts.hostname else ""
         return f"The provider's address has moved{place}: check that on its page, then set its TOKEN_URL."
     return _CHECK_ADDRESS if raw.status in _ELSEWHERE else None
 
