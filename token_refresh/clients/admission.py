@@ -16,10 +16,10 @@ from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import write_row
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, Entry, Place
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, STEP_UNREAD, Entry, Place
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
-from token_refresh.refresh.jobs import Job
+from token_refresh.refresh.jobs import Job, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.refresh.rows import find_all
 from token_refresh.refresh.run_context import RunContext
@@ -224,7 +224,9 @@ class Admission:
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
             return self._store(candidate, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
-        if outcome is Outcome.UNKNOWN and was_lost:
+        if answer.verdict is Verdict.UNREAD:
+            self._parts.journal.mark(entry_id, STEP_UNREAD)
+        elif outcome is Outcome.UNKNOWN and was_lost:
             self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
             action = "Log in again and onboard the new token; the entered one is kept, encrypted, in the journal."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
@@ -243,6 +245,8 @@ class Admission:
         entered = candidate.entered
         find = partial(self.existing, entered.location_id, entered.provider)
         try:
+            if answer is not None and entry_id is not None and _is_unproven(candidate, answer):
+                self._note_unproven(candidate, entry_id, answer)
             is_stored = write_row(self._parts, candidate, answer, find, attempts)
         except StoreError as error:
             self.store_error = error
@@ -261,10 +265,29 @@ class Admission:
         return RowFinished(entered.location_id, entered.provider, Outcome.REFRESHED, expires_at=expires_at)
 
     def _finish(self, entry_id: int, candidate: Candidate, answer: Answer | None) -> None:
-        """Forget the entry, and remember the entered token where the provider gave another for it."""
+        """Forget the entry, and remember the entered token where the provider gave another for it.
+
+        It stays open where that one is still to be proved, by the next run.
+        """
+        if answer is not None and _is_unproven(candidate, answer):
+            row = self.existing(candidate.entered.location_id, candidate.entered.provider)
+            if row is not None:
+                self._parts.journal.mark_unproven(entry_id, row.key)
+                return
         new = answer.refresh_token if answer is not None else None
         is_replaced = new not in (None, candidate.entered.refresh_token)
         self._parts.journal.finish([entry_id], [entry_id] if is_replaced else [])
+
+    def _note_unproven(self, candidate: Candidate, entry_id: int, answer: Answer) -> None:
+        store, entered = self._parts.store, candidate.entered
+        binding = binding_of(candidate.provider, candidate.endpoint)
+        sent = store.cells(entered.location_id, binding, previous=entered.refresh_token)
+        successor = store.keyring.fingerprint(answer.refresh_token or "")
+        self._parts.journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
+
+
+def _is_unproven(candidate: Candidate, answer: Answer) -> bool:
+    return answer.is_unproven and answer.refresh_token not in (None, candidate.entered.refresh_token)
 
 
 def _ends(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:

@@ -11,7 +11,7 @@ from crypto import SealedCellError
 from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, Entry
+from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_UNREAD, Entry
 from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.run_context import RunContext
@@ -43,6 +43,13 @@ class Prover:
                 "Connect the account again and enter the new refresh token.",
                 Kind.USAGE,
             )
+        for entry in journal.entries(STEP_UNREAD):
+            if entry.token in token:
+                raise AdmissionError(
+                    "this refresh token was sent, and its answer has a form that is not known; it is kept, encrypted",
+                    "To send it once more: python token_manager.py recover --resend LOCATION, then run it again.",
+                    Kind.USAGE,
+                )
         for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
             if entry.enrolment and self._is_of_token(entry, entered.refresh_token):
                 raise AdmissionError(

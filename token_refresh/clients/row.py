@@ -75,7 +75,7 @@ def _values(parts: RunContext, candidate: Candidate, answer: Answer | None) -> d
         "encrypted_secret": "",
         "last_access_token": "",
         **cells,
-        "access_token_expiry": answer.expires_at if answer is not None else None,
+        "access_token_expiry": answer.expires_at if answer is not None and not answer.is_unproven else None,
         "last_refreshed": answer.received_at if access and answer is not None else None,
         "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
         "refreshed_by": parts.host_name if access else "",

@@ -12,9 +12,9 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
 from token_refresh.commands import prepare
-from token_refresh.journal.entries import Entry
+from token_refresh.journal.entries import Entry, Journal
 from token_refresh.journal.spare import MAX_BYTES
-from token_refresh.refresh.leftovers import forget_entry, keep_printed_answer, printed_answer, store_leftovers
+from token_refresh.refresh.leftovers import end_wait, forget_entry, keep_printed_answer, printed_answer, store_leftovers
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.report import LineReport, result_object, show_table
 from token_refresh.wiring import open_parts
@@ -24,6 +24,8 @@ _STEPS = {
     "sent": "a request left and its end is not known",
     "answered": "new tokens that are not yet in the table",
     "lost": "the answer was lost; the token may be spent",
+    "unproven": "the row holds a new token that no refresh has proved yet",
+    "unread": "an answer in a form that is not known; its token is not sent again",
     "superseded": "new tokens that were not stored: somebody changed the row meanwhile, and theirs stayed",
 }
 
@@ -32,8 +34,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("--replay", action="store_true", help="store what waits for the table, and refresh nothing")
     parser.add_argument("--cell", metavar="FILE", help="take an encrypted answer that was printed; -: standard input")
+    wait = parser.add_mutually_exclusive_group()
+    wait.add_argument(
+        "--resend", metavar="LOCATION", help="after an answer of unknown form: send the same token once more"
+    )
+    wait.add_argument("--discard", metavar="LOCATION", help="delete an answer of unknown form; needs --yes")
     parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that nobody needs any more")
-    parser.add_argument("--yes", action="store_true", help="agree to --forget")
+    parser.add_argument("--yes", action="store_true", help="agree to --forget or --discard")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
@@ -44,6 +51,10 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     with context.lock(), open_parts(context) as parts:
         if arguments.forget is not None:
             forget_entry(parts.journal, arguments.forget, is_agreed=arguments.yes)
+        if arguments.resend is not None:
+            end_wait(parts.journal, arguments.resend, resend=True)
+        if arguments.discard is not None:
+            _discard(parts.journal, arguments.discard, is_agreed=arguments.yes)
         if sealed is not None:
             keep_printed_answer(parts.journal, sealed)
         if sealed is not None or arguments.replay:
@@ -59,6 +70,16 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         LineReport(console)(event)
     console.info(f"{len(left)} entries in the journal" if left else "nothing waits in the journal")
     return {result.kind for result in results if result.kind is not None}
+
+
+def _discard(journal: Journal, location_id: str, *, is_agreed: bool) -> None:
+    if not is_agreed:
+        raise ActionableError(
+            f"the kept answer of {location_id!r} may hold tokens that nobody can make again",
+            "Repeat with --yes to delete it.",
+            Kind.USAGE,
+        )
+    end_wait(journal, location_id, resend=False)
 
 
 def _read(name: str) -> str:

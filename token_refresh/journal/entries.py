@@ -36,13 +36,16 @@ from token_refresh.journal.file import (
 from token_refresh.journal.spare import SpareFolder, read, remove
 
 ANSWER_FIELD = "answer"
+PREVIOUS_FIELD = "previous_refresh"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered
 
 STEP_SENT = "sent"  # a request may be on its way
 STEP_ANSWERED = "answered"  # an answer waits for the store
 STEP_LOST = "lost"  # no usable answer came: the token may or may not be spent
 STEP_SUPERSEDED = "superseded"  # somebody else's credential is in the row; ours is kept, sealed
-ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED)
+STEP_UNPROVEN = "unproven"  # its row holds a new token that no refresh has proved yet
+STEP_UNREAD = "unread"  # the answer is a success in a form that is not known: the token is not sent again
+ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Entry:
         token: the fingerprint of the refresh token in it.
         sent_at: when the last request with it was about to leave.
         lost_at: when the request left whose answer was the first to be lost; None where none was.
+        answer: the sealed answers to its requests, oldest first, with a blank between two; see `answers`.
+        successor: the fingerprint of an unproven token that came for it, also of one that was refused since.
+        previous: the token that was sent, sealed as the row's `previous_refresh`, while its successor is unproven.
     """
 
     id: int
@@ -71,6 +77,13 @@ class Entry:
     lost_at: datetime | None
     answer: str = field(repr=False)
     enrolment: str = field(repr=False)
+    successor: str = ""
+    previous: str = field(default="", repr=False)
+
+    @property
+    def answers(self) -> list[str]:
+        """The sealed answers to its requests, oldest first."""
+        return self.answer.split()
 
     @property
     def lacks_answer(self) -> bool:
@@ -79,6 +92,7 @@ class Entry:
 
 
 _COLUMNS = tuple(Entry.__dataclass_fields__)
+_SEALED_COLUMNS = {"answer": ANSWER_FIELD, "enrolment": ANSWER_FIELD, "previous": PREVIOUS_FIELD}
 
 
 @dataclass(frozen=True)
@@ -219,15 +233,15 @@ class Journal:
             raise
 
     def keep_sealed(self, entry_id: int, sealed: str) -> None:
-        """Write a sealed answer down.
+        """Write a sealed answer down, behind those that its entry has: none is ever overwritten.
 
         Raises:
             JournalError: neither the disk nor the room that was kept on it takes it.
         """
 
         def update(database: sqlite3.Connection) -> int:
-            values = (STEP_ANSWERED, sealed, entry_id)
-            database.execute("UPDATE entries SET step = ?, answer = ? WHERE id = ?", values)
+            append = "UPDATE entries SET step = ?, answer = ltrim(answer || ' ' || ?) WHERE id = ?"
+            database.execute(append, (STEP_ANSWERED, sealed, entry_id))
             return entry_id
 
         try:
@@ -252,12 +266,21 @@ class Journal:
         return Place(f"in {file}", "that file") if file is not None else PRINTED
 
     def open_answer(self, entry: Entry) -> RawAnswer:
-        """The answer that an entry keeps.
+        """The answer to the last request of an entry.
 
         Raises:
             SealedCellError: its key is gone, or the file was changed.
         """
-        return self.open_sealed(entry, entry.answer)
+        return self.open_sealed(entry, entry.answers[-1] if entry.answer else "")
+
+    def answers(self, entry_id: int | None) -> list[RawAnswer]:
+        """All answers that an entry keeps and that open, oldest first."""
+        found: list[RawAnswer] = []
+        for entry in self.entries(*ALL_STEPS):
+            for sealed in entry.answers if entry.id == entry_id else ():
+                with contextlib.suppress(SealedCellError):
+                    found.append(self.open_sealed(entry, sealed))
+        return found
 
     def open_sealed(self, entry: Entry, sealed: str) -> RawAnswer:
         """A sealed answer to an entry's request. Raises `SealedCellError` like `open_answer`."""
@@ -275,6 +298,29 @@ class Journal:
         """Set what became of an entry: `lost` or `superseded`."""
         # Not synced: what a power failure undoes here, the next run finds out again.
         self._file.commit(all_of([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))]), synced=False)
+
+    def note_unproven(self, entry_id: int, successor: str, previous: str) -> None:
+        """Note durably, before it is stored, a new token that is not known to work; see `Entry`."""
+        note = "UPDATE entries SET successor = ?, previous = ? WHERE id = ?"
+        self._file.commit(all_of([(note, (successor, previous, entry_id))]))
+
+    def is_successor(self, entry_id: int | None, token: Collection[str]) -> bool:
+        """Whether the token with these fingerprints was tried already as the unproven successor of an entry's."""
+        return any(entry.id == entry_id and entry.successor in token for entry in self.entries(*ALL_STEPS))
+
+    def mark_unproven(self, entry_id: int, row_key: str) -> None:
+        """The row holds the new token; its entry stays open until a refresh has proved it."""
+        # Not synced: what a power failure undoes here, the next run finds out again.
+        mark = "UPDATE entries SET step = ?, row_key = ?, enrolment = '' WHERE id = ?"
+        self._file.commit(all_of([(mark, (STEP_UNPROVEN, row_key, entry_id))]), synced=False)
+
+    def mark_lost(self, entry_id: int) -> None:
+        """Its answer is of no use, and the row holds the token that was sent: it is as if the answer had been lost."""
+        mark = (
+            "UPDATE entries SET step = ?, previous = '', lost_at = CASE WHEN lost_at = '' THEN sent_at ELSE lost_at END"
+            " WHERE id = ?"
+        )
+        self._file.commit(all_of([(mark, (STEP_LOST, entry_id))]), synced=False)
 
     def finish(self, entry_ids: Iterable[int], spent: Iterable[int] = ()) -> None:
         """Forget entries whose end the store has confirmed.
@@ -335,22 +381,30 @@ class Journal:
 
         What does not open stays as it is; `key_ids` tells.
         """
-        statements: list[Statement] = []
+        count, statements = 0, list[Statement]()
         for entry in self.entries(*ALL_STEPS):
-            context = Context(ANSWER_FIELD, entry.location_id, entry.origin)
-            for column in ("answer", "enrolment"):
-                cell = getattr(entry, column)
-                if self._keyring.needs_reseal(cell):
-                    with contextlib.suppress(SealedCellError):
-                        resealed = self._keyring.seal(self._keyring.open(cell, context), context)
-                        statements.append((f"UPDATE entries SET {column} = ? WHERE id = ?", (resealed, entry.id)))  # noqa: S608
+            for column, name in _SEALED_COLUMNS.items():
+                cells = getattr(entry, column).split()
+                resealed = [self._resealed(cell, Context(name, entry.location_id, entry.origin)) for cell in cells]
+                if resealed != cells:
+                    count += sum(new != old for new, old in zip(resealed, cells, strict=True))
+                    update = f"UPDATE entries SET {column} = ? WHERE id = ?"  # noqa: S608 - names
+                    statements.append((update, (" ".join(resealed), entry.id)))
         if statements:
             self._file.commit(all_of(statements))
-        return len(statements)
+        return count
+
+    def _resealed(self, cell: str, context: Context) -> str:
+        """The same under the primary key; as it is where it is that already, or does not open."""
+        if self._keyring.needs_reseal(cell):
+            with contextlib.suppress(SealedCellError):
+                return self._keyring.seal(self._keyring.open(cell, context), context)
+        return cell
 
     def key_ids(self) -> set[str]:
         """The keys that are needed to open what entries keep."""
-        kept = [cell for entry in self.entries(*ALL_STEPS) for cell in (entry.answer, entry.enrolment)]
+        entries = self.entries(*ALL_STEPS)
+        kept = [cell for entry in entries for column in _SEALED_COLUMNS for cell in getattr(entry, column).split()]
         return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
     def is_spent(self, token: Collection[str]) -> bool:
@@ -412,9 +466,9 @@ class Journal:
                 continue
             if entry.lacks_answer:
                 self.keep_sealed(entry.id, sealed)
-                entries[uid] = replace(entry, step=STEP_ANSWERED, answer=sealed)
+                entries[uid] = replace(entry, step=STEP_ANSWERED, answer=f"{entry.answer} {sealed}".lstrip())
                 remove(path)
-            elif entry.answer == sealed:  # the last start was cut off before it deleted the file
+            elif sealed in entry.answers:  # the last start was cut off before it deleted the file
                 remove(path)
             else:
                 self._spare_files.setdefault(entry.id, []).append(path)

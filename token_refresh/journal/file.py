@@ -19,7 +19,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.lock import hold
 
 BALLAST_FILE = "ballast"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # `uid` tells an entry that was taken over from one that was not, should the taking be cut off half-way.
 # `cell`, `token`: keyed hashes of the refresh cell and of the refresh token in it.
@@ -38,7 +38,9 @@ CREATE TABLE IF NOT EXISTS entries (
     sent_at TEXT NOT NULL,
     lost_at TEXT NOT NULL DEFAULT '',
     answer TEXT NOT NULL DEFAULT '',
-    enrolment TEXT NOT NULL DEFAULT ''
+    enrolment TEXT NOT NULL DEFAULT '',
+    successor TEXT NOT NULL DEFAULT '',
+    previous TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS spent (
     token TEXT PRIMARY KEY,
@@ -64,8 +66,14 @@ CREATE TABLE IF NOT EXISTS looks (
 ) WITHOUT ROWID;
 """
 _TABLES = ("entries", "spent", "failures", "looks")
-# What a file of an older version needs on top: until version 3 the step had another name.
-_UPGRADE = "UPDATE entries SET step = 'superseded' WHERE step = 'aside';"
+# What a file of an older version needs, by the version that it comes to.
+_UPGRADES = {
+    3: ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",),
+    4: (
+        "ALTER TABLE entries ADD COLUMN successor TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE entries ADD COLUMN previous TEXT NOT NULL DEFAULT ''",
+    ),
+}
 
 Statement = tuple[str, tuple[str | int, ...]]
 Act = Callable[[sqlite3.Connection], int]
@@ -368,9 +376,9 @@ def _open(connect: Connect, path: Path) -> sqlite3.Connection:
                 "a newer version of this program made the journal", "Update the program on this machine."
             )
         if version < SCHEMA_VERSION:
-            database.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} {_UPGRADE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+            steps = [one for to in range(version + 1, SCHEMA_VERSION + 1) for one in _UPGRADES.get(to, ())]
+            upgrade = "".join(f"{one};" for one in steps) if version else _SCHEMA
+            database.executescript(f"BEGIN IMMEDIATE; {upgrade} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except BaseException:
         database.close()
         raise

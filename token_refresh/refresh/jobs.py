@@ -43,6 +43,8 @@ class Job:
         cell, token: the fingerprints of its refresh cell and of the refresh token in it, one a key.
         lost_entry: the journal entry of an earlier run that sent this row's token and never saw a usable answer.
         lost_at: when that was.
+        proves: the journal entry whose unproven token this is.
+        previous: the token before it, sealed as the row's `previous_refresh`; it is back where this one is refused.
     """
 
     row: Row
@@ -54,6 +56,8 @@ class Job:
     token: tuple[str, ...]
     lost_entry: int | None = None
     lost_at: datetime | None = None
+    proves: int | None = None
+    previous: str = field(default="", repr=False)
 
     @cached_property
     def client(self) -> ClientKey:

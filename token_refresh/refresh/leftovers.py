@@ -7,7 +7,7 @@ import re
 from crypto import SealedCellError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Subscriber
-from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, Journal
+from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, STEP_UNREAD, Journal
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
@@ -31,6 +31,7 @@ def store_leftovers(parts: RunContext, emit: Subscriber, *, with_superseded: boo
     """
     writeback = WriteBack(parts, emit)
     blocked = replay(parts, writeback, emit, with_superseded=with_superseded)
+    writeback.end_unproven()
     error = writeback.error or writeback.journal_error
     if error is not None:
         raise error
@@ -74,6 +75,30 @@ def keep_printed_answer(journal: Journal, sealed: str) -> None:
         "Set STATE_DIR and ENCRYPTION_KEY as they were when it was printed.",
         Kind.NOT_FOUND,
     )
+
+
+def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
+    """End the wait of a location's tokens whose answers have a form that is not known; returns how many those are.
+
+    With `resend` the next run sends them once more, as it would after an answer that was lost, and the answers stay
+    until the row is refreshed. Without it the answers are deleted, and the tokens count as never sent.
+
+    Raises:
+        ActionableError: there are none.
+    """
+    waiting = [entry.id for entry in journal.entries(STEP_UNREAD) if entry.location_id == location_id.strip()]
+    if not waiting:
+        raise ActionableError(
+            f"no answer of {location_id!r} waits with a form that is not known",
+            "List what waits with: python token_manager.py recover",
+            Kind.USAGE,
+        )
+    for entry_id in waiting:
+        if resend:
+            journal.mark_lost(entry_id)
+        else:
+            journal.finish([entry_id])
+    return len(waiting)
 
 
 def forget_entry(journal: Journal, entry_id: int, *, is_agreed: bool) -> None:

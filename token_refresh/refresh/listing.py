@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from providers.base import Verdict
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.events import Notice, NoticeCode, RowsListed, Subscriber
-from token_refresh.journal.entries import STEP_SUPERSEDED, by_token
+from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, Subscriber
+from token_refresh.journal.entries import STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, by_token
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow, unknown_status_notice
 from token_refresh.refresh.remembered_failures import with_remembered_failure
+from token_refresh.refresh.result import action_of
 from token_refresh.refresh.run_context import RunContext, RunError, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
@@ -100,6 +102,24 @@ def _sorted_out(
     return [job for job in jobs if job.row.key not in duplicates], [*faults, *duplicates.values()]
 
 
+def list_unproven(
+    parts: RunContext, keys: Collection[str], emit: Subscriber, unusable: Callable[[UnusableRow], None]
+) -> Iterator[list[Job]]:
+    """Of the rows with these keys those that hold a new token which no refresh has proved, as one more round.
+
+    `keys` are looked at when the round is asked for. `emit`, `unusable`: see `list_due`.
+    """
+    if not keys:
+        return
+    now, unfinished = parts.clock.now(), _Unfinished(parts)
+    rows = parts.store.store.read(list(keys))
+    made = [unfinished.made(row, now, emit) for row in rows.values()]
+    for fault in made:
+        if isinstance(fault, UnusableRow):
+            unusable(fault)
+    yield [job for job in made if isinstance(job, Job) and job.proves is not None]
+
+
 def query_of(parts: RunContext, scope: Scope) -> DueQuery:
     """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody fixed one."""
     query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
@@ -151,6 +171,8 @@ class _Unfinished:
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = by_token(lost)
         self._superseded = by_token(parts.journal.entries(STEP_SUPERSEDED))
+        self._unread = by_token(parts.journal.entries(STEP_UNREAD))
+        self._unproven_of_row = {entry.row_key: entry for entry in parts.journal.entries(STEP_UNPROVEN)}
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
@@ -167,6 +189,9 @@ class _Unfinished:
                 self._overtaken.append(of_row.id)
         if entry is not None:
             job = replace(job, lost_entry=entry.id, lost_at=entry.lost_at or entry.sent_at)
+        unproven = self._unproven_of_row.get(row.key)
+        if unproven is not None and unproven.successor in job.token:
+            job = replace(job, proves=unproven.id, previous=unproven.previous)
         if job.provider.rotates == "never":
             return job
         fault = self._used_up(job)
@@ -194,6 +219,10 @@ class _Unfinished:
         if self._superseded(job.token) is not None:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
             error = ActionableError(what, "Store them: python token_manager.py recover --replay", Kind.ROW)
+            return UnusableRow(job.row, job.provider.slug, error)
+        if self._unread(job.token) is not None:
+            what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
+            error = ActionableError(what, action_of(Outcome.OPERATOR, Verdict.UNREAD) or "", Kind.ROW)
             return UnusableRow(job.row, job.provider.slug, error)
         if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(job.token)):
             return None

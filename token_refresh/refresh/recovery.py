@@ -9,7 +9,16 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_SUPERSEDED, Entry, by_token
+from token_refresh.journal.entries import (
+    STEP_ANSWERED,
+    STEP_LOST,
+    STEP_SENT,
+    STEP_SUPERSEDED,
+    STEP_UNPROVEN,
+    STEP_UNREAD,
+    Entry,
+    by_token,
+)
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
@@ -27,6 +36,7 @@ def replay(
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     _resume_onboarding(parts, emit)
+    _review_unproven(parts, emit)
     entries = _waiting(parts)
     rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
     if with_superseded:
@@ -47,6 +57,23 @@ def replay(
 def _waiting(parts: RunContext) -> list[Entry]:
     """Answers to refreshes that the store has not confirmed: the tokens that their rows hold are spent."""
     return [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
+
+
+def _review_unproven(parts: RunContext, emit: Subscriber) -> None:
+    """Rows that were to hold an unproven token, and hold another by now: the one before, or somebody else's."""
+    entries = parts.journal.entries(STEP_UNPROVEN)
+    rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    for entry in entries:
+        row = rows.get(entry.row_key)
+        job = parts.job_factory.job(row) if row is not None and row.encrypted_refresh else None
+        if isinstance(job, UnusableRow) or (job is not None and entry.successor in job.token):
+            continue
+        if job is not None and entry.token in job.token:
+            parts.journal.mark_lost(entry.id)
+            continue
+        parts.journal.mark(entry.id, STEP_SUPERSEDED)
+        message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
+        emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 
 def _restored(parts: RunContext) -> Iterator[tuple[Entry, Row]]:
@@ -118,7 +145,7 @@ def _replay_one(parts: RunContext, writeback: WriteBack, emit: Subscriber, entry
     answer = job.provider.read_answer(raw)
     if not _is_of(parts, entry, row):
         _supersede(parts, entry, job, answer, emit)
-    elif _brings_token(answer) or answer.verdict is Verdict.DEAD_GRANT:
+    elif _brings_token(answer) or answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
     else:
         _close(parts, entry, answer)
@@ -126,7 +153,9 @@ def _replay_one(parts: RunContext, writeback: WriteBack, emit: Subscriber, entry
 
 def _close(parts: RunContext, entry: Entry, answer: Answer) -> None:
     """End an entry whose answer brings no token: it counts as lost where the provider may have acted."""
-    if answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
+    if answer.verdict is Verdict.UNREAD:
+        parts.journal.mark(entry.id, STEP_UNREAD)
+    elif answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
         parts.journal.mark(entry.id, STEP_LOST)
     else:
         parts.journal.finish([entry.id])  # the provider did nothing: the row is tried again
@@ -147,7 +176,10 @@ def _brings_token(answer: Answer) -> bool:
 def _supersede(parts: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
-        parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
+        if answer.is_unproven:
+            parts.journal.mark_unproven(entry.id, job.row.key)
+        else:
+            parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
         return
     if not _brings_token(answer):
         parts.journal.finish([entry.id])

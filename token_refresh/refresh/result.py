@@ -24,8 +24,8 @@ _VERDICT_ACTIONS = {
         "Correct client_id and client secret of this app (python onboard_client.py); its rows were left alone."
     ),
     Verdict.UNREAD: (
-        "The answer is kept, encrypted. Ask for an update of this program; or send the same refresh token once more: "
-        "python token_manager.py recover --resend LOCATION."
+        "Report the provider and how its answer looks. To send the same refresh token once more: "
+        "python token_manager.py recover --resend LOCATION. To give the answer up: recover --discard LOCATION."
     ),
 }
 

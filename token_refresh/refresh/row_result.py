@@ -76,6 +76,18 @@ def result_of_unusable(fault: UnusableRow, before: Failure | None) -> RowResult:
     return RowResult(finished, _failure_values(fault.row, failed) if fault.row.last_error != error else {}, failed)
 
 
+def result_of_refuted(job: Job, answer: Answer, before: Failure | None) -> RowResult:
+    """What to say of a row whose unproven token was refused, and that gets the one before back."""
+    said = safe_error(answer.error or "", job.credential.refresh_token, job.credential.client_secret)
+    error = f"the last answer brought a refresh token that does not work; the one before is back ({said})"
+    failed = _failed(job.row, Outcome.UNKNOWN, error)
+    action = action_of(Outcome.UNKNOWN, Verdict.UNCLEAR)
+    finished = RowFinished(
+        job.row.location_id, job.provider.slug, Outcome.UNKNOWN, error, action, None, _is_news(before, failed)
+    )
+    return RowResult(finished, _failure_values(job.row, failed), failed)
+
+
 def is_spent(job: Job, answer: Answer) -> bool:
     """Whether the refresh token that was sent has a successor in the answer."""
     return answer.refresh_token not in (None, job.credential.refresh_token)

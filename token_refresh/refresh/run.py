@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 from token_refresh.base.errors import actionable_error
 from token_refresh.base.events import (
@@ -21,7 +22,7 @@ from token_refresh.base.events import (
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import UnusableRow
-from token_refresh.refresh.listing import list_due, query_of
+from token_refresh.refresh.listing import list_due, list_unproven, query_of
 from token_refresh.refresh.loop import Loop
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.run_context import RunContext, Scope
@@ -92,9 +93,11 @@ class Refresher:
         loop = Loop(self._parts, schedule, self._writeback, self._may_start)
         unusable = self._writeback.add_unusable
         try:
-            loop.work(list_due(self._parts, scope, query, blocked, self._emit_once, unusable))
+            due = list_due(self._parts, scope, query, blocked, self._emit_once, unusable)
+            loop.work(chain(due, list_unproven(self._parts, self._writeback.unproven, self._emit_once, unusable)))
         finally:
             self._report.journal_error = loop.journal_error
+            self._writeback.end_unproven()
         self._name_what_was_left(schedule)
         if not self._has_failed():
             self._name_what_others_have(query)

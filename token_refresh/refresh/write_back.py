@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Outcome, RowFinished
-from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, Place
+from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, STEP_UNREAD, Place
 from token_refresh.journal.failures import RowFailure
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.remembered_failures import failure_of
-from token_refresh.refresh.row_result import RowResult, is_spent, result_of, result_of_unusable
+from token_refresh.refresh.row_result import RowResult, is_spent, result_of, result_of_refuted, result_of_unusable
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     Change,
@@ -46,6 +47,9 @@ class Pending:
         is_urgent: a refresh may have ended the old access token, which automations still read.
         brings_token: there is a new token among the values.
         is_spent: the token that was sent has a successor among them.
+        is_unproven: the new token is not known to work: the entry stays open until a refresh has proved it.
+        is_unread: the answer is a success in a form that is not known: the entry keeps it.
+        proves: the entry of the token before, which a success ends, and a refusal opens again.
     """
 
     change: Change
@@ -54,6 +58,9 @@ class Pending:
     is_urgent: bool = False
     brings_token: bool = False
     is_spent: bool = False
+    is_unproven: bool = False
+    is_unread: bool = False
+    proves: int | None = None
 
 
 class WriteBack:
@@ -62,6 +69,9 @@ class WriteBack:
     Args:
         parts: the store and its seals, the journal, the clock.
         done: called with each row's final result.
+
+    Attributes:
+        unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
     """
 
     def __init__(self, parts: RunContext, done: Callable[[RowFinished], None]) -> None:
@@ -70,6 +80,7 @@ class WriteBack:
         self._clock = parts.clock
         self._host_name = parts.host_name
         self._done = done
+        self.unproven: dict[str, RowFinished] = {}
         self._buffer: list[Pending] = []
         self._since: float | None = None
         self._retry_at = 0.0
@@ -90,24 +101,63 @@ class WriteBack:
 
         See `result_of`; `entry_id` is its journal entry.
         """
+        if verdict is Verdict.DEAD_GRANT and (pair := self._kept_pair(job, entry_id)) is not None:
+            answer, verdict = pair, pair.verdict
+        elif verdict is Verdict.DEAD_GRANT and job.previous:
+            self._restore(job, answer, entry_id)
+            return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._host_name)
         brings_token = answer.access_token is not None or answer.refresh_token is not None
+        has_successor = is_spent(job, answer)
+        is_unproven = answer.is_unproven and has_successor
         values = dict(result.values)
         if brings_token:
             values |= self._store.renewed_cells(job.row, job.binding, answer.access_token, answer.refresh_token)
             if answer.refresh_expires_at is not None:
                 values["refresh_token_expiry"] = answer.refresh_expires_at
+        if is_unproven and entry_id is not None:
+            values |= {"access_token_expiry": None, **self._note_unproven(job, answer, entry_id)}
         self._take_in(
             Pending(
-                self._change(job.row, values, keeps_claim=result.is_lost),
+                self._change(job.row, values, keeps_claim=result.is_lost or is_unproven),
                 result,
                 entry_id,
                 is_urgent=job.provider.rotates != "never",
                 brings_token=brings_token,
-                is_spent=is_spent(job, answer),
+                is_spent=has_successor and not is_unproven,
+                is_unproven=is_unproven,
+                is_unread=verdict is Verdict.UNREAD,
+                proves=job.proves if verdict is Verdict.GRANTED else None,
             )
         )
+
+    def _kept_pair(self, job: Job, entry_id: int | None) -> Answer | None:
+        """A pair that came in a 5xx before the token was refused; None where it was tried already, or there is none."""
+        for raw in self._journal.answers(entry_id):
+            pair = job.provider.pair_in(raw)
+            if pair is None or pair.refresh_token is None or not is_spent(job, pair):
+                continue
+            if not self._journal.is_successor(entry_id, self._store.keyring.fingerprints(pair.refresh_token)):
+                return pair
+        return None
+
+    def _note_unproven(self, job: Job, answer: Answer, entry_id: int) -> dict[str, Value]:
+        """Keep the token that was sent beside its unproven successor, in the journal before anything is stored."""
+        sent = self._store.cells(job.row.location_id, job.binding, previous=job.credential.refresh_token)
+        successor = self._store.keyring.fingerprint(answer.refresh_token or "")
+        self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
+        return sent
+
+    def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
+        """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
+        before = self._journal.failures.find(job.row.key, job.cell)
+        result = result_of_refuted(job, answer, before)
+        token = self._store.open_text("previous_refresh", job.previous, job.row, job.binding)
+        cells = self._store.cells(job.row.location_id, job.binding, refresh=token)
+        values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
+        change = self._change(job.row, values, keeps_claim=True)
+        self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=job.proves))
 
     def add_unusable(self, fault: UnusableRow) -> None:
         """Take a row that cannot be tried."""
@@ -121,6 +171,7 @@ class WriteBack:
 
     def _take_in(self, pending: Pending) -> None:
         """What changes nothing in the store is done at once."""
+        self.unproven.pop(pending.change.key, None)
         if not pending.change.values:
             self._close(pending, WriteResult(Written.STORED))
             self._done(pending.result.finished)
@@ -192,11 +243,20 @@ class WriteBack:
                 self.error = result.error
                 continue
             self._close(pending, result)
-            done.append(_final(pending, result, self._journal.place_of(pending.entry_id)))
+            final = _final(pending, result, self._journal.place_of(pending.entry_id))
+            if pending.is_unproven and result.written is Written.STORED:
+                self.unproven[pending.change.key] = final
+            else:
+                done.append(final)
         self._settle()
         self._after(undone, len(batch))
         for one in done:
             self._done(one)
+
+    def end_unproven(self) -> None:
+        """Say what became of the rows whose new token could not be proved in this run."""
+        while self.unproven:
+            self._done(self.unproven.popitem()[1])
 
     def _abandon(self) -> None:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
@@ -210,25 +270,43 @@ class WriteBack:
                 self._failed.append(failure_of(pending.result.failed, self._store.keyring))
             else:
                 self._well.append(pending.change.key)
-        if pending.entry_id is None:
-            return
+        if pending.entry_id is not None:
+            self._close_entry(pending.entry_id, pending, result)
+        if pending.proves is not None:
+            self._close_proved(pending.proves, pending, result)
+
+    def _close_entry(self, entry_id: int, pending: Pending, result: WriteResult) -> None:
         is_overtaken = result.written in (Written.CHANGED, Written.GONE)
         if pending.is_spent and (is_overtaken or result.written is Written.STORED):
-            self._spent.append(pending.entry_id)
-        if is_overtaken and pending.brings_token:
-            self._mark(pending.entry_id, STEP_SUPERSEDED)
+            self._spent.append(entry_id)
+        if is_overtaken and (pending.brings_token or pending.is_unread):
+            self._try(partial(self._journal.mark, entry_id, STEP_SUPERSEDED))
         elif result.written is Written.UNCLAIMED and not pending.is_urgent:
-            self._finished.append(pending.entry_id)  # its token was not spent: whoever has the row brings another
+            self._finished.append(entry_id)  # its token was not spent: whoever has the row brings another
         elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
             return  # the next run tries to store it again
+        elif pending.is_unread:
+            self._try(partial(self._journal.mark, entry_id, STEP_UNREAD))
+        elif pending.is_unproven:
+            self._try(partial(self._journal.mark_unproven, entry_id, pending.change.key))
         elif pending.result.is_lost and not is_overtaken:
-            self._mark(pending.entry_id, STEP_LOST)
+            self._try(partial(self._journal.mark, entry_id, STEP_LOST))
         else:
-            self._finished.append(pending.entry_id)
+            self._finished.append(entry_id)
 
-    def _mark(self, entry_id: int, step: str) -> None:
+    def _close_proved(self, entry_id: int, pending: Pending, result: WriteResult) -> None:
+        """The entry of the token before: it has a successor that works, or one that does not."""
+        if pending.result.failed is None:
+            self._finished.append(entry_id)
+            self._spent.append(entry_id)
+        elif result.written is Written.STORED:
+            self._try(partial(self._journal.mark_lost, entry_id))
+        elif result.written in (Written.CHANGED, Written.GONE):
+            self._try(partial(self._journal.mark, entry_id, STEP_SUPERSEDED))
+
+    def _try(self, act: Callable[[], None]) -> None:
         try:
-            self._journal.mark(entry_id, step)
+            act()
         except JournalError as error:
             self.journal_error = error  # the entry stays as it is, and the next run comes to the same end
 

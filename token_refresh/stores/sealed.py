@@ -138,10 +138,17 @@ class Seals:
         return self._open("last_access_token", row.last_access_token, row, binding)
 
     def cells(
-        self, location_id: str, binding: Binding, *, secret: str = "", refresh: str = "", access: str = ""
+        self,
+        location_id: str,
+        binding: Binding,
+        *,
+        secret: str = "",
+        refresh: str = "",
+        previous: str = "",
+        access: str = "",
     ) -> dict[str, Value]:
-        """New cells by column, for those of the three that are given."""
-        plain = {"encrypted_secret": secret, "encrypted_refresh": refresh}
+        """New cells by column, for those of the four that are given."""
+        plain = {"encrypted_secret": secret, "encrypted_refresh": refresh, "previous_refresh": previous}
         if self._seal_access_tokens:
             plain["last_access_token"] = access
         sealed: dict[str, Value] = {

@@ -20,7 +20,7 @@ from token_refresh.journal.file import JournalError
 from token_refresh.stores.base import Row
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
-STEPS = ("sent", "answered", "lost", "superseded")
+STEPS = ("sent", "answered", "lost", "superseded", "unproven", "unread")
 
 
 class Rows(ABC):

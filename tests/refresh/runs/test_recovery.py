@@ -206,7 +206,7 @@ SHOWN = b'{"access_token": "sample-access", "refresh_token": "sample-refresh"}'
 
 @pytest.mark.parametrize(
     ("status", "body", "steps"),
-    [(429, b"", []), (400, b'{"error": "invalid_request"}', []), (404, SHOWN, ["lost"]), (503, b"", ["lost"])],
+    [(429, b"", []), (400, b'{"error": "invalid_request"}', []), (404, SHOWN, []), (503, b"", ["lost"])],
 )
 def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside(
     rows: Rows, status: int, body: bytes, steps: list[str]

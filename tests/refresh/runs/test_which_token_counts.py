@@ -26,15 +26,15 @@ def shows(content: dict[str, str], code: int, name: str) -> Fault:
 
 NO_EVIDENCE = [
     faults.documents_token(200),
-    faults.documents_token(404),
-    shows(PAIR, 404, "a pair"),
-    shows(PAIR, 302, "a pair"),
     shows({"refresh_token": "sample-refresh"}, 503, "a refresh token alone"),
 ]
 REFUSALS = [
     faults.echoes_token(400, "***"),
     faults.echoes_token(401, "********"),
     faults.echoes_token(200),
+    faults.documents_token(404),
+    shows(PAIR, 404, "a pair"),
+    shows(PAIR, 302, "a pair"),
     shows(PAIR | {"error": "invalid_request"}, 200, "an error beside a pair"),
 ]
 

@@ -1,0 +1,291 @@
+"""Answers that bring a new refresh token and no proof that it works, and answers in a form that nobody knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.conftest import World
+from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, table_of
+from tests.refresh.runs.test_faults import only, run
+from tests.world.oauth import faults
+from tests.world.oauth.faults import Fault
+from tests.world.program import Result
+
+SAMPLE = {"refresh_token": "sample-refresh"}
+
+
+@pytest.fixture(params=TABLES)
+def rows(request: pytest.FixtureRequest) -> Rows:
+    """Rows of each kind of store."""
+    return table_of(request.param, request)
+
+
+@pytest.fixture
+def table(world: World) -> Rows:
+    """Rows of the embedded database."""
+    return SqliteRows(world)
+
+
+def alone(content: dict[str, Any]) -> bytes:
+    """The refresh token without the access token beside it."""
+    return json.dumps({"refresh_token": content["refresh_token"]}).encode()
+
+
+def broken_off(content: dict[str, Any]) -> bytes:
+    """The answer up to behind the refresh token."""
+    ordered = {"refresh_token": content["refresh_token"], "access_token": content["access_token"]}
+    return json.dumps(ordered).encode()[:-10]
+
+
+def broken_off_one_level_down(content: dict[str, Any]) -> bytes:
+    """The same where the tokens are in a member."""
+    return b'{"status": 0, "body": ' + broken_off(content)
+
+
+def strange(content: dict[str, Any]) -> bytes:
+    """Two levels down, where nobody looks."""
+    return json.dumps({"response": {"data": content}}).encode()
+
+
+def behind_a_failure(code: int = 503) -> Fault:
+    """The provider acts, and the server in front of it says that it failed, with the answer as its body."""
+
+    def apply(call: faults.Call, act: faults.Act) -> Any:
+        return replace(act(), status=code)
+
+    return Fault(f"acted, {code}", apply)
+
+
+def is_spent(rows: Rows, token: str) -> bool:
+    with journal(rows.world) as opened:
+        return opened.is_spent(opened._keyring.fingerprints(token))
+
+
+def sent(rows: Rows, since: int = 0) -> list[str]:
+    """The refresh tokens that the provider was sent."""
+    return [dict(request.form())["refresh_token"] for request in rows.world.oauth.requests[since:]]
+
+
+def assert_next_run_refreshes(rows: Rows) -> None:
+    rows.world.clock.advance(3600)
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (0, "refreshed"), result.err
+    assert rows.is_current("loc")
+    assert entries(rows.world) == []
+
+
+# A new refresh token without an access token
+
+
+@pytest.mark.parametrize("change", [alone, broken_off, broken_off_one_level_down])
+def test_a_token_that_came_without_an_access_token_is_stored_and_proved_by_one_more_refresh_in_the_same_run(
+    rows: Rows, change: Callable[[dict[str, Any]], bytes]
+) -> None:
+    rows.add("acme", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(faults.amended(change))
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (0, "refreshed"), result.err
+    tokens = sent(rows)
+    assert (len(tokens), tokens[0]) == (2, first)
+    assert rows.is_current("loc")
+    assert rows.world.oauth.is_live(rows.access("loc"))
+    assert entries(rows.world) == []
+    assert is_spent(rows, first)
+    assert is_spent(rows, tokens[1])
+
+
+def test_an_unproven_token_that_is_refused_gives_way_to_the_one_before(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (1, "unknown")
+    assert sent(rows) == [first, "sample-refresh"]
+    assert rows.stored("loc") == first
+    assert not is_spent(rows, first)
+    assert_next_run_refreshes(rows)
+
+
+def test_a_sample_that_comes_again_and_again_costs_the_row_nothing_for_good(table: Rows) -> None:
+    table.add("acme", "loc")
+    first = table.stored("loc")
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), times=5, token=first)
+    for _ in range(4):
+        assert only(run(table))["outcome"] != "reauthorize"
+        table.world.clock.advance(3600)
+    table.world.oauth.behave()
+    assert table.stored("loc") == first
+    assert_next_run_refreshes(table)
+
+
+def test_what_is_not_proved_in_one_run_is_proved_in_the_next(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(faults.amended(alone))
+    rows.world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (1, "unknown")
+    assert not is_spent(rows, first)
+    assert rows.is_current("loc")
+    rows.world.oauth.behave()
+    assert_next_run_refreshes(rows)
+    assert is_spent(rows, first)
+
+
+def test_a_run_that_ends_between_the_store_and_the_proof_leaves_the_proof_to_the_next(
+    table: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.amended(alone))
+    with monkeypatch.context() as patch:
+        patch.setattr("token_refresh.refresh.run.list_unproven", lambda *_: iter(()))
+        assert only(run(table))["outcome"] == "unknown"
+    assert len(sent(table)) == 1
+    assert_next_run_refreshes(table)
+
+
+def test_a_colleague_who_onboards_over_an_unproven_token_wins_and_the_token_is_kept(table: Rows) -> None:
+    table.add("acme", "loc")
+    first = table.stored("loc")
+    table.world.oauth.fail(faults.amended(alone))
+    table.world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    run(table)
+    table.world.oauth.behave()
+    unproven = table.stored("loc")
+    table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
+    table.world.clock.advance(100)
+    assert only(run(table))["outcome"] == "refreshed"
+    assert [entry.step for entry in entries(table.world, "superseded")] == ["superseded"]
+    assert unproven not in sent(table)[-1:]
+
+
+def test_where_refresh_tokens_never_change_a_new_one_is_proved_before_the_old_one_is_given_up(rows: Rows) -> None:
+    rows.add("acme-never", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(
+        faults.amended(lambda content: json.dumps(content | {"refresh_token": "sample-refresh"}).encode())
+    )
+    run(rows)
+    assert sent(rows) == [first, "sample-refresh"]
+    assert rows.stored("loc") == first
+    assert_next_run_refreshes(rows)
+
+
+# A pair in the answer of a server that failed
+
+
+def test_a_pair_behind_a_failure_is_tried_once_the_old_token_is_refused(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(behind_a_failure())
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (0, "refreshed"), result.err
+    assert sent(rows)[:2] == [first, first]
+    assert rows.is_current("loc")
+    assert entries(rows.world) == []
+
+
+def test_a_pair_on_the_page_of_an_outage_is_left_alone_while_the_old_token_works(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    sample = json.dumps(SAMPLE | {"access_token": "sample-access"}).encode()
+    rows.world.oauth.fail(faults.raw(sample, 503))
+    assert only(run(rows))["outcome"] == "refreshed"
+    assert "sample-refresh" not in sent(rows)
+    assert rows.is_current("loc")
+
+
+def test_a_pair_that_does_not_work_is_tried_once_before_the_loss_is_said(table: Rows) -> None:
+    table.add("acme", "loc")
+    sample = json.dumps(SAMPLE | {"access_token": "sample-access"}).encode()
+    table.world.oauth.fail(faults.acted_then(faults.raw(sample, 503)))
+    outcomes = []
+    for _ in range(3):
+        outcomes.append(only(run(table))["outcome"])
+        table.world.clock.advance(3600)
+        if outcomes[-1] == "reauthorize":
+            break
+    assert outcomes[-1] == "reauthorize"
+    assert sent(table).count("sample-refresh") == 1
+
+
+# A form that is not known
+
+
+def unread(rows: Rows) -> str:
+    """A row whose provider answered in a form that is not known; returns the token that was sent."""
+    rows.add("acme", "loc")
+    token = rows.stored("loc")
+    rows.world.oauth.fail(faults.amended(strange))
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (1, "operator")
+    assert "recover --resend" in only(result)["action"]
+    assert sent(rows) == [token]
+    return token
+
+
+def recover(rows: Rows, *arguments: str) -> Result:
+    return rows.world.program.run("recover", *arguments)
+
+
+def test_after_a_success_of_unknown_form_the_token_is_not_sent_again_and_the_answer_is_kept(rows: Rows) -> None:
+    token = unread(rows)
+    rows.world.clock.advance(3600)
+    result = run(rows)
+    assert (result.code, only(result)["outcome"]) == (1, "operator")
+    assert sent(rows) == [token]
+    [entry] = entries(rows.world, "unread")
+    with journal(rows.world) as opened:
+        assert rows.world.oauth.current("loc").encode() in opened.open_answer(entry).body
+
+
+def test_sending_it_once_more_keeps_the_answer_even_where_the_token_is_refused(rows: Rows) -> None:
+    token = unread(rows)
+    assert recover(rows, "--resend", "loc").code == 0
+    rows.world.clock.advance(3600)
+    assert only(run(rows))["outcome"] == "reauthorize"
+    assert sent(rows) == [token, token]
+    [entry] = entries(rows.world, "lost")
+    with journal(rows.world) as opened:
+        bodies = [raw.body for raw in opened.answers(entry.id)]
+    assert rows.world.oauth.current("loc").encode() in bodies[0]
+
+
+def test_sending_it_once_more_goes_on_where_the_provider_gives_another(table: Rows) -> None:
+    table.add("acme-until-used", "loc")
+    table.world.oauth.fail(faults.amended(strange))
+    run(table)
+    assert recover(table, "--resend", "loc").code == 0
+    table.world.clock.advance(100)
+    assert only(run(table))["outcome"] == "refreshed"
+    assert table.is_current("loc")
+
+
+def test_an_answer_that_is_given_up_lets_the_row_be_refreshed_as_if_nothing_had_been_sent(table: Rows) -> None:
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.raw(b'{"tokens": []}'))
+    assert only(run(table))["outcome"] == "operator"
+    asked = recover(table, "--discard", "loc")
+    assert (asked.code, "--yes" in asked.err) == (2, True)
+    assert recover(table, "--discard", "loc", "--yes").code == 0
+    assert_next_run_refreshes(table)
+
+
+@pytest.mark.parametrize("flag", ["--resend", "--discard"])
+def test_a_location_that_waits_for_nobody_is_named(table: Rows, flag: str) -> None:
+    result = recover(table, flag, "loc", "--yes")
+    assert result.code == 2
+    assert "'loc'" in result.err
+
+
+def test_where_refresh_tokens_never_change_an_unknown_form_is_a_failure_that_passes(table: Rows) -> None:
+    table.add("acme-never", "loc")
+    table.world.oauth.fail(faults.amended(strange), times=9)
+    assert only(run(table))["outcome"] == "transient"
+    table.world.oauth.behave()
+    assert_next_run_refreshes(table)
