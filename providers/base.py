@@ -650,7 +650,7 @@ def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
             others |= {spelled: value} if value is not None else {}
         elif (token := _usable_token(value)) is not None:
             found[spelled].add(token)
-    if not any(found.values()) or _is_refusal(content):
+    if not any(found.values()) or _is_refusal(others):
         return _NO_TOKENS
     if any(len(tokens) > 1 for tokens in found.values()):
         return None
