@@ -27,7 +27,7 @@ MODULES = [
     *sorted(ROOT.glob("*.py")),
 ]
 # A value in journals that an older version wrote.
-DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside';",)
+DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",)
 
 
 def _named(path: Path) -> str:

@@ -180,20 +180,6 @@ def test_a_server_error_where_tokens_never_change_is_transient_and_forgotten(row
 # Odd answers
 
 
-def test_a_new_refresh_token_in_an_otherwise_unusable_answer_is_stored(rows: Rows) -> None:
-    def without_access_token(content: dict[str, Any]) -> bytes:
-        return json.dumps({"refresh_token": content["refresh_token"]}).encode()
-
-    rows.add("acme", "loc")
-    rows.world.oauth.fail(faults.amended(without_access_token))
-    result = run(rows)
-    assert (result.code, only(result)["outcome"]) == (1, "unknown")
-    assert rows.is_current("loc")
-    assert entries(rows.world) == []
-    assert (run(rows).code, rows.is_current("loc")) == (0, True)
-    assert rows.world.oauth.sent_twice() == []
-
-
 @pytest.mark.parametrize("token", ["x-" * 32_768, "  kept as it is  ", '"\\/<>&%2F{}', "eight-ch"])
 def test_any_refresh_token_is_stored_as_it_came(rows: Rows, token: str) -> None:
     rows.add("acme", "loc")
@@ -213,18 +199,6 @@ def test_the_end_of_a_refresh_token_is_kept_where_an_answer_names_it(rows: Rows)
         kept = rows.row("loc").refresh_token_expiry
         assert kept is not None
         assert timedelta(0) <= kept - START - timedelta(days=90) < timedelta(seconds=10)
-
-
-def test_a_status_of_500_does_not_spoil_an_answer_with_tokens(rows: Rows) -> None:
-    def apply(call: faults.Call, act: faults.Act) -> Any:
-        from dataclasses import replace
-
-        return replace(act(), status=500)
-
-    rows.add("acme", "loc")
-    rows.world.oauth.fail(faults.Fault("500 with tokens", apply))
-    assert (run(rows).code, rows.is_current("loc")) == (0, True)
-    assert rows.world.oauth.sent_twice() == []
 
 
 # The store fails in the middle
