@@ -20,7 +20,6 @@ from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
 from token_refresh.commands import onboard
 from token_refresh.journal.file import BALLAST_FILE
-from token_refresh.terminal.console import Console
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,13 +93,7 @@ class Program:
 
     def onboard(self, *argv: str) -> Result:
         """`onboard_client.py` in this process, on this test's clock."""
-
-        def act() -> int:
-            arguments = onboard.parse(argv)
-            console = Console(as_json=arguments.json)
-            return cli.guarded(console, lambda: onboard.run(arguments, self.settings, self.clock, console))
-
-        return self._searched(argv, _captured(act))
+        return self._searched(argv, _captured(lambda: onboard.main(argv, self.settings, self.clock)))
 
     def _searched(self, argv: Sequence[str], result: Result) -> Result:
         """The promise of every test: no secret in what was printed (but the one that `get` is asked for)."""
@@ -165,7 +158,7 @@ def _captured(act: Any) -> Result:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = act()
-        except SystemExit as error:  # argparse
+        except SystemExit as error:  # help
             code = int(error.code or 0)
         finally:
             os.umask(before)

@@ -19,7 +19,7 @@ from token_refresh.base.errors import Kind, actionable_error, exit_code
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import Parser
+from token_refresh.terminal.flags import Parser, add_json, wants_json
 from token_refresh.wiring import LOCK_WAIT_SECONDS, Context, assemble
 
 VERSION = "0.1.0"
@@ -56,14 +56,14 @@ def main(
         clock: the time.
     """
     process.harden_process()
-    name, words = _verb_in(argv)
-    module = _module_of(name) if name in VERBS else None
-    arguments = _parser(name, module).parse(words)
-    console = Console(as_json=arguments.json)
+    console = Console(as_json=wants_json(argv))
     given = settings.strip_secrets(os.environ) if environ is None else environ
 
     def act() -> Iterable[Kind]:
-        assert module is not None  # the parser has ended it otherwise
+        verb, words = _verb_in(argv)
+        module = _module_of(verb) if verb in VERBS else None
+        arguments = _parser(verb, module).parse(words)
+        assert module is not None  # the parser has refused it otherwise
         kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), console)
         return kinds
 
@@ -146,7 +146,7 @@ def _parser(chosen: str, module: ModuleType | None) -> Parser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in [chosen] if module is not None else VERBS:
         verb = verbs.add_parser(name, help=VERBS[name], description=VERBS[name])
-        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        add_json(verb)
         add_flags: Callable[[Parser], None] | None = getattr(module, "add_flags", None)
         if add_flags is not None:
             add_flags(verb)

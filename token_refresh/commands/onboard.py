@@ -21,32 +21,30 @@ from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import Parser
+from token_refresh.terminal.flags import Parser, add_allow_host, add_json, wants_json
 from token_refresh.terminal.process import StopRequest, ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
 from token_refresh.wiring import Context, make_job_factory, make_seals, open_parts
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `onboard_client.py` with these words and return the exit code."""
+def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> int:
+    """Run `onboard_client.py` with these words and return the exit code. Arguments: see `commands.main`."""
     process.harden_process()
-    arguments = parse(argv)
-    console = Console(as_json=arguments.json)
-    environ = settings.strip_secrets(os.environ)
-    return guarded(console, lambda: run(arguments, environ, SystemClock(), console))
+    console = Console(as_json=wants_json(argv))
+    given = settings.strip_secrets(os.environ) if environ is None else environ
+    return guarded(console, lambda: run(_parsed(argv), given, clock or SystemClock(), console))
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of `onboard_client.py`. Secrets are never among them."""
     parser = Parser(prog="onboard_client.py", description="Add a client, or replace its credential.")
     file_help = f"one client a line, - for standard input; header: {','.join(CSV_HEADER)}"
     parser.add_argument("--from-csv", metavar="FILE", help=file_help)
     parser.add_argument("--replace", action="store_true", help="replace existing credentials without asking")
     parser.add_argument("--no-check", action="store_true", help="save without proving by a refresh")
-    host_help = "a token host (host:port where the port is not 443) that a line may name itself"
-    parser.add_argument("--allow-host", action="append", default=[], metavar="HOST", help=host_help)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_allow_host(parser, "a line")
+    add_json(parser)
     return parser.parse(argv)
 
 
