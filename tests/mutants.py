@@ -631,9 +631,9 @@ MUTANTS = (
     ),
     _mutant(
         "runs that come too rarely are told to nobody",
-        "token_refresh/commands/refresh.py",
-        "            _warn_of_rare_runs(context, console)\n",
-        "            pass\n",
+        "token_refresh/refresh/frequency.py",
+        "> RARE_RUNS * interval:",
+        "> RARE_RUNS * interval * 1000:",
         "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_it_was_said_is_told",
     ),
     _mutant(

@@ -19,6 +19,7 @@ from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
     from providers import Catalog
+    from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
@@ -173,6 +174,14 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
     return AirtableStore(options, context.clock)
 
 
+def quota_of(context: Context, store: Store) -> Check | None:
+    """How the month's calls stand against the Airtable plan; None for other stores."""
+    from token_refresh.stores.airtable.quota import check_quota
+
+    airtable, usage = context.settings.airtable, store.usage()
+    return check_quota(airtable.plan, usage) if airtable is not None and usage is not None else None
+
+
 @contextmanager
 def open_sealed(context: Context) -> Iterator[SealedStore]:
     """The store with its keys."""
@@ -240,6 +249,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     try:
         yield RunContext(
             store=store,
+            folder=context.folder,
             providers=summaries,
             job_factory=make_job_factory(context, store),
             transport=transport,
@@ -250,6 +260,7 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
             default_provider=context.default_provider,
             concurrency=settings.concurrency,
             claimant=Claimant(host, journal.slot, run, unspent=frozenset(unspent)),
+            check_quota=lambda: quota_of(context, store.store),
             resume_admission=lambda parts, entry: Admission(parts).resume(entry),
         )
     finally:

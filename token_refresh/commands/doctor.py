@@ -14,11 +14,10 @@ from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.net.reachability import check_endpoints
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.settings import check_dotenv
-from token_refresh.stores.airtable.quota import check_quota
 from token_refresh.stores.base import check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Context, keyring, make_job_factory, open_parts, open_sealed, proxy_of
+from token_refresh.wiring import Context, keyring, make_job_factory, open_parts, open_sealed, proxy_of, quota_of
 
 _HEAD = ("part", "", "finding", "what to do")
 
@@ -61,9 +60,9 @@ def _table(context: Context, made: list[Job | UnusableRow]) -> Iterator[Check]:
 
 def _store(context: Context, store: SealedStore) -> Iterator[Check]:
     yield from check_columns(store.store, context.settings.store)
-    usage = store.store.usage()
-    if usage is not None:
-        yield check_quota(context.settings.airtable.plan if context.settings.airtable else "", usage)
+    quota = quota_of(context, store.store)
+    if quota is not None:
+        yield quota
 
 
 def _rows(context: Context, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from token_refresh.base.clock import Clock, iso, parse_time
+from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
 from token_refresh.refresh.rounds import Stop, rounds
@@ -18,12 +16,6 @@ from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import interval, seconds
 from token_refresh.terminal.process import ended_by, on_one_core
 from token_refresh.wiring import Context, open_parts
-
-if TYPE_CHECKING:  # a run that finds another one active ends before it needs these
-    from token_refresh.refresh.run_context import RunContext
-
-LAST_RUN_FILE = "last-run"
-RARE_RUNS = 1.5  # intervals between two runs that are too many
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -90,38 +82,9 @@ def _run_locked(arguments: argparse.Namespace, context: Context, console: Consol
         takeover=arguments.takeover,
     )
     with open_parts(context) as parts, report_for(console, only_news=not scope.is_by_hand) as subscriber:
-        if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # cron's own run
-            _warn_of_rare_runs(context, console)
         refresher = Refresher(parts, subscriber)
         with ended_by(stop), stop.reaching(refresher.stop), on_one_core():
             report = refresher.run(scope)
-        _warn_of_quota(context, parts, console)
     if console.as_json:
         console.object(report_object(report, context.settings.store, parts.store.store.calls))
     return report.kinds()
-
-
-def _warn_of_quota(context: Context, parts: RunContext, console: Console) -> None:
-    """Said before the month's calls are spent: from then on nothing can be stored, so nothing is refreshed."""
-    from token_refresh.stores.airtable.quota import SHORT_ACTION, Quota
-
-    usage = parts.store.store.usage()
-    if usage is not None and context.settings.airtable is not None:
-        stand = Quota.of(context.settings.airtable.plan, usage.calls, usage.forecast)
-        if stand.is_short:
-            console.warn(str(stand), SHORT_ACTION)
-
-
-def _warn_of_rare_runs(context: Context, console: Console) -> None:
-    """Tokens are renewed in time only if the program knows how often it is run."""
-    file = context.folder / LAST_RUN_FILE
-    now = context.clock.now()
-    last = parse_time(file.read_text()) if file.exists() else None
-    interval = context.settings.refresh_interval
-    if last is not None and (now - last).total_seconds() > RARE_RUNS * interval:
-        console.warn(
-            f"the last run was at {last:%Y-%m-%d %H:%M} UTC, longer ago than REFRESH_INTERVAL ({interval} s)",
-            "Set REFRESH_INTERVAL to the seconds between two runs of cron.",
-        )
-    with contextlib.suppress(OSError):  # a full disk is reported by whoever cannot go on without it
-        file.write_text(iso(now))

@@ -20,6 +20,7 @@ from token_refresh.base.events import (
 )
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import list_due, query_of
 from token_refresh.refresh.loop import Loop
@@ -65,6 +66,8 @@ class Refresher:
             self._deadline = self._parts.clock.monotonic() + scope.max_seconds
         self._emit(RunStarted(report.run_id, report.started_at, report.dry_run))
         try:
+            for notice in frequency_notices(self._parts, scope):
+                self._emit(notice)
             if scope.dry_run:
                 self._foresee(scope)
             else:

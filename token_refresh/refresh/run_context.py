@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
+    from pathlib import Path
+
     from providers.base import ProviderSummary
+    from token_refresh.base.checks import Check
     from token_refresh.base.clock import Clock
     from token_refresh.base.events import Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
@@ -33,13 +36,16 @@ class RunContext:
     """The parts of a run.
 
     Attributes:
+        folder: the store's state folder.
         providers: what is known of each without its file, by slug.
         concurrency: bounds requests in flight.
         claimant: this process to others.
+        check_quota: how the store's calls stand against its plan; None where nobody counts them.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
     """
 
     store: SealedStore
+    folder: Path
     providers: Mapping[str, ProviderSummary]
     job_factory: JobFactory
     transport: Transport
@@ -50,6 +56,7 @@ class RunContext:
     default_provider: str
     concurrency: int
     claimant: Claimant
+    check_quota: Callable[[], Check | None]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]
 
     @property

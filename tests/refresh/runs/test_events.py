@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import SqliteRows
 from tests.refresh.runs.test_faults_inside import parts_of
 from tests.world.clock import START
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
+from token_refresh.base.clock import parse_time
 from token_refresh.base.events import (
     Event,
     Notice,
@@ -22,6 +25,7 @@ from token_refresh.base.events import (
     RunFinished,
     RunStarted,
 )
+from token_refresh.refresh.frequency import LAST_RUN_FILE
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import StoreError, StoreUnavailableError
@@ -70,6 +74,36 @@ def test_a_run_begins_finishes_each_row_once_and_ends(rows: SqliteRows) -> None:
 def test_two_runs_have_two_names(rows: SqliteRows) -> None:
     names = [event.run_id for _ in range(2) for event in events_of(rows, Scope()) if isinstance(event, RunStarted)]
     assert len(set(names)) == 2
+
+
+def test_runs_that_come_too_rarely_are_a_notice_of_the_run_that_finds_it(rows: SqliteRows) -> None:
+    assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
+    rows.world.clock.advance(3 * 3600)
+    heard = events_of(rows, Scope())
+    [notice] = heard[-1].notices if isinstance(heard[-1], RunFinished) else []
+    assert (notice, notice.code) == (heard[1], NoticeCode.RARE_RUNS)
+    assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
+
+
+@pytest.mark.parametrize(("state", "count"), [(GOOD, 0), (DOUBTFUL, 1), (BAD, 1)])
+def test_calls_that_will_not_last_the_month_are_a_notice_before_any_row(
+    rows: SqliteRows, state: str, count: int
+) -> None:
+    rows.add("acme", "loc")
+    heard: list[Event] = []
+    with parts_of(rows) as parts:
+        parts = replace(parts, check_quota=lambda: Check("quota", state, "990 calls", "Run less often."))
+        Refresher(parts, heard.append).run(Scope())
+    notice = Notice(NoticeCode.QUOTA_SHORT, None, "990 calls", "Run less often.")
+    assert heard.count(notice) == count
+    assert (heard[1] == notice) == bool(count)
+
+
+def test_a_note_of_the_last_run_that_is_no_time_ends_no_run(rows: SqliteRows) -> None:
+    with parts_of(rows) as parts:
+        (parts.folder / LAST_RUN_FILE).write_bytes(b"\xff\xfe")
+        assert Refresher(parts).run(Scope()).notices == []
+        assert parse_time((parts.folder / LAST_RUN_FILE).read_text()) == rows.world.clock.now()
 
 
 def test_an_error_that_ends_a_run_is_in_its_last_event_too(rows: SqliteRows) -> None:
