@@ -138,14 +138,14 @@ MUTANTS = (
     _mutant(
         "what an earlier run left is not replayed",
         "token_refresh/refresh/run.py",
-        "        blocked = replay(self._parts, self._writeback, self._emit)\n",
+        "        blocked = replay(self._context, self._writeback, self._emit)\n",
         "        blocked = frozenset[str]()\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
         "a replayed answer overwrites what somebody onboarded meanwhile",
         "token_refresh/refresh/recovery.py",
-        "    if not _is_of(parts, entry, row):\n",
+        "    if not _is_of(context, entry, row):\n",
         "    if False:\n",
         "tests/refresh/runs/test_recovery.py",
     ),
@@ -378,7 +378,7 @@ MUTANTS = (
     _mutant(
         "claims are kept when a run ends",
         "token_refresh/refresh/run.py",
-        "                self._parts.store.store.release(",
+        "                self._context.store.store.release(",
         "                print(",
         "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
         "tests/refresh/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
@@ -696,7 +696,7 @@ MUTANTS = (
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",
         "token_refresh/clients/removal.py",
-        "blocked = store_leftovers(self._parts, self._emit)",
+        "blocked = store_leftovers(self._context, self._emit)",
         "blocked = frozenset()",
         f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
     ),

@@ -10,7 +10,7 @@ import pytest
 from tests.commands.test_verify import new_key
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
-from tests.refresh.runs.test_faults_inside import parts_of
+from tests.refresh.runs.test_faults_inside import run_context_of
 from token_refresh.keys.inspection import Inspector
 from token_refresh.keys.rotation import Rotator
 
@@ -27,11 +27,11 @@ class Journal:
 
 def rotated(rows: Rows, happens: Any, *, is_wanted: bool = True) -> tuple[bool, Rotator]:
     """A rotation of all rows, and whether it came to its end."""
-    with parts_of(rows) as parts:
-        keys = [row.key for row in parts.store.store.rows()]
-        inspector = Inspector(parts.store, parts.job_factory, ())
+    with run_context_of(rows) as context:
+        keys = [row.key for row in context.store.store.rows()]
+        inspector = Inspector(context.store, context.job_factory, ())
         journal: Any = Journal(happens)
-        rotator = Rotator(parts.store, inspector, journal, lambda _: None, lambda: is_wanted, parts.clock, "")
+        rotator = Rotator(context.store, inspector, journal, lambda _: None, lambda: is_wanted, context.clock, "")
         return rotator.reseal(keys), rotator
 
 

@@ -45,7 +45,7 @@ from token_refresh.refresh.run_context import Runtime
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 from token_refresh.wiring import assemble
-from token_refresh.wiring import runtime as workshop_of
+from token_refresh.wiring import runtime as runtime_of
 
 PATIENCE_SECONDS = 20
 
@@ -299,14 +299,14 @@ def test_another_process_of_this_host_is_named_as_the_reason(world: World, manag
 
 
 def host_of(world: World) -> str:
-    shop = shop_of(world)
-    with shop.open_store() as store, shop.parts_around(store) as parts:
-        return parts.claimant.host
+    runtime = shop_of(world)
+    with runtime.open_store() as store, runtime.run_context_around(store) as context:
+        return context.claimant.host
 
 
 def shop_of(world: World) -> Runtime:
     settings = load(world.program.settings, crypto.parse_key)
-    return workshop_of(assemble(settings, world.clock, log_not_saved))
+    return runtime_of(assemble(settings, world.clock, log_not_saved))
 
 
 def silent(event: Event) -> None:
@@ -411,7 +411,7 @@ def test_a_store_that_goes_away_does_not_cost_a_token_that_lives(
 ) -> None:
     access = log_in(world, manager)
     world.clock.advance(3400)
-    broken = manager_of(world, parts_around=away)
+    broken = manager_of(world, run_context_around=away)
     assert broken.get_valid_access_token("loc1") == access
     assert "the store is away; the stored token is still valid. Wait." in log.text
     world.clock.advance(600)
@@ -643,7 +643,7 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
 ) -> None:
     if not is_new:
         log_in(world, manager)
-    shop = shop_of(world)
+    runtime = shop_of(world)
 
     @contextmanager
     def slow(store: Any) -> Iterator[Any]:
@@ -658,10 +658,10 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
             return late
 
         store.store.write, store.store.create = meanwhile(write), meanwhile(create)
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
-    access = log_in(world, TokenManager(replace(shop, parts_around=slow)))
+    access = log_in(world, TokenManager(replace(runtime, run_context_around=slow)))
     assert manager.get_valid_access_token("loc1") == access
     assert (len(world.rows()), world.journalled()) == (1, [])
 
@@ -669,7 +669,7 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
 def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
     world: World, manager: TokenManager
 ) -> None:
-    shop = shop_of(world)
+    runtime = shop_of(world)
 
     @contextmanager
     def deaf(store: Any) -> Iterator[Any]:
@@ -677,11 +677,11 @@ def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
             raise StoreUnavailableError("the store is away", "Wait.")
 
         store.store.create = create
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
     with pytest.raises(RetryLaterError, match="wait, encrypted, in the journal, and the next run stores them"):
-        log_in(world, TokenManager(replace(shop, parts_around=deaf)))
+        log_in(world, TokenManager(replace(runtime, run_context_around=deaf)))
     assert manager.list_tokens() == []
     world.clock.advance(100)
     manager.refresh_due()
@@ -820,7 +820,7 @@ def test_a_stop_in_the_middle_of_a_round_finishes_what_is_open_and_begins_nothin
 
 
 def test_a_round_that_the_store_fails_is_told(world: World, gated: Gated, log: pytest.LogCaptureFixture) -> None:
-    shop = shop_of(world)
+    runtime = shop_of(world)
     log_in(world, manager_of(world))
     world.clock.advance(3000)
 
@@ -830,10 +830,10 @@ def test_a_round_that_the_store_fails_is_told(world: World, gated: Gated, log: p
             raise StoreRefusedError("it takes nothing", "Mend it.")
 
         store.store.write = write
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
-    manager = TokenManager(replace(shop, parts_around=deaf, clock=gated))
+    manager = TokenManager(replace(runtime, run_context_around=deaf, clock=gated))
     manager.start(600)
     gated.await_sleep()
     gated.open()

@@ -20,7 +20,7 @@ from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_json, wants_json
-from token_refresh.wiring import LOCK_WAIT_SECONDS, Context, assemble
+from token_refresh.wiring import LOCK_WAIT_SECONDS, Installation, assemble
 
 VERSION = "0.1.0"
 
@@ -101,7 +101,7 @@ def _reported(console: Console, act: Callable[[], Iterable[Kind]]) -> Iterable[K
         return (problem.kind,)
 
 
-def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Context:
+def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Installation:
     """Read and check the configuration; what should be known of it is said.
 
     Raises:
@@ -117,9 +117,9 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Conte
     return assemble(known, clock, console.answer_not_saved)
 
 
-def patient_lock(context: Context, console: Console) -> AbstractContextManager[object]:
+def patient_lock(installation: Installation, console: Console) -> AbstractContextManager[object]:
     """The run lock for what a person started: cron's run is waited for, and that is said."""
-    return context.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
+    return installation.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
 
 
 def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:

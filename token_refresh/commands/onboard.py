@@ -25,7 +25,7 @@ from token_refresh.terminal.flags import Parser, add_allow_host, add_json, wants
 from token_refresh.terminal.process import StopRequest, ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
-from token_refresh.wiring import Context, make_job_factory, make_seals, open_parts
+from token_refresh.wiring import Installation, make_job_factory, make_seals, open_run_context
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> int:
@@ -50,27 +50,27 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Save one client or many; exit 1 where one was not saved."""
-    context = prepare(environ, clock, console)
+    installation = prepare(environ, clock, console)
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
-        return _from_csv(arguments.from_csv, replace(terms, skip_done=True), context, console)
-    return _from_terminal(terms, context, console)
+        return _from_csv(arguments.from_csv, replace(terms, skip_done=True), installation, console)
+    return _from_terminal(terms, installation, console)
 
 
-def _from_terminal(terms: Terms, context: Context, console: Console) -> Iterable[Kind]:
+def _from_terminal(terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
 
     def find_row(location_id: str, provider: str) -> Row | None:
-        with open_parts(context) as parts:
-            return Admission(parts).existing(location_id, provider)
+        with open_run_context(installation) as context:
+            return Admission(context).existing(location_id, provider)
 
-    job_factory, default_provider = make_job_factory(context, make_seals(context)), context.default_provider
+    job_factory = make_job_factory(installation, make_seals(installation))
     with Terminal() as ask:
-        entered, terms = ask_for_credential(ask, job_factory, default_provider, terms, find_row)
-    with _admission(context, console) as admission, ended_by(StopRequest(console.warn)):
+        entered, terms = ask_for_credential(ask, job_factory, installation.default_provider, terms, find_row)
+    with _admission(installation, console) as admission, ended_by(StopRequest(console.warn)):
         result = admission.admit(entered, terms)
     if console.as_json:
-        console.object({"store": context.settings.store, "results": [result_object(result)]})
+        console.object({"store": installation.settings.store, "results": [result_object(result)]})
     if is_saved(result):
         until = f"; its access token lives until {result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else ""
         console.info(f"{result.location_id} is saved{until}")
@@ -79,17 +79,16 @@ def _from_terminal(terms: Terms, context: Context, console: Console) -> Iterable
     return admission.failure_kinds([result])
 
 
-def _from_csv(name: str, terms: Terms, context: Context, console: Console) -> Iterable[Kind]:
-    lines = list(read_lines(read_text(name, console.warn), context.default_provider))
-    catalog = context.catalog
+def _from_csv(name: str, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
+    lines = list(read_lines(read_text(name, console.warn), installation.default_provider))
     results: list[RowFinished] = []
     stop, failure = StopRequest(console.warn), None
-    with _admission(context, console) as admission, ended_by(stop):
+    with _admission(installation, console) as admission, ended_by(stop):
         for line in lines:
             if stop.is_wanted or isinstance(admission.store_error, StoreUnavailableError):
                 break
             try:
-                results.append(admit_line(admission, line, terms, catalog.summaries, catalog.slug_of))
+                results.append(admit_line(admission, line, terms, installation.catalog))
             except (StoreError, JournalError) as error:
                 failure = error
                 break
@@ -97,7 +96,7 @@ def _from_csv(name: str, terms: Terms, context: Context, console: Console) -> It
     if console.as_json:
         numbered = zip(lines, results, strict=False)  # those that were not tried have no result
         objects = [{"line": line.number, **result_object(result)} for line, result in numbered]
-        console.object({"store": context.settings.store, "results": objects})
+        console.object({"store": installation.settings.store, "results": objects})
     if len(results) < len(lines):
         console.warn(f"{len(lines) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
     console.info(f"{sum(map(is_saved, results))} of {len(lines)} lines are in the table")
@@ -109,11 +108,11 @@ def _from_csv(name: str, terms: Terms, context: Context, console: Console) -> It
 
 
 @contextmanager
-def _admission(context: Context, console: Console) -> Iterator[Admission]:
+def _admission(installation: Installation, console: Console) -> Iterator[Admission]:
     """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
-    with patient_lock(context, console), open_parts(context) as parts:
-        store_leftovers(parts, LineReport(console))
-        yield Admission(parts)
+    with patient_lock(installation, console), open_run_context(installation) as context:
+        store_leftovers(context, LineReport(console))
+        yield Admission(context)
 
 
 def _show_line(console: Console, number: int, result: RowFinished) -> None:

@@ -15,7 +15,7 @@ from token_refresh.refresh.rounds import Stop, rounds
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import interval, seconds
 from token_refresh.terminal.process import ended_by, on_one_core
-from token_refresh.wiring import Context, open_parts
+from token_refresh.wiring import Installation, open_run_context
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,41 +34,47 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Refresh what is due, report it, and say by the exit code how it went."""
-    context = prepare(environ, clock, console)
+    installation = prepare(environ, clock, console)
     if arguments.provider is not None:
-        context.catalog.get(arguments.provider)  # a name that nobody has is reported before another run that is active
+        installation.catalog.get(
+            arguments.provider
+        )  # a name that nobody has is reported before another run that is active
     if arguments.jitter:
         import random
 
         clock.sleep(random.uniform(0, arguments.jitter))
     stop = Stop()
     if arguments.every is None:
-        return _run_once(arguments, context, console, stop)
-    known = replace(context.settings, refresh_interval=math.ceil(arguments.every))  # nobody else starts the runs
-    context = replace(context, settings=known)
+        return _run_once(arguments, installation, console, stop)
+    known = replace(installation.settings, refresh_interval=math.ceil(arguments.every))  # nobody else starts the runs
+    installation = replace(installation, settings=known)
     with ended_by(stop):
-        return _run_on(arguments, context, console, stop)
+        return _run_on(arguments, installation, console, stop)
 
 
-def _run_on(arguments: argparse.Namespace, context: Context, console: Console, stop: Stop) -> Iterable[Kind]:
+def _run_on(arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop) -> Iterable[Kind]:
     """Round after round, until a signal; a round that fails is reported, and the next one comes."""
     from token_refresh.commands import reported
 
     console.as_lines = True
     was_cut = False
-    for _ in rounds(arguments.every, context.clock, stop):
-        kinds = reported(console, partial(_run_once, arguments, context, console, stop))
+    for _ in rounds(arguments.every, installation.clock, stop):
+        kinds = reported(console, partial(_run_once, arguments, installation, console, stop))
         was_cut = Kind.STOPPED in kinds and stop.reason is not None
     return (Kind.STOPPED,) if was_cut else ()
 
 
-def _run_once(arguments: argparse.Namespace, context: Context, console: Console, stop: Stop) -> Iterable[Kind]:
+def _run_once(
+    arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop
+) -> Iterable[Kind]:
     """One run; lock and journal are free again after it."""
-    with context.lock():
-        return _run_locked(arguments, context, console, stop)
+    with installation.lock():
+        return _run_locked(arguments, installation, console, stop)
 
 
-def _run_locked(arguments: argparse.Namespace, context: Context, console: Console, stop: Stop) -> Iterable[Kind]:
+def _run_locked(
+    arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop
+) -> Iterable[Kind]:
     from token_refresh.refresh.run import Refresher
     from token_refresh.refresh.run_context import Scope
     from token_refresh.terminal.report import report_for, report_object
@@ -76,15 +82,15 @@ def _run_locked(arguments: argparse.Namespace, context: Context, console: Consol
     scope = Scope(
         everything=arguments.all,
         locations=tuple(name.strip() for name in arguments.location),
-        providers=context.catalog.get(arguments.provider).spellings if arguments.provider is not None else (),
+        providers=installation.catalog.get(arguments.provider).spellings if arguments.provider is not None else (),
         dry_run=arguments.dry_run,
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,
     )
-    with open_parts(context) as parts, report_for(console, only_news=not scope.is_by_hand) as subscriber:
-        refresher = Refresher(parts, subscriber)
+    with open_run_context(installation) as context, report_for(console, only_news=not scope.is_by_hand) as subscriber:
+        refresher = Refresher(context, subscriber)
         with ended_by(stop), stop.reaching(refresher.stop), on_one_core():
             report = refresher.run(scope)
     if console.as_json:
-        console.object(report_object(report, context.settings.store, parts.store.store.calls))
+        console.object(report_object(report, installation.settings.store, context.store.store.calls))
     return report.kinds()

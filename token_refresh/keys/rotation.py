@@ -61,13 +61,13 @@ class KeyRotation:
     """A whole rotation: survey, re-encrypt, and survey again, to say done only where no other key is needed.
 
     Args:
-        parts: of a run. The caller holds the lock.
+        context: of a run. The caller holds the lock.
         inspector: knows what each row is bound to.
         key_id: of the key in use.
     """
 
-    def __init__(self, parts: RunContext, inspector: Inspector, key_id: str) -> None:
-        self._parts = parts
+    def __init__(self, context: RunContext, inspector: Inspector, key_id: str) -> None:
+        self._context = context
         self._inspector = inspector
         self._key_id = key_id
 
@@ -93,22 +93,24 @@ class KeyRotation:
             ActionableError: somebody wanted the end; what is done is done.
             StoreError, JournalError: see `Rotator.reseal`.
         """
-        parts = self._parts
-        dead = parts.claimant.of_slot(parts.claimant.slot)
-        rotator = Rotator(parts.store, self._inspector, parts.journal, advance, lambda: not stopped, parts.clock, dead)
+        context = self._context
+        dead = context.claimant.of_slot(context.claimant.slot)
+        rotator = Rotator(
+            context.store, self._inspector, context.journal, advance, lambda: not stopped, context.clock, dead
+        )
         if not rotator.reseal(keys):
             what = f"{stopped[0]}; {rotator.resealed} of {len(keys)} rows were re-encrypted"
             raise ActionableError(what, AGAIN, Kind.STOPPED)
         return RotationResult(
             key_id=self._key_id,
             resealed=rotator.resealed,
-            journal_resealed=parts.journal.reseal(),
+            journal_resealed=context.journal.reseal(),
             left=_left(self._survey(), rotator.refused),
-            journal_left=sorted(parts.journal.key_ids() - {self._key_id}),
+            journal_left=sorted(context.journal.key_ids() - {self._key_id}),
         )
 
     def _survey(self) -> Survey:
-        return self._inspector.survey(self._parts.store.store.rows(complete=True))
+        return self._inspector.survey(self._context.store.store.rows(complete=True))
 
 
 def _left(survey: Survey, refused: Mapping[str, StoreError]) -> list[Finding]:

@@ -280,33 +280,33 @@ class TokenManager:
             yield _view(row, job_factory.provider_name(row))
 
     @contextmanager
-    def _parts(self, wait_seconds: float) -> Iterator[RunContext]:
-        shop = self._runtime
-        with shop.lock(wait_seconds), shop.open_store() as store, shop.parts_around(store) as parts:
-            yield parts
+    def _open(self, wait_seconds: float) -> Iterator[RunContext]:
+        runtime = self._runtime
+        with runtime.lock(wait_seconds), runtime.open_store() as store, runtime.run_context_around(store) as context:
+            yield context
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
         entered.require_identity()  # before anybody waits for the lock
         if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
             raise AdmissionError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
-        with self._parts(self._wait_seconds) as parts:
-            result = Admission(parts).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
+        with self._open(self._wait_seconds) as context:
+            result = Admission(context).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
         if result.outcome is not Outcome.REFRESHED:
             raise result.as_error()
 
     def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
-            with self._parts(self._wait_seconds) as parts:
-                removal = Removal(parts, _log, self._wait_seconds)
+            with self._open(self._wait_seconds) as context:
+                removal = Removal(context, _log, self._wait_seconds)
                 return removal.end(location_id.strip(), provider, at_provider=at_provider)
 
         name = unwrap(capture_error(act))
         _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
 
     def _run(self, interval: float, guard: Guard) -> RunFinished:
-        with self._parts(0.0) as parts:
-            policy = replace(parts.policy, interval=math.ceil(interval))
-            refresher = Refresher(replace(parts, policy=policy), _log)
+        with self._open(0.0) as context:
+            policy = replace(context.policy, interval=math.ceil(interval))
+            refresher = Refresher(replace(context, policy=policy), _log)
             with guard(refresher.stop):
                 return refresher.run(Scope())
 

@@ -16,11 +16,11 @@ LAST_RUN_FILE = "last-run"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
 
 
-def frequency_notices(parts: RunContext, scope: Scope) -> Iterator[Notice]:
+def frequency_notices(context: RunContext, scope: Scope) -> Iterator[Notice]:
     """What a person should know of it at the start of a run."""
     if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # of those that come by themselves
-        yield from _rare_runs(parts.folder / LAST_RUN_FILE, parts.policy.interval, parts.clock.now())
-    quota = parts.check_quota()
+        yield from _rare_runs(context.folder / LAST_RUN_FILE, context.policy.interval, context.clock.now())
+    quota = context.check_quota()
     if quota is not None and quota.state != GOOD:  # once the calls are spent nothing can be stored, nor refreshed
         yield Notice(NoticeCode.QUOTA_SHORT, None, quota.message, quota.action)
 

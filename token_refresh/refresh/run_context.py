@@ -33,7 +33,7 @@ class RunError(ActionableError):
 
 @dataclass(frozen=True)
 class RunContext:
-    """The parts of a run.
+    """What a run works with.
 
     Attributes:
         folder: the store's state folder.
@@ -97,7 +97,7 @@ class Runtime:
         lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
         open_store: the store with its keys.
         close: releases the connections that stores shared; the next one opens others.
-        parts_around: what a run needs around a store; holds a journal of its own while it is open.
+        run_context_around: what a run needs around a store; holds a journal of its own while it is open.
         job_factory: turns rows into jobs.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
     """
@@ -108,6 +108,6 @@ class Runtime:
     lock: Callable[[float], AbstractContextManager[object]]
     open_store: Callable[[], AbstractContextManager[SealedStore]]
     close: Callable[[], None]
-    parts_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
+    run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
     recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]

@@ -62,8 +62,8 @@ def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: 
     location, provider, client_id, secret, token = world.csv_line(kind, "loc")
     entered = NewCredential(location, provider, client_id, secret, token)
 
-    def onboard(parts: RunContext) -> tuple[()]:
-        Admission(parts).admit(entered, Terms())
+    def onboard(context: RunContext) -> tuple[()]:
+        Admission(context).admit(entered, Terms())
         return ()
 
     struck(world, left.point, Fate.KILL, onboard)

@@ -74,11 +74,11 @@ def write_and_die(act: Callable[[], Any]) -> Any:
 def writing(write: Callable[[Callable[[], Any]], Any], act: Act = refresh) -> Act:
     """`act` on a store that writes in that way."""
 
-    def changed(parts: RunContext) -> Iterable[Kind]:
-        sealed = copy.copy(parts.store)
+    def changed(context: RunContext) -> Iterable[Kind]:
+        sealed = copy.copy(context.store)
         plain: Any = _Store(sealed.store, write)
         sealed.store = plain
-        return act(replace(parts, store=sealed))
+        return act(replace(context, store=sealed))
 
     return changed
 
@@ -153,8 +153,8 @@ def test_an_onboarding_goes_the_same_way(rows: Rows, write: Callable[..., Any], 
     world = rows.world
     entered = NewCredential(*world.csv_line("acme", "loc"))
 
-    def onboard(parts: RunContext) -> Iterable[Kind]:
-        result = Admission(parts).admit(entered, Terms())
+    def onboard(context: RunContext) -> Iterable[Kind]:
+        result = Admission(context).admit(entered, Terms())
         expected = f"the proved tokens wait, encrypted, in {spare_files(world)[0]}, and the next run"
         assert expected in (result.error or "")
         return (Kind.ROW,)

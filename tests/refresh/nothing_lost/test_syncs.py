@@ -30,7 +30,7 @@ import os, sqlite3, sys
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from token_refresh.commands import prepare
-from token_refresh.wiring import open_parts
+from token_refresh.wiring import open_run_context
 from token_refresh.terminal.console import Console
 from token_refresh.refresh.run_context import Scope
 from token_refresh.refresh.run import Refresher
@@ -39,13 +39,13 @@ class Careless(sqlite3.Connection):
     def execute(self, statement, *values):
         return super().execute("PRAGMA synchronous=OFF" if "synchronous" in statement else statement, *values)
 
-context = prepare(os.environ, SystemClock(), Console())
+installation = prepare(os.environ, SystemClock(), Console())
 
 def connect(*args, **more):
     return sqlite3.connect(*args, factory=Careless, **more)
 
-with context.lock(), open_parts(context, connect) as parts:
-    report = Refresher(parts).run(Scope())
+with installation.lock(), open_run_context(installation, connect) as context:
+    report = Refresher(context).run(Scope())
 sys.exit([result.outcome for result in report.results] != ["refreshed"])
 """
 

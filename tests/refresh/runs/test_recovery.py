@@ -29,7 +29,7 @@ from tests.refresh.runs.faults_world import (
 )
 from tests.refresh.runs.test_faults import only, outage, run, sent
 from tests.refresh.runs.test_faults_inside import FullJournal, full
-from tests.refresh.runs.test_faults_inside import run as run_parts
+from tests.refresh.runs.test_faults_inside import run as run_once
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
@@ -135,13 +135,13 @@ def test_a_journal_that_cannot_be_written_ends_the_replay_and_loses_nothing(tabl
     left(table, "loc")
     table.remove("loc")
 
-    def change(parts: Any) -> Any:
-        parts.journal.__class__ = FullJournal
-        parts.journal.refuses = "mark"
-        return parts
+    def change(context: Any) -> Any:
+        context.journal.__class__ = FullJournal
+        context.journal.refuses = "mark"
+        return context
 
     with pytest.raises(JournalError):
-        run_parts(table, change)
+        run_once(table, change)
     assert len(entries(table.world, "answered")) == 1
 
 
@@ -241,7 +241,7 @@ def test_an_answer_whose_tokens_are_in_the_row_already_is_forgotten_and_the_old_
     rows.add("acme", "loc")
     old = rows.row("loc").encrypted_refresh
     with full(rows, "finish") as change:
-        run_parts(rows, change)
+        run_once(rows, change)
     assert len(entries(world, "answered")) == 1
     assert run(rows).json()["results"] == []
     assert entries(world) == []
