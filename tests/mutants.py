@@ -133,7 +133,7 @@ MUTANTS = (
         "token_refresh/refresh/recovery.py",
         "        if _brings_token(answer):\n            _keep_aside",
         "        if answer:\n            _keep_aside",
-        "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside",
+        "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept",
     ),
     _mutant(
         "what an earlier run left is not replayed",
@@ -317,7 +317,7 @@ MUTANTS = (
         "token_refresh/journal/lock.py",
         "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                return\n",
         "                return\n",
-        "tests/journal/test_lock.py::test_a_second_run_is_told_who_holds_the_lock_and_since_when",
+        "tests/journal/test_lock.py::test_a_second_run_learns_who_holds_the_lock_and_since_when",
     ),
     _mutant(
         "a journal that another process has is taken",
@@ -358,7 +358,7 @@ MUTANTS = (
         "token_refresh/stores/database/store.py",
         "        if generation is not None:\n            claim =",
         "        if generation == -1:\n            claim =",
-        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
+        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_rejects_the_write_of_the_one_before",
     ),
     _mutant(
         "of a batch, what met no row counts as written",
@@ -366,7 +366,7 @@ MUTANTS = (
         ".rowcount != len(many):",
         ".rowcount > len(many):",
         f"{_CONTRACT}test_250_changes_at_once_each_find_their_row",
-        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
+        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_rejects_the_write_of_the_one_before",
     ),
     _mutant(
         "claims of a dead process are not inherited",
@@ -562,7 +562,7 @@ MUTANTS = (
         "token_refresh/refresh/listing.py",
         "and parts.journal.failures.starts_daily_check():\n",
         "and not parts.journal:\n",
-        f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
+        f"{_FAILING}test_a_row_whose_credential_was_fixed_but_not_its_status_is_found_within_a_day",
     ),
     _mutant(
         "a mistake in a subscriber ends the run",
@@ -583,7 +583,7 @@ MUTANTS = (
         "token_refresh/terminal/report.py",
         "        if self._only_news and result.outcome in FAILURES and not result.is_news:\n",
         "        if self._only_news and result.outcome is None:\n",
-        f"{_FAILING}test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts",
+        f"{_FAILING}test_a_failure_is_reported_when_it_begins_and_only_counted_while_it_lasts",
     ),
     _mutant(
         "what a run may still need can be forgotten",
@@ -634,7 +634,7 @@ MUTANTS = (
         "token_refresh/refresh/frequency.py",
         "> RARE_RUNS * interval:",
         "> RARE_RUNS * interval * 1000:",
-        "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_it_was_said_is_told",
+        "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_the_settings_say_is_reported",
     ),
     _mutant(
         "a row that fails alarms nobody",

@@ -168,7 +168,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(elsewhere: tuple[World,
     ],
     ids=lambda answer: str(answer.status),
 )
-def test_a_refusal_is_told_and_the_row_stays(
+def test_a_refusal_is_reported_and_the_row_stays(
     elsewhere: tuple[World, TokenManager, Revocations], answer: Response
 ) -> None:
     _, manager, revocations = elsewhere
@@ -338,7 +338,7 @@ def deaf(world: World, manager: TokenManager, verdict: Callable[[int], Written])
 @pytest.mark.parametrize(
     ("written", "why"), [(Written.UNDONE, "the store is away"), (Written.CHANGED, "somebody changed the row meanwhile")]
 )
-def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_told_so(
+def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_reported(
     world: World, written: Written, why: str
 ) -> None:
     revocable(world)

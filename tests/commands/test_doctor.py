@@ -91,7 +91,7 @@ def test_a_cell_that_does_not_open_is_named_with_what_to_do(airtable_world: Worl
     assert "onboard_client.py" in bad["action"]
 
 
-def test_a_six_column_table_is_told_that_a_second_machine_goes_unnoticed(airtable_world: World) -> None:
+def test_of_a_six_column_table_it_says_that_a_second_machine_goes_unnoticed(airtable_world: World) -> None:
     world = airtable_world
     assert world.airtable is not None
     world.airtable.six_column_table("Small")

@@ -473,7 +473,7 @@ def test_answer_that_cannot_be_used_is_named(world: World, answers: dict[str, st
     assert world.rows() == {}
 
 
-def test_no_terminal_is_told_instead_of_asked(world: World) -> None:
+def test_without_a_terminal_it_says_so_instead_of_asking(world: World) -> None:
     result = world.program.spawn(script="onboard_client.py", stdin="loc1\nacme\n")
     assert result.code == 2
     assert "this is no terminal" in result.err

@@ -200,7 +200,7 @@ def test_a_row_that_is_being_refreshed_is_left(rows: Rows) -> None:
     assert rows.row("a") == before
 
 
-def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     moved(AirtableRows(airtable_world))
     with RunLock(store_folder(airtable_world), airtable_world.clock):
         assert rebound(AirtableRows(airtable_world), "--yes").code == 75
@@ -220,7 +220,7 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     assert world.program.run("verify").code == 1
 
 
-def test_a_store_that_does_not_take_it_is_told(airtable_world: World, airtable: AirtableServer) -> None:
+def test_a_store_that_does_not_take_it_is_reported(airtable_world: World, airtable: AirtableServer) -> None:
     rows = AirtableRows(airtable_world)
     moved(rows)
     airtable.inject(airtable_faults.status(503), kind="update", times=None)

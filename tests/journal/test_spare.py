@@ -56,13 +56,13 @@ def test_a_folder_may_be_a_link(tmp_path: Path) -> None:
     assert SpareFolder(tmp_path / "real").files() == [(UID, tmp_path / "real" / path.name)]
 
 
-def test_a_file_in_the_folders_place_takes_nothing(tmp_path: Path) -> None:
+def test_a_file_in_the_folders_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "spare").touch()
     with pytest.raises(OSError, match="File exists"):
         SpareFolder(tmp_path / "spare").save(UID, SEALED, START)
 
 
-def test_a_folder_that_cannot_be_written_takes_nothing() -> None:
+def test_a_folder_that_cannot_be_written_is_an_error() -> None:
     def act(home: Path) -> None:
         home.chmod(0o500)
         with pytest.raises(PermissionError):

@@ -31,7 +31,7 @@ def test_followers_get_what_the_leader_gets() -> None:
     assert (leader[0].result(), follower.result()) == ("token", "token")
 
 
-def test_another_key_is_another_flight_and_the_next_one_asks_anew() -> None:
+def test_another_key_is_another_flight_and_the_next_one_asks_again() -> None:
     shared = Flights[str]()
     first = shared.join("key", lambda: "one")
     assert shared.join("other", lambda: "two")[1] is not None

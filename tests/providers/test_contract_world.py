@@ -87,7 +87,7 @@ def test_a_withdrawn_grant_is_for_a_person_to_renew(table: Table, slug: str) -> 
         if ANSWERS[slug].auth != "none" or " " in wrong
     ],
 )
-def test_a_client_that_is_not_accepted_flags_no_row_and_is_told(table: Table, slug: str, wrong: str) -> None:
+def test_a_client_that_is_not_accepted_flags_no_row_and_is_reported(table: Table, slug: str, wrong: str) -> None:
     world = table.world
     for number in range(3):
         table.add(slug, f"loc-{number}", age=0)
@@ -106,7 +106,7 @@ def test_a_client_that_is_not_accepted_flags_no_row_and_is_told(table: Table, sl
 
 
 @EACH
-def test_a_throttled_refresh_waits_as_long_as_it_was_told_and_succeeds(table: Table, slug: str) -> None:
+def test_a_throttled_refresh_waits_as_long_as_it_was_asked_to_and_succeeds(table: Table, slug: str) -> None:
     table.add(slug, "loc")
     table.world.oauth.fail(faults.too_many_requests(20))
     assert table.refresh()["outcome"] == "refreshed"
@@ -182,7 +182,7 @@ def test_keycloaks_session_outlives_a_lost_answer_until_the_last_minute(table: T
     assert len(world.oauth.replayed()) == 1
 
 
-def test_beyond_the_grace_an_old_token_is_refused_and_told_as_lost(table: Table) -> None:
+def test_beyond_the_grace_an_old_token_is_refused_and_reported_as_lost(table: Table) -> None:
     """All answers of a run are lost, and the next run comes an hour later: both windows are over by then."""
     world = table.world
     for slug in ("xero", "atlassian"):

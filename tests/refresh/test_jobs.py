@@ -120,7 +120,7 @@ def test_anything_else_in_the_cell_is_the_rows_fault_with_an_example(cell: str) 
     assert '{"tenant": "common"}' in told.error.action
 
 
-def test_a_row_that_lacks_a_parameter_of_its_address_or_request_is_told_which() -> None:
+def test_a_parameter_that_a_row_lacks_for_its_address_or_request_is_named() -> None:
     missing = fault(row(provider="own", origin="https://one.example"))
     assert str(missing.error) == "Own needs instance, which the row does not name"
     assert str(fault(row(provider="audience")).error) == "Audience needs audience, which the row does not name"

@@ -161,7 +161,7 @@ class Story:
         """How often the first token was sent."""
         return self.world.oauth.tokens[self.first].times_sent
 
-    def assert_told_as_lost(self) -> None:
+    def assert_reported_as_lost(self) -> None:
         """Provider committed, answer not durable, no grace: told as what it is."""
         row = self.rows.row("loc")
         assert row.status == "reauthorize"
@@ -208,7 +208,7 @@ def follow_resend(story: Story, kind: str, *, is_lost: bool) -> None:
     assert story.requests() == 1
     assert story.times_sent() == 1 + is_lost
     if is_lost and kind in LOSING:
-        story.assert_told_as_lost()
+        story.assert_reported_as_lost()
     else:
         assert story.is_good()
 
@@ -237,7 +237,7 @@ def test_a_replay_that_is_struck_anywhere_loses_nothing(rows: Rows, store: str, 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("point", RESEND, ids=lambda point: point.name.lower())
-def test_a_resend_that_is_killed_anywhere_loses_no_more_and_the_loss_is_still_told(
+def test_a_resend_that_is_killed_anywhere_loses_no_more_and_the_loss_is_still_reported(
     rows: Rows, store: str, kind: str, point: Point
 ):
     story = Story(rows)
@@ -246,7 +246,7 @@ def test_a_resend_that_is_killed_anywhere_loses_no_more_and_the_loss_is_still_to
     struck(rows.world, point, Fate.KILL)
     story.later(100)
     if kind in LOSING:
-        story.assert_told_as_lost()
+        story.assert_reported_as_lost()
     else:
         assert story.is_good()
     assert story.times_sent() <= 3

@@ -128,7 +128,7 @@ def test_recover_takes_the_file_over_and_lists_it(story: Story) -> None:
     assert story.is_good()
 
 
-def test_of_a_row_that_was_onboarded_meanwhile_theirs_stays_and_ours_is_kept_aside(story: Story) -> None:
+def test_of_a_row_that_was_onboarded_meanwhile_theirs_stays_and_ours_is_kept_in_the_journal(story: Story) -> None:
     rows = story.rows
     theirs = story.world.cells("acme", "loc")["encrypted_refresh"]
     story.world.oauth.fail(meanwhile(lambda: rows.edit("loc", encrypted_refresh=theirs)))

@@ -224,7 +224,7 @@ def _first_slot_taken(world: World) -> Any:
     return closing(Journal(folder, world.program.keyring, world.clock))
 
 
-def test_a_row_that_another_process_has_is_not_waited_for_and_nobody_is_told_of_it(rows: SqliteRows) -> None:
+def test_a_row_that_another_process_has_is_not_waited_for_and_not_reported(rows: SqliteRows) -> None:
     """It is of this host: it ends, or is found dead."""
     rows.add("acme", "theirs")
     rows.add("acme", "ours")

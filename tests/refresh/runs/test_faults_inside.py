@@ -102,7 +102,7 @@ def test_a_mistake_in_reading_one_answer_leaves_it_in_the_journal_and_the_others
     assert (entry.step, kept_token(rows.world, entry)) == ("answered", rows.world.oauth.current("loc2"))
 
 
-def test_an_answer_that_still_cannot_be_read_blocks_its_row_only_and_is_stored_by_a_mended_program(rows: Rows) -> None:
+def test_an_answer_that_still_cannot_be_read_blocks_its_row_only_and_is_stored_by_a_fixed_program(rows: Rows) -> None:
     run(rows, clumsy("read"))
     rows.add("acme", "another")
     again = run(rows, clumsy("read"))

@@ -82,12 +82,12 @@ def test_a_short_pause_is_waited_for(rows: DatabaseRows) -> None:
 def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
     add(rows, 10)
 
-    def told() -> None:
+    def publish_pause() -> None:
         share(rows, 300)
         rows.world.clock.advance(1.5)
 
     heard = threading.Event()
-    rows.world.oauth.fail(meanwhile(told))
+    rows.world.oauth.fail(meanwhile(publish_pause))
     rows.world.oauth.fail(meanwhile(lambda: heard.wait(30)), times=math.inf)
 
     def change(context: RunContext) -> RunContext:
