@@ -221,7 +221,7 @@ def test_two_rows_of_one_identity_are_left_alone(airtable_world: World) -> None:
         world.table.add({"locationId": "loc1", "provider": "acme"})
     result = onboard(world, world.csv_line("acme", "loc1"))
     assert result.code == 1
-    assert "2 rows of this location and provider. Delete all but one" in result.err
+    assert "several rows have the same location and provider: 'loc1' (row " in result.err
     assert world.oauth.requests == []
 
 
@@ -403,7 +403,7 @@ def test_table_without_the_provider_column_takes_no_other_provider(world: World,
     with_params = (*world.csv_line("gohighlevel", "loc3"), quoted('{"user_type": "Location"}'))
     result = onboard(world, (*plain, ""), (*other, ""), with_params, params=True)
     assert result.code == 1
-    assert "line 3: not saved (operator): the table has no column provider, which this client needs" in result.err
+    assert "line 3: not saved (operator): the table has no column provider, which this row needs. Run: " in result.err
     assert "line 4: not saved (operator): the table has no column provider_params" in result.err
     assert [world.oauth.tokens[line[4]].times_sent for line in (plain, other, with_params)] == [1, 0, 0]
     [record] = airtable.table("Six").records()

@@ -21,7 +21,7 @@ from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job
 from token_refresh.refresh.result import action_of, outcome_of
-from token_refresh.refresh.rows import find_all
+from token_refresh.refresh.rows import find_all, lacking_columns, several_rows
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -150,10 +150,9 @@ class Admission:
             AdmissionError: there are several.
         """
         rows = find_all(self._context.store.store, self._context.job_factory, location_id, provider)
-        if len(rows) > 1:
-            raise AdmissionError(
-                f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."
-            )
+        error = several_rows((row for row, _ in rows), provider)
+        if error is not None:
+            raise AdmissionError.of(error)
         return rows[0][0] if rows else None
 
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
@@ -195,17 +194,10 @@ class Admission:
         return bool(entry.cell) and self._context.journal.is_of(entry, row.encrypted_refresh)
 
     def _require_columns(self, entered: NewCredential) -> None:
-        """A table without the optional columns holds default rows only; anything else would be forgotten."""
-        columns = self._context.store.store.columns
-        needed = {"provider": entered.provider != self._context.default_provider}
-        needed["provider_params"] = bool(entered.provider_params)
-        missing = [name for name, is_needed in needed.items() if is_needed and name not in columns]
-        if missing:
-            raise AdmissionError(
-                f"the table has no column {' and '.join(missing)}, which this client needs",
-                "Add it in Airtable as a long text column.",
-                Kind.CONFIGURATION,
-            )
+        columns, default = self._context.store.store.columns, self._context.default_provider
+        error = lacking_columns(columns, entered.provider, entered.provider_params, default)
+        if error is not None:
+            raise AdmissionError.of(error)
 
     def _note_intent(self, candidate: Candidate) -> int:
         journal, row, entered = self._context.journal, candidate.row, candidate.entered
