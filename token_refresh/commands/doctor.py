@@ -10,6 +10,7 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
 from token_refresh.commands import prepare
+from token_refresh.journal.spare import SpareFolder
 from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.net.reachability import check_endpoints
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
     yield check_key(keyring(installation.settings).key_id)
     yield installation.state.check()
+    yield from SpareFolder(installation.settings.state_dir_spare).check(installation.state.path)
     yield check_dotenv(installation.settings.home)
     made: list[Job | UnusableRow] = []
     yield from _guarded("store", lambda: _table(installation, made))  # a database is asked when it is opened
