@@ -33,7 +33,7 @@ from token_refresh.base.text import one_line
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
-from token_refresh.library.single_flight import Flights
+from token_refresh.library.single_flight import SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.rounds import Stop, rounds
@@ -99,7 +99,7 @@ class TokenManager:
         weakref.finalize(self, runtime.close)  # for programs that do not close it
         self._wait_seconds = wait_seconds
         self._tokens = Tokens(runtime, _log, wait_seconds)
-        self._flights = Flights[str]()
+        self._single_flight = SingleFlight[str]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
         self._scheduler_lock = threading.Lock()
@@ -130,17 +130,17 @@ class TokenManager:
             LoginAgainError: only a login helps.
             NoSuchTokenError, MisconfiguredError: see there.
         """
-        future, lead = self.flight(location_id, provider, min_valid)
+        future, lead = self.token_future(location_id, provider, min_valid)
         if lead is not None:
             lead()
         return unwrap(future.result())
 
-    def flight(
+    def token_future(
         self, location_id: str, provider: str | None, min_valid: float
     ) -> tuple[Future[str | TokenError], Callable[[], None] | None]:
         """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
         key = (location_id.strip(), provider)
-        return self._flights.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
+        return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
