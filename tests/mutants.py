@@ -522,8 +522,8 @@ MUTANTS = (
         f"{_SCHEDULE}test_rows_that_failed_at_once_do_not_come_back_at_once",
     ),
     _mutant(
-        "the onboarding program leaves its memory to be read",
-        "token_refresh/commands/onboard.py",
+        "the programs leave their memory to be read",
+        "token_refresh/commands/__init__.py",
         "    process.harden_process()\n",
         "    pass\n",
         "tests/terminal/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",

@@ -112,7 +112,6 @@ def test_nothing_but_settings_reads_the_environment() -> None:
     # The entry points, for people and for programs, hand it over to settings; examples are programs of their own.
     assert readers == {
         "token_refresh.commands",
-        "token_refresh.commands.onboard",
         "token_refresh.library.manager",
         "examples.api",
     }

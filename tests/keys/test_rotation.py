@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
 from tests.refresh.runs.test_faults_inside import run_context_of
 from token_refresh.base.errors import ActionableError
+from token_refresh.base.stop import Stop
 from token_refresh.keys.inspection import Inspector
 from token_refresh.keys.rotation import KeyRotation, RotationResult
 
@@ -32,13 +33,13 @@ class Journal:
         self._journal.rekey_entries(cells)
 
 
-def rotated(rows: Rows, happens: Callable[[], None], stopped: Sequence[str] = ()) -> RotationResult:
+def rotated(rows: Rows, happens: Callable[[], None], stop: Stop | None = None) -> RotationResult:
     """A rotation of all rows, beside which something happens."""
     with run_context_of(rows) as context:
         journal: Any = Journal(context.journal, happens)
         inspector = Inspector(context.store, context.job_factory)
         rotation = KeyRotation(replace(context, journal=journal), inspector, rows.world.program.keyring.key_id)
-        return rotation.run(rotation.stale_rows(), lambda _: None, stopped)
+        return rotation.run(rotation.stale_rows(), lambda _: None, stop or Stop())
 
 
 @pytest.mark.parametrize("store", DATABASES)
@@ -59,6 +60,8 @@ def test_a_rotation_that_nobody_wants_any_more_ends_before_the_next_rows(world: 
     rows.add("acme", "loc")
     cell = rows.row("loc").encrypted_refresh
     new_key(world)
+    stop = Stop()
+    stop("SIGTERM")
     with pytest.raises(ActionableError, match="SIGTERM; 0 of 1 rows were re-encrypted"):
-        rotated(rows, lambda: None, ["SIGTERM"])
+        rotated(rows, lambda: None, stop)
     assert rows.row("loc").encrypted_refresh == cell

@@ -55,11 +55,8 @@ def main(
         environ: the environment.
         clock: the time.
     """
-    process.harden_process()
-    console = Console(as_json=wants_json(argv))
-    given = settings.strip_secrets(os.environ) if environ is None else environ
 
-    def act() -> Iterable[Kind]:
+    def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
         verb, words = _verb_in(argv)
         module = _module_of(verb) if verb in VERBS else None
         arguments = _parser(verb, module).parse(words)
@@ -67,7 +64,17 @@ def main(
         kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), console)
         return kinds
 
-    return guarded(console, act)
+    return started(argv, environ, act)
+
+
+def started(
+    argv: Sequence[str], environ: Mapping[str, str] | None, act: Callable[[Mapping[str, str], Console], Iterable[Kind]]
+) -> int:
+    """What both scripts begin with: a hardened process, then `act` with the environment and a console, guarded."""
+    process.harden_process()
+    console = Console(as_json=wants_json(argv))
+    given = settings.strip_secrets(os.environ) if environ is None else environ
+    return guarded(console, lambda: act(given, console))
 
 
 def guarded(console: Console, act: Callable[[], Iterable[Kind]]) -> int:

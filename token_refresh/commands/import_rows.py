@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host
@@ -81,11 +82,11 @@ def _carry_out(
     shown: Sequence[PlannedRow] | None,
     console: Console,
 ) -> list[PlannedRow]:
-    stopped: list[str] = []
+    stop = Stop()
     with patient_lock(installation, console):
         planned = as_shown(planner.plan(rows), shown)
-        with ended_by(stopped.append):
-            return carry_out(planner.store, planned, stopped)
+        with ended_by(stop):
+            return carry_out(planner.store, planned, stop)
 
 
 def _end(installation: Installation, console: Console, rows: Sequence[PlannedRow], *, is_done: bool) -> Iterable[Kind]:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
-from token_refresh import settings
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import RowFinished
+from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms, is_saved
 from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, read_text
 from token_refresh.clients.questions import ask_for_credential
-from token_refresh.commands import guarded, patient_lock, prepare
+from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
-from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import Parser, add_allow_host, add_json, wants_json
-from token_refresh.terminal.process import StopRequest, ended_by
+from token_refresh.terminal.flags import Parser, add_allow_host, add_json
+from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
 from token_refresh.wiring import Installation, make_job_factory, make_seals, open_run_context
@@ -30,10 +29,11 @@ from token_refresh.wiring import Installation, make_job_factory, make_seals, ope
 
 def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> int:
     """Run `onboard_client.py` with these words and return the exit code. Arguments: see `commands.main`."""
-    process.harden_process()
-    console = Console(as_json=wants_json(argv))
-    given = settings.strip_secrets(os.environ) if environ is None else environ
-    return guarded(console, lambda: run(_parsed(argv), given, clock or SystemClock(), console))
+
+    def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
+        return run(_parsed(argv), given, clock or SystemClock(), console)
+
+    return started(argv, environ, act)
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -67,7 +67,7 @@ def _from_terminal(terms: Terms, installation: Installation, console: Console) -
     job_factory = make_job_factory(installation, make_seals(installation))
     with Terminal() as ask:
         entered, terms = ask_for_credential(ask, job_factory, installation.default_provider, terms, find_row)
-    with _admission(installation, console) as admission, ended_by(StopRequest(console.warn)):
+    with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
     if console.as_json:
         console.object({"store": installation.settings.store, "results": [result_object(result)]})
@@ -82,10 +82,10 @@ def _from_terminal(terms: Terms, installation: Installation, console: Console) -
 def _from_csv(name: str, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     lines = list(read_lines(read_text(name, console.warn), installation.default_provider))
     results: list[RowFinished] = []
-    stop, failure = StopRequest(console.warn), None
-    with _admission(installation, console) as admission, ended_by(stop):
+    stop, failure = Stop(), None
+    with _admission(installation, console, stop) as admission:
         for line in lines:
-            if stop.is_wanted or isinstance(admission.store_error, StoreUnavailableError):
+            if stop.reason is not None or isinstance(admission.store_error, StoreUnavailableError):
                 break
             try:
                 results.append(admit_line(admission, line, terms, installation.catalog))
@@ -102,17 +102,25 @@ def _from_csv(name: str, terms: Terms, installation: Installation, console: Cons
     console.info(f"{sum(map(is_saved, results))} of {len(lines)} lines are in the table")
     if failure is not None:
         raise failure
-    if stop.is_wanted and len(results) < len(lines):
+    if stop.reason is not None and len(results) < len(lines):
         return (Kind.STOPPED,)
     return admission.failure_kinds(results)
 
 
 @contextmanager
-def _admission(installation: Installation, console: Console) -> Iterator[Admission]:
-    """What saves credentials, under the lock; what an earlier run left in the journal is stored first."""
+def _admission(installation: Installation, console: Console, stop: Stop) -> Iterator[Admission]:
+    """What saves credentials, under the lock; what an earlier run left in the journal is stored first.
+
+    A signal becomes `stop`: the request that is under way is finished first.
+    """
     with patient_lock(installation, console), open_run_context(installation) as context:
         store_leftovers(context, LineReport(console))
-        yield Admission(context)
+        with ended_by(stop), stop.forwarding_to(partial(_name_the_end, console)):
+            yield Admission(context)
+
+
+def _name_the_end(console: Console, reason: str) -> None:
+    console.warn(f"{reason}; the request that is under way is brought to its end")
 
 
 def _show_line(console: Console, number: int, result: RowFinished) -> None:

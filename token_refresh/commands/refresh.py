@@ -10,8 +10,9 @@ from functools import partial
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.stop import Stop
 from token_refresh.commands import prepare
-from token_refresh.refresh.rounds import Stop, rounds
+from token_refresh.refresh.rounds import rounds
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import interval, seconds
 from token_refresh.terminal.process import ended_by, on_one_core
@@ -89,7 +90,7 @@ def _run_locked(
     )
     with open_run_context(installation) as context, report_for(console, only_news=not scope.is_by_hand) as subscriber:
         refresher = Refresher(context, subscriber)
-        with ended_by(stop), stop.reaching(refresher.stop), on_one_core():
+        with ended_by(stop), stop.forwarding_to(refresher.stop), on_one_core():
             report = refresher.run(scope)
     if console.as_json:
         console.object(report_object(report, installation.settings.store, context.store.store.calls))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host
@@ -52,9 +53,9 @@ def _rotate(context: RunContext, allowed_hosts: list[str], key_id: str, console:
     rotation = KeyRotation(context, Inspector(context.store, context.job_factory, allowed_hosts), key_id)
     keys = rotation.stale_rows()
     store_leftovers(context, LineReport(console))
-    stopped: list[str] = []
-    with progress_bar(console, "re-encrypting", len(keys)) as advance, ended_by(stopped.append):
-        return rotation.run(keys, advance, stopped)
+    stop = Stop()
+    with progress_bar(console, "re-encrypting", len(keys)) as advance, ended_by(stop):
+        return rotation.run(keys, advance, stop)
 
 
 def _report(result: RotationResult, console: Console) -> None:

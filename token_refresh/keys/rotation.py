@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.stop import Stop
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
@@ -83,13 +84,13 @@ class KeyRotation:
         survey.require_key()
         return [one.row for one in survey.stale]
 
-    def run(self, keys: Sequence[str], advance: Callable[[int], None], stopped: Sequence[str]) -> RotationResult:
+    def run(self, keys: Sequence[str], advance: Callable[[int], None], stop: Stop) -> RotationResult:
         """Re-encrypt what is stale in these rows, and the journal.
 
         Args:
             keys: see `stale_rows`.
             advance: is called with how many rows more are done.
-            stopped: why to end; empty as long as nobody wants the end.
+            stop: looked at before each batch of rows.
 
         Raises:
             ActionableError: somebody wanted the end; what is done is done.
@@ -102,8 +103,8 @@ class KeyRotation:
                 self._clock.sleep(PAUSE_SECONDS)
             changed: list[str] = []
             for batch in _batches(keys, self._store.store.flush_size):
-                if stopped:
-                    what = f"{stopped[0]}; {self._resealed} of {total} rows were re-encrypted"
+                if stop.reason is not None:
+                    what = f"{stop.reason}; {self._resealed} of {total} rows were re-encrypted"
                     raise ActionableError(what, AGAIN, Kind.STOPPED)
                 changed += (again := self._reseal(batch))
                 advance(len(batch) - len(again))

@@ -29,6 +29,7 @@ from token_refresh import settings as configuration
 from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 from token_refresh.base.events import FAILURES, AnswerNotSaved, Event, Notice, Outcome, RowFinished, RunFinished
+from token_refresh.base.stop import Stop
 from token_refresh.base.text import one_line
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
@@ -36,7 +37,7 @@ from token_refresh.clients.removal import Removal
 from token_refresh.library.single_flight import SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
-from token_refresh.refresh.rounds import Stop, rounds
+from token_refresh.refresh.rounds import rounds
 from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Runtime, Scope
@@ -340,7 +341,7 @@ class _Scheduler:
             self._before.end(None)
             self._before = None
         for _ in rounds(*self._rounds, self._stop):
-            report = capture_error(lambda: self._run(self._stop.reaching))
+            report = capture_error(lambda: self._run(self._stop.forwarding_to))
             problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
             if problem is not None:
                 _LOG.error("this round failed: %s. %s", problem, problem.action)
