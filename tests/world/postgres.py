@@ -30,6 +30,8 @@ TEMPLATE = "the_template"
 ENTRANCE = "local all +with_password scram-sha-256\nlocal all +kept_out reject\nlocal all all trust\n"
 SSL_REQUEST, GSS_REQUEST = (bytes([0, 0, 0, 8, 4, 210, 22, number]) for number in (47, 48))
 
+Shell = psycopg.Connection[dict[str, Any]]  # a person's own connection
+
 
 class PostgresServer:
     """One server, on a Unix socket; its databases come from a template that has the program's tables."""
@@ -64,7 +66,7 @@ class PostgresServer:
         """Delete a database, whoever is connected."""
         self.admin(f"DROP DATABASE {name_of(address)} WITH (FORCE)")
 
-    def connect(self, address: str) -> psycopg.Connection[dict[str, Any]]:
+    def connect(self, address: str) -> Shell:
         """A person's own connection."""
         return psycopg.connect(plain(address), autocommit=True, row_factory=psycopg.rows.dict_row)
 
