@@ -103,10 +103,10 @@ def _run_locked(arguments: argparse.Namespace, context: Context, console: Consol
 
 def _warn_of_quota(context: Context, parts: RunContext, console: Console) -> None:
     """Said before the month's calls are spent: from then on nothing can be stored, so nothing is refreshed."""
-    from token_refresh.stores.airtable.quota import SHORT_ACTION, Quota
-
     usage = parts.store.store.usage()
     if usage is not None and context.settings.airtable is not None:
+        from token_refresh.stores.airtable.quota import SHORT_ACTION, Quota  # and with it Airtable's library
+
         stand = Quota.of(context.settings.airtable.plan, usage.calls, usage.forecast)
         if stand.is_short:
             console.warn(str(stand), SHORT_ACTION)
