@@ -62,7 +62,7 @@ def shell(world: World, command: str, *argv: str, script: str = "token_manager.p
     """The installed program under a shell that closes or redirects its streams: `"$@"` stands for it."""
     program = world.program
     return subprocess.run(
-        ["/bin/sh", "-c", command, "sh", *python(program.install() / script, *argv)],
+        ["/bin/sh", "-c", command, "sh", *python(program.installed() / script, *argv)],
         cwd=program.home,
         env=program.environment(),
         stdin=subprocess.DEVNULL,
@@ -750,7 +750,7 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
     onboarded(world, "good", "dead")
     world.oauth.revoke("dead")
     program = world.program
-    script = program.install() / "token_manager.py"
+    script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         assert terminal.end() == 1
         assert terminal.modes() == terminal.modes_before
@@ -785,7 +785,7 @@ def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
 
     world.oauth.fail(faults.Fault("hang-up", close))
     program = world.program
-    script = program.install() / "token_manager.py"
+    script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         closed.append(terminal)
         assert terminal.process.wait(20) == 0
@@ -805,7 +805,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
         return answer
 
     world.oauth.fail(faults.Fault("stop", stop))
-    argv = python(program.install() / "token_manager.py", "get", "loc1")
+    argv = python(program.installed() / "token_manager.py", "get", "loc1")
     with subprocess.Popen(argv, env=program.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         running.append(process)
         out, _ = process.communicate(timeout=20)

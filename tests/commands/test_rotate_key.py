@@ -234,7 +234,7 @@ def test_a_bar_is_drawn_on_a_terminal(world: World) -> None:
     new_key(world)
     program = world.program
     with TerminalProcess(
-        python(program.install() / "token_manager.py", "rotate-key"), program.environment(), program.home
+        python(program.installed() / "token_manager.py", "rotate-key"), program.environment(), program.home
     ) as terminal:
         terminal.expect("re-encrypting")
         assert terminal.end() == 0
