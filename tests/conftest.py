@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
 from providers.registry import read_catalog
@@ -129,6 +132,22 @@ def _select(path: Path, table: str) -> list[dict[str, Any]]:
 def pytest_configure() -> None:
     """Let what the tests start hear Ctrl-C: what a shell runs in the background inherits that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """SQLAlchemy compiles each statement for each engine, of which the tests open thousands that differ in nothing."""
+    compile_cached = ClauseElement._compile_w_cache
+    cache: LRUCache[Any, Any] = LRUCache(1000)
+    first: dict[Any, Dialect] = {}  # of each kind
+
+    def compiled(self: ClauseElement, dialect: Dialect, *, compiled_cache: Any, **options: Any) -> Any:
+        alike = first.setdefault((type(dialect), dialect.server_version_info), dialect)
+        return compile_cached(self, alike, compiled_cache=cache, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClauseElement, "_compile_w_cache", compiled)
+        yield
 
 
 @pytest.fixture(scope="session")
