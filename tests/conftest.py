@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from sqlalchemy.engine import Dialect
@@ -132,6 +134,21 @@ def _select(path: Path, table: str) -> list[dict[str, Any]]:
 def pytest_configure() -> None:
     """Let what the tests start hear Ctrl-C: what a shell runs in the background inherits that it is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` sorts them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make all but one of the cases long that differ only in what `by_turns` names: each in its turn is the one."""
+    tests: defaultdict[str, defaultdict[tuple[Any, ...], list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        mark = item.get_closest_marker("by_turns")
+        if mark and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            others = tuple(id(value) for name, value in item.callspec.params.items() if name not in mark.args)
+            tests[item.nodeid.partition("[")[0]][others].append(item)
+    for name, groups in tests.items():
+        for turn, alike in enumerate(groups.values(), crc32(name.encode())):  # the same whatever is collected with it
+            for item in alike[: turn % len(alike)] + alike[turn % len(alike) + 1 :]:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,6 +34,8 @@ from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")
 CANARY = "canary-S3cret"

@@ -20,6 +20,8 @@ from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 from token_refresh.stores.base import Row
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 LOCATIONS = ("a", "=b", "c d")
 

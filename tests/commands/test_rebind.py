@@ -18,6 +18,8 @@ from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 FORMER = "https://former.example"
 

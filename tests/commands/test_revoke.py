@@ -15,6 +15,8 @@ from tests.refresh.runs.faults_world import Rows
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 
 

@@ -16,6 +16,8 @@ from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.clock import iso
 
+pytestmark = pytest.mark.by_turns("rows")
+
 DAY = 86_400
 DOUBTFUL = "unreliable_invalid_grant = true\n"
 
