@@ -15,6 +15,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from hypothesis import settings
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import LRUCache
@@ -29,6 +30,11 @@ from tests.world.oauth.dialects import GENERIC
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
+
+# How many examples a property draws: `make test-long` takes the other. A busy machine is no failure.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("long", max_examples=100, deadline=None)
+settings.load_profile("quick")
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
 # The `provider_params` of a row at its provider's fake.
