@@ -764,7 +764,8 @@ def _tried(mutant: Mutant, copies: queue.SimpleQueue[Path]) -> str | None:
 
 
 def _red(copy: Path, tests: Sequence[str]) -> str | None:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider", *tests]
+    options = ["-x", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider", "--hypothesis-profile", "long"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     # A file that is changed within a second would be taken for the one that was compiled before.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:

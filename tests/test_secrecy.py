@@ -458,7 +458,7 @@ def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
 
     running: list[subprocess.Popen[str]] = []
     world.oauth.fail(faults.Fault("look around", look))
-    script = program.install() / "onboard_client.py"
+    script = program.installed() / "onboard_client.py"
     with subprocess.Popen(
         python(script, "--from-csv", program.csv(*lines), "--json"),
         env=program.environment(),

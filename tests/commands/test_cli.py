@@ -34,6 +34,8 @@ from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")
 CANARY = "canary-S3cret"
@@ -62,7 +64,7 @@ def shell(world: World, command: str, *argv: str, script: str = "token_manager.p
     """The installed program under a shell that closes or redirects its streams: `"$@"` stands for it."""
     program = world.program
     return subprocess.run(
-        ["/bin/sh", "-c", command, "sh", *python(program.install() / script, *argv)],
+        ["/bin/sh", "-c", command, "sh", *python(program.installed() / script, *argv)],
         cwd=program.home,
         env=program.environment(),
         stdin=subprocess.DEVNULL,
@@ -756,7 +758,7 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
     onboarded(world, "good", "dead")
     world.oauth.revoke("dead")
     program = world.program
-    script = program.install() / "token_manager.py"
+    script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         assert terminal.end() == 1
         assert terminal.modes() == terminal.modes_before
@@ -791,7 +793,7 @@ def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
 
     world.oauth.fail(faults.Fault("hang-up", close))
     program = world.program
-    script = program.install() / "token_manager.py"
+    script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         closed.append(terminal)
         assert terminal.process.wait(20) == 0
@@ -811,7 +813,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
         return answer
 
     world.oauth.fail(faults.Fault("stop", stop))
-    argv = python(program.install() / "token_manager.py", "get", "loc1")
+    argv = python(program.installed() / "token_manager.py", "get", "loc1")
     with subprocess.Popen(argv, env=program.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         running.append(process)
         out, _ = process.communicate(timeout=20)

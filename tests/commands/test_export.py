@@ -22,6 +22,8 @@ from token_refresh.base.clock import iso
 from token_refresh.base.columns import COLUMN_NAMES, REQUIRED_COLUMNS
 from token_refresh.transfer.export_file import read_export
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 ALL = list(COLUMN_NAMES)
 

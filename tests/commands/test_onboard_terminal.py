@@ -43,7 +43,7 @@ LOCATION, PROVIDER, CLIENT, CLIENT_SECRET, TOKEN = (
 
 def onboard(world: World, *flags: str, output: Path | None = None) -> TerminalProcess:
     program = world.program
-    script = program.install() / "onboard_client.py"
+    script = program.installed() / "onboard_client.py"
     return TerminalProcess(python(script, *flags), program.environment(), program.home, output)
 
 
@@ -443,7 +443,7 @@ def test_terminal_that_closes_without_a_hang_up_ends_the_program(world: World) -
     program = world.program
     master, slave = pty.openpty()
     with subprocess.Popen(
-        python(program.install() / "onboard_client.py"), env=program.environment(), stdin=slave, stderr=slave
+        python(program.installed() / "onboard_client.py"), env=program.environment(), stdin=slave, stderr=slave
     ) as process:
         os.close(slave)
         seen = b""

@@ -18,6 +18,8 @@ from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 FORMER = "https://former.example"
 
@@ -163,7 +165,7 @@ def test_at_a_terminal_the_new_host_is_asked_about(world: World, answer: str, co
     moved(rows, "acme-instance", **own_host(world))
     before = rows.row("a")
     program = world.program
-    argv = python(program.install() / "token_manager.py", "rebind", "a", "--was-origin", FORMER, *flags)
+    argv = python(program.installed() / "token_manager.py", "rebind", "a", "--was-origin", FORMER, *flags)
     with TerminalProcess(argv, program.environment(), program.home) as terminal:
         terminal.expect(f"will be sent to {world.oauth.url}. Is that right?")
         terminal.type(answer + "\r")
@@ -211,7 +213,7 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     rows = SqliteRows(world)
     moved(rows)
     program = world.program
-    argv = python(program.install() / "token_manager.py", "rebind", "a", "--was-origin", FORMER)
+    argv = python(program.installed() / "token_manager.py", "rebind", "a", "--was-origin", FORMER)
     with TerminalProcess(argv, program.environment(), program.home) as terminal:
         terminal.expect("Is that right?")
         rows.edit("a", provider="google")

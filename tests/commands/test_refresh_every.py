@@ -153,7 +153,7 @@ def test_a_signal_in_a_round_finishes_what_is_open_and_says_whether_the_round_wa
         assert world.program.onboard("--no-check", "--from-csv", world.program.csv(line)).code == 0
     world.program.settings["CONCURRENCY"] = "1"
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / "token_manager.py"), "refresh", "--every", "3600"],
+        [sys.executable, str(world.program.installed() / "token_manager.py"), "refresh", "--every", "3600"],
         env=world.program.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -175,7 +175,7 @@ def test_a_signal_in_a_round_finishes_what_is_open_and_says_whether_the_round_wa
 
 def test_a_signal_between_two_rounds_ends_it_at_once_with_zero(world: World) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / "token_manager.py"), "refresh", "--every", "3600"],
+        [sys.executable, str(world.program.installed() / "token_manager.py"), "refresh", "--every", "3600"],
         env=world.program.environment(),
         stderr=subprocess.PIPE,
         text=True,

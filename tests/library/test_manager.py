@@ -886,7 +886,7 @@ def test_a_program_that_ends_without_a_whole_stop_waits_for_the_open_round(world
     world.oauth.fail(faults.Fault("hold", hold))
     process = subprocess.Popen(
         [sys.executable, "-c", ENDS + last],
-        cwd=world.program.install(),
+        cwd=world.program.installed(),
         env=world.program.environment(),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,

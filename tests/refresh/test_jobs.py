@@ -227,7 +227,7 @@ def overridden(slug: str, token_url: str) -> Provider:
     return Catalog(overrides={slug.upper().replace("-", "_"): said}).get(slug)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 10)
 @given(data=st.data(), client_id=st.sampled_from(["", "default-app"]), override=OVERRIDES)
 @pytest.mark.parametrize("slug", Catalog().summaries)
 def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalogue_and_settings(

@@ -634,7 +634,7 @@ class AnyRun(RuleBasedStateMachine):
 
 
 TestAnyRun = AnyRun.TestCase
-TestAnyRun.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestAnyRun.settings = settings(max_examples=settings().max_examples * 3 // 2, stateful_step_count=30)
 
 
 @given(kinds=st.lists(JOBS, max_size=20), answers=st.randoms(use_true_random=False), width=st.integers(1, 16))

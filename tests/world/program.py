@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import compileall
 import contextlib
+import functools
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +66,7 @@ class Program:
     """A configured installation.
 
     Args:
-        home: a private folder; holds the state and the copy that `spawn` runs.
+        home: a private folder; holds the state.
         settings: the program's environment, nothing else is inherited.
         planted: the secrets of this test's world; whatever a command prints, in any test, is searched for them.
     """
@@ -123,15 +127,16 @@ class Program:
         return str(path)
 
     def install(self) -> Path:
-        """A copy of the program, as a user has it; `.env` may be put beside it."""
+        """A copy of the program that the test may change; `.env` may be put beside it."""
         target = self.home / "program"
         if not target.exists():
-            target.mkdir()
-            for name in FILES:
-                shutil.copy2(ROOT / name, target / name)
-            for name in ROOMS:
-                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            copy_program(target)
         return target
+
+    def installed(self) -> Path:
+        """The program as a user has it: the copy that this test made, else one that all tests share."""
+        own = self.home / "program"
+        return own if own.exists() else _shared_copy()
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """What a spawned process sees: an empty home and the settings."""
@@ -141,7 +146,7 @@ class Program:
     def spawn(self, *argv: str, script: str = "token_manager.py", stdin: str = "", **extra: str) -> Result:
         """The installed program as a process of its own."""
         process = subprocess.run(
-            [sys.executable, str(self.install() / script), *argv],
+            [sys.executable, str(self.installed() / script), *argv],
             cwd=self.home,
             env=self.environment(extra),
             input=stdin,
@@ -150,6 +155,25 @@ class Program:
             timeout=60,
         )
         return self._searched(argv, Result(process.returncode, process.stdout, process.stderr))
+
+
+def copy_program(target: Path) -> None:
+    """The files of the program into a folder that is not there yet."""
+    target.mkdir()
+    for name in FILES:
+        shutil.copy2(ROOT / name, target / name)
+    for name in ROOMS:
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@functools.cache
+def _shared_copy() -> Path:
+    """Compiled once, not by each of hundreds of processes; deleted when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="program-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy_program(folder / "program")
+    compileall.compile_dir(folder / "program", quiet=1)
+    return folder / "program"
 
 
 def _captured(act: Any) -> Result:

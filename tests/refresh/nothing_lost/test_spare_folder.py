@@ -23,6 +23,8 @@ from token_refresh.clients.credential import NewCredential
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Change, StoreRefusedError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 
 @pytest.fixture(params=STORES)
 def rows(request: pytest.FixtureRequest) -> Rows:

@@ -82,7 +82,7 @@ def traced(world: World, *command: str) -> list[Event]:
 
 def run(world: World) -> list[Event]:
     """The events of the program itself."""
-    return traced(world, str(world.program.install() / "token_manager.py"))
+    return traced(world, str(world.program.installed() / "token_manager.py"))
 
 
 def events(lines: Sequence[str]) -> Iterator[Event]:
@@ -164,7 +164,7 @@ def test_without_syncs_the_same_look_finds_the_disorder(rows: Rows) -> None:
     rows.add("acme", "loc")
     script = rows.world.program.home / "careless.py"
     script.write_text(CARELESS)
-    seen = traced(rows.world, str(script), str(rows.world.program.install()))
+    seen = traced(rows.world, str(script), str(rows.world.program.installed()))
     assert rows.is_current("loc")
     with pytest.raises(Disorder, match="intent"):
         check_order(seen)

@@ -16,6 +16,8 @@ from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.clock import iso
 
+pytestmark = pytest.mark.by_turns("rows")
+
 DAY = 86_400
 DOUBTFUL = "unreliable_invalid_grant = true\n"
 
@@ -180,8 +182,8 @@ def test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days(rows: Rows) -> No
     rows.add("acme", "loc")
     world.oauth.revoke("loc")
     run(world)
-    for _ in range(24 * 9):  # cron, every hour
-        world.clock.advance(3600)
+    for _ in range(8 * 9):  # cron, every three hours
+        world.clock.advance(DAY / 8)
         run(world)
     assert sent(world) == 8  # at first and on seven days after it
     assert rows.row("loc").status == "reauthorize"

@@ -25,6 +25,8 @@ from token_refresh.base.clock import iso
 from token_refresh.base.events import NoticeCode
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 RARE_RUNS = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}  # the last minute begins 360 s before expiry
 DROPPED = faults.acted_then_dropped()
 

@@ -33,6 +33,8 @@ from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import open_run_context
 
+pytestmark = pytest.mark.by_turns("rows")
+
 NAMES = [f"loc{number}" for number in range(6)]
 
 

@@ -99,7 +99,7 @@ def begin(
 ) -> subprocess.Popen[str]:
     """The installed program, running."""
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / script), *argv],
+        [sys.executable, str(world.program.installed() / script), *argv],
         cwd=world.program.home,
         env=world.program.environment(),
         stdin=subprocess.DEVNULL,

@@ -24,6 +24,8 @@ from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.database import CREDENTIALS
 
+pytestmark = pytest.mark.by_turns("rows")
+
 AS_USUAL = Fault("none", lambda _, act: act())
 SHORT_LIVED = faults.amended(lambda content: json.dumps(content | {"expires_in": 60}).encode())
 A_ROUND = 3

@@ -38,6 +38,8 @@ from token_refresh.clients.proof import Prover
 from token_refresh.journal.entries import ANSWER_FIELD
 from token_refresh.journal.file import JournalError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 
 @pytest.fixture
 def table(airtable_world: World) -> AirtableRows:

@@ -213,7 +213,7 @@ def ended_by_airtable(
 ) -> int:
     """Rotate in a process that is sent a signal at its `number`-th write; how it ended."""
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / "token_manager.py"), "rotate-key"],
+        [sys.executable, str(world.program.installed() / "token_manager.py"), "rotate-key"],
         cwd=world.program.home,
         env=world.program.environment(),
         stdin=subprocess.DEVNULL,
