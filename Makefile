@@ -12,11 +12,11 @@ PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
 
-test: .venv/dev $(NODE_MODULES)  ## all tests that take seconds, on two processes
+test: .venv/dev $(NODE_MODULES)  ## all tests that take a second or less, on two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(PYTEST_FLAGS)
 
-test-long: .venv/dev $(NODE_MODULES)  ## those that take minutes: kills, crowds of processes, simulated days, every command of the docs
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m long $(PYTEST_FLAGS)
+test-long: .venv/dev $(NODE_MODULES)  ## those that take minutes: kills, crowds of processes, simulated days, the docs, every case and more examples
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "long or hypothesis" --hypothesis-profile long $(PYTEST_FLAGS)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
+from hypothesis import settings
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
 from providers.registry import read_catalog
@@ -23,6 +30,11 @@ from tests.world.oauth.dialects import GENERIC
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
+
+# How many examples a property draws: `make test-long` takes the other. A busy machine is no failure.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("long", max_examples=100, deadline=None)
+settings.load_profile("quick")
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
 # The `provider_params` of a row at its provider's fake.
@@ -123,6 +135,42 @@ def _select(path: Path, table: str) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(path)) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute(f"SELECT * FROM {table}")]
+
+
+def pytest_configure() -> None:
+    """Let what the tests start hear Ctrl-C: what a shell runs in the background inherits that it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` sorts them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make all but one of the cases long that differ only in what `by_turns` names: each in its turn is the one."""
+    tests: defaultdict[str, defaultdict[tuple[Any, ...], list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        mark = item.get_closest_marker("by_turns")
+        if mark and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            others = tuple(id(value) for name, value in item.callspec.params.items() if name not in mark.args)
+            tests[item.nodeid.partition("[")[0]][others].append(item)
+    for name, groups in tests.items():
+        for turn, alike in enumerate(groups.values(), crc32(name.encode())):  # the same whatever is collected with it
+            for item in alike[: turn % len(alike)] + alike[turn % len(alike) + 1 :]:
+                item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """SQLAlchemy compiles each statement for each engine, of which the tests open thousands that differ in nothing."""
+    compile_cached = ClauseElement._compile_w_cache
+    cache: LRUCache[Any, Any] = LRUCache(1000)
+    first: dict[Any, Dialect] = {}  # of each kind
+
+    def compiled(self: ClauseElement, dialect: Dialect, *, compiled_cache: Any, **options: Any) -> Any:
+        alike = first.setdefault((type(dialect), dialect.server_version_info), dialect)
+        return compile_cached(self, alike, compiled_cache=cache, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClauseElement, "_compile_w_cache", compiled)
+        yield
 
 
 @pytest.fixture(scope="session")

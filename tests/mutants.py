@@ -133,19 +133,19 @@ MUTANTS = (
         "token_refresh/refresh/recovery.py",
         "        if _brings_token(answer):\n            _keep_aside",
         "        if answer:\n            _keep_aside",
-        "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside",
+        "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept",
     ),
     _mutant(
         "what an earlier run left is not replayed",
         "token_refresh/refresh/run.py",
-        "        blocked = replay(self._parts, self._writeback, self._emit)\n",
+        "        blocked = replay(self._context, self._writeback, self._emit)\n",
         "        blocked = frozenset[str]()\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
     _mutant(
         "a replayed answer overwrites what somebody onboarded meanwhile",
         "token_refresh/refresh/recovery.py",
-        "    if not _is_of(parts, entry, row):\n",
+        "    if not _is_of(context, entry, row):\n",
         "    if False:\n",
         "tests/refresh/runs/test_recovery.py",
     ),
@@ -317,7 +317,7 @@ MUTANTS = (
         "token_refresh/journal/lock.py",
         "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                return\n",
         "                return\n",
-        "tests/journal/test_lock.py::test_a_second_run_is_told_who_holds_the_lock_and_since_when",
+        "tests/journal/test_lock.py::test_a_second_run_learns_who_holds_the_lock_and_since_when",
     ),
     _mutant(
         "a journal that another process has is taken",
@@ -358,7 +358,7 @@ MUTANTS = (
         "token_refresh/stores/database/store.py",
         "        if generation is not None:\n            claim =",
         "        if generation == -1:\n            claim =",
-        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
+        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_rejects_the_write_of_the_one_before",
     ),
     _mutant(
         "of a batch, what met no row counts as written",
@@ -366,7 +366,7 @@ MUTANTS = (
         ".rowcount != len(many):",
         ".rowcount > len(many):",
         f"{_CONTRACT}test_250_changes_at_once_each_find_their_row",
-        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before",
+        f"{_CLAIMS}test_a_row_that_was_taken_over_meanwhile_rejects_the_write_of_the_one_before",
     ),
     _mutant(
         "claims of a dead process are not inherited",
@@ -378,7 +378,7 @@ MUTANTS = (
     _mutant(
         "claims are kept when a run ends",
         "token_refresh/refresh/run.py",
-        "                self._parts.store.store.release(",
+        "                self._context.store.store.release(",
         "                print(",
         "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
         "tests/refresh/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
@@ -522,8 +522,8 @@ MUTANTS = (
         f"{_SCHEDULE}test_rows_that_failed_at_once_do_not_come_back_at_once",
     ),
     _mutant(
-        "the onboarding program leaves its memory to be read",
-        "token_refresh/commands/onboard.py",
+        "the programs leave their memory to be read",
+        "token_refresh/commands/__init__.py",
         "    process.harden_process()\n",
         "    pass\n",
         "tests/terminal/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",
@@ -562,7 +562,7 @@ MUTANTS = (
         "token_refresh/refresh/listing.py",
         "and parts.journal.failures.starts_daily_check():\n",
         "and not parts.journal:\n",
-        f"{_FAILING}test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day",
+        f"{_FAILING}test_a_row_whose_credential_was_fixed_but_not_its_status_is_found_within_a_day",
     ),
     _mutant(
         "a mistake in a subscriber ends the run",
@@ -583,7 +583,7 @@ MUTANTS = (
         "token_refresh/terminal/report.py",
         "        if self._only_news and result.outcome in FAILURES and not result.is_news:\n",
         "        if self._only_news and result.outcome is None:\n",
-        f"{_FAILING}test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts",
+        f"{_FAILING}test_a_failure_is_reported_when_it_begins_and_only_counted_while_it_lasts",
     ),
     _mutant(
         "what a run may still need can be forgotten",
@@ -631,10 +631,10 @@ MUTANTS = (
     ),
     _mutant(
         "runs that come too rarely are told to nobody",
-        "token_refresh/commands/refresh.py",
-        "            _warn_of_rare_runs(context, console)\n",
-        "            pass\n",
-        "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_it_was_said_is_told",
+        "token_refresh/refresh/frequency.py",
+        "> RARE_RUNS * interval:",
+        "> RARE_RUNS * interval * 1000:",
+        "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_the_settings_say_is_reported",
     ),
     _mutant(
         "a row that fails alarms nobody",
@@ -696,7 +696,7 @@ MUTANTS = (
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",
         "token_refresh/clients/removal.py",
-        "blocked = store_leftovers(self._parts, self._emit)",
+        "blocked = store_leftovers(self._context, self._emit)",
         "blocked = frozenset()",
         f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
     ),
@@ -764,7 +764,8 @@ def _tried(mutant: Mutant, copies: queue.SimpleQueue[Path]) -> str | None:
 
 
 def _red(copy: Path, tests: Sequence[str]) -> str | None:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider", *tests]
+    options = ["-x", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider", "--hypothesis-profile", "long"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     # A file that is changed within a second would be taken for the one that was compiled before.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import World
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("token_refresh", "providers", "examples")
 SCRIPTS = ("crypto", "token_manager", "onboard_client")
@@ -112,7 +114,6 @@ def test_nothing_but_settings_reads_the_environment() -> None:
     # The entry points, for people and for programs, hand it over to settings; examples are programs of their own.
     assert readers == {
         "token_refresh.commands",
-        "token_refresh.commands.onboard",
         "token_refresh.library.manager",
         "examples.api",
     }
@@ -126,12 +127,15 @@ def test_only_databases_import_sqlalchemy() -> None:
     }
 
 
-def test_sqlite_goes_on_without_what_postgresql_needs() -> None:
-    """Nothing of ours imports it before an address of PostgreSQL is opened."""
-    code = "import sys, token_refresh.commands, token_refresh.stores.database.sqlite; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "sqlalchemy" in loaded.split()
-    assert not {"psycopg", "alembic", "token_refresh.stores.database.postgres"} & set(loaded.split())
+def test_a_run_on_sqlite_loads_nothing_that_only_another_store_needs(world: World) -> None:
+    assert world.program.onboard("--no-check", "--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
+    code = "import sys, token_manager; token_manager.main(['--all']); print(*sorted(sys.modules))"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=ROOT, env=world.program.environment(), capture_output=True, text=True)
+    assert "loc acme: refreshed" in ended.stderr
+    loaded = set(ended.stdout.split())
+    assert {"sqlalchemy", "token_refresh.stores.database.sqlite"} <= loaded
+    assert not {"psycopg", "alembic", "token_refresh.stores.database.postgres", "pyairtable"} & loaded
 
 
 def test_an_idle_start_imports_nothing_heavy() -> None:

@@ -188,7 +188,7 @@ def test_an_instance_of_ones_own_lists_its_projects(stage: Stage) -> None:
     assert stage.apis.requests[0].path == "/git/api/v4/user"
 
 
-def test_a_token_that_a_refresh_ends_between_two_pages_is_asked_for_anew(stage: Stage) -> None:
+def test_a_token_that_a_refresh_ends_between_two_pages_is_asked_for_again(stage: Stage) -> None:
     """GitLab's old access token dies with the refresh, and cron does not ask who is using it."""
     fill(stage.apis)
     stage.apis.before = lambda: stage.refresh() if len(stage.apis.requests) == 3 else None
@@ -198,7 +198,7 @@ def test_a_token_that_a_refresh_ends_between_two_pages_is_asked_for_anew(stage: 
     assert len(stage.apis.requests) == 5
 
 
-def test_a_token_that_is_refused_although_it_is_the_newest_is_told(stage: Stage) -> None:
+def test_a_token_that_is_refused_although_it_is_the_newest_is_reported(stage: Stage) -> None:
     stage.oauth.revoke(stage.oauth.current_access(next(iter(stage.oauth.tokens))))
     shown = stage.run("graph_day", "triage", "tom")
     assert (shown.code, shown.out) == (1, "")
@@ -206,14 +206,14 @@ def test_a_token_that_is_refused_although_it_is_the_newest_is_told(stage: Stage)
     assert len(stage.apis.requests) == 1
 
 
-def test_a_location_without_a_token_is_told(stage: Stage) -> None:
+def test_a_location_without_a_token_is_reported(stage: Stage) -> None:
     shown = stage.run("graph_day", "triage", "nobody")
     assert (shown.code, shown.out) == (1, "")
     assert "nobody" in shown.err
     assert "Traceback" not in shown.err
 
 
-def test_an_api_that_is_not_there_is_told(stage: Stage) -> None:
+def test_an_api_that_is_not_there_is_reported(stage: Stage) -> None:
     shown = stage.run("graph_day", "triage", "tom", GRAPH_URL="http://127.0.0.1:9/v1.0")
     assert (shown.code, shown.out) == (1, "")
     assert "Traceback" not in shown.err

@@ -20,7 +20,7 @@ from tests.world.oidc_provider import find_node
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 ERRORS = {"unknown key": "UnknownKeyError", "tampered": "TamperedError", "malformed": "MalformedCellError"}
-PROPERTY = settings(deadline=None, max_examples=300)
+PROPERTY = settings(max_examples=3 * settings().max_examples)
 
 
 def paired(text: str) -> str:

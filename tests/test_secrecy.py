@@ -245,7 +245,7 @@ def test_store_that_fails_makes_no_secret_show(
     vault.assert_table_silent()
 
 
-def test_wrong_settings_are_told_without_what_they_hold(vault: Vault) -> None:
+def test_wrong_settings_are_reported_without_what_they_hold(vault: Vault) -> None:
     program = vault.world.program
     given = dict(program.settings)
     for name in list(vault.settings):
@@ -276,7 +276,7 @@ def test_wrong_settings_are_told_without_what_they_hold(vault: Vault) -> None:
     vault.assert_silent()
 
 
-def test_wrong_key_and_broken_cells_are_told_without_their_content(airtable_vault: Vault) -> None:
+def test_wrong_key_and_broken_cells_are_reported_without_their_content(airtable_vault: Vault) -> None:
     vault = airtable_vault
     world = vault.world
     cells = world.cells("acme", "acme-1")
@@ -458,7 +458,7 @@ def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
 
     running: list[subprocess.Popen[str]] = []
     world.oauth.fail(faults.Fault("look around", look))
-    script = program.install() / "onboard_client.py"
+    script = program.installed() / "onboard_client.py"
     with subprocess.Popen(
         python(script, "--from-csv", program.csv(*lines), "--json"),
         env=program.environment(),

@@ -405,7 +405,7 @@ def environment_for(name: str, text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_setting_is_named_with_its_mend_and_without_its_content(load, name):
+def test_wrong_setting_is_named_with_its_fix_and_without_its_content(load, name):
     """One mistake, one report: what is wrong, then what to do. The content may be a secret in the wrong line."""
     (problem,) = load.problems_exactly(environment_for(name, WRONG[name]))
     said = name.replace("OAUTH_ENCRYPTION_KEY", "ENCRYPTION_KEY")
@@ -560,7 +560,7 @@ def test_names_of_one_key_that_differ_are_refused(load):
     assert problem.startswith("ENCRYPTION_KEY and OAUTH_ENCRYPTION_KEY differ.")
 
 
-def test_wrong_fallback_is_told_by_its_place(load):
+def test_wrong_fallback_is_reported_by_its_place(load):
     """The second of three, not `one of them`."""
     (problem,) = load.problems(ENCRYPTION_KEY_FALLBACKS=f"{OLD_KEY},{OLD_KEY[:-5]},{OLDER_KEY}")
     assert problem.startswith("ENCRYPTION_KEY_FALLBACKS, key 2, ")
@@ -789,7 +789,7 @@ def test_dotenv_line_is_read_as_shells_and_editors_write_it(load, start, newline
     [f"WEBHOOK_SECRET {CANARY}", f'WEBHOOK_SECRET="{CANARY}', f"WEBHOOK_SECRET='{CANARY}' x", CANARY, f"= {CANARY}"],
 )
 @pytest.mark.parametrize("before", ["", "PORT=81\n", "PORT=81\n\n\n# a comment\n\n"])
-def test_broken_dotenv_line_is_told_by_its_number(load, before, line):
+def test_broken_dotenv_line_is_reported_by_its_number(load, before, line):
     """The number is that of an editor, blank lines counted; the line itself is not shown."""
     path = load.dotenv(f"{before}{line}\nHOST=::1\n")
     (problem,) = load.problems()

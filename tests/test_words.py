@@ -1,4 +1,5 @@
-"""Plain words: some that readers stumbled over stand on no page and in no message, docstring or comment."""
+"""Plain words: some that readers stumbled over stand on no page, in no message, docstring or comment,
+and in no name of a test."""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ MODULES = [
     *sorted((ROOT / "providers").rglob("*.py")),
     *sorted(ROOT.glob("*.py")),
 ]
+TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
 # A value in journals that an older version wrote.
 DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",)
 
@@ -38,9 +40,8 @@ def _found(text: str) -> list[str]:
     return [match[0] for match in NEVER_USED.finditer(text)]
 
 
-def _prose(page: str) -> str:
-    """The page without the names of tests, which are quoted as they are."""
-    return re.sub(r"`test_\w+`", "", page)
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _texts(source: str) -> Iterator[str]:
@@ -59,7 +60,7 @@ def _in_module(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=_named)
 def test_a_page_uses_plain_words(page: Path) -> None:
-    assert _found(_prose(page.read_text(encoding="utf-8"))) == []
+    assert _found(page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=_named)
@@ -67,9 +68,16 @@ def test_messages_docstrings_and_comments_use_plain_words(module: Path) -> None:
     assert _in_module(module) == []
 
 
+@pytest.mark.parametrize("module", TESTS, ids=_named)
+def test_names_of_tests_and_their_helpers_use_plain_words(module: Path) -> None:
+    names = re.findall(r"def (\w+)", module.read_text(encoding="utf-8"))
+    assert [name for name in names if _found(_spoken(name))] == []
+
+
 def test_the_words_are_found_in_prose_messages_and_comments() -> None:
     assert _found("Mend it. It was made good, and kept aside anew.") == ["Mend", "made good", "aside", "anew"]
     assert _found("Recommend the amended, outside, beside") == []
-    assert _found(_prose("| told | `test_what_is_told` |")) == ["told"]
+    assert _found("| told | `test_what_is_told` |") == ["told"]
+    assert _found(_spoken("test_what_is_told")) == ["told"]
     source = 'def act():\n    """Heeded."""\n    raise E(f"{one} takes nothing")  # nobody is told\n'
     assert [word for text in _texts(source) for word in _found(text)] == ["Heeded", "takes nothing", "told"]

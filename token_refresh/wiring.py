@@ -1,4 +1,4 @@
-"""Building: settings, state folder and lock first, then clock, keyring, store and providers, handed on as parts."""
+"""Building: settings, state folder and lock first, then what a run works with."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
     from providers import Catalog
+    from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
@@ -38,8 +39,8 @@ BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
 
 @dataclass(frozen=True)
-class Context:
-    """What every command needs before anything heavy is imported.
+class Installation:
+    """One configured table and its state folder: what every command knows before anything heavy is imported.
 
     Attributes:
         say_not_saved: called wherever a journal is closed, with each answer that neither it nor the store took; must
@@ -129,33 +130,33 @@ class Connections:
 
 def assemble(
     settings: configuration.Settings, clock: Clock, say_not_saved: Callable[[AnswerNotSaved], None]
-) -> Context:
+) -> Installation:
     """Where checked settings keep things, made where it is not there.
 
     Raises:
         StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Context(settings, state, state.of_store(_identity(settings)), clock, say_not_saved)
+    return Installation(settings, state, state.of_store(_identity(settings)), clock, say_not_saved)
 
 
-def open_store(context: Context) -> Store:
+def open_store(installation: Installation) -> Store:
     """The plain store that the settings name. A new kind of store gets its line here."""
-    settings = context.settings
+    settings = installation.settings
     if settings.airtable is None:
         from token_refresh.stores.database import DatabaseStore
 
-        url, shared = _database_url(settings), context.connections
-        return DatabaseStore(url if shared is None else shared.database(url), context.clock)
-    return open_airtable(context, settings.airtable)
+        url, shared = _database_url(settings), installation.connections
+        return DatabaseStore(url if shared is None else shared.database(url), installation.clock)
+    return open_airtable(installation, settings.airtable)
 
 
-def open_airtable(context: Context, airtable: configuration.AirtableSettings, table_name: str = "") -> Store:
+def open_airtable(installation: Installation, airtable: configuration.AirtableSettings, table_name: str = "") -> Store:
     """A table of that base; by default the one that the settings name."""
     from token_refresh.net import tls
     from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 
-    settings, shared = context.settings, context.connections
+    settings, shared = installation.settings, installation.connections
     airtable = replace(airtable, table_name=table_name or airtable.table_name)
     options = AirtableOptions(
         api_key=airtable.api_key.reveal(),
@@ -164,43 +165,53 @@ def open_airtable(context: Context, airtable: configuration.AirtableSettings, ta
         id_field=airtable.id_field,
         endpoint_url=airtable.endpoint_url,
         requests_per_second=airtable.requests_per_second,
-        schema_file=context.state.of_store(_airtable_identity(airtable)) / "columns.json",
-        pace_file=context.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
+        schema_file=installation.state.of_store(_airtable_identity(airtable)) / "columns.json",
+        pace_file=installation.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
         adapter=shared.adapter(settings.ca_bundle) if shared else tls.Adapter(settings.ca_bundle, connections=1),
         is_adapter_shared=shared is not None,
         proxy=proxy_of(settings),
     )
-    return AirtableStore(options, context.clock)
+    return AirtableStore(options, installation.clock)
+
+
+def quota_of(installation: Installation, store: Store) -> Check | None:
+    """How the month's calls stand against the Airtable plan; None for other stores."""
+    from token_refresh.stores.airtable.quota import check_quota
+
+    airtable, usage = installation.settings.airtable, store.usage()
+    return check_quota(airtable.plan, usage) if airtable is not None and usage is not None else None
 
 
 @contextmanager
-def open_sealed(context: Context) -> Iterator[SealedStore]:
+def open_sealed(installation: Installation) -> Iterator[SealedStore]:
     """The store with its keys."""
     from token_refresh.stores.sealed import SealedStore
 
-    store = open_store(context)
+    store = open_store(installation)
     try:
-        yield SealedStore(store, keyring(context.settings), **_sealing(context.settings))
+        yield SealedStore(store, keyring(installation.settings), **_sealing(installation.settings))
     finally:
         store.close()
 
 
-def make_seals(context: Context) -> Seals:
+def make_seals(installation: Installation) -> Seals:
     """The keys alone, for cells that are in no store."""
     from token_refresh.stores.sealed import Seals
 
-    return Seals(keyring(context.settings), **_sealing(context.settings))
+    return Seals(keyring(installation.settings), **_sealing(installation.settings))
 
 
 @contextmanager
-def open_parts(context: Context, connect: Connect | None = None) -> Iterator[RunContext]:
+def open_run_context(installation: Installation, connect: Connect | None = None) -> Iterator[RunContext]:
     """Everything a refresh needs. The caller holds the lock. `connect` opens the journal's file, where given."""
-    with open_sealed(context) as store, parts_around(context, store, connect) as parts:
-        yield parts
+    with open_sealed(installation) as store, run_context_around(installation, store, connect) as context:
+        yield context
 
 
 @contextmanager
-def parts_around(context: Context, store: SealedStore, connect: Connect | None = None) -> Iterator[RunContext]:
+def run_context_around(
+    installation: Installation, store: SealedStore, connect: Connect | None = None
+) -> Iterator[RunContext]:
     """The same around a store that is open already."""
     import random
     import secrets
@@ -214,24 +225,24 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     from token_refresh.refresh.run_context import RunContext
     from token_refresh.stores.base import Claimant
 
-    settings = context.settings
+    settings = installation.settings
     transport = HTTPTransport(
-        context.clock, settings.concurrency, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts
+        installation.clock, settings.concurrency, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
     ballast = settings.concurrency * BALLAST_BYTES
-    summaries = context.catalog.summaries
+    summaries = installation.catalog.summaries
     unspent = {name for one in summaries.values() if one.rotates == "never" for name in one.spellings}
-    host, run = without_formula(context.state.host_name()), secrets.token_hex(8)
+    host, run = without_formula(installation.state.host_name()), secrets.token_hex(8)
     if store.store.claims:  # of one table under two addresses there are two folders, and slots are counted in each
-        host += f"-{context.folder.name[:8]}"
+        host += f"-{installation.folder.name[:8]}"
 
     def inherit(slot: int, dead_slot: int) -> None:
         store.store.inherit(Claimant(host, slot, run), dead_slot)
 
     journal = Journal(
-        context.folder,
+        installation.folder,
         keyring(settings),
-        context.clock,
+        installation.clock,
         ballast,
         connect or sqlite3.connect,
         inherit,
@@ -240,30 +251,32 @@ def parts_around(context: Context, store: SealedStore, connect: Connect | None =
     try:
         yield RunContext(
             store=store,
+            folder=installation.folder,
             providers=summaries,
-            job_factory=make_job_factory(context, store),
+            job_factory=make_job_factory(installation, store),
             transport=transport,
             journal=journal,
-            clock=context.clock,
+            clock=installation.clock,
             policy=DuePolicy(settings.refresh_interval, settings.token_expiry_buffer),
             jitter=random.Random(),
-            default_provider=context.default_provider,
+            default_provider=installation.default_provider,
             concurrency=settings.concurrency,
             claimant=Claimant(host, journal.slot, run, unspent=frozenset(unspent)),
-            resume_admission=lambda parts, entry: Admission(parts).resume(entry),
+            check_quota=lambda: quota_of(installation, store.store),
+            resume_admission=lambda context, entry: Admission(context).resume(entry),
         )
     finally:
         for answer in journal.not_saved():  # also when an error ended the run
-            context.say_not_saved(answer)
+            installation.say_not_saved(answer)
         journal.close()
         transport.close()
 
 
-def runtime(context: Context) -> Runtime:
-    """What opens the parts above for one call of a program, and closes them after it, but for connections.
+def runtime(installation: Installation) -> Runtime:
+    """What opens a run's context for one call of a program, and closes it afterwards, but for connections.
 
     Raises:
-        CatalogError: see `Context.catalog`.
+        CatalogError: see `Installation.catalog`.
     """
     from functools import partial
 
@@ -271,48 +284,50 @@ def runtime(context: Context) -> Runtime:
     from token_refresh.refresh.run_context import Runtime
 
     connections = Connections()
-    context = replace(context, connections=connections)
+    installation = replace(installation, connections=connections)
     return Runtime(
-        clock=context.clock,
-        default_provider=context.default_provider,
-        refresh_interval=context.settings.refresh_interval,
-        lock=context.lock,
-        open_store=partial(open_sealed, context),
+        clock=installation.clock,
+        default_provider=installation.default_provider,
+        refresh_interval=installation.settings.refresh_interval,
+        lock=installation.lock,
+        open_store=partial(open_sealed, installation),
         close=connections.close,
-        parts_around=partial(parts_around, context),
-        job_factory=partial(make_job_factory, context),
-        recall=lambda rows, columns: with_remembered_failures(rows, context.folder, keyring(context.settings), columns),
+        run_context_around=partial(run_context_around, installation),
+        job_factory=partial(make_job_factory, installation),
+        recall=lambda rows, columns: with_remembered_failures(
+            rows, installation.folder, keyring(installation.settings), columns
+        ),
     )
 
 
-def make_job_factory(context: Context, seals: Seals) -> JobFactory:
+def make_job_factory(installation: Installation, seals: Seals) -> JobFactory:
     """Turns rows into jobs, with the settings' default clients."""
     from token_refresh.refresh.jobs import Client, JobFactory
 
     @cache
     def default_client(slug: str) -> Client:
-        own = context.provider_settings(slug)
+        own = installation.provider_settings(slug)
         return Client(own.client_id or "", own.client_secret.reveal() if own.client_secret else "")
 
-    return JobFactory(seals, context.catalog, context.default_provider, default_client)
+    return JobFactory(seals, installation.catalog, installation.default_provider, default_client)
 
 
-def make_import_seals(context: Context) -> Seals:
+def make_import_seals(installation: Installation) -> Seals:
     """What also opens what an earlier program encrypted, whatever `LEGACY_CIPHERTEXT` says of it elsewhere."""
     from token_refresh.stores.sealed import Seals
 
-    settings = context.settings
+    settings = installation.settings
     older = [settings.imports.key] if settings.imports.key else []
     return Seals(keyring(settings, older), **{**_sealing(settings), "accept_legacy": True})
 
 
 def read_source(
-    context: Context, layout: str, name: str, redirect_uri: str, allowed_hosts: Collection[str]
+    installation: Installation, layout: str, name: str, redirect_uri: str, allowed_hosts: Collection[str]
 ) -> list[SourceRow]:
     """The rows of what an earlier program kept, sealed for this table.
 
     Args:
-        context: the settings.
+        installation: with the settings.
         layout: one of `LAYOUTS`.
         name: the source as the command line has it: an address of a database, or a table of the Airtable base.
         redirect_uri: of the logins, where the source does not keep it.
@@ -327,44 +342,49 @@ def read_source(
     from token_refresh.transfer.layouts.base import EarlierApp, Source
     from token_refresh.transfer.layouts.sealing import read_layout
 
-    app = context.settings.imports
+    app = installation.settings.imports
     secret = app.client_secret.reveal() if app.client_secret else ""
     source = Source(
         database_url=partial(configuration.parse_database_url, name, Path.cwd()),
-        open_table=partial(_open_source_table, context, name),
-        providers=context.catalog,
+        open_table=partial(_open_source_table, installation, name),
+        providers=installation.catalog,
         app=EarlierApp(app.tenant_id, app.client_id, secret, app.redirect_uri),
         redirect_uri=redirect_uri,
     )
-    seals = make_import_seals(context)
-    job_factory = make_job_factory(context, seals)
+    seals = make_import_seals(installation)
+    job_factory = make_job_factory(installation, seals)
     return read_layout(layout, source, seals, job_factory, Inspector(seals, job_factory, allowed_hosts))
 
 
-def _open_source_table(context: Context, name: str) -> Store:
-    airtable = context.settings.airtable
+def _open_source_table(installation: Installation, name: str) -> Store:
+    airtable = installation.settings.airtable
     if airtable is None:
         raise ActionableError(
             "this layout reads a table of the Airtable base that the settings name, and they name none",
             "Set AIRTABLE_API_KEY and AIRTABLE_BASE_ID (and TOKEN_STORE=airtable where a database is set too).",
             Kind.CONFIGURATION,
         )
-    return open_airtable(context, airtable, name)
+    return open_airtable(installation, airtable, name)
 
 
 def make_import_planner(
-    context: Context, store: SealedStore, allowed_hosts: Collection[str], *, is_layout: bool, is_replacing: bool
+    installation: Installation,
+    store: SealedStore,
+    allowed_hosts: Collection[str],
+    *,
+    is_layout: bool,
+    is_replacing: bool,
 ) -> ImportPlanner:
     """What compares a source with the table. Of a layout, the table itself may hold what the earlier program sealed."""
     from token_refresh.keys.inspection import Inspector
     from token_refresh.transfer.import_plan import ImportPlanner
 
-    seals = make_import_seals(context) if is_layout else store
+    seals = make_import_seals(installation) if is_layout else store
     return ImportPlanner(
         store.store,
-        Inspector(store, make_job_factory(context, store)),
-        Inspector(seals, make_job_factory(context, seals), allowed_hosts),
-        context.default_provider,
+        Inspector(store, make_job_factory(installation, store)),
+        Inspector(seals, make_job_factory(installation, seals), allowed_hosts),
+        installation.default_provider,
         is_replacing=is_replacing,
         is_resealing=is_layout,
     )

@@ -16,9 +16,7 @@ from pathlib import Path
 
 from tests.chaos.clock import SharedClock
 from token_refresh import commands as cli
-from token_refresh.base.clock import Clock
 from token_refresh.commands import onboard
-from token_refresh.terminal.console import Console
 
 RUN = "token_manager.py"
 ONBOARD = "onboard_client.py"
@@ -64,12 +62,7 @@ def _run(script: str, argv: Sequence[str], settings: dict[str, str], clock: Path
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     moved = SharedClock(clock)
-    code = cli.main(argv, settings, moved) if script == RUN else _onboard(argv, settings, moved)
+    main = cli.main if script == RUN else onboard.main
+    code = main(argv, settings, moved)
     sys.stdout.flush()
     sys.exit(code)
-
-
-def _onboard(argv: Sequence[str], settings: dict[str, str], clock: Clock) -> int:
-    arguments = onboard.parse(argv)
-    console = Console(as_json=arguments.json)
-    return cli.guarded(console, lambda: onboard.run(arguments, settings, clock, console))

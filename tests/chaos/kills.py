@@ -159,12 +159,12 @@ def play(seed: str, number: int, forks: ForkServerContext) -> Figures:
             stage = Stage(rows, forks, folder)
             one = Round(stage, store, rng)
             one.play()
-            found = [*one.figures.violations, *told_secrets(stage)]
+            found = [*one.figures.violations, *leaked_secrets(stage)]
     one.figures.violations = [f"seed {seed}, round {number} ({store}): {what}" for what in found]
     return one.figures
 
 
-def told_secrets(stage: Stage) -> list[str]:
+def leaked_secrets(stage: Stage) -> list[str]:
     """What no process may have printed: a token, or a mistake of its own."""
     printed = stage.log.read_text() if stage.log.exists() else ""
     tokens = stage.rows.world.oauth.tokens.values()

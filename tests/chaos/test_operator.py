@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests import exits
 from tests.chaos import child
 from tests.chaos.hand import Hand
-from tests.chaos.kills import told_secrets
+from tests.chaos.kills import leaked_secrets
 from tests.chaos.stage import KILLED, Plan, Stage
 from tests.chaos.world import GRACE_SECONDS, installation, shared_clock
 from tests.world.oauth import RefreshToken
@@ -84,7 +84,7 @@ class Operator(RuleBasedStateMachine):
         """In the end two quiet runs, and nothing told that is secret."""
         try:
             self.two_quiet_runs()
-            assert told_secrets(self.stage) == []
+            assert leaked_secrets(self.stage) == []
             assert self.world.oauth.violations == []
         finally:
             self._stack.close()

@@ -168,7 +168,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(elsewhere: tuple[World,
     ],
     ids=lambda answer: str(answer.status),
 )
-def test_a_refusal_is_told_and_the_row_stays(
+def test_a_refusal_is_reported_and_the_row_stays(
     elsewhere: tuple[World, TokenManager, Revocations], answer: Response
 ) -> None:
     _, manager, revocations = elsewhere
@@ -319,26 +319,26 @@ def test_a_lost_answer_of_a_row_that_is_emptied_concerns_nobody_any_more(world: 
 
 def deaf(world: World, manager: TokenManager, verdict: Callable[[int], Written]) -> TokenManager:
     """A manager whose store answers writes so and does nothing."""
-    shop = shop_of(world)
+    runtime = shop_of(world)
 
     @contextmanager
-    def parts_around(store: Any) -> Iterator[Any]:
+    def run_context_around(store: Any) -> Iterator[Any]:
         def write(changes: list[Any]) -> list[WriteResult]:
             written = verdict(len(changes))
             error = StoreUnavailableError("the store is away", "Wait.") if written is Written.UNDONE else None
             return [WriteResult(written, error) for _ in changes]
 
         store.store.write = write
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
-    return TokenManager(replace(shop, parts_around=parts_around))
+    return TokenManager(replace(runtime, run_context_around=run_context_around))
 
 
 @pytest.mark.parametrize(
     ("written", "why"), [(Written.UNDONE, "the store is away"), (Written.CHANGED, "somebody changed the row meanwhile")]
 )
-def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_told_so(
+def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_reported(
     world: World, written: Written, why: str
 ) -> None:
     revocable(world)

@@ -34,6 +34,8 @@ from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import RunLock
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (error|warning|info): [^\x00-\x1f\x7f-\x9f]+")
 CANARY = "canary-S3cret"
@@ -62,7 +64,7 @@ def shell(world: World, command: str, *argv: str, script: str = "token_manager.p
     """The installed program under a shell that closes or redirects its streams: `"$@"` stands for it."""
     program = world.program
     return subprocess.run(
-        ["/bin/sh", "-c", command, "sh", *python(program.install() / script, *argv)],
+        ["/bin/sh", "-c", command, "sh", *python(program.installed() / script, *argv)],
         cwd=program.home,
         env=program.environment(),
         stdin=subprocess.DEVNULL,
@@ -72,7 +74,7 @@ def shell(world: World, command: str, *argv: str, script: str = "token_manager.p
     )
 
 
-def assert_told(result: Result, code: int, *sentences: str) -> None:
+def assert_reported(result: Result, code: int, *sentences: str) -> None:
     """The exit code, and on stderr nothing but well-formed lines that hold these sentences."""
     assert result.code == code, result.said
     assert result.out == ""
@@ -109,9 +111,9 @@ def assert_told(result: Result, code: int, *sentences: str) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["refresh", "status", "get", "onboard"])
-def test_wrong_setting_is_named_with_its_mend(world: World, verb: str, settings: dict[str, str], told: str) -> None:
+def test_wrong_setting_is_named_with_its_fix(world: World, verb: str, settings: dict[str, str], told: str) -> None:
     world.program.settings |= settings
-    assert_told(run_verb(world.program, verb), 2, told)
+    assert_reported(run_verb(world.program, verb), 2, told)
     assert world.oauth.requests == []
 
 
@@ -121,10 +123,10 @@ def run_verb(program: Program, verb: str) -> Result:
     return program.run(verb, *(["loc1"] if verb == "get" else []))
 
 
-def test_all_wrong_settings_are_told_at_once(world: World) -> None:
+def test_all_wrong_settings_are_reported_at_once(world: World) -> None:
     world.program.settings |= {"ENCRYPTION_KEY": "", "CONCURRENCY": "many", "LOG_FORMAT": "xml"}
     result = world.program.run()
-    assert_told(result, 2, "ENCRYPTION_KEY", "CONCURRENCY", "LOG_FORMAT")
+    assert_reported(result, 2, "ENCRYPTION_KEY", "CONCURRENCY", "LOG_FORMAT")
     assert len(result.err.splitlines()) == 3
 
 
@@ -137,19 +139,19 @@ def test_all_wrong_settings_are_told_at_once(world: World) -> None:
         ('[mine]\ntoken_uri = "https://mine.example/token"\n', "Provider mine: token_url is missing."),
     ],
 )
-def test_wrong_providers_file_is_told_with_its_place(world: World, content: str, told: str) -> None:
+def test_wrong_providers_file_is_reported_with_its_place(world: World, content: str, told: str) -> None:
     Path(world.program.settings["PROVIDERS_FILE"]).write_text(content)
-    assert_told(world.program.run(), 2, told)
+    assert_reported(world.program.run(), 2, told)
 
 
 def test_open_env_file_beside_the_program_is_refused(world: World) -> None:
     path = world.program.install() / ".env"
     path.write_text(f"GOOGLE_CLIENT_SECRET={CANARY}\n")
     path.chmod(0o644)
-    assert_told(world.program.spawn(), 2, f"Other users can read {path}. Run: chmod 600 {path}")
+    assert_reported(world.program.spawn(), 2, f"Other users can read {path}. Run: chmod 600 {path}")
 
 
-def test_a_secret_file_that_others_can_read_is_told_and_used(world: World, tmp_path: Path) -> None:
+def test_a_secret_file_that_others_can_read_is_reported_and_used(world: World, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(world.program.settings.pop("ENCRYPTION_KEY"))
     file.chmod(0o644)
@@ -228,26 +230,26 @@ def test_state_folder_that_cannot_be_used_is_named(world: World) -> None:
     (home / "open").chmod(0o755)
     for name, told in (("file", "cannot be written (File exists)"), ("open", "Run: chmod 700 ")):
         world.program.settings["STATE_DIR"] = str(home / name)
-        assert_told(world.program.run(), 2, str(home / name), told)
+        assert_reported(world.program.run(), 2, str(home / name), told)
 
 
 def test_folder_in_the_lock_s_place_is_named(airtable_world: World) -> None:
     world = airtable_world
     folder = state_folder(world)
     (folder / "run.lock").mkdir()
-    assert_told(world.program.run(), 2, "run.lock cannot be used (Is a directory). Correct its permissions")
+    assert_reported(world.program.run(), 2, "run.lock cannot be used (Is a directory). Correct its permissions")
 
 
-def test_journal_that_is_no_database_is_told(world: World) -> None:
+def test_journal_that_is_no_database_is_reported(world: World) -> None:
     folder = state_folder(world)
     (folder / "journal-1.sqlite3").write_bytes(b"no database at all, but long enough to be read as one" * 20)
-    assert_told(world.program.run(), 2, "the journal cannot be ", "STATE_DIR")
+    assert_reported(world.program.run(), 2, "the journal cannot be ", "STATE_DIR")
 
 
 def test_database_that_others_can_read_is_refused(world: World) -> None:
     onboarded(world, "loc1")
     (world.program.home / "state/tokens.sqlite3").chmod(0o640)
-    assert_told(world.program.run(), 2, "other users can read the database", "chmod 600")
+    assert_reported(world.program.run(), 2, "other users can read the database", "chmod 600")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_database_that_others_can_read_is_refused(world: World) -> None:
     ids=["token", "scope", "column", "down", "portal", "quota"],
 )
 @pytest.mark.parametrize("verb", ["refresh", "status", "get", "onboard"])
-def test_table_that_cannot_be_used_is_told(
+def test_table_that_cannot_be_used_is_reported(
     airtable_world: World, verb: str, arrange: Any, code: int, told: str
 ) -> None:
     world = airtable_world
@@ -280,38 +282,38 @@ def test_table_that_cannot_be_used_is_told(
         result = world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc1")))
     else:
         result = run_verb(world.program, verb)
-    assert_told(Result(result.code, "", result.err), code, told)
+    assert_reported(Result(result.code, "", result.err), code, told)
     assert world.oauth.requests == []
 
 
-def test_missing_base_is_told(airtable_world: World) -> None:
+def test_missing_base_is_reported(airtable_world: World) -> None:
     airtable_world.program.settings["AIRTABLE_BASE_ID"] = "appNowhere0000001"
-    assert_told(airtable_world.program.run("status"), 2, "AIRTABLE_BASE_ID")
+    assert_reported(airtable_world.program.run("status"), 2, "AIRTABLE_BASE_ID")
 
 
 def test_key_that_opens_no_row_is_a_wrong_setting(world: World) -> None:
     onboarded(world, "loc1", "loc2")
     world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     world.clock.advance(3600)
-    assert_told(world.program.run(), 2, "ENCRYPTION_KEY opens none of the 2 rows", "ENCRYPTION_KEY_FALLBACKS")
-    assert_told(world.program.run("get", "loc1"), 2, "Add that key to ENCRYPTION_KEY_FALLBACKS")
+    assert_reported(world.program.run(), 2, "ENCRYPTION_KEY opens none of the 2 rows", "ENCRYPTION_KEY_FALLBACKS")
+    assert_reported(world.program.run("get", "loc1"), 2, "Add that key to ENCRYPTION_KEY_FALLBACKS")
 
 
 # The order of errors
 
 
-def test_another_run_is_told_with_who_and_since_when(airtable_world: World) -> None:
+def test_another_run_is_reported_with_who_and_since_when(airtable_world: World) -> None:
     world = airtable_world
     folder = state_folder(world)
     descriptor = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.write(descriptor, b'{"pid": 4711, "since": "2026-03-01T11:59:00Z"}')
-        assert_told(world.program.run(), 75, "another run is active: process 4711, since 2026-03-01T11:59:00Z")
-        assert_told(world.program.run("--provider", "nonsense"), 2, "there is no provider 'nonsense'")
+        assert_reported(world.program.run(), 75, "another run is active: process 4711, since 2026-03-01T11:59:00Z")
+        assert_reported(world.program.run("--provider", "nonsense"), 2, "there is no provider 'nonsense'")
         assert world.program.run("status").code == 0
         world.program.settings["CONCURRENCY"] = "0"
-        assert_told(world.program.run(), 2, "CONCURRENCY cannot be used")
+        assert_reported(world.program.run(), 2, "CONCURRENCY cannot be used")
     finally:
         os.close(descriptor)
 
@@ -432,9 +434,9 @@ def test_get_serves_the_stored_token_with_a_warning_while_a_refresh_fails(stored
 def test_get_fails_where_the_refresh_fails_and_the_token_is_out(stored: World) -> None:
     stored.clock.advance(3700)
     stored.oauth.revoke("loc1")
-    assert_told(stored.program.run("get", "loc1"), 1, "loc1 acme: reauthorize, HTTP 400, invalid_grant")
+    assert_reported(stored.program.run("get", "loc1"), 1, "loc1 acme: reauthorize, HTTP 400, invalid_grant")
     asked = len(stored.oauth.requests)
-    assert_told(stored.program.run("get", "loc1"), 1, "loc1 acme: reauthorize, ", "A person must log in again")
+    assert_reported(stored.program.run("get", "loc1"), 1, "loc1 acme: reauthorize, ", "A person must log in again")
     assert len(stored.oauth.requests) == asked
 
 
@@ -453,24 +455,28 @@ def test_get_of_a_disabled_row_says_so(world: World) -> None:
     onboarded(world, "loc1")
     change_row(world, "loc1", status="disabled")
     world.clock.advance(3700)
-    assert_told(world.program.run("get", "loc1"), 1, "its status is disabled. Set it to active.")
+    assert_reported(world.program.run("get", "loc1"), 1, "its status is disabled. Set it to active.")
 
 
 def test_get_of_a_row_without_credential_says_so(airtable_world: World) -> None:
     airtable_world.table.add({"locationId": "loc1", "provider": "acme"})
-    assert_told(airtable_world.program.run("get", "loc1"), 1, "it has no credential yet", "python onboard_client.py")
+    assert_reported(
+        airtable_world.program.run("get", "loc1"), 1, "it has no credential yet", "python onboard_client.py"
+    )
 
 
 def test_get_of_an_unknown_location_says_where_to_look(world: World) -> None:
-    assert_told(world.program.run("get", "loc1"), 1, "there is no row of 'loc1'. Check the name with: python token_")
+    assert_reported(
+        world.program.run("get", "loc1"), 1, "there is no row of 'loc1'. Check the name with: python token_"
+    )
     onboarded(world, "loc1")
-    assert_told(world.program.run("get", "loc1", "--provider", "google"), 1, "there is no row of 'loc1' and google")
+    assert_reported(world.program.run("get", "loc1", "--provider", "google"), 1, "there is no row of 'loc1' and google")
 
 
 def test_get_of_a_location_with_several_providers_asks_which(world: World) -> None:
     onboarded(world, "loc1")
     onboarded(world, "loc1", provider="google")
-    assert_told(
+    assert_reported(
         world.program.run("get", "loc1"), 2, "'loc1' has several rows: acme, google. Choose one with --provider"
     )
     assert world.program.run("get", "loc1", "--provider", "google").out.strip() in world.oauth.access_tokens
@@ -493,7 +499,7 @@ def test_get_during_another_run_serves_the_token_that_is_still_valid(airtable_wo
         assert (result.code, result.out) == (0, old + "\n")
         assert "another run is active: process" in result.err
         world.clock.advance(600)
-        assert_told(world.program.run("get", "loc1"), 75, "another run is active: process")
+        assert_reported(world.program.run("get", "loc1"), 75, "another run is active: process")
 
 
 def test_get_refuses_a_cell_that_is_no_token(airtable_world: World) -> None:
@@ -547,7 +553,9 @@ def test_refresh_as_json_is_one_object_with_words_elsewhere(world: World) -> Non
 
 
 @pytest.mark.parametrize(("seconds", "is_told"), [(5300, False), (5500, True)])
-def test_cron_that_comes_more_rarely_than_it_was_said_is_told(world: World, seconds: int, is_told: bool) -> None:
+def test_cron_that_comes_more_rarely_than_the_settings_say_is_reported(
+    world: World, seconds: int, is_told: bool
+) -> None:
     """Tokens are renewed in time only if REFRESH_INTERVAL is true; one run that was a little late is no news."""
     assert "longer ago" not in world.program.run().err
     world.clock.advance(seconds - 100)
@@ -578,7 +586,7 @@ def test_row_that_cannot_be_used_is_named_and_stops_no_other(airtable_world: Wor
     world.table.add(world.cells("acme", "moved") | {"locationId": "copied"})
     world.table.add(world.cells("acme", "client") | {"client_id": ""})
     result = world.program.run()
-    assert_told(
+    assert_reported(
         result,
         1,
         "good acme: refreshed",
@@ -750,7 +758,7 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
     onboarded(world, "good", "dead")
     world.oauth.revoke("dead")
     program = world.program
-    script = program.install() / "token_manager.py"
+    script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         assert terminal.end() == 1
         assert terminal.modes() == terminal.modes_before
@@ -785,7 +793,7 @@ def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
 
     world.oauth.fail(faults.Fault("hang-up", close))
     program = world.program
-    script = program.install() / "token_manager.py"
+    script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         closed.append(terminal)
         assert terminal.process.wait(20) == 0
@@ -805,7 +813,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
         return answer
 
     world.oauth.fail(faults.Fault("stop", stop))
-    argv = python(program.install() / "token_manager.py", "get", "loc1")
+    argv = python(program.installed() / "token_manager.py", "get", "loc1")
     with subprocess.Popen(argv, env=program.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         running.append(process)
         out, _ = process.communicate(timeout=20)
@@ -837,11 +845,11 @@ def test_created_files_are_the_user_s_own(request: pytest.FixtureRequest, world:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-def test_mistake_of_our_own_is_told_by_place_without_its_words(tmp_path: Path) -> None:
+def test_mistake_of_our_own_is_reported_by_place_without_its_words(tmp_path: Path) -> None:
     """The message of a stranger's exception may carry a request body."""
     program = Program(tmp_path, clock=BrokenClock())
     result = program.run("status")
-    assert_told(result, 1, "internal error: ZeroDivisionError at test_cli.py:", "Please report it")
+    assert_reported(result, 1, "internal error: ZeroDivisionError at test_cli.py:", "Please report it")
 
 
 class BrokenClock(FakeClock):
@@ -849,10 +857,10 @@ class BrokenClock(FakeClock):
         raise ZeroDivisionError(CANARY)
 
 
-def test_interrupt_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_interrupt_is_reported_in_a_sentence(tmp_path: Path) -> None:
     class Interrupted(FakeClock):
         def now(self) -> Any:
             raise KeyboardInterrupt
 
     result = Program(tmp_path, clock=Interrupted()).run("status")
-    assert_told(result, 4, "interrupted; nothing half-written is left behind")
+    assert_reported(result, 4, "interrupted; nothing half-written is left behind")

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import World
 from tests.refresh.runs.faults_world import PostgresRows
 from tests.world.clock import FakeClock
-from token_refresh.base.checks import BAD, GOOD
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
 from token_refresh.base.clock import SystemClock
 
 
@@ -37,6 +37,7 @@ def test_everything_in_order_is_all_ok(airtable_world: World) -> None:
     world.table.add(world.cells("google", "loc"))
     code, parts = _found(world)
     assert code == 0
+    assert _states(parts.pop("spare folder")) == {DOUBTFUL}  # a test's is on the disk of its state folder
     assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
     assert {"key", "state folder", ".env", "store", "quota", "writing", "cells", "provider", "clock"} == set(parts)
 
@@ -47,6 +48,7 @@ def test_everything_in_order_on_a_database(postgres_world: World) -> None:
     before = rows.row("loc")
     code, parts = _found(postgres_world)
     assert code == 0
+    assert _states(parts.pop("spare folder")) == {DOUBTFUL}
     assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
     assert {"key", "state folder", ".env", "store", "writing", "cells", "provider", "clock"} == set(parts)
     assert rows.row("loc") == before
@@ -55,6 +57,17 @@ def test_everything_in_order_on_a_database(postgres_world: World) -> None:
     assert code == 1
     [bad] = [finding for finding in parts["cells"] if finding["state"] == BAD]
     assert "bad: encrypted_refresh" in bad["text"]
+
+
+def test_a_spare_folder_that_cannot_be_used_is_a_warning_that_says_what_happens_then(world: World) -> None:
+    (world.program.home / "spare").write_text("")
+    code, parts = _found(world)
+    [found] = parts["spare folder"]
+    assert (code, found["state"]) == (0, DOUBTFUL)
+    assert (
+        "spare cannot be written (Not a directory): where both the state folder's disk and the table" in found["text"]
+    )
+    assert "set STATE_DIR_SPARE to a folder" in found["action"]
 
 
 @pytest.mark.parametrize("flags", [(), ("--online",)])
@@ -91,7 +104,7 @@ def test_a_cell_that_does_not_open_is_named_with_what_to_do(airtable_world: Worl
     assert "onboard_client.py" in bad["action"]
 
 
-def test_a_six_column_table_is_told_that_a_second_machine_goes_unnoticed(airtable_world: World) -> None:
+def test_of_a_six_column_table_it_says_that_a_second_machine_goes_unnoticed(airtable_world: World) -> None:
     world = airtable_world
     assert world.airtable is not None
     world.airtable.six_column_table("Small")

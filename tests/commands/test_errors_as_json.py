@@ -143,6 +143,44 @@ def test_a_provider_that_nobody_knows_is_a_wrong_call(world: World) -> None:
     assert (result.code, error_in(result)["code"]) == (exits.USAGE, "usage")
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["refresh", "--json", "--nonsense"], "there is no flag --nonsense"),
+        (["--json", f"--nonsense={CANARY}"], "there is no flag --nonsense"),
+        (["get", "--json"], "the following arguments are required: LOCATION"),
+        (["get", "loc1", "--json", "--min-valid", CANARY], "argument --min-valid: must be a number of seconds"),
+        (["recover", "--json", "--forget", CANARY], "argument --forget: invalid int value"),
+        (["import", "x", "--json", "--layout", CANARY], "argument --layout: invalid choice (choose from"),
+        (["status", f"--check={CANARY}", "--json"], "argument --check: ignored explicit argument"),
+        ([CANARY, "--json"], "argument VERB: invalid choice (choose from "),
+        (["--json", "revoke", "loc1", "loc2"], "there are more arguments than expected"),
+        (["verify", "--json", "--file"], "argument --file: expected one argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_that_cannot_be_used_are_a_wrong_call(world: World, argv: list[str], message: str) -> None:
+    result = world.program.run(*argv)
+    error = error_in(result)
+    assert (result.code, error["code"]) == (exits.USAGE, "usage")
+    assert error["message"].startswith(message)
+    assert error["action"].startswith("See: python token_manager.py ")
+    assert "usage: token_manager.py" in result.err
+
+
+@pytest.mark.parametrize("argv", [["--json", "--nonsense"], ["--from-csv", "--json"], ["--json", CANARY]])
+def test_flags_of_onboarding_that_cannot_be_used_are_a_wrong_call(world: World, argv: list[str]) -> None:
+    result = world.program.onboard(*argv)
+    error = error_in(result)
+    assert (result.code, error["code"]) == (exits.USAGE, "usage")
+    assert error["action"] == "See: python onboard_client.py --help"
+
+
+def test_what_follows_two_dashes_is_no_flag(world: World) -> None:
+    result = world.program.run("get", "--min-valid", "soon", "--", "--json")
+    assert (result.code, result.out) == (exits.USAGE, "")
+
+
 def test_a_dead_grant_needs_a_login(world: World) -> None:
     onboarded(world, "loc1")
     world.oauth.revoke("loc1")

@@ -22,6 +22,8 @@ from token_refresh.base.clock import iso
 from token_refresh.base.columns import COLUMN_NAMES, REQUIRED_COLUMNS
 from token_refresh.transfer.export_file import read_export
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 ALL = list(COLUMN_NAMES)
 
@@ -74,7 +76,7 @@ def test_what_can_be_read_without_a_key_is_left_out(rows: Rows, form: str, tmp_p
 
 
 @pytest.mark.parametrize("column", ["encrypted_secret", "encrypted_refresh"])
-def test_a_secret_pasted_unsealed_is_left_out_and_told(rows: Rows, column: str, tmp_path: Path) -> None:
+def test_a_secret_pasted_unsealed_is_left_out_and_reported(rows: Rows, column: str, tmp_path: Path) -> None:
     rows.add("acme", "a", LATER)
     rows.edit("a", **{column: "pasted-in-the-clear"})
     result = rows.world.program.run("export", "--output", str(tmp_path / "export"))

@@ -20,6 +20,8 @@ from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 from token_refresh.stores.base import Row
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 LOCATIONS = ("a", "=b", "c d")
 
@@ -209,7 +211,7 @@ def test_cells_of_an_unknown_key_are_refused_and_of_a_fallback_taken_as_they_are
         rows.remove(location)
     wrong = rows.world.program.run("import", file, "--yes")
     assert wrong.code == 2
-    assert "opens no cell of the 3 rows in the file" in wrong.err
+    assert "opens no cell of the 3 rows" in wrong.err
     rows.world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = old
     assert set(imported(rows, file, "--yes")[1].values()) == {"created"}
     assert rows.row("a").encrypted_refresh == before["a"].encrypted_refresh
@@ -345,7 +347,7 @@ def test_at_a_terminal_the_plan_is_shown_and_a_yes_asked_for(world: World, answe
     file = exported(rows)
     rows.remove("a")
     program = world.program
-    argv = python(program.install() / "token_manager.py", "import", file)
+    argv = python(program.installed() / "token_manager.py", "import", file)
     with TerminalProcess(argv, program.environment(), program.home) as terminal:
         terminal.expect("Create 1 rows and replace 0?")
         terminal.type(answer + "\r")
@@ -360,7 +362,7 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     for location in ("a", "=b"):
         rows.edit(location, client_id="second")
     program = world.program
-    argv = python(program.install() / "token_manager.py", "import", file, "--replace")
+    argv = python(program.installed() / "token_manager.py", "import", file, "--replace")
     with TerminalProcess(argv, program.environment(), program.home) as terminal:
         terminal.expect("Create 0 rows and replace 2?")
         rows.edit("a", client_id="third")

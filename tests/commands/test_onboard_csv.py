@@ -221,7 +221,7 @@ def test_two_rows_of_one_identity_are_left_alone(airtable_world: World) -> None:
         world.table.add({"locationId": "loc1", "provider": "acme"})
     result = onboard(world, world.csv_line("acme", "loc1"))
     assert result.code == 1
-    assert "2 rows of this location and provider. Delete all but one" in result.err
+    assert "several rows have the same location and provider: 'loc1' (row " in result.err
     assert world.oauth.requests == []
 
 
@@ -310,7 +310,7 @@ def test_shifted_columns_show_no_secret(world: World) -> None:
     assert world.rows() == {}
 
 
-def test_refusal_that_quotes_the_credential_is_told_without_it(world: World) -> None:
+def test_refusal_that_quotes_the_credential_is_reported_without_it(world: World) -> None:
     location, provider, client_id, secret, token = world.csv_line("acme", "loc1")
     world.oauth.fail(faults.refused("invalid_grant", f"token {token} of client {client_id} with {secret} is unknown"))
     result = onboard(world, (location, provider, client_id, secret, token), flags=["--json"])
@@ -320,7 +320,7 @@ def test_refusal_that_quotes_the_credential_is_told_without_it(world: World) -> 
     assert secret not in result.said
 
 
-def test_default_secret_that_a_refusal_quotes_is_not_told(world: World) -> None:
+def test_default_secret_that_a_refusal_quotes_is_not_shown(world: World) -> None:
     world.program.settings |= {"ACME_CLIENT_ID": "app-acme", "ACME_CLIENT_SECRET": "acme secret"}
     token = world.oauth.grant("acme", "app-acme", location_id="loc1")
     world.oauth.fail(faults.refused("invalid_client", "the secret acme secret is wrong"))
@@ -361,7 +361,7 @@ def test_folder_instead_of_a_file_is_refused(world: World) -> None:
     assert (result.code, "cannot be read (Is a directory)" in result.err) == (2, True)
 
 
-def test_unclosed_quote_is_told_where_it_opens_and_lines_before_are_saved(world: World) -> None:
+def test_unclosed_quote_is_reported_where_it_opens_and_lines_before_are_saved(world: World) -> None:
     good, never = world.csv_line("acme", "loc1"), world.csv_line("acme", "loc2")
     content = f'{HEADER}\n{",".join(good)}\n"canary,{",".join(never)}\n{",".join(never)}\n'
     result = world.program.onboard("--from-csv", file_of(world, content))
@@ -403,7 +403,7 @@ def test_table_without_the_provider_column_takes_no_other_provider(world: World,
     with_params = (*world.csv_line("gohighlevel", "loc3"), quoted('{"user_type": "Location"}'))
     result = onboard(world, (*plain, ""), (*other, ""), with_params, params=True)
     assert result.code == 1
-    assert "line 3: not saved (operator): the table has no column provider, which this client needs" in result.err
+    assert "line 3: not saved (operator): the table has no column provider, which this row needs. Run: " in result.err
     assert "line 4: not saved (operator): the table has no column provider_params" in result.err
     assert [world.oauth.tokens[line[4]].times_sent for line in (plain, other, with_params)] == [1, 0, 0]
     [record] = airtable.table("Six").records()
@@ -514,7 +514,7 @@ def test_second_refusal_after_a_lost_answer_says_so(world: World) -> None:
     assert "enter the new refresh token" in result.err
 
 
-def test_table_that_may_only_be_read_is_told_before_anything_is_sent(airtable_world: World) -> None:
+def test_table_that_may_only_be_read_is_reported_before_anything_is_sent(airtable_world: World) -> None:
     world = airtable_world
     airtable = world.airtable
     assert airtable is not None
@@ -526,7 +526,7 @@ def test_table_that_may_only_be_read_is_told_before_anything_is_sent(airtable_wo
     assert world.oauth.requests == []
 
 
-def test_missing_column_is_told_before_anything_is_sent(airtable_world: World) -> None:
+def test_missing_column_is_reported_before_anything_is_sent(airtable_world: World) -> None:
     world = airtable_world
     world.table.rename_column("encrypted_secret", "secret")
     result = onboard(world, world.csv_line("acme", "loc1"))

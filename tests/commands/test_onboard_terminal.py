@@ -43,7 +43,7 @@ LOCATION, PROVIDER, CLIENT, CLIENT_SECRET, TOKEN = (
 
 def onboard(world: World, *flags: str, output: Path | None = None) -> TerminalProcess:
     program = world.program
-    script = program.install() / "onboard_client.py"
+    script = program.installed() / "onboard_client.py"
     return TerminalProcess(python(script, *flags), program.environment(), program.home, output)
 
 
@@ -443,7 +443,7 @@ def test_terminal_that_closes_without_a_hang_up_ends_the_program(world: World) -
     program = world.program
     master, slave = pty.openpty()
     with subprocess.Popen(
-        python(program.install() / "onboard_client.py"), env=program.environment(), stdin=slave, stderr=slave
+        python(program.installed() / "onboard_client.py"), env=program.environment(), stdin=slave, stderr=slave
     ) as process:
         os.close(slave)
         seen = b""
@@ -473,7 +473,7 @@ def test_answer_that_cannot_be_used_is_named(world: World, answers: dict[str, st
     assert world.rows() == {}
 
 
-def test_no_terminal_is_told_instead_of_asked(world: World) -> None:
+def test_without_a_terminal_it_says_so_instead_of_asking(world: World) -> None:
     result = world.program.spawn(script="onboard_client.py", stdin="loc1\nacme\n")
     assert result.code == 2
     assert "this is no terminal" in result.err

@@ -18,6 +18,8 @@ from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 FORMER = "https://former.example"
 
@@ -163,7 +165,7 @@ def test_at_a_terminal_the_new_host_is_asked_about(world: World, answer: str, co
     moved(rows, "acme-instance", **own_host(world))
     before = rows.row("a")
     program = world.program
-    argv = python(program.install() / "token_manager.py", "rebind", "a", "--was-origin", FORMER, *flags)
+    argv = python(program.installed() / "token_manager.py", "rebind", "a", "--was-origin", FORMER, *flags)
     with TerminalProcess(argv, program.environment(), program.home) as terminal:
         terminal.expect(f"will be sent to {world.oauth.url}. Is that right?")
         terminal.type(answer + "\r")
@@ -200,7 +202,7 @@ def test_a_row_that_is_being_refreshed_is_left(rows: Rows) -> None:
     assert rows.row("a") == before
 
 
-def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     moved(AirtableRows(airtable_world))
     with RunLock(store_folder(airtable_world), airtable_world.clock):
         assert rebound(AirtableRows(airtable_world), "--yes").code == 75
@@ -211,7 +213,7 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     rows = SqliteRows(world)
     moved(rows)
     program = world.program
-    argv = python(program.install() / "token_manager.py", "rebind", "a", "--was-origin", FORMER)
+    argv = python(program.installed() / "token_manager.py", "rebind", "a", "--was-origin", FORMER)
     with TerminalProcess(argv, program.environment(), program.home) as terminal:
         terminal.expect("Is that right?")
         rows.edit("a", provider="google")
@@ -220,7 +222,7 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     assert world.program.run("verify").code == 1
 
 
-def test_a_store_that_does_not_take_it_is_told(airtable_world: World, airtable: AirtableServer) -> None:
+def test_a_store_that_does_not_take_it_is_reported(airtable_world: World, airtable: AirtableServer) -> None:
     rows = AirtableRows(airtable_world)
     moved(rows)
     airtable.inject(airtable_faults.status(503), kind="update", times=None)

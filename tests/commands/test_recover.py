@@ -49,8 +49,8 @@ def table(airtable_world: World) -> AirtableRows:
 
 
 @pytest.fixture
-def aside(table: AirtableRows) -> AirtableRows:
-    """The same, kept aside: somebody onboarded the row anew meanwhile."""
+def superseded(table: AirtableRows) -> AirtableRows:
+    """The same, but superseded: somebody onboarded the row again meanwhile."""
     table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
     assert table.world.program.run("recover", "--replay").code == exits.DONE
     assert [entry.step for entry in entries(table.world)] == ["superseded"]
@@ -62,7 +62,7 @@ def only_entry(world: World, *flags: str) -> dict[str, Any]:
     return dict(entry)
 
 
-def test_an_empty_journal_is_told_so(world: World) -> None:
+def test_an_empty_journal_is_said_to_be_empty(world: World) -> None:
     result = world.program.run("recover")
     assert (result.code, result.out) == (exits.DONE, "")
     assert "nothing waits in the journal" in result.err
@@ -142,7 +142,7 @@ def test_what_a_postgresql_that_went_away_did_not_take_is_stored_by_a_replay(
     assert world.program.run("--json").json()["results"] == []
 
 
-def test_a_replay_that_the_store_does_not_take_is_told_and_keeps_everything(table: AirtableRows) -> None:
+def test_a_replay_that_the_store_does_not_take_is_reported_and_keeps_everything(table: AirtableRows) -> None:
     assert table.world.airtable is not None
     table.world.airtable.inject(airtable_faults.status(503), kind="update", times=None)
     result = table.world.program.run("recover", "--replay")
@@ -314,15 +314,15 @@ def test_a_file_that_cannot_be_read_is_named(world: World) -> None:
 # Forgetting
 
 
-def test_what_is_kept_aside_is_forgotten_when_somebody_agrees(aside: AirtableRows) -> None:
-    number = str(only_entry(aside.world)["entry"])
-    unsure = aside.world.program.run("recover", "--forget", number)
+def test_what_is_kept_is_forgotten_when_somebody_agrees(superseded: AirtableRows) -> None:
+    number = str(only_entry(superseded.world)["entry"])
+    unsure = superseded.world.program.run("recover", "--forget", number)
     assert unsure.code == exits.USAGE
     assert f"entry {number} holds tokens that nobody can make again" in unsure.err
     assert "--yes" in unsure.err
-    assert len(entries(aside.world)) == 1
-    assert aside.world.program.run("recover", "--forget", number, "--yes").code == exits.DONE
-    assert entries(aside.world) == []
+    assert len(entries(superseded.world)) == 1
+    assert superseded.world.program.run("recover", "--forget", number, "--yes").code == exits.DONE
+    assert entries(superseded.world) == []
 
 
 def test_what_a_run_may_still_need_cannot_be_forgotten(table: AirtableRows) -> None:

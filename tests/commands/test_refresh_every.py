@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_cli import assert_told, change_row, onboarded, state_folder
+from tests.commands.test_cli import assert_reported, change_row, onboarded, state_folder
 from tests.conftest import World
 from tests.world.clock import FakeClock
 from tests.world.oauth import faults
@@ -77,7 +77,7 @@ def test_rounds_begin_at_multiples_from_the_first(world: World) -> None:
     assert [(start - starts[0]).total_seconds() for start in starts] == pytest.approx([0, 600, 1200], abs=0.01)
 
 
-def test_a_failed_round_is_told_and_the_next_one_comes(world: World) -> None:
+def test_a_failed_round_is_reported_and_the_next_one_comes(world: World) -> None:
     onboarded(world, "loc1")
     path = world.program.home / "state/tokens.sqlite3"
 
@@ -119,7 +119,7 @@ def test_an_interval_that_is_too_short_is_refused(world: World) -> None:
 
 def test_wrong_settings_end_it_before_the_first_round(tmp_path: Any) -> None:
     result = Program(tmp_path, {"CONCURRENCY": "many"}).run("refresh", "--every", "10")
-    assert_told(result, 2, "CONCURRENCY")
+    assert_reported(result, 2, "CONCURRENCY")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_signal_in_a_round_finishes_what_is_open_and_says_whether_the_round_wa
         assert world.program.onboard("--no-check", "--from-csv", world.program.csv(line)).code == 0
     world.program.settings["CONCURRENCY"] = "1"
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / "token_manager.py"), "refresh", "--every", "3600"],
+        [sys.executable, str(world.program.installed() / "token_manager.py"), "refresh", "--every", "3600"],
         env=world.program.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -175,7 +175,7 @@ def test_a_signal_in_a_round_finishes_what_is_open_and_says_whether_the_round_wa
 
 def test_a_signal_between_two_rounds_ends_it_at_once_with_zero(world: World) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / "token_manager.py"), "refresh", "--every", "3600"],
+        [sys.executable, str(world.program.installed() / "token_manager.py"), "refresh", "--every", "3600"],
         env=world.program.environment(),
         stderr=subprocess.PIPE,
         text=True,

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.callers import revocable
-from tests.commands.test_cli import assert_told, onboarded, state_folder
+from tests.commands.test_cli import assert_reported, onboarded, state_folder
 from tests.commands.test_verify import rows
 from tests.conftest import World
 from tests.refresh.runs.faults_world import Rows
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
+
+pytestmark = pytest.mark.by_turns("rows")
 
 __all__ = ["rows"]  # a fixture
 
@@ -35,7 +37,7 @@ def test_yes_ends_the_grant_and_empties_the_row(rows: Rows) -> None:
     assert "loc1 acme: revoked; its row is disabled and holds no secret any more" in result.err
     assert all(token.revoked_at is not None or token.spent_at is not None for token in client.oauth.tokens.values())
     assert rows.row("loc1").encrypted_refresh == rows.row("loc1").encrypted_secret == ""
-    assert_told(client.program.run("revoke", "loc1", "--yes"), 1, "it has no credential", "nothing to revoke")
+    assert_reported(client.program.run("revoke", "loc1", "--yes"), 1, "it has no credential", "nothing to revoke")
     assert client.program.run().code == 0
 
 
@@ -45,13 +47,15 @@ def test_the_answer_as_json(client: World) -> None:
 
 
 def test_without_a_yes_nothing_is_done(client: World) -> None:
-    assert_told(client.program.run("revoke", "loc1"), 2, "this is no terminal, so nobody can be asked", "with --yes")
+    assert_reported(
+        client.program.run("revoke", "loc1"), 2, "this is no terminal, so nobody can be asked", "with --yes"
+    )
     assert client.token_of("loc1") == client.oauth.current("loc1")
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
 def test_a_person_is_asked(client: World, answer: str, code: int) -> None:
-    script = client.program.install() / "token_manager.py"
+    script = client.program.installed() / "token_manager.py"
     argv = python(script, "revoke", "loc1")
     with TerminalProcess(argv, client.program.environment(), client.program.home) as terminal:
         terminal.expect("End the grant of loc1 at acme? Only a new login brings it back. [y/N] ")
@@ -61,20 +65,20 @@ def test_a_person_is_asked(client: World, answer: str, code: int) -> None:
 
 
 def test_exit_codes_tell_what_kind_of_trouble_it_was(client: World) -> None:
-    assert_told(client.program.run("revoke", "nowhere", "--yes"), 1, "there is no row of 'nowhere'")
+    assert_reported(client.program.run("revoke", "nowhere", "--yes"), 1, "there is no row of 'nowhere'")
     onboarded(client, "loc1", provider="google")
-    assert_told(client.program.run("revoke", "loc1", "--yes"), 2, "'loc1' has several rows", "--provider")
+    assert_reported(client.program.run("revoke", "loc1", "--yes"), 2, "'loc1' has several rows", "--provider")
     onboarded(client, "plain", provider="acme-basic")
-    assert_told(client.program.run("revoke", "plain", "--yes"), 1, "no revocation endpoint of acme-basic is known")
+    assert_reported(client.program.run("revoke", "plain", "--yes"), 1, "no revocation endpoint of acme-basic is known")
 
 
-def test_a_row_whose_provider_is_not_known_is_told(client: World) -> None:
+def test_a_row_whose_provider_is_not_known_is_reported(client: World) -> None:
     own = Path(client.program.settings["PROVIDERS_FILE"])
     own.write_text(own.read_text().replace("[acme]", "[other]").replace('name = "acme"', 'name = "other"'))
-    assert_told(client.program.run("revoke", "loc1", "--yes"), 2, "there is no provider 'acme'")
+    assert_reported(client.program.run("revoke", "loc1", "--yes"), 2, "there is no provider 'acme'")
 
 
-def test_another_run_is_waited_for_and_then_told(airtable_world: World) -> None:
+def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     revocable(airtable_world)
     onboarded(airtable_world, "loc1")
     with RunLock(state_folder(airtable_world), airtable_world.clock):

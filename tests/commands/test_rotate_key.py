@@ -19,6 +19,8 @@ from tests.world.program import Result
 from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 
 
@@ -234,7 +236,7 @@ def test_a_bar_is_drawn_on_a_terminal(world: World) -> None:
     new_key(world)
     program = world.program
     with TerminalProcess(
-        python(program.install() / "token_manager.py", "rotate-key"), program.environment(), program.home
+        python(program.installed() / "token_manager.py", "rotate-key"), program.environment(), program.home
     ) as terminal:
         terminal.expect("re-encrypting")
         assert terminal.end() == 0

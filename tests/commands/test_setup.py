@@ -70,7 +70,7 @@ def test_new_columns_are_used_at_once(base: World) -> None:
     assert table.cell(record, "refreshed_by")
 
 
-def test_a_token_that_may_not_change_the_schema_is_told_what_to_click(base: World) -> None:
+def test_where_a_token_may_not_change_the_schema_it_says_what_to_click(base: World) -> None:
     assert base.airtable is not None
     base.airtable.six_column_table()
     scopes = ("data.records:read", "data.records:write", "schema.bases:read")
@@ -82,7 +82,7 @@ def test_a_token_that_may_not_change_the_schema_is_told_what_to_click(base: Worl
         assert words in refused.err
 
 
-def test_a_token_that_may_not_see_the_schema_is_told_so(base: World) -> None:
+def test_that_a_token_may_not_see_the_schema_is_reported(base: World) -> None:
     assert base.airtable is not None
     base.airtable.six_column_table()
     base.airtable.add_token("pat-blind", scopes=("data.records:read", "data.records:write"))
@@ -93,7 +93,7 @@ def test_a_token_that_may_not_see_the_schema_is_told_so(base: World) -> None:
     assert "encrypted_refresh (long text without rich text)" in refused.err
 
 
-def test_a_column_of_the_wrong_type_is_named_with_its_mend(base: World) -> None:
+def test_a_column_of_the_wrong_type_is_named_with_its_fix(base: World) -> None:
     assert base.airtable is not None
     base.airtable.credentials_table(instead=[columns.rich_text("encrypted_refresh")])
     refused = base.program.run("setup")
@@ -135,7 +135,7 @@ def assert_made_once(world: World) -> None:
     assert "the table was complete already" in again.err
 
 
-def test_a_postgresql_user_who_may_make_no_table_is_told_so(world: World, postgres: PostgresServer) -> None:
+def test_that_a_postgresql_user_may_make_no_table_is_reported(world: World, postgres: PostgresServer) -> None:
     address = postgres.database("template0")
     with closing(postgres.connect(address)) as shell:
         shell.execute("DROP ROLE IF EXISTS onlooker; CREATE ROLE onlooker LOGIN")

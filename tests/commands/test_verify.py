@@ -18,6 +18,8 @@ from tests.world.airtable import AirtableServer, faults
 from tests.world.clock import START
 from tests.world.program import Result
 
+pytestmark = pytest.mark.by_turns("rows")
+
 LATER = START + timedelta(days=1)
 
 

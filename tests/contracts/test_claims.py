@@ -163,7 +163,7 @@ def test_releasing_gives_up_all_rows_but_those_to_keep(place: ClaimedPlace, coll
     assert claimed(colleague(), SECOND) == ["loc-0", "loc-2"]
 
 
-def test_releasing_takes_nothing_from_others(place: ClaimedPlace, colleague: Colleague) -> None:
+def test_releasing_leaves_the_claims_of_others(place: ClaimedPlace, colleague: Colleague) -> None:
     other = colleague()
     claimed(other, SECOND, 1)
     claimed(place.store, HERE)
@@ -216,7 +216,7 @@ def test_only_a_takeover_takes_what_another_host_has_and_never_what_this_host_ha
     assert claimed(here, replace(HERE, takes_over=True)) == ["loc-0", "loc-1"]
 
 
-def test_a_row_that_was_taken_over_meanwhile_takes_nothing_from_the_one_before(
+def test_a_row_that_was_taken_over_meanwhile_rejects_the_write_of_the_one_before(
     place: ClaimedPlace, colleague: Colleague
 ) -> None:
     """The cell is still the same: without a word of the claim the newer holder's refresh would be overwritten."""

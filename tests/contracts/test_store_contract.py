@@ -151,7 +151,7 @@ def readable(expiry: Any, instead: str | None = None) -> dict[str, Any]:
     return {"access_token_expiry": instead if isinstance(expiry, str) else expiry}
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples * 3 // 5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=st.lists(ROWS, max_size=8), query=QUERIES)
 def test_due_is_exactly_what_the_query_admits(place: Place, table: list[dict[str, Any]], query: DueQuery) -> None:
     """A filter that runs elsewhere must let through all that is due, whatever people wrote into the table."""

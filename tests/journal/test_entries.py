@@ -293,7 +293,7 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path, clock: FakeC
         Journal(tmp_path, Keyring(OLD_KEY), clock)
 
 
-def test_a_file_that_is_no_journal_is_refused_with_a_mend(tmp_path: Path, clock: FakeClock) -> None:
+def test_a_file_that_is_no_journal_is_refused_with_a_fix(tmp_path: Path, clock: FakeClock) -> None:
     (tmp_path / FILE).write_bytes(b"not a database" * 100)
     with pytest.raises(JournalError) as error:
         Journal(tmp_path, Keyring(OLD_KEY), clock)

@@ -332,7 +332,7 @@ def await_waiting(file: JournalFile, count: int) -> None:
         pass
 
 
-def test_threads_that_commit_at_once_share_a_sync_and_each_is_told_its_own_end(tmp_path: Path) -> None:
+def test_threads_that_commit_at_once_share_a_sync_and_each_learns_its_own_end(tmp_path: Path) -> None:
     with closing(JournalFile(tmp_path, 0, sqlite3.connect, inherit_nothing)) as file:
         file._lock.acquire()
         threads = [
@@ -434,7 +434,7 @@ def test_a_thread_that_is_interrupted_when_it_is_to_lead_leaves_that_to_the_next
         assert (file._waiting, file._is_led) == ([], False)
 
 
-def test_a_journal_that_cannot_be_read_any_more_is_told_with_its_mend(tmp_path: Path, clock: FakeClock) -> None:
+def test_a_journal_that_cannot_be_read_any_more_is_reported_with_its_fix(tmp_path: Path, clock: FakeClock) -> None:
     with closing(opened(tmp_path, clock)) as journal:
         journal._file._database.execute("DROP TABLE entries")
         with pytest.raises(JournalError) as error:

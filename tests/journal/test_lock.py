@@ -47,7 +47,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_second_run_is_told_who_holds_the_lock_and_since_when(tmp_path: Path, clock: FakeClock) -> None:
+def test_a_second_run_learns_who_holds_the_lock_and_since_when(tmp_path: Path, clock: FakeClock) -> None:
     with holder(tmp_path) as process, pytest.raises(LockedError) as error, RunLock(tmp_path, clock):
         pass
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

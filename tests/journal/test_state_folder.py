@@ -50,7 +50,7 @@ def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(state.path.iterdir()) == []
 
 
-def test_a_folder_that_others_can_read_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_a_folder_that_others_can_read_is_refused_with_the_fix(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.mkdir(mode=0o750)
     with pytest.raises(StateError, match="other users can read") as error:
@@ -95,7 +95,7 @@ def test_a_folder_that_takes_no_new_file_is_refused(tmp_path: Path) -> None:
         StateFolder(tmp_path, is_explicit=True)
 
 
-def test_a_host_name_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+def test_a_host_name_that_cannot_be_kept_is_reported(tmp_path: Path) -> None:
     (tmp_path / "host-id").mkdir()
     with pytest.raises(StateError, match="cannot be written") as error:
         StateFolder(tmp_path, is_explicit=True).host_name()
@@ -213,7 +213,7 @@ def test_the_host_s_name_carries_an_id_that_stays(tmp_path: Path) -> None:
     assert mode(state.path / "host-id") == 0o600
 
 
-def test_an_id_that_was_never_written_out_is_made_anew(tmp_path: Path) -> None:
+def test_an_id_that_was_never_written_out_is_made_again(tmp_path: Path) -> None:
     state = StateFolder(tmp_path / "state", is_explicit=True)
     (state.path / "host-id").write_text("")
     name = state.host_name()

@@ -45,7 +45,7 @@ from token_refresh.refresh.run_context import Runtime
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 from token_refresh.wiring import assemble
-from token_refresh.wiring import runtime as workshop_of
+from token_refresh.wiring import runtime as runtime_of
 
 PATIENCE_SECONDS = 20
 
@@ -100,7 +100,7 @@ def test_a_token_that_would_not_last_is_refreshed_once(stored: tuple[World, Toke
     assert (asked(world), world.oauth.replayed()) == (1, [])
 
 
-def test_while_an_early_refresh_fails_the_old_token_is_served_and_the_log_told(
+def test_while_an_early_refresh_fails_the_old_token_is_served_and_the_failure_logged(
     stored: tuple[World, TokenManager], log: pytest.LogCaptureFixture
 ) -> None:
     world, manager = stored
@@ -192,7 +192,7 @@ def test_threads_that_want_different_tokens_do_not_wait_for_each_other(world: Wo
 # None to be had
 
 
-def test_errors_say_whether_to_wait_to_log_in_or_to_mend(world: World, manager: TokenManager) -> None:
+def test_errors_say_whether_to_wait_to_log_in_or_to_fix(world: World, manager: TokenManager) -> None:
     for location in ("later", "dead", "mend"):
         log_in(world, manager, location)
     log_in(world, manager, "later", "google")
@@ -222,7 +222,7 @@ def test_a_row_that_nobody_logged_in_for_wants_a_login(airtable_world: World) ->
         manager_of(airtable_world).get_valid_access_token("loc1")
 
 
-def test_a_cell_that_does_not_open_is_to_be_mended(world: World, manager: TokenManager) -> None:
+def test_a_cell_that_does_not_open_is_to_be_fixed(world: World, manager: TokenManager) -> None:
     log_in(world, manager)
     world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     with pytest.raises(MisconfiguredError, match="is encrypted with key") as error:
@@ -299,14 +299,14 @@ def test_another_process_of_this_host_is_named_as_the_reason(world: World, manag
 
 
 def host_of(world: World) -> str:
-    shop = shop_of(world)
-    with shop.open_store() as store, shop.parts_around(store) as parts:
-        return parts.claimant.host
+    runtime = shop_of(world)
+    with runtime.open_store() as store, runtime.run_context_around(store) as context:
+        return context.claimant.host
 
 
 def shop_of(world: World) -> Runtime:
     settings = load(world.program.settings, crypto.parse_key)
-    return workshop_of(assemble(settings, world.clock, log_not_saved))
+    return runtime_of(assemble(settings, world.clock, log_not_saved))
 
 
 def silent(event: Event) -> None:
@@ -323,7 +323,7 @@ def test_a_row_that_was_refreshed_between_look_and_claim_is_not_refreshed_again(
     assert (asked(world), served.warning) == (1, "")
 
 
-def test_a_row_that_lost_its_token_between_look_and_claim_is_told(world: World) -> None:
+def test_a_row_that_lost_its_token_between_look_and_claim_is_reported(world: World) -> None:
     log_in(world, manager_of(world))
     world.clock.advance(3700)
     other = manager_of(world)
@@ -411,7 +411,7 @@ def test_a_store_that_goes_away_does_not_cost_a_token_that_lives(
 ) -> None:
     access = log_in(world, manager)
     world.clock.advance(3400)
-    broken = manager_of(world, parts_around=away)
+    broken = manager_of(world, run_context_around=away)
     assert broken.get_valid_access_token("loc1") == access
     assert "the store is away; the stored token is still valid. Wait." in log.text
     world.clock.advance(600)
@@ -419,7 +419,7 @@ def test_a_store_that_goes_away_does_not_cost_a_token_that_lives(
         broken.get_valid_access_token("loc1")
 
 
-def test_a_store_that_cannot_be_read_is_told_by_every_call(world: World) -> None:
+def test_a_store_that_cannot_be_read_is_reported_by_every_call(world: World) -> None:
     broken = manager_of(world, open_store=away)
     for call in (broken.list_tokens, broken.refresh_due, lambda: broken.get("loc1"), lambda: broken.delete_tokens("a")):
         with pytest.raises(RetryLaterError, match="the store is away"):
@@ -437,7 +437,7 @@ def full(airtable_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.mark.parametrize("is_logging", [True, False])
-def test_an_answer_that_nothing_took_is_told_sealed_on_stderr_whether_or_not_the_program_logs(
+def test_an_answer_that_nothing_took_is_printed_sealed_on_stderr_whether_or_not_the_program_logs(
     full: World,
     log: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -523,7 +523,7 @@ def test_a_token_that_is_out_is_never_served(world: World, manager: TokenManager
 
 
 @pytest.mark.parametrize("min_valid", [1e30, math.inf, math.nan])
-def test_a_life_that_no_token_has_is_told_to_the_log(
+def test_a_life_that_no_token_has_is_logged(
     world: World, manager: TokenManager, log: pytest.LogCaptureFixture, min_valid: float
 ) -> None:
     log_in(world, manager)
@@ -545,7 +545,7 @@ def test_a_view_tells_all_but_secrets(world: World, manager: TokenManager) -> No
     assert manager.list_tokens() == [view]
 
 
-def test_a_row_that_somebody_must_mend_is_shown_all_the_same(world: World, manager: TokenManager) -> None:
+def test_a_row_that_somebody_must_fix_is_shown_all_the_same(world: World, manager: TokenManager) -> None:
     log_in(world, manager)
     change_row(world, "loc1", provider_params="no JSON")
     assert manager.get("loc1").params == {}
@@ -643,7 +643,7 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
 ) -> None:
     if not is_new:
         log_in(world, manager)
-    shop = shop_of(world)
+    runtime = shop_of(world)
 
     @contextmanager
     def slow(store: Any) -> Iterator[Any]:
@@ -658,10 +658,10 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
             return late
 
         store.store.write, store.store.create = meanwhile(write), meanwhile(create)
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
-    access = log_in(world, TokenManager(replace(shop, parts_around=slow)))
+    access = log_in(world, TokenManager(replace(runtime, run_context_around=slow)))
     assert manager.get_valid_access_token("loc1") == access
     assert (len(world.rows()), world.journalled()) == (1, [])
 
@@ -669,7 +669,7 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
 def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
     world: World, manager: TokenManager
 ) -> None:
-    shop = shop_of(world)
+    runtime = shop_of(world)
 
     @contextmanager
     def deaf(store: Any) -> Iterator[Any]:
@@ -677,11 +677,11 @@ def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
             raise StoreUnavailableError("the store is away", "Wait.")
 
         store.store.create = create
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
     with pytest.raises(RetryLaterError, match="wait, encrypted, in the journal, and the next run stores them"):
-        log_in(world, TokenManager(replace(shop, parts_around=deaf)))
+        log_in(world, TokenManager(replace(runtime, run_context_around=deaf)))
     assert manager.list_tokens() == []
     world.clock.advance(100)
     manager.refresh_due()
@@ -819,8 +819,8 @@ def test_a_stop_in_the_middle_of_a_round_finishes_what_is_open_and_begins_nothin
     assert sorted(row["claim_owner"] or "" for row in world.rows().values()) == ["", ""]
 
 
-def test_a_round_that_the_store_fails_is_told(world: World, gated: Gated, log: pytest.LogCaptureFixture) -> None:
-    shop = shop_of(world)
+def test_a_round_that_the_store_fails_is_logged(world: World, gated: Gated, log: pytest.LogCaptureFixture) -> None:
+    runtime = shop_of(world)
     log_in(world, manager_of(world))
     world.clock.advance(3000)
 
@@ -830,10 +830,10 @@ def test_a_round_that_the_store_fails_is_told(world: World, gated: Gated, log: p
             raise StoreRefusedError("it takes nothing", "Mend it.")
 
         store.store.write = write
-        with shop.parts_around(store) as parts:
-            yield parts
+        with runtime.run_context_around(store) as context:
+            yield context
 
-    manager = TokenManager(replace(shop, parts_around=deaf, clock=gated))
+    manager = TokenManager(replace(runtime, run_context_around=deaf, clock=gated))
     manager.start(600)
     gated.await_sleep()
     gated.open()
@@ -886,7 +886,7 @@ def test_a_program_that_ends_without_a_whole_stop_waits_for_the_open_round(world
     world.oauth.fail(faults.Fault("hold", hold))
     process = subprocess.Popen(
         [sys.executable, "-c", ENDS + last],
-        cwd=world.program.install(),
+        cwd=world.program.installed(),
         env=world.program.environment(),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -913,14 +913,14 @@ def test_a_program_that_ends_without_a_whole_stop_waits_for_the_open_round(world
 # From settings
 
 
-def test_settings_that_are_wrong_are_told_all_at_once(world: World) -> None:
+def test_settings_that_are_wrong_are_reported_all_at_once(world: World) -> None:
     wrong = world.program.settings | {"ENCRYPTION_KEY": "short", "CONCURRENCY": "many"}
     with pytest.raises(MisconfiguredError, match=r"ENCRYPTION_KEY.*CONCURRENCY") as error:
         TokenManager.from_settings(wrong)
     assert error.value.__context__ is None
 
 
-def test_a_default_provider_that_is_not_known_is_told(world: World) -> None:
+def test_a_default_provider_that_is_not_known_is_reported(world: World) -> None:
     with pytest.raises(MisconfiguredError, match="DEFAULT_PROVIDER: there is no provider 'nobody'"):
         TokenManager.from_settings(world.program.settings | {"DEFAULT_PROVIDER": "nobody"})
 

@@ -1,4 +1,4 @@
-"""Transports with a short limit."""
+"""Transports, with a limit that is never reached or one that soon is."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.net.loopback import SECONDS, MakeTransport
+from tests.net.loopback import PATIENT_SECONDS, SECONDS, MakeTransport
 from tests.world.clock import FakeClock
 from token_refresh.net.transport import HTTPTransport
 
 
 @pytest.fixture
 def transport_with() -> Iterator[MakeTransport]:
-    """Makes transports with a short limit and closes them."""
+    """Makes transports, of a limit that a busy machine does not reach, and closes them."""
     with contextlib.ExitStack() as stack:
 
         def make(**options: Any) -> HTTPTransport:
-            made = HTTPTransport(FakeClock(), **{"connections": 4, "exchange_seconds": SECONDS, **options})
+            made = HTTPTransport(FakeClock(), **{"connections": 4, "exchange_seconds": PATIENT_SECONDS, **options})
             stack.callback(made.close)
             return made
 
@@ -29,3 +29,9 @@ def transport_with() -> Iterator[MakeTransport]:
 @pytest.fixture
 def transport(transport_with: MakeTransport) -> HTTPTransport:
     return transport_with()
+
+
+@pytest.fixture
+def hasty(transport_with: MakeTransport) -> HTTPTransport:
+    """One whose limit is to be reached."""
+    return transport_with(exchange_seconds=SECONDS)

@@ -109,9 +109,9 @@ HOSTILE_HOSTS = [
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("host", HOSTILE_HOSTS, ids=ascii)
-def test_a_hostile_host_of_a_row_is_sent_nothing(transport: HTTPTransport, scheme: str, host: str) -> None:
+def test_a_hostile_host_of_a_row_is_sent_nothing(hasty: HTTPTransport, scheme: str, host: str) -> None:
     with RawServer(lambda sock: swallow(server)(sock)) as server:
-        end = transport.post(request_to(f"{scheme}://{host}:{server.port}/token", fixed=False))
+        end = hasty.post(request_to(f"{scheme}://{host}:{server.port}/token", fixed=False))
         assert isinstance(end, Answer)
         assert not may_have_acted(end)
         assert server.received == b""
@@ -125,9 +125,9 @@ def test_a_port_that_is_none_is_sent_nothing(transport: HTTPTransport, port: str
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "10.0.0.1", "[fd00::1]", "192.168.0.1"])
-def test_a_private_address_that_may_not_even_exist_is_never_answered(transport: HTTPTransport, host: str) -> None:
+def test_a_private_address_that_may_not_even_exist_is_never_answered(hasty: HTTPTransport, host: str) -> None:
     with within(SECONDS + SLACK):
-        end = transport.post(request_to(f"http://{host}:1/token", fixed=False))
+        end = hasty.post(request_to(f"http://{host}:1/token", fixed=False))
     assert isinstance(end, Answer)
     assert not may_have_acted(end)
 
@@ -177,7 +177,6 @@ def test_a_proxy_is_no_way_to_a_private_address(transport_with: MakeTransport, h
 
 def test_a_proxy_is_asked_for_a_public_host_of_the_row(transport_with: MakeTransport) -> None:
     with RawServer(lambda sock: swallow(proxy)(sock)) as proxy:
-        transport_with(proxy=f"http://127.0.0.1:{proxy.port}").post(
-            request_to("https://acme.example/token", fixed=False)
-        )
+        hasty = transport_with(proxy=f"http://127.0.0.1:{proxy.port}", exchange_seconds=SECONDS)
+        hasty.post(request_to("https://acme.example/token", fixed=False))
     assert proxy.received.startswith(b"CONNECT acme.example:443 ")

@@ -15,6 +15,7 @@ import pytest
 
 from providers.base import Answer, RawAnswer
 from tests.net.loopback import (
+    FOREVER_SECONDS,
     PAIR,
     SECONDS,
     SLACK,
@@ -63,7 +64,7 @@ def test_one_watching_thread_serves_all_and_ends_with_the_transport() -> None:
     before, handles = len(watchdogs()), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count
     with serving(Response(200, PAIR, {"Connection": "close"})) as server:
         for _ in range(5):
-            transport = HTTPTransport(FakeClock(), 4, exchange_seconds=SECONDS)
+            transport = HTTPTransport(FakeClock(), 4)
             for _ in range(4):
                 transport.post(request_to(server.url))
             assert len(watchdogs()) == before + 1
@@ -74,16 +75,16 @@ def test_one_watching_thread_serves_all_and_ends_with_the_transport() -> None:
     assert len(os.listdir("/proc/self/fd")) <= handles + 2  # noqa: PTH208 - a count
 
 
-def test_an_exchange_that_ended_is_no_longer_watched(transport: HTTPTransport) -> None:
+def test_an_exchange_that_ended_is_no_longer_watched(hasty: HTTPTransport) -> None:
     with serving(Response(200, PAIR)) as server:
-        transport.post(request_to(server.url))
+        hasty.post(request_to(server.url))
         time.sleep(SECONDS + 0.1)  # its deadline passes while the connection is kept
-        assert isinstance(transport.post(request_to(server.url)), RawAnswer)
-    assert transport._watchdog._deadlines == {}
+        assert isinstance(hasty.post(request_to(server.url)), RawAnswer)
+    assert hasty._watchdog._deadlines == {}
 
 
 def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_nothing(
-    transport_with: MakeTransport, monkeypatch: pytest.MonkeyPatch
+    hasty: HTTPTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No timeout ends a lookup; what comes of it later is not used."""
     lookup = socket.getaddrinfo
@@ -95,7 +96,7 @@ def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_not
 
     with serving(Response(200, PAIR)) as server:
         monkeypatch.setattr(socket, "getaddrinfo", slow)
-        ended = transport_with().post(request_to(server.url))
+        ended = hasty.post(request_to(server.url))
         assert server.requests == []
     assert isinstance(ended, Answer)
     assert not may_have_acted(ended)
@@ -103,19 +104,22 @@ def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_not
 
 
 def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: MakeTransport) -> None:
-    transport = transport_with(connections=8)
+    transport = transport_with(connections=8, exchange_seconds=1.0)
+    arrived, over = threading.Semaphore(0), threading.Event()
 
     def some_hang(request: Request) -> Response:
         if request.path == "/hang":
-            time.sleep(SECONDS + 0.2)
+            arrived.release()
+            over.wait(FOREVER_SECONDS)
         return Response(200, PAIR)
 
     with serving(some_hang) as server, ThreadPoolExecutor(8) as pool:
         hanging = [pool.submit(transport.post, request_to(server.url + "/hang")) for _ in range(3)]
-        time.sleep(0.1)
+        assert all(arrived.acquire(timeout=SLACK) for _ in hanging)
         others = [pool.submit(transport.post, request_to(server.url + "/token")) for _ in range(30)]
         assert all(isinstance(other.result(), RawAnswer) for other in others)
         assert all(isinstance(one.result(), Answer) for one in hanging)
+        over.set()
         assert isinstance(transport.post(request_to(server.url)), RawAnswer)
 
 

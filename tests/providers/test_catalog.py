@@ -169,7 +169,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_each_mistake_is_a_sentence_naming_provider_and_key_and_its_mend(own_file: Path, name: str) -> None:
+def test_each_mistake_is_a_sentence_naming_provider_and_key_and_its_fix(own_file: Path, name: str) -> None:
     text, what, mend = MISTAKES[name]
     with pytest.raises(CatalogError) as caught:
         catalog_of(own_file, text)
@@ -414,7 +414,7 @@ def test_is_fixed_reaches_the_request() -> None:
         assert request.host_is_fixed == WHOLE_HOST.endpoint(params).is_fixed
 
 
-def test_a_required_placeholder_that_the_row_lacks_is_named_with_the_mend() -> None:
+def test_a_required_placeholder_that_the_row_lacks_is_named_with_the_fix() -> None:
     for params in ({}, {"shop": ""}):
         with pytest.raises(ProviderError, match="Shop needs shop") as caught:
             SUBDOMAIN.endpoint(params)

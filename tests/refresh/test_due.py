@@ -96,7 +96,7 @@ def test_the_last_minute_is_when_the_next_run_would_come_too_late_or_nobody_know
 
 
 @pytest.mark.parametrize(("lifetime", "expected"), [(3599, False), (3600, False), (3601, True), (DAY, True)])
-def test_a_token_that_dies_between_two_runs_is_told(lifetime: int, expected: bool) -> None:
+def test_a_token_that_dies_between_two_runs_is_reported(lifetime: int, expected: bool) -> None:
     assert HOURLY.outpaces(provider(lifetime=lifetime)) is expected
 
 

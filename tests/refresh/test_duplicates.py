@@ -48,7 +48,7 @@ def test_one_location_at_two_providers_is_no_duplicate() -> None:
     assert apart(row("refresh-1"), row("refresh-1", provider="never"))[1] == []
 
 
-def test_one_token_in_two_rows_is_not_sent_though_it_was_sealed_anew() -> None:
+def test_one_token_in_two_rows_is_not_sent_though_it_was_re_encrypted() -> None:
     first, second = row(location_id="one"), row(location_id="two")
     assert first.encrypted_refresh != second.encrypted_refresh
     stay, faults = apart(first, second)
@@ -82,7 +82,7 @@ def test_a_token_that_never_changes_may_be_shared_but_not_its_cell() -> None:
     named(faults, copied, again)
 
 
-def test_three_of_a_kind_all_stay_away_each_told_once() -> None:
+def test_three_of_a_kind_all_stay_away_each_reported_once() -> None:
     stored = [row(location_id=name) for name in ("one", "two", "three")]
     stay, faults = apart(*stored)
     assert stay == []

@@ -120,7 +120,7 @@ def test_anything_else_in_the_cell_is_the_rows_fault_with_an_example(cell: str) 
     assert '{"tenant": "common"}' in told.error.action
 
 
-def test_a_row_that_lacks_a_parameter_of_its_address_or_request_is_told_which() -> None:
+def test_a_parameter_that_a_row_lacks_for_its_address_or_request_is_named() -> None:
     missing = fault(row(provider="own", origin="https://one.example"))
     assert str(missing.error) == "Own needs instance, which the row does not name"
     assert str(fault(row(provider="audience")).error) == "Audience needs audience, which the row does not name"
@@ -227,7 +227,7 @@ def overridden(slug: str, token_url: str) -> Provider:
     return Catalog(overrides={slug.upper().replace("-", "_"): said}).get(slug)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 10)
 @given(data=st.data(), client_id=st.sampled_from(["", "default-app"]), override=OVERRIDES)
 @pytest.mark.parametrize("slug", Catalog().summaries)
 def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalogue_and_settings(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.world.clock import FakeClock
-from token_refresh.refresh.rounds import TICK_SECONDS, Stop, rounds
+from token_refresh.base.stop import Stop
+from token_refresh.refresh.rounds import TICK_SECONDS, rounds
 
 
 def starts(interval: float, *lengths: float) -> list[float]:
@@ -50,26 +51,3 @@ def test_the_end_is_noticed_between_two_rounds_within_a_tick() -> None:
     clock, stop = Ended(), Stop()
     assert len(list(rounds(3600, clock, stop))) == 1
     assert clock.slept == TICK_SECONDS
-
-
-def test_the_first_reason_for_the_end_is_kept() -> None:
-    stop = Stop()
-    stop("one")
-    stop("two")
-    assert stop.reason == "one"
-
-
-def test_a_run_hears_of_the_end_while_it_is_under_way_and_not_after_it() -> None:
-    stop, heard = Stop(), list[str]()
-    with stop.reaching(heard.append):
-        stop("SIGTERM")
-    stop("again")
-    assert heard == ["SIGTERM"]
-
-
-def test_a_run_that_begins_after_the_end_was_wanted_hears_of_it_at_once() -> None:
-    stop, heard = Stop(), list[str]()
-    stop("SIGTERM")
-    with stop.reaching(heard.append):
-        pass
-    assert heard == ["SIGTERM"]

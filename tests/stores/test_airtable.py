@@ -236,7 +236,7 @@ def spend_the_limit(scene: Scene) -> Callable[[Request, Callable[[], Response]],
 
 
 @pytest.mark.parametrize("plural", [False, True])
-def test_a_spent_quota_is_told_at_once(scene: Scene, plural: bool) -> None:
+def test_a_spent_quota_is_reported_at_once(scene: Scene, plural: bool) -> None:
     [change] = scene.fill(1)
     scene.server.plural_429 = plural
     scene.server.monthly_calls = 0
@@ -528,7 +528,7 @@ def test_columns_are_asked_for_once_a_day(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"read_at": "x", "columns": []}', '{"read_at": 1e99, "columns": ["a"]}', "\udcff"]
 )
-def test_a_spoilt_cache_is_asked_for_anew(scene: Scene, content: str) -> None:
+def test_a_spoilt_cache_is_asked_for_again(scene: Scene, content: str) -> None:
     (scene.folder / "columns.json").write_bytes(content.encode(errors="surrogateescape"))
     assert len(scene.reopened().columns) == 14
     assert scene.calls() == {"schema": 1}
@@ -655,7 +655,7 @@ def test_a_column_that_vanishes_before_a_create_is_not_silently_left_out(scene: 
         ({"api_key": "pat-wrong"}, ("does not accept AIRTABLE_API_KEY",), "personal access token"),
     ],
 )
-def test_a_wrong_name_is_told_with_its_mend(
+def test_a_wrong_name_is_reported_with_its_fix(
     scene: Scene, sees_schema: bool, wrong: dict[str, str], said: tuple[str, ...], mend: str
 ) -> None:
     if not sees_schema:

@@ -214,7 +214,7 @@ def test_a_second_start_writes_nothing(place: DatabasePlace, file: Path) -> None
 # A disk that fails
 
 
-def test_a_locked_database_is_told_and_the_same_change_succeeds_later(place: DatabasePlace) -> None:
+def test_a_locked_database_is_reported_and_the_same_change_succeeds_later(place: DatabasePlace) -> None:
     key = place.add(cells())
     [row] = place.store.find("loc-1")
     place.shell.execute("BEGIN EXCLUSIVE")
@@ -230,7 +230,7 @@ def test_a_locked_database_is_told_and_the_same_change_succeeds_later(place: Dat
     assert [one.written for one in place.store.write([renewal(key)])] == [Written.STORED]
 
 
-def test_a_corrupt_file_is_told_in_words(file: Path) -> None:
+def test_a_corrupt_file_is_reported_in_words(file: Path) -> None:
     file.parent.mkdir(mode=0o700)
     file.write_bytes(b"secret, and no database at all" * 200)
     file.chmod(0o600)
@@ -239,7 +239,7 @@ def test_a_corrupt_file_is_told_in_words(file: Path) -> None:
     assert_plain(raised.value, StoreUnavailableError)
 
 
-def test_a_file_that_is_damaged_in_the_middle_is_told_in_words(file: Path) -> None:
+def test_a_file_that_is_damaged_in_the_middle_is_reported_in_words(file: Path) -> None:
     store = opened(file)
     for number in range(200):
         store.create(cells(f"loc-{number}", last_error="x" * 2000))
@@ -251,7 +251,7 @@ def test_a_file_that_is_damaged_in_the_middle_is_told_in_words(file: Path) -> No
     assert_plain(raised.value, StoreUnavailableError)
 
 
-def test_a_database_that_turned_read_only_is_told_in_words(place: DatabasePlace) -> None:
+def test_a_database_that_turned_read_only_is_reported_in_words(place: DatabasePlace) -> None:
     key = place.add(cells())
     assert isinstance(place.store, DatabaseStore)
     place.store._transact(lambda connection: connection.exec_driver_sql("PRAGMA query_only = ON"))
@@ -261,7 +261,7 @@ def test_a_database_that_turned_read_only_is_told_in_words(place: DatabasePlace)
     assert "readonly" in str(result.error)
 
 
-def test_a_file_without_write_permission_is_told_in_words(file: Path) -> None:
+def test_a_file_without_write_permission_is_reported_in_words(file: Path) -> None:
     def reopened(home: Path) -> None:
         own = home / "tokens.sqlite3"
         opened(own).close()

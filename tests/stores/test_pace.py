@@ -54,7 +54,7 @@ def test_a_moment_far_ahead_was_written_before_the_clock_was_set_back(
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"next_at": "soon", "calls": null}', "\x00" * 50])
-def test_a_file_that_cannot_be_read_begins_anew(file: Path, clock: FakeClock, content: str) -> None:
+def test_a_file_that_cannot_be_read_begins_again(file: Path, clock: FakeClock, content: str) -> None:
     file.write_text(content)
     pace = Pace(file, clock, 4)
     pace.wait()
@@ -68,7 +68,7 @@ def test_without_a_disk_the_pace_is_this_process_s_own(tmp_path: Path, clock: Fa
     assert pace.usage().calls == 2
 
 
-def test_calls_are_counted_over_processes_and_begin_anew_each_month(file: Path, clock: FakeClock) -> None:
+def test_calls_are_counted_over_processes_and_begin_again_each_month(file: Path, clock: FakeClock) -> None:
     """The clock starts on the first of March at noon; a forecast of less than a day would be a guess."""
     _moments(clock, Pace(file, clock, 4), Pace(file, clock, 4))
     assert Pace(file, clock, 4).usage() == Usage(2, 2)

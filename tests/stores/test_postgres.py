@@ -83,7 +83,7 @@ def test_the_database_of_another_program_is_left_alone(postgres: PostgresServer,
         assert [row["tablename"] for row in tables] == ["credentials"]
 
 
-def test_a_user_who_may_not_make_tables_is_told_so(postgres: PostgresServer, empty: str) -> None:
+def test_that_a_user_may_not_make_tables_is_reported(postgres: PostgresServer, empty: str) -> None:
     with closing(postgres.connect(empty)) as shell:
         shell.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")
     with pytest.raises(ShutOutError, match="permission denied for schema public") as raised:
@@ -91,7 +91,7 @@ def test_a_user_who_may_not_make_tables_is_told_so(postgres: PostgresServer, emp
     assert_plain(raised.value, ShutOutError)
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "PACKAGES", ("psycopg", "nobody_has_this"))
     with pytest.raises(StoreRefusedError, match="not installed: nobody_has_this") as raised:
         opened("postgresql+psycopg://host/db")
@@ -128,7 +128,7 @@ def test_two_versions_that_start_at_once_end_with_the_newer_one_and_in_words(
         ("postgresql+psycopg://u:secretpassword@/db?host=/nowhere/secretpassword", StoreUnavailableError),
     ],
 )
-def test_an_address_that_leads_nowhere_is_told_without_its_password(address: str, kind: type[StoreError]) -> None:
+def test_an_address_that_leads_nowhere_is_reported_without_its_password(address: str, kind: type[StoreError]) -> None:
     clock = FakeClock()
     with pytest.raises(kind) as raised:
         DatabaseStore(address, clock)
@@ -163,7 +163,7 @@ def fatal(words: str) -> bytes:
         ("das Datenbanksystem startet", StoreUnavailableError),
     ],
 )
-def test_only_what_waiting_does_not_mend_is_told_at_once(words: str, kind: type[StoreError]) -> None:
+def test_only_what_waiting_does_not_fix_is_reported_at_once(words: str, kind: type[StoreError]) -> None:
     clock = FakeClock()
 
     def console(client: socket.socket) -> None:
@@ -220,7 +220,7 @@ def test_no_statement_is_prepared_for_a_pooler_may_hand_the_next_one_to_another_
     assert place.store._transact(lambda connection: connection.exec_driver_sql(count).scalar_one()) == 0
 
 
-def test_a_connection_that_was_cut_is_made_anew(postgres: PostgresServer, place: PostgresPlace) -> None:
+def test_a_connection_that_was_cut_is_replaced_by_another(postgres: PostgresServer, place: PostgresPlace) -> None:
     key = place.add(cells())
     assert [row.key for row in place.store.rows()] == [key]
     postgres.cut(place.address)
@@ -318,7 +318,7 @@ def test_a_value_no_database_takes_is_refused_alone(place: PostgresPlace, value:
     assert_plain(results[0].error, StoreRefusedError)
 
 
-def test_an_id_that_no_index_takes_is_refused_and_not_told(place: PostgresPlace) -> None:
+def test_an_id_that_no_index_takes_is_refused_and_not_shown(place: PostgresPlace) -> None:
     """PostgreSQL packs it before it measures, so only noise is too long."""
     location = base64.b64encode(random.Random(1).randbytes(6000)).decode()
     with closing(opened(place.address)) as store:
@@ -382,7 +382,7 @@ def test_what_is_stored_is_on_the_server_s_disk_whatever_is_usual(place: Postgre
         assert store._transact(lambda connection: connection.exec_driver_sql(show).scalar_one()) == level
 
 
-def test_a_database_that_takes_no_writes_is_told_as_such(place: PostgresPlace) -> None:
+def test_a_database_that_rejects_writes_is_reported_as_such(place: PostgresPlace) -> None:
     """As a standby says it."""
     place.add(cells())
     set_for_all(place, "default_transaction_read_only = on")

@@ -189,7 +189,7 @@ def test_cells_of_a_former_host_open_and_are_re_encrypted(sealed: SealedStore, o
 
 
 @pytest.mark.parametrize("column", ["encrypted_refresh", "encrypted_secret"])
-def test_one_cell_of_a_former_host_is_enough_to_seal_the_row_anew(sealed: SealedStore, column: str) -> None:
+def test_one_cell_of_a_former_host_is_enough_to_re_encrypt_the_row(sealed: SealedStore, column: str) -> None:
     """Else the secret alone stays behind, and stops opening on the day the former host leaves the catalogue."""
     text = {"encrypted_refresh": TOKEN, "encrypted_secret": SECRET}[column]
     mixed = row(**{column: seal(column, text, origin=FORMER)})
@@ -255,7 +255,7 @@ def test_an_older_form_of_an_unknown_key_says_that_a_key_may_be_missing(sealed: 
     "junk",
     ["", "x", "sealed:", "sealed:v2:abc", "sealed:v1:0123456789abcdef:", "hush refresh token", "gAAAA", "=" * 80],
 )
-def test_what_is_no_cell_is_told_by_column(sealed: SealedStore, junk: str) -> None:
+def test_what_is_no_cell_is_reported_by_column(sealed: SealedStore, junk: str) -> None:
     error = refused(sealed, row(encrypted_refresh=junk, encrypted_secret=""))
     assert (error.column, error.is_key_unknown) == ("encrypted_refresh", False)
 

@@ -78,9 +78,11 @@ def test_a_run_keeps_its_threads_on_one_core_and_gives_the_others_back(world: Wo
         line = world.csv_line("acme", location)
         assert world.program.onboard("--no-check", "--from-csv", world.program.csv(line)).code == 0
     seen: list[set[int]] = []
+    others = set(threading.enumerate())
 
     def look(_: object) -> bool:
-        ours = [thread.native_id for thread in threading.enumerate() if thread.name.endswith("(_serve)")]
+        new = set(threading.enumerate()) - others
+        ours = [thread.native_id for thread in new if thread.name.endswith("(_serve)")]
         seen.extend(os.sched_getaffinity(number) for number in ours if number is not None)
         return False
 

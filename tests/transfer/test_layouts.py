@@ -267,7 +267,7 @@ def test_a_host_that_a_record_names_needs_a_yes(world: World) -> None:
         ({"refresh_token_encrypted": "in the clear"}, "refused", "refresh token"),
     ],
 )
-def test_a_connection_that_cannot_come_over_is_told_alone(
+def test_a_connection_that_cannot_come_over_is_reported_alone(
     world: World, values: dict[str, Any], outcome: str, said: str
 ) -> None:
     earlier = sources.git_connections(world)
@@ -303,7 +303,7 @@ def test_a_connection_without_an_end_is_refreshed_by_the_next_run(world: World) 
         ({"client_id": ""}, {}, "refused", "GOOGLE_CLIENT_ID"),
     ],
 )
-def test_a_branch_that_cannot_come_over_is_told(
+def test_a_branch_that_cannot_come_over_is_reported(
     world: World, client: dict[str, Any], token: dict[str, Any], outcome: str, said: str
 ) -> None:
     earlier = sources.clients_and_tokens(world)
@@ -487,7 +487,7 @@ def test_a_record_that_is_there_twice_is_refused(world: World) -> None:
         ("airtable-gcm", "APISecrets", "AIRTABLE_BASE_ID"),
     ],
 )
-def test_a_source_that_cannot_be_read_is_told_with_what_to_do(
+def test_a_source_that_cannot_be_read_is_reported_with_what_to_do(
     world: World, layout: str, source: str, said: str
 ) -> None:
     gone = world.program.home / "gone.db"
@@ -500,7 +500,7 @@ def test_a_source_that_cannot_be_read_is_told_with_what_to_do(
     assert not gone.exists()
 
 
-def test_a_file_that_is_no_database_is_told(world: World) -> None:
+def test_a_file_that_is_no_database_is_reported(world: World) -> None:
     path = world.program.home / "notes.db"
     path.write_bytes(os.urandom(4096))
     result = world.program.run("import", "--layout", "user-tokens", f"sqlite:///{path}")
@@ -515,7 +515,7 @@ def test_the_package_that_postgresql_needs_is_named(world: World, monkeypatch: p
     assert "requirements/postgres.txt" in result.err
 
 
-def test_a_table_that_is_not_in_the_base_is_told(airtable_world: World) -> None:
+def test_a_table_that_is_not_in_the_base_is_reported(airtable_world: World) -> None:
     result = airtable_world.program.run("import", "--layout", "airtable-gcm", "Nowhere")
     assert result.code == 2
     assert "Nowhere" in result.err

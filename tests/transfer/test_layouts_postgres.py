@@ -104,7 +104,7 @@ def test_a_source_takes_no_write(place: str) -> None:
     database.close()
 
 
-def test_a_server_that_does_not_answer_is_told(world: World) -> None:
+def test_a_server_that_does_not_answer_is_reported(world: World) -> None:
     result = world.program.run("import", "--layout", "git-connections", "postgresql://tom@127.0.0.1:1/x")
     assert result.code == 3
     assert "Connection refused" in result.err

@@ -87,11 +87,12 @@ class HTTPServer:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> HTTPServer:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        with contextlib.suppress(OSError):
+            self._server.socket.shutdown(socket.SHUT_RDWR)  # which ends the wait for a next client
         self._server.server_close()
 
     def answer(self, request: Request) -> Response:
@@ -115,6 +116,15 @@ class HTTPServer:
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
+
+    def serve_forever(self, poll_interval: float = 0.0) -> None:
+        """Until the socket is shut down. Nobody looks every so often whether it is: thousands of tests would wait."""
+        while True:
+            try:
+                connection, address = self.get_request()
+            except OSError:
+                return
+            self.process_request(connection, address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away in the middle is part of the tests, not an error to print."""

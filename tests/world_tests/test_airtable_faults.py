@@ -95,7 +95,7 @@ def test_penalty_lasts_30_seconds(server: AirtableServer, clock: Clock) -> None:
     assert statuses(server, 5) == [200] * 5
 
 
-def test_penalty_can_begin_anew_with_each_request(clock: Clock) -> None:
+def test_penalty_can_begin_again_with_each_request(clock: Clock) -> None:
     with AirtableServer(clock=clock, penalty_restarts=True) as server:
         server.six_column_table()
         statuses(server, 6)

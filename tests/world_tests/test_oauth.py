@@ -722,7 +722,7 @@ def test_a_gzip_bomb_is_small_on_the_wire_and_holds_the_true_answer(server, refr
     assert answer.json()["refresh_token"] == server.current(token)
 
 
-def test_an_oversized_answer_is_valid_json_of_the_size_told(server, refresh):
+def test_an_oversized_answer_is_valid_json_of_the_size_asked_for(server, refresh):
     token = server.grant("acme", CLIENT)
     server.fail(faults.oversized(3 << 20))
     answer = refresh("acme", token)
@@ -767,7 +767,7 @@ def test_a_script_waits_for_one_token_or_family(server, refresh, selector):
     assert refresh("acme-basic", other).status_code == 500
 
 
-def test_a_period_of_faults_ends_when_it_is_told_to(server, refresh):
+def test_a_period_of_faults_ends_when_it_is_asked_to(server, refresh):
     token = server.grant("acme", CLIENT)
     script = server.fail(faults.wrong_secret(), times=math.inf)
     assert {refresh("acme", token).status_code for _ in range(3)} == {401}
@@ -925,7 +925,7 @@ def redeem(server, http):
     return send
 
 
-def told(answer: requests.Response) -> dict[str, str]:
+def redirect_params(answer: requests.Response) -> dict[str, str]:
     """The parameters the browser was sent back with."""
     location = urlsplit(answer.headers["Location"])
     assert answer.status_code == 302
@@ -935,7 +935,7 @@ def told(answer: requests.Response) -> dict[str, str]:
 
 def test_a_login_brings_a_grant_that_refreshes(server, authorize, redeem, refresh):
     server.consent("acme", location_id="loc-1")
-    back = told(authorize())
+    back = redirect_params(authorize())
     assert back["state"] == "st&te"
     content = redeem(back["code"]).json()
     assert content["refresh_token"] == server.current("loc-1")
@@ -945,7 +945,7 @@ def test_a_login_brings_a_grant_that_refreshes(server, authorize, redeem, refres
 
 
 def test_a_code_sent_again_ends_the_grant_it_made(server, authorize, redeem):
-    code = told(authorize())["code"]
+    code = redirect_params(authorize())["code"]
     content = redeem(code).json()
     assert redeem(code).json()["error"] == "invalid_grant"
     assert not server.is_live(content["access_token"])
@@ -953,7 +953,7 @@ def test_a_code_sent_again_ends_the_grant_it_made(server, authorize, redeem):
 
 
 def test_a_code_lives_for_a_minute(authorize, redeem, clock):
-    code = told(authorize())["code"]
+    code = redirect_params(authorize())["code"]
     clock.now += 60
     assert redeem(code).json()["error"] == "invalid_grant"
 
@@ -972,7 +972,7 @@ def test_a_code_lives_for_a_minute(authorize, redeem, clock):
     ],
 )
 def test_a_wrong_exchange_is_refused_and_the_right_one_still_works(authorize, redeem, changed, error):
-    code = told(authorize())["code"]
+    code = redirect_params(authorize())["code"]
     assert redeem(code, **changed).json()["error"] == error
     assert redeem(code).status_code == 200
 
@@ -989,7 +989,7 @@ def test_a_wrong_exchange_is_refused_and_the_right_one_still_works(authorize, re
     ],
 )
 def test_a_wrong_authorization_request_is_sent_back_with_an_error(server, authorize, changed, error):
-    assert told(authorize(**changed))["error"] == error
+    assert redirect_params(authorize(**changed))["error"] == error
     assert len(server.violations) == 1
 
 
@@ -1010,14 +1010,14 @@ def test_nobody_is_sent_to_an_address_that_is_not_registered(authorize, changed)
 
 
 def test_google_gives_a_refresh_token_only_for_offline_access(authorize, redeem):
-    assert "refresh_token" not in redeem(told(authorize("google"))["code"], "google").json()
-    code = told(authorize("google", access_type="offline"))["code"]
+    assert "refresh_token" not in redeem(redirect_params(authorize("google"))["code"], "google").json()
+    code = redirect_params(authorize("google", access_type="offline"))["code"]
     assert redeem(code, "google").json()["refresh_token"].startswith("refresh-")
 
 
 def test_highlevel_logs_in_without_pkce(server, authorize, redeem):
     server.consent("gohighlevel", location_id="loc-9")
-    back = told(authorize("gohighlevel", code_challenge=None, code_challenge_method=None))
+    back = redirect_params(authorize("gohighlevel", code_challenge=None, code_challenge_method=None))
     content = redeem(back["code"], "gohighlevel", code_verifier=None).json()
     assert (content["locationId"], content["userType"]) == ("loc-9", "Location")
 
@@ -1042,7 +1042,7 @@ def test_a_dialect_of_ones_own_is_served_at_its_own_path(clock, http):
         assert http.post(server.token_url("mine"), data=form).status_code == 200
 
 
-def test_a_mistake_of_the_fake_is_told(clock, http):
+def test_a_mistake_of_the_fake_is_reported(clock, http):
     def broken(_):
         raise KeyError("oops")
 

@@ -84,12 +84,12 @@ def test_it_prints_nothing_but_its_line_and_ends_with_stdin(capfd):
         requests.get(running.url, timeout=2)
 
 
-def test_missing_node_modules_are_told_with_the_make_target(tmp_path):
+def test_missing_node_modules_are_reported_with_the_make_target(tmp_path):
     with pytest.raises(OIDCProviderError, match="make node"), oidc_provider(folder=tmp_path):
         pass
 
 
-def test_no_node_is_told_with_the_make_target(monkeypatch):
+def test_no_node_is_reported_with_the_make_target(monkeypatch):
     monkeypatch.setattr(world, "_candidates", lambda: iter(()))
     with pytest.raises(OIDCProviderError, match=r"none is installed.*make node"):
         world.find_node()

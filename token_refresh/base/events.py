@@ -42,6 +42,8 @@ class NoticeCode(enum.StrEnum):
 
     UNKNOWN_STATUS = "unknown_status"  # the row's status means nothing to the program: it counts as active
     SHORT_LIFETIME = "short_lifetime"  # a provider's tokens expire before the next run
+    RARE_RUNS = "rare_runs"  # runs come more rarely than `REFRESH_INTERVAL` says
+    QUOTA_SHORT = "quota_short"  # the month's Airtable calls will not last
     NOT_SELECTED = "not_selected"  # no row of a location that was asked for can be refreshed
     TOO_EARLY = "too_early"  # the provider accepts a refresh only shortly before the expiry
     REQUEST_UNDER_WAY = "request_under_way"  # of an earlier run that died

@@ -21,7 +21,7 @@ from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
-from token_refresh.refresh.rows import find_all
+from token_refresh.refresh.rows import find_all, lacking_columns, several_rows
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -56,15 +56,15 @@ class Admission:
     """Admits credentials. The caller holds the run lock.
 
     Args:
-        parts: what it works with.
+        context: what it works with.
 
     Attributes:
         store_error: what kept the store from taking a proved credential, where something did.
     """
 
-    def __init__(self, parts: RunContext) -> None:
-        self._parts = parts
-        self._prover = Prover(parts)
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._prover = Prover(context)
         self.store_error: StoreError | None = None
 
     def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowFinished:
@@ -78,7 +78,7 @@ class Admission:
             StoreError: the store refused before anything was sent.
             JournalError: nothing was sent.
         """
-        job_factory = self._parts.job_factory
+        job_factory = self._context.job_factory
         entered.require_identity()
         entered = replace(entered, provider=job_factory.slug_of(entered.provider))
         row = self.existing(entered.location_id, entered.provider)
@@ -94,7 +94,7 @@ class Admission:
         self._require_columns(candidate.entered)
         self._prover.refuse_used(candidate.provider, candidate.entered)
         if row is not None:
-            self._parts.store.store.prove_writable(row)
+            self._context.store.store.prove_writable(row)
         if granted is None and not terms.check:
             return self._store(candidate, None, None)
         note_intent = partial(self._note_intent, candidate)
@@ -108,12 +108,12 @@ class Admission:
         Raises:
             SealedCellError: the entry's key is gone.
         """
-        entered = NewCredential.from_json(self._parts.journal.open_enrolment(entry))
-        if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._parts.clock.now()):
+        entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
+        if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._context.clock.now()):
             return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         try:
             row = self.existing(entered.location_id, entered.provider)
-            candidate = candidate_of(entered, row, self._parts.job_factory)
+            candidate = candidate_of(entered, row, self._context.job_factory)
         except AdmissionError as error:
             return _waits(entry, f"its onboarding waits in the journal: {error}", error.action)
         if candidate.endpoint.origin != entry.origin:
@@ -122,7 +122,7 @@ class Admission:
         return self._go_on(candidate, entry)
 
     def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
-        journal, job_factory = self._parts.journal, self._parts.job_factory
+        journal, job_factory = self._context.journal, self._context.job_factory
         is_answered = entry.step == STEP_ANSWERED
         if is_answered and self._is_saved(candidate, entry):
             return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
@@ -140,7 +140,7 @@ class Admission:
         if is_answered:
             return self._conclude(candidate, entry.id, candidate.provider.read_answer(journal.open_answer(entry)))
         if candidate.row is not None:
-            self._parts.store.store.prove_writable(candidate.row)
+            self._context.store.store.prove_writable(candidate.row)
         return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)
 
     def existing(self, location_id: str, provider: str) -> Row | None:
@@ -149,11 +149,10 @@ class Admission:
         Raises:
             AdmissionError: there are several.
         """
-        rows = find_all(self._parts.store.store, self._parts.job_factory, location_id, provider)
-        if len(rows) > 1:
-            raise AdmissionError(
-                f"the table has {len(rows)} rows of this location and provider", "Delete all but one, then repeat."
-            )
+        rows = find_all(self._context.store.store, self._context.job_factory, location_id, provider)
+        error = several_rows((row for row, _ in rows), provider)
+        if error is not None:
+            raise AdmissionError.of(error)
         return rows[0][0] if rows else None
 
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
@@ -168,12 +167,12 @@ class Admission:
         if not candidate.is_replacing:
             return False
         entered = candidate.entered.refresh_token
-        fingerprints = self._parts.store.keyring.fingerprints(entered)
-        return self._parts.journal.is_spent(fingerprints) or self._token_of(candidate.row) == entered
+        fingerprints = self._context.store.keyring.fingerprints(entered)
+        return self._context.journal.is_spent(fingerprints) or self._token_of(candidate.row) == entered
 
     def _is_saved(self, candidate: Candidate, entry: Entry) -> bool:
         """Whether the row holds the proved token already; the entry is forgotten then."""
-        journal, row = self._parts.journal, candidate.row
+        journal, row = self._context.journal, candidate.row
         if row is None or not row.encrypted_refresh or journal.is_of(entry, row.encrypted_refresh):
             return False
         answer = candidate.provider.read_answer(journal.open_answer(entry))
@@ -185,30 +184,23 @@ class Admission:
 
     def _token_of(self, row: Row | None) -> str | None:
         """The refresh token in the row; None where it does not open."""
-        job = self._parts.job_factory.job(row) if row is not None else None
+        job = self._context.job_factory.job(row) if row is not None else None
         return job.credential.refresh_token if isinstance(job, Job) else None
 
     def _is_unchanged(self, entry: Entry, candidate: Candidate) -> bool:
         row = candidate.row
         if row is None or not row.encrypted_refresh:
             return True
-        return bool(entry.cell) and self._parts.journal.is_of(entry, row.encrypted_refresh)
+        return bool(entry.cell) and self._context.journal.is_of(entry, row.encrypted_refresh)
 
     def _require_columns(self, entered: NewCredential) -> None:
-        """A table without the optional columns holds default rows only; anything else would be forgotten."""
-        columns = self._parts.store.store.columns
-        needed = {"provider": entered.provider != self._parts.default_provider}
-        needed["provider_params"] = bool(entered.provider_params)
-        missing = [name for name, is_needed in needed.items() if is_needed and name not in columns]
-        if missing:
-            raise AdmissionError(
-                f"the table has no column {' and '.join(missing)}, which this client needs",
-                "Add it in Airtable as a long text column.",
-                Kind.CONFIGURATION,
-            )
+        columns, default = self._context.store.store.columns, self._context.default_provider
+        error = lacking_columns(columns, entered.provider, entered.provider_params, default)
+        if error is not None:
+            raise AdmissionError.of(error)
 
     def _note_intent(self, candidate: Candidate) -> int:
-        journal, row, entered = self._parts.journal, candidate.row, candidate.entered
+        journal, row, entered = self._context.journal, candidate.row, candidate.entered
         return journal.enrol(
             entered.location_id,
             entered.provider,
@@ -225,15 +217,15 @@ class Admission:
             return self._store(candidate, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if answer.verdict is Verdict.UNREAD:
-            self._parts.journal.mark(entry_id, STEP_UNREAD)
+            self._context.journal.mark(entry_id, STEP_UNREAD)
         elif outcome is Outcome.UNKNOWN and was_lost:
-            self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
+            self._context.journal.mark(entry_id, STEP_SUPERSEDED)
             action = "Log in again and onboard the new token; the entered one is kept, encrypted, in the journal."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
-            self._parts.journal.mark(entry_id, STEP_LOST)
+            self._context.journal.mark(entry_id, STEP_LOST)
             action = "The entered credential is kept, encrypted: the next run asks once more and saves it."
         else:
-            self._parts.journal.finish([entry_id])
+            self._context.journal.finish([entry_id])
         sent = candidate.credential
         error = safe_error(answer.error or "no answer", sent.refresh_token, sent.client_secret)
         return _result(candidate, outcome, error, action)
@@ -247,14 +239,14 @@ class Admission:
         try:
             if answer is not None and entry_id is not None and _is_unproven(candidate, answer):
                 self._note_unproven(candidate, entry_id, answer)
-            is_stored = write_row(self._parts, candidate, answer, find, attempts)
+            is_stored = write_row(self._context, candidate, answer, find, attempts)
         except StoreError as error:
             self.store_error = error
-            place = self._parts.journal.place_of(entry_id) if entry_id is not None else None
+            place = self._context.journal.place_of(entry_id) if entry_id is not None else None
             return _not_stored(candidate, error, place)
         if not is_stored:
             if entry_id is not None:
-                self._parts.journal.mark(entry_id, STEP_SUPERSEDED)
+                self._context.journal.mark(entry_id, STEP_SUPERSEDED)
             kept = "; the proved credential is kept, encrypted, in the journal" if entry_id is not None else ""
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
             action = "Look at the row; to replace it all the same, connect the account again and repeat."
@@ -272,18 +264,18 @@ class Admission:
         if answer is not None and _is_unproven(candidate, answer):
             row = self.existing(candidate.entered.location_id, candidate.entered.provider)
             if row is not None:
-                self._parts.journal.mark_unproven(entry_id, row.key)
+                self._context.journal.mark_unproven(entry_id, row.key)
                 return
         new = answer.refresh_token if answer is not None else None
         is_replaced = new not in (None, candidate.entered.refresh_token)
-        self._parts.journal.finish([entry_id], [entry_id] if is_replaced else [])
+        self._context.journal.finish([entry_id], [entry_id] if is_replaced else [])
 
     def _note_unproven(self, candidate: Candidate, entry_id: int, answer: Answer) -> None:
-        store, entered = self._parts.store, candidate.entered
+        store, entered = self._context.store, candidate.entered
         binding = binding_of(candidate.provider, candidate.endpoint)
         sent = store.cells(entered.location_id, binding, previous=entered.refresh_token)
         successor = store.keyring.fingerprint(answer.refresh_token or "")
-        self._parts.journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
+        self._context.journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
 
 
 def _is_unproven(candidate: Candidate, answer: Answer) -> bool:

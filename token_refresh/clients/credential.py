@@ -16,6 +16,11 @@ class AdmissionError(ActionableError):
 
     kind = Kind.ROW
 
+    @classmethod
+    def of(cls, error: ActionableError) -> AdmissionError:
+        """The same error, met by a credential on its way into the table."""
+        return cls(str(error), error.action, error.kind)
+
 
 @dataclass(frozen=True)
 class NewCredential:
@@ -86,7 +91,7 @@ def endpoint_of(provider: Provider, entered: NewCredential) -> Endpoint:
         endpoint = provider.endpoint(read_params(entered.provider_params))
         provider.refresh_params(_credential(entered))
     except ProviderError as error:
-        raise AdmissionError(str(error), error.action, error.kind) from None
+        raise AdmissionError.of(error) from None
     return endpoint
 
 
@@ -99,7 +104,7 @@ def candidate_of(entered: NewCredential, row: Row | None, job_factory: JobFactor
     try:
         provider = job_factory.find_provider(entered.provider)
     except ProviderError as error:
-        raise AdmissionError(str(error), error.action, error.kind) from None
+        raise AdmissionError.of(error) from None
     return Candidate(entered, provider, endpoint_of(provider, entered), _credential(entered), row)
 
 

@@ -8,7 +8,7 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.stores.base import StoreError
 
 CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
@@ -103,16 +104,10 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str], default_prov
     return Line(number, NewCredential(**values))
 
 
-def admit_line(
-    admission: Admission, line: Line, terms: Terms, known: Collection[str], slug_of: Callable[[str], str | None]
-) -> RowFinished:
+def admit_line(admission: Admission, line: Line, terms: Terms, providers: ProviderIndex) -> RowFinished:
     """Save one line; whatever is wrong with it is its own result, never the end of the others.
 
     Where it may be wrong which cell is which, none of them is repeated: it could be a secret.
-
-    Args:
-        known: the providers that there are.
-        slug_of: which of them a name means; None for none.
 
     Raises:
         StoreError, JournalError: the others cannot be saved, either.
@@ -120,8 +115,8 @@ def admit_line(
     entered = line.entered
     if entered is None:
         return RowFinished("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
-    if slug_of(entered.provider) is None:
-        action = f"Known: {', '.join(sorted(known))}."
+    if providers.slug_of(entered.provider) is None:
+        action = f"Known: {', '.join(sorted(providers.summaries))}."
         return RowFinished("", "", Outcome.OPERATOR, "names a provider that is not known", action)
     try:
         return admission.admit(entered, terms)

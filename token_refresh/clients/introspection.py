@@ -25,19 +25,19 @@ def endpoints_in_use(made: Iterable[Job | UnusableRow], default: Provider) -> di
     return {default.endpoint({}).url: default.name}
 
 
-def check_tokens(parts: RunContext) -> Iterator[Check]:
+def check_tokens(context: RunContext) -> Iterator[Check]:
     """Ask each provider that has an introspection endpoint whether the stored access tokens are active."""
     asked = 0
-    for row in parts.store.store.rows():
-        job = parts.job_factory.job(row) if row.encrypted_refresh else None
+    for row in context.store.store.rows():
+        job = context.job_factory.job(row) if row.encrypted_refresh else None
         if not isinstance(job, Job) or job.provider.introspect_url is None:
             continue
-        token = _access_token(parts, row, job)
+        token = _access_token(context, row, job)
         request = job.provider.introspect_request(job.credential, token) if token else None
         if request is None:
             continue
         asked += 1
-        is_active = _is_active(parts.transport.post(request))
+        is_active = _is_active(context.transport.post(request))
         if is_active is not True:
             what = "gave no usable answer" if is_active is None else "says that the access token is not active"
             yield Check(
@@ -49,9 +49,9 @@ def check_tokens(parts: RunContext) -> Iterator[Check]:
     yield Check("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
 
 
-def _access_token(parts: RunContext, row: Row, job: Job) -> str:
-    whole = parts.store.store.read([row.key], complete=True).get(row.key)
-    return parts.store.access_token(whole, job.binding) if whole is not None else ""
+def _access_token(context: RunContext, row: Row, job: Job) -> str:
+    whole = context.store.store.read([row.key], complete=True).get(row.key)
+    return context.store.access_token(whole, job.binding) if whole is not None else ""
 
 
 def _is_active(answer: RawAnswer | Answer) -> bool | None:

@@ -21,11 +21,11 @@ class Prover:
     """Sends entered refresh tokens.
 
     Args:
-        parts: what it works with.
+        context: what it works with.
     """
 
-    def __init__(self, parts: RunContext) -> None:
-        self._parts = parts
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
 
     def refuse_used(self, provider: Provider, entered: NewCredential) -> None:
         """A refresh token that has a successor, or may be on its way, is not sent again.
@@ -33,10 +33,10 @@ class Prover:
         Raises:
             AdmissionError: this is one.
         """
-        parts, journal = self._parts, self._parts.journal
+        context, journal = self._context, self._context.journal
         if provider.rotates == "never":
             return
-        token = parts.store.keyring.fingerprints(entered.refresh_token)
+        token = context.store.keyring.fingerprints(entered.refresh_token)
         if replay.is_used_up(provider, is_spent=journal.is_spent(token)):
             raise AdmissionError(
                 "this refresh token is used up: it was exchanged for a newer one",
@@ -72,13 +72,13 @@ class Prover:
 
     def ask_again(self, candidate: Candidate, entry_id: int) -> Answer:
         """Ask where an answer was lost before."""
-        note = partial(self._parts.journal.send_again, entry_id, candidate.endpoint.origin, is_lost=True)
+        note = partial(self._context.journal.send_again, entry_id, candidate.endpoint.origin, is_lost=True)
         return _as_after_loss(self._ask(candidate, note)[1])
 
     def _ask(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
         entry_id, answer, _ = exchange(
-            self._parts.journal,
-            self._parts.transport,
+            self._context.journal,
+            self._context.transport,
             candidate.provider,
             candidate.credential,
             location_id=candidate.entered.location_id,
@@ -89,7 +89,7 @@ class Prover:
 
     def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
         with contextlib.suppress(SealedCellError, TypeError):
-            entered = NewCredential.from_json(self._parts.journal.open_enrolment(entry))
+            entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
             return entered.refresh_token == refresh_token
         return False
 

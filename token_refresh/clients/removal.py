@@ -42,13 +42,13 @@ class Removal:
     """Ends credentials. The caller holds the run lock.
 
     Args:
-        parts: what it works with.
+        context: what it works with.
         emit: gets what became of what an earlier run left.
         wait_seconds: how long to wait for who is refreshing the row.
     """
 
-    def __init__(self, parts: RunContext, emit: Subscriber, wait_seconds: float) -> None:
-        self._parts = parts
+    def __init__(self, context: RunContext, emit: Subscriber, wait_seconds: float) -> None:
+        self._context = context
         self._emit = emit
         self._wait_seconds = wait_seconds
 
@@ -62,7 +62,7 @@ class Removal:
             StoreError, JournalError: the row is as it was.
         """
         # The token in the row may have a successor in the journal.
-        blocked = store_leftovers(self._parts, self._emit)
+        blocked = store_leftovers(self._context, self._emit)
         row, name = self._row(location_id, provider)
         if row.key in blocked:
             raise RetryLaterError(
@@ -77,34 +77,34 @@ class Removal:
         return name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
-        return find_one(self._parts.store.store, self._parts.job_factory, location_id, provider)
+        return find_one(self._context.store.store, self._context.job_factory, location_id, provider)
 
     @contextmanager
     def _alone(self, row: Row, name: str) -> Iterator[None]:
         """Nobody refreshes the row meanwhile: its token would get a successor that lives."""
-        parts, store = self._parts, self._parts.store.store
-        cell = row.provider or parts.default_provider
+        context, store = self._context, self._context.store.store
+        cell = row.provider or context.default_provider
         scope = Scope(everything=True, locations=(row.location_id,), providers=(cell,))
-        query = replace(query_of(parts, scope), idle=())
-        deadline = parts.clock.monotonic() + self._wait_seconds
+        query = replace(query_of(context, scope), idle=())
+        deadline = context.clock.monotonic() + self._wait_seconds
         try:
             while not self._is_claimed(row, query):
-                if not store.held_elsewhere(query, parts.claimant):
+                if not store.held_elsewhere(query, context.claimant):
                     break  # a row that no run would take
-                if parts.clock.monotonic() >= deadline:
+                if context.clock.monotonic() >= deadline:
                     raise RetryLaterError(
                         f"{row.location_id} {name}: another process is refreshing it; nothing was changed",
                         "Try again in a minute.",
                     )
-                parts.clock.sleep(POLL_SECONDS)
+                context.clock.sleep(POLL_SECONDS)
             yield
         finally:
             with contextlib.suppress(StoreError, JournalError):
-                entries = parts.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
-                store.release(parts.claimant, {entry.row_key for entry in entries})
+                entries = context.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
+                store.release(context.claimant, {entry.row_key for entry in entries})
 
     def _is_claimed(self, row: Row, query: DueQuery) -> bool:
-        rounds = self._parts.store.store.claim_due(query, self._parts.claimant, CLAIMED_ROWS)
+        rounds = self._context.store.store.claim_due(query, self._context.claimant, CLAIMED_ROWS)
         return row.key in {one.key for rows in rounds for one in rows}
 
     def _revoke(self, row: Row, name: str) -> None:
@@ -112,7 +112,7 @@ class Removal:
         what = f"{row.location_id} {name}"
         if not row.encrypted_refresh:
             raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
-        job = self._parts.job_factory.job(row)
+        job = self._context.job_factory.job(row)
         if isinstance(job, UnusableRow):
             raise MisconfiguredError(f"{what}: {job.error}", job.error.action, Kind.ROW)
         request = job.provider.revoke_request(job.credential)
@@ -132,23 +132,23 @@ class Removal:
         for _ in range(1, ATTEMPTS):
             if not _passes(answer):
                 break
-            self._parts.clock.sleep(min(answer.retry_after or PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
+            self._context.clock.sleep(min(answer.retry_after or PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
             answer = self._ask_once(request, read)
         return answer
 
     def _ask_once(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
-        answer = self._parts.transport.post(request)
+        answer = self._context.transport.post(request)
         return answer if isinstance(answer, Answer) else read(answer)
 
     def _clear_secrets(self, row: Row, name: str, *, was_revoked: bool) -> None:
         """Write over what was read, and only over that."""
-        parts = self._parts
-        values = {column: value for column, value in _CLEARED.items() if column in parts.store.store.columns}
-        [result] = parts.store.store.write([Change(row.key, row.encrypted_refresh, values)])
+        context = self._context
+        values = {column: value for column, value in _CLEARED.items() if column in context.store.store.columns}
+        [result] = context.store.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.written is Written.STORED:
-            lost = [entry.id for entry in parts.journal.lost() if entry.row_key == row.key]
-            parts.journal.finish(lost)
-            parts.journal.failures.record([], [row.key])
+            lost = [entry.id for entry in context.journal.lost() if entry.row_key == row.key]
+            context.journal.finish(lost)
+            context.journal.failures.record([], [row.key])
             return
         done = "is revoked at its provider, but its row could not be emptied" if was_revoked else "was not deleted"
         why = str(result.error) if result.error is not None else "somebody changed the row meanwhile"

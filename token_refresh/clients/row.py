@@ -15,7 +15,7 @@ Find = Callable[[], Row | None]  # the candidate's row as it is now
 _TAKEN = (Written.CHANGED, Written.GONE)  # somebody else's write came between our look and ours
 
 
-def write_row(parts: RunContext, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:
+def write_row(context: RunContext, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:
     """Create or replace the row; whether it holds the credential now, or somebody else's change stays.
 
     Args:
@@ -26,22 +26,22 @@ def write_row(parts: RunContext, candidate: Candidate, answer: Answer | None, fi
     Raises:
         StoreError: the store did not take it.
     """
-    values, row = _values(parts, candidate, answer), candidate.row
-    written = _write(parts, row, values, find)
+    values, row = _values(context, candidate, answer), candidate.row
+    written = _write(context, row, values, find)
     for _ in range(1, attempts):
         if written not in _TAKEN:
             break
         row = find()
-        written = _write(parts, row, values, find)
+        written = _write(context, row, values, find)
     if written in _TAKEN:
         return False
     if row is not None:  # what its former credential met does not count any more
-        parts.journal.failures.record([], [row.key])
+        context.journal.failures.record([], [row.key])
     return True
 
 
-def _write(parts: RunContext, row: Row | None, values: dict[str, Value], find: Find) -> Written:
-    store = parts.store
+def _write(context: RunContext, row: Row | None, values: dict[str, Value], find: Find) -> Written:
+    store = context.store
     if row is None:
         try:
             store.store.create({name: value for name, value in values.items() if name in store.store.columns})
@@ -56,11 +56,11 @@ def _write(parts: RunContext, row: Row | None, values: dict[str, Value], find: F
     return result.written
 
 
-def _values(parts: RunContext, candidate: Candidate, answer: Answer | None) -> dict[str, Value]:
+def _values(context: RunContext, candidate: Candidate, answer: Answer | None) -> dict[str, Value]:
     entered = candidate.entered
     refresh = answer.refresh_token if answer is not None else None
     access = answer.access_token if answer is not None else None
-    cells = parts.store.cells(
+    cells = context.store.cells(
         entered.location_id,
         binding_of(candidate.provider, candidate.endpoint),
         secret=entered.client_secret,
@@ -78,7 +78,7 @@ def _values(parts: RunContext, candidate: Candidate, answer: Answer | None) -> d
         "access_token_expiry": answer.expires_at if answer is not None and not answer.is_unproven else None,
         "last_refreshed": answer.received_at if access and answer is not None else None,
         "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
-        "refreshed_by": parts.host_name if access else "",
+        "refreshed_by": context.host_name if access else "",
         "status": STATUS_ACTIVE,
         "last_error": "",
         "failure_count": 0,

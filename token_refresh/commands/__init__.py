@@ -19,8 +19,8 @@ from token_refresh.base.errors import Kind, actionable_error, exit_code
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import Parser
-from token_refresh.wiring import LOCK_WAIT_SECONDS, Context, assemble
+from token_refresh.terminal.flags import Parser, add_json, wants_json
+from token_refresh.wiring import LOCK_WAIT_SECONDS, Installation, assemble
 
 VERSION = "0.1.0"
 
@@ -55,19 +55,26 @@ def main(
         environ: the environment.
         clock: the time.
     """
-    process.harden_process()
-    name, words = _verb_in(argv)
-    module = _module_of(name) if name in VERBS else None
-    arguments = _parser(name, module).parse(words)
-    console = Console(as_json=arguments.json)
-    given = settings.strip_secrets(os.environ) if environ is None else environ
 
-    def act() -> Iterable[Kind]:
-        assert module is not None  # the parser has ended it otherwise
+    def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
+        verb, words = _verb_in(argv)
+        module = _module_of(verb) if verb in VERBS else None
+        arguments = _parser(verb, module).parse(words)
+        assert module is not None  # the parser has refused it otherwise
         kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), console)
         return kinds
 
-    return guarded(console, act)
+    return started(argv, environ, act)
+
+
+def started(
+    argv: Sequence[str], environ: Mapping[str, str] | None, act: Callable[[Mapping[str, str], Console], Iterable[Kind]]
+) -> int:
+    """What both scripts begin with: a hardened process, then `act` with the environment and a console, guarded."""
+    process.harden_process()
+    console = Console(as_json=wants_json(argv))
+    given = settings.strip_secrets(os.environ) if environ is None else environ
+    return guarded(console, lambda: act(given, console))
 
 
 def guarded(console: Console, act: Callable[[], Iterable[Kind]]) -> int:
@@ -101,7 +108,7 @@ def _reported(console: Console, act: Callable[[], Iterable[Kind]]) -> Iterable[K
         return (problem.kind,)
 
 
-def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Context:
+def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Installation:
     """Read and check the configuration; what should be known of it is said.
 
     Raises:
@@ -117,9 +124,9 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Conte
     return assemble(known, clock, console.answer_not_saved)
 
 
-def patient_lock(context: Context, console: Console) -> AbstractContextManager[object]:
+def patient_lock(installation: Installation, console: Console) -> AbstractContextManager[object]:
     """The run lock for what a person started: cron's run is waited for, and that is said."""
-    return context.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
+    return installation.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
 
 
 def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -146,7 +153,7 @@ def _parser(chosen: str, module: ModuleType | None) -> Parser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in [chosen] if module is not None else VERBS:
         verb = verbs.add_parser(name, help=VERBS[name], description=VERBS[name])
-        verb.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        add_json(verb)
         add_flags: Callable[[Parser], None] | None = getattr(module, "add_flags", None)
         if add_flags is not None:
             add_flags(verb)

@@ -10,15 +10,23 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
 from token_refresh.commands import prepare
+from token_refresh.journal.spare import SpareFolder
 from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.net.reachability import check_endpoints
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.settings import check_dotenv
-from token_refresh.stores.airtable.quota import check_quota
 from token_refresh.stores.base import check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Context, keyring, make_job_factory, open_parts, open_sealed, proxy_of
+from token_refresh.wiring import (
+    Installation,
+    keyring,
+    make_job_factory,
+    open_run_context,
+    open_sealed,
+    proxy_of,
+    quota_of,
+)
 
 _HEAD = ("part", "", "finding", "what to do")
 
@@ -40,43 +48,46 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     return (Kind.ROW,) if any(check.state == BAD for check in checks) else ()
 
 
-def _checks(context: Context, *, online: bool) -> Iterator[Check]:
-    yield check_key(keyring(context.settings).key_id)
-    yield context.state.check()
-    yield check_dotenv(context.settings.home)
+def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
+    yield check_key(keyring(installation.settings).key_id)
+    yield installation.state.check()
+    yield from SpareFolder(installation.settings.state_dir_spare).check(installation.state.path)
+    yield check_dotenv(installation.settings.home)
     made: list[Job | UnusableRow] = []
-    yield from _guarded("store", lambda: _table(context, made))  # a database is asked when it is opened
-    endpoints = endpoints_in_use(made, context.catalog.get(context.default_provider))
-    yield from check_endpoints(endpoints, context.clock, proxy_of(context.settings), context.settings.ca_bundle)
+    yield from _guarded("store", lambda: _table(installation, made))  # a database is asked when it is opened
+    endpoints = endpoints_in_use(made, installation.catalog.get(installation.default_provider))
+    yield from check_endpoints(
+        endpoints, installation.clock, proxy_of(installation.settings), installation.settings.ca_bundle
+    )
     if online:
-        yield from _guarded("online", lambda: _tokens(context))
+        yield from _guarded("online", lambda: _tokens(installation))
 
 
-def _table(context: Context, made: list[Job | UnusableRow]) -> Iterator[Check]:
+def _table(installation: Installation, made: list[Job | UnusableRow]) -> Iterator[Check]:
     """What is found in the table; what each row's refresh would be, or its fault, is put into `made`."""
-    with open_sealed(context) as store:
-        yield from _guarded("store", lambda: _store(context, store))  # Airtable is asked when it is used
-        yield from _guarded("rows", lambda: _rows(context, store, made))
+    with open_sealed(installation) as store:
+        yield from _guarded("store", lambda: _store(installation, store))  # Airtable is asked when it is used
+        yield from _guarded("rows", lambda: _rows(installation, store, made))
 
 
-def _store(context: Context, store: SealedStore) -> Iterator[Check]:
-    yield from check_columns(store.store, context.settings.store)
-    usage = store.store.usage()
-    if usage is not None:
-        yield check_quota(context.settings.airtable.plan if context.settings.airtable else "", usage)
+def _store(installation: Installation, store: SealedStore) -> Iterator[Check]:
+    yield from check_columns(store.store, installation.settings.store)
+    quota = quota_of(installation, store.store)
+    if quota is not None:
+        yield quota
 
 
-def _rows(context: Context, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:
+def _rows(installation: Installation, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:
     rows = [row for row in store.store.rows() if row.encrypted_refresh]
     yield check_writing(store.store, rows)
-    job_factory = make_job_factory(context, store)
+    job_factory = make_job_factory(installation, store)
     made += [job_factory.job(row) for row in rows]
     yield from check_jobs(made)
 
 
-def _tokens(context: Context) -> Iterator[Check]:
-    with open_parts(context) as parts:
-        yield from check_tokens(parts)
+def _tokens(installation: Installation) -> Iterator[Check]:
+    with open_run_context(installation) as context:
+        yield from check_tokens(context)
 
 
 def _object(check: Check) -> dict[str, str]:

@@ -23,12 +23,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Write all rows; exit 1 where a row holds something in the place of a cell."""
-    context = prepare(environ, clock, console)
+    installation = prepare(environ, clock, console)
     is_data = arguments.output == "-"
     if is_data and console.as_json and arguments.format != "json":
         raise ActionableError("standard output cannot carry both CSV and --json", "Add --output FILE.", Kind.USAGE)
     write = WRITERS[arguments.format]
-    with closing(open_store(context)) as store:
+    with closing(open_store(installation)) as store:
         export = Export(store)
         if is_data:
             write(export.cells(), export.columns, console.piece)
@@ -38,6 +38,6 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     for error in export.left_out:
         console.warn(str(error), error.action)
     if console.as_json and not is_data:
-        console.object({"store": context.settings.store, "file": arguments.output, "rows": export.rows})
+        console.object({"store": installation.settings.store, "file": arguments.output, "rows": export.rows})
     console.info(f"{export.rows} rows exported; keep ENCRYPTION_KEY elsewhere: both together are every secret")
     return {error.kind for error in export.left_out}

@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     from token_refresh.library.tokens import Tokens
 
     console.reserve_stdout()
-    context = prepare(environ, clock, console)
-    with closing(runtime(context)) as opened:
+    installation = prepare(environ, clock, console)
+    with closing(runtime(installation)) as opened:
         tokens = Tokens(opened, LineReport(console), guard=ended_by)
         served = tokens.serve(arguments.location.strip(), arguments.provider, arguments.min_valid)
     if served.warning:

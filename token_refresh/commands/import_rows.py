@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host
@@ -16,7 +17,7 @@ from token_refresh.transfer.export_file import SourceRow
 from token_refresh.transfer.import_plan import ImportPlanner, PlannedRow, Step, as_shown, counts_of
 from token_refresh.transfer.import_rows import carry_out, rows_of_export
 from token_refresh.transfer.layouts import LAYOUTS
-from token_refresh.wiring import Context, make_import_planner, open_sealed, read_source
+from token_refresh.wiring import Installation, make_import_planner, open_sealed, read_source
 
 _HEAD = ("row", "location", "provider", "", "why", "what to do")
 
@@ -34,26 +35,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show the plan, then carry it out where that is wanted; exit 1 where a row was refused."""
-    context = prepare(environ, clock, console)
-    rows = _rows(arguments, context)
-    with open_sealed(context) as store:
+    installation = prepare(environ, clock, console)
+    rows = _rows(arguments, installation)
+    with open_sealed(installation) as store:
         planner = make_import_planner(
-            context, store, arguments.allow_host, is_layout=arguments.layout is not None, is_replacing=arguments.replace
+            installation,
+            store,
+            arguments.allow_host,
+            is_layout=arguments.layout is not None,
+            is_replacing=arguments.replace,
         )
         shown = None if arguments.yes else planner.plan(rows)
         if shown is not None:
             _show(shown, console)
             if not _is_wanted(shown):
-                return _end(context, console, shown, is_done=False)
-        done = _carry_out(context, planner, rows, shown, console)
+                return _end(installation, console, shown, is_done=False)
+        done = _carry_out(installation, planner, rows, shown, console)
     if done != shown:
         _show(done, console)
-    return _end(context, console, done, is_done=True)
+    return _end(installation, console, done, is_done=True)
 
 
-def _rows(arguments: argparse.Namespace, context: Context) -> list[SourceRow]:
+def _rows(arguments: argparse.Namespace, installation: Installation) -> list[SourceRow]:
     if arguments.layout is not None:
-        return read_source(context, arguments.layout, arguments.source, arguments.redirect_uri, arguments.allow_host)
+        return read_source(
+            installation, arguments.layout, arguments.source, arguments.redirect_uri, arguments.allow_host
+        )
     if arguments.redirect_uri or arguments.allow_host:
         raise ActionableError("--redirect-uri and --allow-host are for --layout", "Leave them out.", Kind.USAGE)
     return rows_of_export(arguments.source)
@@ -69,24 +76,24 @@ def _is_wanted(shown: Sequence[PlannedRow]) -> bool:
 
 
 def _carry_out(
-    context: Context,
+    installation: Installation,
     planner: ImportPlanner,
     rows: Sequence[SourceRow],
     shown: Sequence[PlannedRow] | None,
     console: Console,
 ) -> list[PlannedRow]:
-    stopped: list[str] = []
-    with patient_lock(context, console):
+    stop = Stop()
+    with patient_lock(installation, console):
         planned = as_shown(planner.plan(rows), shown)
-        with ended_by(stopped.append):
-            return carry_out(planner.store, planned, stopped)
+        with ended_by(stop):
+            return carry_out(planner.store, planned, stop)
 
 
-def _end(context: Context, console: Console, rows: Sequence[PlannedRow], *, is_done: bool) -> Iterable[Kind]:
+def _end(installation: Installation, console: Console, rows: Sequence[PlannedRow], *, is_done: bool) -> Iterable[Kind]:
     counts = counts_of(rows)
     if console.as_json:
         results = [one.as_json() for one in rows]
-        store = context.settings.store
+        store = installation.settings.store
         console.object({"store": store, "dry_run": not is_done, "counts": counts, "results": results})
     summary = ", ".join(f"{count} {step}" for step, count in counts.items()) or "there are no rows in it"
     if is_done:

@@ -15,7 +15,7 @@ from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host, add_row
 from token_refresh.terminal.prompts import Terminal, can_ask
-from token_refresh.wiring import make_job_factory, open_sealed, parts_around
+from token_refresh.wiring import make_job_factory, open_sealed, run_context_around
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +29,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show both places, ask, and seal what opens only in the former one."""
-    context = prepare(environ, clock, console)
+    installation = prepare(environ, clock, console)
     former = FormerPlace(arguments.was_location, arguments.was_origin)
-    with open_sealed(context) as store:
-        job_factory = make_job_factory(context, store)
+    with open_sealed(installation) as store:
+        job_factory = make_job_factory(installation, store)
         find_row = partial(find_one, store.store, job_factory, arguments.location.strip(), arguments.provider)
         plan = plan_rebinding(find_row, store, job_factory, former)
         if plan.check.stale:
             _agree(arguments, plan, console)
-            with patient_lock(context, console), parts_around(context, store) as parts:
-                rebind(parts, find_row, former, plan)
+            with patient_lock(installation, console), run_context_around(installation, store) as context:
+                rebind(context, find_row, former, plan)
     if console.as_json:
         console.object(plan.as_json())
     columns = ", ".join(plan.check.stale)

@@ -17,7 +17,7 @@ from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.leftovers import end_wait, forget_entry, keep_printed_answer, printed_answer, store_leftovers
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.report import LineReport, result_object, show_table
-from token_refresh.wiring import open_parts
+from token_refresh.wiring import open_run_context
 
 _HEAD = ("entry", "location", "provider", "since", "what it is")
 _STEPS = {
@@ -45,25 +45,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """List the entries; with `--replay`, `--cell` or `--forget` do that first."""
-    context = prepare(environ, clock, console)
+    installation = prepare(environ, clock, console)
     sealed = printed_answer(_read(arguments.cell)) if arguments.cell is not None else None
     events: list[Event] = []
-    with context.lock(), open_parts(context) as parts:
+    with installation.lock(), open_run_context(installation) as context:
         if arguments.forget is not None:
-            forget_entry(parts.journal, arguments.forget, is_agreed=arguments.yes)
+            forget_entry(context.journal, arguments.forget, is_agreed=arguments.yes)
         if arguments.resend is not None:
-            end_wait(parts.journal, arguments.resend, resend=True)
+            end_wait(context.journal, arguments.resend, resend=True)
         if arguments.discard is not None:
-            _discard(parts.journal, arguments.discard, is_agreed=arguments.yes)
+            _discard(context.journal, arguments.discard, is_agreed=arguments.yes)
         if sealed is not None:
-            keep_printed_answer(parts.journal, sealed)
+            keep_printed_answer(context.journal, sealed)
         if sealed is not None or arguments.replay:
-            store_leftovers(parts, events.append, with_superseded=True)
-        left = parts.journal.entries(*_STEPS)
+            store_leftovers(context, events.append, with_superseded=True)
+        left = context.journal.entries(*_STEPS)
     results = [event for event in events if isinstance(event, RowFinished)]
     if console.as_json:
         done, entries = [result_object(result) for result in results], [_object(entry) for entry in left]
-        console.object({"store": context.settings.store, "results": done, "entries": entries})
+        console.object({"store": installation.settings.store, "results": done, "entries": entries})
     elif left:
         show_table(_HEAD, [_line(entry) for entry in left])
     for event in events:

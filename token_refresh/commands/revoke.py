@@ -14,7 +14,7 @@ from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_row
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.terminal.report import LineReport
-from token_refresh.wiring import make_job_factory, open_parts, open_sealed
+from token_refresh.wiring import make_job_factory, open_run_context, open_sealed
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +27,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Ask, revoke, empty the row. Safe to repeat."""
     from token_refresh.clients.removal import Removal
 
-    context = prepare(environ, clock, console)
-    with open_sealed(context) as store:
-        job_factory = make_job_factory(context, store)
+    installation = prepare(environ, clock, console)
+    with open_sealed(installation) as store:
+        job_factory = make_job_factory(installation, store)
         row, provider = find_one(store.store, job_factory, arguments.location.strip(), arguments.provider)
-    _agree(arguments, f"{row.location_id} at {context.catalog.get(provider).name}")
-    with patient_lock(context, console), open_parts(context) as parts:
-        Removal(parts, LineReport(console), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
+    _agree(arguments, f"{row.location_id} at {installation.catalog.get(provider).name}")
+    with patient_lock(installation, console), open_run_context(installation) as context:
+        Removal(context, LineReport(console), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
     if console.as_json:
         console.object({"location_id": row.location_id, "provider": provider, "revoked": True})
     console.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host
 from token_refresh.terminal.process import ended_by
-from token_refresh.wiring import keyring, open_parts
+from token_refresh.wiring import keyring, open_run_context
 
 if TYPE_CHECKING:
     from token_refresh.keys.rotation import RotationResult
@@ -28,13 +29,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Rotate, read everything back, and say done only where no other key is needed any more."""
-    context = prepare(environ, clock, console)
-    with patient_lock(context, console), open_parts(context) as parts:
-        result = _rotate(parts, arguments.allow_host, keyring(context.settings).key_id, console)
+    installation = prepare(environ, clock, console)
+    with patient_lock(installation, console), open_run_context(installation) as context:
+        result = _rotate(context, arguments.allow_host, keyring(installation.settings).key_id, console)
     if console.as_json:
-        console.object({"store": context.settings.store, **result.as_json()})
+        console.object({"store": installation.settings.store, **result.as_json()})
     _report(result, console)
-    if result.is_done and context.settings.encryption_key_fallbacks:
+    if result.is_done and installation.settings.encryption_key_fallbacks:
         console.info("now remove ENCRYPTION_KEY_FALLBACKS, and check: python token_manager.py verify")
         console.info(
             "if an older key leaked, this does not fix it: table history, record revisions and backups keep cells "
@@ -43,18 +44,18 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     return () if result.is_done else (Kind.ROW,)
 
 
-def _rotate(parts: RunContext, allowed_hosts: list[str], key_id: str, console: Console) -> RotationResult:
+def _rotate(context: RunContext, allowed_hosts: list[str], key_id: str, console: Console) -> RotationResult:
     from token_refresh.keys.inspection import Inspector
     from token_refresh.keys.rotation import KeyRotation
     from token_refresh.refresh.leftovers import store_leftovers
     from token_refresh.terminal.report import LineReport, progress_bar
 
-    rotation = KeyRotation(parts, Inspector(parts.store, parts.job_factory, allowed_hosts), key_id)
+    rotation = KeyRotation(context, Inspector(context.store, context.job_factory, allowed_hosts), key_id)
     keys = rotation.stale_rows()
-    store_leftovers(parts, LineReport(console))
-    stopped: list[str] = []
-    with progress_bar(console, "re-encrypting", len(keys)) as advance, ended_by(stopped.append):
-        return rotation.run(keys, advance, stopped)
+    store_leftovers(context, LineReport(console))
+    stop = Stop()
+    with progress_bar(console, "re-encrypting", len(keys)) as advance, ended_by(stop):
+        return rotation.run(keys, advance, stop)
 
 
 def _report(result: RotationResult, console: Console) -> None:

@@ -15,11 +15,11 @@ from token_refresh.wiring import open_store
 
 def run(_arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Make what is missing and say what was made; where that is not allowed, say what to click."""
-    context = prepare(environ, clock, console)
-    with context.lock(), closing(open_store(context)) as store:
+    installation = prepare(environ, clock, console)
+    with installation.lock(), closing(open_store(installation)) as store:
         made = store.setup()
     if console.as_json:
-        console.object({"store": context.settings.store, "made": made})
+        console.object({"store": installation.settings.store, "made": made})
     for sentence in made:
         console.info(sentence)
     console.info("the table is complete" if made else "the table was complete already")

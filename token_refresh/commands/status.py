@@ -20,7 +20,7 @@ from token_refresh.refresh.remembered_failures import with_remembered_failures
 from token_refresh.refresh.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.stores.base import STATUS_ACTIVE
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Context, keyring, open_store
+from token_refresh.wiring import Installation, keyring, open_store
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
 
@@ -32,22 +32,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show all rows; with `--check` the exit code says whether a person has to look."""
-    context = prepare(environ, clock, console)
+    installation = prepare(environ, clock, console)
     now = clock.now()
-    rows = _rows(context, now)
+    rows = _rows(installation, now)
     if console.as_json:
-        console.object(_object(rows, context.settings.store, now))
+        console.object(_object(rows, installation.settings.store, now))
     else:
         _show(rows, now, console)
     return {ALARMS[one.state] for one in rows if one.state in ALARMS} if arguments.check else ()
 
 
-def _rows(context: Context, now: datetime) -> list[RowStatus]:
-    settings = context.settings
+def _rows(installation: Installation, now: datetime) -> list[RowStatus]:
+    settings = installation.settings
     policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
-    with closing(open_store(context)) as store:
-        rows = with_remembered_failures(store.rows(), context.folder, keyring(settings), store.columns)
-    return row_statuses(rows, context.catalog, context.default_provider, policy, now)
+    with closing(open_store(installation)) as store:
+        rows = with_remembered_failures(store.rows(), installation.folder, keyring(settings), store.columns)
+    return row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
 
 
 def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:

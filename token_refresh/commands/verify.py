@@ -10,7 +10,7 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Context, make_job_factory, make_seals, open_sealed
+from token_refresh.wiring import Installation, make_job_factory, make_seals, open_sealed
 
 if TYPE_CHECKING:
     from token_refresh.keys.inspection import Survey
@@ -26,10 +26,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Open everything; the exit code alone says whether all of it opened."""
-    context = prepare(environ, clock, console)
-    survey = _survey(context, arguments.file)
+    installation = prepare(environ, clock, console)
+    survey = _survey(installation, arguments.file)
     if console.as_json:
-        console.object(_object(survey, context.settings.store if arguments.file is None else "file"))
+        console.object(_object(survey, installation.settings.store if arguments.file is None else "file"))
     else:
         _show(survey)
     survey.require_key()
@@ -39,15 +39,15 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     return (Kind.ROW,) if faults else ()
 
 
-def _survey(context: Context, export: str | None) -> Survey:
+def _survey(installation: Installation, export: str | None) -> Survey:
     from token_refresh.keys.inspection import Inspector
     from token_refresh.transfer.export import survey_export
 
     if export is not None:
-        seals = make_seals(context)
-        return survey_export(export, Inspector(seals, make_job_factory(context, seals)))
-    with open_sealed(context) as store:
-        return Inspector(store, make_job_factory(context, store)).survey(store.store.rows(complete=True))
+        seals = make_seals(installation)
+        return survey_export(export, Inspector(seals, make_job_factory(installation, seals)))
+    with open_sealed(installation) as store:
+        return Inspector(store, make_job_factory(installation, store)).survey(store.store.rows(complete=True))
 
 
 def _show(survey: Survey) -> None:

@@ -18,7 +18,7 @@ from token_refresh.base.errors import ActionableError, Kind
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"})
-_MOUNTS = Path("/proc/self/mounts")
+MOUNTS = Path("/proc/self/mounts")
 
 
 class StateError(ActionableError):
@@ -40,7 +40,7 @@ class StateFolder:
             that is not kept.
     """
 
-    def __init__(self, path: Path, *, is_explicit: bool, mounts: Path = _MOUNTS) -> None:
+    def __init__(self, path: Path, *, is_explicit: bool, mounts: Path = MOUNTS) -> None:
         self.path = path
         _create(path)
         _check_owner(path)
@@ -105,15 +105,21 @@ def _user_name(uid: int) -> str:
 
 def _check_file_system(path: Path, mounts: Path) -> None:
     kind = file_system(path, mounts)
-    if kind in _VOLATILE or kind in _NETWORK:
-        why = "is not kept over a restart" if kind in _VOLATILE else "has no reliable locks"
+    why = loss_on(path, mounts) or (f"{kind}, which has no reliable locks" if kind in _NETWORK else "")
+    if why:
         raise StateError(
-            f"the state folder {path} lies on {kind}, which {why}",
+            f"the state folder {path} lies on {why}",
             "Set STATE_DIR to a folder on a local disk (or to this one, if you are sure).",
         )
 
 
-def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
+def loss_on(path: Path, mounts: Path = MOUNTS) -> str:
+    """The file system of `path` and what it loses, where it does not keep files over a restart; empty elsewhere."""
+    kind = file_system(path, mounts)
+    return f"{kind}, which is not kept over a restart" if kind in _VOLATILE else ""
+
+
+def file_system(path: Path, mounts: Path = MOUNTS) -> str:
     """The type of the file system that holds `path`; empty where the system does not tell."""
     try:
         listed = [line.split(" ")[:3] for line in mounts.read_text(errors="surrogateescape").splitlines()]

@@ -81,11 +81,16 @@ class Survey:
             ActionableError: that is so.
         """
         if not self.opened and self.findings and all(one.is_key_unknown for one in self.findings):
-            raise ActionableError(
-                f"ENCRYPTION_KEY opens no cell of the {self.rows} rows",
-                "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
-                Kind.CONFIGURATION,
-            )
+            raise wrong_key(self.rows)
+
+
+def wrong_key(rows: int) -> ActionableError:
+    """Where so many rows were looked at, and no configured key opens any of them."""
+    return ActionableError(
+        f"ENCRYPTION_KEY opens no cell of the {rows} rows",
+        "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+        Kind.CONFIGURATION,
+    )
 
 
 class Inspector:

@@ -84,7 +84,7 @@ def plan_rebinding(find_row: FindRow, seals: Seals, job_factory: JobFactory, for
     return Rebinding(row, provider, was_location, was_origin, binding, check)
 
 
-def rebind(parts: RunContext, find_row: FindRow, former: FormerPlace, agreed: Rebinding) -> None:
+def rebind(context: RunContext, find_row: FindRow, former: FormerPlace, agreed: Rebinding) -> None:
     """Seal and write, only over what somebody agreed to. The caller holds the lock.
 
     Raises:
@@ -92,15 +92,15 @@ def rebind(parts: RunContext, find_row: FindRow, former: FormerPlace, agreed: Re
         StoreError: the store did not accept it.
     """
     changed = ActionableError("somebody changed the row meanwhile; nothing was written", "Repeat it.", Kind.RETRY_LATER)
-    plan = plan_rebinding(find_row, parts.store, parts.job_factory, former)
+    plan = plan_rebinding(find_row, context.store, context.job_factory, former)
     if (plan.row, plan.binding) != (agreed.row, agreed.binding):
         raise changed
-    dead = parts.claimant.of_slot(parts.claimant.slot)
-    change = parts.store.resealing(plan.row, plan.binding, plan.check, dead)
+    dead = context.claimant.of_slot(context.claimant.slot)
+    change = context.store.resealing(plan.row, plan.binding, plan.check, dead)
     cell = change.values.get("encrypted_refresh")
     if isinstance(cell, str):  # what the journal has of this token must still be known for this row's
-        parts.journal.rekey_entries({plan.row.encrypted_refresh: cell})
-    [result] = parts.store.store.write([change])
+        context.journal.rekey_entries({plan.row.encrypted_refresh: cell})
+    [result] = context.store.store.write([change])
     if result.error is not None:
         raise result.error
     if result.written is Written.UNDONE:

@@ -5,17 +5,15 @@ It can end at any moment and be started again: a row is written whole or not at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.journal.entries import Journal
+from token_refresh.base.stop import Stop
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Change, StoreError, StoreUnavailableError, Written
-from token_refresh.stores.sealed import SealedStore
+from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
 
 ROUNDS = 24  # a row that changed while it was re-encrypted, or is being refreshed, is read again,
 PAUSE_SECONDS = 5.0  # after a pause: in all two minutes, longer than any refresh takes
@@ -61,15 +59,20 @@ class KeyRotation:
     """A whole rotation: survey, re-encrypt, and survey again, to say done only where no other key is needed.
 
     Args:
-        parts: of a run. The caller holds the lock.
+        context: of a run. The caller holds the lock.
         inspector: knows what each row is bound to.
         key_id: of the key in use.
     """
 
-    def __init__(self, parts: RunContext, inspector: Inspector, key_id: str) -> None:
-        self._parts = parts
+    def __init__(self, context: RunContext, inspector: Inspector, key_id: str) -> None:
+        self._store = context.store
+        self._journal = context.journal
+        self._clock = context.clock
+        self._dead = context.claimant.of_slot(context.claimant.slot)
         self._inspector = inspector
         self._key_id = key_id
+        self._resealed = 0
+        self._refused: dict[str, StoreError] = {}
 
     def stale_rows(self) -> list[str]:
         """The keys of the rows that need re-encrypting. Nothing is written.
@@ -81,105 +84,47 @@ class KeyRotation:
         survey.require_key()
         return [one.row for one in survey.stale]
 
-    def run(self, keys: Sequence[str], advance: Callable[[int], None], stopped: Sequence[str]) -> RotationResult:
-        """Re-encrypt these rows, and the journal.
+    def run(self, keys: Sequence[str], advance: Callable[[int], None], stop: Stop) -> RotationResult:
+        """Re-encrypt what is stale in these rows, and the journal.
 
         Args:
             keys: see `stale_rows`.
             advance: is called with how many rows more are done.
-            stopped: why to end; empty as long as nobody wants the end.
+            stop: looked at before each batch of rows.
 
         Raises:
             ActionableError: somebody wanted the end; what is done is done.
-            StoreError, JournalError: see `Rotator.reseal`.
-        """
-        parts = self._parts
-        dead = parts.claimant.of_slot(parts.claimant.slot)
-        rotator = Rotator(parts.store, self._inspector, parts.journal, advance, lambda: not stopped, parts.clock, dead)
-        if not rotator.reseal(keys):
-            what = f"{stopped[0]}; {rotator.resealed} of {len(keys)} rows were re-encrypted"
-            raise ActionableError(what, AGAIN, Kind.STOPPED)
-        return RotationResult(
-            key_id=self._key_id,
-            resealed=rotator.resealed,
-            journal_resealed=parts.journal.reseal(),
-            left=_left(self._survey(), rotator.refused),
-            journal_left=sorted(parts.journal.key_ids() - {self._key_id}),
-        )
-
-    def _survey(self) -> Survey:
-        return self._inspector.survey(self._parts.store.store.rows(complete=True))
-
-
-def _left(survey: Survey, refused: Mapping[str, StoreError]) -> list[Finding]:
-    """Rows that do not open, and rows that open and could not be re-encrypted."""
-    left = list(survey.findings)
-    for one in survey.stale:
-        error = refused.get(one.row)
-        why = str(error) if error else f"{' and '.join(one.columns)} changed, or was being refreshed, all the time"
-        left.append(Finding(one.row, one.location_id, one.provider, why, error.action if error else AGAIN))
-    return left
-
-
-class Rotator:
-    """Re-encrypts rows. The caller holds the lock.
-
-    Args:
-        store: takes the new cells.
-        inspector: knows what each row is bound to.
-        journal: must still know its entries by the new cells.
-        advance: is called with how many rows more are done.
-        is_wanted: whether to go on.
-        clock: for waiting.
-        free_for: rows whose claim begins so are nobody's: see `Change`.
-
-    Attributes:
-        resealed: how many rows were written.
-        refused: why the store does not take a row, by its key.
-    """
-
-    def __init__(
-        self,
-        store: SealedStore,
-        inspector: Inspector,
-        journal: Journal,
-        advance: Callable[[int], None],
-        is_wanted: Callable[[], bool],
-        clock: Clock,
-        free_for: str,
-    ) -> None:
-        self._store = store
-        self._inspector = inspector
-        self._journal = journal
-        self._advance = advance
-        self._is_wanted = is_wanted
-        self._clock = clock
-        self._free_for = free_for
-        self.resealed = 0
-        self.refused: dict[str, StoreError] = {}
-
-    def reseal(self, keys: Sequence[str]) -> bool:
-        """Re-encrypt what is stale in the rows with these keys; returns whether it came to the end of them.
-
-        Raises:
             StoreError: the store cannot be written now; what is done is done.
             JournalError: nothing was written after it.
         """
-        size = self._store.store.flush_size
+        total = len(keys)
         for number in range(ROUNDS):
             if number and keys:
                 self._clock.sleep(PAUSE_SECONDS)
             changed: list[str] = []
-            for start in range(0, len(keys), size):
-                if not self._is_wanted():
-                    return False
-                changed += self._reseal_batch(keys[start : start + size])
+            for batch in _batches(keys, self._store.store.flush_size):
+                if stop.reason is not None:
+                    what = f"{stop.reason}; {self._resealed} of {total} rows were re-encrypted"
+                    raise ActionableError(what, AGAIN, Kind.STOPPED)
+                changed += (again := self._reseal(batch))
+                advance(len(batch) - len(again))
             keys = changed
-        return True
+        return RotationResult(
+            key_id=self._key_id,
+            resealed=self._resealed,
+            journal_resealed=self._journal.reseal(),
+            left=self._left(),
+            journal_left=sorted(self._journal.key_ids() - {self._key_id}),
+        )
 
-    def _reseal_batch(self, keys: Sequence[str]) -> list[str]:
+    def _survey(self) -> Survey:
+        return self._inspector.survey(self._store.store.rows(complete=True))
+
+    def _reseal(self, keys: Sequence[str]) -> list[str]:
         """Read and write some rows; returns those that changed in between."""
-        changes = self._changes(keys)
+        rows = self._store.store.read(keys, complete=True).values()
+        resealing = (self._inspector.resealing(row, self._dead) for row in rows)
+        changes = [change for change in resealing if change is not None]
         # First the journal: an answer that was lost, or waits, must be known as this row's whichever cell it holds.
         cells = {change.seen: str(change.values.get("encrypted_refresh") or "") for change in changes}
         self._journal.rekey_entries(cells)
@@ -188,19 +133,27 @@ class Rotator:
         failure: StoreError | None = None
         for change, result in zip(changes, results, strict=True):
             if result.written is Written.STORED:
-                self.resealed += 1
+                self._resealed += 1
             elif result.written in (Written.CHANGED, Written.BUSY):
                 changed.append(change.key)
             elif result.written is Written.REFUSED and result.error is not None:
-                self.refused[change.key] = result.error
+                self._refused[change.key] = result.error
             elif result.written is Written.UNDONE:
                 failure = result.error or StoreUnavailableError("the store did not confirm a write", "Run it again.")
-        self._advance(len(keys) - len(changed))
         if failure is not None:
             raise failure
         return changed
 
-    def _changes(self, keys: Sequence[str]) -> list[Change]:
-        rows = self._store.store.read(keys, complete=True).values()
-        changes = [self._inspector.resealing(row, self._free_for) for row in rows]
-        return [change for change in changes if change is not None]
+    def _left(self) -> list[Finding]:
+        """Rows that do not open, and rows that open and could not be re-encrypted."""
+        survey = self._survey()
+        left = list(survey.findings)
+        for one in survey.stale:
+            error = self._refused.get(one.row)
+            why = str(error) if error else f"{' and '.join(one.columns)} changed, or was being refreshed, all the time"
+            left.append(Finding(one.row, one.location_id, one.provider, why, error.action if error else AGAIN))
+        return left
+
+
+def _batches(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (keys[start : start + size] for start in range(0, len(keys), size))

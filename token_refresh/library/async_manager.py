@@ -58,7 +58,7 @@ class AsyncTokenManager:
     ) -> str:
         """See `TokenManager.get_valid_access_token`. Any number of tasks that ask for the same take one thread."""
         self._refuse_closed()
-        future, lead = self.manager.flight(location_id, provider, min_valid)
+        future, lead = self.manager.token_future(location_id, provider, min_valid)
         if lead is not None:
             self._executor.submit(lead)
         return unwrap(await asyncio.wrap_future(future))

@@ -29,14 +29,15 @@ from token_refresh import settings as configuration
 from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 from token_refresh.base.events import FAILURES, AnswerNotSaved, Event, Notice, Outcome, RowFinished, RunFinished
+from token_refresh.base.stop import Stop
 from token_refresh.base.text import one_line
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
-from token_refresh.library.single_flight import Flights
+from token_refresh.library.single_flight import SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
-from token_refresh.refresh.rounds import Stop, rounds
+from token_refresh.refresh.rounds import rounds
 from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Runtime, Scope
@@ -99,7 +100,7 @@ class TokenManager:
         weakref.finalize(self, runtime.close)  # for programs that do not close it
         self._wait_seconds = wait_seconds
         self._tokens = Tokens(runtime, _log, wait_seconds)
-        self._flights = Flights[str]()
+        self._single_flight = SingleFlight[str]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
         self._scheduler_lock = threading.Lock()
@@ -130,17 +131,17 @@ class TokenManager:
             LoginAgainError: only a login helps.
             NoSuchTokenError, MisconfiguredError: see there.
         """
-        future, lead = self.flight(location_id, provider, min_valid)
+        future, lead = self.token_future(location_id, provider, min_valid)
         if lead is not None:
             lead()
         return unwrap(future.result())
 
-    def flight(
+    def token_future(
         self, location_id: str, provider: str | None, min_valid: float
     ) -> tuple[Future[str | TokenError], Callable[[], None] | None]:
         """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
         key = (location_id.strip(), provider)
-        return self._flights.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
+        return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
@@ -280,33 +281,33 @@ class TokenManager:
             yield _view(row, job_factory.provider_name(row))
 
     @contextmanager
-    def _parts(self, wait_seconds: float) -> Iterator[RunContext]:
-        shop = self._runtime
-        with shop.lock(wait_seconds), shop.open_store() as store, shop.parts_around(store) as parts:
-            yield parts
+    def _open(self, wait_seconds: float) -> Iterator[RunContext]:
+        runtime = self._runtime
+        with runtime.lock(wait_seconds), runtime.open_store() as store, runtime.run_context_around(store) as context:
+            yield context
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
         entered.require_identity()  # before anybody waits for the lock
         if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
             raise AdmissionError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
-        with self._parts(self._wait_seconds) as parts:
-            result = Admission(parts).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
+        with self._open(self._wait_seconds) as context:
+            result = Admission(context).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
         if result.outcome is not Outcome.REFRESHED:
             raise result.as_error()
 
     def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
-            with self._parts(self._wait_seconds) as parts:
-                removal = Removal(parts, _log, self._wait_seconds)
+            with self._open(self._wait_seconds) as context:
+                removal = Removal(context, _log, self._wait_seconds)
                 return removal.end(location_id.strip(), provider, at_provider=at_provider)
 
         name = unwrap(capture_error(act))
         _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
 
     def _run(self, interval: float, guard: Guard) -> RunFinished:
-        with self._parts(0.0) as parts:
-            policy = replace(parts.policy, interval=math.ceil(interval))
-            refresher = Refresher(replace(parts, policy=policy), _log)
+        with self._open(0.0) as context:
+            policy = replace(context.policy, interval=math.ceil(interval))
+            refresher = Refresher(replace(context, policy=policy), _log)
             with guard(refresher.stop):
                 return refresher.run(Scope())
 
@@ -340,7 +341,7 @@ class _Scheduler:
             self._before.end(None)
             self._before = None
         for _ in rounds(*self._rounds, self._stop):
-            report = capture_error(lambda: self._run(self._stop.reaching))
+            report = capture_error(lambda: self._run(self._stop.forwarding_to))
             problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
             if problem is not None:
                 _LOG.error("this round failed: %s. %s", problem, problem.action)

@@ -12,7 +12,7 @@ from token_refresh.base.errors import RetryLaterError, TokenError
 _T = TypeVar("_T")
 
 
-class Flights(Generic[_T]):
+class SingleFlight(Generic[_T]):
     """Whoever asks first leads; the others get what the leader gets."""
 
     def __init__(self) -> None:

@@ -135,29 +135,29 @@ class Tokens:
     def _refresh(self, store: SealedStore, token: Token) -> RowFinished | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
         clock = self._runtime.clock
-        with self._runtime.lock(self._wait_seconds), self._runtime.parts_around(store) as parts:
+        with self._runtime.lock(self._wait_seconds), self._runtime.run_context_around(store) as context:
             deadline = clock.monotonic() + self._wait_seconds
             while True:
                 current = self._stored(store, token.row.location_id, token.provider)
                 if not token.is_of(current.row):
                     return None
                 row = current.row
-                remembered = parts.journal.failures.find(row.key, store.keyring.fingerprints(row.encrypted_refresh))
+                remembered = context.journal.failures.find(row.key, store.keyring.fingerprints(row.encrypted_refresh))
                 known = with_remembered_failure(row, remembered, store.store.columns)
                 failure = _reason_not_to(token, known)
                 if failure is not None:
                     return failure
-                report = self._run(parts, token)
+                report = self._run(context, token)
                 is_elsewhere = report.held and not report.results
                 if not is_elsewhere or report.stopped or clock.monotonic() >= deadline:
-                    return self._end(store, token, report, parts.claimant)
+                    return self._end(store, token, report, context.claimant)
                 clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
 
-    def _run(self, parts: RunContext, token: Token) -> RunFinished:
+    def _run(self, context: RunContext, token: Token) -> RunFinished:
         # Between the look at the row and its claim another process may have refreshed it: it is looked at once more.
         cell = token.row.provider or self._runtime.default_provider
         scope = Scope(everything=True, locations=(token.row.location_id,), providers=(cell,), still=token.is_of)
-        refresher = Refresher(parts)  # a failure is named once, by who asked for the token
+        refresher = Refresher(context)  # a failure is named once, by who asked for the token
         with self._guard(refresher.stop):
             report = refresher.run(scope)
         error = report.store_error or report.journal_error

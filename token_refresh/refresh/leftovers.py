@@ -15,11 +15,11 @@ from token_refresh.refresh.write_back import WriteBack
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
 
-def store_leftovers(parts: RunContext, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
+def store_leftovers(context: RunContext, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
     """Store them, and say what became of each. The caller holds the lock.
 
     Args:
-        parts: what it works with.
+        context: what it works with.
         emit: gets a `RowFinished` for each answer that was stored, and notices.
         with_superseded: see `replay`.
 
@@ -29,8 +29,8 @@ def store_leftovers(parts: RunContext, emit: Subscriber, *, with_superseded: boo
     Raises:
         StoreError, JournalError: not everything could be stored.
     """
-    writeback = WriteBack(parts, emit)
-    blocked = replay(parts, writeback, emit, with_superseded=with_superseded)
+    writeback = WriteBack(context, emit)
+    blocked = replay(context, writeback, emit, with_superseded=with_superseded)
     writeback.end_unproven()
     error = writeback.error or writeback.journal_error
     if error is not None:

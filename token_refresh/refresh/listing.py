@@ -37,7 +37,7 @@ CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds u
 
 
 def list_due(
-    parts: RunContext,
+    context: RunContext,
     scope: Scope,
     query: DueQuery,
     blocked: frozenset[str],
@@ -57,20 +57,20 @@ def list_due(
         RunError: no row opens with the configured keys, or another host refreshes this table.
         StoreError: the store cannot be read, or takes no writes.
     """
-    store = parts.store.store
+    store = context.store.store
     unseen = set(scope.locations) if scope.everything else set()
     total = due = 0
 
     def jobs_of(listed: Sequence[Row]) -> list[Job]:
         nonlocal total, due
-        now = parts.clock.now()
-        rows = _wanted(parts, scope, listed, now)
+        now = context.clock.now()
+        rows = _wanted(context, scope, listed, now)
         unseen.difference_update(row.location_id for row in rows)
         if not scope.takeover and not store.claims:
-            _refuse_second_host(parts, rows, now)
-        for notice in (*_of_statuses(rows), *_of_lifetimes(parts, rows)):
+            _refuse_second_host(context, rows, now)
+        for notice in (*_of_statuses(rows), *_of_lifetimes(context, rows)):
             emit(notice)
-        jobs, faults = _sorted_out(parts, scope, [row for row in rows if row.key not in blocked], now, emit)
+        jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in blocked], now, emit)
         if jobs and not due and not scope.dry_run:
             store.prove_writable(jobs[0].row)
         due += len(jobs)
@@ -80,7 +80,7 @@ def list_due(
             unusable(fault)
         return jobs
 
-    claimant = replace(parts.claimant, takes_over=scope.takeover)
+    claimant = replace(context.claimant, takes_over=scope.takeover)
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
     yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
     for notice in _of_locations(unseen):
@@ -88,10 +88,10 @@ def list_due(
 
 
 def _sorted_out(
-    parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber
+    context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber
 ) -> tuple[list[Job], list[UnusableRow]]:
     """The rows that can be refreshed, and those that somebody has to fix; the others have to wait for a later run."""
-    unfinished = _Unfinished(parts)
+    unfinished = _Unfinished(context)
     made = [unfinished.made(row, now, emit) for row in rows]
     if not scope.dry_run:
         unfinished.forget_overtaken()
@@ -103,7 +103,7 @@ def _sorted_out(
 
 
 def list_unproven(
-    parts: RunContext, keys: Collection[str], emit: Subscriber, unusable: Callable[[UnusableRow], None]
+    context: RunContext, keys: Collection[str], emit: Subscriber, unusable: Callable[[UnusableRow], None]
 ) -> Iterator[list[Job]]:
     """Of the rows with these keys those that hold a new token which no refresh has proved, as one more round.
 
@@ -111,8 +111,8 @@ def list_unproven(
     """
     if not keys:
         return
-    now, unfinished = parts.clock.now(), _Unfinished(parts)
-    rows = parts.store.store.read(list(keys))
+    now, unfinished = context.clock.now(), _Unfinished(context)
+    rows = context.store.store.read(list(keys))
     made = [unfinished.made(row, now, emit) for row in rows.values()]
     for fault in made:
         if isinstance(fault, UnusableRow):
@@ -120,43 +120,43 @@ def list_unproven(
     yield [job for job in made if isinstance(job, Job) and job.proves is not None]
 
 
-def query_of(parts: RunContext, scope: Scope) -> DueQuery:
+def query_of(context: RunContext, scope: Scope) -> DueQuery:
     """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody fixed one."""
-    query = parts.policy.query(parts.providers.values(), parts.default_provider, parts.clock.now())
+    query = context.policy.query(context.providers.values(), context.default_provider, context.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
-    if not scope.is_by_hand and not scope.dry_run and parts.journal.failures.starts_daily_check():
+    if not scope.is_by_hand and not scope.dry_run and context.journal.failures.starts_daily_check():
         return replace(query, idle=(STATUS_DISABLED,))
     return query
 
 
-def _wanted(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime) -> list[Row]:
+def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime) -> list[Row]:
     """Of the rows that the store calls due those that are, by all that is known of them.
 
     They come with what their table has no columns for.
     """
-    failures, columns = parts.journal.failures, parts.store.store.columns
+    failures, columns = context.journal.failures, context.store.store.columns
     kept: list[Row] = []
     for listed in rows:
-        cell = parts.store.keyring.fingerprints(listed.encrypted_refresh)
+        cell = context.store.keyring.fingerprints(listed.encrypted_refresh)
         failure = failures.find(listed.key, cell)
         row = listed if failure is None else with_remembered_failure(listed, failure, columns)
-        if row.status == STATUS_REAUTHORIZE and not _may_live(parts, row, cell, failure, now):
+        if row.status == STATUS_REAUTHORIZE and not _may_live(context, row, cell, failure, now):
             continue
-        if (scope.everything or _is_due(parts, row, now)) and (scope.still is None or scope.still(row)):
+        if (scope.everything or _is_due(context, row, now)) and (scope.still is None or scope.still(row)):
             kept.append(row)
     return kept
 
 
-def _may_live(parts: RunContext, row: Row, cell: Sequence[str], failure: Failure | None, now: datetime) -> bool:
+def _may_live(context: RunContext, row: Row, cell: Sequence[str], failure: Failure | None, now: datetime) -> bool:
     """Whether a row that was found dead is tried: another credential is in it, or its provider is known to err."""
     if failure is None:
-        return parts.journal.failures.died_with_another_cell(row.key, cell)
-    return replay.may_live(parts.providers.get(parts.job_factory.provider_name(row)), failure, now)
+        return context.journal.failures.died_with_another_cell(row.key, cell)
+    return replay.may_live(context.providers.get(context.job_factory.provider_name(row)), failure, now)
 
 
-def _is_due(parts: RunContext, row: Row, now: datetime) -> bool:
-    provider = parts.providers.get(parts.job_factory.provider_name(row))
-    return provider is None or parts.policy.is_due(row, provider, now)
+def _is_due(context: RunContext, row: Row, now: datetime) -> bool:
+    provider = context.providers.get(context.job_factory.provider_name(row))
+    return provider is None or context.policy.is_due(row, provider, now)
 
 
 class _Unfinished:
@@ -165,25 +165,25 @@ class _Unfinished:
     By the tokens, not by the rows: rows are copied, deleted and restored.
     """
 
-    def __init__(self, parts: RunContext) -> None:
-        self._parts = parts
-        lost = parts.journal.lost()
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        lost = context.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = by_token(lost)
-        self._superseded = by_token(parts.journal.entries(STEP_SUPERSEDED))
-        self._unread = by_token(parts.journal.entries(STEP_UNREAD))
-        self._unproven_of_row = {entry.row_key: entry for entry in parts.journal.entries(STEP_UNPROVEN)}
+        self._superseded = by_token(context.journal.entries(STEP_SUPERSEDED))
+        self._unread = by_token(context.journal.entries(STEP_UNREAD))
+        self._unproven_of_row = {entry.row_key: entry for entry in context.journal.entries(STEP_UNPROVEN)}
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
         """The row's job or fault; None where it has to wait for a later run."""
-        job = self._parts.job_factory.job(row)
+        job = self._context.job_factory.job(row)
         if not isinstance(job, Job):
             return job
         entry = self._lost(job.token)
         of_row = self._lost_of_row.get(row.key)
         if of_row is not None and of_row is not entry:
-            if entry is None and self._parts.journal.is_of(of_row, row.encrypted_refresh):
+            if entry is None and self._context.journal.is_of(of_row, row.encrypted_refresh):
                 entry = of_row  # the key that its token was hashed with is gone
             else:
                 self._overtaken.append(of_row.id)
@@ -202,7 +202,7 @@ class _Unfinished:
             row.access_token_expiry,
             entry.sent_at if entry is not None else None,
             now,
-            last_minute=self._parts.policy.is_last_minute(row, now),
+            last_minute=self._context.policy.is_last_minute(row, now),
         )
         if wait is not None:
             code, message = _WAITS[wait]
@@ -212,7 +212,7 @@ class _Unfinished:
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""
-        self._parts.journal.finish(self._overtaken)
+        self._context.journal.finish(self._overtaken)
 
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
@@ -224,7 +224,7 @@ class _Unfinished:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
             error = ActionableError(what, action_of(Outcome.OPERATOR, Verdict.UNREAD) or "", Kind.ROW)
             return UnusableRow(job.row, job.provider.slug, error)
-        if not replay.is_used_up(job.provider, is_spent=self._parts.journal.is_spent(job.token)):
+        if not replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token)):
             return None
         error = ActionableError(
             "this refresh token is older than the last refresh; was the row restored from a backup?",
@@ -244,10 +244,10 @@ def _of_locations(unseen: Iterable[str]) -> list[Notice]:
     return [Notice(NoticeCode.NOT_SELECTED, name, message) for name in sorted(unseen)]
 
 
-def _of_lifetimes(parts: RunContext, rows: Iterable[Row]) -> list[Notice]:
+def _of_lifetimes(context: RunContext, rows: Iterable[Row]) -> list[Notice]:
     """What to say of each provider whose tokens expire before the next run can renew them."""
-    named = {parts.job_factory.provider_name(row) for row in rows}
-    providers = [parts.providers[name] for name in sorted(named) if name in parts.providers]
+    named = {context.job_factory.provider_name(row) for row in rows}
+    providers = [context.providers[name] for name in sorted(named) if name in context.providers]
     return [
         Notice(
             NoticeCode.SHORT_LIFETIME,
@@ -257,7 +257,7 @@ def _of_lifetimes(parts: RunContext, rows: Iterable[Row]) -> list[Notice]:
             provider.slug,
         )
         for provider in providers
-        if not parts.policy.outpaces(provider)
+        if not context.policy.outpaces(provider)
     ]
 
 
@@ -269,12 +269,12 @@ def _refuse_wrong_key(faults: Sequence[UnusableRow], looked_at: int) -> None:
         )
 
 
-def _refuse_second_host(parts: RunContext, rows: Iterable[Row], now: datetime) -> None:
-    horizon = now - timedelta(seconds=2 * parts.policy.interval)
+def _refuse_second_host(context: RunContext, rows: Iterable[Row], now: datetime) -> None:
+    horizon = now - timedelta(seconds=2 * context.policy.interval)
     for row in rows:
         if row.last_refreshed is None or row.last_refreshed < horizon:
             continue
-        if row.refreshed_by not in ("", parts.host_name):
+        if row.refreshed_by not in ("", context.host_name):
             raise RunError(
                 f"another host refreshes this table: {row.refreshed_by[:80]}, last at {row.last_refreshed:%H:%M} UTC",
                 "Two hosts would spend each other's tokens. Stop the other one, then run once with --takeover.",

@@ -62,21 +62,21 @@ class Loop:
     """Refreshes rows, and has what came of them written back.
 
     Args:
-        parts: what the run is made of.
+        context: what the run is made of.
         schedule: which row goes next; it gets all of them.
         writeback: stores the results.
         may_start: whether new refreshes may begin; asked before each.
     """
 
     def __init__(
-        self, parts: RunContext, schedule: Schedule, writeback: WriteBack, may_start: Callable[[], bool]
+        self, context: RunContext, schedule: Schedule, writeback: WriteBack, may_start: Callable[[], bool]
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._schedule = schedule
         self._writeback = writeback
         self._may_start = may_start
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._provider_threads = _Threads(parts.concurrency)
+        self._provider_threads = _Threads(context.concurrency)
         self._store_thread = _Threads(1)  # one alone: it owns the store
         self._jobs: dict[Task, Job] = {}  # of the rows that have not ended
         self._answers: dict[Task, Answer] = {}  # to the last request of each
@@ -104,12 +104,12 @@ class Loop:
                     break
 
     def _task(self, job: Job) -> Task:
-        now, expires_at = self._parts.clock.now(), job.row.access_token_expiry
-        is_last_minute = self._parts.policy.is_last_minute(job.row, now)
+        now, expires_at = self._context.clock.now(), job.row.access_token_expiry
+        is_last_minute = self._context.policy.is_last_minute(job.row, now)
         return Task(job.row.key, job.provider, job.client, expires_at, job.lost_at, is_last_minute)
 
     def _work_off(self) -> None:
-        if self._parts.store.store.claims:  # elsewhere there is but one process
+        if self._context.store.store.claims:  # elsewhere there is but one process
             self._apply_pauses(self._publish_pauses([]))
         while True:
             self._start()
@@ -126,8 +126,8 @@ class Loop:
     # Starting
 
     def _start(self) -> None:
-        while self._in_flight < self._parts.concurrency and self._has_room():
-            task = self._schedule.next(self._parts.clock.monotonic())
+        while self._in_flight < self._context.concurrency and self._has_room():
+            task = self._schedule.next(self._context.clock.monotonic())
             if task is None:
                 return
             self._in_flight += 1
@@ -137,7 +137,7 @@ class Loop:
         if self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start():
             return False
         unsaved = len(self._writeback) + self._in_flight
-        return unsaved < UNSAVED_BATCHES * self._parts.store.store.flush_size + self._parts.concurrency
+        return unsaved < UNSAVED_BATCHES * self._context.store.store.flush_size + self._context.concurrency
 
     def _is_journal_closed(self) -> bool:
         return self.journal_error is not None or self._writeback.journal_error is not None
@@ -146,7 +146,7 @@ class Loop:
         if self._is_writing or not len(self._writeback) or self._writeback.is_given_up:
             return
         at = self._writeback.flushes_at()
-        is_late = at is not None and self._parts.clock.monotonic() >= at
+        is_late = at is not None and self._context.clock.monotonic() >= at
         if self._writeback.is_full() or is_late or (not self._in_flight and self._writeback.may_retry()):
             batch = self._writeback.take()
             self._is_writing = True
@@ -166,12 +166,12 @@ class Loop:
     # Other processes on the same table
 
     def _poll_pauses(self) -> None:
-        pauses, now = self._schedule.take_pauses(), self._parts.clock.now()
+        pauses, now = self._schedule.take_pauses(), self._context.clock.now()
         self._unpublished += [
             Pause(one.provider, now + timedelta(seconds=one.seconds), one.is_broken) for one in pauses
         ]
-        is_time = self._unpublished or self._parts.clock.monotonic() >= self._polls_at
-        if self._is_polling or not is_time or not self._parts.store.store.claims:
+        is_time = self._unpublished or self._context.clock.monotonic() >= self._polls_at
+        if self._is_polling or not is_time or not self._context.store.store.claims:
             return
         news, self._unpublished = self._unpublished, []
         self._is_polling = True
@@ -183,13 +183,13 @@ class Loop:
         A courtesy: where the store cannot be reached, the run has other worries.
         """
         with contextlib.suppress(StoreError):
-            return self._parts.store.store.share_pauses(news)
+            return self._context.store.store.share_pauses(news)
         return []
 
     def _apply_pauses(self, pauses: list[Pause]) -> None:
         self._is_polling = False
-        self._polls_at = self._parts.clock.monotonic() + POLL_SECONDS
-        now, moment = self._parts.clock.now(), self._parts.clock.monotonic()
+        self._polls_at = self._context.clock.monotonic() + POLL_SECONDS
+        now, moment = self._context.clock.now(), self._context.clock.monotonic()
         for pause in pauses:
             seconds = (pause.until - now).total_seconds()
             for task in self._schedule.hold(pause.provider, seconds, moment, is_broken=pause.is_broken):
@@ -206,14 +206,14 @@ class Loop:
 
     def _wait(self) -> bool:
         """Sleep until something can be done; False where nothing ever will."""
-        now = self._parts.clock.monotonic()
+        now = self._context.clock.monotonic()
         times = [] if self._writeback.is_given_up else [self._writeback.flushes_at()]
         if self._has_room():  # otherwise there is nothing that a task's turn would change
             times.append(self._schedule.wakes_at(now))
         at = min((time for time in times if time is not None), default=None)
         if at is None:
             return False
-        self._parts.clock.sleep(min(max(at - now, 0.0), TICK_SECONDS))
+        self._context.clock.sleep(min(max(at - now, 0.0), TICK_SECONDS))
         return True
 
     # One exchange, in a thread of the pool
@@ -222,8 +222,8 @@ class Loop:
         job = self._jobs[task]
         try:
             _, answer, not_saved = exchange(
-                self._parts.journal,
-                self._parts.transport,
+                self._context.journal,
+                self._context.transport,
                 job.provider,
                 job.credential,
                 location_id=job.row.location_id,
@@ -241,7 +241,7 @@ class Loop:
         return partial(self._settle, task, answer.judgement)
 
     def _note_intent(self, task: Task) -> int:
-        job, journal = self._jobs[task], self._parts.journal
+        job, journal = self._jobs[task], self._context.journal
         if task.entry_id is not None:
             return journal.send_again(task.entry_id, job.endpoint.origin, is_lost=task.is_lost)
         task.entry_id = journal.intend(
@@ -263,7 +263,7 @@ class Loop:
 
     def _settle(self, task: Task, answer: Judgement) -> None:
         self._in_flight -= 1
-        for ended in self._schedule.settle(task, answer, self._parts.clock.monotonic()):
+        for ended in self._schedule.settle(task, answer, self._context.clock.monotonic()):
             self._end(ended)
 
     def _confirm(self, batch: list[Pending], results: list[WriteResult]) -> None:
@@ -274,7 +274,7 @@ class Loop:
         job, answer = self._jobs.pop(task), self._answers.pop(task, None)
         lost_at = task.lost_at
         if lost_at is None and task.is_lost:
-            lost_at = self._parts.clock.now()
+            lost_at = self._context.clock.now()
         try:
             if task.failure is not None or answer is None or task.verdict is None:
                 raise task.failure or AssertionError("a task ended without an answer")

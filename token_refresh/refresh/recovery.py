@@ -27,7 +27,7 @@ from token_refresh.stores.base import Row, StoreError
 
 
 def replay(
-    parts: RunContext, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
+    context: RunContext, writeback: WriteBack, emit: Subscriber, *, with_superseded: bool = False
 ) -> frozenset[str]:
     """Write back the answers that an earlier run received and could not store.
 
@@ -35,62 +35,62 @@ def replay(
     they are the successors of.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
-    _resume_onboarding(parts, emit)
-    _review_unproven(parts, emit)
-    entries = _waiting(parts)
-    rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    _resume_onboarding(context, emit)
+    _review_unproven(context, emit)
+    entries = _waiting(context)
+    rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     if with_superseded:
-        for entry, row in _restored(parts):
+        for entry, row in _restored(context):
             entries.append(replace(entry, row_key=row.key))
             rows[row.key] = row
     for entry in entries:
         try:
-            _replay_one(parts, writeback, emit, entry, rows)
+            _replay_one(context, writeback, emit, entry, rows)
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
             emit(_unreadable(entry, "its answer", error))
     writeback.finish()
-    return frozenset(entry.row_key for entry in _waiting(parts))
+    return frozenset(entry.row_key for entry in _waiting(context))
 
 
-def _waiting(parts: RunContext) -> list[Entry]:
+def _waiting(context: RunContext) -> list[Entry]:
     """Answers to refreshes that the store has not confirmed: the tokens that their rows hold are spent."""
-    return [entry for entry in parts.journal.entries(STEP_ANSWERED) if not entry.enrolment]
+    return [entry for entry in context.journal.entries(STEP_ANSWERED) if not entry.enrolment]
 
 
-def _review_unproven(parts: RunContext, emit: Subscriber) -> None:
+def _review_unproven(context: RunContext, emit: Subscriber) -> None:
     """Rows that were to hold an unproven token, and hold another by now: the one before, or somebody else's."""
-    entries = parts.journal.entries(STEP_UNPROVEN)
-    rows = parts.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    entries = context.journal.entries(STEP_UNPROVEN)
+    rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     for entry in entries:
         row = rows.get(entry.row_key)
-        job = parts.job_factory.job(row) if row is not None and row.encrypted_refresh else None
+        job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
         if isinstance(job, UnusableRow) or (job is not None and entry.successor in job.token):
             continue
         if job is not None and entry.token in job.token:
-            parts.journal.mark_lost(entry.id)
+            context.journal.mark_lost(entry.id)
             continue
-        parts.journal.mark(entry.id, STEP_SUPERSEDED)
+        context.journal.mark(entry.id, STEP_SUPERSEDED)
         message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
         emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 
-def _restored(parts: RunContext) -> Iterator[tuple[Entry, Row]]:
+def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
     """Superseded entries, with the row that holds their token again: restored, or edited back."""
-    for entry in parts.journal.entries(STEP_SUPERSEDED):
+    for entry in context.journal.entries(STEP_SUPERSEDED):
         if entry.enrolment:
             continue
-        found = parts.store.store.find(entry.location_id)
-        yield from [(entry, row) for row in found if _is_of(parts, entry, row)][:1]
+        found = context.store.store.find(entry.location_id)
+        yield from [(entry, row) for row in found if _is_of(context, entry, row)][:1]
 
 
-def _resume_onboarding(parts: RunContext, emit: Subscriber) -> None:
-    for entry in parts.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
+def _resume_onboarding(context: RunContext, emit: Subscriber) -> None:
+    for entry in context.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
         if not entry.enrolment:
             continue
         try:
-            end = parts.resume_admission(parts, entry)
+            end = context.resume_admission(context, entry)
         except SealedCellError as error:
             end = _locked(entry, "its onboarding", error)
         except (JournalError, StoreError):
@@ -119,53 +119,55 @@ def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> N
     return Notice(code, entry.location_id, message, action, entry.provider)
 
 
-def _replay_one(parts: RunContext, writeback: WriteBack, emit: Subscriber, entry: Entry, rows: dict[str, Row]) -> None:
+def _replay_one(
+    context: RunContext, writeback: WriteBack, emit: Subscriber, entry: Entry, rows: dict[str, Row]
+) -> None:
     """Hand one entry to the write-back, or keep it as superseded; where neither can be done it still waits."""
     row = rows.get(entry.row_key)
     try:
-        raw = parts.journal.open_answer(entry)
+        raw = context.journal.open_answer(entry)
     except SealedCellError as error:
         emit(_locked(entry, "an answer", error))
         return
     if row is None:
-        answer = parts.job_factory.find_provider(entry.provider).read_answer(raw)
+        answer = context.job_factory.find_provider(entry.provider).read_answer(raw)
         if _brings_token(answer):
-            _keep_aside(parts, entry, answer)
+            _keep_aside(context, entry, answer)
             message = "the row is gone; its tokens are kept, encrypted, in the journal"
             emit(_notice(NoticeCode.ROW_GONE, entry, message))
         else:
-            _close(parts, entry, answer)
+            _close(context, entry, answer)
         return
-    job = parts.job_factory.job(row)
+    job = context.job_factory.job(row)
     if isinstance(job, UnusableRow):
         emit(
             _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
         )
         return
     answer = job.provider.read_answer(raw)
-    if not _is_of(parts, entry, row):
-        _supersede(parts, entry, job, answer, emit)
+    if not _is_of(context, entry, row):
+        _supersede(context, entry, job, answer, emit)
     elif _brings_token(answer) or answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
     else:
-        _close(parts, entry, answer)
+        _close(context, entry, answer)
 
 
-def _close(parts: RunContext, entry: Entry, answer: Answer) -> None:
+def _close(context: RunContext, entry: Entry, answer: Answer) -> None:
     """End an entry whose answer brings no token: it counts as lost where the provider may have acted."""
     if answer.verdict is Verdict.UNREAD:
-        parts.journal.mark(entry.id, STEP_UNREAD)
+        context.journal.mark(entry.id, STEP_UNREAD)
     elif answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
-        parts.journal.mark(entry.id, STEP_LOST)
+        context.journal.mark(entry.id, STEP_LOST)
     else:
-        parts.journal.finish([entry.id])  # the provider did nothing: the row is tried again
+        context.journal.finish([entry.id])  # the provider did nothing: the row is tried again
 
 
-def _is_of(parts: RunContext, entry: Entry, row: Row) -> bool:
+def _is_of(context: RunContext, entry: Entry, row: Row) -> bool:
     """Whether the row still holds the token that was sent: in the same cell, or encrypted again in another."""
-    if parts.journal.is_of(entry, row.encrypted_refresh):
+    if context.journal.is_of(entry, row.encrypted_refresh):
         return True
-    job = parts.job_factory.job(row)
+    job = context.job_factory.job(row)
     return isinstance(job, Job) and by_token([entry])(job.token) is not None
 
 
@@ -173,24 +175,24 @@ def _brings_token(answer: Answer) -> bool:
     return answer.access_token is not None or answer.refresh_token is not None
 
 
-def _supersede(parts: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
+def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         if answer.is_unproven:
-            parts.journal.mark_unproven(entry.id, job.row.key)
+            context.journal.mark_unproven(entry.id, job.row.key)
         else:
-            parts.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
+            context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
         return
     if not _brings_token(answer):
-        parts.journal.finish([entry.id])
+        context.journal.finish([entry.id])
         return
-    _keep_aside(parts, entry, answer)
+    _keep_aside(context, entry, answer)
     message = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal"
     emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 
-def _keep_aside(parts: RunContext, entry: Entry, answer: Answer) -> None:
+def _keep_aside(context: RunContext, entry: Entry, answer: Answer) -> None:
     """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
-    parts.journal.mark(entry.id, STEP_SUPERSEDED)
+    context.journal.mark(entry.id, STEP_SUPERSEDED)
     if answer.refresh_token is not None:
-        parts.journal.finish([], [entry.id])
+        context.journal.finish([], [entry.id])

@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 from token_refresh.base.clock import Clock
+from token_refresh.base.stop import Stop
 
 TICK_SECONDS = 0.5  # how long the end may go unnoticed
-
-
-class Stop:
-    """Somebody wants the end: the run that is under way is asked to stop, and no other begins.
-
-    Called with the reason; from a signal handler or another thread, too.
-    """
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._tell: Callable[[str], None] | None = None
-
-    def __call__(self, reason: str) -> None:
-        self.reason = self.reason or reason
-        if self._tell is not None:
-            self._tell(reason)
-
-    @contextmanager
-    def reaching(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """While inside, whoever wants the end is passed on to `tell`; at once, where it is wanted already."""
-        self._tell = tell
-        if self.reason is not None:
-            tell(self.reason)
-        try:
-            yield
-        finally:
-            self._tell = None
 
 
 def rounds(interval: float, clock: Clock, stop: Stop) -> Iterator[None]:

@@ -21,6 +21,7 @@ from token_refresh.base.events import (
 )
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import list_due, list_unproven, query_of
 from token_refresh.refresh.loop import Loop
@@ -35,15 +36,15 @@ class Refresher:
     """Runs once.
 
     Args:
-        parts: what it works with.
+        context: what it works with.
         subscribers: get the run's events, in this thread.
     """
 
-    def __init__(self, parts: RunContext, *subscribers: Subscriber) -> None:
-        self._parts = parts
+    def __init__(self, context: RunContext, *subscribers: Subscriber) -> None:
+        self._context = context
         self._emit = FanOut(self._collect, *subscribers)
-        self._report = RunFinished(parts.claimant.run, parts.clock.now())
-        self._writeback = WriteBack(parts, self._emit)
+        self._report = RunFinished(context.claimant.run, context.clock.now())
+        self._writeback = WriteBack(context, self._emit)
         self._said: set[tuple[NoticeCode, str | None, str | None]] = set()
         self._deadline: float | None = None
         self._stop_reason: str | None = None
@@ -63,9 +64,11 @@ class Refresher:
         report = self._report
         report.dry_run = scope.dry_run
         if scope.max_seconds is not None:
-            self._deadline = self._parts.clock.monotonic() + scope.max_seconds
+            self._deadline = self._context.clock.monotonic() + scope.max_seconds
         self._emit(RunStarted(report.run_id, report.started_at, report.dry_run))
         try:
+            for notice in frequency_notices(self._context, scope):
+                self._emit(notice)
             if scope.dry_run:
                 self._foresee(scope)
             else:
@@ -76,25 +79,25 @@ class Refresher:
         finally:
             report.journal_error = report.journal_error or self._writeback.journal_error
             report.store_error = self._writeback.error
-            report.finished_at = self._parts.clock.now()
+            report.finished_at = self._context.clock.now()
             self._emit(report)
         return report
 
     def _replay_and_refresh(self, scope: Scope) -> None:
-        blocked = replay(self._parts, self._writeback, self._emit)
+        blocked = replay(self._context, self._writeback, self._emit)
         if not self._has_failed():
             with self._claims():
                 self._refresh(scope, blocked)
 
     def _refresh(self, scope: Scope, blocked: frozenset[str]) -> None:
         """Round by round, where rows are claimed; all at once elsewhere."""
-        schedule = Schedule(self._parts.jitter)
-        query = query_of(self._parts, scope)
-        loop = Loop(self._parts, schedule, self._writeback, self._may_start)
+        schedule = Schedule(self._context.jitter)
+        query = query_of(self._context, scope)
+        loop = Loop(self._context, schedule, self._writeback, self._may_start)
         unusable = self._writeback.add_unusable
         try:
-            due = list_due(self._parts, scope, query, blocked, self._emit_once, unusable)
-            loop.work(chain(due, list_unproven(self._parts, self._writeback.unproven, self._emit_once, unusable)))
+            due = list_due(self._context, scope, query, blocked, self._emit_once, unusable)
+            loop.work(chain(due, list_unproven(self._context, self._writeback.unproven, self._emit_once, unusable)))
         finally:
             self._report.journal_error = loop.journal_error
             self._writeback.end_unproven()
@@ -104,8 +107,8 @@ class Refresher:
 
     def _name_what_others_have(self, query: DueQuery) -> None:
         """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""
-        claimant = self._parts.claimant
-        self._report.held = self._parts.store.store.held_elsewhere(query, claimant)
+        claimant = self._context.claimant
+        self._report.held = self._context.store.store.held_elsewhere(query, claimant)
         hosts = Counter[str]()
         for owner, count in self._report.held.items():
             if not owner.startswith(claimant.of_host):
@@ -125,8 +128,8 @@ class Refresher:
             yield
         finally:
             with contextlib.suppress(StoreError, JournalError):
-                entries = self._parts.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
-                self._parts.store.store.release(self._parts.claimant, {entry.row_key for entry in entries})
+                entries = self._context.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
+                self._context.store.store.release(self._context.claimant, {entry.row_key for entry in entries})
 
     def _has_failed(self) -> bool:
         """Whether store or journal rejects writes in this run."""
@@ -135,8 +138,8 @@ class Refresher:
 
     def _foresee(self, scope: Scope) -> None:
         """Say what would be refreshed, and what somebody has to fix first."""
-        query = query_of(self._parts, scope)
-        for jobs in list_due(self._parts, scope, query, frozenset(), self._emit, self._name_unusable):
+        query = query_of(self._context, scope)
+        for jobs in list_due(self._context, scope, query, frozenset(), self._emit, self._name_unusable):
             for job in jobs:
                 self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 
@@ -160,7 +163,7 @@ class Refresher:
         return reasons or ["the store rejects writes"]
 
     def _may_start(self) -> bool:
-        if self._deadline is not None and self._parts.clock.monotonic() >= self._deadline:
+        if self._deadline is not None and self._context.clock.monotonic() >= self._deadline:
             self.stop("the time allowed by --max-seconds is over")
         return self._stop_reason is None
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from token_refresh.base.errors import ActionableError, Kind
 
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
+    from pathlib import Path
+
     from providers.base import ProviderSummary
+    from token_refresh.base.checks import Check
     from token_refresh.base.clock import Clock
     from token_refresh.base.events import Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
@@ -30,16 +33,19 @@ class RunError(ActionableError):
 
 @dataclass(frozen=True)
 class RunContext:
-    """The parts of a run.
+    """What a run works with.
 
     Attributes:
+        folder: the store's state folder.
         providers: what is known of each without its file, by slug.
         concurrency: bounds requests in flight.
         claimant: this process to others.
+        check_quota: how the store's calls stand against its plan; None where nobody counts them.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
     """
 
     store: SealedStore
+    folder: Path
     providers: Mapping[str, ProviderSummary]
     job_factory: JobFactory
     transport: Transport
@@ -50,6 +56,7 @@ class RunContext:
     default_provider: str
     concurrency: int
     claimant: Claimant
+    check_quota: Callable[[], Check | None]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]
 
     @property
@@ -90,7 +97,7 @@ class Runtime:
         lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
         open_store: the store with its keys.
         close: releases the connections that stores shared; the next one opens others.
-        parts_around: what a run needs around a store; holds a journal of its own while it is open.
+        run_context_around: what a run needs around a store; holds a journal of its own while it is open.
         job_factory: turns rows into jobs.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
     """
@@ -101,6 +108,6 @@ class Runtime:
     lock: Callable[[float], AbstractContextManager[object]]
     open_store: Callable[[], AbstractContextManager[SealedStore]]
     close: Callable[[], None]
-    parts_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
+    run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
     recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]

@@ -67,18 +67,18 @@ class WriteBack:
     """Collects what came of rows, and writes it; `write` runs in the thread that owns the store.
 
     Args:
-        parts: the store and its seals, the journal, the clock.
+        context: the store and its seals, the journal, the clock.
         done: called with each row's final result.
 
     Attributes:
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
     """
 
-    def __init__(self, parts: RunContext, done: Callable[[RowFinished], None]) -> None:
-        self._store = parts.store
-        self._journal = parts.journal
-        self._clock = parts.clock
-        self._host_name = parts.host_name
+    def __init__(self, context: RunContext, done: Callable[[RowFinished], None]) -> None:
+        self._store = context.store
+        self._journal = context.journal
+        self._clock = context.clock
+        self._host_name = context.host_name
         self._done = done
         self.unproven: dict[str, RowFinished] = {}
         self._buffer: list[Pending] = []

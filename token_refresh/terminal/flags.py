@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.terminal.console import to_stderr
 
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
+_JSON = "--json"
 _UNKNOWN = "unrecognized arguments: "
+_QUOTED = re.compile(r""":? (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")  # what was given, as argparse repeats it first
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` without abbreviations.
+    """An `ArgumentParser` without abbreviations, whose errors are raised.
 
     Somebody may try a secret as an argument: the name of an unknown flag is shown, what was given to it is not.
     """
@@ -23,19 +28,38 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **options})
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The flags in `argv`; exits with 2 where they cannot be used."""
+        """The flags in `argv`.
+
+        Raises:
+            ActionableError: they cannot be used.
+        """
         if any(not word.isascii() and _is_broken(word) for word in argv):
             self.error("an argument is not valid UTF-8 text")
         return self.parse_args(argv)
 
     def error(self, message: str) -> NoReturn:
-        """Usage and what is wrong, on stderr; exit 2."""
+        """Show the usage, on stderr.
+
+        Raises:
+            ActionableError: what is wrong.
+        """
         if message.startswith(_UNKNOWN):
             words = [word.partition("=")[0] for word in message.removeprefix(_UNKNOWN).split(" ")]
             names = ", ".join(dict.fromkeys(word for word in words if _FLAG.fullmatch(word)))
             message = f"there is no flag {names}" if names else "there are more arguments than expected"
-            message += "; --help shows what there is, and secrets are never arguments"
-        super().error(message)
+            message += "; secrets are never arguments"
+        to_stderr(self.format_usage())
+        raise ActionableError(_QUOTED.sub("", message, count=1), f"See: python {self.prog} --help", Kind.USAGE)
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether `--json` is among the words: known before the flags are parsed, for theirs may be the first error."""
+    return _JSON in itertools.takewhile(lambda word: word != "--", argv)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag that `wants_json` looks for."""
+    parser.add_argument(_JSON, action="store_true", help="one JSON object on stdout")
 
 
 def add_row(parser: argparse.ArgumentParser, as_it_is: str | None = None) -> None:
@@ -44,14 +68,14 @@ def add_row(parser: argparse.ArgumentParser, as_it_is: str | None = None) -> Non
     parser.add_argument("--provider", metavar="P", help="which, where a location has several")
 
 
-def add_allow_host(parser: argparse.ArgumentParser) -> None:
-    """Consent to a token host that a row names."""
+def add_allow_host(parser: argparse.ArgumentParser, whose: str = "a row") -> None:
+    """Consent to a token host that a row, or a line of a file, names."""
     parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="HOST",
-        help="a token host (host:port where the port is not 443) that a row may name itself",
+        help=f"a token host (host:port where the port is not 443) that {whose} may name itself",
     )
 
 

@@ -58,23 +58,6 @@ def ended_by(stop: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-class StopRequest:
-    """For `ended_by`: whether somebody wants the end. What is under way is finished first, and the person is informed.
-
-    Args:
-        warn: says so, once.
-    """
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self.is_wanted = False
-
-    def __call__(self, reason: str) -> None:
-        if not self.is_wanted:
-            self._warn(f"{reason}; the request that is under way is brought to its end")
-        self.is_wanted = True
-
-
 @contextmanager
 def on_one_core() -> Iterator[None]:
     """While inside, this thread and those that it starts stay on the processor core where it is now.

@@ -13,14 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
-from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.keys.inspection import Finding, Inspector
+from token_refresh.keys.inspection import Finding, Inspector, wrong_key
 from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.rows import lacking_columns, several_rows
 from token_refresh.stores.base import STATUS_DISABLED, Change, Row, Store
 from token_refresh.stores.sealed import CellCheck
 from token_refresh.transfer.export_file import SourceRow
 
-_ADD_COLUMN = "Run: python token_manager.py setup"
 _CREDENTIAL = ("client_id", "provider_params", "encrypted_secret", "encrypted_refresh")
 
 
@@ -121,11 +120,7 @@ class ImportPlanner:
             unknown += fault is not None and fault.is_key_unknown
             planned.append(self._planned(one.name, one.row, there[identity], fault))
         if unknown and unknown == len(source_rows):
-            raise ActionableError(
-                f"ENCRYPTION_KEY opens no cell of the {len(source_rows)} rows in the file",
-                "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
-                Kind.CONFIGURATION,
-            )
+            raise wrong_key(len(source_rows))
         return planned
 
     def _identity(self, row: Row) -> tuple[str, str]:
@@ -163,13 +158,13 @@ class ImportPlanner:
         def fault(error: str, action: str) -> Finding:
             return Finding("", row.location_id, self._inspector.provider_name(row), error, action)
 
-        missing = [name for name in ("provider", "provider_params") if self._needs(row, name)]
-        if missing:
-            return fault(f"the table has no column {' and '.join(missing)}, which this row needs", _ADD_COLUMN)
+        provider = self._inspector.provider_name(row)
+        wrong = lacking_columns(self.store.columns, provider, row.provider_params, self._default)
+        wrong = wrong or several_rows(there, provider)
+        if wrong is not None:
+            return fault(str(wrong), wrong.action)
         if count > 1:
             return fault(f"{count} rows of the source have this location and provider", "Leave all but one out.")
-        if len(there) > 1:
-            return fault(f"{len(there)} rows of the table have this location and provider", "Delete all but one.")
         owner = owners.get(row.encrypted_refresh) if row.encrypted_refresh else None
         if owner not in (None, self._identity(row)):
             return fault(f"the table has the same encrypted_refresh in the row of {owner[0]!r}", "Delete one of them.")
@@ -177,14 +172,6 @@ class ImportPlanner:
         if isinstance(check, Finding):
             return check
         return next(iter(self._inspector.findings(row, check)), None)
-
-    def _needs(self, row: Row, column: str) -> bool:
-        """Whether the table lacks a column without which the row would be another one."""
-        if column in self.store.columns:
-            return False
-        if column == "provider_params":
-            return bool(row.provider_params)
-        return self._inspector.provider_name(row) != self._default
 
 
 def _contents(row: Row, inspector: Inspector) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from token_refresh.base.columns import ATTRIBUTES
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.stop import Stop
 from token_refresh.stores.base import Change, Store, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.transfer.export import without_plain_token
 from token_refresh.transfer.export_file import SourceRow, read_export
@@ -26,13 +27,13 @@ def rows_of_export(name: str) -> list[SourceRow]:
     ]
 
 
-def carry_out(store: Store, rows: Sequence[PlannedRow], stopped: Sequence[str]) -> list[PlannedRow]:
+def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop) -> list[PlannedRow]:
     """Create and replace, in batches, until the store fails or somebody wants the end.
 
     Args:
         store: the table.
         rows: what is to be done.
-        stopped: why to end; empty as long as nobody wants the end.
+        stop: looked at before each batch.
 
     Returns:
         What was done with each row.
@@ -46,9 +47,9 @@ def carry_out(store: Store, rows: Sequence[PlannedRow], stopped: Sequence[str]) 
     batches = [*_batches(rows, Step.CREATE), *_batches(rows, Step.REPLACE)]
     left = sum(map(len, batches))
     for batch in batches:
-        if stopped:
+        if stop.reason is not None:
             raise ActionableError(
-                f"{stopped[0]}; {left - tried} rows were not tried", "Run it again: it goes on.", Kind.STOPPED
+                f"{stop.reason}; {left - tried} rows were not tried", "Run it again: it goes on.", Kind.STOPPED
             )
         try:
             results = _create(store, batch) if batch[0].step is Step.CREATE else _replace(store, batch)

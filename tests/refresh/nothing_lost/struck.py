@@ -34,7 +34,7 @@ from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Context, open_parts
+from token_refresh.wiring import Installation, open_run_context
 
 PATIENCE_SECONDS = 60
 LIVED = 99  # exit code of a process whose fate never came
@@ -158,9 +158,9 @@ class _Store:
 Act = Callable[[RunContext], Iterable[Kind]]
 
 
-def refresh(parts: RunContext) -> Iterable[Kind]:
+def refresh(context: RunContext) -> Iterable[Kind]:
     """A run of cron's."""
-    return Refresher(parts, print).run(Scope()).kinds()
+    return Refresher(context, print).run(Scope()).kinds()
 
 
 @dataclass(frozen=True)
@@ -214,20 +214,20 @@ def _ended(world: World, point: Point, fate: Fate, act: Act) -> int:
     traps: list[Trap] = []
 
     def run() -> Iterable[Kind]:
-        context = prepare(world.program.settings, world.clock, console)
-        traps.append(Trap(point, fate, context.folder))
-        with context.lock(), trapped_parts(context, traps[0]) as parts:
-            return act(parts)
+        installation = prepare(world.program.settings, world.clock, console)
+        traps.append(Trap(point, fate, installation.folder))
+        with installation.lock(), trapped_context(installation, traps[0]) as context:
+            return act(context)
 
     code = cli.guarded(console, run)
     return code if traps and traps[0].is_sprung else LIVED
 
 
 @contextlib.contextmanager
-def trapped_parts(context: Context, trap: Trap) -> Iterator[RunContext]:
-    """The parts of a run, its journal and store trapped."""
-    with open_parts(context, trap.connect) as parts:
-        sealed = copy.copy(parts.store)
+def trapped_context(installation: Installation, trap: Trap) -> Iterator[RunContext]:
+    """What a run works with, its journal and store trapped."""
+    with open_run_context(installation, trap.connect) as context:
+        sealed = copy.copy(context.store)
         plain: Any = _Store(sealed.store, trap)
         sealed.store = plain
-        yield replace(parts, store=sealed)
+        yield replace(context, store=sealed)

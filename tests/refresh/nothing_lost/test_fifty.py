@@ -42,7 +42,7 @@ class Crowd:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._program = str(world.program.install() / "token_manager.py")
+        self._program = str(world.program.installed() / "token_manager.py")
         self._said: dict[int, Path] = {}
 
     def start(self, *argv: str) -> int:

@@ -205,7 +205,7 @@ def limited(table: AirtableRows, command: str) -> Result:
     program.settings |= {"CONCURRENCY": "1", "AIRTABLE_REQUESTS_PER_SECOND": "50"}
     world.oauth.fail(faults.amended(padded))
     process = subprocess.run(
-        ["/bin/sh", "-c", command, "sh", *python(program.install() / "token_manager.py")],
+        ["/bin/sh", "-c", command, "sh", *python(program.installed() / "token_manager.py")],
         cwd=program.home,
         env=program.environment(),
         stdin=subprocess.DEVNULL,

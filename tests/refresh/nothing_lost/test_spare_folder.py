@@ -23,6 +23,8 @@ from token_refresh.clients.credential import NewCredential
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Change, StoreRefusedError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 
 @pytest.fixture(params=STORES)
 def rows(request: pytest.FixtureRequest) -> Rows:
@@ -74,11 +76,11 @@ def write_and_die(act: Callable[[], Any]) -> Any:
 def writing(write: Callable[[Callable[[], Any]], Any], act: Act = refresh) -> Act:
     """`act` on a store that writes in that way."""
 
-    def changed(parts: RunContext) -> Iterable[Kind]:
-        sealed = copy.copy(parts.store)
+    def changed(context: RunContext) -> Iterable[Kind]:
+        sealed = copy.copy(context.store)
         plain: Any = _Store(sealed.store, write)
         sealed.store = plain
-        return act(replace(parts, store=sealed))
+        return act(replace(context, store=sealed))
 
     return changed
 
@@ -128,7 +130,7 @@ def test_recover_takes_the_file_over_and_lists_it(story: Story) -> None:
     assert story.is_good()
 
 
-def test_of_a_row_that_was_onboarded_meanwhile_theirs_stays_and_ours_is_kept_aside(story: Story) -> None:
+def test_of_a_row_that_was_onboarded_meanwhile_theirs_stays_and_ours_is_kept_in_the_journal(story: Story) -> None:
     rows = story.rows
     theirs = story.world.cells("acme", "loc")["encrypted_refresh"]
     story.world.oauth.fail(meanwhile(lambda: rows.edit("loc", encrypted_refresh=theirs)))
@@ -153,8 +155,8 @@ def test_an_onboarding_goes_the_same_way(rows: Rows, write: Callable[..., Any], 
     world = rows.world
     entered = NewCredential(*world.csv_line("acme", "loc"))
 
-    def onboard(parts: RunContext) -> Iterable[Kind]:
-        result = Admission(parts).admit(entered, Terms())
+    def onboard(context: RunContext) -> Iterable[Kind]:
+        result = Admission(context).admit(entered, Terms())
         expected = f"the proved tokens wait, encrypted, in {spare_files(world)[0]}, and the next run"
         assert expected in (result.error or "")
         return (Kind.ROW,)

@@ -30,7 +30,7 @@ import os, sqlite3, sys
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
 from token_refresh.commands import prepare
-from token_refresh.wiring import open_parts
+from token_refresh.wiring import open_run_context
 from token_refresh.terminal.console import Console
 from token_refresh.refresh.run_context import Scope
 from token_refresh.refresh.run import Refresher
@@ -39,13 +39,13 @@ class Careless(sqlite3.Connection):
     def execute(self, statement, *values):
         return super().execute("PRAGMA synchronous=OFF" if "synchronous" in statement else statement, *values)
 
-context = prepare(os.environ, SystemClock(), Console())
+installation = prepare(os.environ, SystemClock(), Console())
 
 def connect(*args, **more):
     return sqlite3.connect(*args, factory=Careless, **more)
 
-with context.lock(), open_parts(context, connect) as parts:
-    report = Refresher(parts).run(Scope())
+with installation.lock(), open_run_context(installation, connect) as context:
+    report = Refresher(context).run(Scope())
 sys.exit([result.outcome for result in report.results] != ["refreshed"])
 """
 
@@ -82,7 +82,7 @@ def traced(world: World, *command: str) -> list[Event]:
 
 def run(world: World) -> list[Event]:
     """The events of the program itself."""
-    return traced(world, str(world.program.install() / "token_manager.py"))
+    return traced(world, str(world.program.installed() / "token_manager.py"))
 
 
 def events(lines: Sequence[str]) -> Iterator[Event]:
@@ -164,7 +164,7 @@ def test_without_syncs_the_same_look_finds_the_disorder(rows: Rows) -> None:
     rows.add("acme", "loc")
     script = rows.world.program.home / "careless.py"
     script.write_text(CARELESS)
-    seen = traced(rows.world, str(script), str(rows.world.program.install()))
+    seen = traced(rows.world, str(script), str(rows.world.program.installed()))
     assert rows.is_current("loc")
     with pytest.raises(Disorder, match="intent"):
         check_order(seen)

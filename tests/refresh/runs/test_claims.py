@@ -17,7 +17,7 @@ import pytest
 from tests import exits
 from tests.conftest import World
 from tests.refresh.runs.faults_world import SqliteRows, entries, journal, kept_token, meanwhile
-from tests.refresh.runs.test_faults_inside import outcomes, parts_of, run
+from tests.refresh.runs.test_faults_inside import outcomes, run, run_context_of
 from tests.refresh.runs.test_faults_processes import Gate, begin, end, kill, run_later
 from tests.stores.places import claimed
 from tests.world.clock import START
@@ -90,7 +90,7 @@ def test_a_run_works_round_by_round_and_leaves_no_claim(rows: SqliteRows, monkey
         if isinstance(event, RowsListed):
             totals.append(event.total)
 
-    report = run(rows, lambda parts: parts, counting)
+    report = run(rows, lambda context: context, counting)
     assert outcomes(report) == dict.fromkeys(names, "refreshed")
     assert [notice.code for notice in report.notices] == [NoticeCode.SHORT_LIFETIME]  # once, not in each round
     assert report.due == 8
@@ -104,15 +104,15 @@ def test_a_run_claims_five_hundred_rows_at_most_before_it_has_worked_them_off(ro
     """Whoever else works on the table finds some, and a host that dies holds up no more."""
     limits: list[int] = []
 
-    def change(parts: RunContext) -> RunContext:
-        claim_due = parts.store.store.claim_due
+    def change(context: RunContext) -> RunContext:
+        claim_due = context.store.store.claim_due
 
         def counted(query: DueQuery, claimant: Claimant, limit: int) -> Any:
             limits.append(limit)
             return claim_due(query, claimant, limit)
 
-        vars(parts.store.store)["claim_due"] = counted
-        return parts
+        vars(context.store.store)["claim_due"] = counted
+        return context
 
     rows.add("acme", "loc")
     assert outcomes(run(rows, change)) == {"loc": "refreshed"}
@@ -224,7 +224,7 @@ def _first_slot_taken(world: World) -> Any:
     return closing(Journal(folder, world.program.keyring, world.clock))
 
 
-def test_a_row_that_another_process_has_is_not_waited_for_and_nobody_is_told_of_it(rows: SqliteRows) -> None:
+def test_a_row_that_another_process_has_is_not_waited_for_and_not_reported(rows: SqliteRows) -> None:
     """It is of this host: it ends, or is found dead."""
     rows.add("acme", "theirs")
     rows.add("acme", "ours")
@@ -236,8 +236,8 @@ def test_a_row_that_another_process_has_is_not_waited_for_and_nobody_is_told_of_
 
 
 def _host_of(world: World) -> str:
-    with parts_of(SqliteRows(world)) as parts:
-        return parts.claimant.host
+    with run_context_of(SqliteRows(world)) as context:
+        return context.claimant.host
 
 
 @pytest.mark.parametrize("times", [1, 2])

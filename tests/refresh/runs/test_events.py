@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from tests import exits
 from tests.conftest import World
 from tests.refresh.runs.faults_world import SqliteRows
-from tests.refresh.runs.test_faults_inside import parts_of
+from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.world.clock import START
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
+from token_refresh.base.clock import parse_time
 from token_refresh.base.events import (
     Event,
     Notice,
@@ -22,6 +25,7 @@ from token_refresh.base.events import (
     RunFinished,
     RunStarted,
 )
+from token_refresh.refresh.frequency import LAST_RUN_FILE
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import StoreError, StoreUnavailableError
@@ -34,8 +38,8 @@ def rows(world: World) -> SqliteRows:
 
 def events_of(rows: SqliteRows, scope: Scope) -> list[Event]:
     heard: list[Event] = []
-    with parts_of(rows) as parts:
-        returned = Refresher(parts, heard.append).run(scope)
+    with run_context_of(rows) as context:
+        returned = Refresher(context, heard.append).run(scope)
     assert heard[-1] is returned
     return heard
 
@@ -72,6 +76,36 @@ def test_two_runs_have_two_names(rows: SqliteRows) -> None:
     assert len(set(names)) == 2
 
 
+def test_runs_that_come_too_rarely_are_a_notice_of_the_run_that_finds_it(rows: SqliteRows) -> None:
+    assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
+    rows.world.clock.advance(3 * 3600)
+    heard = events_of(rows, Scope())
+    [notice] = heard[-1].notices if isinstance(heard[-1], RunFinished) else []
+    assert (notice, notice.code) == (heard[1], NoticeCode.RARE_RUNS)
+    assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
+
+
+@pytest.mark.parametrize(("state", "count"), [(GOOD, 0), (DOUBTFUL, 1), (BAD, 1)])
+def test_calls_that_will_not_last_the_month_are_a_notice_before_any_row(
+    rows: SqliteRows, state: str, count: int
+) -> None:
+    rows.add("acme", "loc")
+    heard: list[Event] = []
+    with run_context_of(rows) as context:
+        context = replace(context, check_quota=lambda: Check("quota", state, "990 calls", "Run less often."))
+        Refresher(context, heard.append).run(Scope())
+    notice = Notice(NoticeCode.QUOTA_SHORT, None, "990 calls", "Run less often.")
+    assert heard.count(notice) == count
+    assert (heard[1] == notice) == bool(count)
+
+
+def test_a_note_of_the_last_run_that_is_no_time_ends_no_run(rows: SqliteRows) -> None:
+    with run_context_of(rows) as context:
+        (context.folder / LAST_RUN_FILE).write_bytes(b"\xff\xfe")
+        assert Refresher(context).run(Scope()).notices == []
+        assert parse_time((context.folder / LAST_RUN_FILE).read_text()) == rows.world.clock.now()
+
+
 def test_an_error_that_ends_a_run_is_in_its_last_event_too(rows: SqliteRows) -> None:
     rows.add("acme", "loc")
     heard: list[Event] = []
@@ -80,10 +114,10 @@ def test_an_error_that_ends_a_run_is_in_its_last_event_too(rows: SqliteRows) -> 
     def refuse(*_: object) -> None:
         raise away
 
-    with parts_of(rows) as parts:
-        vars(parts.store.store)["claim_due"] = refuse
+    with run_context_of(rows) as context:
+        vars(context.store.store)["claim_due"] = refuse
         with pytest.raises(StoreError):
-            Refresher(parts, heard.append).run(Scope())
+            Refresher(context, heard.append).run(Scope())
     ended = heard[-1]
     assert isinstance(ended, RunFinished)
     assert (ended.error, ended.results, ended.kinds()) == (away, [], {away.kind})

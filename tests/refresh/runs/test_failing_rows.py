@@ -16,6 +16,8 @@ from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.clock import iso
 
+pytestmark = pytest.mark.by_turns("rows")
+
 DAY = 86_400
 DOUBTFUL = "unreliable_invalid_grant = true\n"
 
@@ -133,7 +135,7 @@ def test_failures_of_a_row_are_counted_where_the_table_cannot(six: World) -> Non
 # A table with one
 
 
-def test_a_row_whose_credential_was_mended_but_not_its_status_is_found_within_a_day(rows: Rows) -> None:
+def test_a_row_whose_credential_was_fixed_but_not_its_status_is_found_within_a_day(rows: Rows) -> None:
     world = rows.world
     rows.add("acme", "dead")
     world.oauth.revoke("dead")
@@ -180,8 +182,8 @@ def test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days(rows: Rows) -> No
     rows.add("acme", "loc")
     world.oauth.revoke("loc")
     run(world)
-    for _ in range(24 * 9):  # cron, every hour
-        world.clock.advance(3600)
+    for _ in range(8 * 9):  # cron, every three hours
+        world.clock.advance(DAY / 8)
         run(world)
     assert sent(world) == 8  # at first and on seven days after it
     assert rows.row("loc").status == "reauthorize"
@@ -227,7 +229,7 @@ def test_a_doubtful_refusal_that_was_none_ends_with_the_next_day_s_try(rows: Row
 # News
 
 
-def test_a_row_that_somebody_must_mend_is_written_to_once(rows: Rows) -> None:
+def test_a_row_that_somebody_must_fix_is_written_to_once(rows: Rows) -> None:
     """It costs a call each time, and whoever watches the table would see it change in every run."""
     rows.add("acme", "bad", provider_params="{")
     run(rows.world)
@@ -237,7 +239,7 @@ def test_a_row_that_somebody_must_mend_is_written_to_once(rows: Rows) -> None:
     assert rows.row("bad") == told
 
 
-def test_a_failure_is_told_when_it_begins_and_only_counted_while_it_lasts(world: World) -> None:
+def test_a_failure_is_reported_when_it_begins_and_only_counted_while_it_lasts(world: World) -> None:
     rows = SqliteRows(world)
     rows.add("acme", "bad", provider_params="{")
     rows.add("acme", "loc")
@@ -270,7 +272,7 @@ def test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_
         world.clock.advance(3600)
 
 
-def test_the_change_to_reauthorize_is_told_although_the_row_had_failed_before(world: World) -> None:
+def test_the_change_to_reauthorize_is_reported_although_the_row_had_failed_before(world: World) -> None:
     rows = SqliteRows(world)
     rows.add("acme", "loc")
     world.oauth.fail(faults.refused("invalid_scope"))
@@ -282,7 +284,7 @@ def test_the_change_to_reauthorize_is_told_although_the_row_had_failed_before(wo
     assert "loc" not in world.program.run().err
 
 
-def test_another_reason_for_the_same_row_s_fault_is_told_anew(world: World) -> None:
+def test_another_reason_for_the_same_row_s_fault_is_reported_again(world: World) -> None:
     rows = SqliteRows(world)
     rows.add("acme", "loc", provider_params="{")
     world.program.run()
@@ -290,7 +292,7 @@ def test_another_reason_for_the_same_row_s_fault_is_told_anew(world: World) -> N
     assert "loc acme: operator, client_id is empty" in world.program.run().err
 
 
-def test_whoever_asks_for_certain_rows_is_told_their_failure_each_time(world: World) -> None:
+def test_whoever_asks_for_certain_rows_sees_their_failure_each_time(world: World) -> None:
     rows = SqliteRows(world)
     rows.add("acme", "loc")
     world.oauth.fail(faults.refused("invalid_scope"), times=2)

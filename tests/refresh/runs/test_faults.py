@@ -25,6 +25,8 @@ from token_refresh.base.clock import iso
 from token_refresh.base.events import NoticeCode
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("rows")
+
 RARE_RUNS = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}  # the last minute begins 360 s before expiry
 DROPPED = faults.acted_then_dropped()
 
@@ -101,7 +103,7 @@ def test_where_replay_kills_the_family_it_is_sent_again_at_once_in_the_last_minu
     assert rows.world.oauth.replayed() == []
 
 
-def test_a_strict_provider_is_asked_once_more_and_then_the_loss_is_told_with_its_date(rows: Rows) -> None:
+def test_a_strict_provider_is_asked_once_more_and_then_the_loss_is_reported_with_its_date(rows: Rows) -> None:
     rows.add("acme", "loc")
     rows.world.oauth.fail(DROPPED)
     result = only(run(rows))
@@ -147,7 +149,7 @@ def test_a_lost_answer_stays_remembered_when_the_resend_is_turned_away(rows: Row
     assert "the answer was lost on 2026-03-01 12:00 UTC" in only(run(rows))["error"]
 
 
-def test_a_lost_answer_is_still_told_when_the_row_is_made_active_again_by_hand(rows: Rows) -> None:
+def test_a_lost_answer_is_still_reported_when_the_row_is_made_active_again_by_hand(rows: Rows) -> None:
     world = rows.world
     rows.add("acme", "loc")
     world.oauth.fail(DROPPED)
@@ -347,7 +349,7 @@ def test_an_outage_while_the_journal_is_replayed_keeps_everything_for_the_run_af
     stored_by_the_next_run(table, names)
 
 
-def test_a_dead_grant_whose_write_back_was_cut_off_is_not_told_as_a_lost_answer(table: AirtableRows) -> None:
+def test_a_dead_grant_whose_write_back_was_cut_off_is_not_reported_as_a_lost_answer(table: AirtableRows) -> None:
     table.add("acme", "loc")
     table.world.oauth.revoke("loc")
     outage(table, airtable_faults.status(503))
@@ -374,7 +376,7 @@ def test_nothing_is_sent_to_any_provider_when_the_store_takes_no_writes(
 # Somebody else is at work
 
 
-def test_a_row_that_is_onboarded_anew_during_its_refresh_keeps_the_new_credential(rows: Rows) -> None:
+def test_a_row_that_is_onboarded_again_during_its_refresh_keeps_the_new_credential(rows: Rows) -> None:
     world = rows.world
     rows.add("acme", "loc")
     ours = rows.stored("loc")
@@ -389,7 +391,7 @@ def test_a_row_that_is_onboarded_anew_during_its_refresh_keeps_the_new_credentia
     assert (run(rows).code, rows.is_current("loc")) == (0, True)
 
 
-def test_a_row_that_is_deleted_during_its_refresh_leaves_its_tokens_aside(rows: Rows) -> None:
+def test_of_a_row_that_is_deleted_during_its_refresh_the_tokens_stay_in_the_journal(rows: Rows) -> None:
     rows.add("acme", "loc")
     rows.add("acme", "other")
     rows.world.oauth.fail(meanwhile(lambda: rows.remove("loc")), token="loc")
@@ -630,7 +632,7 @@ def test_a_location_that_somebody_asks_for_and_that_cannot_be_refreshed_is_named
 # Exit codes and JSON
 
 
-def test_a_mistake_in_the_settings_is_told_before_another_run_that_is_active(table: AirtableRows) -> None:
+def test_a_mistake_in_the_settings_is_reported_before_another_run_that_is_active(table: AirtableRows) -> None:
     rows, world = table, table.world
     assert run(rows).code == 0
     [folder] = {path.parent for path in world.program.home.glob("state/*/run.lock")}

@@ -31,7 +31,9 @@ from token_refresh.stores.base import Change, Row, Store, StoreUnavailableError,
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import open_parts
+from token_refresh.wiring import open_run_context
+
+pytestmark = pytest.mark.by_turns("rows")
 
 NAMES = [f"loc{number}" for number in range(6)]
 
@@ -62,25 +64,25 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 
 @contextmanager
-def parts_of(rows: Rows) -> Iterator[RunContext]:
-    with open_parts(prepare(rows.world.program.settings, rows.world.clock, Console())) as parts:
-        yield parts
+def run_context_of(rows: Rows) -> Iterator[RunContext]:
+    with open_run_context(prepare(rows.world.program.settings, rows.world.clock, Console())) as context:
+        yield context
 
 
 def run(
-    rows: Rows, change: Callable[[RunContext], RunContext] = lambda parts: parts, *subscribers: Subscriber
+    rows: Rows, change: Callable[[RunContext], RunContext] = lambda context: context, *subscribers: Subscriber
 ) -> RunFinished:
-    """A run of parts of which one is exchanged."""
-    with parts_of(rows) as parts:
-        return Refresher(change(parts), *subscribers).run(Scope())
+    """A run with its context changed."""
+    with run_context_of(rows) as context:
+        return Refresher(change(context), *subscribers).run(Scope())
 
 
 def clumsy(step: str) -> Callable[[RunContext], RunContext]:
-    def change(parts: RunContext) -> RunContext:
-        usual = parts.job_factory.find_provider("acme")
+    def change(context: RunContext) -> RunContext:
+        usual = context.job_factory.find_provider("acme")
         own = Clumsy(**{field.name: getattr(usual, field.name) for field in fields(Provider)}, step=step)
-        job_factory = JobFactory(parts.store, Listed(own), parts.default_provider, lambda _: Client())
-        return replace(parts, job_factory=job_factory, providers={"acme": own})
+        job_factory = JobFactory(context.store, Listed(own), context.default_provider, lambda _: Client())
+        return replace(context, job_factory=job_factory, providers={"acme": own})
 
     return change
 
@@ -102,7 +104,7 @@ def test_a_mistake_in_reading_one_answer_leaves_it_in_the_journal_and_the_others
     assert (entry.step, kept_token(rows.world, entry)) == ("answered", rows.world.oauth.current("loc2"))
 
 
-def test_an_answer_that_still_cannot_be_read_blocks_its_row_only_and_is_stored_by_a_mended_program(rows: Rows) -> None:
+def test_an_answer_that_still_cannot_be_read_blocks_its_row_only_and_is_stored_by_a_fixed_program(rows: Rows) -> None:
     run(rows, clumsy("read"))
     rows.add("acme", "another")
     again = run(rows, clumsy("read"))
@@ -134,11 +136,11 @@ class OtherStore:
         return getattr(self.usual, name)
 
 
-def on(parts: RunContext, store: Any) -> RunContext:
-    """The same parts on another store."""
-    sealed = copy.copy(parts.store)
+def on(context: RunContext, store: Any) -> RunContext:
+    """The same context on another store."""
+    sealed = copy.copy(context.store)
     sealed.store = store
-    return replace(parts, store=sealed)
+    return replace(context, store=sealed)
 
 
 class OddStore(OtherStore):
@@ -151,7 +153,7 @@ class OddStore(OtherStore):
 
 
 def test_a_mistake_in_writing_one_row_keeps_its_tokens_in_the_journal_and_stores_the_others(rows: Rows) -> None:
-    report = run(rows, lambda parts: on(parts, OddStore(parts.store.store)))
+    report = run(rows, lambda context: on(context, OddStore(context.store.store)))
     assert outcomes(report) == dict.fromkeys(NAMES, "refreshed") | {"loc2": "operator"}
     assert [rows.is_current(name) for name in NAMES] == [name != "loc2" for name in NAMES]
     [entry] = entries(rows.world)
@@ -170,9 +172,9 @@ class OddSeal(SealedStore):
 
 
 def test_a_mistake_in_sealing_one_row_keeps_its_answer_in_the_journal_and_stores_the_others(rows: Rows) -> None:
-    def odd_seal(parts: RunContext) -> RunContext:
-        store = OddSeal(parts.store.store, parts.store.keyring, accept_legacy=True, seal_access_tokens=True)
-        return replace(parts, store=store)
+    def odd_seal(context: RunContext) -> RunContext:
+        store = OddSeal(context.store.store, context.store.keyring, accept_legacy=True, seal_access_tokens=True)
+        return replace(context, store=store)
 
     report = run(rows, odd_seal)
     assert outcomes(report) == dict.fromkeys(NAMES, "refreshed") | {"loc2": "operator"}
@@ -193,7 +195,7 @@ class EndedThread:
 def test_a_thread_that_is_ended_ends_the_run_and_leaves_nobody_waiting_for_it(rows: Rows) -> None:
     """And a request that may have left is known to the next run."""
     with pytest.raises(SystemExit):
-        run(rows, lambda parts: replace(parts, transport=EndedThread()))
+        run(rows, lambda context: replace(context, transport=EndedThread()))
     assert {entry.location_id for entry in entries(rows.world, "sent")} == set(NAMES)
     rows.world.clock.advance(100)
     assert outcomes(run(rows)) == dict.fromkeys(NAMES, "refreshed")
@@ -207,11 +209,11 @@ def test_answers_that_take_longer_than_a_tick_are_waited_for(rows: Rows, monkeyp
 
 def test_answers_that_the_store_has_not_taken_yet_hold_back_new_requests(rows: Rows) -> None:
     """A store that is slow must not let what waits in memory and journal grow with the table."""
-    with parts_of(rows) as parts:
-        writeback = WriteBack(parts, lambda _: None)
-        work = loop.Loop(parts, Schedule(parts.jitter), writeback, lambda: True)
+    with run_context_of(rows) as context:
+        writeback = WriteBack(context, lambda _: None)
+        work = loop.Loop(context, Schedule(context.jitter), writeback, lambda: True)
         row = rows.row(NAMES[0])
-        for number in range(2 * parts.store.store.flush_size + parts.concurrency):
+        for number in range(2 * context.store.store.flush_size + context.concurrency):
             assert work._has_room()
             writeback.add_unusable(UnusableRow(row, "acme", ActionableError(f"fault {number}", "Fix it.")))
         assert not work._has_room()
@@ -222,12 +224,12 @@ def test_a_finished_row_waits_for_company_but_not_for_long(airtable_world: World
     rows = AirtableRows(airtable_world)
     rows.add("acme-never", "lives on")
     rows.add("acme", "is dead")
-    with parts_of(rows) as parts:
-        writeback = WriteBack(parts, lambda _: None)
+    with run_context_of(rows) as context:
+        writeback = WriteBack(context, lambda _: None)
         assert writeback.flushes_at() is None
-        now = parts.clock.monotonic()
+        now = context.clock.monotonic()
         for name, seconds in (("lives on", 20), ("is dead", 2)):
-            job = parts.job_factory.job(rows.row(name))
+            job = context.job_factory.job(rows.row(name))
             assert isinstance(job, Job)
             writeback.add(job, Answer(Verdict.NOT_ACTED, error="HTTP 503"), Verdict.NOT_ACTED, None, None)
             assert writeback.flushes_at() == now + seconds
@@ -249,10 +251,10 @@ class HalfStore(OtherStore):
 
 @pytest.mark.parametrize("failures", [1, 3])
 def test_the_rest_of_a_batch_is_written_when_the_store_is_back(rows: Rows, failures: int) -> None:
-    def change(parts: RunContext) -> RunContext:
-        store = HalfStore(parts.store.store)
+    def change(context: RunContext) -> RunContext:
+        store = HalfStore(context.store.store)
         store.failures = failures
-        return on(parts, store)
+        return on(context, store)
 
     report = run(rows, change)
     assert report.store_error is None
@@ -281,7 +283,7 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
     rows.add("acme-never", "again")
     rows.world.oauth.fail(faults.status(503), provider="acme-never")
 
-    report = run(rows, lambda parts: on(parts, SlowStore(parts.store.store)))
+    report = run(rows, lambda context: on(context, SlowStore(context.store.store)))
     assert report.store_error is None
     assert outcomes(report) == dict.fromkeys([*NAMES, "again"], "refreshed")
     assert 20 <= rows.world.clock.slept <= 40
@@ -289,10 +291,10 @@ def test_a_row_whose_next_attempt_falls_into_an_outage_of_the_store_waits_for_it
 
 @pytest.mark.parametrize(("seconds", "outcome"), [(110, "refreshed"), (130, "transient")])
 def test_a_store_that_is_away_is_waited_for_two_minutes(rows: Rows, seconds: float, outcome: str) -> None:
-    def change(parts: RunContext) -> RunContext:
-        store = SlowStore(parts.store.store)
+    def change(context: RunContext) -> RunContext:
+        store = SlowStore(context.store.store)
         store.seconds = seconds
-        return on(parts, store)
+        return on(context, store)
 
     report = run(rows, change)
     assert outcomes(report) == dict.fromkeys(NAMES, outcome)
@@ -306,7 +308,7 @@ def test_words_that_nobody_reads_any_more_do_not_stop_the_run(rows: Rows) -> Non
     def gone(_: Event) -> None:
         raise BrokenPipeError
 
-    report = run(rows, lambda parts: parts, gone)
+    report = run(rows, lambda context: context, gone)
     assert outcomes(report) == dict.fromkeys(NAMES, "refreshed")
     assert all(map(rows.is_current, NAMES))
 
@@ -356,12 +358,12 @@ class FullJournal(Journal):
 def full(rows: Rows, refuses: str, after: int = 0) -> Iterator[Callable[[RunContext], RunContext]]:
     opened: list[FullJournal] = []
 
-    def change(parts: RunContext) -> RunContext:
+    def change(context: RunContext) -> RunContext:
         [folder] = {path.parent for path in rows.world.program.home.glob("state/*/journal-1.sqlite3")}
-        journal = FullJournal(folder, rows.world.program.keyring, parts.clock)
+        journal = FullJournal(folder, rows.world.program.keyring, context.clock)
         journal.refuses, journal.after = refuses, after
         opened.append(journal)
-        return replace(parts, journal=journal)
+        return replace(context, journal=journal)
 
     yield change
     for journal in opened:
@@ -422,12 +424,12 @@ def test_a_journal_that_recovers_within_the_run_remembers_what_was_spent(rows: R
                 self.after = 1
                 raise JournalError("the journal cannot be written", "")
 
-    def change(parts: RunContext) -> RunContext:
-        parts.journal.__class__ = Hiccup
-        return parts
+    def change(context: RunContext) -> RunContext:
+        context.journal.__class__ = Hiccup
+        return context
 
     report = run(rows, change)
     assert report.journal_error is not None
     assert entries(rows.world) == []
-    with parts_of(rows) as parts:
-        assert all(is_spent(parts.journal, token) for token in tokens.values())
+    with run_context_of(rows) as context:
+        assert all(is_spent(context.journal, token) for token in tokens.values())

@@ -99,7 +99,7 @@ def begin(
 ) -> subprocess.Popen[str]:
     """The installed program, running."""
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / script), *argv],
+        [sys.executable, str(world.program.installed() / script), *argv],
         cwd=world.program.home,
         env=world.program.environment(),
         stdin=subprocess.DEVNULL,
@@ -155,7 +155,7 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_began(
     assert entries(world) == []
 
 
-def test_a_kill_between_answer_and_write_back_is_made_good_by_the_next_run(
+def test_what_a_kill_between_answer_and_write_back_left_is_stored_by_the_next_run(
     table: AirtableRows, gate: Gate, processes: list[subprocess.Popen[str]]
 ) -> None:
     world = table.world
@@ -193,7 +193,7 @@ def test_a_kill_after_an_unacknowledged_write_is_recognised_as_stored(
     assert entries(world) == []
 
 
-def test_a_kill_while_the_embedded_database_is_busy_is_made_good_by_the_next_run(
+def test_what_a_kill_while_the_embedded_database_is_busy_left_is_stored_by_the_next_run(
     world: World, processes: list[subprocess.Popen[str]]
 ) -> None:
     rows = SqliteRows(world)

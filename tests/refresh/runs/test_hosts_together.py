@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, SqliteRows, meanwhile, table_of
-from tests.refresh.runs.test_faults_inside import run as run_parts
+from tests.refresh.runs.test_faults_inside import run as run_once
 from tests.world.oauth import faults
 from tests.world.program import Program
 from token_refresh.base.events import RunFinished
@@ -82,16 +82,16 @@ def test_a_short_pause_is_waited_for(rows: DatabaseRows) -> None:
 def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
     add(rows, 10)
 
-    def told() -> None:
+    def publish_pause() -> None:
         share(rows, 300)
         rows.world.clock.advance(1.5)
 
     heard = threading.Event()
-    rows.world.oauth.fail(meanwhile(told))
+    rows.world.oauth.fail(meanwhile(publish_pause))
     rows.world.oauth.fail(meanwhile(lambda: heard.wait(30)), times=math.inf)
 
-    def change(parts: RunContext) -> RunContext:
-        ask = parts.store.store.share_pauses
+    def change(context: RunContext) -> RunContext:
+        ask = context.store.store.share_pauses
 
         def overheard(news: Any) -> list[Pause]:
             found = ask(news)
@@ -99,10 +99,10 @@ def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
                 heard.set()
             return found
 
-        vars(parts.store.store)["share_pauses"] = overheard
-        return parts
+        vars(context.store.store)["share_pauses"] = overheard
+        return context
 
-    report = run_parts(rows, change)
+    report = run_once(rows, change)
     assert any("acme asks for a pause" in notice.message for notice in report.notices)
     assert sent(rows) <= 3
     assert len(report.results) == sent(rows)
@@ -197,11 +197,11 @@ class Sharing:
 def run_sharing(rows: DatabaseRows, *heard: Any) -> RunFinished:
     """A run whose store says this of the others' pauses."""
 
-    def change(parts: RunContext) -> RunContext:
-        vars(parts.store.store)["share_pauses"] = Sharing(rows, *heard)
-        return parts
+    def change(context: RunContext) -> RunContext:
+        vars(context.store.store)["share_pauses"] = Sharing(rows, *heard)
+        return context
 
-    return run_parts(rows, change)
+    return run_once(rows, change)
 
 
 def test_a_store_that_cannot_say_who_pauses_stops_nothing(rows: DatabaseRows) -> None:

@@ -121,7 +121,7 @@ def test_three_hundred_rows_with_sick_ones_among_them(airtable_world: World, els
     for record in records:
         _assert_fresh(world, record)
     _assert_untouched(world, elsewhere)
-    _assert_told(run.json()["results"])
+    _assert_reported(run.json()["results"])
     assert run.json()["store_calls"] <= STORE_CALLS
     counts = run.json()["counts"]
     assert counts["refreshed"] == HEALTHY_ROWS
@@ -137,7 +137,7 @@ def _assert_untouched(world: World, elsewhere: HTTPServer) -> None:
     assert world.oauth.violations == []
 
 
-def _assert_told(results: list[dict[str, str | None]]) -> None:
+def _assert_reported(results: list[dict[str, str | None]]) -> None:
     for result in results:
         is_fine = result["outcome"] == "refreshed"
         assert (result["error"] is None) == is_fine, result
@@ -193,7 +193,7 @@ def test_a_private_host_that_the_row_names_is_the_operators_to_allow(world: Worl
 
 
 @pytest.mark.long
-def test_calls_that_will_not_last_the_month_are_told_in_time(airtable_world: World) -> None:
+def test_calls_that_will_not_last_the_month_are_reported_in_time(airtable_world: World) -> None:
     """The free plan has 1,000 calls; a run a minute needs forty times that."""
     world = airtable_world
     world.program.settings["AIRTABLE_PLAN"] = "free"

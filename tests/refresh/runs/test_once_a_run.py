@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, table_of
-from tests.refresh.runs.test_faults_inside import parts_of
+from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.world.clock import START
 from tests.world.http import Response
 from tests.world.oauth import faults
@@ -23,6 +23,8 @@ from token_refresh.refresh import listing
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.database import CREDENTIALS
+
+pytestmark = pytest.mark.by_turns("rows")
 
 AS_USUAL = Fault("none", lambda _, act: act())
 SHORT_LIVED = faults.amended(lambda content: json.dumps(content | {"expires_in": 60}).encode())
@@ -57,9 +59,9 @@ def fill(rows: DatabaseRows, count: int, provider: str = "acme", **cells: Any) -
 
 def run(rows: DatabaseRows, scope: Scope, fault: Fault = AS_USUAL) -> RunFinished:
     """A run on a provider with this fault; it is stopped where it sends far more requests than there are rows."""
-    with parts_of(rows) as parts:
-        refresher = Refresher(parts)
-        limit = 2 * sum(1 for _ in parts.store.store.rows()) + 40
+    with run_context_of(rows) as context:
+        refresher = Refresher(context)
+        limit = 2 * sum(1 for _ in context.store.store.rows()) + 40
         RUNNING.append(refresher)
 
         def apply(call: Call, act: Act) -> Response:

@@ -120,7 +120,7 @@ def test_of_two_hundred_callers_in_four_processes_one_asks_the_provider_and_all_
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", CALLERS],
-            cwd=shared.program.install(),
+            cwd=shared.program.installed(),
             env=shared.program.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

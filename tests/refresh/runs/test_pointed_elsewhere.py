@@ -14,6 +14,8 @@ from tests.refresh.runs.faults_world import Rows
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 
+pytestmark = pytest.mark.by_turns("rows")
+
 __all__ = ["rows"]  # a fixture
 
 

@@ -12,15 +12,15 @@ from urllib.parse import quote
 import pytest
 
 from tests import exits
-from tests.commands.test_cli import assert_told
+from tests.commands.test_cli import assert_reported
 from tests.conftest import World
 from tests.refresh.runs.faults_world import PostgresRows, entries, kept_token, meanwhile
 from tests.world.postgres import Gate, PostgresServer, name_of
 from tests.world.raw import Authority, make_authority
 
 USER, PASSWORD = "tom", "hunter2hunter2"
-TLS_MEND = "Correct sslmode and sslrootcert in DATABASE_URL, or the server's certificate; docs/postgres.md says how."
-LOGIN_MEND = "Correct user, password and database in DATABASE_URL, or let that user in; docs/postgres.md says how."
+TLS_FIX = "Correct sslmode and sslrootcert in DATABASE_URL, or the server's certificate; docs/postgres.md says how."
+LOGIN_FIX = "Correct user, password and database in DATABASE_URL, or let that user in; docs/postgres.md says how."
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ class Door:
         world = self.rows.world
         for verb in ("refresh", "status"):
             result = world.program.run(verb)
-            assert_told(result, exits.USAGE, *told)
+            assert_reported(result, exits.USAGE, *told)
             assert len(result.err.splitlines()) == 1
             assert PASSWORD not in result.said
         assert world.clock.slept == 0
@@ -95,22 +95,22 @@ def test_a_server_that_the_authority_vouches_for_is_used_under_tls(
 def test_a_server_of_another_authority_is_refused(tls_door: Door, tmp_path: Path) -> None:
     stranger = make_authority(tmp_path, "another authority")
     tls_door.use(options=f"sslmode=verify-full&sslrootcert={stranger.bundle}")
-    tls_door.assert_refused("certificate verify failed", TLS_MEND)
+    tls_door.assert_refused("certificate verify failed", TLS_FIX)
 
 
 def test_an_authority_that_calls_itself_the_same_is_refused(tls_door: Door, tmp_path: Path) -> None:
     stranger = make_authority(tmp_path)
     tls_door.use(options=f"sslmode=verify-full&sslrootcert={stranger.bundle}")
-    tls_door.assert_refused("SSL error", TLS_MEND)
+    tls_door.assert_refused("SSL error", TLS_FIX)
 
 
 def test_a_certificate_for_another_host_is_refused(tls_door: Door, authority: Authority) -> None:
     tls_door.use(host="db.example", options=f"hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={authority.bundle}")
-    tls_door.assert_refused('does not match host name "db.example"', TLS_MEND)
+    tls_door.assert_refused('does not match host name "db.example"', TLS_FIX)
 
 
 @pytest.mark.parametrize("has_one", [False, True])
-def test_a_server_that_wants_another_certificate_of_its_client_is_told(
+def test_a_server_that_wants_another_certificate_of_its_client_is_reported(
     rows: PostgresRows, postgres: PostgresServer, authority: Authority, tmp_path: Path, has_one: bool
 ) -> None:
     own = tmp_path / "own.pem"
@@ -124,13 +124,13 @@ def test_a_server_that_wants_another_certificate_of_its_client_is_told(
     with postgres.gate(context) as gate:
         door = Door(rows, gate)
         door.use(options="sslmode=require" + (f"&sslcert={own}&sslkey={own}" if has_one else ""))
-        door.assert_refused("alert", TLS_MEND)
+        door.assert_refused("alert", TLS_FIX)
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
 def test_a_server_without_tls_is_refused_where_tls_is_asked_for(door: Door, authority: Authority, mode: str) -> None:
     door.use(options=f"sslmode={mode}&sslrootcert={authority.bundle}")
-    door.assert_refused("server does not support SSL, but SSL was required", TLS_MEND)
+    door.assert_refused("server does not support SSL, but SSL was required", TLS_FIX)
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_a_server_without_tls_is_refused_where_tls_is_asked_for(door: Door, auth
     ],
     ids=["no file", "no certificate", "not the system's", "no mode", "a secret", "no channel binding", "an open key"],
 )
-def test_options_that_cannot_be_met_are_told(tls_door: Door, authority: Authority, options: str, told: str) -> None:
+def test_options_that_cannot_be_met_are_reported(tls_door: Door, authority: Authority, options: str, told: str) -> None:
     own = authority.bundle.with_name("server.pem")
     own.chmod(0o644)
     tls_door.use(options=options.format(own=own))
-    tls_door.assert_refused(told, TLS_MEND)
+    tls_door.assert_refused(told, TLS_FIX)
 
 
 # Users and databases
@@ -169,12 +169,12 @@ def test_options_that_cannot_be_met_are_told(tls_door: Door, authority: Authorit
         ("visitor", "", "42501", "permission denied for database"),
     ],
 )
-def test_who_is_not_let_in_is_told_at_once(
+def test_that_the_server_lets_nobody_in_is_reported_at_once(
     door: Door, postgres: PostgresServer, user: str, database: str, state: str, told: str
 ) -> None:
     postgres.admin(f"REVOKE CONNECT ON DATABASE {door.database} FROM public")
     door.use(user, database=database)
-    door.assert_refused(told, LOGIN_MEND)
+    door.assert_refused(told, LOGIN_FIX)
     assert f"C{state}\0".encode() in door.gate.said or not state
 
 
@@ -192,7 +192,7 @@ def test_so_is_an_import_from_there(
     monkeypatch.setenv("PGPASSWORD", password)
     source = door.address(USER, options=options)
     result = door.rows.world.program.run("import", "--layout", "user-tokens", source)
-    assert_told(result, code, "the source cannot be read", told, "Correct its address")
+    assert_reported(result, code, "the source cannot be read", told, "Correct its address")
     assert len(result.err.splitlines()) == 1
 
 
@@ -213,7 +213,7 @@ def test_a_right_that_is_taken_away_during_a_run_ends_it_and_the_tokens_wait(
     assert door.rows.is_current("loc")
 
 
-def test_who_may_not_use_the_table_is_told_at_once(door: Door) -> None:
+def test_that_the_table_may_not_be_used_is_reported_at_once(door: Door) -> None:
     door.use("visitor")
     door.assert_refused("permission denied for table", "Give the user of DATABASE_URL what it lacks")
     assert b"C42501\0" in door.gate.said
@@ -238,7 +238,7 @@ def test_a_password_that_is_changed_during_a_run_ends_it_at_once_and_the_tokens_
     world.oauth.fail(meanwhile(change))
     result = world.program.run("--json")
     assert (result.code, result.outcomes()) == (exits.USAGE, {"loc": "transient"})
-    assert LOGIN_MEND in result.err
+    assert LOGIN_FIX in result.err
     [entry] = entries(world, "answered")
     assert kept_token(world, entry) == world.oauth.current("loc")
     door.use(f"{USER}:another%20one")

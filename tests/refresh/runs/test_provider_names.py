@@ -10,6 +10,8 @@ from tests.callers import log_in, manager_of, revocable
 from tests.conftest import World
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, table_of
 
+pytestmark = pytest.mark.by_turns("rows")
+
 LISTED = ("gohighlevel", "GoHighLevel", "highlevel", "ghl")  # what the catalogue itself calls it
 FREE = ("HighLevel", "GHL", "Go High-Level", " GOHIGHLEVEL ")
 HOUR = 3600

@@ -29,7 +29,7 @@ from tests.refresh.runs.faults_world import (
 )
 from tests.refresh.runs.test_faults import only, outage, run, sent
 from tests.refresh.runs.test_faults_inside import FullJournal, full
-from tests.refresh.runs.test_faults_inside import run as run_parts
+from tests.refresh.runs.test_faults_inside import run as run_once
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
@@ -37,6 +37,8 @@ from token_refresh.base.events import NoticeCode
 from token_refresh.clients.proof import Prover
 from token_refresh.journal.entries import ANSWER_FIELD
 from token_refresh.journal.file import JournalError
+
+pytestmark = pytest.mark.by_turns("rows")
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def left(table: AirtableRows, *names: str) -> None:
 # New tokens wait for the store
 
 
-def test_of_a_row_that_was_onboarded_anew_theirs_stays_and_ours_is_kept_aside(table: AirtableRows) -> None:
+def test_of_a_row_that_was_onboarded_again_theirs_stays_and_ours_is_kept_in_the_journal(table: AirtableRows) -> None:
     left(table, "loc")
     ours = table.world.oauth.current("loc")
     table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
@@ -81,7 +83,7 @@ def test_of_a_row_that_was_onboarded_anew_theirs_stays_and_ours_is_kept_aside(ta
     assert "are kept, encrypted" not in run(table).err
 
 
-def test_a_row_whose_token_was_sealed_anew_meanwhile_gets_its_successor(table: AirtableRows) -> None:
+def test_a_row_whose_token_was_re_encrypted_meanwhile_gets_its_successor(table: AirtableRows) -> None:
     left(table, "loc")
     table.edit("loc", encrypted_refresh=table.world.seal("loc", "encrypted_refresh", table.stored("loc")))
     run(table)
@@ -90,7 +92,7 @@ def test_a_row_whose_token_was_sealed_anew_meanwhile_gets_its_successor(table: A
     assert sent(table.world) == 1
 
 
-def test_of_a_row_that_is_gone_the_tokens_are_kept_aside(table: AirtableRows) -> None:
+def test_of_a_row_that_is_gone_the_tokens_are_kept_in_the_journal(table: AirtableRows) -> None:
     left(table, "loc", "other")
     table.remove("loc")
     result = run(table)
@@ -135,13 +137,13 @@ def test_a_journal_that_cannot_be_written_ends_the_replay_and_loses_nothing(tabl
     left(table, "loc")
     table.remove("loc")
 
-    def change(parts: Any) -> Any:
-        parts.journal.__class__ = FullJournal
-        parts.journal.refuses = "mark"
-        return parts
+    def change(context: Any) -> Any:
+        context.journal.__class__ = FullJournal
+        context.journal.refuses = "mark"
+        return context
 
     with pytest.raises(JournalError):
-        run_parts(table, change)
+        run_once(table, change)
     assert len(entries(table.world, "answered")) == 1
 
 
@@ -166,7 +168,7 @@ def raw(rows: Rows, status: int, error: str = "") -> RawAnswer:
     return RawAnswer(status, {}, body, rows.world.clock.now())
 
 
-def test_an_answer_that_did_nothing_is_forgotten_and_the_row_is_tried_anew(rows: Rows) -> None:
+def test_an_answer_that_did_nothing_is_forgotten_and_the_row_is_tried_again(rows: Rows) -> None:
     answered(rows, raw(rows, 429))
     assert run(rows).outcomes() == {"loc": "refreshed"}
     assert entries(rows.world) == []
@@ -187,7 +189,7 @@ def test_an_answer_that_cannot_be_read_counts_as_lost(rows: Rows) -> None:
     assert "the answer was lost on 2026-03-01 12:00 UTC" in only(run(rows))["error"]
 
 
-def test_a_dead_grant_is_told_without_another_request(rows: Rows) -> None:
+def test_a_dead_grant_is_reported_without_another_request(rows: Rows) -> None:
     answered(rows, raw(rows, 400, "invalid_grant"))
     assert only(run(rows))["outcome"] == "reauthorize"
     assert sent(rows.world) == 0
@@ -208,7 +210,7 @@ SHOWN = b'{"access_token": "sample-access", "refresh_token": "sample-refresh"}'
     ("status", "body", "steps"),
     [(429, b"", []), (400, b'{"error": "invalid_request"}', []), (404, SHOWN, []), (503, b"", ["lost"])],
 )
-def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept_aside(
+def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept(
     rows: Rows, status: int, body: bytes, steps: list[str]
 ) -> None:
     """Kept aside it would say that the row's token has a successor, should the row come back."""
@@ -241,7 +243,7 @@ def test_an_answer_whose_tokens_are_in_the_row_already_is_forgotten_and_the_old_
     rows.add("acme", "loc")
     old = rows.row("loc").encrypted_refresh
     with full(rows, "finish") as change:
-        run_parts(rows, change)
+        run_once(rows, change)
     assert len(entries(world, "answered")) == 1
     assert run(rows).json()["results"] == []
     assert entries(world) == []
@@ -421,16 +423,16 @@ def deleted_during_its_refresh(rows: Rows, provider: str) -> str:
     return cell
 
 
-@pytest.mark.parametrize("is_sealed_anew", [False, True])
-def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_was_kept_aside(
-    rows: Rows, is_sealed_anew: bool
+@pytest.mark.parametrize("is_resealed", [False, True])
+def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_was_kept(
+    rows: Rows, is_resealed: bool
 ) -> None:
     cell = deleted_during_its_refresh(rows, "acme")
     current = rows.world.oauth.current("loc")
     with journal(rows.world) as opened:  # somebody else's onboarding is aside, too
         opened.mark(opened.enrol("other", "acme", "https://acme.example", "", "token", "{}"), "superseded")
     rows.add("acme", "loc")
-    if is_sealed_anew:
+    if is_resealed:
         cell = rows.world.seal("loc", "encrypted_refresh", rows.world.open_refresh("loc", cell))
     rows.edit("loc", encrypted_refresh=cell)
     before = sent(rows.world)
@@ -442,7 +444,7 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
     assert [entry.location_id for entry in entries(rows.world)] == ["other"]
 
 
-def test_the_access_token_of_a_row_that_is_gone_is_kept_aside_and_spends_nothing(table: AirtableRows) -> None:
+def test_the_access_token_of_a_row_that_is_gone_is_kept_in_the_journal_and_spends_nothing(table: AirtableRows) -> None:
     table.add("acme-never", "loc")
     outage(table, airtable_faults.status(503))
     assert run(table).code == exits.STORE

@@ -146,7 +146,7 @@ def test_killed_at_any_of_five_hundred_rows_every_cell_opens(world: World, at_ea
     assert opened(world, world.program.keyring) == texts
 
 
-def sealed_anew(rows: Rows, tokens: dict[str, str]) -> int:
+def resealed_count(rows: Rows, tokens: dict[str, str]) -> int:
     """How many rows are under the new key; every cell opens."""
     keyring, found = both_keys(rows.world), [rows.row(location) for location in tokens]
     assert {row.location_id: opened_refresh(rows.world, keyring, row) for row in found} == tokens
@@ -167,7 +167,7 @@ def test_killed_at_a_write_to_postgresql_every_cell_opens(postgres_world: World,
         shell.execute(TELLS_EACH_ROW)
     for number, anew in ((1, 0), (13, 0), (25, 0), (26, 25)):
         assert killed_at(postgres_world, number, of=25) == KILLED
-        assert sealed_anew(rows, tokens) == anew
+        assert resealed_count(rows, tokens) == anew
     result, said = rotated(postgres_world)
     assert (result.code, said["rows_resealed"]) == (0, 0)
     assert_done(rows)
@@ -188,7 +188,7 @@ def test_killed_at_each_write_to_airtable_every_cell_opens(
     for number, anew in zip(writes, done, strict=True):
         code = ended_by_airtable(airtable_world, airtable, number, signal.SIGKILL, act_first=act_first)
         assert code == KILLED
-        assert sealed_anew(rows, tokens) == anew
+        assert resealed_count(rows, tokens) == anew
     result, said = rotated(airtable_world)
     assert (result.code, said["rows_resealed"]) == (0, 25 - done[-1])
     assert_done(rows)
@@ -213,7 +213,7 @@ def ended_by_airtable(
 ) -> int:
     """Rotate in a process that is sent a signal at its `number`-th write; how it ended."""
     process = subprocess.Popen(
-        [sys.executable, str(world.program.install() / "token_manager.py"), "rotate-key"],
+        [sys.executable, str(world.program.installed() / "token_manager.py"), "rotate-key"],
         cwd=world.program.home,
         env=world.program.environment(),
         stdin=subprocess.DEVNULL,

@@ -14,6 +14,8 @@ from tests.refresh.runs.test_faults import only, run
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 
+pytestmark = pytest.mark.by_turns("rows")
+
 PAIR = {"access_token": "sample-access", "refresh_token": "sample-refresh"}
 UNCLEAR = {"acme": "unknown", "acme-never": "transient"}  # a row's outcome where an answer is no evidence
 BY_PROVIDER = pytest.mark.parametrize("provider", UNCLEAR)

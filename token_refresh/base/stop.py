@@ -1,0 +1,38 @@
+"""That somebody wants the end of what is under way: asked for anywhere, known wherever it is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Stop:
+    """Whether the end is wanted: what is under way is finished, and nothing else begins.
+
+    Called with the reason; from a signal handler or another thread, too.
+
+    Attributes:
+        reason: the first one; None as long as nobody wants the end.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._forward: Callable[[str], None] | None = None
+
+    def __call__(self, reason: str) -> None:
+        if self.reason is not None:
+            return
+        self.reason = reason
+        if self._forward is not None:
+            self._forward(reason)
+
+    @contextmanager
+    def forwarding_to(self, forward: Callable[[str], None]) -> Iterator[None]:
+        """While inside, the wish for the end is passed on to `forward`, once; at once, where it is there already."""
+        self._forward = forward
+        if self.reason is not None:
+            forward(self.reason)
+        try:
+            yield
+        finally:
+            self._forward = None
