@@ -61,6 +61,7 @@ def _mutant(step: str, file: str, old: str, new: str, *tests: str) -> Mutant:
     return Mutant(step, (Edit(file, old, new),), tests)
 
 
+_UNPROVEN = "tests/refresh/runs/test_unproven.py::"
 _FAULTS = "tests/refresh/runs/test_faults.py::"
 _INSIDE = "tests/refresh/runs/test_faults_inside.py::"
 _CLAIMS = "tests/contracts/test_claims.py::"
@@ -109,22 +110,22 @@ MUTANTS = (
     _mutant(
         "a token counts whatever the status",
         "providers/base.py",
-        "        is_success = HTTP_OK <= status < HTTP_REDIRECT\n        found",
-        "        is_success = HTTP_OK <= status\n        found",
+        "        is_success = HTTP_OK <= raw.status < HTTP_REDIRECT\n",
+        "        is_success = HTTP_OK <= raw.status\n",
         "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_an_answer_that_grants_nothing_replaces_none",
     ),
     _mutant(
         "a token counts beside an error",
         "providers/base.py",
-        '    if content.get("error") or',
-        '    if content.get("errors") or',
+        "or _is_refusal(others):\n",
+        "or others is None:\n",
         "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
     ),
     _mutant(
         "a lone refresh token counts where they never change",
         "providers/base.py",
-        "            counts = access_token is not None or can_rotate\n",
-        "            counts = True\n",
+        "refresh_token is not None and can_rotate and verdict",
+        "refresh_token is not None and verdict",
         "tests/refresh/runs/test_which_token_counts.py"
         "::test_where_refresh_tokens_never_change_one_without_an_access_token_replaces_none",
     ),
@@ -134,6 +135,69 @@ MUTANTS = (
         "        if _brings_token(answer):\n            _keep_aside",
         "        if answer:\n            _keep_aside",
         "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept",
+    ),
+    _mutant(
+        "a new token without an access token counts as proved",
+        "providers/base.py",
+        "            is_unproven=brings_token,\n",
+        "            is_unproven=False,\n",
+        f"{_UNPROVEN}test_an_unproven_token_that_is_refused_gives_way_to_the_one_before",
+    ),
+    _mutant(
+        "where refresh tokens never change a new one counts as proved",
+        "providers/base.py",
+        "                is_unproven=not can_rotate,\n",
+        "                is_unproven=False,\n",
+        f"{_UNPROVEN}test_where_refresh_tokens_never_change_a_new_one_is_proved_before_the_old_one_is_given_up",
+    ),
+    _mutant(
+        "an unproven token is not proved in the same run",
+        "token_refresh/refresh/listing.py",
+        "    if not keys:\n",
+        "    if keys is not None:\n",
+        f"{_UNPROVEN}test_a_token_that_came_without_an_access_token_is_stored_and_proved_by_one_more_refresh_in_the_same_run",
+    ),
+    _mutant(
+        "the token before an unproven one is not kept",
+        "token_refresh/refresh/listing.py",
+        "job = replace(job, proves=unproven.id, previous=unproven.previous)",
+        'job = replace(job, proves=unproven.id, previous="")',
+        f"{_UNPROVEN}test_an_unproven_token_that_is_refused_gives_way_to_the_one_before",
+    ),
+    _mutant(
+        "a token counts as spent although its successor is unproven",
+        "token_refresh/refresh/write_back.py",
+        "                is_spent=has_successor and not is_unproven,\n",
+        "                is_spent=has_successor,\n",
+        f"{_UNPROVEN}test_what_is_not_proved_in_one_run_is_proved_in_the_next",
+    ),
+    _mutant(
+        "a pair behind a failure is never tried",
+        "providers/base.py",
+        "        if raw.status < SERVER_ERROR or not is_whole or",
+        "        if raw.status >= SERVER_ERROR or not is_whole or",
+        f"{_UNPROVEN}test_a_pair_behind_a_failure_is_tried_once_the_old_token_is_refused",
+    ),
+    _mutant(
+        "a later answer overwrites a kept one",
+        "token_refresh/journal/entries.py",
+        "answer = ltrim(answer || ' ' || ?)",
+        "answer = ltrim(' ' || ?)",
+        f"{_UNPROVEN}test_a_pair_behind_a_failure_is_tried_once_the_old_token_is_refused",
+    ),
+    _mutant(
+        "a token is sent again after an answer of unknown form",
+        "token_refresh/refresh/listing.py",
+        "        if self._unread(job.token) is not None:\n",
+        "        if self._unread is None:\n",
+        f"{_UNPROVEN}test_after_a_success_of_unknown_form_the_token_is_not_sent_again_and_the_answer_is_kept",
+    ),
+    _mutant(
+        "a complete refusal of unknown form counts as lost",
+        "providers/base.py",
+        "        return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED\n",
+        "        return verdict\n",
+        "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
     ),
     _mutant(
         "what an earlier run left is not replayed",
@@ -307,7 +371,7 @@ MUTANTS = (
     _mutant(
         "a dead grant is sent again",
         "token_refresh/refresh/listing.py",
-        "        if row.status == STATUS_REAUTHORIZE and not _may_live(parts, row, cell, failure, now):\n",
+        "        if row.status == STATUS_REAUTHORIZE and not _may_live(context, row, cell, failure, now):\n",
         "        if row.status == STATUS_REAUTHORIZE and not cell:\n",
         f"{_FAILING}test_a_dead_grant_is_remembered_where_the_table_cannot_say_so_and_is_not_sent_again",
     ),
@@ -386,7 +450,7 @@ MUTANTS = (
     _mutant(
         "a second host goes unnoticed",
         "token_refresh/refresh/listing.py",
-        "        _refuse_second_host(parts, rows, now)\n",
+        "        _refuse_second_host(context, rows, now)\n",
         "        pass\n",
         f"{_FAULTS}test_a_second_host_stops_the_run_until_it_is_taken_over",
     ),
@@ -496,8 +560,8 @@ MUTANTS = (
     _mutant(
         "a second host counts as gone after one interval",
         "token_refresh/refresh/listing.py",
-        "timedelta(seconds=2 * parts.policy.interval)",
-        "timedelta(seconds=parts.policy.interval)",
+        "timedelta(seconds=2 * context.policy.interval)",
+        "timedelta(seconds=context.policy.interval)",
         f"{_FAULTS}test_a_host_that_has_refreshed_nothing_for_two_intervals_is_gone",
     ),
     _mutant(
@@ -560,8 +624,8 @@ MUTANTS = (
     _mutant(
         "a mended row is never looked at again",
         "token_refresh/refresh/listing.py",
-        "and parts.journal.failures.starts_daily_check():\n",
-        "and not parts.journal:\n",
+        "and context.journal.failures.starts_daily_check():\n",
+        "and not context.journal:\n",
         f"{_FAILING}test_a_row_whose_credential_was_fixed_but_not_its_status_is_found_within_a_day",
     ),
     _mutant(
