@@ -27,6 +27,7 @@ Replay = Literal["safe", "once", "last_minute"]
 
 FALLBACK_LIFETIME_SECONDS = 3600
 LONGEST_LIFETIME_SECONDS = 10 * 365 * 86_400
+_DAY = 86_400
 HTTP_OK, HTTP_REDIRECT, CLIENT_ERROR = 200, 300, 400
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
@@ -123,6 +124,7 @@ class Answer:
         retry_after: seconds the provider asks to wait.
         status: the HTTP status; None where no answer came.
         received_at: when the answer came.
+        server_time: what the provider's clock said then.
     """
 
     verdict: Verdict
@@ -136,6 +138,7 @@ class Answer:
     retry_after: float | None = None
     status: int | None = None
     received_at: datetime | None = None
+    server_time: datetime | None = None
 
     @property
     def judgement(self) -> Judgement:
@@ -207,6 +210,14 @@ class ProviderSummary:
     def default_lifetime(self) -> int:
         """Seconds an access token lives where nothing says otherwise."""
         return self.lifetime or FALLBACK_LIFETIME_SECONDS
+
+    @property
+    def longest_lifetime(self) -> int:
+        """Seconds of life that are believed: ten times what the catalogue says, and never less than a day.
+
+        Customers may set lifetimes at some providers. Where the catalogue says nothing: ten times sixty days.
+        """
+        return max(10 * (self.lifetime or 60 * _DAY), _DAY)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -347,6 +358,7 @@ class Provider(ProviderSummary):
                 refresh_expires_at=_refresh_expiry(members, raw.received_at),
                 status=raw.status,
                 received_at=raw.received_at,
+                server_time=_http_date(raw.headers.get("date", "")),
             )
         content = content if is_whole else {}
         verdict = self._verdict(raw, content, is_whole=is_whole)
@@ -362,6 +374,7 @@ class Provider(ProviderSummary):
             retry_after=_retry_after(raw),
             status=raw.status,
             received_at=raw.received_at,
+            server_time=_http_date(raw.headers.get("date", "")),
         )
 
     def pair_in(self, raw: RawAnswer) -> Answer | None:
@@ -393,9 +406,15 @@ class Provider(ProviderSummary):
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
 
+        The catalogue's also where the answer claims the impossible.
+
         `content` holds the members beside the access token, named in snake case.
         """
-        return received_at + timedelta(seconds=seconds_of(content.get("expires_in")) or self.default_lifetime)
+        seconds = seconds_of(content.get("expires_in"))
+        is_believed = seconds is not None and seconds <= self.longest_lifetime
+        return received_at + timedelta(
+            seconds=seconds if seconds is not None and is_believed else self.default_lifetime
+        )
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
         """What an answer without a usable access token says happened, by RFC 6749 section 5.2 and the catalogue.
@@ -742,12 +761,17 @@ def _retry_after(raw: RawAnswer) -> float | None:
     value = raw.headers.get("retry-after", "").strip()
     if _WHOLE_NUMBER.fullmatch(value):
         return float(value)
+    moment = _http_date(value)
+    return max(0.0, (moment - raw.received_at).total_seconds()) if moment is not None else None
+
+
+def _http_date(value: str) -> datetime | None:
+    """RFC 9110 section 5.6.7; None where it is none."""
     try:
         moment = parsedate_to_datetime(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, IndexError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - raw.received_at).total_seconds())
 
 
 def _text(value: object) -> str:

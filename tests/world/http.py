@@ -82,6 +82,7 @@ class HTTPServer:
         self._lock = threading.Lock()
         self.requests: list[Request] = []
         self.connections = 0  # that clients have made
+        self.now: Callable[[], float] = time.time  # of its clock, which every answer tells
         self._server = _Listener(("127.0.0.1", port), self._handler_class())
         self.port: int = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -138,6 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.server_world.connections += 1
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The `Date` of every answer (RFC 9110 section 6.6.1)."""
+        return super().date_time_string(self.server_world.now() if timestamp is None else timestamp)
 
     def handle_one_request(self) -> None:
         try:

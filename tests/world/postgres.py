@@ -20,6 +20,8 @@ import psycopg
 from tests.world.clock import FakeClock
 from tests.world.raw import RawServer
 from token_refresh.stores.database import DatabaseStore
+from token_refresh.stores.database.backend import Backend
+from token_refresh.stores.database.postgres import PostgresBackend
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, while it is imported
@@ -30,6 +32,10 @@ ROOM_BYTES = 2 << 30
 # Whoever is in the first role needs a password, and nobody in the second is let in.
 ENTRANCE = "local all +with_password scram-sha-256\nlocal all +kept_out reject\nlocal all all trust\n"
 SSL_REQUEST, GSS_REQUEST = (bytes([0, 0, 0, 8, 4, 210, 22, number]) for number in (47, 48))
+
+read_clock = PostgresBackend.clock
+# The server's clock is this machine's, and most tests run on a clock of their own; those of clocks put it back.
+PostgresBackend.clock = Backend.clock  # type: ignore[method-assign]
 
 Shell = psycopg.Connection[dict[str, Any]]  # a person's own connection
 

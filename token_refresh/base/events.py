@@ -50,6 +50,8 @@ class NoticeCode(enum.StrEnum):
     WAITS_FOR_EXPIRY = "waits_for_expiry"  # an answer was lost, and asking again may end the token that still lives
     ROW_UNUSABLE = "row_unusable"  # in a dry run: somebody has to fix the row first
     CLAIMED_ELSEWHERE = "claimed_elsewhere"  # another host has claimed due rows
+    CLOCK_OFF = "clock_off"  # our clock and another disagree by more than five minutes
+    IMPOSSIBLE_TIME = "impossible_time"  # a row's times cannot be: it counts as due
     NOT_TRIED = "not_tried"  # due rows that were left for the next run
     ANSWER_NOT_SAVED = "answer_not_saved"  # neither journal nor store took a provider's answer: see `AnswerNotSaved`
     ANSWER_UNREADABLE = "answer_unreadable"  # an entry of the journal cannot be used, by a mistake of this program

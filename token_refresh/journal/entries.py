@@ -339,6 +339,12 @@ class Journal:
             # Not synced: an entry that a power failure brings back is found to be stored already.
             self._file.commit(all_of(statements), synced=False)
 
+    def correct_times(self) -> None:
+        """Requests that left in the future left now: they are waited for from the first run that sees them."""
+        now = iso(self._clock.now())
+        if any(entry.sent_at > self._clock.now() for entry in self.entries(STEP_SENT, STEP_LOST)):
+            self._file.commit(all_of([("UPDATE entries SET sent_at = ? WHERE sent_at > ?", (now, now))]))
+
     def entries(self, *steps: str) -> list[Entry]:
         """The unfinished entries at one of these steps, oldest first."""
         marks = ", ".join("?" for _ in steps)

@@ -11,6 +11,7 @@ from token_refresh.stores.base import DueQuery, Row
 
 EARLY_SHARE = 1 / 3  # a long-lived token is renewed when a third of its life is left
 LATEST_SHARE = 9 / 10  # a run right after another finds nothing due
+AHEAD = timedelta(minutes=5)  # so far in the future a time that we wrote may lie: another machine's clock
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,17 @@ class DuePolicy:
         return timedelta(seconds=min(seconds, earliest) if earliest else seconds)
 
     def is_due(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
-        """Whether the row's token is to be refreshed now. A missing or unreadable expiry is due."""
-        if row.access_token_expiry is None:
+        """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due."""
+        if row.access_token_expiry is None or self.is_impossible(row, provider, now):
             return True
         return row.access_token_expiry - now < self.window(lifetime_of(row, provider), provider.earliest)
+
+    def is_impossible(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
+        """Whether the row's times cannot be: refreshed in the future, or with more life than its provider gives."""
+        if row.last_refreshed is None:
+            return False
+        claim = row.access_token_expiry - now if row.access_token_expiry is not None else timedelta(0)
+        return row.last_refreshed > now + AHEAD or claim > timedelta(seconds=provider.longest_lifetime)
 
     def query(self, providers: Iterable[ProviderSummary], default_provider: str, now: datetime) -> DueQuery:
         """One cut-off a provider, by its catalogue lifetime; `is_due` then looks at each row's own.
@@ -49,12 +57,14 @@ class DuePolicy:
         """
         other = now + self._reach(FALLBACK_LIFETIME_SECONDS)
         cutoffs: dict[str, datetime] = {}
+        providers = list(providers)
         for entry in providers:
             cutoff = now + self._reach(entry.default_lifetime, entry.earliest)
             for name in entry.spellings:  # where two share a name, the later cut-off lets through the rows of both
                 cutoffs[name] = max(cutoff, cutoffs.get(name, cutoff))
         named = {name: cutoff for name, cutoff in cutoffs.items() if cutoff != other}
-        return DueQuery(named, other, default_provider)
+        latest = now + timedelta(seconds=max((entry.longest_lifetime for entry in providers), default=0))
+        return DueQuery(named, other, default_provider, latest=latest, ahead=now + AHEAD)
 
     def _reach(self, lifetime: float, earliest: int = 0) -> timedelta:
         seconds = self.interval + self.buffer

@@ -12,6 +12,7 @@ from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, S
 from token_refresh.journal.entries import STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, by_token
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
+from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow, unknown_status_notice
 from token_refresh.refresh.remembered_failures import with_remembered_failure
@@ -64,11 +65,12 @@ def list_due(
     def jobs_of(listed: Sequence[Row]) -> list[Job]:
         nonlocal total, due
         now = context.clock.now()
+        _check_clock(context, emit)
         rows = _wanted(context, scope, listed, now)
         unseen.difference_update(row.location_id for row in rows)
         if not scope.takeover and not store.claims:
             _refuse_second_host(context, rows, now)
-        for notice in (*_of_statuses(rows), *_of_lifetimes(context, rows)):
+        for notice in (*_of_statuses(rows), *_of_lifetimes(context, rows), *_of_times(context, rows, now)):
             emit(notice)
         jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in blocked], now, emit)
         if jobs and not due and not scope.dry_run:
@@ -83,7 +85,17 @@ def list_due(
     claimant = replace(context.claimant, takes_over=scope.takeover)
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
     yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
+    _check_clock(context, emit)  # also where nothing seems to be due: a clock may be why
     for notice in _of_locations(unseen):
+        emit(notice)
+
+
+def _check_clock(context: RunContext, emit: Subscriber) -> None:
+    """By the store's, which has answered by now. Raises `RunError` where nothing may be refreshed with ours."""
+    name = "Airtable" if context.store.store.kind == "airtable" else "the database"
+    offset, now = context.store.store.clock_offset, context.clock.now()
+    refuse_hopeless(name, offset, now)
+    if (notice := clock_notice(name, offset, now)) is not None:
         emit(notice)
 
 
@@ -259,6 +271,20 @@ def _of_lifetimes(context: RunContext, rows: Iterable[Row]) -> list[Notice]:
         for provider in providers
         if not context.policy.outpaces(provider)
     ]
+
+
+def _of_times(context: RunContext, rows: Iterable[Row], now: datetime) -> Iterator[Notice]:
+    """What to say of rows whose times cannot be."""
+    for row in rows:
+        provider = context.providers.get(context.job_factory.provider_name(row))
+        if provider is not None and context.policy.is_impossible(row, provider, now):
+            times = ", ".join(
+                f"{name} {moment:%Y-%m-%d %H:%M}"
+                for name, moment in (("last_refreshed", row.last_refreshed), ("expiry", row.access_token_expiry))
+                if moment is not None
+            )
+            message = f"its times cannot be ({times} UTC): written by hand, or by a clock that was wrong; it is due now"
+            yield Notice(NoticeCode.IMPOSSIBLE_TIME, row.location_id, message, provider=provider.slug)
 
 
 def _refuse_wrong_key(faults: Sequence[UnusableRow], looked_at: int) -> None:

@@ -35,6 +35,7 @@ def replay(
     they are the successors of.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
+    context.journal.correct_times()
     _resume_onboarding(context, emit)
     _review_unproven(context, emit)
     entries = _waiting(context)

@@ -49,7 +49,10 @@ def may_retry(answer: Judgement, attempts: int) -> bool:
 
 
 def is_under_way(sent_at: datetime, now: datetime) -> bool:
-    """Whether a request that a dead run sent may still arrive at its provider."""
+    """Whether a request that a dead run sent may still arrive at its provider.
+
+    `sent_at` is not in the future: see `Journal.correct_times`.
+    """
     return now - sent_at < timedelta(seconds=EXCHANGE_SECONDS)
 
 
@@ -80,4 +83,5 @@ def may_live(provider: ProviderSummary | None, failure: Failure, now: datetime) 
     if provider is None or failure.dead_since is None or failure.tried_at is None:
         return False
     is_doubtful = provider.unreliable_invalid_grant and now - failure.dead_since <= DOUBT
-    return is_doubtful and now - failure.tried_at >= A_DAY
+    was_tried = timedelta(0) <= now - failure.tried_at < A_DAY  # in the future: by a clock that was wrong
+    return is_doubtful and not was_tried

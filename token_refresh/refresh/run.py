@@ -44,7 +44,7 @@ class Refresher:
         self._context = context
         self._emit = FanOut(self._collect, *subscribers)
         self._report = RunFinished(context.claimant.run, context.clock.now())
-        self._writeback = WriteBack(context, self._emit)
+        self._writeback = WriteBack(context, self._emit_once)
         self._said: set[tuple[NoticeCode, str | None, str | None]] = set()
         self._deadline: float | None = None
         self._stop_reason: str | None = None

@@ -12,10 +12,11 @@ from functools import partial
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
-from token_refresh.base.events import Outcome, RowFinished
+from token_refresh.base.events import Outcome, RowFinished, Subscriber
 from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, STEP_UNREAD, Place
 from token_refresh.journal.failures import RowFailure
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.clock_check import clock_notice
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.remembered_failures import failure_of
 from token_refresh.refresh.row_result import RowResult, is_spent, result_of, result_of_refuted, result_of_unusable
@@ -68,18 +69,18 @@ class WriteBack:
 
     Args:
         context: the store and its seals, the journal, the clock.
-        done: called with each row's final result.
+        emit: gets each row's final result, and what a provider's clock says of ours.
 
     Attributes:
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
     """
 
-    def __init__(self, context: RunContext, done: Callable[[RowFinished], None]) -> None:
+    def __init__(self, context: RunContext, emit: Subscriber) -> None:
         self._store = context.store
         self._journal = context.journal
         self._clock = context.clock
         self._host_name = context.host_name
-        self._done = done
+        self._emit = emit
         self.unproven: dict[str, RowFinished] = {}
         self._buffer: list[Pending] = []
         self._since: float | None = None
@@ -101,6 +102,7 @@ class WriteBack:
 
         See `result_of`; `entry_id` is its journal entry.
         """
+        self._compare_clock(job, answer)
         if verdict is Verdict.DEAD_GRANT and (pair := self._kept_pair(job, entry_id)) is not None:
             answer, verdict = pair, pair.verdict
         elif verdict is Verdict.DEAD_GRANT and job.previous:
@@ -131,6 +133,13 @@ class WriteBack:
                 proves=job.proves if verdict is Verdict.GRANTED else None,
             )
         )
+
+    def _compare_clock(self, job: Job, answer: Answer) -> None:
+        if answer.server_time is None or answer.received_at is None:
+            return
+        offset, name = answer.server_time - answer.received_at, job.provider.name
+        if (notice := clock_notice(name, offset, answer.received_at, job.provider.slug)) is not None:
+            self._emit(notice)
 
     def _kept_pair(self, job: Job, entry_id: int | None) -> Answer | None:
         """A pair that came in a 5xx before the token was refused; None where it was tried already, or there is none."""
@@ -174,7 +183,7 @@ class WriteBack:
         self.unproven.pop(pending.change.key, None)
         if not pending.change.values:
             self._close(pending, WriteResult(Written.STORED))
-            self._done(pending.result.finished)
+            self._emit(pending.result.finished)
             return
         if self._since is None:
             self._since = self._clock.monotonic()
@@ -251,18 +260,18 @@ class WriteBack:
         self._settle()
         self._after(undone, len(batch))
         for one in done:
-            self._done(one)
+            self._emit(one)
 
     def end_unproven(self) -> None:
         """Say what became of the rows whose new token could not be proved in this run."""
         while self.unproven:
-            self._done(self.unproven.popitem()[1])
+            self._emit(self.unproven.popitem()[1])
 
     def _abandon(self) -> None:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
         for pending in self.take():
             place = self._journal.place_of(pending.entry_id)
-            self._done(_waiting(pending, place) if pending.brings_token else pending.result.finished)
+            self._emit(_waiting(pending, place) if pending.brings_token else pending.result.finished)
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:

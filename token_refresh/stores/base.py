@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from token_refresh.base.checks import DOUBTFUL, GOOD, Check
@@ -78,6 +78,7 @@ class DueQuery:
     those whose expiry is missing, unreadable or before their provider's cut-off (all of them with `everything`),
     narrowed to `locations` and `providers` where these are given. Providers are compared by the exact text of their
     cells; a row that names none counts as `default_provider`'s. `idle`: the statuses that are left out.
+    Also those that claim to live beyond `latest`, or to have been refreshed after `ahead`: times that cannot be.
     """
 
     cutoffs: Mapping[str, datetime]
@@ -87,6 +88,8 @@ class DueQuery:
     locations: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     idle: tuple[str, ...] = IDLE_STATUSES
+    latest: datetime | None = None
+    ahead: datetime | None = None
 
     def admits(self, row: Row) -> bool:
         """Whether `row` belongs to the answer; what a store's own filter must agree with."""
@@ -98,7 +101,11 @@ class DueQuery:
         if self.providers and provider not in self.providers:
             return False
         cutoff = self.cutoffs.get(provider, self.other_cutoff)
-        return self.everything or row.access_token_expiry is None or row.access_token_expiry < cutoff
+        expiry, refreshed = row.access_token_expiry, row.last_refreshed
+        if self.everything or expiry is None or expiry < cutoff:
+            return True
+        is_far = self.latest is not None and expiry > self.latest
+        return is_far or (self.ahead is not None and refreshed is not None and refreshed > self.ahead)
 
 
 @dataclass(frozen=True)
@@ -220,6 +227,8 @@ class Store(ABC):
     """How long a finished row may wait for company."""
     in_trouble: bool = False
     """The store is failing right now: refresh nothing that would have to be stored."""
+    clock_offset: timedelta | None = None
+    """How far the store's clock is ahead of ours, by its last answer; None where it has none of its own."""
     claims: bool = False
     """Rows are claimed one by one; elsewhere a lock keeps a second run out."""
 

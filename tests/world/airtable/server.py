@@ -76,6 +76,7 @@ class AirtableServer:
         self.token = self.add_token(DEFAULT_TOKEN).secret
         jitter = Random(seed)
         self.http = HTTPServer(self.answer, lambda: latency_seconds + jitter.uniform(0, jitter_seconds), port=port)
+        self.http.now = lambda: now().timestamp()
         self.url = self.http.url
 
     def __enter__(self) -> AirtableServer:

@@ -44,6 +44,7 @@ class OAuthServer:
         self._lock = self._world.lock
         self.violations = self._world.violations
         self._http = HTTPServer(self._world.serve, jittered(latency, jitter, seed))
+        self._http.now = clock
         self.url = self._http.url
 
     def __enter__(self) -> OAuthServer:

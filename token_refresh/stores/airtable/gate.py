@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from dataclasses import dataclass
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -61,6 +64,7 @@ class Gate(BaseAdapter):
         self._is_failing = False
         self._updates: _Trouble | None = None  # since the last update that was answered
         self._answer_seconds = answer_seconds
+        self.clock_offset: timedelta | None = None  # of Airtable's clock, by its last answer
 
     @property
     def in_trouble(self) -> bool:
@@ -112,6 +116,7 @@ class Gate(BaseAdapter):
         try:
             response = self._adapter.send(request, *args, **{**kwargs, "stream": True})
             self._read(response)
+            self._compare_clocks(response)
         except ActionableError as error:
             raise StoreRefusedError(str(error), error.action) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -119,6 +124,11 @@ class Gate(BaseAdapter):
         if response.status_code < requests.codes.bad_request and not makes_sense(request, response):
             return SenselessError()
         return response
+
+    def _compare_clocks(self, response: requests.Response) -> None:
+        with contextlib.suppress(ValueError, IndexError, OverflowError):
+            moment = parsedate_to_datetime(response.headers.get("Date", ""))
+            self.clock_offset = moment.replace(tzinfo=moment.tzinfo or UTC) - self._clock.now()
 
     def _read(self, response: requests.Response) -> None:
         """Take the body in here, so that a cut answer counts as none; bounded in size, however packed, and in time.

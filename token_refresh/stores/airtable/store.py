@@ -74,6 +74,11 @@ class AirtableStore(Store):
         return self._gate.calls
 
     @property
+    def clock_offset(self) -> timedelta | None:  # type: ignore[override] # a plain attribute elsewhere
+        """See `Store.clock_offset`."""
+        return self._gate.clock_offset
+
+    @property
     def in_trouble(self) -> bool:  # type: ignore[override] # a plain attribute elsewhere
         """See `Store.in_trouble`."""
         return self._gate.in_trouble
@@ -210,8 +215,11 @@ class AirtableStore(Store):
         for provider, cutoff in query.cutoffs.items():
             groups.setdefault(cutoff, []).append(provider)
         other = query.cutoffs.get(query.default_provider, query.other_cutoff)
+        impossible = [f.IS_AFTER(expiry, _literal(query.latest))] if query.latest is not None else []
+        if query.ahead is not None and "last_refreshed" in self.columns:
+            impossible.append(f.IS_AFTER(f.Field("last_refreshed"), _literal(query.ahead)))
         if "provider" not in self.columns:
-            return f.OR(f.NOT(expiry), f.IS_BEFORE(expiry, _literal(other)))
+            return f.OR([f.NOT(expiry), f.IS_BEFORE(expiry, _literal(other)), *impossible])
         terms = [
             f.AND(_is_among(_PROVIDER, names), f.IS_BEFORE(expiry, _literal(cutoff)))
             for cutoff, names in groups.items()
@@ -221,7 +229,7 @@ class AirtableStore(Store):
         rest: f.Formula = f.IS_BEFORE(expiry, _literal(max(other, query.other_cutoff)))
         if groups:
             rest = f.AND(f.NOT(_is_among(_PROVIDER, query.cutoffs)), rest)
-        return f.OR([f.NOT(expiry), *terms, rest])
+        return f.OR([f.NOT(expiry), *terms, rest, *impossible])
 
     def _row(self, record: Mapping[str, Any]) -> Row:
         return make_row(record["id"], lambda name: record["fields"].get(self._columns.name(name)))

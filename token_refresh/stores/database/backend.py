@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,6 +39,10 @@ class Backend(ABC):
     def close(self) -> None:
         """Release the connections."""
         self.engine.dispose()
+
+    def clock(self, connection: Connection) -> datetime | None:  # noqa: ARG002 - a file has no clock
+        """What the server's clock says; None where it is this machine's."""
+        return None
 
     @abstractmethod
     def version(self, connection: Connection) -> int:

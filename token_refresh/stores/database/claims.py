@@ -19,7 +19,7 @@ UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
 
 def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     """What a row must be to be looked at: at least all that `query` admits, which is asked again of each row."""
-    is_time = sa.true() if query.everything else sa.or_(Unreadable(), _is_soon(query))
+    is_time = sa.true() if query.everything else sa.or_(Unreadable(), _is_soon(query), *_is_impossible(query))
     return sa.and_(_is_wanted(query), is_time)
 
 
@@ -54,6 +54,17 @@ def _is_soon(query: DueQuery) -> sa.ColumnElement[bool]:
     return sa.and_(table.is_active.is_(sa.true()), expiry < sa.literal(latest, UtcTime), expiry < cutoff)
 
 
+def _is_impossible(query: DueQuery) -> list[sa.ColumnElement[bool]]:
+    """Claims to live too long, or to have been refreshed in the future; see `DueQuery`."""
+    limits = (("access_token_expiry", query.latest), ("last_refreshed", query.ahead))
+    is_active = CREDENTIALS.c.is_active.is_(sa.true())  # see `_is_soon`
+    return [
+        sa.and_(is_active, CREDENTIALS.c[name] > sa.literal(limit, UtcTime))
+        for name, limit in limits
+        if limit is not None
+    ]
+
+
 def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElement[bool]:
     """A row that nobody has, or a dead process of this one's slot, or where an old claim may be overridden."""
     owner = CREDENTIALS.c.claim_owner
@@ -61,7 +72,8 @@ def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElem
     if claimant.takes_over:
         free.append(sa.not_(begins(claimant.of_host)))
     if claimant.unspent:
-        is_old = CREDENTIALS.c.claimed_at < sa.literal(now - timedelta(seconds=STALE_SECONDS), UtcTime)
+        claimed, limit = CREDENTIALS.c.claimed_at, timedelta(seconds=STALE_SECONDS)  # of a clock that was wrong, too
+        is_old = sa.or_(claimed < sa.literal(now - limit, UtcTime), claimed > sa.literal(now + limit, UtcTime))
         free.append(sa.and_(owner != claimant.owner, is_old, _provider(query).in_(claimant.unspent)))
     return sa.or_(*free)
 

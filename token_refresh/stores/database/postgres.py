@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
+from token_refresh.base.clock import parse_time
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out
 from token_refresh.stores.database.schema import CREDENTIALS, SCHEMA_VERSION
@@ -127,6 +129,10 @@ class PostgresBackend(Backend):
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         command.upgrade(config, "head")
+
+    def clock(self, connection: Connection) -> datetime | None:
+        """See `Backend.clock`."""
+        return parse_time(connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one())
 
     def is_taken(self, error: IntegrityError) -> bool:
         """See `Backend.is_taken`."""

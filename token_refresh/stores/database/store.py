@@ -111,7 +111,13 @@ class DatabaseStore(Store):
         """See `Store.claim_due`. Of the rows to come only the ids are kept, eight bytes each."""
         self._owner = claimant.owner
         listed = by_urgency(query, is_free(claimant, query, self._clock.now()))
-        ids = self._transact(lambda connection: array("q", connection.execute(listed).scalars()))
+
+        def look_up(connection: Connection) -> array[int]:
+            moment = self._backend.clock(connection)
+            self.clock_offset = moment - self._clock.now() if moment is not None else None
+            return array("q", connection.execute(listed).scalars())
+
+        ids = self._transact(look_up)
         for start in range(0, len(ids), limit):
             if rows := self._claim(query, claimant, ids[start : start + limit].tolist()):
                 yield rows
