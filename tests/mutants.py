@@ -377,9 +377,9 @@ MUTANTS = (
     ),
     _mutant(
         "claims are kept when a run ends",
-        "token_refresh/refresh/run.py",
-        "                self._context.store.store.release(",
-        "                print(",
+        "token_refresh/refresh/claims.py",
+        "            context.store.store.release(",
+        "            print(",
         "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
         "tests/refresh/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
     ),
