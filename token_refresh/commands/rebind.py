@@ -13,7 +13,7 @@ from token_refresh.keys.rebind import FormerPlace, Rebinding, plan_rebinding, re
 from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import add_allow_host, add_row
+from token_refresh.terminal.flags import add_allow_host, add_row, add_yes
 from token_refresh.terminal.prompts import can_ask, require_yes
 from token_refresh.wiring import make_job_factory, open_sealed, run_context_around
 
@@ -23,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_row(parser, "as the row has it now")
     parser.add_argument("--was-location", metavar="ID", help="the location id that the cells were sealed for")
     parser.add_argument("--was-origin", metavar="ORIGIN", help="the token host that they were sealed for: https://host")
-    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    add_yes(parser)
     add_allow_host(parser)
 
 

@@ -11,7 +11,7 @@ from token_refresh.commands import patient_lock, prepare
 from token_refresh.library.tokens import WAIT_SECONDS
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import add_row
+from token_refresh.terminal.flags import add_row, add_yes
 from token_refresh.terminal.prompts import require_yes
 from token_refresh.terminal.report import LineReport
 from token_refresh.wiring import make_job_factory, open_run_context, open_sealed
@@ -20,7 +20,7 @@ from token_refresh.wiring import make_job_factory, open_run_context, open_sealed
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_row(parser)
-    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    add_yes(parser)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
