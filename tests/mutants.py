@@ -441,9 +441,9 @@ MUTANTS = (
     ),
     _mutant(
         "claims are kept when a run ends",
-        "token_refresh/refresh/run.py",
-        "                self._context.store.store.release(",
-        "                print(",
+        "token_refresh/refresh/claims.py",
+        "            context.store.store.release(",
+        "            print(",
         "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
         "tests/refresh/runs/test_claims.py::test_no_round_begins_when_the_time_is_over",
     ),
@@ -617,8 +617,8 @@ MUTANTS = (
     _mutant(
         "a doubtful refusal is tried in every run",
         "token_refresh/refresh/replay.py",
-        "and now - failure.tried_at >= A_DAY\n",
-        "and now >= failure.tried_at\n",
+        "= timedelta(0) <= now - failure.tried_at < A_DAY ",
+        "= timedelta(0) > A_DAY ",
         f"{_FAILING}test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely",
     ),
     _mutant(

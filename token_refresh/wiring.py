@@ -176,10 +176,12 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
 
 def quota_of(installation: Installation, store: Store) -> Check | None:
     """How the month's calls stand against the Airtable plan; None for other stores."""
+    airtable, usage = installation.settings.airtable, store.usage()
+    if airtable is None or usage is None:
+        return None
     from token_refresh.stores.airtable.quota import check_quota
 
-    airtable, usage = installation.settings.airtable, store.usage()
-    return check_quota(airtable.plan, usage) if airtable is not None and usage is not None else None
+    return check_quota(airtable.plan, usage)
 
 
 @contextmanager

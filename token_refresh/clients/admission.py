@@ -15,13 +15,13 @@ from token_refresh.base.events import FAILURES, Notice, NoticeCode, Outcome, Row
 from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
 from token_refresh.clients.proof import Prover
-from token_refresh.clients.row import write_row
+from token_refresh.clients.row import find_row, write_row
 from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, STEP_UNREAD, Entry, Place
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
-from token_refresh.refresh.rows import find_all, lacking_columns, several_rows
+from token_refresh.refresh.rows import lacking_columns
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
 
@@ -81,7 +81,7 @@ class Admission:
         job_factory = self._context.job_factory
         entered.require_identity()
         entered = replace(entered, provider=job_factory.slug_of(entered.provider))
-        row = self.existing(entered.location_id, entered.provider)
+        row = self._find_row(entered)
         candidate = candidate_of(
             entered.completed(row, job_factory.default_client_id(entered.provider)), row, job_factory
         )
@@ -112,7 +112,7 @@ class Admission:
         if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._context.clock.now()):
             return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         try:
-            row = self.existing(entered.location_id, entered.provider)
+            row = self._find_row(entered)
             candidate = candidate_of(entered, row, self._context.job_factory)
         except AdmissionError as error:
             return _waits(entry, f"its onboarding waits in the journal: {error}", error.action)
@@ -143,24 +143,16 @@ class Admission:
             self._context.store.store.prove_writable(candidate.row)
         return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)
 
-    def existing(self, location_id: str, provider: str) -> Row | None:
-        """The row of this identity, if any.
-
-        Raises:
-            AdmissionError: there are several.
-        """
-        rows = find_all(self._context.store.store, self._context.job_factory, location_id, provider)
-        error = several_rows((row for row, _ in rows), provider)
-        if error is not None:
-            raise AdmissionError.of(error)
-        return rows[0][0] if rows else None
-
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
         """Of which kinds the failures among `results` are, and that of a store that could not be reached."""
         kinds = {result.kind or Kind.ROW for result in results if not is_saved(result)}
         if isinstance(self.store_error, StoreUnavailableError):
             kinds.add(self.store_error.kind)
         return kinds
+
+    def _find_row(self, entered: NewCredential) -> Row | None:
+        context = self._context
+        return find_row(context.store.store, context.job_factory, entered.location_id, entered.provider)
 
     def _is_done(self, candidate: Candidate) -> bool:
         """Whether this very refresh token is in the row already, or was exchanged for one that is stored."""
@@ -235,7 +227,7 @@ class Admission:
     ) -> RowFinished:
         """Write the row; without `entry_id` the credential is not in the journal."""
         entered = candidate.entered
-        find = partial(self.existing, entered.location_id, entered.provider)
+        find = partial(self._find_row, entered)
         try:
             if answer is not None and entry_id is not None and _is_unproven(candidate, answer):
                 self._note_unproven(candidate, entry_id, answer)
@@ -262,7 +254,7 @@ class Admission:
         It stays open where that one is still to be proved, by the next run.
         """
         if answer is not None and _is_unproven(candidate, answer):
-            row = self.existing(candidate.entered.location_id, candidate.entered.provider)
+            row = self._find_row(candidate.entered)
             if row is not None:
                 self._context.journal.mark_unproven(entry_id, row.key)
                 return

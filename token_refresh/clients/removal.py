@@ -5,7 +5,6 @@ The row itself stays, disabled: it is the table's, with columns of other people.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,14 +13,13 @@ from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
-from token_refresh.journal.file import JournalError
+from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import STATUS_DISABLED, Change, DueQuery, Row, StoreError, Value, Written
+from token_refresh.stores.base import STATUS_DISABLED, Change, DueQuery, Row, Value, Written
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
@@ -87,7 +85,7 @@ class Removal:
         scope = Scope(everything=True, locations=(row.location_id,), providers=(cell,))
         query = replace(query_of(context, scope), idle=())
         deadline = context.clock.monotonic() + self._wait_seconds
-        try:
+        with released_at_the_end(context):
             while not self._is_claimed(row, query):
                 if not store.held_elsewhere(query, context.claimant):
                     break  # a row that no run would take
@@ -98,10 +96,6 @@ class Removal:
                     )
                 context.clock.sleep(POLL_SECONDS)
             yield
-        finally:
-            with contextlib.suppress(StoreError, JournalError):
-                entries = context.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
-                store.release(context.claimant, {entry.row_key for entry in entries})
 
     def _is_claimed(self, row: Row, query: DueQuery) -> bool:
         rounds = self._context.store.store.claim_due(query, self._context.claimant, CLAIMED_ROWS)

@@ -1,18 +1,32 @@
-"""Writing an admitted credential: its cells sealed, its row created or replaced, and only over what was read."""
+"""The row of an admitted credential: found, its cells sealed, created or replaced, and only over what was read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from providers.base import Answer
-from token_refresh.clients.credential import Candidate
-from token_refresh.refresh.jobs import binding_of
+from token_refresh.clients.credential import AdmissionError, Candidate
+from token_refresh.refresh.jobs import JobFactory, binding_of
+from token_refresh.refresh.rows import find_all, several_rows
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, StoreRefusedError, Value, Written
+from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, Store, StoreRefusedError, Value, Written
 
 Find = Callable[[], Row | None]  # the candidate's row as it is now
 
 _TAKEN = (Written.CHANGED, Written.GONE)  # somebody else's write came between our look and ours
+
+
+def find_row(store: Store, job_factory: JobFactory, location_id: str, provider: str) -> Row | None:
+    """The row of this identity, if any.
+
+    Raises:
+        AdmissionError: there are several.
+    """
+    rows = [row for row, _ in find_all(store, job_factory, location_id, provider)]
+    error = several_rows(rows, provider)
+    if error is not None:
+        raise AdmissionError.of(error)
+    return rows[0] if rows else None
 
 
 def write_row(context: RunContext, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:

@@ -10,7 +10,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import add_allow_host
+from token_refresh.terminal.flags import add_allow_host, add_yes
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.transfer.export_file import SourceRow
@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=LAYOUTS, metavar="NAME", help="of what an earlier program kept; see below")
     parser.add_argument("--redirect-uri", default="", metavar="URI", help="of the logins, where the source lacks it")
     add_allow_host(parser)
-    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    add_yes(parser)
     parser.add_argument("--replace", action="store_true", help="overwrite rows that differ, even newer ones")
 
 

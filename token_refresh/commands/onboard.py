@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms, is_saved
 from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, read_text
 from token_refresh.clients.questions import ask_for_credential
+from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
@@ -24,7 +25,7 @@ from token_refresh.terminal.flags import Parser, add_allow_host, add_json
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
-from token_refresh.wiring import Installation, make_job_factory, make_seals, open_run_context
+from token_refresh.wiring import Installation, make_job_factory, make_seals, open_run_context, open_store
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> int:
@@ -60,13 +61,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 def _from_terminal(terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
 
-    def find_row(location_id: str, provider: str) -> Row | None:
-        with open_run_context(installation) as context:
-            return Admission(context).existing(location_id, provider)
+    def find(location_id: str, provider: str) -> Row | None:
+        with closing(open_store(installation)) as store:
+            return find_row(store, job_factory, location_id, provider)
 
     job_factory = make_job_factory(installation, make_seals(installation))
     with Terminal() as ask:
-        entered, terms = ask_for_credential(ask, job_factory, installation.default_provider, terms, find_row)
+        entered, terms = ask_for_credential(ask, job_factory, installation.default_provider, terms, find)
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
     if console.as_json:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from token_refresh.base.clock import Clock
-from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.errors import Kind
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.keys.rebind import FormerPlace, Rebinding, plan_rebinding, rebind
 from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import add_allow_host, add_row
-from token_refresh.terminal.prompts import Terminal, can_ask
+from token_refresh.terminal.flags import add_allow_host, add_row, add_yes
+from token_refresh.terminal.prompts import can_ask, require_yes
 from token_refresh.wiring import make_job_factory, open_sealed, run_context_around
 
 
@@ -23,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_row(parser, "as the row has it now")
     parser.add_argument("--was-location", metavar="ID", help="the location id that the cells were sealed for")
     parser.add_argument("--was-origin", metavar="ORIGIN", help="the token host that they were sealed for: https://host")
-    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    add_yes(parser)
     add_allow_host(parser)
 
 
@@ -57,13 +57,6 @@ def _agree(arguments: argparse.Namespace, plan: Rebinding, console: Console) -> 
     console.info(f"the row is: {plan.binding.origin}, location {plan.row.location_id!r}")
     if arguments.yes and is_agreed(plan.binding, arguments.allow_host):
         return
-    if can_ask():
-        with Terminal() as ask:
-            if ask.yes(agreement_question(plan.binding)):
-                return
-        raise ActionableError("nothing was changed", "", Kind.ROW)
-    if not arguments.yes:
-        raise ActionableError(
-            "this is no terminal, so nobody can be asked", "If both are right, repeat with --yes.", Kind.USAGE
-        )
-    require_agreement(plan.binding, arguments.allow_host)
+    if arguments.yes and not can_ask():
+        require_agreement(plan.binding, arguments.allow_host)
+    require_yes(agreement_question(plan.binding), "If both are right, repeat with --yes.")

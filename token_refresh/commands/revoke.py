@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Iterable, Mapping
 
 from token_refresh.base.clock import Clock
-from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.errors import Kind
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.library.tokens import WAIT_SECONDS
 from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import add_row
-from token_refresh.terminal.prompts import Terminal, can_ask
+from token_refresh.terminal.flags import add_row, add_yes
+from token_refresh.terminal.prompts import require_yes
 from token_refresh.terminal.report import LineReport
 from token_refresh.wiring import make_job_factory, open_run_context, open_sealed
 
@@ -20,7 +20,7 @@ from token_refresh.wiring import make_job_factory, open_run_context, open_sealed
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_row(parser)
-    parser.add_argument("--yes", action="store_true", help="do it, without asking")
+    add_yes(parser)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
@@ -31,25 +31,12 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     with open_sealed(installation) as store:
         job_factory = make_job_factory(installation, store)
         row, provider = find_one(store.store, job_factory, arguments.location.strip(), arguments.provider)
-    _agree(arguments, f"{row.location_id} at {installation.catalog.get(provider).name}")
+    whom = f"{row.location_id} at {installation.catalog.get(provider).name}"
+    if not arguments.yes:
+        require_yes(f"End the grant of {whom}? Only a new login brings it back.", "Repeat with --yes.")
     with patient_lock(installation, console), open_run_context(installation) as context:
         Removal(context, LineReport(console), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
     if console.as_json:
         console.object({"location_id": row.location_id, "provider": provider, "revoked": True})
     console.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")
     return ()
-
-
-def _agree(arguments: argparse.Namespace, whom: str) -> None:
-    """A yes, by flag or from a person.
-
-    Raises:
-        ActionableError: there is none.
-    """
-    if arguments.yes:
-        return
-    if not can_ask():
-        raise ActionableError("this is no terminal, so nobody can be asked", "Repeat with --yes.", Kind.USAGE)
-    with Terminal() as ask:
-        if not ask.yes(f"End the grant of {whom}? Only a new login brings it back."):
-            raise ActionableError("nothing was changed", "", Kind.ROW)

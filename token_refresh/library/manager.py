@@ -213,11 +213,11 @@ class TokenManager:
             MisconfiguredError: the provider refuses, or none of its endpoints is known.
             NoSuchTokenError: there is no such row, or no credential in it.
         """
-        self._end(location_id, provider, at_provider=True)
+        self._remove(location_id, provider, at_provider=True)
 
     def delete_tokens(self, location_id: str, provider: str | None = None) -> None:
         """The same without asking the provider, where the grant lives on."""
-        self._end(location_id, provider, at_provider=False)
+        self._remove(location_id, provider, at_provider=False)
 
     # Runs
 
@@ -295,7 +295,7 @@ class TokenManager:
         if result.outcome is not Outcome.REFRESHED:
             raise result.as_error()
 
-    def _end(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
+    def _remove(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
             with self._open(self._wait_seconds) as context:
                 removal = Removal(context, _log, self._wait_seconds)

@@ -150,7 +150,7 @@ class Tokens:
                 report = self._run(context, token)
                 is_elsewhere = report.held and not report.results
                 if not is_elsewhere or report.stopped or clock.monotonic() >= deadline:
-                    return self._end(store, token, report, context.claimant)
+                    return self._failure(store, token, report, context.claimant)
                 clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
 
     def _run(self, context: RunContext, token: Token) -> RunFinished:
@@ -167,7 +167,8 @@ class Tokens:
             raise error
         return report
 
-    def _end(self, store: SealedStore, token: Token, report: RunFinished, claimant: Claimant) -> RowFinished | None:
+    def _failure(self, store: SealedStore, token: Token, report: RunFinished, claimant: Claimant) -> RowFinished | None:
+        """Why a run did not refresh the row; None where it did, or somebody else has."""
         row, name = token.row, token.provider
         results = [result for result in report.results if result.location_id == row.location_id]
         if results:

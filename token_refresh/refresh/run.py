@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator
 from itertools import chain
 
 from token_refresh.base.errors import actionable_error
@@ -19,8 +17,7 @@ from token_refresh.base.events import (
     RunStarted,
     Subscriber,
 )
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT
-from token_refresh.journal.file import JournalError
+from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import list_due, list_unproven, query_of
@@ -29,7 +26,7 @@ from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
-from token_refresh.stores.base import DueQuery, StoreError
+from token_refresh.stores.base import DueQuery
 
 
 class Refresher:
@@ -86,7 +83,7 @@ class Refresher:
     def _replay_and_refresh(self, scope: Scope) -> None:
         blocked = replay(self._context, self._writeback, self._emit)
         if not self._has_failed():
-            with self._claims():
+            with released_at_the_end(self._context):
                 self._refresh(scope, blocked)
 
     def _refresh(self, scope: Scope, blocked: frozenset[str]) -> None:
@@ -117,19 +114,6 @@ class Refresher:
             message = f"{count} due rows are claimed by {host[:80]}"
             action = "If it is gone for ever, run once with --takeover: what its journal holds is lost then."
             self._emit(Notice(NoticeCode.CLAIMED_ELSEWHERE, None, message, action))
-
-    @contextlib.contextmanager
-    def _claims(self) -> Iterator[None]:
-        """What was claimed is given up at the end, but for rows whose end is not known: their story is in our journal.
-
-        A store that is away keeps the claims; the next run of this host goes on from them.
-        """
-        try:
-            yield
-        finally:
-            with contextlib.suppress(StoreError, JournalError):
-                entries = self._context.journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST)
-                self._context.store.store.release(self._context.claimant, {entry.row_key for entry in entries})
 
     def _has_failed(self) -> bool:
         """Whether store or journal rejects writes in this run."""

@@ -62,10 +62,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(_JSON, action="store_true", help="one JSON object on stdout")
 
 
-def add_row(parser: argparse.ArgumentParser, as_it_is: str | None = None) -> None:
-    """LOCATION, and which provider's row of it."""
-    parser.add_argument("location", metavar="LOCATION", help=as_it_is)
+def add_row(parser: argparse.ArgumentParser, which: str | None = None) -> None:
+    """LOCATION, `which` is meant, and which provider's row of it."""
+    parser.add_argument("location", metavar="LOCATION", help=which)
     parser.add_argument("--provider", metavar="P", help="which, where a location has several")
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """Consent to what would be asked at a terminal."""
+    parser.add_argument("--yes", action="store_true", help="do it, without asking")
 
 
 def add_allow_host(parser: argparse.ArgumentParser, whose: str = "a row") -> None:

@@ -36,6 +36,19 @@ def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def require_yes(question: str, without_terminal: str) -> None:
+    """Return where a person, asked at a terminal, agrees.
+
+    Raises:
+        ActionableError: the answer is no; or nobody can be asked, and `without_terminal` is what to do then.
+    """
+    if not can_ask():
+        raise ActionableError("this is no terminal, so nobody can be asked", without_terminal, Kind.USAGE)
+    with Terminal() as ask:
+        if not ask.yes(question):
+            raise ActionableError("nothing was changed", "", Kind.ROW)
+
+
 class Terminal:
     """Asks questions; a context manager around all of them. They go to stderr, answers come from stdin.
 

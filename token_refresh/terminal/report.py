@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from token_refresh.base.clock import iso
 from token_refresh.base.events import (
@@ -21,6 +21,9 @@ from token_refresh.base.events import (
 )
 from token_refresh.base.text import one_line
 from token_refresh.terminal.console import Console, to_stderr, to_stdout
+
+if TYPE_CHECKING:  # on a terminal only
+    from rich.progress import Progress
 
 _SHOWN_NAMES = 10
 _SUMMARY = {
@@ -94,13 +97,7 @@ class TerminalReport(LineReport):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._screen = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
-        self._progress = Progress(
-            TextColumn("refreshing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self._screen
-        )
+        self._progress = _progress("refreshing")
         self._task = self._progress.add_task("rows", total=None)
         self._failed: list[RowFinished] = []
 
@@ -131,7 +128,9 @@ class TerminalReport(LineReport):
                 (one.location_id, one.provider, one.outcome or "", one.error or "", one.action or "")
                 for one in self._failed
             ]
-            self._screen.print(rich_table(("location", "provider", "outcome", "what happened", "what to do"), lines))
+            self._progress.console.print(
+                rich_table(("location", "provider", "outcome", "what happened", "what to do"), lines)
+            )
         super()._run_finished(run)
 
 
@@ -189,15 +188,18 @@ def progress_bar(console: Console, words: str, total: int) -> Iterator[Callable[
     if not total or not sys.stderr.isatty() or console.is_for_machines:
         yield lambda _: None
         return
+    with _progress(words) as progress:
+        task = progress.add_task("rows", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _progress(words: str) -> Progress:
+    """A bar on stderr, not drawn yet."""
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     screen = RichConsole(file=cast(IO[str], _Stderr()), highlight=False)
-    with Progress(
-        TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen
-    ) as progress:
-        task = progress.add_task("rows", total=total)
-        yield lambda count: progress.advance(task, count)
+    return Progress(TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen)
 
 
 def summary(run: RunFinished) -> str:
