@@ -70,9 +70,7 @@ packings = st.sampled_from([None, "gzip", "deflate"])
 def framed(draw: st.DrawFn) -> tuple[bytes, bytes, bytes, int | None]:
     """A body, head and wire of its answer, and at how many bytes of the wire it has ended; None: it does not say."""
     body, packing = draw(bodies), draw(packings)
-    packed = {None: lambda: body, "gzip": lambda: gzip.compress(body), "deflate": lambda: zlib.compress(body)}[
-        packing
-    ]()
+    packed = gzip.compress(body) if packing == "gzip" else zlib.compress(body) if packing else body
     head = HEAD + (f"Content-Encoding: {packing}\r\n".encode() if packing else b"")
     framing = draw(st.sampled_from(["length", "chunked", "1.1", "1.0"]))
     if framing == "length":

@@ -21,7 +21,7 @@ PROVIDERS: dict[Rotation, Provider] = {
     rotates: Provider("acme", "Acme", "https://acme.example/token", rotates=rotates)
     for rotates in ("always", "sometimes", "never")
 }
-UNUSABLE = ("", None, "***********", "short", [], ["refresh-in-a-list"], {}, True)
+UNUSABLE: tuple[object, ...] = ("", None, "***********", "short", [], ["refresh-in-a-list"], {}, True)
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le")
 CAMEL = {"access_token": "accessToken", "refresh_token": "refreshToken"}
 NOT_PROCESSED = (408, 425, 429)
@@ -108,7 +108,10 @@ def members(draw: st.DrawFn, *, is_text: bool) -> tuple[dict[str, Any], str | No
 def json_answers(draw: st.DrawFn) -> Written:
     content, access, refresh, error = draw(members(is_text=False))
     encoding = draw(st.sampled_from(ENCODINGS))
-    dumps = lambda value: json.dumps(value, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 2])))  # noqa: E731
+
+    def dumps(value: object) -> str:
+        return json.dumps(value, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 2])))
+
     blanks = st.sampled_from(["", " ", "\n\t", "  "])
     spelling = CAMEL if draw(st.booleans()) else {}
     text, ends = draw(blanks), {}
@@ -140,7 +143,11 @@ def json_answers(draw: st.DrawFn) -> Written:
 def form_answers(draw: st.DrawFn) -> Written:
     content, access, refresh, error = draw(members(is_text=True))
     content = content or {"x": ""}
-    encoded = draw(st.sampled_from([quote_plus, lambda text: quote(text, safe="")]))
+    has_plus = draw(st.booleans())
+
+    def encoded(text: str) -> str:
+        return quote_plus(text) if has_plus else quote(text, safe="")
+
     spelling = CAMEL if draw(st.booleans()) else {}
     text, ends = "", {}
     for name, value in content.items():

@@ -408,12 +408,12 @@ HIGHLEVELS = [
 CASES = SUCCESSES + UNREADABLE + ERRORS + GOOGLES + HIGHLEVELS
 
 
-def raw(status: int, body: bytes, *, is_complete: bool = True, **headers: str) -> RawAnswer:
-    return RawAnswer(status, headers, body, NOW, is_complete)
+def raw(status: int, body: bytes, *, is_complete: bool = True, retry_after: str = "") -> RawAnswer:
+    return RawAnswer(status, {"retry-after": retry_after}, body, NOW, is_complete)
 
 
-def read(provider: Provider, status: int, body: bytes, *, is_complete: bool = True, **headers: str) -> Answer:
-    return provider.read_answer(raw(status, body, is_complete=is_complete, **headers))
+def read(provider: Provider, status: int, body: bytes, *, retry_after: str = "") -> Answer:
+    return provider.read_answer(raw(status, body, retry_after=retry_after))
 
 
 # What the design says under "Outcomes", in words of its own.
@@ -627,7 +627,7 @@ def test_the_end_of_the_refresh_token_is_read_where_an_answer_names_it(name: str
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_nonsense_is_ignored(header: str, seconds: float | None) -> None:
-    assert read(PLAIN["always"], 429, b"", **{"retry-after": header}).retry_after == seconds
+    assert read(PLAIN["always"], 429, b"", retry_after=header).retry_after == seconds
 
 
 TOKENS = st.sampled_from(["access-2", "refresh-2", "sample", "********"])
@@ -648,7 +648,7 @@ MEMBERS = st.sampled_from(
 def test_no_object_whatever_its_members_makes_reading_fail(status: int, content: Any, retry_after: str) -> None:
     body = json.dumps(content).encode()
     for provider in (PLAIN["always"], PLAIN["never"], GOOGLE, HIGHLEVEL):
-        answer = read(provider, status, body, **{"retry-after": retry_after})
+        answer = read(provider, status, body, retry_after=retry_after)
         hold_for_every_answer(provider, status, answer)
         if answer.refresh_token is not None:
             assert answer.refresh_token == str(content["refresh_token"])

@@ -79,16 +79,22 @@ SHAPES: Mapping[str, Shape] = {
 
 @dataclass(frozen=True)
 class RefusalForm:
-    """How a refusal is written: whose `code` it names is found by its reader only where `tells_code`."""
+    """How a refusal is written.
 
-    write: Callable[[str, str], bytes]  # code, words
+    Attributes:
+        write: of code and words.
+        tells_code: where every reader looks for one.
+        tells_words: where a person may read them.
+    """
+
+    write: Callable[[str, str], bytes]
     headers: Mapping[str, str] = JSON
     tells_code: bool = False
     tells_words: bool = True
 
 
-def _refusal(change: Callable[[str, str], Any], **facts: bool) -> RefusalForm:
-    return RefusalForm(lambda code, words: json.dumps(change(code, words)).encode(), **facts)
+def _refusal(change: Callable[[str, str], Any], *, tells_code: bool = False, tells_words: bool = True) -> RefusalForm:
+    return RefusalForm(lambda code, words: json.dumps(change(code, words)).encode(), JSON, tells_code, tells_words)
 
 
 REFUSAL_FORMS: Mapping[str, RefusalForm] = {
