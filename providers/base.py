@@ -52,7 +52,7 @@ _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
 _WORD_MEMBERS = (
     *("error_description", "message", "error_message", "detail", "title", "reason", "msg", "error_msg", "description"),
-    *("fault_string", "faultstring", "error_summary", "errors"),
+    *("fault_string", "faultstring", "error_summary", "errors", "error"),
 )
 _WORD_LEVELS = 4  # of objects in objects in which they are looked for
 _LONGEST_WORDS = 200  # characters
@@ -63,6 +63,8 @@ _MOST_SECRETS, _LONGEST_SECRETS = 64, 65_536  # in one answer, and characters in
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s&<>{}\"]*(?:&[^\s&<>{}\"]*)*")
 _MOST_WORDS = 4096  # characters of a page in which its title is looked for
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>")
+_NAMED_SECRET = re.compile(r"(?:token|secret|password|assertion)[\"']?\s*[=:>]", re.IGNORECASE)
 _LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
 
@@ -414,7 +416,10 @@ class Provider(ProviderSummary):
 
     def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
         """Status and words, for people: one line, without what the answer's own members keep secret."""
-        words = _without_secrets(self.describe(content), content) if content else _plain_words(raw)
+        words = self.describe(content)
+        if raw.status >= HTTP_REDIRECT:
+            words = words or _sentences_in(content) or _plain_words(raw)
+        words = _without_secrets(words, content)
         return f"HTTP {raw.status}" + (f", {_shortened(words)}" if words else "")
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
@@ -437,7 +442,7 @@ class Provider(ProviderSummary):
             None where nothing in it is known.
         """
         codes, typed, own = _plain_codes(content), _typed_codes(content), self.error_codes
-        words = self.describe(content).lower()
+        words = self.describe(content).lower() if own.passing else ""
         if any(part.lower() in words for part in own.passing):
             return Verdict.NOT_ACTED
         known = codes | typed
@@ -451,8 +456,7 @@ class Provider(ProviderSummary):
 
     def describe(self, content: Mapping[str, Any]) -> str:
         """What the provider said, in its own words, wherever they stand; it may quote a secret."""
-        words = [*_shown_codes(content), *_words_in(content)] or _sentences_in(content)
-        return ": ".join(dict.fromkeys(words))
+        return ": ".join(dict.fromkeys([*_shown_codes(content), *_words_in(content)]))
 
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
         """What to do where the provider's page knows better than the general advice; None otherwise."""
@@ -549,10 +553,10 @@ def _words_in(content: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _sentences_in(content: Mapping[str, Any]) -> list[str]:
+def _sentences_in(content: Mapping[str, Any]) -> str:
     """Whatever else reads like words: text with a blank in it."""
     texts = [_text(value) for _, value in _all_members(content)]
-    return [text for text in texts if " " in text]
+    return ": ".join(dict.fromkeys(text for text in texts if " " in text))
 
 
 def _all_members(content: object) -> Iterator[tuple[str, object]]:
@@ -669,12 +673,10 @@ def _decoded(body: bytes) -> str:
 
 def _form_members(text: str) -> Mapping[str, Any]:
     """The members of a form; a tuple of all its values where one name has several that differ."""
-    content: dict[str, Any] = {}
+    values: dict[str, dict[str, None]] = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
-        earlier = content.setdefault(name, value)
-        if earlier != value:
-            content[name] = (*(earlier if isinstance(earlier, tuple) else (earlier,)), value)
-    return content
+        values.setdefault(name, {})[value] = None
+    return {name: tuple(several) if len(several) > 1 else next(iter(several)) for name, several in values.items()}
 
 
 def _members_before_break(text: str, place: int, depth: int = 1) -> Mapping[str, Any]:
@@ -770,12 +772,13 @@ def _is_page(raw: RawAnswer) -> bool:
 
 
 def _plain_words(raw: RawAnswer) -> str:
-    """Of a refusal that is no object what a person would read first: a page's title, else its text."""
+    """Of a refusal that is no object what a person would read first: a page's title, else its text without tags."""
     text = _decoded(raw.body)[:_MOST_WORDS]
-    if HTTP_OK <= raw.status < HTTP_REDIRECT or "\ufffd" in text or "token" in text.lower():
-        return ""
     title = _TITLE.search(text)
-    return safe_error(title[1] if title else "" if _is_page(raw) or "{" in text else text)
+    if title is None and (_is_page(raw) or "{" in text):
+        return ""
+    words = title[1] if title else text
+    return "" if "\ufffd" in words or _NAMED_SECRET.search(words) else _TAG.sub(" ", words)
 
 
 def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:

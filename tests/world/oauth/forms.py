@@ -114,9 +114,8 @@ REFUSAL_FORMS: Mapping[str, RefusalForm] = {
     "text": RefusalForm(lambda _, words: words.encode(), TEXT),
     "page": RefusalForm(lambda _, words: f"<!doctype html><title>{words}</title>".encode(), PAGE),
     "XML": RefusalForm(
-        lambda code, _: f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode(),
+        lambda code, words: f"<?xml version='1.0'?><Error><Code>{code}</Code><Why>{words}</Why></Error>".encode(),
         {"Content-Type": "application/xml"},
-        tells_words=False,
     ),
     "nothing": RefusalForm(lambda *_: b"", {}, tells_words=False),
     "an empty object": RefusalForm(lambda *_: b"{}", tells_words=False),
