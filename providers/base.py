@@ -656,7 +656,7 @@ def _parse(raw: RawAnswer) -> tuple[Mapping[str, Any], bool]:
     is, not the content type. Bytes of another encoding are replaced; control characters inside strings are put up
     with. Of duplicate members of JSON the last one counts. The last member of a form that breaks off may be cut.
     """
-    text = _decoded(raw.body)
+    text = raw.body.decode(json.detect_encoding(raw.body), errors="replace")
     try:
         content = json.loads(text, parse_int=_bounded_int, strict=False)
     except (ValueError, RecursionError):
@@ -665,10 +665,6 @@ def _parse(raw: RawAnswer) -> tuple[Mapping[str, Any], bool]:
             return _form_members(form if raw.is_complete else form.rpartition("&")[0]), raw.is_complete
         return _members_before_break(text, 0), False
     return (content, True) if isinstance(content, dict) else ({}, False)
-
-
-def _decoded(body: bytes) -> str:
-    return body.decode(json.detect_encoding(body), errors="replace")
 
 
 def _form_members(text: str) -> Mapping[str, Any]:
@@ -765,15 +761,21 @@ def _speaks_of_tokens(content: Mapping[str, Any]) -> bool:
 
 def _is_page(raw: RawAnswer) -> bool:
     """Whether a person was to read it: a firewall's page, maintenance."""
-    content_type, begin = raw.headers.get("content-type", "").lower(), _decoded(raw.body)[:_MOST_WORDS].lstrip().lower()
+    content_type, begin = raw.headers.get("content-type", "").lower(), _beginning(raw).lstrip().lower()
     if begin.startswith("<?xml") or "xml" in content_type:
         return "<html" in begin
     return begin.startswith("<") or content_type.startswith("text/html")
 
 
+def _beginning(raw: RawAnswer) -> str:
+    """Of a page as much as its title is looked for in."""
+    begin = raw.body[: 4 * _MOST_WORDS]  # a character is four bytes at most, and the last one may be cut
+    return begin.decode(json.detect_encoding(begin), errors="replace")[:_MOST_WORDS]
+
+
 def _plain_words(raw: RawAnswer) -> str:
     """Of a refusal that is no object what a person would read first: a page's title, else its text without tags."""
-    text = _decoded(raw.body)[:_MOST_WORDS]
+    text = _beginning(raw)
     title = _TITLE.search(text)
     if title is None and (_is_page(raw) or "{" in text):
         return ""

@@ -15,6 +15,7 @@ from tests.providers.answers import ANSWERS, fakes
 from tests.refresh.runs.faults_world import SqliteRows
 from tests.world.oauth import OAuthServer, faults
 from tests.world.oauth.dialects import DAY_SECONDS, HUBSPOT_CAMEL_CASE
+from tests.world.oauth.forms import refused_in
 from token_refresh.net.transport import HTTPTransport
 
 SLUGS = sorted(ANSWERS)
@@ -281,7 +282,7 @@ def test_salesforce_requests_that_met_pass_also_in_answer_to_a_resend(table: Tab
     world = table.world
     table.add("salesforce", "loc")
     world.oauth.fail(DROPPED)
-    met = world.oauth.fail(faults.refused("invalid_grant", words), times=100)
+    met = world.oauth.fail(refused_in("error", "invalid_grant", words), times=100)
     assert table.refresh()["outcome"] == "unknown"
     assert table.row("loc").status == "active"
     met.stop()
@@ -294,7 +295,7 @@ def test_a_used_token_of_a_rotating_salesforce_app_is_not_sent_again_while_its_a
 ) -> None:
     world = table.world
     world.program.settings |= SHORT_INTERVAL
-    table.add("salesforce", "loc", age=3400, rotates=True)
+    table.add("salesforce", "loc", age=5200, rotates=True)
     world.oauth.fail(DROPPED)
     assert table.refresh()["outcome"] == "unknown"
     assert len(world.oauth.requests) == 1

@@ -118,7 +118,7 @@ def test_a_refusal_that_breaks_off_refuses_only_where_its_object_came_whole(meet
 
 
 @pytest.mark.parametrize("form", REFUSAL_FORMS)
-def test_a_dead_grant_is_told_in_each_form_that_has_a_place_for_its_code(meet: Meet, form: str) -> None:
+def test_a_dead_grant_is_known_in_each_form_that_has_a_place_for_its_code(meet: Meet, form: str) -> None:
     _, answer = meet(refused_in(form, "invalid_grant", WORDS))
     is_named = REFUSAL_FORMS[form].tells_code or form in ("errors[].errorType", "errors[].type", "__type")
     assert answer.verdict is (Verdict.DEAD_GRANT if is_named else Verdict.REQUEST_REFUSED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from typing import Any, get_args
@@ -88,7 +88,7 @@ class RefusalForm:
     """
 
     write: Callable[[str, str], bytes]
-    headers: Mapping[str, str] = JSON
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
     tells_code: bool = False
     tells_words: bool = True
 
