@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict, error_code
+from providers.base import Provider, Verdict, error_code
 
 _DEAD = "refresh_token is invalid"
 
@@ -16,11 +16,10 @@ _DEAD = "refresh_token is invalid"
 class Atlassian(Provider):
     """See `Provider`. For ten minutes after a refresh the old pair still works, so a lost answer can be repeated."""
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`."""
         description = content.get("error_description")
         is_dead = isinstance(description, str) and _DEAD in description.lower()
-        is_told = status < SERVER_ERROR and status != TOO_MANY_REQUESTS
-        if is_told and is_dead and error_code(content) == "unauthorized_client":
+        if is_dead and error_code(content) == "unauthorized_client":
             return Verdict.DEAD_GRANT
         return super().judge(status, content)

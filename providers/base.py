@@ -12,7 +12,7 @@ import enum
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,7 +20,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import VISIBLE_ASCII, squeezed
+from token_refresh.base.text import MASK, VISIBLE_ASCII, safe_error, squeezed
 
 Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
@@ -51,11 +51,22 @@ _ELSEWHERE = (404, 405)
 _CHECK_ADDRESS = "Check the provider's address: instance or tenant in the row, or its TOKEN_URL."
 _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
-_WORD_MEMBERS = ("error_description", "message", "errorMessage", "detail", "title", "reason", "msg", "description")
-_FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s=&<>{}\"]*(?:&[^\s=&<>{}\"]*(?:=[^\s=&<>{}\"]*)?)*")
-_LONGEST_FORM = 65_536  # characters
-_MOST_WORDS = 4096  # bytes of a page in which its title is looked for
+_WORD_MEMBERS = (
+    *("error_description", "message", "error_message", "detail", "title", "reason", "msg", "error_msg", "description"),
+    *("fault_string", "faultstring", "error_summary", "errors", "error"),
+)
+_WORD_LEVELS = 4  # of objects in objects in which they are looked for
+_LONGEST_WORDS = 200  # characters
+_LONGEST_CODE = 64  # characters; what is longer is no code
+_SECRET_MEMBER = re.compile(r"(?:token|secret|password|assertion)s?(?:\.|$)", re.IGNORECASE)
+_SHORTEST_PIECE = 4  # characters; a shorter secret is masked only where it is a word of its own
+_MOST_SECRETS, _LONGEST_SECRETS = 64, 65_536  # in one answer, and characters in all: above that no word is shown
+_FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s&<>{}\"]*(?:&[^\s&<>{}\"]*)*")
+_MOST_WORDS = 4096  # characters of a page in which its title is looked for
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>")
+_NAMED_SECRET = re.compile(r"(?:token|secret|password|assertion)[\"']?\s*[=:>]", re.IGNORECASE)
+_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
 
 class Verdict(enum.Enum):
@@ -167,7 +178,8 @@ class ErrorCodes:
     """Codes that a provider uses beyond RFC 6749 section 5.2, wherever `error_codes` finds them.
 
     Attributes:
-        maintenance: the provider says that it did nothing.
+        maintenance: the provider says that it did nothing, whatever the status.
+        outage: the provider failed and may have acted all the same, as with a 5xx.
         passing: no codes, but parts of what it says beside one: such a refusal passes, whatever its code.
     """
 
@@ -175,6 +187,7 @@ class ErrorCodes:
     client: frozenset[str] = frozenset()
     row: frozenset[str] = frozenset()
     maintenance: frozenset[str] = frozenset()
+    outage: frozenset[str] = frozenset()
     passing: frozenset[str] = frozenset()
 
 
@@ -301,12 +314,13 @@ class Provider(ProviderSummary):
         """
         content, is_whole = _parse(raw)
         content = content if is_whole else {}
-        verdict = self.judge(raw.status, content)
         if raw.status >= SERVER_ERROR:
             verdict = Verdict.NOT_ACTED
         elif HTTP_OK <= raw.status < HTTP_REDIRECT or error_code(content) == "invalid_token":
             verdict = Verdict.DEAD_GRANT
-        error = squeezed(self.describe(raw.status, content))
+        else:
+            verdict = self._verdict_by_code(raw.status, content) or Verdict.UNCLEAR
+        error = self._error(raw, content)
         return Answer(verdict, error=error, retry_after=_retry_after(raw), status=raw.status)
 
     def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
@@ -353,7 +367,7 @@ class Provider(ProviderSummary):
                 Verdict.GRANTED,
                 access_token=access_token,
                 refresh_token=refresh_token,
-                is_unproven=not can_rotate,
+                is_unproven=refresh_token is not None and not can_rotate,
                 expires_at=self.expiry(members, raw.received_at),
                 refresh_expires_at=_refresh_expiry(members, raw.received_at),
                 status=raw.status,
@@ -369,8 +383,8 @@ class Provider(ProviderSummary):
             verdict,
             refresh_token=refresh_token if brings_token else None,
             is_unproven=brings_token,
-            error=squeezed(self.describe(raw.status, content) + (_plain_words(raw) if not content else "")),
-            action=self.advise(verdict, content) or _address_advice(verdict, raw),
+            error=self._error(raw, content),
+            action=_address_advice(verdict, raw) or self.advise(verdict, content),
             retry_after=_retry_after(raw),
             status=raw.status,
             received_at=raw.received_at,
@@ -392,16 +406,34 @@ class Provider(ProviderSummary):
 
     def _verdict(self, raw: RawAnswer, content: Mapping[str, Any], *, is_whole: bool) -> Verdict:
         """A complete answer that refuses is a refusal, whatever its form."""
-        verdict = self.judge(raw.status, content)
-        if verdict is not Verdict.UNCLEAR or not (raw.is_complete or is_whole):
-            return verdict
-        if raw.status >= SERVER_ERROR or raw.status in _NOT_PROCESSED or raw.status < HTTP_OK:
-            return verdict
+        verdict = self._verdict_by_code(raw.status, content)
+        if verdict is not None or not (raw.is_complete or is_whole):
+            return verdict or Verdict.UNCLEAR
         if raw.status < HTTP_REDIRECT:
-            return Verdict.REQUEST_REFUSED if _is_refusal(content) else verdict
-        if raw.status in _FIREWALL and _is_page(raw):
+            return Verdict.REQUEST_REFUSED if _is_refusal(content) else Verdict.UNCLEAR
+        if raw.status in _FIREWALL and not content and _is_page(raw):
             return Verdict.NOT_ACTED
         return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED
+
+    def _verdict_by_code(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
+        """What the status alone decides, else `judge`.
+
+        From a server that is failing (5xx) codes are no evidence: outages are known to answer `invalid_grant` for
+        live grants.
+        """
+        if status == TOO_MANY_REQUESTS or error_codes(content) & self.error_codes.maintenance:
+            return Verdict.NOT_ACTED
+        if not HTTP_OK <= status < SERVER_ERROR or status in _NOT_PROCESSED:
+            return Verdict.UNCLEAR
+        return self.judge(status, content)
+
+    def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
+        """Status and words, for people: one line, without what the answer's own members keep secret."""
+        words = self.describe(content)
+        if raw.status >= HTTP_REDIRECT:
+            words = words or _sentences_in(content) or _plain_words(raw)
+        words = _without_secrets(words, content)
+        return f"HTTP {raw.status}" + (f", {_shortened(words)}" if words else "")
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
@@ -410,40 +442,37 @@ class Provider(ProviderSummary):
 
         `content` holds the members beside the access token, named in snake case.
         """
-        seconds = seconds_of(content.get("expires_in"))
-        is_believed = seconds is not None and seconds <= self.longest_lifetime
-        return received_at + timedelta(
-            seconds=seconds if seconds is not None and is_believed else self.default_lifetime
-        )
+        seconds = seconds_of(content.get("expires_in")) or self.default_lifetime
+        return received_at + timedelta(seconds=seconds if seconds <= self.longest_lifetime else self.default_lifetime)
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:  # noqa: ARG002 - for quirks
         """What an answer without a usable access token says happened, by RFC 6749 section 5.2 and the catalogue.
 
-        Codes decide, never the words around them, but for `ErrorCodes.passing`. From a server that is failing (5xx)
-        they are no evidence: outages are known to answer `invalid_grant` for live grants.
+        Codes decide, never the words around them, but for `ErrorCodes.passing`.
+
+        Args:
+            status: from 200 on and below 500, but not 408, 425 or 429: those say enough themselves.
+            content: the answer's members; empty where it is no whole object.
+
+        Returns:
+            None where nothing in it is known.
         """
-        codes, own = error_codes(content), self.error_codes
-        if codes & own.maintenance or status == TOO_MANY_REQUESTS:
-            return Verdict.NOT_ACTED
-        if status >= SERVER_ERROR:
-            return Verdict.UNCLEAR
-        words = self.describe(status, content).lower()
+        codes, typed, own = _plain_codes(content), _typed_codes(content), self.error_codes
+        words = self.describe(content).lower() if own.passing else ""
         if any(part.lower() in words for part in own.passing):
             return Verdict.NOT_ACTED
-        standard = codes - _typed_codes(content)
-        if "invalid_grant" in codes or codes & own.reauthorize:
+        known = codes | typed
+        if "invalid_grant" in known or known & own.reauthorize:
             return Verdict.DEAD_GRANT
-        if standard & _CLIENT_CODES or codes & own.client:
+        if codes & _CLIENT_CODES or known & own.client:
             return Verdict.CLIENT_REFUSED
-        if standard & _REQUEST_CODES or codes & own.row:
+        if codes & _REQUEST_CODES or known & own.row:
             return Verdict.REQUEST_REFUSED
-        return Verdict.UNCLEAR
+        return Verdict.UNCLEAR if known & own.outage else None
 
-    def describe(self, status: int, content: Mapping[str, Any]) -> str:
-        """What the provider said, in its own words, wherever they stand, without anything secret."""
-        words = [error_code(content), *_words_in(content)]
-        said = ": ".join(dict.fromkeys(word for word in words if word))
-        return f"HTTP {status}" + (f", {said}" if said else "")
+    def describe(self, content: Mapping[str, Any]) -> str:
+        """What the provider said, in its own words, wherever they stand; it may quote a secret."""
+        return ": ".join(dict.fromkeys([*_shown_codes(content), *_words_in(content)]))
 
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
         """What to do where the provider's page knows better than the general advice; None otherwise."""
@@ -492,16 +521,26 @@ def error_code(content: Mapping[str, Any]) -> str:
 
 def error_codes(content: Mapping[str, Any]) -> frozenset[str]:
     """Every code of an answer: `error`, `error.code`, `code`, `errors[].code`, and those of `_typed_codes`."""
+    return _plain_codes(content) | _typed_codes(content)
+
+
+def _plain_codes(content: Mapping[str, Any]) -> frozenset[str]:
     places = [content.get("error"), content.get("code")]
     places += [one.get("code") for one in _error_objects(content)]
-    return frozenset(filter(None, map(_code, places))) | _typed_codes(content)
+    return frozenset(filter(None, map(_code, places)))
 
 
 def _typed_codes(content: Mapping[str, Any]) -> frozenset[str]:
-    """`__type`, `errors[].errorType`, `errors[].type`: names of classes, which count only where they are known."""
+    """`__type`, `errorType`, `errors[].errorType`, `errors[].type`: classes, which count only where they are known."""
     places = [content.get("__type"), content.get("errorType")]
     places += [one.get(name) for one in _error_objects(content) for name in ("errorType", "type")]
     return frozenset(filter(None, map(_code, places)))
+
+
+def _shown_codes(content: Mapping[str, Any]) -> list[str]:
+    """The codes that say something to a person: `error` first, numbers left out."""
+    others = sorted(error_codes(content) - {error_code(content)})
+    return [code for code in (error_code(content), *others) if code and not code.isdigit()]
 
 
 def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -511,19 +550,64 @@ def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _code(value: object) -> str:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+    code = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+    return code if len(code) <= _LONGEST_CODE else ""
 
 
 def _words_in(content: Mapping[str, Any]) -> list[str]:
-    """What is meant for a person."""
+    """What is meant for a person, from the top down."""
     found: list[str] = []
-    for place in (content, *_error_objects(content)):
-        for name in _WORD_MEMBERS:
-            value = place.get(name)
-            found += [_text(one) for one in (value if isinstance(value, list) else [value])]
-    listed = content.get("errors")
-    found += [_text(one) for one in listed] if isinstance(listed, list) else [_text(listed)]
-    return [word for word in found if word]
+    level = [content]
+    for _ in range(_WORD_LEVELS):
+        for place in level:
+            members = {_snake_case(name): value for name, value in place.items()}
+            for value in filter(None, map(members.get, _WORD_MEMBERS)):
+                found += filter(None, map(_text, value if isinstance(value, list) else [value]))
+        inner = [value for place in level for value in place.values()]
+        inner += [one for value in inner if isinstance(value, list) for one in value]
+        level = [one for one in inner if isinstance(one, Mapping)]
+    return found
+
+
+def _sentences_in(content: Mapping[str, Any]) -> str:
+    """Whatever else reads like words: text with a blank in it."""
+    texts = [_text(value) for _, value in _all_members(content)]
+    return ": ".join(dict.fromkeys(text for text in texts if " " in text))
+
+
+def _all_members(content: object) -> Iterator[tuple[str, object]]:
+    """Every member at every depth, by its path (`data.tokens.access`), with what it holds."""
+    waiting: list[tuple[str, object]] = [("", content)]
+    while waiting:
+        path, value = waiting.pop()
+        yield path, value
+        if isinstance(value, Mapping):
+            waiting += reversed([(f"{path}.{name}", member) for name, member in value.items()])
+        elif isinstance(value, list | tuple):
+            waiting += reversed([(path, member) for member in value])
+
+
+def _without_secrets(words: str, content: Mapping[str, Any]) -> str:
+    """`words` without whatever the members hold that are named for something secret; "" where these are too many."""
+    secrets = {
+        str(value)
+        for path, value in _all_members(content)
+        if _SECRET_MEMBER.search(path) and isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
+    if len(secrets) > _MOST_SECRETS or sum(map(len, secrets)) > _LONGEST_SECRETS:
+        return ""
+    words = safe_error(words, *(secret for secret in secrets if len(secret) >= _SHORTEST_PIECE))
+    for secret in secrets - {""}:
+        words = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, words)
+    return words
+
+
+def _shortened(words: str) -> str:
+    """At most 200 characters, cut between two words where that can be."""
+    if len(words) <= _LONGEST_WORDS:
+        return words
+    cut = words[: _LONGEST_WORDS - 1]
+    return (cut.rpartition(" ")[0] or cut) + "…"
 
 
 def _host_of(name: str) -> str:
@@ -586,24 +670,25 @@ def _parse(raw: RawAnswer) -> tuple[Mapping[str, Any], bool]:
 
     JSON is whole where it parses, a form (RFC 6749 appendix B) where the answer is complete; the body decides which it
     is, not the content type. Bytes of another encoding are replaced; control characters inside strings are put up
-    with. Of duplicate members of JSON the last one counts; those of a form that differ make none.
+    with. Of duplicate members of JSON the last one counts. The last member of a form that breaks off may be cut.
     """
     text = raw.body.decode(json.detect_encoding(raw.body), errors="replace")
     try:
         content = json.loads(text, parse_int=_bounded_int, strict=False)
     except (ValueError, RecursionError):
-        if _FORM.fullmatch(text.strip()):
-            return _form_members(text.strip()), raw.is_complete
+        form = text.strip()
+        if _FORM.fullmatch(form):
+            return _form_members(form if raw.is_complete else form.rpartition("&")[0]), raw.is_complete
         return _members_before_break(text, 0), False
     return (content, True) if isinstance(content, dict) else ({}, False)
 
 
 def _form_members(text: str) -> Mapping[str, Any]:
-    """The members of a form."""
-    content: dict[str, Any] = {}
-    for name, value in parse_qsl(text[:_LONGEST_FORM], keep_blank_values=True):
-        content[name] = value if content.get(name, value) == value else None
-    return content
+    """The members of a form; a tuple of all its values where one name has several that differ."""
+    values: dict[str, dict[str, None]] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        values.setdefault(name, {})[value] = None
+    return {name: tuple(several) if len(several) > 1 else next(iter(several)) for name, several in values.items()}
 
 
 def _members_before_break(text: str, place: int, depth: int = 1) -> Mapping[str, Any]:
@@ -627,7 +712,7 @@ def _members_before_break(text: str, place: int, depth: int = 1) -> Mapping[str,
                 if depth:
                     content[name] = _members_before_break(text, begin, depth - 1)
                 break
-            if isinstance(value, str) or place < len(text):  # a number at the end may go on behind the break
+            if place < len(text) or not text[place - 1].isdigit():  # a number at the end may go on behind the break
                 content[name] = value
             place, mark = _after_blanks(text, place), ","
     except (ValueError, IndexError, RecursionError):
@@ -667,8 +752,9 @@ def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
         spelled = _snake_case(name)
         if spelled not in found:
             others |= {spelled: value} if value is not None else {}
-        elif (token := _usable_token(value)) is not None:
-            found[spelled].add(token)
+        else:
+            several = value if isinstance(value, tuple) else (value,)
+            found[spelled].update(filter(None, map(_usable_token, several)))
     if not any(found.values()) or _is_refusal(others):
         return _NO_TOKENS
     if any(len(tokens) > 1 for tokens in found.values()):
@@ -682,30 +768,35 @@ def _is_refusal(content: Mapping[str, Any]) -> bool:
     return bool(content.get("error")) or bool(content.get("errors")) or content.get("ok") is False
 
 
-def _speaks_of_tokens(content: object, depth: int = 20) -> bool:
-    """Whether some name in it contains "token", and nothing in it is an error."""
-    if depth == 0 or not isinstance(content, Mapping | list):
+def _speaks_of_tokens(content: Mapping[str, Any]) -> bool:
+    """Whether some name in it contains "token", and it is no error, nor a member of it."""
+    if any(isinstance(one, Mapping) and _is_refusal(one) for one in (content, *content.values())):
         return False
-    if isinstance(content, list):
-        return any(_speaks_of_tokens(member, depth - 1) for member in content)
-    if _is_refusal(content) or any(isinstance(one, Mapping) and _is_refusal(one) for one in content.values()):
-        return False
-    return any("token" in name.lower() or _speaks_of_tokens(value, depth - 1) for name, value in content.items())
+    return any("token" in path.lower() for path, _ in _all_members(content))
 
 
 def _is_page(raw: RawAnswer) -> bool:
     """Whether a person was to read it: a firewall's page, maintenance."""
-    return raw.body.lstrip()[:1] == b"<" or raw.headers.get("content-type", "").lower().startswith("text/html")
+    content_type, begin = raw.headers.get("content-type", "").lower(), _beginning(raw).lstrip().lower()
+    if begin.startswith("<?xml") or "xml" in content_type:
+        return "<html" in begin
+    return begin.startswith("<") or content_type.startswith("text/html")
+
+
+def _beginning(raw: RawAnswer) -> str:
+    """Of a page as much as its title is looked for in."""
+    begin = raw.body[: 4 * _MOST_WORDS]  # a character is four bytes at most, and the last one may be cut
+    return begin.decode(json.detect_encoding(begin), errors="replace")[:_MOST_WORDS]
 
 
 def _plain_words(raw: RawAnswer) -> str:
-    """Of an answer that is no object what a person would read first: a page's title, else its text."""
-    text = raw.body[:_MOST_WORDS].decode(errors="replace")
-    if "\ufffd" in text or "token" in text.lower():
-        return ""
+    """Of a refusal that is no object what a person would read first: a page's title, else its text without tags."""
+    text = _beginning(raw)
     title = _TITLE.search(text)
-    words = squeezed(title[1] if title else "" if _is_page(raw) or "{" in text else text)
-    return f", {words}" if words else ""
+    if title is None and (_is_page(raw) or "{" in text):
+        return ""
+    words = title[1] if title else text
+    return "" if "\ufffd" in words or _NAMED_SECRET.search(words) else _TAG.sub(" ", words)
 
 
 def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
@@ -716,7 +807,8 @@ def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
         place = ""
         with contextlib.suppress(ValueError):
             parts = urlsplit(raw.headers.get("location", ""))
-            place = " to " + squeezed(f"{parts.hostname or ''}{parts.path}")[:200] if parts.hostname else ""
+            place = squeezed(f"{parts.hostname or ''}{parts.path}")[:_LONGEST_WORDS]
+            place = f" to {place}" if place else ""
         return f"The provider's address has moved{place}: check that on its page, then set its TOKEN_URL."
     return _CHECK_ADDRESS if raw.status in _ELSEWHERE else None
 
@@ -757,12 +849,13 @@ def _refresh_expiry(content: Mapping[str, Any], received_at: datetime) -> dateti
 
 
 def _retry_after(raw: RawAnswer) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or an HTTP date."""
+    """Seconds, a day at most; RFC 9110 section 10.2.3 also knows an HTTP date."""
     value = raw.headers.get("retry-after", "").strip()
     if _WHOLE_NUMBER.fullmatch(value):
-        return float(value)
-    moment = _http_date(value)
-    return max(0.0, (moment - raw.received_at).total_seconds()) if moment is not None else None
+        return min(float(value), _LONGEST_RETRY_AFTER_SECONDS)
+    if (moment := _http_date(value)) is None:
+        return None
+    return min(max(0.0, (moment - raw.received_at).total_seconds()), _LONGEST_RETRY_AFTER_SECONDS)
 
 
 def _http_date(value: str) -> datetime | None:

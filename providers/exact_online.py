@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict
+from providers.base import Provider, Verdict
 
 _TOO_EARLY = "access_token not expired"
 _USED = "old refresh token used"
@@ -18,12 +18,11 @@ _USED = "old refresh token used"
 class ExactOnline(Provider):
     """See `Provider`."""
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`."""
         words = " ".join(value for value in content.values() if isinstance(value, str)).lower()
-        if status < SERVER_ERROR and status != TOO_MANY_REQUESTS:
-            if _TOO_EARLY in words:
-                return Verdict.NOT_ACTED
-            if _USED in words:
-                return Verdict.DEAD_GRANT
+        if _TOO_EARLY in words:
+            return Verdict.NOT_ACTED
+        if _USED in words:
+            return Verdict.DEAD_GRANT
         return super().judge(status, content)

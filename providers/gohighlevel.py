@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, UNAUTHORIZED, Provider, Verdict
+from providers.base import UNAUTHORIZED, Provider, Verdict
 
 # Billing is paused or the agency is inactive. The refresh token is not used up and works again afterwards.
 _PAUSED = "location is not active"
@@ -26,11 +26,9 @@ class GoHighLevel(Provider):
     # the secret is right and this location's grant is gone.
     refusal_if_client_valid = Verdict.DEAD_GRANT
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`. HighLevel says in words what others say in `error`."""
         message = _message(content).lower()
-        if status >= SERVER_ERROR or status == TOO_MANY_REQUESTS:
-            return super().judge(status, content)
         if _PAUSED in message:
             return Verdict.NOT_ACTED
         if message.startswith(_INVALID_GRANT):
@@ -41,16 +39,16 @@ class GoHighLevel(Provider):
             return Verdict.REQUEST_REFUSED
         return super().judge(status, content)
 
-    def describe(self, status: int, content: Mapping[str, Any]) -> str:
-        """See `Provider.describe`."""
-        message = _message(content)
-        return f"HTTP {status}" + (f", {message}" if message else "")
+    def describe(self, content: Mapping[str, Any]) -> str:
+        """See `Provider.describe`. Its `error` only repeats the status."""
+        return _message(content) or super().describe(content)
 
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:
         """See `Provider.advise`."""
         if verdict is Verdict.NOT_ACTED and _PAUSED in _message(content).lower():
             return "Reactivate the location in HighLevel; its stored refresh token works again then."
-        if verdict is Verdict.REQUEST_REFUSED:
+        message = _message(content).lower()
+        if verdict is Verdict.REQUEST_REFUSED and (message.startswith(_REQUEST_REFUSED) or "user_type" in message):
             return "Check user_type in the row's provider_params: Location for a sub-account, Company for an agency."
         return None
 

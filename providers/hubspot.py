@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict
+from providers.base import Provider, Verdict
 
 _DEAD = ("BAD_REFRESH_TOKEN",)
 _CLIENT = ("BAD_CLIENT_ID", "BAD_CLIENT_SECRET")
@@ -18,17 +18,15 @@ _CLIENT = ("BAD_CLIENT_ID", "BAD_CLIENT_SECRET")
 class HubSpot(Provider):
     """See `Provider`. Refresh tokens stay the same until the app is uninstalled."""
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`."""
-        if status < SERVER_ERROR and status != TOO_MANY_REQUESTS:
-            if content.get("status") in _DEAD:
-                return Verdict.DEAD_GRANT
-            if content.get("status") in _CLIENT:
-                return Verdict.CLIENT_REFUSED
+        if content.get("status") in _DEAD:
+            return Verdict.DEAD_GRANT
+        if content.get("status") in _CLIENT:
+            return Verdict.CLIENT_REFUSED
         return super().judge(status, content)
 
-    def describe(self, status: int, content: Mapping[str, Any]) -> str:
-        """See `Provider.describe`."""
-        words = [content.get("status"), content.get("message")]
-        said = ", ".join(word for word in words if isinstance(word, str) and word)
-        return super().describe(status, content) + (f", {said}" if said else "")
+    def describe(self, content: Mapping[str, Any]) -> str:
+        """See `Provider.describe`. Its `status` is a code in words, such as BAD_REFRESH_TOKEN."""
+        words = [content.get("status"), super().describe(content)]
+        return ": ".join(word for word in words if isinstance(word, str) and word)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict, error_code
+from providers.base import Provider, Verdict, error_code
 
 _NUMBER = re.compile(r"AADSTS(\d{4,8})")
 
@@ -33,11 +33,9 @@ _LOGIN = ("interaction_required", "consent_required", "login_required")
 class Microsoft(Provider):
     """See `Provider`. Old refresh tokens are not revoked by a refresh, so a lost answer can be asked for again."""
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`."""
         numbers, code = _numbers(content), error_code(content)
-        if status >= SERVER_ERROR or status == TOO_MANY_REQUESTS:
-            return super().judge(status, content)
         if numbers & _PASSING or _LOOP in numbers:
             return Verdict.NOT_ACTED
         # A dead token may be reported as "70002, error validating credentials" and the reason behind it.

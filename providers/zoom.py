@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Provider, Verdict
+from providers.base import Provider, Verdict
 
 _CLIENT = (4702, 4704, 4706, 4717)  # client id or secret wrong or missing, or the whole app disabled
 _ROW = (4705, 4709)  # grant type, redirect URI
@@ -23,10 +23,8 @@ _INVALID_TOKEN = "invalid token"  # noqa: S105 - what Zoom says of a dead refres
 class Zoom(Provider):
     """See `Provider`."""
 
-    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict:
+    def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`."""
-        if status >= SERVER_ERROR or status == TOO_MANY_REQUESTS:
-            return super().judge(status, content)
         number = _number(content)
         if number in _CLIENT:
             return Verdict.CLIENT_REFUSED
@@ -38,11 +36,10 @@ class Zoom(Provider):
             return Verdict.DEAD_GRANT
         return super().judge(status, content)
 
-    def describe(self, status: int, content: Mapping[str, Any]) -> str:
+    def describe(self, content: Mapping[str, Any]) -> str:
         """See `Provider.describe`."""
         number = _number(content)
-        said = ", ".join(filter(None, [str(number) if number else "", _words(content)]))
-        return super().describe(status, content) + (f", {said}" if said else "")
+        return ": ".join(filter(None, [str(number) if number else "", super().describe(content)]))
 
 
 def _number(content: Mapping[str, Any]) -> int:

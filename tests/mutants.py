@@ -75,6 +75,8 @@ _MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
 _SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
+_COMPLETE = "tests/net/test_completeness.py::"
+_FORMS = "tests/providers/test_answer_forms.py::"
 
 MUTANTS = (
     # Nothing is lost
@@ -146,7 +148,7 @@ MUTANTS = (
     _mutant(
         "where refresh tokens never change a new one counts as proved",
         "providers/base.py",
-        "                is_unproven=not can_rotate,\n",
+        "                is_unproven=refresh_token is not None and not can_rotate,\n",
         "                is_unproven=False,\n",
         f"{_UNPROVEN}test_where_refresh_tokens_never_change_a_new_one_is_proved_before_the_old_one_is_given_up",
     ),
@@ -196,8 +198,57 @@ MUTANTS = (
         "a complete refusal of unknown form counts as lost",
         "providers/base.py",
         "        return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED\n",
-        "        return verdict\n",
+        "        return Verdict.UNCLEAR\n",
         "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
+    ),
+    _mutant(
+        "the last member of a form that breaks off counts as whole",
+        "providers/base.py",
+        'form if raw.is_complete else form.rpartition("&")[0]',
+        "form",
+        f"{_FORMS}test_an_answer_that_breaks_off_grants_no_access_token_and_no_piece_of_a_token",
+    ),
+    _mutant(
+        "what breaks off right behind the tokens one level down brings none",
+        "providers/base.py",
+        "if place < len(text) or not text[place - 1].isdigit():",
+        "if place < len(text) or isinstance(value, str):",
+        "tests/providers/test_outcomes.py::test_each_body_means_at_each_status_what_the_design_says",
+    ),
+    _mutant(
+        "a page of its content type alone is a firewall's",
+        "providers/base.py",
+        "and not content and _is_page(raw)",
+        "and _is_page(raw)",
+        f"{_FORMS}test_the_body_decides_and_not_the_content_type",
+    ),
+    _mutant(
+        "a token in an answer stands in what is said of it",
+        "providers/base.py",
+        "    words = safe_error(words, *(secret for secret in secrets if len(secret) >= _SHORTEST_PIECE))\n",
+        "    secrets.clear()\n",
+        f"{_FORMS}test_no_token_of_an_answer_stands_in_what_is_said_of_it",
+    ),
+    _mutant(
+        "an interim answer is taken for the final one",
+        "token_refresh/net/watchdog.py",
+        "        while self.status < HTTPStatus.OK:\n",
+        "        while self.status < HTTPStatus.CONTINUE:\n",
+        f"{_COMPLETE}test_interim_answers_are_passed_over_and_never_answer_the_next_request",
+    ),
+    _mutant(
+        "an answer counts as complete wherever the connection ends",
+        "token_refresh/net/transport.py",
+        '    return "Transfer-Encoding" not in response.headers and response.raw.length_remaining == 0\n',
+        "    return True\n",
+        f"{_COMPLETE}test_an_answer_is_complete_exactly_where_its_announced_end_came",
+    ),
+    _mutant(
+        "a packed answer that breaks off inside counts as complete",
+        "token_refresh/net/transport.py",
+        "is_complete and is_whole\n",
+        "is_complete\n",
+        f"{_COMPLETE}test_a_packed_form_that_breaks_off_inside_is_not_complete_though_its_length_is_right",
     ),
     _mutant(
         "what an earlier run left is not replayed",

@@ -15,6 +15,7 @@ from tests.providers.answers import ANSWERS, fakes
 from tests.refresh.runs.faults_world import SqliteRows
 from tests.world.oauth import OAuthServer, faults
 from tests.world.oauth.dialects import DAY_SECONDS, HUBSPOT_CAMEL_CASE
+from tests.world.oauth.forms import refused_in
 from token_refresh.net.transport import HTTPTransport
 
 SLUGS = sorted(ANSWERS)
@@ -273,3 +274,29 @@ def test_exact_online_is_not_asked_early_even_by_hand(table: Table) -> None:
     assert (by_hand.code, by_hand.json()["results"]) == (0, [])
     assert "only in the last 30 s" in by_hand.err
     assert world.oauth.requests == []
+
+
+@pytest.mark.parametrize("words", ["expired authorization code", "Token request is already being processed"])
+def test_salesforce_requests_that_met_pass_also_in_answer_to_a_resend(table: Table, words: str) -> None:
+    """The first answer is lost, and the second request meets the first, which is still being worked on."""
+    world = table.world
+    table.add("salesforce", "loc")
+    world.oauth.fail(DROPPED)
+    met = world.oauth.fail(refused_in("error", "invalid_grant", words), times=100)
+    assert table.refresh()["outcome"] == "unknown"
+    assert table.row("loc").status == "active"
+    met.stop()
+    world.clock.advance(3600)
+    assert (table.refresh()["outcome"], table.is_current("loc")) == ("refreshed", True)
+
+
+def test_a_used_token_of_a_rotating_salesforce_app_is_not_sent_again_while_its_access_token_lives(
+    table: Table,
+) -> None:
+    world = table.world
+    world.program.settings |= SHORT_INTERVAL
+    table.add("salesforce", "loc", age=5200, rotates=True)
+    world.oauth.fail(DROPPED)
+    assert table.refresh()["outcome"] == "unknown"
+    assert len(world.oauth.requests) == 1
+    assert world.oauth.replayed() == []

@@ -76,16 +76,21 @@ def test_nothing_secret_shows_in_what_a_credential_or_request_prints() -> None:
          "HTTP 401, The Location is Not Active."),
         (401, {"statusCode": 401, "message": "Invalid client credentials!", "error": "Unauthorized"},
          Verdict.CLIENT_REFUSED, "HTTP 401, Invalid client credentials!"),
-        (400, {"message": "Invalid client credentials!"}, Verdict.UNCLEAR, "HTTP 400, Invalid client credentials!"),
+        (400, {"message": "Invalid client credentials!"}, Verdict.REQUEST_REFUSED,
+         "HTTP 400, Invalid client credentials!"),
         (422, {"statusCode": 422, "message": ["a must be a string", "b too"], "error": "Unprocessable Entity"},
          Verdict.REQUEST_REFUSED, "HTTP 422, a must be a string; b too"),
         (400, {"statusCode": 400, "message": "Missing parameter: user_type"}, Verdict.REQUEST_REFUSED,
          "HTTP 400, Missing parameter: user_type"),
         (400, {"statusCode": 400, "message": "Invalid parameter: user_type"}, Verdict.REQUEST_REFUSED,
          "HTTP 400, Invalid parameter: user_type"),
-        (422, {}, Verdict.UNCLEAR, "HTTP 422"),
-        (403, {"message": "Forbidden"}, Verdict.UNCLEAR, "HTTP 403, Forbidden"),
-        (404, {"statusCode": 404, "message": "Cannot find that"}, Verdict.UNCLEAR, "HTTP 404, Cannot find that"),
+        (422, {}, Verdict.REQUEST_REFUSED, "HTTP 422"),
+        (403, {"message": "Forbidden"}, Verdict.REQUEST_REFUSED, "HTTP 403, Forbidden"),
+        (404, {"statusCode": 404, "message": "Cannot find that"}, Verdict.REQUEST_REFUSED,
+         "HTTP 404, Cannot find that"),
+        (401, {}, Verdict.CLIENT_REFUSED, "HTTP 401"),
+        (400, {"error": {"code": "x_y", "message": "No"}}, Verdict.REQUEST_REFUSED, "HTTP 400, x_y: No"),
+        (408, {"message": "Invalid grant: refresh token is invalid"}, Verdict.UNCLEAR, None),
         (429, {"message": "Invalid grant: refresh token is invalid"}, Verdict.NOT_ACTED, None),
         (500, {"message": "Invalid grant: refresh token is invalid"}, Verdict.UNCLEAR, None),
         (503, {"message": "Location is not active"}, Verdict.UNCLEAR, None),
@@ -108,6 +113,9 @@ def test_a_paused_location_and_a_wrong_user_type_get_advice_of_their_own() -> No
     assert refused.action is not None
     assert "user_type" in refused.action
     assert read(500, {}).action is None
+    elsewhere = read(404, {"statusCode": 404, "message": "Cannot find that"})
+    assert "address" in (elsewhere.action or "")
+    assert read(403, {"message": "Forbidden"}).action is None
 
 
 def test_a_lone_refused_client_means_an_uninstalled_app() -> None:

@@ -75,7 +75,7 @@ def test_access_that_the_user_limited_in_time_tells_its_end() -> None:
         (500, {"error": "internal_failure"}, Outcome.TRANSIENT),
         (503, {"error": "invalid_grant"}, Outcome.TRANSIENT),
         (429, {"error": "rate_limit_exceeded"}, Outcome.TRANSIENT),
-        (403, {"error": {"code": 403, "message": "invalid_grant"}}, Outcome.TRANSIENT),
+        (403, {"error": {"code": 403, "message": "invalid_grant"}}, Outcome.OPERATOR),
     ],
 )
 def test_each_error_leads_to_its_outcome(status: int, content: Any, outcome: Outcome) -> None:

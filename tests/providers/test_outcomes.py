@@ -5,11 +5,13 @@ The bodies say what they hold (`Case`), so that the rules below need no parser o
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import example, given
@@ -24,8 +26,8 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STATUSES = range(100, 600)
 # Where one kind of status ends and the next begins, those that the code names, and those that providers send.
 EDGES = (
-    *(100, 101, 199, 200, 201, 204, 299, 300, 302, 308, 399, 400, 401, 403, 404, 408, 409, 421, 422, 423, 425),
-    *(428, 429, 430, 499, 500, 501, 502, 503, 504, 599),
+    *(100, 101, 199, 200, 201, 204, 299, 300, 302, 308, 399, 400, 401, 403, 404, 405, 406, 407, 408, 409, 410, 421),
+    *(422, 423, 424, 425, 426, 428, 429, 430, 499, 500, 501, 502, 503, 504, 599),
 )
 TEN_YEARS = timedelta(days=3650)
 LONG = "r2" * 32_768
@@ -49,30 +51,52 @@ class Case:
 
     Attributes:
         body: as it comes over the wire.
-        access: the access token in it, where it is one JSON object and says nothing of an error.
-        refresh: the refresh token in it that came whole, where it says nothing of an error.
-        code: its `error`, where that is a text.
+        access: the one access token in it that may count, where nothing in it says of an error.
+        refresh: the one refresh token in it that came whole, where nothing in it says of an error.
+        cut_refresh: the same where a form may go on behind what came.
+        code: a code of RFC 6749 or of the provider in it.
+        typed: a code where the names of classes stand, which counts only where the provider is known to use it.
         seconds: its usable `expires_in`.
-        is_deep: the tokens stand one level down.
+        is_object: it is one JSON object.
+        is_form: it is a form.
+        is_page: it is HTML.
+        refuses: it says of itself that it is an error.
+        names_token: it names a token, and nothing in it is an error.
     """
 
     name: str
     body: bytes
     access: str | None = None
     refresh: str | None = None
+    cut_refresh: str | None = None
     code: str = ""
+    typed: str = ""
     seconds: float | None = None
-    is_deep: bool = False
+    is_object: bool = False
+    is_form: bool = False
+    is_page: bool = False
+    refuses: bool = False
+    names_token: bool = False
 
 
 def of(name: str, content: Any, **facts: Any) -> Case:
-    """A case with a JSON body."""
-    return Case(name, json.dumps(content).encode(), **facts)
+    """A case with a JSON object for its body."""
+    return Case(name, json.dumps(content).encode(), is_object=True, **facts)
 
 
 def text(name: str, body: str, **facts: Any) -> Case:
     """A case with a body that is written as it stands."""
     return Case(name, body.encode(), **facts)
+
+
+def error(name: str, content: Any, **facts: Any) -> Case:
+    """A case with a JSON object that says of itself that it is an error."""
+    return of(name, content, refuses=True, **facts)
+
+
+def form(name: str, body: str, **facts: Any) -> Case:
+    """A case with a form for its body."""
+    return text(f"a form, {name}", body, is_form=True, **facts)
 
 
 def lived(name: str, written: str, seconds: float | None) -> Case:
@@ -82,13 +106,15 @@ def lived(name: str, written: str, seconds: float | None) -> Case:
         f'{{"access_token":"access-2","expires_in":{written}}}',
         access="access-2",
         seconds=seconds,
+        is_object=True,
     )
 
 
 def access(name: str, token: Any, usable: bool = False) -> Case:
     """A new refresh token beside such an access token."""
     content = {"access_token": token, "refresh_token": "refresh-2", "expires_in": 60}
-    return of(f"access_token {name}", content, access=token if usable else None, refresh="refresh-2", seconds=60)
+    usable_token = token if usable else None
+    return of(f"access_token {name}", content, access=usable_token, refresh="refresh-2", seconds=60, names_token=True)
 
 
 def renewed(name: str, token: Any, refresh: str | None = None) -> Case:
@@ -101,6 +127,7 @@ PAIR = {"access_token": "access-2", "refresh_token": "refresh-2", "expires_in": 
 PAIR_FACTS: dict[str, Any] = {"access": "access-2", "refresh": "refresh-2", "seconds": 60}
 CAMEL = {"accessToken": "access-2", "refreshToken": "refresh-2", "expiresIn": 60}
 PAIR_TEXT = json.dumps(PAIR)
+PAIR_FORM = urlencode({"access_token": "access-2", "expires_in": 60, "refresh_token": "refresh-2"})
 BEGUN = '{"access_token":"access-2","refresh_token":"refresh-2"'
 RFC6749_CODES = (
     "invalid_request",
@@ -161,34 +188,54 @@ SUCCESSES = [
         '{"access_token":"access-2","refresh_token":"refresh-1","refresh_token":"refresh-2"}',
         access="access-2",
         refresh="refresh-2",
+        is_object=True,
     ),
-    text("two access tokens", '{"access_token":null,"access_token":"access-2"}', access="access-2"),
+    text("two access tokens", '{"access_token":null,"access_token":"access-2"}', access="access-2", is_object=True),
     of("an error that is null beside the pair", {**PAIR, "error": None}, **PAIR_FACTS),
     of("an empty error beside the pair", {**PAIR, "error": ""}, **PAIR_FACTS),
     of("ok beside the pair", {**PAIR, "ok": True}, **PAIR_FACTS),
     of("camel case", CAMEL, **PAIR_FACTS),
     of("both spellings of the same", {**PAIR, **CAMEL}, **PAIR_FACTS),
     of("another spelling that is null", {**PAIR, "refreshToken": None, "accessToken": ""}, **PAIR_FACTS),
-    of("one level down", {"status": 0, "body": PAIR}, is_deep=True, **PAIR_FACTS),
-    of("one level down in camel case", {"data": CAMEL, "meta": {"id": 1}}, is_deep=True, **PAIR_FACTS),
+    of("one level down", {"status": 0, "body": PAIR}, **PAIR_FACTS),
+    of("one level down in camel case", {"data": CAMEL, "meta": {"id": 1}}, **PAIR_FACTS),
     of("members nobody knows", {**PAIR, "x": {"refresh_token": "refresh-3"}, "scope": None}, **PAIR_FACTS),
-    Case("a byte order mark", b"\xef\xbb\xbf" + PAIR_TEXT.encode(), **PAIR_FACTS),
-    Case("UTF-16", PAIR_TEXT.encode("utf-16"), **PAIR_FACTS),
-    Case("UTF-16 without a mark", PAIR_TEXT.encode("utf-16-le"), **PAIR_FACTS),
-    Case("UTF-32", PAIR_TEXT.encode("utf-32"), **PAIR_FACTS),
-    Case("Latin-1 in another member", b'{"company":"Caf\xe9",' + PAIR_TEXT[1:].encode(), **PAIR_FACTS),
-    text("a raw tab in another member", '{"company":"A\tB",' + PAIR_TEXT[1:], **PAIR_FACTS),
-    text("white space around", f"\r\n {PAIR_TEXT} \n", **PAIR_FACTS),
+    Case("a byte order mark", b"\xef\xbb\xbf" + PAIR_TEXT.encode(), is_object=True, **PAIR_FACTS),
+    Case("UTF-16", PAIR_TEXT.encode("utf-16"), is_object=True, **PAIR_FACTS),
+    Case("UTF-16 without a mark", PAIR_TEXT.encode("utf-16-le"), is_object=True, **PAIR_FACTS),
+    Case("UTF-32", PAIR_TEXT.encode("utf-32"), is_object=True, **PAIR_FACTS),
+    Case("Latin-1 in another member", b'{"company":"Caf\xe9",' + PAIR_TEXT[1:].encode(), is_object=True, **PAIR_FACTS),
+    text("a raw tab in another member", '{"company":"A\tB",' + PAIR_TEXT[1:], is_object=True, **PAIR_FACTS),
+    text("white space around", f"\r\n {PAIR_TEXT} \n", is_object=True, **PAIR_FACTS),
+    form("whole", PAIR_FORM, **PAIR_FACTS),
+    form("white space around", f"\n{PAIR_FORM}\r\n", **PAIR_FACTS),
+    form("in camel case", urlencode(CAMEL), cut_refresh="refresh-2", **PAIR_FACTS),
+    form("an access token alone", "access_token=access-2", access="access-2"),
+    form("an empty refresh token", "access_token=access-2&refresh_token=", access="access-2"),
+    form("an encoded token", "access_token=access%2B2%3D&scope=a+b", access="access+2="),
+    form("a token that is not encoded", "access_token=YWNjZXNz==&x", access="YWNjZXNz=="),
+    form("the same twice", f"access_token=access-2&{PAIR_FORM}", **PAIR_FACTS),
+    form(
+        *("a refresh token before the end", "access_token=access-2&refresh_token=refresh-2&x="),
+        access="access-2",
+        refresh="refresh-2",
+        cut_refresh="refresh-2",
+    ),
+    form(
+        *("with a token of 64 KiB", f"access_token=access-2&refresh_token={LONG}&x=y"),
+        access="access-2",
+        refresh=LONG,
+        cut_refresh=LONG,
+    ),
 ]
 
 UNREADABLE = [
     Case("nothing", b""),
     Case("a NUL", b"\0"),
     Case("invalid UTF-8", b"\xff\xfe\xfa\x80"),
-    text("HTML", "<!doctype html><title>502 Bad Gateway</title>invalid_grant"),
-    text("HTML that talks of tokens", '<p>error: "invalid_grant", "refresh_token": missing'),
+    text("HTML", "<!doctype html><title>502 Bad Gateway</title>invalid_grant", is_page=True),
+    text("HTML that talks of tokens", '<p>error: "invalid_grant", "refresh_token": missing', is_page=True),
     text("text", "invalid_grant"),
-    text("a form", "error=invalid_grant&access_token=access-2"),
     text("cut", '{"access_token":"access-2","expires_'),
     text("cut inside the refresh token", '{"access_token":"access-2","refresh_token":"refresh-'),
     text("cut inside an error", '{"error":"invalid_grant","error_descr'),
@@ -198,7 +245,7 @@ UNREADABLE = [
     text("a string", '"invalid_grant"'),
     text("a number", "42"),
     text("null", "null"),
-    text("an empty object", "{}"),
+    text("an empty object", "{}", is_object=True),
     access("missing", None),
     access("a short number", 42),
     access("a list", ["access-2"]),
@@ -213,20 +260,53 @@ UNREADABLE = [
     access("true", True),
     of("only a refresh token", {"refresh_token": "refresh-2"}, refresh="refresh-2"),
     of("only a refresh token in camel case", {"refreshToken": "refresh-2"}, refresh="refresh-2"),
-    of("only a refresh token, one level down", {"request": {"refresh_token": "refresh-2"}}),
-    of("two refresh tokens that differ in spelling and value", {**PAIR, "refreshToken": "refresh-3"}),
-    of("two access tokens that differ in spelling and value", {**PAIR, "accessToken": "access-3"}),
-    of("two pairs one level down", {"data": PAIR, "example": PAIR}),
-    of("an access token in one member, a refresh token in another", {"a": CAMEL, "b": {"refresh_token": "refresh-3"}}),
-    of("two levels down", {"response": {"data": PAIR}}),
-    of("in a list", {"data": [PAIR]}),
+    of("only a refresh token, one level down", {"request": {"refresh_token": "refresh-2"}}, refresh="refresh-2"),
+    *(
+        of(name, content, names_token=True)
+        for name, content in {
+            "two refresh tokens that differ in spelling and value": {**PAIR, "refreshToken": "refresh-3"},
+            "two access tokens that differ in spelling and value": {**PAIR, "accessToken": "access-3"},
+            "two pairs one level down": {"data": PAIR, "example": PAIR},
+            "tokens in two members": {"a": CAMEL, "b": {"refresh_token": "refresh-3"}},
+            "two levels down": {"response": {"data": PAIR}},
+            "in a list": {"data": [PAIR]},
+            "in capitals": {"ACCESS_TOKEN": "access-2", "REFRESH_TOKEN": "refresh-2"},
+            "below a name of its own": {"tokens": {"access": "access-2", "refresh": "refresh-2"}},
+            "a type of token alone": {"token_type": "bearer"},
+            "thirty levels down": functools.reduce(lambda inner, _: {"x": inner}, range(30), PAIR),
+        }.items()
+    ),
+    of("an id and a session", {"id": 7, "session": {"key": "access-2"}}),
+    form("two refresh tokens", f"{PAIR_FORM}&refresh_token=refresh-3", names_token=True, cut_refresh="refresh-2"),
+    form("three refresh tokens", f"{PAIR_FORM}&refresh_token=refresh-3&refresh_token=refresh-2", names_token=True),
+    form(
+        *("a refresh token alone", "refresh_token=refresh-2&x=y"),
+        refresh="refresh-2",
+        cut_refresh="refresh-2",
+    ),
+    form("a refresh token alone at the end", "x=y&refresh_token=refresh-2", refresh="refresh-2"),
+    form("no token at all", "x=y&z"),
+    form("a sample", "access_token=****&refresh_token=x", names_token=True),
+    text("a form with a blank in it", "access_token=access-2&scope=a b"),
+    text("a form in a page", f"<p>{PAIR_FORM}</p>", is_page=True),
+    text("XML", "<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"),
+    text("XHTML", "<?xml version='1.0'?><!DOCTYPE html><html><title>No</title></html>", is_page=True),
     text("cut behind the refresh token", BEGUN.replace("2", "\\u0032") + ',"expi', refresh="refresh-2"),
     text("cut behind white space", ' \n{ "refresh_token"\t:\r\n"refresh-2"', refresh="refresh-2"),
     text("cut behind a refresh token that is no string", '{"access_token":"access-2","refresh_token":47114711'),
     text("cut behind a number that is whole", '{"refresh_token":47114711,"access_to', refresh="47114711"),
     text("cut behind a sample of a refresh token", '{"refresh_token":"****","access_token":"acc'),
-    text("cut one level down", '{"body":{"access_token":"access-2","refresh_token":"refresh-2","expi'),
-    text("cut behind one level down", '{"body":' + PAIR_TEXT + ',"stat'),
+    text(
+        "cut one level down",
+        '{"body":{"access_token":"access-2","refresh_token":"refresh-2","expi',
+        refresh="refresh-2",
+    ),
+    text("cut behind one level down", '{"body":' + PAIR_TEXT + ',"stat', refresh="refresh-2"),
+    text("cut right behind one level down", '{"body":' + PAIR_TEXT, refresh="refresh-2"),
+    text("cut two levels down", '{"a":{"body":' + PAIR_TEXT + ',"stat'),
+    text("cut one level down, inside the refresh token", '{"body":{"access_token":"access-2","refresh_token":"refre'),
+    text("cut one level down, behind two candidates", '{"a":' + PAIR_TEXT + ',"b":' + PAIR_TEXT + ',"c'),
+    text("cut one level down, behind an error", '{"a":{"error":"x_y",' + BEGUN[1:] + ',"expi'),
     text("cut behind an error", '{"error":"x_y",' + BEGUN[1:] + ',"expi'),
     text("cut in deep nesting behind", BEGUN + ',"x":' + "[" * 100_000, refresh="refresh-2"),
     text("a refresh token beside deep nesting", '{"x":' + "[" * 100_000 + ',"refresh_token":"refresh-2"}'),
@@ -235,66 +315,92 @@ UNREADABLE = [
     text("two objects", PAIR_TEXT + PAIR_TEXT, refresh="refresh-2"),
     text("a list that is cut", "[" + PAIR_TEXT),
     text("a text before the pair", "ok " + PAIR_TEXT),
-    text("HTML that shows a pair", f"<pre>{PAIR_TEXT}</pre>"),
+    text("HTML that shows a pair", f"<pre>{PAIR_TEXT}</pre>", is_page=True),
     text("a string that holds a pair", json.dumps(PAIR_TEXT)),
     text("cut inside a string that holds a pair", json.dumps({"message": PAIR_TEXT})[:-4]),
 ]
 
 ERRORS = [
-    *(of(f"error {code}", {"error": code, "error_description": "no"}, code=code) for code in RFC6749_CODES),
-    *(of(f"error {code}", {"error": code}, code=code) for code in ("server_error", "temporarily_unavailable", "x")),
-    of("error in capitals", {"error": "INVALID_GRANT"}, code="INVALID_GRANT"),
+    *(error(f"error {code}", {"error": code, "error_description": "no"}, code=code) for code in RFC6749_CODES),
+    *(error(f"error {code}", {"error": code}, code=code) for code in ("server_error", "temporarily_unavailable", "x")),
+    error("error in capitals", {"error": "INVALID_GRANT"}, code="INVALID_GRANT"),
     of("error in the description alone", {"error_description": "invalid_grant"}),
-    of("error as a number", {"error": 400}),
-    of("error as a list", {"error": ["invalid_grant"]}),
-    of("error as an object", {"error": {"code": "invalid_grant"}}),
+    error("error as a number", {"error": 400}),
+    error("error as a list", {"error": ["invalid_grant"]}),
+    *(error(f"error.code {code}", {"error": {"code": code}}, code=code) for code in RFC6749_CODES),
+    *(error(f"errors[].code {code}", {"errors": [{}, {"code": code}, 7]}, code=code) for code in RFC6749_CODES),
+    *(of(f"code {code}", {"code": code, "message": "no"}, code=code) for code in RFC6749_CODES),
+    *(error(f"errors[].errorType {code}", {"errors": [{"errorType": code}]}, typed=code) for code in RFC6749_CODES),
+    *(error(f"errors[].type {code}", {"errors": [{"type": code}]}, typed=code) for code in RFC6749_CODES),
+    *(of(f"__type {code}", {"__type": code}, typed=code) for code in RFC6749_CODES),
+    of("__type with a name space", {"__type": "com.example#invalid_grant"}),
+    error("the same code twice", {"error": "invalid_client", "errorType": "invalid_client"}, code="invalid_client"),
+    error("errors that is one object", {"errors": {"code": "invalid_grant"}}, code="invalid_grant"),
+    error("errors of texts", {"errors": ["invalid_grant"]}),
+    of("errors empty", {"errors": []}),
+    of("a message alone", {"message": "invalid_grant"}),
     of("error null", {"error": None}),
     of("error empty", {"error": ""}),
-    of("an error beside the pair", {**PAIR, "error": "invalid_grant"}, code="invalid_grant"),
-    of("an error beside the pair one level down", {"data": PAIR, "error": "invalid_grant"}, code="invalid_grant"),
+    of("an error two levels down", {"a": {"b": {"error": "invalid_grant"}}}),
+    error("an error beside the pair", {**PAIR, "error": "invalid_grant"}, code="invalid_grant"),
+    error("an error beside the pair one level down", {"data": PAIR, "error": "invalid_grant"}, code="invalid_grant"),
     of("an error beside the pair in its own object", {"data": {**PAIR, "error": "invalid_grant"}}),
-    of("an error object beside the pair", {**PAIR, "error": {"code": 1}}),
-    of("not ok beside the pair", {**PAIR, "ok": False}),
-    of("not ok beside a refresh token", {"refresh_token": "refresh-2", "ok": False}),
-    of("an error and a refresh token", {"error": "invalid_grant", "refresh_token": "refresh-2"}, code="invalid_grant"),
-    of("an error and an empty access token", {"error": "invalid_grant", "access_token": ""}, code="invalid_grant"),
-    of("an error of control characters", {"error": "invalid\x00_grant\x1b[2J"}, code="invalid\x00_grant\x1b[2J"),
+    error("an error object beside the pair", {**PAIR, "error": {"code": 1}}),
+    error("errors beside the pair", {**PAIR, "errors": [{"code": 1}]}),
+    error("not ok", {"ok": False}),
+    error("not ok beside the pair", {**PAIR, "ok": False}),
+    error("not ok beside a refresh token", {"refresh_token": "refresh-2", "ok": False}),
+    error(
+        *("an error and a refresh token", {"error": "invalid_grant", "refresh_token": "refresh-2"}),
+        code="invalid_grant",
+    ),
+    error("an error and an empty access token", {"error": "invalid_grant", "access_token": ""}, code="invalid_grant"),
+    error("an error of control characters", {"error": "invalid\x00_grant\x1b[2J"}),
+    form("an error", "error=invalid_grant&error_description=no&x=y", code="invalid_grant", refuses=True),
+    form("an error nobody knows", "error=x&error_uri=y", refuses=True),
+    form(
+        "an error beside a pair",
+        f"{PAIR_FORM}&error=invalid_client",
+        code="invalid_client",
+        cut_refresh="refresh-2",
+        refuses=True,
+    ),
 ]
 
 GOOGLES = [
-    of(
-        "google: revoked",
-        {"error": "invalid_grant", "error_description": "Token has been expired or revoked."},
+    error(
+        *("google: revoked", {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}),
         code="invalid_grant",
     ),
-    of(
+    error(
         "google: invalid_rapt",
         {"error": "invalid_grant", "error_subtype": "invalid_rapt", "error_uri": "https://x.example"},
         code="invalid_grant",
     ),
     of("google: subtype alone", {"error_subtype": "invalid_rapt"}),
     *(
-        of(f"google: {code}", {"error": code}, code=code)
+        error(f"google: {code}", {"error": code}, code=code)
         for code in ("admin_policy_enforced", "deleted_client", "disabled_client", "internal_failure")
     ),
-    of("google: API style", {"error": {"code": 503, "status": "UNAVAILABLE"}}),
+    error("google: code where classes stand", {"errors": [{"type": "deleted_client"}]}, typed="deleted_client"),
+    error("google: API style", {"error": {"code": 503, "status": "UNAVAILABLE"}}),
 ]
 
 HIGHLEVEL_DEAD = "Invalid grant: refresh token is invalid"
 HIGHLEVELS = [
     of("highlevel: dead grant", {"statusCode": 400, "message": HIGHLEVEL_DEAD}),
-    of(
+    error(
         "highlevel: dead grant, described",
         {"error": "invalid_grant", "error_description": HIGHLEVEL_DEAD},
         code="invalid_grant",
     ),
     of("highlevel: paused", {"statusCode": 400, "message": "Location is not active"}),
-    of(
+    error(
         "highlevel: client",
         {"statusCode": 401, "message": "Invalid client credentials!", "error": "Unauthorized"},
         code="Unauthorized",
     ),
-    of(
+    error(
         "highlevel: unprocessable",
         {"statusCode": 422, "message": ["client_id must be a string", 7], "error": "Unprocessable Entity"},
         code="Unprocessable Entity",
@@ -307,8 +413,12 @@ HIGHLEVELS = [
 CASES = SUCCESSES + UNREADABLE + ERRORS + GOOGLES + HIGHLEVELS
 
 
-def read(provider: Provider, status: int, body: bytes, **headers: str) -> Answer:
-    return provider.read_answer(RawAnswer(status, headers, body, NOW))
+def raw(status: int, body: bytes, *, is_complete: bool = True, retry_after: str = "") -> RawAnswer:
+    return RawAnswer(status, {"retry-after": retry_after}, body, NOW, is_complete)
+
+
+def read(provider: Provider, status: int, body: bytes, *, retry_after: str = "") -> Answer:
+    return provider.read_answer(raw(status, body, retry_after=retry_after))
 
 
 # What the design says under "Outcomes", in words of its own.
@@ -318,53 +428,104 @@ CLIENT_CODES = {
     "acme": {"invalid_client", "unauthorized_client"},
     "google": {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client"},
 }
+OUTAGE_CODES: dict[str, set[str]] = {"acme": set(), "google": {"internal_failure"}}
 ROW_CODES = {"invalid_request", "invalid_scope", "unsupported_grant_type"}
+TYPED_CODES = {"invalid_grant", "deleted_client"}  # of classes: `invalid_grant`, or what the catalogue names
+OUTCOMES = {
+    Verdict.GRANTED: Outcome.REFRESHED,
+    Verdict.DEAD_GRANT: Outcome.REAUTHORIZE,
+    Verdict.CLIENT_REFUSED: Outcome.OPERATOR,
+    Verdict.REQUEST_REFUSED: Outcome.OPERATOR,
+    Verdict.UNREAD: Outcome.OPERATOR,
+    Verdict.NOT_ACTED: Outcome.TRANSIENT,
+}
 
 
-def counted(provider: Provider, status: int, case: Case) -> tuple[str | None, str | None]:
-    """The access and the refresh token that the design lets count ("Which token counts")."""
-    may_rotate = provider.rotates != "never"
-    if 200 <= status < 300:
-        return case.access, case.refresh if may_rotate or case.access else None
-    if status >= 500 and may_rotate and case.access and case.refresh and not case.is_deep:
-        return case.access, case.refresh
-    return None, None
+def is_whole(case: Case, is_complete: bool) -> bool:
+    """JSON is whole where it parses, a form where the answer is complete."""
+    return case.is_object or (case.is_form and is_complete)
 
 
-def expected(provider: Provider, status: int, case: Case) -> Outcome:
-    """The outcome that the design asks for."""
-    if counted(provider, status, case)[0] is not None:
-        return Outcome.REFRESHED
+def refused_by_code(provider: Provider, case: Case) -> Verdict | None:
+    """What the code in an object says; None where nobody knows it, or there is none."""
+    code = case.code or (case.typed if provider.slug == "google" or case.typed == "invalid_grant" else "")
+    if code in DEAD_CODES[provider.slug]:
+        return Verdict.DEAD_GRANT
+    if code in OUTAGE_CODES[provider.slug]:
+        return Verdict.UNCLEAR
+    if case.typed and code not in TYPED_CODES:
+        return None
+    if code in CLIENT_CODES[provider.slug]:
+        return Verdict.CLIENT_REFUSED
+    return Verdict.REQUEST_REFUSED if code in ROW_CODES else None
+
+
+def expected(provider: Provider, status: int, case: Case, *, is_complete: bool) -> Verdict:
+    """What the design says happened."""
+    whole = is_whole(case, is_complete)
+    if 200 <= status < 300 and whole and case.access is not None:
+        return Verdict.GRANTED
     if status == 429:
-        return Outcome.TRANSIENT
-    if status < 500:
-        if case.code in DEAD_CODES[provider.slug]:
-            return Outcome.REAUTHORIZE
-        if case.code in CLIENT_CODES[provider.slug] | ROW_CODES:
-            return Outcome.OPERATOR
-    return Outcome.TRANSIENT if provider.rotates == "never" else Outcome.UNKNOWN
+        return Verdict.NOT_ACTED
+    if status in (408, 425) or not 200 <= status < 500:
+        return Verdict.UNCLEAR
+    if whole and (by_code := refused_by_code(provider, case)) is not None:
+        return by_code
+    if status < 300:
+        if whole and case.refuses:
+            return Verdict.REQUEST_REFUSED
+        is_unread = whole and case.names_token and case.refresh is None and provider.rotates != "never"
+        return Verdict.UNREAD if is_unread else Verdict.UNCLEAR
+    if not (is_complete or whole):
+        return Verdict.UNCLEAR
+    if status in (403, 406, 409) and case.is_page:
+        return Verdict.NOT_ACTED
+    return Verdict.CLIENT_REFUSED if status == 401 else Verdict.REQUEST_REFUSED
+
+
+def counted(provider: Provider, status: int, case: Case, *, is_complete: bool) -> tuple[str | None, str | None]:
+    """The access and the refresh token that the design lets count ("Which token counts")."""
+    if not 200 <= status < 300:
+        return None, None
+    whole = is_whole(case, is_complete)
+    refresh = case.cut_refresh if case.is_form and not whole else case.refresh
+    if whole and case.access is not None:
+        return case.access, refresh
+    return None, refresh if provider.rotates != "never" else None
+
+
+def pair(provider: Provider, status: int, case: Case, *, is_complete: bool) -> str | None:
+    """The refresh token of a pair that a failing server sent, for when the one that was sent is refused."""
+    counts = status >= 500 and is_whole(case, is_complete) and provider.rotates != "never"
+    return case.refresh if counts and case.access is not None else None
 
 
 def expires(provider: Provider, case: Case) -> datetime:
-    return NOW + timedelta(seconds=case.seconds or provider.default_lifetime)
+    is_believed = case.seconds is not None and case.seconds <= max(10 * (provider.lifetime or 0), 86_400)
+    return NOW + timedelta(seconds=case.seconds if is_believed and case.seconds else provider.default_lifetime)
 
 
 def hold_for_every_answer(provider: Provider, status: int, answer: Answer) -> None:
     """What no answer may break."""
     outcome = outcome_of(answer.verdict, provider.rotates)
+    open_outcome = Outcome.TRANSIENT if provider.rotates == "never" else Outcome.UNKNOWN
+    assert outcome is OUTCOMES.get(answer.verdict, open_outcome)
     assert (outcome is Outcome.REFRESHED) == (answer.access_token is not None)
     assert (answer.expires_at is None) == (answer.access_token is None)
-    if answer.refresh_token is not None:
-        assert 200 <= status < 300 or (status >= 500 and answer.access_token is not None)
+    if answer.access_token is not None or answer.refresh_token is not None:
+        assert 200 <= status < 300
         assert answer.verdict in (Verdict.GRANTED, Verdict.UNCLEAR)  # no refusal brings one
+    is_proven = answer.access_token is not None and provider.rotates != "never"
+    assert answer.is_unproven == (answer.refresh_token is not None and not is_proven)
     for moment in filter(None, (answer.expires_at, answer.refresh_expires_at)):
         assert moment.tzinfo is not None
         assert NOW < moment <= NOW + TEN_YEARS
-    if status >= 500 or status == 429:
-        assert outcome not in (Outcome.REAUTHORIZE, Outcome.OPERATOR)
-    if status == 429:
-        assert outcome in (Outcome.REFRESHED, Outcome.TRANSIENT)
-    assert answer.error is None or answer.error.isprintable()
+    if status >= 500 or status in (408, 425, 429):
+        assert outcome not in (Outcome.REAUTHORIZE, Outcome.OPERATOR, Outcome.REFRESHED)
+    assert answer.retry_after is None or 0 <= answer.retry_after <= 86_400
+    assert answer.action is None or answer.action.isprintable()
+    assert answer.error is None or (answer.error.isprintable() and answer.error.startswith(f"HTTP {status}"))
+    assert answer.error is None or len(answer.error) <= len("HTTP 200, ") + 200
     assert (answer.status, answer.received_at) == (status, NOW)
 
 
@@ -374,13 +535,20 @@ def statuses(case: Case) -> Iterable[int]:
 
 
 def judge(provider: Provider, status: int, case: Case) -> None:
-    """One answer against the design."""
-    answer = read(provider, status, case.body)
-    assert outcome_of(answer.verdict, provider.rotates) is expected(provider, status, case), (case.name, status)
-    assert (answer.access_token, answer.refresh_token) == counted(provider, status, case), (case.name, status)
-    if answer.access_token is not None:
-        assert answer.expires_at == expires(provider, case)
-    hold_for_every_answer(provider, status, answer)
+    """One answer, complete and not, against the design."""
+    for is_complete in (True, False):
+        at = case.name, status, is_complete
+        sent = raw(status, case.body, is_complete=is_complete)
+        answer = provider.read_answer(sent)
+        assert answer.verdict is expected(provider, status, case, is_complete=is_complete), at
+        tokens = counted(provider, status, case, is_complete=is_complete)
+        assert (answer.access_token, answer.refresh_token) == tokens, at
+        if answer.access_token is not None:
+            assert answer.expires_at == expires(provider, case)
+        hold_for_every_answer(provider, status, answer)
+        kept = provider.pair_in(sent)
+        assert (kept and kept.refresh_token) == pair(provider, status, case, is_complete=is_complete), at
+        assert kept is None or (kept.is_unproven and kept.access_token is None and kept.verdict is Verdict.UNCLEAR)
 
 
 EACH_PROVIDER = pytest.mark.parametrize(
@@ -390,7 +558,7 @@ EACH_PROVIDER = pytest.mark.parametrize(
 
 @EACH_PROVIDER
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_body_means_the_same_at_each_status_that_the_design_treats_alike(case: Case, provider: Provider) -> None:
+def test_each_body_means_at_each_status_what_the_design_says(case: Case, provider: Provider) -> None:
     for status in EDGES:
         judge(provider, status, case)
 
@@ -405,22 +573,20 @@ def test_and_at_every_other_status(provider: Provider) -> None:
 
 def judge_highlevel(status: int, case: Case) -> None:
     """One answer of HighLevel's against what it documents."""
-    said = case.name.startswith("highlevel: dead grant") or case.code == "invalid_grant"
-    client = case.code in ("invalid_client", "unauthorized_client")
+    said = case.name.startswith("highlevel: dead grant") or "invalid_grant" in (case.code, case.typed)
     answer = read(HIGHLEVEL, status, case.body)
-    assert (answer.access_token, answer.refresh_token) == counted(HIGHLEVEL, status, case), (case.name, status)
+    tokens = counted(HIGHLEVEL, status, case, is_complete=True)
+    assert (answer.access_token, answer.refresh_token) == tokens, (case.name, status)
     hold_for_every_answer(HIGHLEVEL, status, answer)
-    if answer.access_token is not None or status == 429 or status >= 500:
+    if answer.access_token is not None or status in (408, 425, 429) or not 200 <= status < 500:
         return
     assert (answer.verdict is Verdict.DEAD_GRANT) == said or status == 422, (case.name, status)
     if answer.verdict is Verdict.CLIENT_REFUSED:
-        assert client or (status == 401 and case.name == "highlevel: client")
-    if case in UNREADABLE:
-        assert answer.verdict is Verdict.UNCLEAR
+        assert status == 401 or case.code in ("invalid_client", "unauthorized_client")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_highlevel_flags_only_by_its_own_words_or_the_error_member(case: Case) -> None:
+def test_highlevel_flags_only_by_its_own_words_or_a_code(case: Case) -> None:
     for status in EDGES:
         judge_highlevel(status, case)
 
@@ -445,6 +611,19 @@ def test_a_maintenance_code_of_the_catalogue_leaves_the_token_unused() -> None:
     assert read(provider, 400, b'{"error":"bad_region"}').verdict is Verdict.REQUEST_REFUSED
 
 
+def test_an_outage_of_the_catalogue_is_as_open_as_a_failing_server_and_a_passing_refusal_did_nothing() -> None:
+    codes = ErrorCodes(outage=frozenset({"internal"}), passing=frozenset({"Is Being Processed"}))
+    provider = Provider("acme", "Acme", "https://acme.example/token", error_codes=codes)
+    dead = b'{"error":"invalid_grant","error_description":"the request is being processed"}'
+    for status in range(200, 500):
+        passing = Verdict.UNCLEAR if status in (408, 425) else Verdict.NOT_ACTED
+        assert read(provider, status, dead).verdict is passing
+        if status != 429:
+            assert read(provider, status, b'{"ok":false,"error":"internal"}').verdict is Verdict.UNCLEAR
+    assert read(provider, 500, dead).verdict is Verdict.UNCLEAR
+    assert read(provider, 400, b'{"error":"invalid_grant"}').verdict is Verdict.DEAD_GRANT
+
+
 @pytest.mark.parametrize("name", ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"])
 def test_the_end_of_the_refresh_token_is_read_where_an_answer_names_it(name: str) -> None:
     answer = read(PLAIN["always"], 200, json.dumps({**PAIR, name: 86_400}).encode())
@@ -465,13 +644,16 @@ def test_the_end_of_the_refresh_token_is_read_where_an_answer_names_it(name: str
         ("-5", None),
         ("1.5", None),
         ("9" * 400, None),
+        ("9" * 15, 86_400.0),
+        ("Fri, 01 Mar 2199 12:01:00 GMT", 86_400.0),
+        ("30, 60", None),
         ("Sun, 99 Mar 2026 12:01:00 GMT", None),
         ("Sun, 01 Mar 99999 12:01:00 +9999", None),
         ("٣٠", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_nonsense_is_ignored(header: str, seconds: float | None) -> None:
-    assert read(PLAIN["always"], 429, b"", **{"retry-after": header}).retry_after == seconds
+    assert read(PLAIN["always"], 429, b"", retry_after=header).retry_after == seconds
 
 
 TOKENS = st.sampled_from(["access-2", "refresh-2", "sample", "********"])
@@ -492,11 +674,12 @@ MEMBERS = st.sampled_from(
 def test_no_object_whatever_its_members_makes_reading_fail(status: int, content: Any, retry_after: str) -> None:
     body = json.dumps(content).encode()
     for provider in (PLAIN["always"], PLAIN["never"], GOOGLE, HIGHLEVEL):
-        answer = read(provider, status, body, **{"retry-after": retry_after})
+        answer = read(provider, status, body, retry_after=retry_after)
         hold_for_every_answer(provider, status, answer)
         if answer.refresh_token is not None:
             assert answer.refresh_token == str(content["refresh_token"])
             assert not content.get("error")
+            assert content.get("ok") is not False
 
 
 SHOWN = '"refresh_token": "refresh-sample"'
@@ -527,35 +710,22 @@ def test_a_refresh_token_somewhere_in_a_text_counts_only_as_a_member_of_an_answe
         if answer.refresh_token is None:
             continue
         assert answer.refresh_token == "refresh-sample"
-        assert text.lstrip(" \t\r\n\ufeff").startswith(("{" + SHOWN, '{"access_token": "access-sample", ' + SHOWN))
-        assert answer.access_token is not None or (rotates != "never" and 200 <= status < 300)
+        objects = ("{" + SHOWN, '{"access_token": "access-sample", ' + SHOWN, '{"example": {' + SHOWN)
+        assert text.lstrip(" \t\r\n\ufeff").startswith(objects)
+        assert 200 <= status < 300
+        assert answer.access_token is not None or rotates != "never"
 
 
-def test_a_documented_token_counts_at_no_status_and_an_answered_one_at_those_of_the_design() -> None:
+def test_a_documented_token_counts_at_no_status_and_an_answered_one_in_a_success() -> None:
     """The same member, once in a page and once in an answer."""
     page = f"<!doctype html><pre>{PAIR_TEXT}</pre>".encode()
     for provider in PLAIN.values():
         assert not [status for status in STATUSES if read(provider, status, page).refresh_token is not None]
         taken = [status for status in STATUSES if read(provider, status, PAIR_TEXT.encode()).refresh_token is not None]
-        failing = range(500, 600) if provider.rotates != "never" else range(0)
-        assert taken == [*range(200, 300), *failing]
+        assert taken == [*range(200, 300)]
 
 
 @given(status=st.integers(100, 599), body=st.binary(max_size=200))
 def test_no_bytes_make_reading_fail_or_flag_a_row(status: int, body: bytes) -> None:
     answer = read(HIGHLEVEL, status, body)
     hold_for_every_answer(HIGHLEVEL, status, answer)
-
-
-@given(cut=st.integers(0, 200), rotates=st.sampled_from(sorted(PLAIN)), status=st.sampled_from([200, 201, 400, 500]))
-def test_a_body_cut_anywhere_never_yields_half_a_token(cut: int, rotates: Rotation, status: int) -> None:
-    body = json.dumps(
-        {"access_token": "access-1", "expires_in": 86_399, "refresh_token": "refresh-2", "x": "y"}
-    ).encode()
-    answer = read(PLAIN[rotates], status, body[:cut])
-    may_rotate, is_whole = rotates != "never", cut >= len(body)
-    grants = is_whole and (status < 300 or (status >= 500 and may_rotate))
-    assert answer.access_token == ("access-1" if grants else None)
-    has_refresh = cut >= body.index(b'"refresh-2"') + len(b'"refresh-2"')
-    counts = grants or (has_refresh and may_rotate and status < 300)
-    assert answer.refresh_token == ("refresh-2" if counts else None)

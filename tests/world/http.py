@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -40,15 +40,24 @@ class Request:
         return json.loads(self.body)
 
 
+CHUNK_BYTES = 64
+Framing = Literal["length", "chunked", "close"]
+
+
 @dataclass(frozen=True)
 class Response:
-    """One answer. `cut` closes the connection after so many bytes of the body; `drip_seconds` pauses between bytes."""
+    """One answer. `cut` closes the connection after so many bytes of the body; `drip_seconds` pauses between bytes.
+
+    `framing` says how the client learns where the body ends (RFC 9112, section 6.3): by Content-Length, by a last
+    chunk, or only by the end of the connection.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
     drip_seconds: float = 0.0
+    framing: Framing = "length"
 
     @classmethod
     def of_json(cls, status: int, content: Any, headers: Mapping[str, str] | None = None) -> Response:
@@ -176,14 +185,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(response.body)))
+        if response.framing == "length":
+            self.send_header("Content-Length", str(len(response.body)))
+        elif response.framing == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Connection", "close")
         self.end_headers()
         for piece in _pieces(response):
             self.wfile.write(piece)
             if response.drip_seconds:
                 self.wfile.flush()
                 time.sleep(response.drip_seconds)
-        if response.cut is not None:
+        if response.cut is not None or response.framing == "close":
             self._close()
 
     def _close(self) -> None:
@@ -202,8 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _pieces(response: Response) -> Iterator[bytes]:
     body = response.body if response.cut is None else response.body[: response.cut]
-    if not response.drip_seconds:
-        yield body
-        return
-    for position in range(len(body)):
-        yield body[position : position + 1]
+    length = 1 if response.drip_seconds else len(body) if response.framing != "chunked" else CHUNK_BYTES
+    for position in range(0, len(body), max(length, 1)):
+        piece = body[position : position + length]
+        yield piece if response.framing != "chunked" else b"%x\r\n%s\r\n" % (len(piece), piece)
+    if response.framing == "chunked" and response.cut is None:
+        yield b"0\r\n\r\n"

@@ -118,7 +118,7 @@ def test_a_correct_refresh_brings_a_live_access_token_in_every_dialect(server, g
     dialect = BY_NAME[provider]
     told = "600" if provider == "exact-online" else dialect.lifetime
     assert content.get("expires_in") == (told if dialect.sends_expires_in else None)
-    brings = dialect.repeats_refresh_token or dialect.rotation not in ("never", "where_set")
+    brings = dialect.repeats_refresh_token or dialect.rotation not in ("never", "where_set", "family_where_set")
     assert ("refresh_token" in content) == brings
     assert whoami(provider, content["access_token"]).json()["location_id"] == "loc-1"
     assert server.violations == []

@@ -134,21 +134,35 @@ def _read(response: requests.Response) -> tuple[bytes, bool]:
     with contextlib.suppress(urllib3.exceptions.HTTPError, HTTPException, OSError):
         while len(body) < MAX_BODY_BYTES and (part := response.raw.read1(_CHUNK_BYTES, decode_content=False)):
             body += part
-        is_complete = len(body) < MAX_BODY_BYTES and (response.raw.chunked or response.raw.length_remaining == 0)
+        is_complete = len(body) < MAX_BODY_BYTES and _has_ended(response)
     packing = response.headers.get("Content-Encoding", "").strip().lower()
-    is_packed = packing in ("gzip", "x-gzip", "deflate")
-    return (_unpacked(bytes(body)) if is_packed else bytes(body))[:MAX_BODY_BYTES], is_complete
+    if packing not in ("gzip", "x-gzip", "deflate"):
+        return bytes(body[:MAX_BODY_BYTES]), is_complete
+    unpacked, is_whole = _unpacked(bytes(body))
+    return unpacked[:MAX_BODY_BYTES], is_complete and is_whole
 
 
-def _unpacked(body: bytes) -> bytes:
-    """The body without the packing that nobody asked for; as it came where that is not what it claims to be."""
-    unpacked, rest = bytearray(), body
+def _has_ended(response: requests.Response) -> bool:
+    """Whether a body that was read without an error came to the end that was announced."""
+    # Beside other codings http.client reads a chunked body like one that the end of the connection ends.
+    if response.headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
+        return True
+    return "Transfer-Encoding" not in response.headers and response.raw.length_remaining == 0
+
+
+def _unpacked(body: bytes) -> tuple[bytes, bool]:
+    """The body without the packing that nobody asked for, and whether that came to its end.
+
+    As it came where it is not what it claims to be.
+    """
+    unpacked, rest, is_whole = bytearray(), body, True
     with contextlib.suppress(zlib.error):
         while rest and len(unpacked) < MAX_BODY_BYTES:
             unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # of gzip or zlib
+            is_whole = False
             unpacked += unpacker.decompress(rest, MAX_BODY_BYTES - len(unpacked))
-            rest = unpacker.unused_data
-    return bytes(unpacked) or body
+            rest, is_whole = unpacker.unused_data, unpacker.eof
+    return (bytes(unpacked), is_whole and not rest) if unpacked or is_whole else (body, True)
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (

@@ -7,6 +7,8 @@ import os
 import socket
 import threading
 import time
+from http import HTTPStatus
+from http.client import HTTPResponse
 from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -138,8 +140,22 @@ class Watchdog:
 CURRENT = threading.local()  # the watch of the exchange that this thread is in
 
 
+class _FinalResponse(HTTPResponse):
+    """The final answer. http.client passes over 100 alone and would take any other interim answer (RFC 9110 section
+    15.2) for it; the real one would then be read as the answer to the next request on that connection.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while self.status < HTTPStatus.OK:
+            cast(Any, self).headers = None  # else `begin` does nothing
+            super().begin()
+
+
 class _WatchedHTTPConnection(HTTPConnection):
     """Every socket under watch, and no request that leaves unseen."""
+
+    response_class = _FinalResponse
 
     def _new_conn(self) -> socket.socket:
         return _held(self, super()._new_conn())

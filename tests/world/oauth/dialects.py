@@ -11,7 +11,7 @@ from tests.world.oauth import refusals, shapes
 
 Auth = Literal["body", "basic", "basic_plain", "none"]
 Encoding = Literal["form", "json"]
-Rotation = Literal["never", "single_use", "family", "grace", "until_used", "where_set", "aged"]
+Rotation = Literal["never", "single_use", "family", "grace", "until_used", "where_set", "family_where_set", "aged"]
 Facts = Mapping[str, Any]
 
 DAY_SECONDS = 86_400
@@ -35,6 +35,7 @@ class Dialect:
     - `grace`: sent again within `grace_seconds` of the first time, it is answered with another new pair;
     - `until_used`: it stays valid until one of the tokens it was exchanged for is used;
     - `where_set`: `single_use` for grants with the fact `rotates`, `never` for the others;
+    - `family_where_set`: the same with `family` for `single_use`;
     - `aged`: `single_use` once it is `rotates_after_seconds` old, `never` before.
     """
 
@@ -218,7 +219,7 @@ HUBSPOT_CAMEL_CASE = replace(
 SALESFORCE = Dialect(
     "salesforce",
     path="/services/oauth2/token",
-    rotation="where_set",
+    rotation="family_where_set",  # https://github.com/restforce/restforce/issues/957
     lifetime=7200,  # the org's session time-out
     sends_expires_in=False,
     errors=shapes.salesforce,

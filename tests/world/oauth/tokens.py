@@ -196,8 +196,9 @@ class TokenBook:
 
     def _rotation(self, dialect: Dialect, grant: Grant, token: RefreshToken) -> Rotation:
         """What this refresh does to its token, where that hangs on the grant or on the token's age."""
-        if dialect.rotation == "where_set":
-            return "single_use" if grant.facts.get("rotates") else "never"
+        if dialect.rotation in ("where_set", "family_where_set"):
+            set_so: Rotation = "single_use" if dialect.rotation == "where_set" else "family"
+            return set_so if grant.facts.get("rotates") else "never"
         if dialect.rotation == "aged" and token.spent_at is None:
             is_old = self._clock() - token.issued_at >= dialect.rotates_after_seconds
             return "single_use" if is_old else "never"
