@@ -114,7 +114,8 @@ def _wanted(parts: RunContext, scope: Scope, rows: Sequence[Row], now: datetime)
 
     They come with what their table has no columns for.
     """
-    failures, columns = parts.journal.failures, parts.store.store.columns
+    failures, store = parts.journal.failures, parts.store.store
+    columns = store.columns - store.journalled_columns
     kept: list[Row] = []
     for listed in rows:
         cell = parts.store.keyring.fingerprints(listed.encrypted_refresh)

@@ -95,6 +95,8 @@ class Refresher:
             loop.work(list_due(self._context, scope, query, blocked, self._emit_once, unusable))
         finally:
             self._report.journal_error = loop.journal_error
+        for what, action in self._context.store.store.warnings():
+            self._emit(Notice(NoticeCode.COLUMN_UNSUITABLE, None, what, action))
         self._name_what_was_left(schedule)
         if not self._has_failed():
             self._name_what_others_have(query)
