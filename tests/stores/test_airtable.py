@@ -679,7 +679,7 @@ def test_a_change_is_seen_where_the_answer_to_the_write_was_lost(blind: Callable
     assert scene.place.cells(changes[0].key)["encrypted_refresh"] == "old cell 0"
 
 
-def test_a_changed_write_is_told_although_it_cannot_be_taken_back(blind: Callable[..., Scene]) -> None:
+def test_a_changed_write_is_reported_although_it_cannot_be_taken_back(blind: Callable[..., Scene]) -> None:
     scene = blind(columns.day("access_token_expiry"))
     changes = scene.fill(1)
     scene.server.inject(faults.status(500), kind="update", nth=2, times=None)
