@@ -65,6 +65,7 @@ _UNPROVEN = "tests/refresh/runs/test_unproven.py::"
 _FAULTS = "tests/refresh/runs/test_faults.py::"
 _INSIDE = "tests/refresh/runs/test_faults_inside.py::"
 _CLAIMS = "tests/contracts/test_claims.py::"
+_COLUMN_TYPES = "tests/refresh/runs/test_column_types.py::"
 _CONTRACT = "tests/contracts/test_store_contract.py::"
 _JOURNAL = "tests/journal/test_entries.py::"
 _FILES = "tests/journal/test_file.py::"
@@ -508,9 +509,44 @@ MUTANTS = (
     _mutant(
         "a row at Airtable is written without comparing its cell",
         "token_refresh/stores/airtable/store.py",
-        "changes[index].judge(now)\n",
-        "None\n",
+        "else change.judge(cells)\n",
+        "else None\n",
         f"{_CONTRACT}test_another_cell_stays",
+    ),
+    _mutant(
+        "what Airtable shows after a write is not compared with what was written",
+        "token_refresh/stores/airtable/cells.py",
+        "return isinstance(shown, str) and _composed(shown) == _composed(sent)",
+        "return True",
+        f"{_COLUMN_TYPES}test_onboarding_into_rich_text_saves_nothing_and_says_so",
+    ),
+    _mutant(
+        "a row whose cell Airtable changed keeps it",
+        "token_refresh/stores/airtable/store.py",
+        "            self._update([(key, cells) for key, cells in before if cells])\n",
+        "            pass\n",
+        f"{_COLUMN_TYPES}test_a_date_without_time_costs_one_round_of_tokens_and_loses_none",
+    ),
+    _mutant(
+        "a list in a column of text counts as an empty cell",
+        "token_refresh/stores/airtable/cells.py",
+        "                error = error or _error(",
+        "                error = error and _error(",
+        f"{_COLUMN_TYPES}test_a_cell_of_another_type_is_its_rows_fault",
+    ),
+    _mutant(
+        "a verdict that the table cannot hold is forgotten",
+        "token_refresh/stores/airtable/store.py",
+        'return frozenset({"status"}) if STATUS_REAUTHORIZE in self._columns.missing_options else frozenset()',
+        "return frozenset()",
+        f"{_COLUMN_TYPES}test_a_dead_grant_is_remembered_where_its_option_is_missing",
+    ),
+    _mutant(
+        "a page that is too large is asked for again as it was",
+        "token_refresh/stores/airtable/store.py",
+        "                self._page_sizes = self._page_sizes[1:]\n",
+        "                raise\n",
+        f"{_COLUMN_TYPES}test_a_page_larger_than_any_answer_may_be_is_read_in_smaller_ones",
     ),
     _mutant(
         "a row of the database is written whatever cell is in it",

@@ -29,6 +29,7 @@ from token_refresh.stores.airtable import AirtableStore
 from token_refresh.stores.base import (
     Change,
     DueQuery,
+    StoreAltersError,
     StoreError,
     StoreQuotaError,
     StoreRefusedError,
@@ -641,6 +642,94 @@ def test_a_column_that_vanishes_before_a_create_is_not_silently_left_out(scene: 
     with pytest.raises(StoreRefusedError, match="provider"):
         scene.store.create(row(1, provider="google"))
     assert scene.place.keys() == []
+
+
+@pytest.fixture
+def blind(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+    """Makes a table with odd columns for a token that does not see the schema."""
+    clock = FakeClock()
+    with AirtableServer(clock=clock.monotonic, now=clock.now) as server:
+        server.add_token(server.token, scopes={"data.records:read", "data.records:write"})
+
+        def make(*instead: columns.Column) -> Scene:
+            place = AirtablePlace(server, server.credentials_table(instead=instead), clock, tmp_path)
+            return Scene(server, clock, place, tmp_path)
+
+        yield make
+
+
+def test_a_write_that_comes_back_changed_is_undone_and_no_other_is_sent(blind: Callable[..., Scene]) -> None:
+    scene = blind(columns.day("access_token_expiry"))
+    changes = scene.fill(25)
+    results = scene.store.write(changes)
+    assert set(fates(results)) == {"undone"}
+    assert {type(result.error) for result in results} == {StoreAltersError}
+    assert "access_token_expiry" in str(results[0].error)
+    assert {scene.place.cells(change.key)["encrypted_refresh"][:8] for change in changes} == {"old cell"}
+    assert scene.calls()["update"] == 2  # the first ten, and the cells that they had
+
+
+def test_a_change_is_seen_where_the_answer_to_the_write_was_lost(blind: Callable[..., Scene]) -> None:
+    scene = blind(columns.day("access_token_expiry"))
+    changes = scene.fill(1)
+    scene.server.inject(faults.unacknowledged(), kind="update")
+    [result] = scene.store.write(changes)
+    assert result.written is Written.UNDONE
+    assert isinstance(result.error, StoreAltersError)
+    assert scene.place.cells(changes[0].key)["encrypted_refresh"] == "old cell 0"
+
+
+def test_a_changed_write_is_reported_although_it_cannot_be_taken_back(blind: Callable[..., Scene]) -> None:
+    scene = blind(columns.day("access_token_expiry"))
+    changes = scene.fill(1)
+    scene.server.inject(faults.status(500), kind="update", nth=2, times=None)
+    [result] = scene.store.write(changes)
+    assert isinstance(result.error, StoreAltersError)
+
+
+def test_the_proof_of_writability_shows_a_column_that_changes_times(blind: Callable[..., Scene]) -> None:
+    scene = blind()
+    scene.place.add(row(1, access_token_expiry=START))
+    [found] = scene.store.due(EVERYONE)
+    scene.place.table.column("access_token_expiry").type = "date"
+    with pytest.raises(StoreAltersError, match="access_token_expiry") as raised:
+        scene.store.prove_writable(found)
+    assert "a date that includes a time" in raised.value.action
+
+
+def test_rows_that_come_back_changed_are_taken_out_again(blind: Callable[..., Scene]) -> None:
+    """And of hundred that an import brings no more are sent."""
+    scene = blind(columns.rich_text("encrypted_refresh"))
+    errors = scene.store.create_all([row(number, encrypted_refresh="a_b") for number in range(25)])
+    assert {type(error) for error in errors} == {StoreAltersError}
+    assert scene.place.keys() == []
+    assert scene.calls()["create"] == 1
+    with pytest.raises(StoreAltersError, match="encrypted_refresh"):
+        scene.store.create(row(1, encrypted_refresh="no sign of Markdown"))
+    assert scene.place.keys() == []
+
+
+def test_a_schema_that_was_kept_is_asked_for_again_after_a_change(scene: Scene) -> None:
+    [change] = scene.fill(1)
+    column = scene.place.table.column("access_token_expiry")
+    column.type, column.options = "date", {}
+    [result] = scene.store.write([change])
+    assert isinstance(result.error, StoreAltersError)
+    with pytest.raises(StoreRefusedError, match="has the type date"):
+        assert scene.reopened().columns
+
+
+def test_a_missing_option_costs_one_more_write_and_is_known_to_the_next_program(blind: Callable[..., Scene]) -> None:
+    scene = blind(columns.single_select("status", "active"))
+    changes = [renewal(change.key, number, status="reauthorize") for number, change in enumerate(scene.fill(20))]
+    assert set(fates(scene.store.write(changes))) == {"stored"}
+    assert scene.calls()["update"] == 3
+    again = scene.reopened()
+    assert again.columns
+    assert again.journalled_columns == {"status"}
+    [(what, action)] = again.warnings()
+    assert "no option reauthorize" in what
+    assert "Add the option reauthorize" in action
 
 
 # Who may not

@@ -583,6 +583,75 @@ def test_checkbox_is_true_or_absent(server: AirtableServer) -> None:
         client.create({"On": "true"})
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (columns.link("x"), "recAAAAAAAAAAAAAA"),
+        (columns.link("x"), ["not an id"]),
+        (columns.multi_select("x", "a"), "a"),
+        (columns.number("x"), "5"),
+        (columns.checkbox("x"), "true"),
+        (columns.day("x"), 5),
+    ],
+    ids=lambda value: value.type if isinstance(value, columns.Column) else str(value),
+)
+def test_text_is_not_taken_by_columns_of_other_types(
+    server: AirtableServer, column: columns.Column, value: Any
+) -> None:
+    server.create_table("Odd", [columns.text("Name"), column])
+    with pytest.raises(HTTPError) as error:
+        api(server).table(server.base_id, "Odd").create({"x": value})
+    assert refusal(error) == (422, "INVALID_VALUE_FOR_COLUMN", 'Field "x" cannot accept the provided value')
+
+
+def test_lists_are_shown_and_filtered_as_lists(server: AirtableServer) -> None:
+    table = server.create_table("Odd", [columns.text("Name"), columns.link("Links"), columns.shown("Looked up")])
+    record = table.add({"Name": "a", "Links": ["recAAAAAAAAAAAAAA"]})
+    table.compute(record, "Looked up", ["one", "two"])
+    client = api(server).table(server.base_id, "Odd")
+    assert client.get(record)["fields"] == {"Name": "a", "Links": ["recAAAAAAAAAAAAAA"], "Looked up": ["one", "two"]}
+    assert [one["id"] for one in client.all(formula="{Looked up}='one, two'")] == [record]
+    with pytest.raises(HTTPError) as error:
+        client.update(record, {"Looked up": ["three"]})
+    assert "computed" in refusal(error)[2]
+
+
+def test_an_error_in_a_cell_is_an_object_and_fails_its_formulas(server: AirtableServer) -> None:
+    table = server.create_table("Odd", [columns.text("Name"), columns.shown("Sum", "rollup")])
+    record, other = table.add_many([{"Name": "a"}, {"Name": "b"}])
+    table.compute(record, "Sum", {"error": "#ERROR!"})
+    client = api(server).table(server.base_id, "Odd")
+    assert client.get(record)["fields"]["Sum"] == {"error": "#ERROR!"}
+    assert [one["id"] for one in client.all(formula="NOT({Sum})")] == [other]
+
+
+def test_a_date_column_keeps_the_day_of_a_time_alone(server: AirtableServer) -> None:
+    server.create_table("Days", [columns.text("Name"), columns.day("On")])
+    client = api(server).table(server.base_id, "Days")
+    assert client.create({"On": "2026-03-01T10:00:00.000Z"})["fields"]["On"] == "2026-03-01"
+    assert client.create({"On": "2026-03-01"})["fields"]["On"] == "2026-03-01"
+
+
+@pytest.mark.parametrize("day", ["local", "friendly", "us", "european", "iso"])
+@pytest.mark.parametrize("hours", ["12hour", "24hour"])
+def test_formats_of_a_time_are_for_people_alone(server: AirtableServer, day: str, hours: str) -> None:
+    server.create_table("Times", [columns.text("Name"), columns.date_time("At", "Asia/Tokyo", day, hours)])
+    client = api(server).table(server.base_id, "Times")
+    assert client.create({"At": "2026-03-01T10:00:00.000Z"})["fields"]["At"] == "2026-03-01T10:00:00.000Z"
+
+
+@pytest.mark.parametrize("keeps_record_ids", [True, False])
+def test_a_restored_snapshot_is_another_base(server: AirtableServer, table: Table, keeps_record_ids: bool) -> None:
+    record = table.add({"locationId": "a"})
+    base = server.restore_snapshot(keeps_record_ids=keeps_record_ids)
+    restored = api(server).table(base.id, table.id).all()
+    assert base.id != server.base_id
+    assert [one["fields"] for one in restored] == [{"locationId": "a"}]
+    assert (restored[0]["id"] == record) is keeps_record_ids
+    api(server).table(base.id, table.name).update(restored[0]["id"], {"locationId": "b"})
+    assert table.cell(record, "locationId") == "a"
+
+
 COMPUTED = [
     columns.formula("Twice", "{Name} & {Name}"),
     columns.created_time("Made"),

@@ -41,6 +41,7 @@ class NoticeCode(enum.StrEnum):
     """What a notice is about; the value is the `code` of log lines."""
 
     UNKNOWN_STATUS = "unknown_status"  # the row's status means nothing to the program: it counts as active
+    COLUMN_UNSUITABLE = "column_unsuitable"  # a column of the table does not take everything that belongs there
     SHORT_LIFETIME = "short_lifetime"  # a provider's tokens expire before the next run
     RARE_RUNS = "rare_runs"  # runs come more rarely than `REFRESH_INTERVAL` says
     QUOTA_SHORT = "quota_short"  # the month's Airtable calls will not last

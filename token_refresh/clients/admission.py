@@ -23,7 +23,7 @@ from token_refresh.refresh.jobs import Job, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.refresh.rows import lacking_columns
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Row, StoreError, StoreRefusedError, StoreUnavailableError
+from token_refresh.stores.base import Row, StoreAltersError, StoreError, StoreRefusedError, StoreUnavailableError
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 
@@ -66,6 +66,11 @@ class Admission:
         self._context = context
         self._prover = Prover(context)
         self.store_error: StoreError | None = None
+
+    @property
+    def is_futile(self) -> bool:
+        """Whether the store takes no more for now: each further credential would only fill the journal."""
+        return isinstance(self.store_error, StoreUnavailableError | StoreAltersError)
 
     def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowFinished:
         """Check the credential, prove it, and create or replace its row.
@@ -144,9 +149,9 @@ class Admission:
         return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)
 
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
-        """Of which kinds the failures among `results` are, and that of a store that could not be reached."""
+        """Of which kinds the failures among `results` are, and that of a store that did not take one."""
         kinds = {result.kind or Kind.ROW for result in results if not is_saved(result)}
-        if isinstance(self.store_error, StoreUnavailableError):
+        if self.store_error is not None:
             kinds.add(self.store_error.kind)
         return kinds
 

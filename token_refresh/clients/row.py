@@ -9,7 +9,16 @@ from token_refresh.clients.credential import AdmissionError, Candidate
 from token_refresh.refresh.jobs import JobFactory, binding_of
 from token_refresh.refresh.rows import find_all, several_rows
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import STATUS_ACTIVE, Change, Row, Store, StoreRefusedError, Value, Written
+from token_refresh.stores.base import (
+    STATUS_ACTIVE,
+    Change,
+    Row,
+    Store,
+    StoreAltersError,
+    StoreRefusedError,
+    Value,
+    Written,
+)
 
 Find = Callable[[], Row | None]  # the candidate's row as it is now
 
@@ -20,13 +29,16 @@ def find_row(store: Store, job_factory: JobFactory, location_id: str, provider: 
     """The row of this identity, if any.
 
     Raises:
-        AdmissionError: there are several.
+        AdmissionError: there are several, or it cannot be used.
     """
     rows = [row for row, _ in find_all(store, job_factory, location_id, provider)]
     error = several_rows(rows, provider)
     if error is not None:
         raise AdmissionError.of(error)
-    return rows[0] if rows else None
+    row = rows[0] if rows else None
+    if row is not None and row.error is not None:
+        raise AdmissionError(str(row.error), row.error.action)
+    return row
 
 
 def write_row(context: RunContext, candidate: Candidate, answer: Answer | None, find: Find, attempts: int) -> bool:
@@ -59,6 +71,8 @@ def _write(context: RunContext, row: Row | None, values: dict[str, Value], find:
     if row is None:
         try:
             store.store.create({name: value for name, value in values.items() if name in store.store.columns})
+        except StoreAltersError:
+            raise  # it was taken back
         except StoreRefusedError:
             if find() is None:
                 raise

@@ -78,8 +78,8 @@ def _store(installation: Installation, store: SealedStore) -> Iterator[Check]:
 
 
 def _rows(installation: Installation, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:
-    rows = [row for row in store.store.rows() if row.encrypted_refresh]
-    yield check_writing(store.store, rows)
+    rows = [row for row in store.store.rows() if row.encrypted_refresh or row.error]
+    yield check_writing(store.store, [row for row in rows if row.error is None])
     job_factory = make_job_factory(installation, store)
     made += [job_factory.job(row) for row in rows]
     yield from check_jobs(made)

@@ -19,7 +19,7 @@ from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.leftovers import store_leftovers
-from token_refresh.stores.base import Row, StoreError, StoreUnavailableError
+from token_refresh.stores.base import Row, StoreError
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_allow_host, add_json
 from token_refresh.terminal.process import ended_by
@@ -86,7 +86,7 @@ def _from_csv(name: str, terms: Terms, installation: Installation, console: Cons
     stop, failure = Stop(), None
     with _admission(installation, console, stop) as admission:
         for line in lines:
-            if stop.reason is not None or isinstance(admission.store_error, StoreUnavailableError):
+            if stop.reason is not None or admission.is_futile:
                 break
             try:
                 results.append(admit_line(admission, line, terms, installation.catalog))

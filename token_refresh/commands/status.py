@@ -46,7 +46,9 @@ def _rows(installation: Installation, now: datetime) -> list[RowStatus]:
     settings = installation.settings
     policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
     with closing(open_store(installation)) as store:
-        rows = with_remembered_failures(store.rows(), installation.folder, keyring(settings), store.columns)
+        rows = with_remembered_failures(
+            store.rows(), installation.folder, keyring(settings), store.columns - store.journalled_columns
+        )
     return row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
 
 

@@ -142,7 +142,7 @@ class Inspector:
             duplicates.add_identity(member)
             if row.encrypted_refresh:
                 duplicates.add(member, CELL, row.encrypted_refresh)
-            if not any(getattr(row, column) for column in SEALED_COLUMNS):
+            if row.error is None and not any(getattr(row, column) for column in SEALED_COLUMNS):
                 continue
             check = self.check(row)
             if isinstance(check, Finding):

@@ -143,7 +143,7 @@ class Tokens:
                     return None
                 row = current.row
                 remembered = context.journal.failures.find(row.key, store.keyring.fingerprints(row.encrypted_refresh))
-                known = with_remembered_failure(row, remembered, store.store.columns)
+                known = with_remembered_failure(row, remembered, store.store.columns - store.store.journalled_columns)
                 failure = _reason_not_to(token, known)
                 if failure is not None:
                     return failure

@@ -148,8 +148,10 @@ class JobFactory:
         """Where the row's credential is sent.
 
         Raises:
-            ProviderError: the row's provider or its parameters cannot be used.
+            ProviderError: the row's provider or its parameters, or any other cell of it, cannot be used.
         """
+        if row.error is not None:
+            raise ProviderError(str(row.error), row.error.action)
         return self.find_provider(self.provider_name(row)).endpoint(read_params(row.provider_params))
 
     def binding(self, row: Row) -> Binding:
@@ -200,6 +202,8 @@ class JobFactory:
     def job(self, row: Row) -> Job | UnusableRow:
         """What the row's refresh needs, or its fault."""
         name = self.provider_name(row)
+        if row.error is not None:
+            return UnusableRow(row, name, row.error)
         try:
             provider = self.find_provider(name)
             params = read_params(row.provider_params)

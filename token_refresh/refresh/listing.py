@@ -146,7 +146,8 @@ def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetim
 
     They come with what their table has no columns for.
     """
-    failures, columns = context.journal.failures, context.store.store.columns
+    failures, store = context.journal.failures, context.store.store
+    columns = store.columns - store.journalled_columns
     kept: list[Row] = []
     for listed in rows:
         cell = context.store.keyring.fingerprints(listed.encrypted_refresh)

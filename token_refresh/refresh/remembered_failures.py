@@ -1,4 +1,4 @@
-"""Rows with what the journal remembers of their failures, where their table has no columns for it."""
+"""Rows with what the journal remembers of their failures, where their table has no columns that hold it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from crypto import Keyring
 from token_refresh.journal.failures import Failure, RowFailure, read_failures
-from token_refresh.stores.base import STATUS_REAUTHORIZE, Row
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Row
 
 
 def with_remembered_failure(row: Row, failure: Failure | None, columns: frozenset[str]) -> Row:
@@ -18,6 +18,8 @@ def with_remembered_failure(row: Row, failure: Failure | None, columns: frozense
         return row
     known = {"status": failure.status, "last_error": failure.last_error, "failure_count": failure.failure_count}
     missing: dict[str, Any] = {name: value for name, value in known.items() if name not in columns}
+    if row.status in IDLE_STATUSES:
+        missing.pop("status", None)  # a person's word, in a column that does not hold every one of ours
     return replace(row, **missing) if missing else row
 
 

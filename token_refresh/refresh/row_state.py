@@ -47,6 +47,8 @@ def row_state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now
     """The state of one row; `provider` is None where the catalogue does not have the row's."""
     if row.status in IDLE_STATUSES:
         return RowState(row.status)
+    if row.error is not None:
+        return RowState.FAILING
     if not row.encrypted_refresh:
         return RowState.WAITING
     if row.access_token_expiry is not None and row.access_token_expiry <= now:

@@ -98,6 +98,8 @@ class Refresher:
         finally:
             self._report.journal_error = loop.journal_error
             self._writeback.end_unproven()
+        for what, action in self._context.store.store.warnings():
+            self._emit(Notice(NoticeCode.COLUMN_UNSUITABLE, None, what, action))
         self._name_what_was_left(schedule)
         if not self._has_failed():
             self._name_what_others_have(query)

@@ -271,7 +271,7 @@ class WriteBack:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
         for pending in self.take():
             place = self._journal.place_of(pending.entry_id)
-            self._emit(_waiting(pending, place) if pending.brings_token else pending.result.finished)
+            self._emit(_waiting(pending, place, self.error) if pending.brings_token else pending.result.finished)
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
@@ -368,11 +368,12 @@ def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:
     return pending.result.finished
 
 
-def _waiting(pending: Pending, place: Place) -> RowFinished:
+def _waiting(pending: Pending, place: Place, error: StoreError | None) -> RowFinished:
+    why = error if isinstance(error, StoreRefusedError) else "the store does not answer"
     return replace(
         pending.result.finished,
         outcome=Outcome.TRANSIENT,
-        error=f"the store does not answer: the new tokens wait, encrypted, {place.where}",
+        error=f"{why}: the new tokens wait, encrypted, {place.where}",
         action=f"Keep {place.keep} as it is: {place.stored_by} stores them.",
         is_news=True,
     )

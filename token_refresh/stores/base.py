@@ -6,7 +6,6 @@ A new store is a module with a `Store`, a line in `open_store` and a run of the 
 from __future__ import annotations
 
 import enum
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ Value = str | int | datetime | None
 STATUS_ACTIVE = "active"
 STATUS_REAUTHORIZE = "reauthorize"
 STATUS_DISABLED = "disabled"
+MAX_COUNT = 2**31 - 2  # of failures; one more must fit into every store, and into the journal
 IDLE_STATUSES = (STATUS_REAUTHORIZE, STATUS_DISABLED)
 
 
@@ -46,12 +46,17 @@ class StoreRefusedError(StoreError):
     """The store will go on refusing until somebody corrects a permission, a name or a column."""
 
 
+class StoreAltersError(StoreRefusedError):
+    """The store shows something else than what was written. What was written is taken back as far as possible."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One credential as stored: secrets sealed, text as it stands, times aware and in UTC.
 
     `key` is the store's own name for the row. `provider` is empty where the row names none. A time that is
-    missing or unreadable is None.
+    missing or unreadable is None. `error` says why the row cannot be used, where one of its cells holds something
+    of another type than belongs there; such a cell counts as empty.
     """
 
     key: str
@@ -69,6 +74,7 @@ class Row:
     refreshed_by: str = ""
     failure_count: int = 0
     refresh_token_expiry: datetime | None = None
+    error: ActionableError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class DueQuery:
 
     def admits(self, row: Row) -> bool:
         """Whether `row` belongs to the answer; what a store's own filter must agree with."""
-        if not row.encrypted_refresh or row.status in self.idle:
+        if not (row.encrypted_refresh or row.error) or row.status in self.idle:
             return False
         if self.locations and row.location_id not in self.locations:
             return False
@@ -229,6 +235,8 @@ class Store(ABC):
     """The store is failing right now: refresh nothing that would have to be stored."""
     clock_offset: timedelta | None = None
     """How far the store's clock is ahead of ours, by its last answer; None where it has none of its own."""
+    journalled_columns: frozenset[str] = frozenset()
+    """Columns that do not take every value of theirs: what the journal remembers of a row counts for them."""
     claims: bool = False
     """Rows are claimed one by one; elsewhere a lock keeps a second run out."""
 
@@ -317,6 +325,10 @@ class Store(ABC):
             return error
         return None
 
+    def warnings(self) -> list[tuple[str, str]]:
+        """What somebody should correct in the table, as far as is known by now: what is wrong, and what to do."""
+        return []
+
     def setup(self) -> list[str]:
         """Make what the table lacks; one sentence for each thing made. Safe to repeat.
 
@@ -333,7 +345,7 @@ class Store(ABC):
         """Release connections."""
 
 
-def make_row(key: str, cell: Callable[[str], object]) -> Row:
+def make_row(key: str, cell: Callable[[str], object], error: ActionableError | None = None) -> Row:
     """A row from what a store holds; `cell` gives a column's value, whatever its type, or None."""
     values: dict[str, Any] = {}
     for column in COLUMNS:
@@ -341,10 +353,11 @@ def make_row(key: str, cell: Callable[[str], object]) -> Row:
         if column.type is ColumnType.DATETIME:
             values[column.attribute] = parse_time(value)
         elif column.type is ColumnType.NUMBER:
-            values[column.attribute] = int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+            # Neither NaN nor a number out of bounds passes.
+            values[column.attribute] = int(value) if isinstance(value, int | float) and 0 <= value <= MAX_COUNT else 0
         else:  # half a surrogate pair is no text that a file or an address takes
             values[column.attribute] = "" if value is None else str(value).encode(errors="replace").decode().strip()
-    return Row(key=key, **values)
+    return Row(key=key, error=error, **values)
 
 
 def check_columns(store: Store, name: str) -> Iterator[Check]:
@@ -354,6 +367,8 @@ def check_columns(store: Store, name: str) -> Iterator[Check]:
     if "refreshed_by" in missing:
         what = "without refreshed_by a second machine on this table goes unnoticed"
         yield Check("columns", DOUBTFUL, what, "Run: python token_manager.py setup")
+    for what, action in store.warnings():
+        yield Check("columns", DOUBTFUL, what, action)
     if missing:
         yield Check("columns", GOOD, f"not there, and not required: {', '.join(missing)}")
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,32 @@ def _read_only(world: World, server: AirtableServer) -> None:
     world.program.settings["AIRTABLE_API_KEY"] = "pat-reader"
 
 
+def _unseen(world: World, server: AirtableServer, column: Column, cells: dict[str, Any]) -> None:
+    """The token does not see the schema: only the cells show what a column is."""
+    server.add_token("pat-data", scopes=("data.records:read", "data.records:write"))
+    world.program.settings["AIRTABLE_API_KEY"] = "pat-data"
+    world.table = server.credentials_table("Other", instead=[column])
+    world.program.settings["AIRTABLE_TABLE_NAME"] = "Other"
+    shown = {name: cell for name, cell in cells.items() if column.computed and name == column.name}
+    record = world.table.add({name: cell for name, cell in cells.items() if name not in shown})
+    for name, cell in shown.items():
+        world.table.compute(record, name, cell)
+
+
+def _days(world: World, server: AirtableServer) -> None:
+    cells = world.cells("google", "loc2") | {"access_token_expiry": "2025-01-01"}
+    _unseen(world, server, columns.day("access_token_expiry"), cells)
+
+
+def _list(world: World, server: AirtableServer) -> None:
+    _unseen(world, server, columns.shown("client_id"), world.cells("google", "loc2") | {"client_id": ["app-google"]})
+
+
+def _no_option(world: World, server: AirtableServer) -> None:
+    _instead(columns.single_select("status", "active", "disabled"))(world, server)
+    server.table("Other").add(world.cells("google", "loc2"))
+
+
 def _other_host(world: World, _: AirtableServer) -> None:
     recently = iso(world.clock.now() - timedelta(minutes=10))
     world.table.add(world.cells("google", "theirs") | {"last_refreshed": recently, "refreshed_by": "other-host-1"})
@@ -49,6 +76,11 @@ SITUATIONS: dict[str, Situation] = {
     "a required column is missing": lambda world, server: world.table.remove_column("encrypted_refresh"),
     "an encrypted column is rich text": _instead(columns.rich_text("encrypted_refresh")),
     "the expiry is a text column": _instead(columns.text("access_token_expiry")),
+    "the client id is looked up in another table": _instead(columns.shown("client_id")),
+    "the expiry is a date without a time": _instead(columns.day("access_token_expiry")),
+    "the same, and the token does not see the schema": _days,
+    "a cell holds a list, and the token does not see the schema": _list,
+    "`status` lacks an option": _no_option,
     "a column is computed": _instead(columns.formula("last_error", "1")),
     "the table's name is wrong": _setting("AIRTABLE_TABLE_NAME", "Wrong"),
     "the base is wrong": _setting("AIRTABLE_BASE_ID", "appNobodyHasThis"),

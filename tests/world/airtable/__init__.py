@@ -15,7 +15,9 @@ written. Where the documentation is silent it is strict, or chooses what is wors
 - a request refused with 429 does not prolong the penalty, unless `penalty_restarts` is set;
 - an error inside AND() or OR() is an error whatever the other arguments are;
 - a text that is no ISO 8601 time is refused even where Airtable may guess;
-- views other than the first grid, comments, attachments, links and `cellFormat=string` do not exist.
+- a date column takes a time and keeps its day alone, without a word;
+- what lookups, rollups and the like show is said by the test, whatever they would compute;
+- views other than the first grid, comments, attachments and `cellFormat=string` do not exist.
 """
 
 from tests.world.airtable import columns, faults

@@ -17,7 +17,11 @@ from tests.world.airtable import errors
 
 MAX_TEXT_CHARACTERS = 100_000
 TEXT_TYPES = frozenset({"singleLineText", "multilineText", "richText", "email", "url", "phoneNumber"})
-COMPUTED_TYPES = frozenset({"formula", "createdTime", "lastModifiedTime", "autoNumber"})
+# What Airtable makes of other records or services: a test says what it shows, by `Table.compute`.
+SHOWN_TYPES = frozenset({"multipleLookupValues", "rollup", "count", "aiText", "button", "createdBy"})
+COMPUTED_TYPES = frozenset({"formula", "createdTime", "lastModifiedTime", "autoNumber"}) | SHOWN_TYPES
+_MARKDOWN = re.compile(r"[\\_*`~]")
+_RECORD_ID = re.compile(r"rec[0-9A-Za-z]{14}")
 _ISO_TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)(?:[T ](?P<clock>\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
 )
@@ -62,7 +66,7 @@ class Column:
         if isinstance(cell, date):
             return cell.isoformat()
         if self.type == "richText":
-            return cell.replace("_", "\\_") + "\n"
+            return _MARKDOWN.sub(r"\\\g<0>", cell) + "\n"
         return cell
 
     @property
@@ -114,7 +118,7 @@ def _parse_text(column: Column, value: Any, typecast: bool) -> str | None:
     if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS:
         raise errors.invalid_value(column.name)
     if column.type == "richText":
-        value = value.removesuffix("\n").replace("\\_", "_")
+        value = re.sub(r"\\([\\_*`~])", r"\1", value.removesuffix("\n"))
     return value or None
 
 
@@ -128,12 +132,13 @@ def _parse_time(column: Column, value: Any, typecast: bool) -> datetime:
 
 
 def _parse_date(column: Column, value: Any, typecast: bool) -> date:
-    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+    """A time is taken, too, and cut to its day without a word (reported; the documentation shows a day alone)."""
+    if not isinstance(value, str):
         raise errors.invalid_value(column.name)
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise errors.invalid_date(column.name, value) from None
+    moment = parse_iso(value)
+    if moment is None:
+        raise errors.invalid_date(column.name, value)
+    return moment.date()
 
 
 def _parse_number(column: Column, value: Any, typecast: bool) -> int | float:
@@ -165,6 +170,24 @@ def _parse_choice(column: Column, value: Any, typecast: bool) -> str | None:
     return value
 
 
+def _parse_links(column: Column, value: Any, typecast: bool) -> list[str] | None:
+    if not isinstance(value, list) or not all(isinstance(one, str) and _RECORD_ID.fullmatch(one) for one in value):
+        raise errors.invalid_value(column.name)
+    return value or None
+
+
+def _parse_choices(column: Column, value: Any, typecast: bool) -> list[str] | None:
+    if not isinstance(value, list):
+        raise errors.invalid_value(column.name)
+    return [choice for one in value if (choice := _parse_choice(column, one, typecast)) is not None] or None
+
+
+def _parse_object(column: Column, value: Any, typecast: bool) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        raise errors.invalid_value(column.name)
+    return value
+
+
 _PARSERS: Mapping[str, Callable[[Column, Any, bool], Any]] = {
     **dict.fromkeys(TEXT_TYPES, _parse_text),
     "dateTime": _parse_time,
@@ -173,6 +196,10 @@ _PARSERS: Mapping[str, Callable[[Column, Any, bool], Any]] = {
     "percent": _parse_number,
     "checkbox": _parse_checkbox,
     "singleSelect": _parse_choice,
+    "multipleSelects": _parse_choices,
+    "multipleRecordLinks": _parse_links,
+    "singleCollaborator": _parse_object,
+    "barcode": _parse_object,
 }
 WRITABLE_TYPES = frozenset(_PARSERS)
 
@@ -195,14 +222,19 @@ def rich_text(name: str) -> Column:
     return Column(name, "richText")
 
 
-def date_time(name: str, zone: str = "utc") -> Column:
-    """A time; `zone` is where a time without offset is read."""
+def date_time(name: str, zone: str = "utc", day: str = "iso", clock: str = "24hour") -> Column:
+    """A time; `zone` is where a time without offset is read, `day` and `clock` name formats for people alone."""
     options = {
         "timeZone": zone,
-        "dateFormat": {"name": "iso", "format": _DATE_FORMATS["iso"]},
-        "timeFormat": {"name": "24hour", "format": _TIME_FORMATS["24hour"]},
+        "dateFormat": {"name": day, "format": _DATE_FORMATS[day]},
+        "timeFormat": {"name": clock, "format": _TIME_FORMATS[clock]},
     }
     return Column(name, "dateTime", options)
+
+
+def day(name: str) -> Column:
+    """A date without a time."""
+    return Column(name, "date", {"dateFormat": {"name": "iso", "format": _DATE_FORMATS["iso"]}})
 
 
 def number(name: str, precision: int = 0) -> Column:
@@ -218,6 +250,21 @@ def checkbox(name: str) -> Column:
 def single_select(name: str, *choices: str) -> Column:
     """One of the given options."""
     return Column(name, "singleSelect", {"choices": [{"name": choice} for choice in choices]})
+
+
+def multi_select(name: str, *choices: str) -> Column:
+    """Any of the given options: a list."""
+    return Column(name, "multipleSelects", {"choices": [{"name": choice} for choice in choices]})
+
+
+def link(name: str) -> Column:
+    """Links to records: a list of their ids."""
+    return Column(name, "multipleRecordLinks", {"isReversed": False, "prefersSingleRecordLink": True})
+
+
+def shown(name: str, kind: str = "multipleLookupValues") -> Column:
+    """One of `SHOWN_TYPES`, by default a lookup, which is a list; `Table.compute` fills its cells."""
+    return Column(name, kind, {"isValid": True})
 
 
 def formula(name: str, expression: str) -> Column:

@@ -97,6 +97,17 @@ class AirtableServer:
         self.workspace.bases[base.id] = base
         return base
 
+    def restore_snapshot(self, base_id: str = "", *, keeps_record_ids: bool = True) -> Base:
+        """A base restored from a snapshot of this one: a new base with an id of its own, and all tables and records.
+
+        Whether its records keep their ids is undocumented, so a test can have it both ways.
+        """
+        with self.workspace.lock:
+            source = self.workspace.bases[base_id or self.base_id]
+            restored = self.create_base(f"{source.name} (restored)")
+            source.copied_to(restored, keeps_record_ids=keeps_record_ids)
+            return restored
+
     def create_table(self, name: str, columns: Sequence[Column], base_id: str = "") -> Table:
         """A new table, in the first base unless another is named."""
         return self.workspace.bases[base_id or self.base_id].create_table(name, columns)

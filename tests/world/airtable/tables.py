@@ -16,7 +16,7 @@ from string import ascii_letters, digits
 from typing import Any
 
 from tests.world.airtable import errors
-from tests.world.airtable.columns import Column, iso
+from tests.world.airtable.columns import SHOWN_TYPES, Column, iso
 from tests.world.airtable.formula import Formula
 from tests.world.http import Request
 
@@ -102,6 +102,16 @@ class Base:
             return self.tables[id_or_name]
         return next((table for table in self.tables.values() if table.name == id_or_name), None)
 
+    def copied_to(self, base: Base, *, keeps_record_ids: bool) -> None:
+        """Put copies of all tables into `base`, which is empty; tables and columns keep their ids."""
+        for table in self.tables.values():
+            copy = Table(base, table.id, table.name, table.description)
+            copy.columns = deepcopy(table.columns)
+            for row in deepcopy(list(table.rows.values())):
+                row.id = row.id if keeps_record_ids else self.workspace.new_id("rec")
+                copy.rows[row.id] = row
+            base.tables[copy.id] = copy
+
     def row(self, record_id: str) -> tuple[Table, Row] | None:
         """A record of any table: ids are unique in a base."""
         for table in self.tables.values():
@@ -174,6 +184,14 @@ class Table:
         """Overwrite some cells of a record; `None` empties one."""
         with self.workspace.lock:
             self.update(self.rows[record_id], self.prepare(cells), Author(by))
+
+    def compute(self, record_id: str, column: str, value: Any) -> None:
+        """Let Airtable show this JSON value in a computed cell; `None` for an empty one."""
+        with self.workspace.lock:
+            found = self.column(column)
+            if found.type not in SHOWN_TYPES:
+                raise ValueError(f"{column} is {found.type}")
+            self._write(self.rows[record_id], {found.id: value}, Author("Airtable"))
 
     def remove(self, record_id: str, *, by: str = PERSON) -> None:
         """Delete a record."""
@@ -262,7 +280,7 @@ class Table:
 
     def value(self, row: Row, column: Column) -> Any:
         """A cell, computed where the column is; `None` where it is empty."""
-        if not column.computed:
+        if not column.computed or column.type in SHOWN_TYPES:
             return row.cells.get(column.id)
         if column.type == "createdTime":
             return row.created

@@ -12,6 +12,7 @@ from token_refresh.base.columns import COLUMN_NAMES
 from token_refresh.stores.base import (
     IDLE_STATUSES,
     STATUS_ACTIVE,
+    StoreAltersError,
     StoreError,
     StoreQuotaError,
     StoreRefusedError,
@@ -21,6 +22,7 @@ from token_refresh.stores.base import (
 _T = TypeVar("_T")
 _BAD_INPUT = (400, 413, 422)
 _ABOUT_FIELDS = ("UNKNOWN_FIELD_NAME", "INVALID_FILTER_BY_FORMULA")
+_MISSING_OPTION = re.compile(r'option "+([^"]+?)"+')
 _UNKNOWN_FIELD = re.compile(r'[Uu]nknown field names?:\s*"?([^"]+?)"?\s*$')
 
 
@@ -39,6 +41,17 @@ class RefusedBatchError(StoreRefusedError):
     """A write with bad input: of ten records none was stored."""
 
 
+class MissingOptionError(RefusedBatchError):
+    """A select column has no such option; `option` is what Airtable names, which may be anybody's text."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__(
+            "a select column lacks an option that belongs there (INVALID_MULTIPLE_CHOICE_OPTIONS)",
+            f"Give status the options {STATUS_ACTIVE}, {' and '.join(IDLE_STATUSES)}; give provider each one in use.",
+        )
+        self.option = option if option in (STATUS_ACTIVE, *IDLE_STATUSES) else ""
+
+
 class GoneError(RefusedBatchError):
     """One of the records does not exist any more."""
 
@@ -49,6 +62,10 @@ class PausedError(StoreUnavailableError):
 
 class SenselessError(Exception):
     """A success that is no answer to the question."""
+
+
+class LargePageError(StoreUnavailableError):
+    """A page of a listing is larger than an answer may be: it can be asked for in smaller ones."""
 
 
 class EndlessAnswerError(requests.RequestException):
@@ -82,9 +99,16 @@ def makes_sense(request: requests.PreparedRequest, response: requests.Response) 
         return False
     if "/v0/meta/" in (request.url or "").partition("?")[0] and request.method == "GET":
         return isinstance(content.get("tables"), list)
+    if request.method == "DELETE":
+        return content.get("deleted") is True
     if request.method == "POST" and not is_listing(request):
         return isinstance(content.get("id"), str) or isinstance(content.get("records"), list)
     return isinstance(content.get("records"), list)
+
+
+def is_page(request: requests.PreparedRequest) -> bool:
+    """Whether a listing is asked for, which can be had in smaller pages."""
+    return is_listing(request) or (request.method == "GET" and "pageSize=" in (request.url or ""))
 
 
 def is_listing(request: requests.PreparedRequest) -> bool:
@@ -115,6 +139,21 @@ def senseless() -> StoreUnavailableError:
 def missing_columns(names: Sequence[str]) -> StoreRefusedError:
     return StoreRefusedError(
         f"the table has no column {', '.join(names)}", "Add it, or correct its name (docs/airtable.md lists them all)."
+    )
+
+
+def days_alone(name: str) -> StoreRefusedError:
+    """A column that loses the time of every expiry makes each run refresh every token again."""
+    return StoreRefusedError(
+        f"the column {name} holds dates without a time", "Make it a date that includes a time in Airtable."
+    )
+
+
+def altered(name: str, needed: str) -> StoreAltersError:
+    """What Airtable showed after a write is not what was written."""
+    return StoreAltersError(
+        f"Airtable changes what is written into the column {name}: what was fetched stays in the journal",
+        f"Make the column {name} {needed} in Airtable; the next run stores it.",
     )
 
 
@@ -160,10 +199,8 @@ def _bad_input(kind: str, message: str) -> StoreError:
     if kind == "ROW_DOES_NOT_EXIST":
         return GoneError("Airtable does not know the record", "It was deleted; nothing to do.")
     if kind == "INVALID_MULTIPLE_CHOICE_OPTIONS":
-        return RefusedBatchError(
-            f"a select column lacks an option that belongs there ({kind})",
-            f"Give status the options {STATUS_ACTIVE}, {' and '.join(IDLE_STATUSES)}; give provider each one in use.",
-        )
+        match = _MISSING_OPTION.search(message)
+        return MissingOptionError(match[1] if match else "")
     # Only a name that we know is shown: what else Airtable says may quote the value.
     column = next((name for name in COLUMN_NAMES if re.search(rf'[Ff]ield "?{name}\b', message)), "")
     return RefusedBatchError(

@@ -18,9 +18,11 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError
 from token_refresh.stores.airtable.answers import (
     EndlessAnswerError,
+    LargePageError,
     PausedError,
     SenselessError,
     is_listing,
+    is_page,
     makes_sense,
     quota_spent,
     unavailable,
@@ -30,7 +32,7 @@ from token_refresh.stores.base import StoreRefusedError
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer
-MAX_ANSWER_BYTES = 32 * 1024 * 1024  # unpacked: a page of a hundred rows with every cell at Airtable's limit is less
+MAX_ANSWER_BYTES = 32 * 1024 * 1024  # unpacked; a single row with every cell at Airtable's limit is less
 
 _CHUNK_BYTES = 64 * 1024
 _RETRIED = (500, 502, 503, 504)
@@ -83,6 +85,7 @@ class Gate(BaseAdapter):
 
         Raises:
             StoreRefusedError: nobody can be trusted; nothing was sent.
+            LargePageError: see there.
             StoreUnavailableError: no usable answer in that time.
             StoreQuotaError: the month's calls are spent.
             PausedError: see there; only for updates.
@@ -115,8 +118,10 @@ class Gate(BaseAdapter):
         self.calls += 1
         try:
             response = self._adapter.send(request, *args, **{**kwargs, "stream": True})
-            self._read(response)
+            self._read(response, is_page(request))
             self._compare_clocks(response)
+        except LargePageError:
+            raise
         except ActionableError as error:
             raise StoreRefusedError(str(error), error.action) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -130,18 +135,21 @@ class Gate(BaseAdapter):
             moment = parsedate_to_datetime(response.headers.get("Date", ""))
             self.clock_offset = moment.replace(tzinfo=moment.tzinfo or UTC) - self._clock.now()
 
-    def _read(self, response: requests.Response) -> None:
+    def _read(self, response: requests.Response, of_page: bool) -> None:
         """Take the body in here, so that a cut answer counts as none; bounded in size, however packed, and in time.
 
         requests bounds neither. The time is the machine's own, because sockets hang in real time.
 
         Raises:
+            LargePageError: it is too long, and may be shorter if a smaller page is asked for.
             EndlessAnswerError: it is too long, or takes too long.
         """
         body, deadline = bytearray(), time.monotonic() + self._answer_seconds
         with response:
             while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
                 body += part
+                if of_page and len(body) > MAX_ANSWER_BYTES:
+                    raise LargePageError("a page of the table is too large", "Shorten its longest cells.")
                 if len(body) > MAX_ANSWER_BYTES or time.monotonic() > deadline:
                     raise EndlessAnswerError
         response._content = bytes(body)  # where requests itself puts what it read

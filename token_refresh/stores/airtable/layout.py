@@ -9,7 +9,7 @@ from pyairtable import Api
 
 from token_refresh.base.columns import COLUMNS, ColumnType
 from token_refresh.stores.airtable.answers import translated
-from token_refresh.stores.airtable.columns import faults_of, types_of
+from token_refresh.stores.airtable.columns import columns_of, faults_of
 from token_refresh.stores.airtable.options import AirtableOptions
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, StoreRefusedError
 
@@ -68,10 +68,11 @@ class Layout:
         if table is None:
             self._make_table()
             return [f"the table {self._options.table_name} was made, with all columns"]
-        missing = [name for name in _MADE_AS if self._column(name) not in types_of(table["fields"])]
+        schema = columns_of(table["fields"], self._options)
+        missing = [name for name in _MADE_AS if name not in schema]
         for name in missing:
             self._make_column(table["id"], name, missing)
-        faults = faults_of(types_of(table["fields"]), frozenset(_MADE_AS) - set(missing))
+        faults = faults_of(schema, frozenset(_MADE_AS) - set(missing))
         if faults:
             raise faults[0]
         return [f"the column {self._column(name)} was made" for name in missing]

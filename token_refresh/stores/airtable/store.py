@@ -2,7 +2,8 @@
 
 Facts that shape it: five requests a second a base and a penalty of 30 s beyond that; ten records a write, refused as
 a whole; no conditional write, so a row is read again just before it is written; a 200 without `records` reads as an
-empty table to the library; times without a zone shift.
+empty table to the library; times without a zone shift; some columns keep something else than was written, and only
+the answer to the write shows it.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.stores.airtable.answers import (
     GoneError,
     IteratorGoneError,
+    LargePageError,
+    MissingOptionError,
     PausedError,
     RefusedBatchError,
+    altered,
     senseless,
     translated,
 )
-from token_refresh.stores.airtable.columns import Columns
+from token_refresh.stores.airtable.cells import Cells, is_kept, json_of, text_of
+from token_refresh.stores.airtable.columns import COLUMN_TYPES, Columns
 from token_refresh.stores.airtable.gate import Gate
 from token_refresh.stores.airtable.layout import Layout
 from token_refresh.stores.airtable.options import AirtableOptions
 from token_refresh.stores.airtable.pace import Pace
 from token_refresh.stores.base import (
+    STATUS_ACTIVE,
+    STATUS_REAUTHORIZE,
     Change,
     DueQuery,
     Row,
     Store,
+    StoreAltersError,
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -47,9 +55,11 @@ from token_refresh.stores.base import (
 )
 
 RECORDS_A_PAGE = 100
+PAGE_SIZES = (RECORDS_A_PAGE, 10, 1)  # the next smaller one where a page is larger than an answer may be
 RECORDS_A_WRITE = 10
 REREAD_SECONDS = 5.0  # how old a comparison may be when the write is sent
 LIST_ATTEMPTS = 3
+_UNREAD = frozenset({"last_access_token"})  # some kilobytes that are read only where somebody needs them
 
 
 class AirtableStore(Store):
@@ -67,6 +77,8 @@ class AirtableStore(Store):
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)
+        self._page_sizes: Sequence[int] = PAGE_SIZES
+        self._changes_words = False
 
     @property
     def calls(self) -> int:
@@ -87,6 +99,11 @@ class AirtableStore(Store):
     def columns(self) -> frozenset[str]:
         """See `Store.columns`."""
         return self._columns.known()
+
+    @property
+    def journalled_columns(self) -> frozenset[str]:  # type: ignore[override] # a plain attribute elsewhere
+        """See `Store.journalled_columns`."""
+        return frozenset({"status"}) if STATUS_REAUTHORIZE in self._columns.missing_options else frozenset()
 
     def due(self, query: DueQuery) -> list[Row]:
         """See `Store.due`. The filter runs at Airtable; what it lets through is checked here."""
@@ -110,11 +127,18 @@ class AirtableStore(Store):
         return {record["id"]: self._row(record) for record in self._records(keys, columns)}
 
     def prove_writable(self, row: Row) -> None:
-        """See `Store.prove_writable`."""
+        """See `Store.prove_writable`.
+
+        Raises:
+            StoreAltersError: the column shows another time than was written.
+        """
         try:
             while True:
                 with suppress(PausedError):
-                    return self._update([(row.key, {"access_token_expiry": row.access_token_expiry})])
+                    changed = self._update([(row.key, {"access_token_expiry": row.access_token_expiry})])
+                    if changed:
+                        raise self._altered(changed[row.key])
+                    return
         finally:
             self._gate.forget_updates()
 
@@ -139,7 +163,7 @@ class AirtableStore(Store):
                 "Add the column in Airtable (long text), then try again.",
             )
         try:
-            return translated(lambda: str(self._table.create(self._cells(values))["id"]))
+            return self._create(values)
         except StoreUnavailableError:
             new = [row for row in self.find(location_id) if row.key not in before]
             ours = [row.key for row in new if row.encrypted_refresh == values.get("encrypted_refresh", "")]
@@ -151,8 +175,23 @@ class AirtableStore(Store):
         """See `Store.create_all`. By ten, one by one where ten are refused."""
         results: list[StoreRefusedError | None] = []
         for start in range(0, len(rows), RECORDS_A_WRITE):
-            results += self._create_batch(rows[start : start + RECORDS_A_WRITE])
+            error = results[-1] if results else None
+            batch = rows[start : start + RECORDS_A_WRITE]
+            results += [error] * len(batch) if isinstance(error, StoreAltersError) else self._create_batch(batch)
         return results
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """See `Store.warnings`."""
+        found: list[tuple[str, str]] = []
+        if self.journalled_columns:
+            what = (
+                f"the column status has no option {STATUS_REAUTHORIZE}: clients that must log in again do not show it"
+            )
+            found.append((what, f"Add the option {STATUS_REAUTHORIZE} to the column status in Airtable."))
+        if self._changes_words:
+            what = "Airtable changes what is written into the column last_error"
+            found.append((what, f"Make it {COLUMN_TYPES['last_error'][1]}."))
+        return found
 
     def setup(self) -> list[str]:
         """See `Store.setup`."""
@@ -178,19 +217,29 @@ class AirtableStore(Store):
 
     def _list(self, formula: f.Formula | None, columns: frozenset[str] | None = None) -> list[dict[str, Any]]:
         """All records that the formula lets through; by default with all columns but `last_access_token`."""
-        wanted = columns or self.columns - {"last_access_token"}
+        wanted = self.columns - _UNREAD if columns is None else columns & self.columns
         options: dict[str, Any] = {"fields": sorted(self._columns.name(name) for name in wanted)}
         if formula is not None:
             options["formula"] = formula
         for attempt in range(1, LIST_ATTEMPTS + 1):
             try:
-                records = translated(lambda: self._table.all(page_size=RECORDS_A_PAGE, **options))
+                records = self._pages(options)
                 # Pages are read one after the other: a record that moves between them may come twice.
                 return list({record["id"]: dict(record) for record in records}.values())
             except IteratorGoneError:
                 if attempt == LIST_ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+    def _pages(self, options: Mapping[str, Any]) -> list[Any]:
+        """All records, from the first page on; in smaller pages from now on where one of them is too large."""
+        while True:
+            try:
+                return translated(lambda: list(self._table.all(page_size=self._page_sizes[0], **options)))
+            except LargePageError:
+                if len(self._page_sizes) == 1:
+                    raise
+                self._page_sizes = self._page_sizes[1:]
 
     def _due_formula(self, query: DueQuery) -> f.Formula:
         conditions: list[f.Formula] = [f.NE(f.Field("encrypted_refresh"), f.BLANK())]
@@ -203,7 +252,8 @@ class AirtableStore(Store):
             conditions.append(_is_among(_PROVIDER, names))
         if not query.everything:
             conditions.append(self._expiry_formula(query))
-        return f.AND(conditions)
+        # A cell that Airtable cannot evaluate, or compare with a time, must not hide its row.
+        return f.IF(f.ISERROR(f.AND(conditions)), f.TRUE(), f.AND(conditions))
 
     def _is_at(self, location_id: str) -> f.Formula:
         return f.EQ(f.TRIM(f.Field(self._options.id_field)), location_id)
@@ -232,7 +282,8 @@ class AirtableStore(Store):
         return f.OR([f.NOT(expiry), *terms, rest, *impossible])
 
     def _row(self, record: Mapping[str, Any]) -> Row:
-        return make_row(record["id"], lambda name: record["fields"].get(self._columns.name(name)))
+        cells = Cells.of(record, self._columns.name)
+        return make_row(record["id"], cells.usable.get, cells.error)
 
     # Writing
 
@@ -254,16 +305,18 @@ class AirtableStore(Store):
     def _compare(self, changes: Sequence[Change], pending: list[int], results: dict[int, WriteResult]) -> list[int]:
         """Read the rows again; those that may be written are returned, the others get their result."""
         keys = [changes[index].key for index in pending]
-        guarded = frozenset(column for index in pending for column in changes[index].guards)
-        cells = {
-            record["id"]: {name: _text(record["fields"].get(name)).strip() for name in guarded}
-            for record in self._records(keys, guarded)
-        }
+        # With what is written: where an answer was lost, only these cells show what became of it.
+        columns = {column for index in pending for column in changes[index].values} - _UNREAD
+        columns |= {column for index in pending for column in changes[index].guards}
+        shown = {record["id"]: record["fields"] for record in self._records(keys, frozenset(columns))}
         for index in pending:
-            now = cells.get(changes[index].key)
-            verdict = Written.GONE if now is None else changes[index].judge(now)
-            if verdict is None and not self._cells(changes[index].values):
+            change, fields = changes[index], shown.get(changes[index].key)
+            cells = None if fields is None else {name: text_of(fields.get(name)) for name in change.guards}
+            verdict = Written.GONE if cells is None else change.judge(cells)
+            if verdict is None and not self._cells(change.values):
                 verdict = Written.STORED  # this table lacks every column that would change
+            elif verdict is Written.STORED:
+                self._require_kept([change], {change.key: self._altered_column(change.values, fields or {}, _UNREAD)})
             if verdict is not None:
                 results[index] = WriteResult(verdict)
         return [index for index in pending if index not in results]
@@ -284,10 +337,13 @@ class AirtableStore(Store):
             size = 1 if pending[0] in alone else RECORDS_A_WRITE
             batch, pending = pending[:size], pending[size:]
             try:
-                self._update([(changes[index].key, changes[index].values) for index in batch])
-                results |= {index: WriteResult(Written.STORED) for index in batch}
+                changed = self._update([(changes[index].key, changes[index].values) for index in batch])
+                results |= {index: WriteResult(Written.STORED) for index in batch if changes[index].key not in changed}
+                self._require_kept([changes[index] for index in batch], changed)
             except RefusedBatchError as error:
-                if len(batch) > 1:
+                if self._learns(error, [changes[index].values for index in batch]):
+                    pending = batch + pending
+                elif len(batch) > 1:
                     alone |= set(batch)
                     pending = batch + pending
                 elif isinstance(error, GoneError):
@@ -295,29 +351,116 @@ class AirtableStore(Store):
                 else:
                     results[batch[0]] = WriteResult(Written.REFUSED, error)
 
+    def _create(self, values: Mapping[str, Value]) -> str:
+        """One record; its id.
+
+        Raises:
+            StoreAltersError: it was not kept as it was written, and is taken back.
+        """
+        try:
+            record = translated(lambda: dict(self._table.create(self._cells(values))))
+        except MissingOptionError as error:
+            if not self._learns(error, [values]):
+                raise
+            return self._create(values)
+        self._require_created([values], [record])
+        return str(record["id"])
+
     def _create_batch(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
         records: list[Any] = [self._cells(values) for values in rows]
         try:
             made = translated(lambda: self._table.batch_create(records))
         except RefusedBatchError as error:
+            if self._learns(error, rows):
+                return self._create_batch(rows)
             return [error] if len(rows) == 1 else [result for one in rows for result in self._create_batch([one])]
         if len(made) != len(rows):
             raise senseless()
+        try:
+            self._require_created(rows, made)
+        except StoreAltersError as error:
+            return [error] * len(rows)
         return [None] * len(rows)
 
-    def _update(self, updates: Sequence[tuple[str, Mapping[str, Value]]]) -> None:
-        def send() -> None:
-            records: list[Any] = [{"id": key, "fields": self._cells(values)} for key, values in updates]
-            stored = translated(lambda: self._table.batch_update(records))
-            if {record["id"] for record in stored} != {key for key, _ in updates}:
-                raise senseless()
+    def _update(self, updates: Sequence[tuple[str, Mapping[str, Value]]]) -> dict[str, str]:
+        """Write; of each record that does not show what was written, the column."""
 
-        self._columns.relearning(send)
+        def send() -> dict[str, str]:
+            records: list[Any] = [{"id": key, "fields": self._cells(values)} for key, values in updates]
+            stored = translated(
+                lambda: {record["id"]: record["fields"] for record in self._table.batch_update(records)}
+            )
+            if stored.keys() != {key for key, _ in updates}:
+                raise senseless()
+            found = {key: self._altered_column(values, stored[key]) for key, values in updates}
+            return {key: name for key, name in found.items() if name}
+
+        return self._columns.relearning(send)
+
+    def _altered_column(
+        self, values: Mapping[str, Value], fields: Mapping[str, Any], unread: frozenset[str] = frozenset()
+    ) -> str:
+        """The first column that shows something else than was written; empty where there is none."""
+        for name, sent in self._cells({name: value for name, value in values.items() if name not in unread}).items():
+            if is_kept(sent, fields.get(name)):
+                continue
+            if name != "last_error":
+                return name
+            self._changes_words = True  # they are anybody's, a provider's too: no table is at fault for one of them
+        return ""
+
+    def _require_kept(self, changes: Sequence[Change], altered_columns: Mapping[str, str]) -> None:
+        """Take back what was not kept as it was written: the guarded cells are again as they were read.
+
+        So the journal's answer is still the one for this row, and is written again once the column is corrected.
+
+        Raises:
+            StoreAltersError: something was not kept.
+        """
+        broken = [change for change in changes if altered_columns.get(change.key)]
+        if not broken:
+            return
+        before = [(one.key, {name: cell for name, cell in one.guards.items() if name in one.values}) for one in broken]
+        with suppress(StoreError):
+            self._update([(key, cells) for key, cells in before if cells])
+        raise self._altered(altered_columns[broken[0].key])
+
+    def _require_created(self, rows: Sequence[Mapping[str, Value]], records: Sequence[Mapping[str, Any]]) -> None:
+        """Take new records back, all of them, where one does not show what was written."""
+        pairs = zip(rows, records, strict=True)
+        name = next(filter(None, (self._altered_column(values, record["fields"]) for values, record in pairs)), "")
+        if not name:
+            return
+        for record in records:
+            with suppress(StoreError):
+                translated(partial(self._table.delete, record["id"]))
+        raise self._altered(name)
+
+    def _altered(self, name: str) -> StoreAltersError:
+        """The error for a column of this name; the next program asks for the columns again."""
+        self._columns.expire()
+        column = "locationId" if name == self._options.id_field else name
+        return altered(name, COLUMN_TYPES[column][1])
+
+    def _learns(self, error: RefusedBatchError, written: Iterable[Mapping[str, Value]]) -> bool:
+        """Whether a refusal named a status that can do without its option; it is left out from now on."""
+        option = error.option if isinstance(error, MissingOptionError) else ""
+        if option not in (STATUS_ACTIVE, STATUS_REAUTHORIZE) or option in self._columns.missing_options:
+            return False
+        if all(values.get("status") != option for values in written):
+            return False
+        self._columns.note_missing_option(option)
+        return True
 
     def _cells(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        usable = {self._columns.name(name): value for name, value in values.items() if name in self.columns}
-        # None empties a cell of any type; an empty text is no option of a single select.
-        return {name: iso(value) if isinstance(value, datetime) else _or_none(value) for name, value in usable.items()}
+        """What is sent for these values, by the table's own names of columns."""
+        cells = {self._columns.name(name): json_of(value) for name, value in values.items() if name in self.columns}
+        if cells.get("status") in self._columns.missing_options:
+            if cells["status"] == STATUS_ACTIVE:
+                cells["status"] = None  # which counts as active
+            elif cells["status"] == STATUS_REAUTHORIZE:
+                del cells["status"]  # the journal remembers it
+        return cells
 
 
 def _api(options: AirtableOptions, gate: Gate) -> Api:
@@ -353,11 +496,3 @@ def _is_among(value: f.Formula, names: Iterable[str]) -> f.Formula:
 def _literal(moment: datetime) -> f.Formula:
     # To the second, rounded up: Airtable compares what it parses, and a row too many is harmless.
     return f.DATETIME_PARSE(iso(moment.replace(microsecond=0) + timedelta(seconds=1)))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _or_none(value: Value) -> Value:
-    return None if value == "" else value

@@ -61,7 +61,18 @@ def to_time(value: Value) -> datetime:
 
 
 def to_value(cell: object) -> Value:
-    """A cell as a value: a date is its first moment in UTC."""
+    """A cell as a value: a date is its first moment in UTC, a list its members with commas between them.
+
+    Raises `FormulaError` for `{"error": "#ERROR!"}`.
+    """
+    if isinstance(cell, list):
+        return ", ".join(to_text(to_value(one)) for one in cell)
+    if isinstance(cell, dict):
+        if "error" in cell:
+            raise FormulaError
+        if "specialValue" in cell:
+            return float("nan")
+        return next((one for one in cell.values() if isinstance(one, str)), None)
     if isinstance(cell, date) and not isinstance(cell, datetime):
         return datetime(cell.year, cell.month, cell.day, tzinfo=UTC)
     return cell  # type: ignore[return-value]
