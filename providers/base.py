@@ -12,15 +12,27 @@ import enum
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
+from providers.words import (
+    LONGEST_WORDS,
+    all_members,
+    is_page,
+    plain_words,
+    sentences_in,
+    shortened,
+    snake_case,
+    text_of,
+    without_secrets,
+    words_in,
+)
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import MASK, VISIBLE_ASCII, safe_error, squeezed
+from token_refresh.base.text import VISIBLE_ASCII, squeezed
 
 Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
@@ -51,22 +63,9 @@ _ELSEWHERE = (404, 405)
 _CHECK_ADDRESS = "Check the provider's address: instance or tenant in the row, or its TOKEN_URL."
 _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
-_WORD_MEMBERS = (
-    *("error_description", "message", "error_message", "detail", "title", "reason", "msg", "error_msg", "description"),
-    *("fault_string", "faultstring", "error_summary", "errors", "error"),
-)
-_WORD_LEVELS = 4  # of objects in objects in which they are looked for
-_LONGEST_WORDS = 200  # characters
 _LONGEST_CODE = 64  # characters; what is longer is no code
-_SECRET_MEMBER = re.compile(r"(?:token|secret|password|assertion)s?(?:\.|$)", re.IGNORECASE)
-_SHORTEST_PIECE = 4  # characters; a shorter secret is masked only where it is a word of its own
-_MOST_SECRETS, _LONGEST_SECRETS = 64, 65_536  # in one answer, and characters in all: above that no word is shown
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s&<>{}\"]*(?:&[^\s&<>{}\"]*)*")
-_MOST_WORDS = 4096  # characters of a page in which its title is looked for
-_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
-_TAG = re.compile(r"<[^>]*>")
-_NAMED_SECRET = re.compile(r"(?:token|secret|password|assertion)[\"']?\s*[=:>]", re.IGNORECASE)
-_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
+_LONGEST_RETRY_AFTER_SECONDS = float(_DAY)
 
 
 class Verdict(enum.Enum):
@@ -411,7 +410,7 @@ class Provider(ProviderSummary):
             return verdict or Verdict.UNCLEAR
         if raw.status < HTTP_REDIRECT:
             return Verdict.REQUEST_REFUSED if _is_refusal(content) else Verdict.UNCLEAR
-        if raw.status in _FIREWALL and not content and _is_page(raw):
+        if raw.status in _FIREWALL and not content and is_page(raw.body, raw.headers.get("content-type", "")):
             return Verdict.NOT_ACTED
         return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED
 
@@ -431,9 +430,9 @@ class Provider(ProviderSummary):
         """Status and words, for people: one line, without what the answer's own members keep secret."""
         words = self.describe(content)
         if raw.status >= HTTP_REDIRECT:
-            words = words or _sentences_in(content) or _plain_words(raw)
-        words = _without_secrets(words, content)
-        return f"HTTP {raw.status}" + (f", {_shortened(words)}" if words else "")
+            words = words or sentences_in(content) or plain_words(raw.body, raw.headers.get("content-type", ""))
+        words = without_secrets(words, content)
+        return f"HTTP {raw.status}" + (f", {shortened(words)}" if words else "")
 
     def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
         """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
@@ -472,7 +471,7 @@ class Provider(ProviderSummary):
 
     def describe(self, content: Mapping[str, Any]) -> str:
         """What the provider said, in its own words, wherever they stand; it may quote a secret."""
-        return ": ".join(dict.fromkeys([*_shown_codes(content), *_words_in(content)]))
+        return ": ".join(dict.fromkeys([*_shown_codes(content), *words_in(content)]))
 
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
         """What to do where the provider's page knows better than the general advice; None otherwise."""
@@ -516,7 +515,7 @@ def placeholders_in(text: str) -> list[str]:
 
 def error_code(content: Mapping[str, Any]) -> str:
     """The answer's `error` member (RFC 6749 section 5.2); empty where it is missing or no text."""
-    return _text(content.get("error"))
+    return text_of(content.get("error"))
 
 
 def error_codes(content: Mapping[str, Any]) -> frozenset[str]:
@@ -550,64 +549,8 @@ def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _code(value: object) -> str:
-    code = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+    code = str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
     return code if len(code) <= _LONGEST_CODE else ""
-
-
-def _words_in(content: Mapping[str, Any]) -> list[str]:
-    """What is meant for a person, from the top down."""
-    found: list[str] = []
-    level = [content]
-    for _ in range(_WORD_LEVELS):
-        for place in level:
-            members = {_snake_case(name): value for name, value in place.items()}
-            for value in filter(None, map(members.get, _WORD_MEMBERS)):
-                found += filter(None, map(_text, value if isinstance(value, list) else [value]))
-        inner = [value for place in level for value in place.values()]
-        inner += [one for value in inner if isinstance(value, list) for one in value]
-        level = [one for one in inner if isinstance(one, Mapping)]
-    return found
-
-
-def _sentences_in(content: Mapping[str, Any]) -> str:
-    """Whatever else reads like words: text with a blank in it."""
-    texts = [_text(value) for _, value in _all_members(content)]
-    return ": ".join(dict.fromkeys(text for text in texts if " " in text))
-
-
-def _all_members(content: object) -> Iterator[tuple[str, object]]:
-    """Every member at every depth, by its path (`data.tokens.access`), with what it holds."""
-    waiting: list[tuple[str, object]] = [("", content)]
-    while waiting:
-        path, value = waiting.pop()
-        yield path, value
-        if isinstance(value, Mapping):
-            waiting += reversed([(f"{path}.{name}", member) for name, member in value.items()])
-        elif isinstance(value, list | tuple):
-            waiting += reversed([(path, member) for member in value])
-
-
-def _without_secrets(words: str, content: Mapping[str, Any]) -> str:
-    """`words` without whatever the members hold that are named for something secret; "" where these are too many."""
-    secrets = {
-        str(value)
-        for path, value in _all_members(content)
-        if _SECRET_MEMBER.search(path) and isinstance(value, str | int | float) and not isinstance(value, bool)
-    }
-    if len(secrets) > _MOST_SECRETS or sum(map(len, secrets)) > _LONGEST_SECRETS:
-        return ""
-    words = safe_error(words, *(secret for secret in secrets if len(secret) >= _SHORTEST_PIECE))
-    for secret in secrets - {""}:
-        words = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, words)
-    return words
-
-
-def _shortened(words: str) -> str:
-    """At most 200 characters, cut between two words where that can be."""
-    if len(words) <= _LONGEST_WORDS:
-        return words
-    cut = words[: _LONGEST_WORDS - 1]
-    return (cut.rpartition(" ")[0] or cut) + "…"
 
 
 def _host_of(name: str) -> str:
@@ -749,7 +692,7 @@ def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
     found: dict[str, set[str]] = {"access_token": set(), "refresh_token": set()}
     others: dict[str, Any] = {}
     for name, value in content.items():
-        spelled = _snake_case(name)
+        spelled = snake_case(name)
         if spelled not in found:
             others |= {spelled: value} if value is not None else {}
         else:
@@ -772,31 +715,7 @@ def _speaks_of_tokens(content: Mapping[str, Any]) -> bool:
     """Whether some name in it contains "token", and it is no error, nor a member of it."""
     if any(isinstance(one, Mapping) and _is_refusal(one) for one in (content, *content.values())):
         return False
-    return any("token" in path.lower() for path, _ in _all_members(content))
-
-
-def _is_page(raw: RawAnswer) -> bool:
-    """Whether a person was to read it: a firewall's page, maintenance."""
-    content_type, begin = raw.headers.get("content-type", "").lower(), _beginning(raw).lstrip().lower()
-    if begin.startswith("<?xml") or "xml" in content_type:
-        return "<html" in begin
-    return begin.startswith("<") or content_type.startswith("text/html")
-
-
-def _beginning(raw: RawAnswer) -> str:
-    """Of a page as much as its title is looked for in."""
-    begin = raw.body[: 4 * _MOST_WORDS]  # a character is four bytes at most, and the last one may be cut
-    return begin.decode(json.detect_encoding(begin), errors="replace")[:_MOST_WORDS]
-
-
-def _plain_words(raw: RawAnswer) -> str:
-    """Of a refusal that is no object what a person would read first: a page's title, else its text without tags."""
-    text = _beginning(raw)
-    title = _TITLE.search(text)
-    if title is None and (_is_page(raw) or "{" in text):
-        return ""
-    words = title[1] if title else text
-    return "" if "\ufffd" in words or _NAMED_SECRET.search(words) else _TAG.sub(" ", words)
+    return any("token" in path.lower() for path, _ in all_members(content))
 
 
 def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
@@ -807,15 +726,10 @@ def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
         place = ""
         with contextlib.suppress(ValueError):
             parts = urlsplit(raw.headers.get("location", ""))
-            place = squeezed(f"{parts.hostname or ''}{parts.path}")[:_LONGEST_WORDS]
+            place = squeezed(f"{parts.hostname or ''}{parts.path}")[:LONGEST_WORDS]
             place = f" to {place}" if place else ""
         return f"The provider's address has moved{place}: check that on its page, then set its TOKEN_URL."
     return _CHECK_ADDRESS if raw.status in _ELSEWHERE else None
-
-
-def _snake_case(name: str) -> str:
-    """`refresh_token` of `refreshToken`."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _usable_token(value: object) -> str | None:
@@ -865,7 +779,3 @@ def _http_date(value: str) -> datetime | None:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, IndexError, OverflowError):
         return None
-
-
-def _text(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""

@@ -38,17 +38,17 @@ def meet(oauth: OAuthServer, clock: FakeClock) -> Iterator[Meet]:
     """A refresh that meets a fault: what came, and what it means."""
     oauth.add_client("acme", "app", "secret")
     provider = replace(ACME, token_url=oauth.token_url("acme"))
-    transport = HTTPTransport(clock, 1)
 
     def refresh(fault: Fault) -> tuple[RawAnswer, Answer]:
         token = oauth.grant("acme", "app", location_id="loc")
         oauth.fail(fault, token=token)
+        transport = HTTPTransport(clock, 1)  # a new one: this server closes a connection without saying so before
         raw = transport.post(provider.refresh_request(Credential("app", "secret", token, {})))
+        transport.close()
         assert isinstance(raw, RawAnswer)
         return raw, provider.read_answer(raw)
 
     yield refresh
-    transport.close()
     assert oauth.violations == []
 
 
