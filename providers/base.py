@@ -19,23 +19,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
-from providers.refusals import (
+from providers.words import (
     LONGEST_WORDS,
     all_members,
-    error_codes,
     is_page,
-    plain_codes,
     plain_words,
     sentences_in,
     shortened,
-    shown_codes,
     snake_case,
-    typed_codes,
+    text_of,
     without_secrets,
     words_in,
-)
-from providers.refusals import (
-    error_code as error_code,
 )
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import VISIBLE_ASCII, squeezed
@@ -69,8 +63,9 @@ _ELSEWHERE = (404, 405)
 _CHECK_ADDRESS = "Check the provider's address: instance or tenant in the row, or its TOKEN_URL."
 _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
+_LONGEST_CODE = 64  # characters; what is longer is no code
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s&<>{}\"]*(?:&[^\s&<>{}\"]*)*")
-_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
+_LONGEST_RETRY_AFTER_SECONDS = float(_DAY)
 
 
 class Verdict(enum.Enum):
@@ -461,7 +456,7 @@ class Provider(ProviderSummary):
         Returns:
             None where nothing in it is known.
         """
-        codes, typed, own = plain_codes(content), typed_codes(content), self.error_codes
+        codes, typed, own = _plain_codes(content), _typed_codes(content), self.error_codes
         words = self.describe(content).lower() if own.passing else ""
         if any(part.lower() in words for part in own.passing):
             return Verdict.NOT_ACTED
@@ -476,7 +471,7 @@ class Provider(ProviderSummary):
 
     def describe(self, content: Mapping[str, Any]) -> str:
         """What the provider said, in its own words, wherever they stand; it may quote a secret."""
-        return ": ".join(dict.fromkeys([*shown_codes(content), *words_in(content)]))
+        return ": ".join(dict.fromkeys([*_shown_codes(content), *words_in(content)]))
 
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
         """What to do where the provider's page knows better than the general advice; None otherwise."""
@@ -516,6 +511,46 @@ def origin_of(url: str) -> str:
 def placeholders_in(text: str) -> list[str]:
     """The names that stand in braces."""
     return _PLACEHOLDER.findall(text)
+
+
+def error_code(content: Mapping[str, Any]) -> str:
+    """The answer's `error` member (RFC 6749 section 5.2); empty where it is missing or no text."""
+    return text_of(content.get("error"))
+
+
+def error_codes(content: Mapping[str, Any]) -> frozenset[str]:
+    """Every code of an answer: `error`, `error.code`, `code`, `errors[].code`, and those of `_typed_codes`."""
+    return _plain_codes(content) | _typed_codes(content)
+
+
+def _plain_codes(content: Mapping[str, Any]) -> frozenset[str]:
+    places = [content.get("error"), content.get("code")]
+    places += [one.get("code") for one in _error_objects(content)]
+    return frozenset(filter(None, map(_code, places)))
+
+
+def _typed_codes(content: Mapping[str, Any]) -> frozenset[str]:
+    """`__type`, `errorType`, `errors[].errorType`, `errors[].type`: classes, which count only where they are known."""
+    places = [content.get("__type"), content.get("errorType")]
+    places += [one.get(name) for one in _error_objects(content) for name in ("errorType", "type")]
+    return frozenset(filter(None, map(_code, places)))
+
+
+def _shown_codes(content: Mapping[str, Any]) -> list[str]:
+    """The codes that say something to a person: `error` first, numbers left out."""
+    others = sorted(error_codes(content) - {error_code(content)})
+    return [code for code in (error_code(content), *others) if code and not code.isdigit()]
+
+
+def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    listed = content.get("errors")
+    members = [content.get("error"), *(listed if isinstance(listed, list) else [listed])]
+    return [one for one in members if isinstance(one, Mapping)]
+
+
+def _code(value: object) -> str:
+    code = str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
+    return code if len(code) <= _LONGEST_CODE else ""
 
 
 def _host_of(name: str) -> str:

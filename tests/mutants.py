@@ -219,13 +219,13 @@ MUTANTS = (
     _mutant(
         "a page of its content type alone is a firewall's",
         "providers/base.py",
-        "and not content and is_page(raw.body",
-        "and is_page(raw.body",
+        "and not content and is_page(",
+        "and is_page(",
         f"{_FORMS}test_the_body_decides_and_not_the_content_type",
     ),
     _mutant(
         "a token in an answer stands in what is said of it",
-        "providers/refusals.py",
+        "providers/words.py",
         "    words = safe_error(words, *(secret for secret in secrets if len(secret) >= _SHORTEST_PIECE))\n",
         "    secrets.clear()\n",
         f"{_FORMS}test_no_token_of_an_answer_stands_in_what_is_said_of_it",

@@ -27,8 +27,8 @@ _BUILT = {"token_refresh.wiring"} | _WIRED
 # Longest name first: `token_refresh.stores.sealed` is a rule of its own, `token_refresh.stores` is for plain stores.
 ALLOWED: dict[str, set[str]] = {
     "crypto": set(),
-    "providers.refusals": _BASE,
-    "providers.base": {"providers.refusals"} | _BASE,
+    "providers.words": _BASE,
+    "providers.base": {"providers.words"} | _BASE,
     "providers.index": {"providers.base"},
     "providers.entries": {"providers.base"} | _BASE,
     "providers.registry": {"providers.base", "providers.entries", "providers.index"} | _BASE,

@@ -295,7 +295,7 @@ def test_a_used_token_of_a_rotating_salesforce_app_is_not_sent_again_while_its_a
 ) -> None:
     world = table.world
     world.program.settings |= SHORT_INTERVAL
-    table.add("salesforce", "loc", age=5200, rotates=True)
+    table.add("salesforce", "loc", age=6100, rotates=True)  # 1100 s left: due, but not nearly out
     world.oauth.fail(DROPPED)
     assert table.refresh()["outcome"] == "unknown"
     assert len(world.oauth.requests) == 1

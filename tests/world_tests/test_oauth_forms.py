@@ -38,17 +38,17 @@ def meet(oauth: OAuthServer, clock: FakeClock) -> Iterator[Meet]:
     """A refresh that meets a fault: what came, and what it means."""
     oauth.add_client("acme", "app", "secret")
     provider = replace(ACME, token_url=oauth.token_url("acme"))
-    transport = HTTPTransport(clock, 1)
 
     def refresh(fault: Fault) -> tuple[RawAnswer, Answer]:
         token = oauth.grant("acme", "app", location_id="loc")
         oauth.fail(fault, token=token)
+        transport = HTTPTransport(clock, 1)  # a new one: this server closes a connection without saying so before
         raw = transport.post(provider.refresh_request(Credential("app", "secret", token, {})))
+        transport.close()
         assert isinstance(raw, RawAnswer)
         return raw, provider.read_answer(raw)
 
     yield refresh
-    transport.close()
     assert oauth.violations == []
 
 
@@ -60,7 +60,8 @@ def test_a_whole_answer_of_each_shape_is_read_or_said_to_be_of_an_unknown_form(
     raw, answer = meet(composed(reshaped(shape), framed(framing)))
     assert raw.is_complete == (framing != "close")
     if framing == "close" and shape.startswith("form"):  # nobody says whether its last member came whole
-        assert (answer.verdict, answer.refresh_token) == (Verdict.UNCLEAR, None)
+        is_last = not shape.endswith("twice")
+        assert (answer.verdict, answer.refresh_token) == (Verdict.UNCLEAR, None if is_last else oauth.current("loc"))
     elif SHAPES[shape].is_read:
         tokens = oauth.current_access("loc"), oauth.current("loc")
         assert (answer.verdict, answer.access_token, answer.refresh_token) == (Verdict.GRANTED, *tokens)
@@ -113,8 +114,8 @@ def test_a_complete_refusal_of_each_form_is_one_and_its_words_are_shown(meet: Me
 @pytest.mark.parametrize("form", REFUSAL_FORMS)
 def test_a_refusal_that_breaks_off_refuses_only_where_its_object_came_whole(meet: Meet, form: str) -> None:
     for framing in FRAMINGS:
-        _, answer = meet(composed(refused_in(form, "invalid_grant", WORDS), framed(framing), cut_at(0.9)))
-        assert answer.verdict is Verdict.UNCLEAR or not REFUSAL_FORMS[form].write("invalid_grant", WORDS)
+        _, answer = meet(composed(refused_in(form, "invalid_grant", WORDS), framed(framing), cut_at(0.6)))
+        assert answer.verdict is Verdict.UNCLEAR or form == "nothing"
 
 
 @pytest.mark.parametrize("form", REFUSAL_FORMS)

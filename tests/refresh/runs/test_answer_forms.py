@@ -46,8 +46,10 @@ def test_a_refusal_of_each_form_is_one_request_and_its_words_reach_people(table:
     assert only(run(table))["outcome"] == "refreshed"
 
 
-def test_the_page_of_a_firewall_is_tried_again(table: Rows) -> None:
+def test_the_page_of_a_firewall_passes_with_the_next_run(table: Rows) -> None:
     table.add("acme", "loc")
     table.world.oauth.fail(firewall())
+    assert only(run(table))["outcome"] == "transient"
+    table.world.clock.advance(3600)
     assert only(run(table))["outcome"] == "refreshed"
     assert table.world.oauth.replayed() == []

@@ -1,7 +1,4 @@
-"""What a refusal says: its codes, by which it is judged, and its words, for people.
-
-`content` holds the members of an answer, empty where it is no whole object.
-"""
+"""What an answer says to people: its words, wherever they stand, without anything secret."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ _WORD_MEMBERS = (
 )
 _WORD_LEVELS = 4  # of objects in objects in which they are looked for
 LONGEST_WORDS = 200  # characters
-_LONGEST_CODE = 64  # characters; what is longer is no code
 _SECRET_MEMBER = re.compile(r"(?:token|secret|password|assertion)s?(?:\.|$)", re.IGNORECASE)
 _SHORTEST_PIECE = 4  # characters; a shorter secret is masked only where it is a word of its own
 _MOST_SECRETS, _LONGEST_SECRETS = 64, 65_536  # in one answer, and characters in all: above that no word is shown
@@ -26,46 +22,6 @@ _MOST_WORDS = 4096  # characters of a page in which its title is looked for
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
 _NAMED_SECRET = re.compile(r"(?:token|secret|password|assertion)[\"']?\s*[=:>]", re.IGNORECASE)
-
-
-def error_code(content: Mapping[str, Any]) -> str:
-    """The answer's `error` member (RFC 6749 section 5.2); empty where it is missing or no text."""
-    return text_of(content.get("error"))
-
-
-def error_codes(content: Mapping[str, Any]) -> frozenset[str]:
-    """Every code of an answer: `error`, `error.code`, `code`, `errors[].code`, and those of `typed_codes`."""
-    return plain_codes(content) | typed_codes(content)
-
-
-def plain_codes(content: Mapping[str, Any]) -> frozenset[str]:
-    places = [content.get("error"), content.get("code")]
-    places += [one.get("code") for one in _error_objects(content)]
-    return frozenset(filter(None, map(_code, places)))
-
-
-def typed_codes(content: Mapping[str, Any]) -> frozenset[str]:
-    """`__type`, `errorType`, `errors[].errorType`, `errors[].type`: classes, which count only where they are known."""
-    places = [content.get("__type"), content.get("errorType")]
-    places += [one.get(name) for one in _error_objects(content) for name in ("errorType", "type")]
-    return frozenset(filter(None, map(_code, places)))
-
-
-def shown_codes(content: Mapping[str, Any]) -> list[str]:
-    """The codes that say something to a person: `error` first, numbers left out."""
-    others = sorted(error_codes(content) - {error_code(content)})
-    return [code for code in (error_code(content), *others) if code and not code.isdigit()]
-
-
-def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    listed = content.get("errors")
-    members = [content.get("error"), *(listed if isinstance(listed, list) else [listed])]
-    return [one for one in members if isinstance(one, Mapping)]
-
-
-def _code(value: object) -> str:
-    code = str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
-    return code if len(code) <= _LONGEST_CODE else ""
 
 
 def words_in(content: Mapping[str, Any]) -> list[str]:
@@ -124,18 +80,18 @@ def shortened(words: str) -> str:
     return (cut.rpartition(" ")[0] or cut) + "…"
 
 
-def _beginning(body: bytes) -> str:
-    """Of a page as much as its title is looked for in."""
-    begin = body[: 4 * _MOST_WORDS]  # a character is four bytes at most, and the last one may be cut
-    return begin.decode(json.detect_encoding(begin), errors="replace")[:_MOST_WORDS]
-
-
 def is_page(body: bytes, content_type: str) -> bool:
     """Whether a person was to read it: a firewall's page, maintenance."""
     content_type, begin = content_type.lower(), _beginning(body).lstrip().lower()
     if begin.startswith("<?xml") or "xml" in content_type:
         return "<html" in begin
     return begin.startswith("<") or content_type.startswith("text/html")
+
+
+def _beginning(body: bytes) -> str:
+    """Of a page as much as its title is looked for in."""
+    begin = body[: 4 * _MOST_WORDS]  # a character is four bytes at most, and the last one may be cut
+    return begin.decode(json.detect_encoding(begin), errors="replace")[:_MOST_WORDS]
 
 
 def plain_words(body: bytes, content_type: str) -> str:
