@@ -83,11 +83,12 @@ class Vault:
         self.search(cells)
 
     def search(self, places: dict[str, bytes]) -> None:
+        filled = {place: content.strip(b"\0") for place, content in places.items()}  # the ballast is megabytes of those
         hits = [
             f"{what} in {place}"
             for what, secret in self.planted().items()
             for spelling in spellings(secret)
-            for place, content in places.items()
+            for place, content in filled.items()
             if spelling in content
         ]
         assert not hits, sorted(set(hits))

@@ -825,6 +825,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
 # Files
 
 
+@pytest.mark.by_turns("store")
 @pytest.mark.parametrize("store", ["sqlite", "airtable"])
 def test_created_files_are_the_user_s_own(request: pytest.FixtureRequest, world: World, store: str) -> None:
     if store == "airtable":

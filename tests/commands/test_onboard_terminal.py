@@ -405,6 +405,7 @@ QUESTIONS = {LOCATION: "loc1", PROVIDER: "acme", CLIENT: "app-acme", CLIENT_SECR
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.split(" ")[0].lower())
+@pytest.mark.by_turns("end")
 @pytest.mark.parametrize("end", [CTRL_C, CTRL_D, "hang-up"], ids=["ctrl-c", "ctrl-d", "hang-up"])
 def test_giving_up_at_a_question_leaves_nothing_behind(world: World, question: str, end: str) -> None:
     with onboard(world) as terminal:
