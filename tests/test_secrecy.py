@@ -144,6 +144,9 @@ def echoing(status: int, body: str = "") -> faults.Fault:
     return faults.Fault(f"echoing {status}", apply)
 
 
+LIKE_OTHERS = {"echoing 401", "echoing 422", "cut", "redirect 308"}
+
+
 def rude_faults() -> list[faults.Fault]:
     return [
         echoing(400),
@@ -180,7 +183,13 @@ def test_successes_leave_no_secret_behind(vault: Vault) -> None:
     vault.assert_silent()
 
 
-@pytest.mark.parametrize("fault", rude_faults(), ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=pytest.mark.long if fault.name in LIKE_OTHERS else ())
+        for fault in rude_faults()
+    ],
+)
 def test_failures_leave_no_secret_behind(airtable_vault: Vault, fault: faults.Fault) -> None:
     vault = airtable_vault
     world = vault.world

@@ -316,7 +316,12 @@ def test_host_of_the_row_s_choice_gets_the_credential_after_a_yes(world: World) 
 
 @pytest.mark.parametrize(
     ("ours", "entered", "secret"),
-    [("app-acme", "", SECRET), ("our-app", "app-acme", SECRET), ("our-app", "", ""), ("our-app", "our-app", "")],
+    [
+        ("app-acme", "", SECRET),
+        ("our-app", "", ""),
+        pytest.param("our-app", "app-acme", SECRET, marks=pytest.mark.long),
+        pytest.param("our-app", "our-app", "", marks=pytest.mark.long),
+    ],
 )
 def test_the_settings_client_is_proposed_for_a_host_of_the_row_s_choice_and_its_secret_kept_from_it(
     world: World, ours: str, entered: str, secret: str
@@ -339,6 +344,7 @@ def test_the_settings_client_is_proposed_for_a_host_of_the_row_s_choice_and_its_
 # What goes wrong
 
 
+@pytest.mark.by_turns("fault", "told")
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -454,6 +460,7 @@ def test_terminal_that_closes_without_a_hang_up_ends_the_program(world: World) -
         assert process.wait(20) == 4
 
 
+@pytest.mark.by_turns("answers", "told")
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
