@@ -478,7 +478,7 @@ def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
         text=True,
     ) as process:
         running.append(process)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     vault.said.append(Result(process.returncode, out, err))
     assert process.returncode == -9
     assert len(seen) == 1

@@ -441,7 +441,7 @@ def test_closed_terminal_ends_the_program(world: World) -> None:
         terminal.answer(CLIENT, "app-acme")
         terminal.expect(CLIENT_SECRET)
         terminal.hang_up()
-        assert terminal.process.wait(20) == 4
+        assert terminal.process.wait(60) == 4
     assert (world.rows(), world.journalled(), world.oauth.requests) == ({}, [], [])
 
 
@@ -457,7 +457,7 @@ def test_terminal_that_closes_without_a_hang_up_ends_the_program(world: World) -
         while LOCATION.encode() not in seen:
             seen += os.read(master, 1000)
         os.close(master)
-        assert process.wait(20) == 4
+        assert process.wait(60) == 4
 
 
 @pytest.mark.by_turns("answers", "told")

@@ -47,7 +47,7 @@ from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 from token_refresh.wiring import assemble
 from token_refresh.wiring import runtime as runtime_of
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture
