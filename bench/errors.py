@@ -118,7 +118,7 @@ def _known_here(module: Module, constants: Mapping[str, dict[str, int]]) -> Iter
         yield from ((f"{last}.{name}", code) for name, code in names.items())
         imported = {
             alias.asname or alias.name: alias.name
-            for node in ast.walk(module.tree)
+            for node in module.imports
             if isinstance(node, ast.ImportFrom) and node.module == holder
             for alias in node.names
         }

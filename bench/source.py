@@ -6,7 +6,7 @@ import ast
 import functools
 import io
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,11 @@ class Module:
     def tree(self) -> ast.Module:
         """Its syntax."""
         return ast.parse(self.source)
+
+    @functools.cached_property
+    def imports(self) -> Sequence[ast.Import | ast.ImportFrom]:
+        """Its imports, also those inside functions."""
+        return [node for node in ast.walk(self.tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
     @functools.cached_property
     def lines(self) -> int:
@@ -78,10 +83,10 @@ def _docstring_lines(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Asy
 
 def imports_of(module: Module, modules: Mapping[str, Module]) -> Iterator[str]:
     """Which of these modules it imports, anywhere in it."""
-    for node in ast.walk(module.tree):
+    for node in module.imports:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             parts = module.name.split(".")
             above = parts[: len(parts) - node.level + module.is_package] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])

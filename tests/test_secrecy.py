@@ -83,11 +83,12 @@ class Vault:
         self.search(cells)
 
     def search(self, places: dict[str, bytes]) -> None:
+        filled = {place: content.strip(b"\0") for place, content in places.items()}  # the ballast is megabytes of those
         hits = [
             f"{what} in {place}"
             for what, secret in self.planted().items()
             for spelling in spellings(secret)
-            for place, content in places.items()
+            for place, content in filled.items()
             if spelling in content
         ]
         assert not hits, sorted(set(hits))
@@ -143,6 +144,9 @@ def echoing(status: int, body: str = "") -> faults.Fault:
     return faults.Fault(f"echoing {status}", apply)
 
 
+LIKE_OTHERS = {"echoing 401", "echoing 422", "cut", "redirect 308"}
+
+
 def rude_faults() -> list[faults.Fault]:
     return [
         echoing(400),
@@ -179,7 +183,13 @@ def test_successes_leave_no_secret_behind(vault: Vault) -> None:
     vault.assert_silent()
 
 
-@pytest.mark.parametrize("fault", rude_faults(), ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=pytest.mark.long if fault.name in LIKE_OTHERS else ())
+        for fault in rude_faults()
+    ],
+)
 def test_failures_leave_no_secret_behind(airtable_vault: Vault, fault: faults.Fault) -> None:
     vault = airtable_vault
     world = vault.world
@@ -468,7 +478,7 @@ def test_running_and_killed_processes_show_no_secret(vault: Vault) -> None:
         text=True,
     ) as process:
         running.append(process)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     vault.said.append(Result(process.returncode, out, err))
     assert process.returncode == -9
     assert len(seen) == 1

@@ -70,7 +70,7 @@ def shell(world: World, command: str, *argv: str, script: str = "token_manager.p
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -796,7 +796,7 @@ def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
     script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
         closed.append(terminal)
-        assert terminal.process.wait(20) == 0
+        assert terminal.process.wait(60) == 0
     assert world.token_of("loc1") == world.oauth.current("loc1")
     assert world.journalled() == []
 
@@ -816,7 +816,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
     argv = python(program.installed() / "token_manager.py", "get", "loc1")
     with subprocess.Popen(argv, env=program.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         running.append(process)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out.decode().strip() == world.oauth.current_access("loc1")
     assert world.token_of("loc1") == world.oauth.current("loc1")
@@ -825,6 +825,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
 # Files
 
 
+@pytest.mark.by_turns("store")
 @pytest.mark.parametrize("store", ["sqlite", "airtable"])
 def test_created_files_are_the_user_s_own(request: pytest.FixtureRequest, world: World, store: str) -> None:
     if store == "airtable":

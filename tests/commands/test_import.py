@@ -340,7 +340,9 @@ def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> N
     assert imported(rows, file, "--yes")[1]["a"] == "created"
 
 
-@pytest.mark.parametrize(("answer", "there"), [("y", True), ("n", False), ("", False)])
+@pytest.mark.parametrize(
+    ("answer", "there"), [("y", True), pytest.param("n", False, marks=pytest.mark.long), ("", False)]
+)
 def test_at_a_terminal_the_plan_is_shown_and_a_yes_asked_for(world: World, answer: str, there: bool) -> None:
     rows = SqliteRows(world)
     fill(rows)

@@ -316,7 +316,12 @@ def test_host_of_the_row_s_choice_gets_the_credential_after_a_yes(world: World) 
 
 @pytest.mark.parametrize(
     ("ours", "entered", "secret"),
-    [("app-acme", "", SECRET), ("our-app", "app-acme", SECRET), ("our-app", "", ""), ("our-app", "our-app", "")],
+    [
+        ("app-acme", "", SECRET),
+        ("our-app", "", ""),
+        pytest.param("our-app", "app-acme", SECRET, marks=pytest.mark.long),
+        pytest.param("our-app", "our-app", "", marks=pytest.mark.long),
+    ],
 )
 def test_the_settings_client_is_proposed_for_a_host_of_the_row_s_choice_and_its_secret_kept_from_it(
     world: World, ours: str, entered: str, secret: str
@@ -339,6 +344,7 @@ def test_the_settings_client_is_proposed_for_a_host_of_the_row_s_choice_and_its_
 # What goes wrong
 
 
+@pytest.mark.by_turns("fault", "told")
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -405,6 +411,7 @@ QUESTIONS = {LOCATION: "loc1", PROVIDER: "acme", CLIENT: "app-acme", CLIENT_SECR
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.split(" ")[0].lower())
+@pytest.mark.by_turns("end")
 @pytest.mark.parametrize("end", [CTRL_C, CTRL_D, "hang-up"], ids=["ctrl-c", "ctrl-d", "hang-up"])
 def test_giving_up_at_a_question_leaves_nothing_behind(world: World, question: str, end: str) -> None:
     with onboard(world) as terminal:
@@ -434,7 +441,7 @@ def test_closed_terminal_ends_the_program(world: World) -> None:
         terminal.answer(CLIENT, "app-acme")
         terminal.expect(CLIENT_SECRET)
         terminal.hang_up()
-        assert terminal.process.wait(20) == 4
+        assert terminal.process.wait(60) == 4
     assert (world.rows(), world.journalled(), world.oauth.requests) == ({}, [], [])
 
 
@@ -450,9 +457,10 @@ def test_terminal_that_closes_without_a_hang_up_ends_the_program(world: World) -
         while LOCATION.encode() not in seen:
             seen += os.read(master, 1000)
         os.close(master)
-        assert process.wait(20) == 4
+        assert process.wait(60) == 4
 
 
+@pytest.mark.by_turns("answers", "told")
 @pytest.mark.parametrize(
     ("answers", "told"),
     [

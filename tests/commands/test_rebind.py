@@ -158,6 +158,7 @@ def test_a_host_that_the_row_names_itself_is_shown_and_has_to_be_allowed_by_name
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 1)])
+@pytest.mark.by_turns("flags")
 @pytest.mark.parametrize("flags", [[], ["--yes"]])
 def test_at_a_terminal_the_new_host_is_asked_about(world: World, answer: str, code: int, flags: list[str]) -> None:
     """`--yes` does not answer for a host that the row names itself."""

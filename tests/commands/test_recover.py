@@ -35,6 +35,8 @@ from tests.world.program import Result
 from token_refresh.journal.entries import Journal
 from token_refresh.journal.lock import RunLock
 
+pytestmark = pytest.mark.by_turns("printed")
+
 
 @pytest.fixture
 def table(airtable_world: World) -> AirtableRows:

@@ -336,7 +336,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_was_written_before_a_kill_is_there_afterwards(tmp_path: Path, clock: FakeClock) -> None:
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(ROOT), str(tmp_path)], timeout=30)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(ROOT), str(tmp_path)], timeout=60)
     assert ended.returncode == -signal.SIGKILL
     journal = Journal(tmp_path, Keyring(bytes(range(32))), clock)
     [entry] = journal.entries(STEP_ANSWERED)

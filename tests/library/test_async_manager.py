@@ -17,7 +17,7 @@ from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 TICKS = 100
 
 

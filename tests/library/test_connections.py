@@ -136,7 +136,7 @@ def test_a_forked_child_makes_its_own_connection(any_world: World, connects: lis
 
         child = forks.Process(target=ask)
         child.start()
-        assert answers.get(timeout=30) == (token, 1)
-        child.join(30)
+        assert answers.get(timeout=60) == (token, 1)
+        child.join(60)
         assert child.exitcode == 0
         assert manager.get_valid_access_token("loc1") == token  # ours still works

@@ -25,6 +25,7 @@ from tests.net.loopback import (
     BODY,
     MEBIBYTE,
     PAIR,
+    PATIENT_SECONDS,
     SECONDS,
     SLACK,
     MakeTransport,
@@ -111,7 +112,7 @@ def test_sixteen_threads_get_their_own_answers(transport_with: MakeTransport) ->
     barrier = threading.Barrier(16)
 
     def echo(request: Request) -> Response:
-        barrier.wait(5)  # all sixteen are in flight at once
+        barrier.wait(PATIENT_SECONDS)  # all sixteen are in flight at once
         return Response(200, request.path.encode())
 
     with serving(echo) as server, ThreadPoolExecutor(16) as pool:

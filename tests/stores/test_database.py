@@ -298,7 +298,7 @@ def test_a_file_size_limit_ends_in_words_not_in_a_traceback(file: Path) -> None:
         "print(result.written.name, result.error)\n"
         "print(store.find('a')[0].encrypted_refresh)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     fate, cell = done.stdout.splitlines()
     assert fate.startswith("UNDONE the database cannot be used")

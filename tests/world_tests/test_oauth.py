@@ -1066,5 +1066,5 @@ def test_as_a_process_it_prints_one_line_and_serves_until_stdin_closes(tmp_path,
         assert http.post(granted["token_url"], data=form).json()["locationId"] == "loc-1"
         assert line["token_urls"]["google"].startswith(line["url"])
         process.stdin.close()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
         assert process.stdout.read() == b""

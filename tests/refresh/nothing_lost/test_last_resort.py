@@ -224,11 +224,11 @@ def limited(table: AirtableRows, command: str) -> Result:
     ("command", "reader"),
     [
         pytest.param('"$@"', "err", id="both are read"),
-        pytest.param('"$@" 2>/dev/full', "out", id="stderr on a full disk"),
-        pytest.param('"$@" 2>&-', "out", id="stderr closed"),
+        pytest.param('"$@" 2>/dev/full', "out", id="stderr on a full disk", marks=pytest.mark.long),
+        pytest.param('"$@" 2>&-', "out", id="stderr closed", marks=pytest.mark.long),
         pytest.param('exec 3>&1; { "$@" 2>&1 >&3; echo $? >code; } | true; exit $(cat code)', "out", id="stderr gone"),
-        pytest.param('"$@" >/dev/full', "err", id="stdout on a full disk"),
-        pytest.param('"$@" >&-', "err", id="stdout closed"),
+        pytest.param('"$@" >/dev/full', "err", id="stdout on a full disk", marks=pytest.mark.long),
+        pytest.param('"$@" >&-', "err", id="stdout closed", marks=pytest.mark.long),
     ],
 )
 def test_a_stream_that_fails_does_not_keep_the_answer_from_the_other(

@@ -12,7 +12,7 @@ from tests.world.http import HTTPServer, Request, Response
 from tests.world.oidc_provider import oidc_provider
 from tests.world.program import Program
 
-PROVIDER_LATENCY_SECONDS = 0.3
+PROVIDER_LATENCY_SECONDS = 0.05
 HEALTHY_ROWS = 282
 LISTED_ROWS = 302
 # Schema, listing, proof of writability, re-reading and writing by full batches, with one batch of each to spare.
