@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -54,6 +55,12 @@ class World:
     program: Program
     airtable: AirtableServer | None = None
     table: Any = None
+
+    def show_real_time(self) -> None:
+        """For a program in a process of its own, on the machine's clock: the servers' `Date` is that clock's, too."""
+        self.oauth._http.now = time.time
+        if self.airtable is not None:
+            self.airtable.http.now = time.time
 
     def add_client(self, provider: str, client_id: str = "", secret: str = "") -> None:
         """Register an app at a provider, by default the usual one."""

@@ -14,12 +14,6 @@ from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
 from token_refresh.base.clock import SystemClock
 
 
-@pytest.fixture(autouse=True)
-def _real_time(world: World) -> None:
-    """The fake's `Date` header is the machine's own."""
-    world.program.clock = SystemClock()
-
-
 def _found(world: World, *flags: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     run = world.program.run("doctor", "--json", *flags)
     parts: dict[str, list[dict[str, Any]]] = {}
@@ -151,7 +145,7 @@ def test_the_endpoint_of_every_row_is_tried_and_no_host_that_a_row_names_itself(
 
 
 def test_a_clock_that_is_off_is_bad(world: World) -> None:
-    world.program.clock = world.clock
+    world.program.clock = SystemClock()
     code, parts = _found(world)
     assert code == 1
     assert _states(parts["clock"]) == {BAD}

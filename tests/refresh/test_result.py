@@ -20,6 +20,7 @@ def test_each_verdict_has_its_outcome(rotates: Rotation) -> None:
         Verdict.CLIENT_REFUSED: Outcome.OPERATOR,
         Verdict.REQUEST_REFUSED: Outcome.OPERATOR,
         Verdict.NOT_ACTED: Outcome.TRANSIENT,
+        Verdict.UNREAD: Outcome.OPERATOR,
         Verdict.UNCLEAR: Outcome.TRANSIENT if rotates == "never" else Outcome.UNKNOWN,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,8 @@ from tests.refresh.runs.test_faults import only, run
 from tests.world import postgres as postgres_world_module
 from tests.world.clock import START
 from tests.world.oauth import faults
+from tests.world.program import Result
+from token_refresh.base.events import NoticeCode
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import Row
 from token_refresh.stores.database.postgres import PostgresBackend
@@ -30,13 +33,20 @@ def rows(request: pytest.FixtureRequest) -> Rows:
     return table_of(request.param, request)
 
 
+def codes(result: Result) -> list[str | None]:
+    """The codes of the lines that a run said."""
+    return [json.loads(line).get("code") for line in result.err.splitlines()]
+
+
 # Times in the table
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=100), timedelta(days=4000)])
 def test_a_row_that_was_refreshed_in_the_future_is_due_and_named(rows: Rows, ahead: timedelta) -> None:
     rows.add("acme", "loc", START + ahead + timedelta(hours=1), last_refreshed=START + ahead)
+    rows.world.program.settings["LOG_FORMAT"] = "json"
     result = run(rows)
+    assert NoticeCode.IMPOSSIBLE_TIME in codes(result)
     assert (result.code, only(result)["outcome"]) == (0, "refreshed"), result.err
     assert "its times cannot be" in result.err
     assert run(rows).json()["results"] == []
@@ -77,9 +87,11 @@ def test_a_clock_that_is_minutes_off_airtables_is_named_and_the_run_goes_on(airt
     now = airtable_world.clock.now()
     assert airtable_world.airtable is not None
     airtable_world.airtable.http.now = lambda: (now + timedelta(minutes=off)).timestamp()
+    airtable_world.program.settings["LOG_FORMAT"] = "json"
     result = run(table)
     assert only(result)["outcome"] == "refreshed"
-    assert result.err.count("the clock here says 2026-03-01 12:00 UTC, that of Airtable") == 1
+    assert codes(result).count(NoticeCode.CLOCK_OFF) == 1
+    assert "the clock here says 2026-03-01 12:00 UTC, that of Airtable" in result.err
     assert "NTP" in result.err
 
 

@@ -18,6 +18,7 @@ from tests.world.airtable import Column, columns
 from tests.world.http import Request
 from tests.world.program import Result
 from token_refresh.base.clock import iso
+from token_refresh.base.events import NoticeCode
 
 DATA_ALONE = ("data.records:read", "data.records:write")
 
@@ -301,7 +302,8 @@ def test_a_dead_grant_is_remembered_where_its_option_is_missing(airtable_world: 
     assert run.code == 1
     assert run.outcomes().pop("dead") == "reauthorize"
     assert sorted(map(str, run.outcomes().values())) == ["reauthorize"] + ["refreshed"] * 9
-    assert len([line for line in run.lines() if "option reauthorize" in str(line)]) == 1
+    [line] = [line for line in run.lines() if "option reauthorize" in str(line)]
+    assert NoticeCode.COLUMN_UNSUITABLE in str(line)
     assert "invalid_grant" in world.table.cells(key)["last_error"]
     assert world.table.cells(key)["failure_count"] == 1
     assert all("access_token_expiry" in world.table.cells(one) for one in keys)
