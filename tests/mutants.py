@@ -74,6 +74,9 @@ _LAST = "tests/refresh/nothing_lost/test_last_resort.py::"
 _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
+_CUT_OFF = "tests/clients/test_cut_off.py::"
+_TOGETHER = "tests/refresh/runs/test_hosts_together.py::"
+_THREADS = "tests/refresh/runs/test_threads.py::"
 _SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
 _COMPLETE = "tests/net/test_completeness.py::"
@@ -826,7 +829,7 @@ MUTANTS = (
     _mutant(
         "a login is not journalled before the store is asked",
         "token_refresh/clients/admission.py",
-        "self._store(candidate, note_intent(), granted, LOGIN_ATTEMPTS)",
+        "self._store_login(candidate, note_intent(), granted)",
         "self._store(candidate, None, granted, LOGIN_ATTEMPTS)",
         f"{_MANAGER}test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run",
     ),
@@ -843,6 +846,76 @@ MUTANTS = (
         "    if not path.exists():",
         "    if True:",
         f"{_JOURNAL}test_a_journal_of_this_process_that_another_reads_keeps_its_locks",
+    ),
+    _mutant(
+        "a credential that was written before the process died is not recognised",
+        "token_refresh/clients/admission.py",
+        "        if self._is_saved(candidate, entry):\n            return _ends(",
+        "        if row is None:\n            return _ends(",
+        f"{_CUT_OFF}test_a_write_that_was_killed_before_it_was_noted_is_recognised_by_the_next_run",
+    ),
+    _mutant(
+        "of two credentials that wait the older one wins",
+        "token_refresh/refresh/recovery.py",
+        "(one.started_at, one.id), reverse=True)",
+        "(one.started_at, one.id))",
+        f"{_CUT_OFF}test_of_two_logins_that_the_store_did_not_take_the_newer_one_wins",
+    ),
+    _mutant(
+        "a credential that waits does not follow the row that it replaces",
+        "token_refresh/refresh/write_back.py",
+        "            if not self.replaced_cells.isdisjoint(job.cell) and",
+        "            if False and",
+        f"{_CUT_OFF}test_a_row_that_is_refreshed_while_its_onboarding_waits_gets_the_newer_grant_all_the_same",
+    ),
+    _mutant(
+        "what waits of a client outlives its revocation",
+        "token_refresh/clients/removal.py",
+        "            self._forget(row, name, STEP_SUPERSEDED, STEP_UNREAD)",
+        "            pass",
+        f"{_OFFBOARD}test_what_was_superseded_is_forgotten_also_where_the_row_is_empty_already",
+    ),
+    _mutant(
+        "a client is revoked while its onboarding waits",
+        "token_refresh/clients/removal.py",
+        "            if is_of and (entry.enrolment or is_under_way):\n",
+        "            if is_of and is_under_way and not entry.enrolment:\n",
+        f"{_OFFBOARD}test_nothing_in_the_journal_brings_back_what_was_revoked",
+    ),
+    _mutant(
+        "a claim outlives the credential that it was for",
+        "token_refresh/clients/row.py",
+        ", ends_claim=True",
+        "",
+        f"{_TOGETHER}test_an_onboarding_elsewhere_ends_the_claim_of_a_host_that_is_gone",
+    ),
+    _mutant(
+        "the claims of a dead process outlive recovery",
+        "token_refresh/stores/database/store.py",
+        "        mine = begins(claimant.of_slot(claimant.slot))\n",
+        "        mine = CREDENTIALS.c.claim_owner == claimant.owner\n",
+        f"{_TOGETHER}test_what_ends_a_refresh_that_was_killed_ends_its_claim",
+    ),
+    _mutant(
+        "the threads of a run end with the daemon that began it",
+        "token_refresh/refresh/loop.py",
+        "target=self._serve, daemon=False)",
+        "target=self._serve)",
+        f"{_THREADS}test_refreshes_in_daemon_threads_are_finished_when_the_program_ends",
+    ),
+    _mutant(
+        "an onboarding's request ends with the daemon that began it",
+        "token_refresh/clients/proof.py",
+        "    if not threading.current_thread().daemon:\n",
+        "    if threading.current_thread():\n",
+        f"{_THREADS}test_onboardings_in_daemon_threads_keep_their_answers_when_the_program_ends",
+    ),
+    _mutant(
+        "the threads of a run leave no room for the watchdog",
+        "token_refresh/refresh/loop.py",
+        "            with _Threads(1):  # whose",
+        "            with contextlib.nullcontext():  # whose",
+        f"{_THREADS}test_a_run_that_can_start_only_some_threads_goes_on_with_those",
     ),
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,12 +11,18 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from providers.base import Answer, Verdict
+from tests import exits
 from tests.callers import Meanwhile, log_in, manager_of, revocable
 from tests.commands.test_cli import change_row
 from tests.conftest import World
 from tests.library.test_manager import claim, host_of, shop_of
+from tests.refresh.nothing_lost.struck import Fate, Point, refresh, struck
+from tests.refresh.runs.faults_world import STEPS, TABLES, Rows, SqliteRows, table_of
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.oauth import faults
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import NewCredential
 from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,
@@ -23,6 +30,7 @@ from token_refresh.library import (
     RetryLaterError,
     TokenManager,
 )
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import StoreUnavailableError, WriteResult, Written
 
 
@@ -268,8 +276,9 @@ def test_who_is_refreshing_the_row_is_waited_for_only_so_long(world: World, cell
     log_in(world, manager)
     change_row(world, "loc1", **cells)
     claim(world, "another-host/1/run")
-    with pytest.raises(RetryLaterError, match="loc1 acme: another process is refreshing it; nothing was changed"):
+    with pytest.raises(RetryLaterError, match="loc1 acme: another-host claimed it and has not finished") as caught:
         manager.delete_tokens("loc1")
+    assert "refresh --all --takeover --location loc1" in caught.value.action
     assert manager.get("loc1").has_credential
 
 
@@ -350,3 +359,137 @@ def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_reported(
         deaf(world, manager, lambda _: written).delete_tokens("loc1")
     manager.revoke_tokens("loc1")
     assert_emptied(world)
+
+
+# What the journal holds of it, at any step
+
+
+def unreadable() -> faults.Fault:
+    return faults.acted_then(faults.raw(b'{"oauth_token": "in a form that nobody knows"}'))
+
+
+def without_access_token() -> faults.Fault:
+    return faults.amended(lambda content: json.dumps({"refresh_token": content["refresh_token"]}).encode())
+
+
+def put_another(rows: Rows) -> None:
+    """Somebody's own grant."""
+    rows.edit("loc1", encrypted_refresh=rows.world.cells("acme", "loc1")["encrypted_refresh"])
+
+
+class Left:
+    """Leaves an entry at a step behind, of a refresh or of a credential on its way."""
+
+    def __init__(self, rows: Rows, by: str) -> None:
+        self.rows, self.world, self.by = rows, rows.world, by
+        if by != "refresh":
+            self.entered = NewCredential(*self.world.csv_line("acme", "loc1"))
+        self.login = Answer(Verdict.GRANTED, received_at=self.world.clock.now())
+
+    def kill(self, point: Point) -> None:
+        struck(self.world, point, Fate.KILL, refresh if self.by == "refresh" else self.bring)
+
+    def bring(self, context: RunContext) -> tuple[()]:
+        Admission(context).admit(self.entered, Terms(replace=True), self.login if self.by == "login" else None)
+        return ()
+
+    def act(self) -> None:
+        if self.by == "refresh":
+            self.world.program.run()
+        else:
+            fields = ("location_id", "provider", "client_id", "client_secret", "refresh_token")
+            line = [getattr(self.entered, name) for name in fields]
+            self.world.program.onboard("--from-csv", self.world.program.csv(line), "--replace")
+
+    def sent(self) -> None:
+        self.kill(Point.SENT)
+
+    def answered(self) -> None:
+        self.kill(Point.KEPT)
+
+    def lost(self) -> None:
+        self.world.oauth.fail(faults.reset(), times=2)
+        self.act()
+
+    def superseded(self) -> None:
+        self.kill(Point.KEPT)
+        put_another(self.rows)
+        self.world.program.run()
+
+    def unread(self) -> None:
+        self.world.oauth.fail(unreadable())
+        self.act()
+
+    def unproven(self) -> None:
+        self.world.oauth.fail(without_access_token())
+        self.world.oauth.fail(faults.too_many_requests(3600), times=9)
+        self.act()
+        self.world.oauth.behave()
+
+
+STEPS_LEFT = [
+    *(("refresh", step) for step in STEPS),
+    *(("onboarding", step) for step in STEPS),
+    *(("login", step) for step in ("answered", "superseded")),
+]
+
+
+@pytest.mark.parametrize("store", TABLES)
+@pytest.mark.parametrize(("by", "step"), STEPS_LEFT)
+@pytest.mark.by_turns("store")
+def test_nothing_in_the_journal_brings_back_what_was_revoked(
+    store: str, by: str, step: str, request: pytest.FixtureRequest
+) -> None:
+    rows = table_of(store, request)
+    world = rows.world
+    revocable(world)
+    if world.airtable is not None:
+        world.airtable.requests_per_second = None
+    rows.add("acme", "loc1", world.clock.now())
+    getattr(Left(rows, by), step)()
+    assert [entry["step"] for entry in world.journalled()] == [step]
+    revoked = world.program.run("revoke", "loc1", "--yes")
+    if step == "sent" or (step, by) == ("lost", "onboarding"):
+        assert revoked.code == exits.FAILED, revoked.said
+        assert "on its way; nothing was changed" in revoked.err
+        assert rows.row("loc1").encrypted_refresh
+        world.clock.advance(100)
+        revoked = world.program.run("revoke", "loc1", "--yes")
+    assert revoked.code == exits.DONE, revoked.said
+    assert world.journalled() == []
+    if step != "superseded" and (step, by) != ("unread", "onboarding"):  # whose grant is another than the row's
+        assert world.oauth.family("loc1").revoked_at is not None
+    for command in ((), ("recover", "--replay"), ()):
+        world.clock.advance(100)
+        world.program.run(*command)
+        row = rows.row("loc1")
+        assert (row.encrypted_refresh, row.last_access_token, row.status) == ("", "", "disabled")
+
+
+@pytest.mark.parametrize(("by", "step"), [("onboarding", "sent"), ("onboarding", "answered"), ("login", "answered")])
+def test_a_client_that_is_on_its_way_into_the_table_can_be_revoked(world: World, by: str, step: str) -> None:
+    """It has no row yet; one that the next run makes would hold a grant that lives."""
+    revocable(world)
+    rows = SqliteRows(world)
+    world.program.run("recover")
+    getattr(Left(rows, by), step)()
+    assert world.rows() == {}
+    revoked = world.program.run("revoke", "loc1", "--yes")
+    if step == "sent":
+        assert (revoked.code, "its onboarding is on its way" in revoked.err) == (exits.FAILED, True)
+        world.clock.advance(100)
+        revoked = world.program.run("revoke", "loc1", "--yes")
+    assert revoked.code == exits.DONE, revoked.said
+    assert world.oauth.family("loc1").revoked_at is not None
+    assert_emptied(world)
+    assert world.journalled() == []
+
+
+def test_what_was_superseded_is_forgotten_also_where_the_row_is_empty_already(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc1", world.clock.now())
+    Left(rows, "onboarding").superseded()
+    rows.edit("loc1", encrypted_refresh="")
+    with pytest.raises(NoSuchTokenError, match="it has no credential"):
+        manager_of(world).revoke_tokens("loc1")
+    assert world.journalled() == []

@@ -163,6 +163,37 @@ def test_releasing_gives_up_all_rows_but_those_to_keep(place: ClaimedPlace, coll
     assert claimed(colleague(), SECOND) == ["loc-0", "loc-2"]
 
 
+def test_releasing_gives_up_what_dead_processes_of_the_slot_had(place: ClaimedPlace, colleague: Colleague) -> None:
+    rows = claim(place.store, HERE)
+    [kept] = [row.key for row in rows if row.location_id == "loc-1"]
+    colleague().release(replace(HERE, run="next"), {kept})
+    assert claimed(colleague(), SECOND) == ["loc-0", "loc-2"]
+
+
+def test_another_credential_ends_a_claim_and_who_had_it_finds_the_other(
+    place: ClaimedPlace, colleague: Colleague
+) -> None:
+    """And does not take it for its own write, whose confirmation was lost."""
+    rows = claim(place.store, HERE)
+    other = replace(renewal(rows[0].key, rows[0].encrypted_refresh, 7), ends_claim=True)
+    assert [fate(colleague(), other) for _ in range(2)] == [Written.STORED] * 2
+    assert claimed(colleague(), SECOND) == [rows[0].location_id]
+    colleague().release(SECOND, ())
+    assert fate(place.store, renewal(rows[0].key, rows[0].encrypted_refresh, 8)) is Written.CHANGED
+
+
+def test_what_was_claimed_long_ago_is_counted_apart(
+    place: ClaimedPlace, colleague: Colleague, clock: FakeClock
+) -> None:
+    claim(place.store, HERE, 1)
+    clock.advance(100)
+    later = clock.now()
+    claim(colleague(), ELSEWHERE)
+    place.edit(place.keys()[2], claimed_at=None)  # by version 0.1.0
+    assert place.store.held_elsewhere(DUE, SECOND) == {HERE.owner: 1, ELSEWHERE.owner: 2}
+    assert place.store.held_elsewhere(DUE, SECOND, later) == {HERE.owner: 1, ELSEWHERE.owner: 1}
+
+
 def test_releasing_leaves_the_claims_of_others(place: ClaimedPlace, colleague: Colleague) -> None:
     other = colleague()
     claimed(other, SECOND, 1)

@@ -283,7 +283,7 @@ def test_another_process_is_waited_for_only_so_long(world: World, manager: Token
     world.clock.advance(3700)
     claim(world, "another-host/1/run")
     before = world.clock.monotonic()
-    with pytest.raises(RetryLaterError, match=r"another process is refreshing it, on another-host$") as caught:
+    with pytest.raises(RetryLaterError, match=r"another-host claimed it and has not finished with it$") as caught:
         manager.get_valid_access_token("loc1")
     assert "--takeover" in caught.value.action
     assert 30 <= world.clock.monotonic() - before <= 31

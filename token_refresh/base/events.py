@@ -163,6 +163,7 @@ class RunFinished:
         due: how many rows were to be refreshed.
         notices: what else was said, in order.
         held: how many due rows other processes had claimed, by claim.
+        held_long: of these, those that were claimed too long ago for a refresh that is under way.
         stopped: why the run ended early, where it did: a deadline or a signal.
         store_error: what kept the store from taking results, where something did.
         journal_error: what kept the journal from being written, where something did.
@@ -177,6 +178,7 @@ class RunFinished:
     due: int = 0
     notices: list[Notice] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
+    held_long: dict[str, int] = field(default_factory=dict)
     stopped: str | None = None
     store_error: ActionableError | None = None
     journal_error: ActionableError | None = None

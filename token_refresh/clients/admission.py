@@ -5,21 +5,43 @@ It goes the way of every refresh: sealed in the journal first, answer kept befor
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
+from crypto import Context, SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import FAILURES, Notice, NoticeCode, Outcome, RowFinished
 from token_refresh.base.text import safe_error
-from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
+from token_refresh.clients.credential import (
+    AdmissionError,
+    Candidate,
+    NewCredential,
+    candidate_of,
+    login_answer,
+    read_kept,
+    with_client,
+)
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import find_row, write_row
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, STEP_UNREAD, Entry, Place
+from token_refresh.journal.entries import (
+    ANSWER_FIELD,
+    STEP_ANSWERED,
+    STEP_LOST,
+    STEP_SENT,
+    STEP_SUPERSEDED,
+    STEP_UNPROVEN,
+    STEP_UNREAD,
+    Entry,
+    Place,
+)
+from token_refresh.journal.file import JournalError
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
-from token_refresh.refresh.jobs import Job, binding_of
+from token_refresh.refresh.jobs import Job, UnusableRow, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.refresh.rows import lacking_columns
 from token_refresh.refresh.run_context import RunContext
@@ -91,7 +113,9 @@ class Admission:
             entered.completed(row, job_factory.default_client_id(entered.provider)), row, job_factory
         )
         require_agreement(candidate.endpoint, terms.hosts)
-        if terms.skip_done and self._is_done(candidate):
+        begun = self._begun(candidate)
+        is_done = granted is None and begun is not None and self._is_saved(candidate, begun)
+        if is_done or (terms.skip_done and begun is None and self._is_done(candidate)):
             return RowFinished(entered.location_id, entered.provider, Outcome.CHANGED, "already done: skipped")
         if candidate.is_replacing and not terms.replace:
             raise AdmissionError("the row already has a credential", "Repeat with --replace to replace it.")
@@ -100,11 +124,13 @@ class Admission:
         self._prover.refuse_used(candidate.provider, candidate.entered)
         if row is not None:
             self._context.store.store.prove_writable(row)
+        if begun is not None:
+            return self._go_on_again(candidate, begun, granted)
         if granted is None and not terms.check:
             return self._store(candidate, None, None)
         note_intent = partial(self._note_intent, candidate)
         if granted is not None:
-            return self._store(candidate, note_intent(), granted, LOGIN_ATTEMPTS)
+            return self._store_login(candidate, note_intent(), granted)
         return self._conclude(candidate, *self._prover.prove(candidate, note_intent))
 
     def resume(self, entry: Entry) -> RowFinished | Notice:
@@ -114,8 +140,6 @@ class Admission:
             SealedCellError: the entry's key is gone.
         """
         entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
-        if entry.step != STEP_ANSWERED and replay.is_under_way(entry.sent_at, self._context.clock.now()):
-            return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         try:
             row = self._find_row(entered)
             candidate = candidate_of(entered, row, self._context.job_factory)
@@ -127,26 +151,90 @@ class Admission:
         return self._go_on(candidate, entry)
 
     def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
-        journal, job_factory = self._context.journal, self._context.job_factory
-        is_answered = entry.step == STEP_ANSWERED
-        if is_answered and self._is_saved(candidate, entry):
-            return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
         if not self._is_unchanged(entry, candidate):
-            journal.mark(entry.id, STEP_SUPERSEDED)
-            what = "the row was changed after its onboarding; the entered credential is kept, encrypted, in the journal"
-            return _ends(NoticeCode.SUPERSEDED, entry, what)
+            return self._recognise(candidate, entry)
+        if _may_be_under_way(entry, self._context.clock.now()):
+            return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
+        answer = self._kept_answer(candidate, entry)
         try:
-            candidate = with_client(candidate, job_factory)
+            candidate = with_client(candidate, self._context.job_factory)
         except AdmissionError as error:  # other settings than those of the run that was cut off
-            if not is_answered:
-                journal.mark(entry.id, STEP_SUPERSEDED)
+            if answer is None:
+                self._context.journal.mark(entry.id, STEP_SUPERSEDED)
                 what = f"its onboarding was given up: {error}; what was entered is kept, encrypted, in the journal"
                 return _ends(NoticeCode.ONBOARDING_ABANDONED, entry, what, error.action)
-        if is_answered:
-            return self._conclude(candidate, entry.id, candidate.provider.read_answer(journal.open_answer(entry)))
+        if answer is not None:
+            return self._conclude(candidate, entry.id, answer)
         if candidate.row is not None:
             self._context.store.store.prove_writable(candidate.row)
         return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)
+
+    def _recognise(self, candidate: Candidate, entry: Entry) -> Notice:
+        """The row holds another cell than before the onboarding: its own, or somebody else's."""
+        journal, row = self._context.journal, candidate.row
+        assert row is not None
+        job = self._context.job_factory.job(row)
+        if isinstance(job, UnusableRow):
+            return _waits(entry, f"its onboarding waits in the journal, for {job.error}", job.error.action)
+        if self._is_saved(candidate, entry):
+            return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
+        if job.credential.refresh_token == candidate.entered.refresh_token:
+            is_answered = self._kept_answer(candidate, entry) is not None
+            step = STEP_ANSWERED if is_answered else STEP_LOST if entry.step == STEP_SUPERSEDED else entry.step
+            journal.give_to_row(entry.id, row.key, step)
+            what = "its row holds the token that was entered, and goes on from there as any row does"
+            return _ends(NoticeCode.ONBOARDING_FINISHED, entry, what)
+        journal.mark(entry.id, STEP_SUPERSEDED)
+        what = "the row was changed after its onboarding; the entered credential is kept, encrypted, in the journal"
+        return _ends(NoticeCode.SUPERSEDED, entry, what, "To store it over what the row holds, enter it again.")
+
+    def _go_on_again(self, candidate: Candidate, entry: Entry, granted: Answer | None) -> RowFinished:
+        """The same credential is brought once more: its onboarding goes on from where it was, over whatever is there.
+
+        A token that has a successor in the journal is not sent: the successor is stored.
+        """
+        kept = self._kept_answer(candidate, entry)
+        if granted is not None and (kept is None or kept.refresh_token in (None, candidate.entered.refresh_token)):
+            again = self._context.journal.send_again(entry.id, entry.origin, is_lost=False)
+            return self._store_login(candidate, again, granted)
+        if kept is not None:
+            return self._conclude(candidate, entry.id, kept)
+        return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)
+
+    def _begun(self, candidate: Candidate) -> Entry | None:
+        """The onboarding of this very refresh token that an earlier call began, and that is not at its end.
+
+        Raises:
+            AdmissionError: its request may still be on its way, or it was for another row or host.
+        """
+        entered, journal = candidate.entered, self._context.journal
+        place = (entered.location_id, entered.provider, candidate.endpoint.origin)
+        for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST, STEP_SUPERSEDED):
+            if not entry.enrolment or not self._is_of_token(entry, entered.refresh_token):
+                continue
+            is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
+            if is_elsewhere or _may_be_under_way(entry, self._context.clock.now()):
+                raise AdmissionError(
+                    "the onboarding of this refresh token has begun and is not at its end",
+                    "In two minutes run: python token_manager.py. It goes on from there.",
+                    Kind.RETRY_LATER,
+                )
+            return entry
+        return None
+
+    def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
+        with contextlib.suppress(SealedCellError, TypeError):
+            entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
+            return entered.refresh_token == refresh_token
+        return False
+
+    def _kept_answer(self, candidate: Candidate, entry: Entry) -> Answer | None:
+        """The answer that its entry waits with; None where none came, or one of no use was superseded."""
+        if entry.lacks_answer:
+            return None
+        answer = read_kept(candidate.provider, self._context.journal.open_answer(entry))
+        brings_token = answer.verdict is Verdict.GRANTED or answer.refresh_token is not None
+        return answer if entry.step == STEP_ANSWERED or brings_token else None
 
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
         """Of which kinds the failures among `results` are, and that of a store that did not take one."""
@@ -169,12 +257,12 @@ class Admission:
 
     def _is_saved(self, candidate: Candidate, entry: Entry) -> bool:
         """Whether the row holds the proved token already; the entry is forgotten then."""
-        journal, row = self._context.journal, candidate.row
-        if row is None or not row.encrypted_refresh or journal.is_of(entry, row.encrypted_refresh):
+        answer = self._kept_answer(candidate, entry)
+        if answer is None or not candidate.is_replacing or self._is_unchanged(entry, candidate):
             return False
-        answer = candidate.provider.read_answer(journal.open_answer(entry))
-        proved = answer.refresh_token or (candidate.entered.refresh_token if answer.access_token else None)
-        if proved is None or self._token_of(row) != proved:
+        entered = candidate.entered.refresh_token
+        proved = answer.refresh_token or (entered if answer.verdict is Verdict.GRANTED else None)
+        if proved is None or self._token_of(candidate.row) != proved:
             return False
         self._finish(entry.id, candidate, answer)
         return True
@@ -210,6 +298,8 @@ class Admission:
     def _conclude(self, candidate: Candidate, entry_id: int, answer: Answer, *, was_lost: bool = False) -> RowFinished:
         """Store what was proved; refuse what was refused; keep what is unclear."""
         outcome = outcome_of(answer.verdict, candidate.provider.rotates)
+        if answer.verdict is Verdict.DEAD_GRANT:
+            answer = self._kept_pair(candidate, entry_id) or answer
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
             return self._store(candidate, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
@@ -226,6 +316,22 @@ class Admission:
         sent = candidate.credential
         error = safe_error(answer.error or "no answer", sent.refresh_token, sent.client_secret)
         return _result(candidate, outcome, error, action)
+
+    def _kept_pair(self, candidate: Candidate, entry_id: int) -> Answer | None:
+        """The pair that came in an answer of a failing server before the token was refused, where one did."""
+        for raw in self._context.journal.answers(entry_id):
+            pair = candidate.provider.pair_in(raw)
+            if pair is not None and pair.refresh_token not in (None, candidate.entered.refresh_token):
+                return pair
+        return None
+
+    def _store_login(self, candidate: Candidate, entry_id: int, login: Answer) -> RowFinished:
+        """Keep what a login brought, then store it. Where the journal refuses, its refresh token is there already."""
+        entered = candidate.entered
+        context = Context(ANSWER_FIELD, entered.location_id, candidate.endpoint.origin)
+        with contextlib.suppress(JournalError):
+            self._context.journal.keep(entry_id, login_answer(login), context)
+        return self._store(candidate, entry_id, login, LOGIN_ATTEMPTS)
 
     def _store(
         self, candidate: Candidate, entry_id: int | None, answer: Answer | None, attempts: int = 1
@@ -248,10 +354,19 @@ class Admission:
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
             action = "Look at the row; to replace it all the same, connect the account again and repeat."
             return _result(candidate, Outcome.CHANGED, problem, action)
+        self._supersede_others(candidate, entry_id)
         if entry_id is not None:
             self._finish(entry_id, candidate, answer)
         expires_at = answer.expires_at if answer is not None else None
         return RowFinished(entered.location_id, entered.provider, Outcome.REFRESHED, expires_at=expires_at)
+
+    def _supersede_others(self, candidate: Candidate, entry_id: int | None) -> None:
+        """What waited of earlier credentials of the row: the newest is in it."""
+        entered, journal = candidate.entered, self._context.journal
+        for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST, STEP_UNREAD):
+            is_earlier = (entry.location_id, entry.provider) == (entered.location_id, entered.provider)
+            if is_earlier and entry.id != entry_id and (entry.enrolment or entry.step == STEP_UNREAD):
+                journal.mark(entry.id, STEP_SUPERSEDED)
 
     def _finish(self, entry_id: int, candidate: Candidate, answer: Answer | None) -> None:
         """Forget the entry, and remember the entered token where the provider gave another for it.
@@ -261,7 +376,7 @@ class Admission:
         if answer is not None and _is_unproven(candidate, answer):
             row = self._find_row(candidate.entered)
             if row is not None:
-                self._context.journal.mark_unproven(entry_id, row.key)
+                self._context.journal.give_to_row(entry_id, row.key, STEP_UNPROVEN)
                 return
         new = answer.refresh_token if answer is not None else None
         is_replaced = new not in (None, candidate.entered.refresh_token)
@@ -277,6 +392,10 @@ class Admission:
 
 def _is_unproven(candidate: Candidate, answer: Answer) -> bool:
     return answer.is_unproven and answer.refresh_token not in (None, candidate.entered.refresh_token)
+
+
+def _may_be_under_way(entry: Entry, now: datetime) -> bool:
+    return entry.lacks_answer and replay.is_under_way(entry.sent_at, now)
 
 
 def _ends(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:

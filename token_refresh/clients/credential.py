@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 
-from providers.base import Credential, Endpoint, Provider, ProviderError
+from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, RawAnswer, Verdict
+from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
+
+LOGIN = 0  # where an answer in the journal has its HTTP status: what a login brought, which no refresh did
 
 
 class AdmissionError(ActionableError):
@@ -121,6 +124,27 @@ def with_client(candidate: Candidate, job_factory: JobFactory) -> Candidate:
         raise AdmissionError(str(error), error.action, Kind.USAGE) from None
     sent = replace(sent, client_id=client.client_id, client_secret=client.client_secret)
     return replace(candidate, credential=sent)
+
+
+def login_answer(login: Answer) -> RawAnswer:
+    """What a login brought beside its refresh token, as the journal keeps answers; see `read_kept`."""
+    assert login.received_at is not None
+    end = iso(login.expires_at) if login.expires_at is not None else None
+    content = {"access_token": login.access_token, "expires_at": end}
+    return RawAnswer(LOGIN, {}, json.dumps(content).encode(), login.received_at, is_complete=True)
+
+
+def read_kept(provider: Provider, raw: RawAnswer) -> Answer:
+    """A kept answer to an onboarding, or what `login_answer` made."""
+    if raw.status != LOGIN:
+        return provider.read_answer(raw)
+    content = json.loads(raw.body)
+    return Answer(
+        Verdict.GRANTED,
+        access_token=content["access_token"],
+        expires_at=parse_time(content["expires_at"]),
+        received_at=raw.received_at,
+    )
 
 
 def _credential(entered: NewCredential) -> Credential:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
-from crypto import SealedCellError
 from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_LOST, STEP_SENT, STEP_UNREAD, Entry
+from token_refresh.journal.entries import STEP_UNREAD
 from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.run_context import RunContext
+
+_T = TypeVar("_T")
 
 
 class Prover:
@@ -28,7 +31,7 @@ class Prover:
         self._context = context
 
     def refuse_used(self, provider: Provider, entered: NewCredential) -> None:
-        """A refresh token that has a successor, or may be on its way, is not sent again.
+        """A refresh token that has a successor is not sent again.
 
         Raises:
             AdmissionError: this is one.
@@ -50,13 +53,6 @@ class Prover:
                     "To send it once more: python token_manager.py recover --resend LOCATION, then run it again.",
                     Kind.USAGE,
                 )
-        for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
-            if entry.enrolment and self._is_of_token(entry, entered.refresh_token):
-                raise AdmissionError(
-                    "the onboarding of this refresh token has begun and is not at its end",
-                    "In two minutes run: python token_manager.py. It goes on from there.",
-                    Kind.USAGE,
-                )
 
     def prove(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
         """Ask, and once more where the answer was lost and the provider's replay rule allows it.
@@ -76,7 +72,8 @@ class Prover:
         return _as_after_loss(self._ask(candidate, note)[1])
 
     def _ask(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
-        entry_id, answer, _ = exchange(
+        ask = partial(
+            exchange,
             self._context.journal,
             self._context.transport,
             candidate.provider,
@@ -85,13 +82,33 @@ class Prover:
             origin=candidate.endpoint.origin,
             note_intent=note_intent,
         )
+        entry_id, answer, _ = _finished_before_exit(ask)
         return entry_id, answer  # also where the journal has no room for it: the store may have
 
-    def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
-        with contextlib.suppress(SealedCellError, TypeError):
-            entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
-            return entered.refresh_token == refresh_token
-        return False
+
+def _finished_before_exit(act: Callable[[], _T]) -> _T:
+    """Do it; in a daemon thread, which the end of the program cuts off, by a thread that the end waits for.
+
+    Raises:
+        AdmissionError: there can be none, and nothing was done.
+    """
+    if not threading.current_thread().daemon:
+        return act()
+    future: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(act())
+        except BaseException as error:
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=work, daemon=False).start()
+    except RuntimeError:
+        raise AdmissionError(
+            "the system starts no more threads, or the program ends; nothing was sent", "Repeat it.", Kind.RETRY_LATER
+        ) from None
+    return future.result()
 
 
 def _newer(first: Answer, second: Answer) -> Answer:

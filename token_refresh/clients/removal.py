@@ -13,7 +13,10 @@ from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
-from token_refresh.refresh.claims import released_at_the_end
+from token_refresh.clients.holders import who_holds
+from token_refresh.journal.entries import ALL_STEPS, OPEN_STEPS, STEP_SENT, STEP_SUPERSEDED, STEP_UNREAD
+from token_refresh.refresh import replay
+from token_refresh.refresh.claims import LONG_CLAIM, released_at_the_end
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
@@ -61,6 +64,7 @@ class Removal:
         """
         # The token in the row may have a successor in the journal.
         blocked = store_leftovers(self._context, self._emit)
+        self._refuse_unfinished(location_id, provider)
         row, name = self._row(location_id, provider)
         if row.key in blocked:
             raise RetryLaterError(
@@ -69,13 +73,38 @@ class Removal:
             )
         with self._alone(row, name):
             row, _ = self._row(location_id, name)
-            if at_provider:
+            if at_provider and row.encrypted_refresh:
                 self._revoke(row, name)
+            self._forget(row, name, STEP_SUPERSEDED, STEP_UNREAD)  # what could be put back
+            if at_provider and not row.encrypted_refresh:
+                raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
             self._clear_secrets(row, name, was_revoked=at_provider)
         return name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
         return find_one(self._context.store.store, self._context.job_factory, location_id, provider)
+
+    def _refuse_unfinished(self, location_id: str, provider: str | None) -> None:
+        """What an onboarding, or a request that may still arrive, would bring after the end must come before it."""
+        context = self._context
+        slug = None if provider is None else context.job_factory.slug_of(provider)
+        now = context.clock.now()
+        for entry in context.journal.entries(*OPEN_STEPS):
+            is_of = entry.location_id == location_id and slug in (None, entry.provider)
+            is_under_way = entry.step == STEP_SENT and replay.is_under_way(entry.sent_at, now)
+            if is_of and (entry.enrolment or is_under_way):
+                what = "its onboarding is" if entry.enrolment else "a request of an earlier run may still be"
+                raise RetryLaterError(
+                    f"{location_id} {entry.provider}: {what} on its way; nothing was changed",
+                    "Repeat it in two minutes. If that does not help: python token_manager.py recover",
+                )
+
+    def _forget(self, row: Row, name: str, *steps: str) -> None:
+        """What the journal knows of the credential: none of it brings back what is ended."""
+        of = (row.location_id, name)
+        entries = self._context.journal.entries(*steps)
+        mine = [entry for entry in entries if entry.row_key == row.key or (entry.location_id, entry.provider) == of]
+        self._context.journal.finish(entry.id for entry in mine)
 
     @contextmanager
     def _alone(self, row: Row, name: str) -> Iterator[None]:
@@ -87,13 +116,13 @@ class Removal:
         deadline = context.clock.monotonic() + self._wait_seconds
         with released_at_the_end(context):
             while not self._is_claimed(row, query):
-                if not store.held_elsewhere(query, context.claimant):
+                held = store.held_elsewhere(query, context.claimant)
+                if not held:
                     break  # a row that no run would take
                 if context.clock.monotonic() >= deadline:
-                    raise RetryLaterError(
-                        f"{row.location_id} {name}: another process is refreshing it; nothing was changed",
-                        "Try again in a minute.",
-                    )
+                    held_long = store.held_elsewhere(query, context.claimant, context.clock.now() - LONG_CLAIM)
+                    what, action = who_holds(held, held_long, context.claimant, row.location_id)
+                    raise RetryLaterError(f"{row.location_id} {name}: {what}; nothing was changed", action)
                 context.clock.sleep(POLL_SECONDS)
             yield
 
@@ -104,8 +133,6 @@ class Removal:
     def _revoke(self, row: Row, name: str) -> None:
         """End the grant at its provider."""
         what = f"{row.location_id} {name}"
-        if not row.encrypted_refresh:
-            raise NoSuchTokenError(f"{what}: it has no credential", "There is nothing to revoke.")
         job = self._context.job_factory.job(row)
         if isinstance(job, UnusableRow):
             raise MisconfiguredError(f"{what}: {job.error}", job.error.action, Kind.ROW)
@@ -140,8 +167,7 @@ class Removal:
         values = {column: value for column, value in _CLEARED.items() if column in context.store.store.columns}
         [result] = context.store.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.written is Written.STORED:
-            lost = [entry.id for entry in context.journal.lost() if entry.row_key == row.key]
-            context.journal.finish(lost)
+            self._forget(row, name, *ALL_STEPS)
             context.journal.failures.record([], [row.key])
             return
         done = "is revoked at its provider, but its row could not be emptied" if was_revoked else "was not deleted"

@@ -78,7 +78,7 @@ def _write(context: RunContext, row: Row | None, values: dict[str, Value], find:
                 raise
             return Written.CHANGED  # somebody else has made it meanwhile
         return Written.STORED
-    [result] = store.store.write([Change(row.key, row.encrypted_refresh, values)])
+    [result] = store.store.write([Change(row.key, row.encrypted_refresh, values, ends_claim=True)])
     if result.error is not None:
         raise result.error
     return result.written
@@ -88,6 +88,7 @@ def _values(context: RunContext, candidate: Candidate, answer: Answer | None) ->
     entered = candidate.entered
     refresh = answer.refresh_token if answer is not None else None
     access = answer.access_token if answer is not None else None
+    is_unproven = answer is not None and answer.is_unproven and refresh not in (None, entered.refresh_token)
     cells = context.store.cells(
         entered.location_id,
         binding_of(candidate.provider, candidate.endpoint),
@@ -103,7 +104,7 @@ def _values(context: RunContext, candidate: Candidate, answer: Answer | None) ->
         "encrypted_secret": "",
         "last_access_token": "",
         **cells,
-        "access_token_expiry": answer.expires_at if answer is not None and not answer.is_unproven else None,
+        "access_token_expiry": answer.expires_at if answer is not None and not is_unproven else None,
         "last_refreshed": answer.received_at if access and answer is not None else None,
         "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
         "refreshed_by": context.host_name if access else "",

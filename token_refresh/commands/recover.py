@@ -1,4 +1,7 @@
-"""`recover`: what the journal holds, and putting into the table what can be put there. No provider is called."""
+"""`recover`: what the journal holds, and putting into the table what can be put there.
+
+A provider is called for an onboarding alone that was cut off before its answer came.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ from token_refresh.base.events import Event, RowFinished
 from token_refresh.commands import prepare
 from token_refresh.journal.entries import Entry, Journal
 from token_refresh.journal.spare import MAX_BYTES
-from token_refresh.refresh.leftovers import end_wait, forget_entry, keep_printed_answer, printed_answer, store_leftovers
+from token_refresh.refresh.claims import released_at_the_end
+from token_refresh.refresh.leftovers import (
+    end_wait,
+    forget_entry,
+    keep_printed_answer,
+    printed_answer,
+    store_leftovers,
+)
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.report import LineReport, result_object, show_table
 from token_refresh.wiring import open_run_context
@@ -48,7 +58,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     installation = prepare(environ, clock, console)
     sealed = printed_answer(_read(arguments.cell)) if arguments.cell is not None else None
     events: list[Event] = []
-    with installation.lock(), open_run_context(installation) as context:
+    with installation.lock(), open_run_context(installation) as context, released_at_the_end(context):
         if arguments.forget is not None:
             forget_entry(context.journal, arguments.forget, is_agreed=arguments.yes)
         if arguments.resend is not None:

@@ -28,15 +28,15 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     from token_refresh.clients.removal import Removal
 
     installation = prepare(environ, clock, console)
-    with open_sealed(installation) as store:
-        job_factory = make_job_factory(installation, store)
-        row, provider = find_one(store.store, job_factory, arguments.location.strip(), arguments.provider)
-    whom = f"{row.location_id} at {installation.catalog.get(provider).name}"
+    location, provider = arguments.location.strip(), arguments.provider
     if not arguments.yes:
+        with open_sealed(installation) as store:
+            _, provider = find_one(store.store, make_job_factory(installation, store), location, provider)
+        whom = f"{location} at {installation.catalog.get(provider).name}"
         require_yes(f"End the grant of {whom}? Only a new login brings it back.", "Repeat with --yes.")
     with patient_lock(installation, console), open_run_context(installation) as context:
-        Removal(context, LineReport(console), WAIT_SECONDS).end(row.location_id, provider, at_provider=True)
+        provider = Removal(context, LineReport(console), WAIT_SECONDS).end(location, provider, at_provider=True)
     if console.as_json:
-        console.object({"location_id": row.location_id, "provider": provider, "revoked": True})
-    console.info(f"{row.location_id} {provider}: revoked; its row is disabled and holds no secret any more")
+        console.object({"location_id": location, "provider": provider, "revoked": True})
+    console.info(f"{location} {provider}: revoked; its row is disabled and holds no secret any more")
     return ()

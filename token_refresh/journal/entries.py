@@ -45,6 +45,7 @@ STEP_LOST = "lost"  # no usable answer came: the token may or may not be spent
 STEP_SUPERSEDED = "superseded"  # somebody else's credential is in the row; ours is kept, sealed
 STEP_UNPROVEN = "unproven"  # its row holds a new token that no refresh has proved yet
 STEP_UNREAD = "unread"  # the answer is a success in a form that is not known: the token is not sent again
+OPEN_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST)  # of what the next run brings to its end
 ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD)
 
 
@@ -308,11 +309,19 @@ class Journal:
         """Whether the token with these fingerprints was tried already as the unproven successor of an entry's."""
         return any(entry.id == entry_id and entry.successor in token for entry in self.entries(*ALL_STEPS))
 
-    def mark_unproven(self, entry_id: int, row_key: str) -> None:
-        """The row holds the new token; its entry stays open until a refresh has proved it."""
+    def give_to_row(self, entry_id: int, row_key: str, step: str) -> None:
+        """The row holds what an entry is about, or what came of it: from here on it is one of that row's refreshes."""
         # Not synced: what a power failure undoes here, the next run finds out again.
-        mark = "UPDATE entries SET step = ?, row_key = ?, enrolment = '' WHERE id = ?"
-        self._file.commit(all_of([(mark, (STEP_UNPROVEN, row_key, entry_id))]), synced=False)
+        give = "UPDATE entries SET step = ?, row_key = ?, enrolment = '' WHERE id = ?"
+        self._file.commit(all_of([(give, (step, row_key, entry_id))]), synced=False)
+
+    def follow(self, cell: Collection[str], new: str) -> None:
+        """Note durably that the refresh cell with these fingerprints is about to be replaced by its successor `new`.
+
+        An onboarding that waits to replace the one replaces the other. Whether the store takes it need not be known.
+        """
+        add = "UPDATE entries SET cell = cell || ' ' || ? WHERE enrolment != '' AND ' ' || cell || ' ' LIKE ?"
+        self._file.commit(all_of([(add, (self._keyring.fingerprint(new), f"% {one} %")) for one in cell]))
 
     def mark_lost(self, entry_id: int) -> None:
         """Its answer is of no use, and the row holds the token that was sent: it is as if the answer had been lost."""

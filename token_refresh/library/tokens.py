@@ -12,6 +12,7 @@ from providers.base import Verdict
 from token_refresh.base.errors import RetryLaterError
 from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinished, RunFinished, Subscriber
 from token_refresh.base.text import VISIBLE_ASCII
+from token_refresh.clients.holders import who_holds
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.remembered_failures import with_remembered_failure
@@ -177,7 +178,8 @@ class Tokens:
         if not token.is_of(self._stored(store, row.location_id, name).row):
             return None
         if report.held and not report.stopped:
-            return RowFinished(row.location_id, name, Outcome.TRANSIENT, *_held(report, claimant))
+            held = who_holds(report.held, report.held_long, claimant, row.location_id)
+            return RowFinished(row.location_id, name, Outcome.TRANSIENT, *held)
         mine = [notice for notice in report.notices if _is_about(notice, row, name)]
         passes = report.stopped or any(notice.code in WAITING_CODES for notice in mine)
         outcome = Outcome.TRANSIENT if passes else Outcome.OPERATOR
@@ -203,16 +205,6 @@ def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
     else:
         return None
     return RowFinished(row.location_id, token.provider, outcome, error, action)
-
-
-def _held(report: RunFinished, claimant: Claimant) -> tuple[str, str]:
-    """What to say, and to do, where others have the row."""
-    hosts = {owner.partition("/")[0] for owner in report.held if not owner.startswith(claimant.of_host)}
-    if not hosts:
-        return "another process is refreshing it", "Try again in a minute."
-    named = ", ".join(sorted(hosts))[:80]
-    what = f"another process is refreshing it, on {named}"
-    return what, "Try again in a minute. If that host is gone for ever: python token_manager.py refresh --takeover"
 
 
 def _no_token(token: Token) -> RetryLaterError:

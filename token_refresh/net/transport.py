@@ -80,15 +80,16 @@ class HTTPTransport:
 
     def post(self, request: TokenRequest) -> RawAnswer | Answer:
         """See `Transport.post`."""
-        with self._watchdog.watch() as watch:
-            try:
+        watch = self._watchdog.watch()
+        try:
+            with watch:
                 self._limit(watch, request)
                 return self._exchange(request)
-            except PrivateAddressError:
-                return _PRIVATE
-            except Exception as error:  # whatever it is, the request may have left, and only this row is concerned
-                verdict = Verdict.UNCLEAR if watch.may_have_acted else Verdict.NOT_ACTED
-                return Answer(verdict, error=_reason(error, watch, self._seconds))
+        except PrivateAddressError:
+            return _PRIVATE
+        except Exception as error:  # whatever it is, the request may have left, and only this row is concerned
+            verdict = Verdict.UNCLEAR if watch.may_have_acted else Verdict.NOT_ACTED
+            return Answer(verdict, error=_reason(error, watch, self._seconds))
 
     def close(self) -> None:
         """Release connections and the watching thread; no exchange may be under way."""
@@ -171,6 +172,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (requests.exceptions.ProxyError, "no connection through the proxy"),
     (requests.exceptions.InvalidURL, "the provider's address cannot be used"),
     (urllib3.exceptions.LocationValueError, "the provider's address cannot be used"),
+    (RuntimeError, "the system starts no more threads, so nothing was sent"),
 )
 
 

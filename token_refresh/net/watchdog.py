@@ -100,14 +100,16 @@ class Watchdog:
         return Watch(self)
 
     def begin(self, watch: Watch) -> None:
-        CURRENT.watch = watch
+        """Raises `RuntimeError`: the system starts no more threads, and nobody would end the exchange."""
         with self._changed:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
             if not self._deadlines:  # otherwise it already waits for an earlier deadline than this one
                 self._changed.notify()
             self._deadlines[watch] = time.monotonic() + self._seconds
+        CURRENT.watch = watch
 
     def end(self, watch: Watch) -> None:
         CURRENT.watch = None

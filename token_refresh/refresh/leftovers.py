@@ -8,6 +8,7 @@ from crypto import SealedCellError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Subscriber
 from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, STEP_UNREAD, Journal
+from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
@@ -30,7 +31,8 @@ def store_leftovers(context: RunContext, emit: Subscriber, *, with_superseded: b
         StoreError, JournalError: not everything could be stored.
     """
     writeback = WriteBack(context, emit)
-    blocked = replay(context, writeback, emit, with_superseded=with_superseded)
+    with released_at_the_end(context):
+        blocked = replay(context, writeback, emit, with_superseded=with_superseded)
     writeback.end_unproven()
     error = writeback.error or writeback.journal_error
     if error is not None:

@@ -14,7 +14,7 @@ from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, UnusableRow
-from token_refresh.refresh.run_context import RunContext
+from token_refresh.refresh.run_context import RunContext, RunError
 from token_refresh.refresh.schedule import Schedule, Task
 from token_refresh.refresh.write_back import Pending, WriteBack
 from token_refresh.stores.base import Pause, StoreError, WriteResult
@@ -32,16 +32,31 @@ class _Threads:
     """Threads that carry out what they are given; used as a context manager, which waits for all of it.
 
     Not `ThreadPoolExecutor`: that takes no task once the interpreter ends, and the open round of a program that ends
-    must still send back to the store what providers answered.
+    must still send back to the store what providers answered. The end of the program waits for them, also where the
+    thread that starts them is a daemon: what is open then is answered and stored.
+
+    Attributes:
+        count: how many there are; fewer than were asked for where the system starts no more.
     """
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._serve) for _ in range(count)]
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        """Start them. Raises `RunError` where there can be none."""
+        with contextlib.suppress(RuntimeError):
+            while len(self._threads) < self.count:
+                thread = threading.Thread(target=self._serve, daemon=False)
+                thread.start()
+                self._threads.append(thread)
+        self.count = len(self._threads)
+        if not self._threads:
+            raise RunError(
+                "the system starts no more threads, so nothing was refreshed",
+                "Raise its limit of processes for this user or service (ulimit -u, TasksMax), or end what uses it up.",
+            )
 
     def __exit__(self, *_: object) -> None:
         for _thread in self._threads:
@@ -93,7 +108,9 @@ class Loop:
         Of each, everything that was started is finished and stored, or waits in the journal, before the next is
         asked for.
         """
-        with self._provider_threads, self._store_thread:
+        with self._store_thread, contextlib.ExitStack() as stack:
+            with _Threads(1):  # whose room is then there for the watchdog, without which no request leaves
+                stack.enter_context(self._provider_threads)
             for jobs in rounds:
                 tasks = {self._task(job): job for job in jobs}
                 self._jobs |= tasks
@@ -126,7 +143,7 @@ class Loop:
     # Starting
 
     def _start(self) -> None:
-        while self._in_flight < self._context.concurrency and self._has_room():
+        while self._in_flight < self._provider_threads.count and self._has_room():
             task = self._schedule.next(self._context.clock.monotonic())
             if task is None:
                 return

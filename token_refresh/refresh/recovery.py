@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from crypto import SealedCellError
@@ -10,9 +10,9 @@ from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
 from token_refresh.journal.entries import (
+    OPEN_STEPS,
     STEP_ANSWERED,
     STEP_LOST,
-    STEP_SENT,
     STEP_SUPERSEDED,
     STEP_UNPROVEN,
     STEP_UNREAD,
@@ -32,11 +32,13 @@ def replay(
     """Write back the answers that an earlier run received and could not store.
 
     `with_superseded`: also those that somebody else's credential superseded, where a row holds the token again that
-    they are the successors of.
+    they are the successors of; and onboardings, where the row has no credential, or the one from before them, again.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     context.journal.correct_times()
-    _resume_onboarding(context, emit)
+    _resume_onboarding(context, emit, (*OPEN_STEPS, STEP_SUPERSEDED) if with_superseded else OPEN_STEPS)
+    open_entries = context.journal.entries(*OPEN_STEPS)
+    writeback.replaced_cells = frozenset(one for entry in open_entries if entry.enrolment for one in entry.cell.split())
     _review_unproven(context, emit)
     entries = _waiting(context)
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
@@ -86,9 +88,12 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
         yield from [(entry, row) for row in found if _is_of(context, entry, row)][:1]
 
 
-def _resume_onboarding(context: RunContext, emit: Subscriber) -> None:
-    for entry in context.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
-        if not entry.enrolment:
+def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[str]) -> None:
+    """The newest of a row first: those before it are superseded by it. While it waits, they wait, too."""
+    waiting: set[tuple[str, str]] = set()
+    for entry in sorted(context.journal.entries(*steps), key=lambda one: (one.started_at, one.id), reverse=True):
+        of = (entry.location_id, entry.provider)
+        if not entry.enrolment or of in waiting:
             continue
         try:
             end = context.resume_admission(context, entry)
@@ -98,6 +103,8 @@ def _resume_onboarding(context: RunContext, emit: Subscriber) -> None:
             raise
         except Exception as error:
             end = _unreadable(entry, "its onboarding", error)
+        if any(one.id == entry.id and one.enrolment for one in context.journal.entries(*OPEN_STEPS)):
+            waiting.add(of)
         emit(_onboarding_finished(end) if isinstance(end, RowFinished) else end)
 
 
@@ -180,7 +187,7 @@ def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         if answer.is_unproven:
-            context.journal.mark_unproven(entry.id, job.row.key)
+            context.journal.give_to_row(entry.id, job.row.key, STEP_UNPROVEN)
         else:
             context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import chain
 
 from token_refresh.base.errors import actionable_error
@@ -17,7 +16,7 @@ from token_refresh.base.events import (
     RunStarted,
     Subscriber,
 )
-from token_refresh.refresh.claims import released_at_the_end
+from token_refresh.refresh.claims import LONG_CLAIM, other_hosts, released_at_the_end
 from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import list_due, list_unproven, query_of
@@ -106,16 +105,15 @@ class Refresher:
 
     def _name_what_others_have(self, query: DueQuery) -> None:
         """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""
-        claimant = self._context.claimant
-        self._report.held = self._context.store.store.held_elsewhere(query, claimant)
-        hosts = Counter[str]()
-        for owner, count in self._report.held.items():
-            if not owner.startswith(claimant.of_host):
-                hosts[owner.partition("/")[0]] += count
-        for host, count in hosts.items():
+        context, store, report = self._context, self._context.store.store, self._report
+        report.held = store.held_elsewhere(query, context.claimant)
+        if report.held:
+            report.held_long = store.held_elsewhere(query, context.claimant, context.clock.now() - LONG_CLAIM)
+        long = other_hosts(report.held_long, context.claimant)
+        for host, count in other_hosts(report.held, context.claimant).items():
             message = f"{count} due rows are claimed by {host[:80]}"
             action = "If it is gone for ever, run once with --takeover: what its journal holds is lost then."
-            self._emit(Notice(NoticeCode.CLAIMED_ELSEWHERE, None, message, action))
+            self._emit(Notice(NoticeCode.CLAIMED_ELSEWHERE, None, message, action if long[host] == count else ""))
 
     def _has_failed(self) -> bool:
         """Whether store or journal rejects writes in this run."""

@@ -13,7 +13,7 @@ from functools import partial
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Outcome, RowFinished, Subscriber
-from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, STEP_UNREAD, Place
+from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, Place
 from token_refresh.journal.failures import RowFailure
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.clock_check import clock_notice
@@ -73,6 +73,7 @@ class WriteBack:
 
     Attributes:
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
+        replaced_cells: the fingerprints of refresh cells that onboardings are to replace which wait in the journal.
     """
 
     def __init__(self, context: RunContext, emit: Subscriber) -> None:
@@ -82,6 +83,7 @@ class WriteBack:
         self._host_name = context.host_name
         self._emit = emit
         self.unproven: dict[str, RowFinished] = {}
+        self.replaced_cells: frozenset[str] = frozenset()
         self._buffer: list[Pending] = []
         self._since: float | None = None
         self._retry_at = 0.0
@@ -116,6 +118,8 @@ class WriteBack:
         values = dict(result.values)
         if brings_token:
             values |= self._store.renewed_cells(job.row, job.binding, answer.access_token, answer.refresh_token)
+            if not self.replaced_cells.isdisjoint(job.cell) and "encrypted_refresh" in values:
+                self._try(partial(self._journal.follow, job.cell, str(values["encrypted_refresh"])))
             if answer.refresh_expires_at is not None:
                 values["refresh_token_expiry"] = answer.refresh_expires_at
         if is_unproven and entry_id is not None:
@@ -297,7 +301,7 @@ class WriteBack:
         elif pending.is_unread:
             self._try(partial(self._journal.mark, entry_id, STEP_UNREAD))
         elif pending.is_unproven:
-            self._try(partial(self._journal.mark_unproven, entry_id, pending.change.key))
+            self._try(partial(self._journal.give_to_row, entry_id, pending.change.key, STEP_UNPROVEN))
         elif pending.result.is_lost and not is_overtaken:
             self._try(partial(self._journal.mark, entry_id, STEP_LOST))
         else:

@@ -123,6 +123,7 @@ class Change:
         seen: the `encrypted_refresh` cell that the values were made from.
         values: new values by column; columns that the store lacks and that are optional are left out.
         keeps_claim: the row is not finished with, so nobody else may take it.
+        ends_claim: the row gets another credential: whoever has claimed it has it no more.
         beside: other cells, by column, that the values were made from and that must still be there as well.
         free_for: where it is given, the change is only for a row that no process has claimed, or one whose name
             begins so: the answer to a request that is on its way must find the cell that it was made from.
@@ -132,6 +133,7 @@ class Change:
     seen: str = field(repr=False)
     values: Mapping[str, Value] = field(repr=False)
     keeps_claim: bool = False
+    ends_claim: bool = False
     beside: Mapping[str, str] = field(default_factory=dict, repr=False)
     free_for: str | None = None
 
@@ -266,10 +268,15 @@ class Store(ABC):
         """Let the claims that a dead process of this slot left count as those of an earlier run of the heir's."""
 
     def release(self, claimant: Claimant, keep: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
-        """Give up the claims of this process but for the rows with these keys."""
+        """Give up the claims of this process, and of the dead ones of its slot, but for the rows with these keys."""
 
-    def held_elsewhere(self, query: DueQuery, claimant: Claimant) -> dict[str, int]:  # noqa: ARG002
-        """How many due rows others have claimed, by claim."""
+    def held_elsewhere(
+        self,
+        query: DueQuery,  # noqa: ARG002
+        claimant: Claimant,  # noqa: ARG002
+        before: datetime | None = None,  # noqa: ARG002
+    ) -> dict[str, int]:
+        """How many due rows others have claimed, by claim; with `before` only those claimed earlier than that."""
         return {}
 
     def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:  # noqa: ARG002

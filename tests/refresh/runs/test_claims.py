@@ -266,6 +266,7 @@ def test_rows_of_another_host_are_left_alone_and_named_until_it_is_taken_over(ro
         rows.add("acme", name)
     claim(world, ELSEWHERE, "one")
     claim(world, replace(ELSEWHERE, slot=2), "two")
+    world.clock.advance(121)  # longer than a refresh takes
     world.program.settings["LOG_FORMAT"] = "json"
     result = world.program.run("--json")
     assert (result.code, result.outcomes()) == (exits.DONE, {"ours": "refreshed"})

@@ -5,22 +5,35 @@ from __future__ import annotations
 import math
 import re
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from tests.callers import revocable
 from tests.conftest import World
-from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, SqliteRows, meanwhile, table_of
+from tests.refresh.nothing_lost.struck import Fate, Point, struck
+from tests.refresh.runs.faults_world import (
+    DATABASES,
+    DatabaseRows,
+    SqliteRows,
+    entries,
+    kept_token,
+    meanwhile,
+    table_of,
+)
 from tests.refresh.runs.test_faults_inside import run as run_once
 from tests.world.oauth import faults
 from tests.world.program import Program
 from token_refresh.base.events import RunFinished
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Pause, StoreUnavailableError
-from token_refresh.stores.database import DatabaseStore
+from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
 
 @pytest.fixture(params=DATABASES)
@@ -176,7 +189,8 @@ def test_processes_that_know_one_table_by_two_addresses_leave_each_other_s_rows(
     assert set(program.run("--json").outcomes().values()) == {"refreshed"}
     [other] = seen
     assert (other.code, other.json()["results"]) == (0, [])
-    assert re.search("3 due rows are claimed by .* --takeover", other.err)
+    assert "3 due rows are claimed by" in other.err
+    assert "--takeover" not in other.err  # for what works
     assert rows.world.oauth.sent_twice() == []
 
 
@@ -218,3 +232,87 @@ def test_a_row_that_waits_for_another_attempt_is_given_up_when_another_host_hear
     report = run_sharing(rows, [], [600])
     assert [result.outcome for result in report.results] == ["transient"]
     assert sent(rows) == 1
+
+
+# A claim ends with what it was for
+
+
+def killed(rows: DatabaseRows, point: Point) -> None:
+    """A process of this host, in the middle of a refresh."""
+    rows.world.program.run("recover")  # so that state folder and tables are there
+    rows.add("acme", "loc", rows.world.clock.now())
+    struck(rows.world, point, Fate.KILL)
+    assert is_claimed(rows)
+
+
+def is_claimed(rows: DatabaseRows) -> bool:
+    store = DatabaseStore(rows.address(), rows.world.clock)
+    with closing(store), store._engine.connect() as connection:
+        return connection.execute(select(CREDENTIALS.c.claim_owner)).scalar_one() is not None
+
+
+def entered(rows: DatabaseRows) -> str:
+    """A file with another grant of the location."""
+    return rows.world.program.csv(rows.world.csv_line("acme", "loc"))
+
+
+ENDS: dict[str, tuple[Point, Callable[[DatabaseRows], object]]] = {
+    "recover": (Point.KEPT, lambda rows: rows.world.program.run("recover", "--replay")),
+    "get": (Point.KEPT, lambda rows: rows.world.program.run("get", "loc")),
+    "a run": (Point.KEPT, lambda rows: rows.world.program.run()),
+    "onboarding": (Point.SENT, lambda rows: rows.world.program.onboard("--from-csv", entered(rows), "--replace")),
+    "revoke": (Point.KEPT, lambda rows: rows.world.program.run("revoke", "loc", "--yes")),
+    "recover without a word": (Point.INTENT, lambda rows: rows.world.program.run("recover")),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_ends_a_refresh_that_was_killed_ends_its_claim(rows: DatabaseRows, end: str) -> None:
+    revocable(rows.world)
+    point, act = ENDS[end]
+    killed(rows, point)
+    act(rows)
+    assert not is_claimed(rows)
+
+
+def test_an_onboarding_elsewhere_ends_the_claim_of_a_host_that_is_gone(rows: DatabaseRows, other: Program) -> None:
+    killed(rows, Point.SENT)
+    assert other.onboard("--from-csv", entered(rows), "--replace").code == 0
+    assert not is_claimed(rows)
+    rows.world.clock.advance(3600)
+    assert other.run("--json").outcomes() == {"loc": "refreshed"}
+    assert rows.world.program.run("--json").outcomes() == {}  # it was not gone, and finds that it is over
+    assert rows.is_current("loc")
+    assert rows.world.oauth.sent_twice() == []
+
+
+def test_who_refreshes_a_row_that_is_onboarded_elsewhere_meanwhile_keeps_its_answer_and_theirs_stays(
+    rows: DatabaseRows, other: Program
+) -> None:
+    rows.world.program.run("recover")
+    rows.add("acme", "loc", rows.world.clock.now())
+    old = rows.stored("loc")
+    file = entered(rows)
+    rows.world.oauth.fail(meanwhile(lambda: other.onboard("--from-csv", file, "--replace")))
+    assert rows.world.program.run("--json").outcomes() == {"loc": "changed"}
+    assert rows.is_current("loc")
+    [entry] = entries(rows.world)
+    assert (entry.step, kept_token(rows.world, entry)) == ("superseded", rows.world.oauth.tokens[old].successor)
+
+
+def test_a_takeover_is_advised_only_where_the_claim_is_too_old_for_a_refresh_and_then_it_helps(
+    rows: DatabaseRows, other: Program
+) -> None:
+    killed(rows, Point.SENT)
+    at_work = other.run()
+    assert "1 due rows are claimed by" in at_work.err
+    asked = other.run("get", "loc")
+    assert "another process is refreshing it, on " in asked.err
+    assert "--takeover" not in at_work.err + asked.err
+    rows.world.clock.advance(121)
+    assert "run once with --takeover" in other.run().err
+    asked = other.run("get", "loc")
+    assert "claimed it and has not finished with it" in asked.err
+    [command] = re.findall(r"python token_manager.py (refresh .*)", asked.err)
+    assert other.run(*command.split(), "--json").outcomes() == {"loc": "refreshed"}
+    assert other.run("get", "loc").code == 0

@@ -90,7 +90,13 @@ def begins(prefix: str) -> sa.ColumnElement[bool]:
 
 @functools.cache
 def conditional_update(
-    columns: tuple[str, ...], guards: tuple[str, ...], free_for: str | None, *, is_claimed: bool, keeps_claim: bool
+    columns: tuple[str, ...],
+    guards: tuple[str, ...],
+    free_for: str | None,
+    *,
+    is_claimed: bool,
+    keeps_claim: bool,
+    ends_claim: bool,
 ) -> sa.Update:
     """The conditional update of these columns; a run has a handful of kinds, and building one costs more than it."""
     owner = CREDENTIALS.c.claim_owner
@@ -101,8 +107,10 @@ def conditional_update(
     if free_for is not None:
         conditions.append(sa.or_(owner.is_(None), begins(free_for)) if free_for else owner.is_(None))
     cells: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
-    if is_claimed and not keeps_claim:
+    if (is_claimed and not keeps_claim) or ends_claim:
         cells |= UNCLAIMED
+    if ends_claim:  # so that whoever had it finds another credential, not its own write
+        cells["claim_generation"] = CREDENTIALS.c.claim_generation + 1
     return sa.update(CREDENTIALS).where(IS_ROW, *conditions).values(cells)
 
 

@@ -150,7 +150,7 @@ class DatabaseStore(Store):
 
     def release(self, claimant: Claimant, keep: Collection[str]) -> None:
         """See `Store.release`."""
-        mine = CREDENTIALS.c.claim_owner == claimant.owner
+        mine = begins(claimant.of_slot(claimant.slot))
         claimed = sa.select(CREDENTIALS.c.id).where(mine)
         kept = {_id(key) for key in keep}
 
@@ -162,10 +162,14 @@ class DatabaseStore(Store):
         self._transact(act)
         self._generations.clear()
 
-    def held_elsewhere(self, query: DueQuery, claimant: Claimant) -> dict[str, int]:
+    def held_elsewhere(self, query: DueQuery, claimant: Claimant, before: datetime | None = None) -> dict[str, int]:
         """See `Store.held_elsewhere`."""
         owner, count = CREDENTIALS.c.claim_owner, sa.func.count()
         is_held = sa.and_(owner.is_not(None), owner != claimant.owner)
+        if before is not None:
+            claimed_at = CREDENTIALS.c.claimed_at
+            is_old = sa.or_(claimed_at.is_(None), claimed_at < sa.literal(before, UtcTime))
+            is_held = sa.and_(is_held, is_old)
         held = sa.select(owner, count).where(is_due(query), is_held).group_by(owner)
         return self._transact(lambda connection: {str(name): int(many) for name, many in connection.execute(held)})
 
@@ -335,6 +339,7 @@ class DatabaseStore(Store):
             change.free_for,
             is_claimed=generation is not None,
             keeps_claim=change.keeps_claim,
+            ends_claim=change.ends_claim,
         )
         return update, {"row_id": row_id, **seen, **claim, **values}
 
