@@ -29,7 +29,7 @@ MODULES = [
 ]
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
 # A value in journals that an older version wrote.
-DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside';",)
+DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",)
 
 
 def _named(path: Path) -> str:

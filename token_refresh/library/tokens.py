@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from providers.base import Verdict
-from token_refresh.base.errors import RetryLaterError
+from token_refresh.base.errors import RetryLaterError, RunError
 from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinished, RunFinished, Subscriber
 from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.journal.file import JournalError
@@ -18,8 +18,8 @@ from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.result import action_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run import Refresher
-from token_refresh.refresh.run_context import RunContext, RunError, Runtime, Scope
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError
+from token_refresh.refresh.run_context import RunContext, Runtime, Scope
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError, host_of
 from token_refresh.stores.sealed import SealedStore
 
 _STATUS_ACTION = "See: python token_manager.py status"
@@ -207,7 +207,7 @@ def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
 
 def _held(report: RunFinished, claimant: Claimant) -> tuple[str, str]:
     """What to say, and to do, where others have the row."""
-    hosts = {owner.partition("/")[0] for owner in report.held if not owner.startswith(claimant.of_host)}
+    hosts = {host_of(owner) for owner in report.held if not owner.startswith(claimant.of_installation)}
     if not hosts:
         return "another process is refreshing it", "Try again in a minute."
     named = ", ".join(sorted(hosts))[:80]

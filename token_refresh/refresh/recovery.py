@@ -23,10 +23,10 @@ def replay(
     """Write back the answers that an earlier run received and could not store.
 
     `with_superseded`: also those that somebody else's credential superseded, where a row holds the token again that
-    they are the successors of.
+    they are the successors of; and those of a table of another name, for this one may have been renamed.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
-    _resume_onboarding(context, emit)
+    _resume_onboarding(context, emit, with_renamed=with_superseded)
     entries = _waiting(context)
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     if with_superseded:
@@ -35,7 +35,10 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            _replay_one(context, writeback, emit, entry, rows)
+            if entry.row_key in rows or with_superseded or not _is_of_another_table(context, entry):
+                _replay_one(context, writeback, emit, entry, rows)
+            else:
+                emit(_notice(NoticeCode.TOKENS_WAIT, entry, *_another_table(entry)))
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
@@ -58,9 +61,24 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
         yield from [(entry, row) for row in found if _is_of(context, entry, row)][:1]
 
 
-def _resume_onboarding(context: RunContext, emit: Subscriber) -> None:
+def _is_of_another_table(context: RunContext, entry: Entry) -> bool:
+    """Whether it was made for a table of the same base that, as far as is known, is not this one."""
+    store = context.store.store
+    return entry.place not in ("", store.place) and entry.place not in store.places
+
+
+def _another_table(entry: Entry) -> tuple[str, str]:
+    message = f"what waits for it in the journal belongs to the table {entry.place}"
+    action = "Set AIRTABLE_TABLE_NAME to it. If it is this one, renamed: python token_manager.py recover --replay"
+    return message, action
+
+
+def _resume_onboarding(context: RunContext, emit: Subscriber, *, with_renamed: bool) -> None:
     for entry in context.journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST):
         if not entry.enrolment:
+            continue
+        if not with_renamed and _is_of_another_table(context, entry):
+            emit(_notice(NoticeCode.ONBOARDING_WAITS, entry, *_another_table(entry)))
             continue
         try:
             end = context.resume_admission(context, entry)

@@ -25,7 +25,7 @@ from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
-from token_refresh.stores.base import DueQuery
+from token_refresh.stores.base import DueQuery, host_of
 
 
 class Refresher:
@@ -81,6 +81,7 @@ class Refresher:
 
     def _replay_and_refresh(self, scope: Scope) -> None:
         blocked = replay(self._context, self._writeback, self._emit)
+        self._context.identity.require_alone()
         if not self._has_failed():
             with released_at_the_end(self._context):
                 self._refresh(scope, blocked)
@@ -105,8 +106,8 @@ class Refresher:
         self._report.held = self._context.store.store.held_elsewhere(query, claimant)
         hosts = Counter[str]()
         for owner, count in self._report.held.items():
-            if not owner.startswith(claimant.of_host):
-                hosts[owner.partition("/")[0]] += count
+            if not owner.startswith(claimant.of_installation):
+                hosts[host_of(owner)] += count
         for host, count in hosts.items():
             message = f"{count} due rows are claimed by {host[:80]}"
             action = "If it is gone for ever, run once with --takeover: what its journal holds is lost then."
@@ -119,6 +120,8 @@ class Refresher:
 
     def _foresee(self, scope: Scope) -> None:
         """Say what would be refreshed, and what somebody has to fix first."""
+        if not scope.takeover:
+            self._context.identity.require_alone()
         query = query_of(self._context, scope)
         for jobs in list_due(self._context, scope, query, frozenset(), self._emit, self._name_unusable):
             for job in jobs:

@@ -68,7 +68,7 @@ class WriteBack:
         self._store = parts.store
         self._journal = parts.journal
         self._clock = parts.clock
-        self._host_name = parts.host_name
+        self._refreshed_by = parts.claimant.refreshed_by
         self._done = done
         self._buffer: list[Pending] = []
         self._since: float | None = None
@@ -91,7 +91,7 @@ class WriteBack:
         See `result_of`; `entry_id` is its journal entry.
         """
         before = self._journal.failures.find(job.row.key, job.cell)
-        result = result_of(job, answer, verdict, lost_at, before, self._host_name)
+        result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
         brings_token = answer.access_token is not None or answer.refresh_token is not None
         values = dict(result.values)
         if brings_token:

@@ -49,6 +49,12 @@ class Columns:
         self._table = table
         self._clock = clock
         self._known: frozenset[str] | None = None
+        self._names: frozenset[str] = frozenset()
+
+    def names(self) -> frozenset[str]:
+        """The table's name and id, where the schema is known. Raises like `known`."""
+        self.known()
+        return self._names
 
     def known(self) -> frozenset[str]:
         """What the table has; asked for once a day.
@@ -82,6 +88,7 @@ class Columns:
             cached = json.loads(self._options.schema_file.read_text())
             fresh = 0 <= self._clock.now().timestamp() - cached["read_at"] < SCHEMA_SECONDS
             columns = frozenset(cached["columns"])
+            self._names = frozenset(cached["names"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return columns if fresh and columns.issuperset(REQUIRED_COLUMNS) else None
@@ -89,7 +96,7 @@ class Columns:
     def _fetch_columns(self) -> frozenset[str]:
         types = self._schema_columns()
         columns = self._learnt_columns() if types is None else self._usable(types)
-        kept = {"read_at": self._clock.now().timestamp(), "columns": sorted(columns)}
+        kept = {"read_at": self._clock.now().timestamp(), "columns": sorted(columns), "names": sorted(self._names)}
         with suppress(OSError):  # a full disk must not keep tokens out of the table
             self._options.schema_file.write_text(json.dumps(kept))
         return columns
@@ -108,6 +115,7 @@ class Columns:
             return None
         for name, table_id, types in tables:
             if self._options.table_name in (name, table_id):
+                self._names = frozenset((name, table_id))
                 return types
         shown = ", ".join(sorted(name for name, _, _ in tables))
         raise StoreRefusedError(

@@ -67,6 +67,17 @@ class AirtableStore(Store):
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)
+        self.place = options.table_name
+
+    @property
+    def identity(self) -> str:
+        """See `Store.identity`: the base. What a record is called is unique in it."""
+        return self._options.identity
+
+    @property
+    def places(self) -> frozenset[str]:
+        """See `Store.places`."""
+        return self._columns.names() | {self.place}
 
     @property
     def calls(self) -> int:
