@@ -408,7 +408,7 @@ def test_in_a_database_a_takeover_counts_for_claims_of_before(world: World) -> N
     assert run(rows, "--all").outcomes() == {"loc": "refreshed"}
 
 
-def test_who_lost_the_state_folder_is_told_what_it_may_be(table: AirtableRows) -> None:
+def test_a_lost_state_folder_is_named_as_a_reason(table: AirtableRows) -> None:
     table.add("acme", "loc")
     assert run(table).code == exits.DONE
     state(table.world).rename(table.world.program.home / "lost")
