@@ -392,7 +392,7 @@ def test_a_takeover_that_finds_nothing_to_refresh_counts_all_the_same(table: Air
     assert run(table, "--all").outcomes() == {"loc": "refreshed"}
 
 
-def test_a_dry_run_takes_nothing_over(table: AirtableRows) -> None:
+def test_a_dry_run_is_no_takeover(table: AirtableRows) -> None:
     table.add("acme", "loc")
     table.edit("loc", refreshed_by="elsewhere-1234", last_refreshed=START)
     assert run(table, "--takeover", "--dry-run").code == exits.DONE
