@@ -13,7 +13,7 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -125,6 +125,24 @@ def key_id_of(cell: str) -> str:
 
 
 @dataclass(frozen=True)
+class FingerprintKey:
+    """What texts are hashed with, so that they can be recognised again without being stored.
+
+    Attributes:
+        key_id: 16 hex digits that each fingerprint of it begins with.
+        raw: 32 bytes.
+    """
+
+    key_id: str
+    raw: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> FingerprintKey:
+        """A new random key."""
+        return cls(os.urandom(8).hex(), os.urandom(KEY_BYTES))
+
+
+@dataclass(frozen=True)
 class _Key:
     raw: bytes = field(repr=False)
     fingerprint_key: bytes = field(repr=False)
@@ -143,18 +161,24 @@ class Keyring:
     Args:
         primary: 32 bytes.
         fallbacks: older keys of 32 bytes each.
+        fingerprint_keys: what fingerprints are made with, the one for new ones first; by default one that is derived
+            from each of the keys, as version 0.1.0 did: whoever drops a key then forgets what was known by it.
 
     Raises:
         KeyFormatError: a key has another length.
     """
 
-    def __init__(self, primary: bytes, fallbacks: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self, primary: bytes, fallbacks: Iterable[bytes] = (), fingerprint_keys: Sequence[FingerprintKey] = ()
+    ) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._primary = _Key.of(primary)
         keys = [self._primary, *(_Key.of(raw) for raw in fallbacks)]
         self._keys = {key.key_id: key for key in keys}
         self._ciphers = {key_id: AESGCM(key.raw) for key_id, key in self._keys.items()}
+        derived = [FingerprintKey(key_id, key.fingerprint_key) for key_id, key in self._keys.items()]
+        self.fingerprint_keys = tuple(fingerprint_keys or derived)
 
     @property
     def key_id(self) -> str:
@@ -214,11 +238,10 @@ class Keyring:
         return self.fingerprints(text)[0]
 
     def fingerprints(self, text: str) -> tuple[str, ...]:
-        """The fingerprint of `text` under each key of the ring, the primary's first."""
+        """The fingerprint of `text` under each fingerprint key, the one for new ones first."""
         content = text.encode(*_UTF8)
         return tuple(
-            f"{key_id}:{hmac.digest(key.fingerprint_key, content, hashlib.sha256).hex()}"
-            for key_id, key in self._keys.items()
+            f"{key.key_id}:{hmac.digest(key.raw, content, hashlib.sha256).hex()}" for key in self.fingerprint_keys
         )
 
     def _decrypt(self, key_id: str, sealed: bytes, data: bytes | None) -> str | None:

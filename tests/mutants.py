@@ -383,7 +383,7 @@ MUTANTS = (
     _mutant(
         "a dead process's journal is deleted and not copied",
         "token_refresh/journal/file.py",
-        "                self._copy(_file(self._folder, slot))\n",
+        "            self._copy(_file(folder, slot))\n",
         "",
         f"{_FILES}test_a_start_takes_over_what_a_dead_process_left_and_deletes_its_files",
     ),
@@ -490,7 +490,7 @@ MUTANTS = (
     _mutant(
         "claims of a dead process are not inherited",
         "token_refresh/journal/file.py",
-        "                self._inherit(self.slot, slot)\n",
+        "            self._inherit(self.slot, folder, slot)\n",
         "",
         "tests/refresh/runs/test_claims.py::test_what_a_killed_run_had_claimed_is_the_next_run_s",
     ),
@@ -505,8 +505,8 @@ MUTANTS = (
     _mutant(
         "a second host goes unnoticed",
         "token_refresh/refresh/listing.py",
-        "        _refuse_second_host(context, rows, now)\n",
-        "        pass\n",
+        "            context.identity.refuse_others_row(row, horizon)\n",
+        "            pass\n",
         f"{_FAULTS}test_a_second_host_stops_the_run_until_it_is_taken_over",
     ),
     _mutant(
@@ -892,8 +892,8 @@ MUTANTS = (
     _mutant(
         "the claims of a dead process outlive recovery",
         "token_refresh/stores/database/store.py",
-        "        mine = begins(claimant.of_slot(claimant.slot))\n",
-        "        mine = CREDENTIALS.c.claim_owner == claimant.owner\n",
+        "        mine = sa.or_(owner == claimant.owner, owner == claimant.inherited)\n",
+        "        mine = sa.or_(owner == claimant.owner, sa.false())\n",
         f"{_TOGETHER}test_what_ends_a_refresh_that_was_killed_ends_its_claim",
     ),
     _mutant(

@@ -121,6 +121,11 @@ class AirtableSettings:
     requests_per_second: float
     plan: str
 
+    @property
+    def identity(self) -> str:
+        """Which base this is, however it is addressed."""
+        return f"airtable {self.base_id}"
+
 
 @dataclass(frozen=True)
 class ProviderSettings:

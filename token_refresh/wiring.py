@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved
+    from token_refresh.journal.entries import Journal
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
     from token_refresh.refresh.jobs import JobFactory
     from token_refresh.refresh.run_context import RunContext, Runtime
-    from token_refresh.stores.base import Store
+    from token_refresh.refresh.run_identity import RunIdentity
+    from token_refresh.stores.base import Row, Store
     from token_refresh.stores.database import Backend
     from token_refresh.stores.sealed import SealedStore, Seals
     from token_refresh.transfer.export_file import SourceRow
     from token_refresh.transfer.import_plan import ImportPlanner
 
 DATABASE_FILE = "tokens.sqlite3"
+_PORT = ":5432"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
 LOCK_WAIT_SECONDS = 120.0  # of what a person started: whoever has typed everything should not have to again
 SHARED_CONNECTIONS = 4  # at the most, of one program with any number of threads; each is needed for milliseconds
@@ -50,7 +54,6 @@ class Installation:
 
     settings: configuration.Settings
     state: StateFolder
-    folder: Path
     clock: Clock
     say_not_saved: Callable[[AnswerNotSaved], None]
     connections: Connections | None = None
@@ -82,13 +85,25 @@ class Installation:
         named = {self.catalog.slug_of(name): own for name, own in self.settings.providers.items()}
         return named.get(slug, configuration.ProviderSettings())
 
+    @cached_property
+    def keyring(self) -> crypto.Keyring:
+        """The keys that the settings hold, and what this installation recognises tokens by. Raises `JournalError`."""
+        from token_refresh.journal.installation import InstallationFile
+
+        return InstallationFile(self.state.path).keyring(*_keys(self.settings))
+
+    def folder_of(self, store: Store) -> Path:
+        """Where what is known of a store is kept."""
+        return self.state.of_store(store.identity)
+
     def lock(
         self, wait_seconds: float = 0.0, on_wait: Callable[[], None] | None = None
     ) -> AbstractContextManager[object]:
         """What keeps two runs apart: a lock at Airtable; in a database each row is claimed, and nobody is kept out."""
         if self.settings.airtable is None:
             return nullcontext()
-        return RunLock(self.folder, self.clock, wait_seconds, on_wait)
+        folder = self.state.of_store(self.settings.airtable.identity)
+        return RunLock(folder, self.clock, wait_seconds, on_wait)
 
 
 class Connections:
@@ -137,7 +152,7 @@ def assemble(
         StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Installation(settings, state, state.of_store(_identity(settings)), clock, say_not_saved)
+    return Installation(settings, state, clock, say_not_saved)
 
 
 def open_store(installation: Installation) -> Store:
@@ -158,15 +173,17 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
 
     settings, shared = installation.settings, installation.connections
     airtable = replace(airtable, table_name=table_name or airtable.table_name)
+    folder = installation.state.of_store(airtable.identity)
     options = AirtableOptions(
         api_key=airtable.api_key.reveal(),
         base_id=airtable.base_id,
+        identity=airtable.identity,
         table_name=airtable.table_name,
         id_field=airtable.id_field,
         endpoint_url=airtable.endpoint_url,
         requests_per_second=airtable.requests_per_second,
-        schema_file=installation.state.of_store(_airtable_identity(airtable)) / "columns.json",
-        pace_file=installation.state.of_store(f"airtable {airtable.endpoint_url} {airtable.base_id}") / "pace.json",
+        schema_file=folder / f"columns-{hashlib.sha256(airtable.table_name.encode()).hexdigest()[:16]}.json",
+        pace_file=folder / "pace.json",
         adapter=shared.adapter(settings.ca_bundle) if shared else tls.Adapter(settings.ca_bundle, connections=1),
         is_adapter_shared=shared is not None,
         proxy=proxy_of(settings),
@@ -191,7 +208,7 @@ def open_sealed(installation: Installation) -> Iterator[SealedStore]:
 
     store = open_store(installation)
     try:
-        yield SealedStore(store, keyring(installation.settings), **_sealing(installation.settings))
+        yield SealedStore(store, installation.keyring, **_sealing(installation.settings))
     finally:
         store.close()
 
@@ -204,56 +221,49 @@ def make_seals(installation: Installation) -> Seals:
 
 
 @contextmanager
-def open_run_context(installation: Installation, connect: Connect | None = None) -> Iterator[RunContext]:
-    """Everything a refresh needs. The caller holds the lock. `connect` opens the journal's file, where given."""
-    with open_sealed(installation) as store, run_context_around(installation, store, connect) as context:
+def open_run_context(
+    installation: Installation, connect: Connect | None = None, *, takes_over: bool = False
+) -> Iterator[RunContext]:
+    """Everything a refresh needs. The caller holds the lock. See `run_context_around`."""
+    with (
+        open_sealed(installation) as store,
+        run_context_around(installation, store, connect, takes_over=takes_over) as context,
+    ):
         yield context
 
 
 @contextmanager
 def run_context_around(
-    installation: Installation, store: SealedStore, connect: Connect | None = None
+    installation: Installation, store: SealedStore, connect: Connect | None = None, *, takes_over: bool = False
 ) -> Iterator[RunContext]:
-    """The same around a store that is open already."""
-    import random
-    import secrets
-    import sqlite3
+    """The same around a store that is open already.
 
-    from token_refresh.base.text import without_formula
+    Args:
+        installation: the settings.
+        store: the table.
+        connect: opens the journal's file, where given.
+        takes_over: a person said that no other installation refreshes this store any more.
+    """
+    import random
+
     from token_refresh.clients.admission import Admission
-    from token_refresh.journal.entries import Journal
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.run_context import RunContext
-    from token_refresh.stores.base import Claimant
+    from token_refresh.refresh.run_identity import RunIdentity
 
     settings = installation.settings
     transport = HTTPTransport(
         installation.clock, settings.concurrency, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
-    ballast = settings.concurrency * BALLAST_BYTES
     summaries = installation.catalog.summaries
-    unspent = {name for one in summaries.values() if one.rotates == "never" for name in one.spellings}
-    host, run = without_formula(installation.state.host_name()), secrets.token_hex(8)
-    if store.store.claims:  # of one table under two addresses there are two folders, and slots are counted in each
-        host += f"-{installation.folder.name[:8]}"
-
-    def inherit(slot: int, dead_slot: int) -> None:
-        store.store.inherit(Claimant(host, slot, run), dead_slot)
-
-    journal = Journal(
-        installation.folder,
-        keyring(settings),
-        installation.clock,
-        ballast,
-        connect or sqlite3.connect,
-        inherit,
-        settings.state_dir_spare,
-    )
+    unspent = frozenset(name for one in summaries.values() if one.rotates == "never" for name in one.spellings)
+    identity = RunIdentity(installation.state.path, store.store, installation.clock, unspent, takes_over=takes_over)
+    journal = _open_journal(installation, store, connect, identity)
     try:
         yield RunContext(
             store=store,
-            folder=installation.folder,
+            folder=installation.folder_of(store.store),
             providers=summaries,
             job_factory=make_job_factory(installation, store),
             transport=transport,
@@ -263,7 +273,8 @@ def run_context_around(
             jitter=random.Random(),
             default_provider=installation.default_provider,
             concurrency=settings.concurrency,
-            claimant=Claimant(host, journal.slot, run, unspent=frozenset(unspent)),
+            identity=identity,
+            claimant=identity.claimant(journal.slot),
             check_quota=lambda: quota_of(installation, store.store),
             resume_admission=lambda context, entry: Admission(context).resume(entry),
         )
@@ -274,15 +285,46 @@ def run_context_around(
         transport.close()
 
 
+def _open_journal(
+    installation: Installation, store: SealedStore, connect: Connect | None, identity: RunIdentity
+) -> Journal:
+    """The journal of a store; what version 0.1.0 kept of it, by how it was addressed, is taken over."""
+    import sqlite3
+
+    from token_refresh.journal.earlier import earlier_folders
+    from token_refresh.journal.entries import Journal
+
+    def marks(keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        rows = store.store.read(keys)
+        return {key: store.keyring.fingerprints(row.encrypted_refresh) for key, row in rows.items()}
+
+    settings, folder = installation.settings, installation.folder_of(store.store)
+    earlier = earlier_folders(installation.state, _earlier_identities(settings, store.store), folder, marks)
+    with ExitStack() as stack:
+        for path in earlier if settings.airtable is not None else ():
+            stack.enter_context(RunLock(path, installation.clock))  # a run of that version may still be active
+        return Journal(
+            folder,
+            store.keyring,
+            installation.clock,
+            settings.concurrency * BALLAST_BYTES,
+            connect or sqlite3.connect,
+            identity.inherit,
+            settings.state_dir_spare,
+            store.store.place,
+            earlier,
+            installation.state.path,
+        )
+
+
 def runtime(installation: Installation) -> Runtime:
-    """What opens a run's context for one call of a program, and closes it afterwards, but for connections.
+    """What opens the context above for one call of a program, and closes them after it, but for connections.
 
     Raises:
         CatalogError: see `Installation.catalog`.
     """
     from functools import partial
 
-    from token_refresh.refresh.remembered_failures import with_remembered_failures
     from token_refresh.refresh.run_context import Runtime
 
     connections = Connections()
@@ -296,10 +338,15 @@ def runtime(installation: Installation) -> Runtime:
         close=connections.close,
         run_context_around=partial(run_context_around, installation),
         job_factory=partial(make_job_factory, installation),
-        recall=lambda rows, columns: with_remembered_failures(
-            rows, installation.folder, keyring(installation.settings), columns
-        ),
+        recall=partial(recall_failures, installation),
     )
+
+
+def recall_failures(installation: Installation, store: Store, rows: Iterable[Row]) -> list[Row]:
+    """Rows of a store with what is remembered of their failures and its table has no columns for."""
+    from token_refresh.refresh.remembered_failures import with_remembered_failures
+
+    return with_remembered_failures(rows, installation.folder_of(store), installation.keyring, store.columns)
 
 
 def make_job_factory(installation: Installation, seals: Seals) -> JobFactory:
@@ -393,9 +440,13 @@ def make_import_planner(
 
 
 def keyring(settings: configuration.Settings, older: Iterable[configuration.Secret] = ()) -> crypto.Keyring:
-    """The keys that the settings hold; `older` ones open, too."""
+    """The keys that the settings hold; `older` ones open, too. It recognises nothing that was seen before."""
+    return crypto.Keyring(*_keys(settings, older))
+
+
+def _keys(settings: configuration.Settings, older: Iterable[configuration.Secret] = ()) -> tuple[bytes, list[bytes]]:
     fallbacks = [crypto.parse_key(key.reveal()) for key in (*settings.encryption_key_fallbacks, *older)]
-    return crypto.Keyring(crypto.parse_key(settings.encryption_key.reveal()), fallbacks)
+    return crypto.parse_key(settings.encryption_key.reveal()), fallbacks
 
 
 def _sealing(settings: configuration.Settings) -> dict[str, bool]:
@@ -405,11 +456,20 @@ def _sealing(settings: configuration.Settings) -> dict[str, bool]:
     }
 
 
-def _identity(settings: configuration.Settings) -> str:
-    """Which table this is, the same in every run: it names the state folder, and so the lock and the journal."""
-    if settings.airtable is not None:
-        return _airtable_identity(settings.airtable)
-    return f"database {_without_user(_database_url(settings))}"
+def _earlier_identities(settings: configuration.Settings, store: Store) -> Iterator[str]:
+    """What version 0.1.0 knew this store by: its address, in each spelling that it may have had."""
+    airtable = settings.airtable
+    if airtable is not None:
+        plain = airtable.endpoint_url.rstrip("/").removesuffix(":443")
+        endpoints = {airtable.endpoint_url, plain, f"{plain}/", f"{plain}:443", f"{plain}:443/"}
+        yield from (f"airtable {url} {airtable.base_id} {name}" for url in endpoints for name in store.places)
+        return
+    scheme, _, place = _without_user(_database_url(settings)).partition("://")
+    yield f"database {scheme}://{place}"
+    if scheme != "sqlite":
+        server, slash, rest = place.partition("/")
+        other = server.removesuffix(_PORT) if server.endswith(_PORT) else f"{server}{_PORT}"
+        yield f"database {scheme}://{other}{slash}{rest}"
 
 
 def _without_user(url: str) -> str:
@@ -420,10 +480,6 @@ def _without_user(url: str) -> str:
     place, _, query = rest.rpartition("@")[2].partition("?")
     where = sorted(option for option in query.split("&") if option.startswith(_WHERE))
     return "&".join([f"{scheme}://{place}", *where])
-
-
-def _airtable_identity(airtable: configuration.AirtableSettings) -> str:
-    return f"airtable {airtable.endpoint_url} {airtable.base_id} {airtable.table_name}"
 
 
 def _database_url(settings: configuration.Settings) -> str:

@@ -23,6 +23,7 @@ from token_refresh.base.errors import (
     MisconfiguredError,
     NoSuchTokenError,
     RetryLaterError,
+    RunError,
     SeveralTokensError,
     TokenError,
     actionable_error,
@@ -38,7 +39,6 @@ from token_refresh.clients.credential import AdmissionError
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.journal.state_folder import StateError
-from token_refresh.refresh.run_context import RunError
 from token_refresh.settings import SettingsError
 from token_refresh.stores.base import StoreQuotaError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.sealed import CellError

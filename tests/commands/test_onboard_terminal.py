@@ -211,8 +211,7 @@ def test_waits_for_another_run_and_says_so(airtable_world: World) -> None:
     assert world.airtable is not None
     world.airtable.requests_per_second = None  # the process lives by the real clock, the service does not
     assert world.program.run("status").code == 0
-    folders = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
-    [folder] = [path for path in folders if not (path / "pace.json").exists()]
+    [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
     with onboard(world) as terminal:
         with RunLock(folder, world.clock):
             fill_in(terminal, "loc1", granted(world, "loc1"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from tests.refresh.runs.faults_world import (
 from tests.refresh.runs.test_faults import outage, run, sent
 from tests.world.airtable import errors
 from tests.world.airtable import faults as airtable_faults
+from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, name_of
 from tests.world.program import Result
@@ -264,6 +267,40 @@ def test_a_printed_answer_whose_row_was_changed_meanwhile_is_superseded(
     assert recovered(full, line).code == exits.DONE
     [aside] = entries(full.world)
     assert (aside.step, kept_token(full.world, aside)) == ("superseded", full.world.oauth.current(ours))
+
+
+def test_an_older_answer_of_the_same_row_never_goes_over_a_newer_token(printed: tuple[Rows, str]) -> None:
+    """The row went on meanwhile, and its latest request was lost: the printed answer is to another token."""
+    rows, line = printed
+    world = rows.world
+    file = world.program.home / "line.txt"
+    file.write_text(line)
+    assert world.program.run("recover", "--cell", str(file)).code == exits.DONE
+    current = rows.stored("loc")
+    world.oauth.fail(faults.reset(), times=2)
+    rows.edit("loc", access_token_expiry=None)
+    assert run(rows).code == exits.FAILED
+    assert [entry.step for entry in entries(world)] == ["lost"]
+    result = world.program.run("recover", "--cell", str(file))
+    assert result.code == exits.FAILED
+    assert "no request in this journal belongs to that answer" in result.err
+    assert (rows.stored("loc"), [entry.step for entry in entries(world)]) == (current, ["lost"])
+
+
+def test_an_answer_that_names_no_request_goes_to_none_that_began_after_it(world: World) -> None:
+    """As version 0.1.0 printed it."""
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    run(rows)
+    context = crypto.Context("answer", "loc", world.oauth.url)
+    content = {"status": 200, "headers": {}, "body": "", "received_at": "2026-03-01T12:00:05.000Z"}
+    sealed = world.program.keyring.seal(json.dumps(content), context)
+    with journal(world) as opened:
+        before, after = (intend(opened, rows.row("loc"), f"token {number}", "acme", world.oauth.url) for number in "12")
+        early, late = opened.entries("sent")
+        assert (early.id, late.id) == (before, after)
+        assert opened.is_answer_to(early, sealed)
+        assert not opened.is_answer_to(replace(late, started_at=START + timedelta(minutes=1)), sealed)
 
 
 def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[Rows, str]) -> None:

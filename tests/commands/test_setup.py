@@ -106,7 +106,7 @@ def test_no_column_is_made_while_a_run_is_active(base: World) -> None:
     assert base.airtable is not None
     base.airtable.six_column_table()
     assert base.program.run("status").code == 0
-    [folder] = {path.parent for path in base.program.home.glob("state/*/columns.json")}
+    [folder] = {path.parent for path in base.program.home.glob("state/*/columns-*.json")}
     with RunLock(folder, base.clock):
         assert base.program.run("setup").code == 75
     assert base.program.run("setup", "--json").json()["made"]

@@ -47,7 +47,7 @@ def new_key(world: World, *, keep: bool = True) -> str:
 def store_folder(world: World) -> Path:
     """The state folder of the Airtable table, where its run lock is."""
     assert world.program.run("status").code == 0
-    [file] = (world.program.home / "state").glob("*/columns.json")
+    [file] = (world.program.home / "state").glob("*/columns-*.json")
     return file.parent
 
 

@@ -275,7 +275,7 @@ def test_in_a_file_of_an_older_version_the_step_gets_its_new_name(tmp_path: Path
         entry_ids = [intend(journal, ROW, f"token {number}", "acme", ORIGIN) for number in range(2)]
     with closing(sqlite3.connect(tmp_path / FILE)) as older:
         older.execute("UPDATE entries SET step = 'aside' WHERE id = ?", (entry_ids[0],))
-        for column in ("successor", "previous"):  # which came with version 4
+        for column in ("successor", "previous", "place"):  # which came with version 4
             older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
         older.execute("PRAGMA user_version = 2")
         older.commit()

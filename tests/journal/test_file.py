@@ -151,8 +151,9 @@ def test_an_empty_file_of_a_process_that_died_at_its_start_is_cleared_away(tmp_p
 def test_a_taking_that_was_cut_off_is_repeated_without_a_second_copy(tmp_path: Path, clock: FakeClock) -> None:
     left_behind(tmp_path, clock)
 
-    def cut(_slot: int, _dead_slot: int) -> None:
-        raise RuntimeError("killed between the copy and the deletion")
+    def cut(slot: int, _folder: Path, dead_slot: int) -> None:
+        if dead_slot != slot:
+            raise RuntimeError("killed between the copy and the deletion")
 
     with pytest.raises(RuntimeError):
         opened(tmp_path, clock, inherit=cut)
@@ -166,11 +167,11 @@ def test_claims_are_inherited_before_the_dead_process_s_file_is_deleted(tmp_path
     left_behind(tmp_path, clock)
     seen: list[tuple[int, int, bool]] = []
 
-    def inherit(slot: int, dead_slot: int) -> None:
-        seen.append((slot, dead_slot, (tmp_path / f"journal-{dead_slot}.sqlite3").exists()))
+    def inherit(slot: int, folder: Path, dead_slot: int) -> None:
+        seen.append((slot, dead_slot, (folder / f"journal-{dead_slot}.sqlite3").exists()))
 
     opened(tmp_path, clock, inherit=inherit).close()
-    assert seen == [(1, 2, True)]
+    assert seen == [(1, 1, True), (1, 2, True)]  # those that died with its own slot, too
 
 
 def test_a_database_is_deleted_after_its_log_and_before_its_lock(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -95,27 +94,6 @@ def test_a_folder_that_takes_no_new_file_is_refused(tmp_path: Path) -> None:
         StateFolder(tmp_path, is_explicit=True)
 
 
-def test_a_host_name_that_cannot_be_kept_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "host-id").mkdir()
-    with pytest.raises(StateError, match="cannot be written") as error:
-        StateFolder(tmp_path, is_explicit=True).host_name()
-    assert error.value.action
-
-
-def test_of_two_first_starts_at_once_both_get_the_name_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state = StateFolder(tmp_path, is_explicit=True)
-
-    def meanwhile(_count: int) -> bytes:
-        (tmp_path / "host-id").write_text("0ther000")
-        return b"1234"
-
-    monkeypatch.setattr(os, "urandom", meanwhile)
-    assert state.host_name().endswith("-0ther000")
-    assert {path.name for path in tmp_path.iterdir()} == {"host-id"}
-
-
 def test_a_folder_on_a_disk_that_takes_no_files_is_refused() -> None:
     with pytest.raises(StateError, match="cannot be written"):
         StateFolder(Path("/proc/self/state"), is_explicit=True)
@@ -199,41 +177,3 @@ def test_a_link_is_followed_to_the_disk_it_leads_to(tmp_path: Path) -> None:
 
 def test_a_system_that_does_not_list_its_mounts_is_accepted(tmp_path: Path) -> None:
     StateFolder(tmp_path / "state", is_explicit=False, mounts=tmp_path / "none")
-
-
-# The host's name
-
-
-def test_the_host_s_name_carries_an_id_that_stays(tmp_path: Path) -> None:
-    state = StateFolder(tmp_path / "state", is_explicit=True)
-    name = state.host_name()
-    assert name == StateFolder(tmp_path / "state", is_explicit=True).host_name()
-    assert name != StateFolder(tmp_path / "other", is_explicit=True).host_name()
-    assert [path.name for path in state.path.iterdir()] == ["host-id"]
-    assert mode(state.path / "host-id") == 0o600
-
-
-def test_an_id_that_was_never_written_out_is_made_again(tmp_path: Path) -> None:
-    state = StateFolder(tmp_path / "state", is_explicit=True)
-    (state.path / "host-id").write_text("")
-    name = state.host_name()
-    assert not name.endswith("-")
-    assert name == state.host_name()
-
-
-def test_processes_that_start_together_agree_on_the_id(tmp_path: Path) -> None:
-    state = StateFolder(tmp_path / "state", is_explicit=True)
-    ready = threading.Barrier(8)
-    names: list[str] = []
-
-    def ask() -> None:
-        ready.wait()
-        names.append(state.host_name())
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(names) == 8
-    assert len(set(names)) == 1

@@ -301,7 +301,7 @@ def test_another_process_of_this_host_is_named_as_the_reason(world: World, manag
 def host_of(world: World) -> str:
     runtime = shop_of(world)
     with runtime.open_store() as store, runtime.run_context_around(store) as context:
-        return context.claimant.host
+        return context.claimant.installation
 
 
 def shop_of(world: World) -> Runtime:

@@ -172,6 +172,7 @@ def airtable_options(
     usual: dict[str, Any] = {
         "api_key": server.token,
         "base_id": server.base_id,
+        "identity": f"airtable {server.base_id}",
         "table_name": "APISecrets",
         "id_field": "locationId",
         "endpoint_url": server.url,

@@ -28,7 +28,17 @@ ALTER TABLE credentials ADD COLUMN claimed_at VARCHAR;
 CREATE INDEX ix_credentials_claim_owner ON credentials (claim_owner) WHERE claim_owner IS NOT NULL;
 PRAGMA user_version = 2;
 """
-_SCRIPTS = (_FIRST, _SECOND)
+_THIRD = """
+DROP INDEX ix_credentials_access_token_expiry;
+CREATE INDEX ix_credentials_due ON credentials (access_token_expiry) WHERE is_active IS 1;
+CREATE INDEX ix_credentials_unreadable ON credentials (CASE WHEN access_token_expiry GLOB
+ '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9]Z'
+ THEN strftime('%Y-%m-%dT%H:%M:%fZ', access_token_expiry, '+0 days') IS NOT access_token_expiry ELSE 1 END);
+CREATE TABLE provider_pauses (provider TEXT NOT NULL, until VARCHAR NOT NULL, is_broken BOOLEAN DEFAULT 0 NOT NULL,
+    PRIMARY KEY (provider));
+PRAGMA user_version = 3;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

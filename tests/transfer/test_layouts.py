@@ -162,7 +162,7 @@ def test_cells_that_are_sealed_already_come_over_opened_in_their_place(
 def test_each_table_keeps_its_own_columns_in_mind(airtable_world: World) -> None:
     """Mixed up, the next run would ask one table for what only the other has."""
     imported(sources.airtable_gcm(airtable_world), "--yes")
-    kept = [path.read_text() for path in (airtable_world.program.home / "state").glob("*/columns.json")]
+    kept = [path.read_text() for path in (airtable_world.program.home / "state").glob("*/columns-*.json")]
     assert sorted("provider_params" in text for text in kept) == [False, True]
 
 

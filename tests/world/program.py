@@ -24,6 +24,7 @@ from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
 from token_refresh.commands import onboard
 from token_refresh.journal.file import BALLAST_FILE
+from token_refresh.journal.installation import FILE, InstallationFile
 
 SHORTEST_SECRET = 12
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,8 +89,9 @@ class Program:
 
     @property
     def keyring(self) -> crypto.Keyring:
-        """The keys in force."""
-        return crypto.Keyring(crypto.parse_key(self.settings["ENCRYPTION_KEY"]))
+        """The keys in force, with what this installation recognises tokens by, once there is one."""
+        key, state = crypto.parse_key(self.settings["ENCRYPTION_KEY"]), Path(self.settings["STATE_DIR"])
+        return InstallationFile(state).keyring(key, []) if (state / FILE).exists() else crypto.Keyring(key)
 
     def run(self, *argv: str) -> Result:
         """`token_manager.py` in this process, on this test's clock."""

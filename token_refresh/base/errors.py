@@ -54,6 +54,12 @@ class ActionableError(Exception):
             self.kind = kind
 
 
+class RunError(ActionableError):
+    """Nothing may be refreshed; the configuration is at fault, not a row."""
+
+    kind = Kind.CONFIGURATION
+
+
 class TokenError(ActionableError):
     """What a program asked the library for cannot be had. It is chained to no other error."""
 

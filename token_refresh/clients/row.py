@@ -107,7 +107,7 @@ def _values(context: RunContext, candidate: Candidate, answer: Answer | None) ->
         "access_token_expiry": answer.expires_at if answer is not None and not is_unproven else None,
         "last_refreshed": answer.received_at if access and answer is not None else None,
         "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
-        "refreshed_by": context.host_name if access else "",
+        "refreshed_by": context.claimant.refreshed_by if access else "",
         "status": STATUS_ACTIVE,
         "last_error": "",
         "failure_count": 0,

@@ -36,6 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Show the plan, then carry it out where that is wanted; exit 1 where a row was refused."""
     installation = prepare(environ, clock, console)
+    console.info("first stop whatever else refreshes these clients, its cron line too: it would spend their tokens")
     rows = _rows(arguments, installation)
     with open_sealed(installation) as store:
         planner = make_import_planner(

@@ -30,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=interval, metavar="S", help="go on, round after round, one every S seconds (10 or more)"
     )
-    parser.add_argument("--takeover", action="store_true", help="go on although another host refreshed this table")
+    parser.add_argument("--takeover", action="store_true", help="go on: the other machine on this table is stopped")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
@@ -88,7 +88,11 @@ def _run_locked(
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,
     )
-    with open_run_context(installation) as context, report_for(console, only_news=not scope.is_by_hand) as subscriber:
+    takes_over = scope.takeover and not scope.dry_run
+    with (
+        open_run_context(installation, takes_over=takes_over) as context,
+        report_for(console, only_news=not scope.is_by_hand) as subscriber,
+    ):
         refresher = Refresher(context, subscriber)
         with ended_by(stop), stop.forwarding_to(refresher.stop), on_one_core():
             report = refresher.run(scope)

@@ -16,11 +16,10 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.refresh.remembered_failures import with_remembered_failures
 from token_refresh.refresh.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.stores.base import STATUS_ACTIVE
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Installation, keyring, open_store
+from token_refresh.wiring import Installation, open_store, recall_failures
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
 
@@ -46,9 +45,7 @@ def _rows(installation: Installation, now: datetime) -> list[RowStatus]:
     settings = installation.settings
     policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
     with closing(open_store(installation)) as store:
-        rows = with_remembered_failures(
-            store.rows(), installation.folder, keyring(settings), store.columns - store.journalled_columns
-        )
+        rows = recall_failures(installation, store, store.rows())
     return row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
@@ -55,6 +55,7 @@ class Entry:
 
     Attributes:
         uid: 16 hexadecimal digits that no other entry has, in whichever journal file it is.
+        place: the table that the row is in, as it was addressed then; see `Store.place`.
         cell: the fingerprint of the refresh cell it was made from, and of the one that the token was moved to.
         token: the fingerprint of the refresh token in it.
         sent_at: when the last request with it was about to leave.
@@ -66,6 +67,7 @@ class Entry:
 
     id: int
     uid: str
+    place: str
     row_key: str
     location_id: str
     provider: str
@@ -94,6 +96,14 @@ class Entry:
 
 _COLUMNS = tuple(Entry.__dataclass_fields__)
 _SEALED_COLUMNS = {"answer": ANSWER_FIELD, "enrolment": ANSWER_FIELD, "previous": PREVIOUS_FIELD}
+
+
+class _Request(NamedTuple):
+    """A request that is out: the uid of its entry, its provider, and the fingerprint of its token."""
+
+    uid: str
+    provider: str
+    token: str
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,8 @@ class Journal:
         connect: opens the file.
         inherit: see `JournalFile`.
         spare: the folder for answers that the disk refuses; what earlier processes left there is taken over.
+        place: the table whose rows are refreshed; see `Store.place`.
+        earlier, state: see `JournalFile`.
 
     Attributes:
         failures: which rows fail, and since when.
@@ -143,15 +155,19 @@ class Journal:
         connect: Connect = sqlite3.connect,
         inherit: Inherit = inherit_nothing,
         spare: Path | None = None,
+        place: str = "",
+        earlier: Sequence[Path] = (),
+        state: Path | None = None,
     ) -> None:
         self._keyring = keyring
         self._clock = clock
+        self._place = place
         self._spare = SpareFolder(spare) if spare is not None else None
-        self._requests: dict[int, tuple[str, str]] = {}  # the uid and provider of entries whose request is out
+        self._requests: dict[int, _Request] = {}
         self._not_saved: dict[int, list[AnswerNotSaved]] = {}
         self._spare_files: dict[int, list[Path]] = {}
-        self._file = JournalFile(folder, ballast_bytes, connect, inherit)
-        self.failures = Failures(self._file, clock)
+        self._file = JournalFile(folder, ballast_bytes, connect, inherit, earlier, state)
+        self.failures = Failures(self._file, clock, place)
         try:
             self._take_over_spare_files()
         except BaseException:
@@ -225,6 +241,7 @@ class Journal:
             "body": base64.b64encode(raw.body).decode("ascii"),
             "received_at": iso(raw.received_at),
             "is_complete": raw.is_complete,
+            "token": self._requests[entry_id].token,
         }
         sealed = self._keyring.seal(json.dumps(content), context)
         try:
@@ -285,11 +302,25 @@ class Journal:
 
     def open_sealed(self, entry: Entry, sealed: str) -> RawAnswer:
         """A sealed answer to an entry's request. Raises `SealedCellError` like `open_answer`."""
-        content = json.loads(self._keyring.open(sealed, Context(ANSWER_FIELD, entry.location_id, entry.origin)))
+        content = self._content(entry, sealed)
         received_at = parse_time(content["received_at"])
         assert received_at is not None
         body, is_complete = base64.b64decode(content["body"]), content.get("is_complete", False)
         return RawAnswer(content["status"], content["headers"], body, received_at, is_complete)
+
+    def is_answer_to(self, entry: Entry, sealed: str) -> bool:
+        """Whether a sealed answer is one to the token that the entry is about, not to another one of the same row."""
+        try:
+            content = self._content(entry, sealed)
+        except SealedCellError:
+            return False
+        if "token" in content:
+            return bool(content["token"] == entry.token)
+        received_at = parse_time(content["received_at"])  # until version 0.1.0 an answer did not name its request
+        return received_at is not None and received_at >= entry.started_at
+
+    def _content(self, entry: Entry, sealed: str) -> Any:
+        return json.loads(self._keyring.open(sealed, Context(ANSWER_FIELD, entry.location_id, entry.origin)))
 
     def open_enrolment(self, entry: Entry) -> str:
         """The credential that `enrol` kept. Raises `SealedCellError` like `open_answer`."""
@@ -423,31 +454,34 @@ class Journal:
         return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
     def is_spent(self, token: Collection[str]) -> bool:
-        """Whether the refresh token with these fingerprints, one a key, was replaced by one that was stored."""
+        """Whether the refresh token with these fingerprints, one a key, was replaced by one that was stored.
+
+        In whichever store: a base that was restored from a snapshot has another id.
+        """
         query = f"SELECT 1 FROM spent WHERE token IN ({', '.join('?' for _ in token)})"  # noqa: S608 - question marks
-        return bool(self._file.select_everywhere(query, *token))
+        return bool(self._file.select_everywhere(query, *token, all_stores=True))
 
     def _insert(
         self, row_key: str, location_id: str, provider: str, origin: str, cell: str, token: str, enrolment: str = ""
     ) -> int:
         now = iso(self._clock.now())
         query = (
-            "INSERT INTO entries (uid, row_key, location_id, provider, origin, cell, token, enrolment, step,"
-            " started_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO entries (uid, place, row_key, location_id, provider, origin, cell, token, enrolment, step,"
+            " started_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         uid = secrets.token_hex(8)
-        values = (uid, row_key, location_id, provider, origin, cell, token, enrolment)
+        values = (uid, self._place, row_key, location_id, provider, origin, cell, token, enrolment)
         entry_id = self._file.commit(all_of([(query, (*values, STEP_SENT, now, now))]))
-        self._requests[entry_id] = (uid, provider)
+        self._requests[entry_id] = _Request(uid, provider, token)
         return entry_id
 
     # The spare folder
 
     def _recall_request(self, entry_id: int) -> None:
-        """What `_save_to_spare` must know when the disk may refuse to be read."""
+        """What an answer and its file in the spare folder say, when the disk may refuse to be read."""
         if entry_id not in self._requests:
-            [found] = self._file.select("SELECT uid, provider FROM entries WHERE id = ?", entry_id)
-            self._requests[entry_id] = found
+            [found] = self._file.select("SELECT uid, provider, token FROM entries WHERE id = ?", entry_id)
+            self._requests[entry_id] = _Request(*found)
 
     def _forget_requests(self, entry_ids: Iterable[int]) -> None:
         """The store has what came of them: their files go first, for without its entry a file is nobody's."""
@@ -458,7 +492,7 @@ class Journal:
                 remove(path)
 
     def _save_to_spare(self, entry_id: int, location_id: str, sealed: str) -> None:
-        uid, provider = self._requests[entry_id]
+        uid, provider, _ = self._requests[entry_id]
         file: Path | None = None
         if self._spare is not None:
             with contextlib.suppress(Exception):  # whatever it is, the answer must not go with it

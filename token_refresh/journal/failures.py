@@ -62,14 +62,16 @@ class Failures:
     Args:
         file: where it is kept.
         clock: the time.
+        place: the table whose rows fail; see `Store.place`.
 
     Raises:
         JournalError: any method, when the disk refuses.
     """
 
-    def __init__(self, file: JournalFile, clock: Clock) -> None:
+    def __init__(self, file: JournalFile, clock: Clock, place: str = "") -> None:
         self._file = file
         self._clock = clock
+        self._look = f"{_LOOK} {place}".strip()
         self._all: dict[str, Failure] | None = None
 
     def find(self, row_key: str, cell: Iterable[str]) -> Failure | None:
@@ -115,10 +117,14 @@ class Failures:
     def starts_daily_check(self) -> bool:
         """Whether rows with a dead grant are to be looked at again; yes once a day, which is noted."""
         now = self._clock.now()
-        looked = [parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", _LOOK)]
+        looked = [
+            parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", self._look)
+        ]
         if any(at is not None and timedelta(0) <= now - at < A_DAY for at in looked):
             return False
-        self._file.commit(all_of([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (_LOOK, iso(now)))]), synced=False)
+        self._file.commit(
+            all_of([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (self._look, iso(now)))]), synced=False
+        )
         return any(failure.dead_since is not None for failure in self._known().values())
 
     def _known(self) -> dict[str, Failure]:

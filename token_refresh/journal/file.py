@@ -17,16 +17,19 @@ from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.lock import hold
+from token_refresh.journal.state_folder import is_store_folder
 
 BALLAST_FILE = "ballast"
 SCHEMA_VERSION = 4
 
 # `uid` tells an entry that was taken over from one that was not, should the taking be cut off half-way.
+# `place`: which table of the store; empty where there is only one.
 # `cell`, `token`: keyed hashes of the refresh cell and of the refresh token in it.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,
+    place TEXT NOT NULL DEFAULT '',
     row_key TEXT NOT NULL,
     location_id TEXT NOT NULL,
     provider TEXT NOT NULL,
@@ -66,12 +69,11 @@ CREATE TABLE IF NOT EXISTS looks (
 ) WITHOUT ROWID;
 """
 _TABLES = ("entries", "spent", "failures", "looks")
-# What a file of an older version needs, by the version that it comes to.
+# What a file needs that comes from a version before this one.
 _UPGRADES = {
     3: ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",),
-    4: (
-        "ALTER TABLE entries ADD COLUMN successor TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE entries ADD COLUMN previous TEXT NOT NULL DEFAULT ''",
+    4: tuple(
+        f"ALTER TABLE entries ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("successor", "previous", "place")
     ),
 }
 
@@ -79,7 +81,7 @@ Statement = tuple[str, tuple[str | int, ...]]
 Act = Callable[[sqlite3.Connection], int]
 """What is done in one transaction; it returns the id of the last row inserted."""
 Connect = Callable[..., sqlite3.Connection]
-Inherit = Callable[[int, int], None]
+Inherit = Callable[[int, Path, int], None]
 
 
 def all_of(statements: Sequence[Statement]) -> Act:
@@ -91,7 +93,7 @@ def all_of(statements: Sequence[Statement]) -> Act:
     return act
 
 
-def inherit_nothing(_slot: int, _dead_slot: int) -> None:
+def inherit_nothing(_slot: int, _folder: Path, _dead_slot: int) -> None:
     """For a store without claims."""
 
 
@@ -108,7 +110,10 @@ class JournalFile:
         folder: the store's state folder, on a local disk.
         ballast_bytes: room kept free for answers, in a file that is given up when the disk is full.
         connect: opens a file.
-        inherit: called with this process's slot and that of a dead one, before what the latter left is deleted.
+        inherit: called with this process's slot, and folder and slot of a dead one, before what that left is deleted;
+            at first with its own slot, which dead ones had before.
+        earlier: other folders whose files are taken over, too, as version 0.1.0 left them; they are deleted then.
+        state: what holds the folders of all stores.
 
     Attributes:
         slot: the number in the file's name; no other live process of this host and store has it.
@@ -117,8 +122,18 @@ class JournalFile:
         JournalError: any method, when the disk refuses.
     """
 
-    def __init__(self, folder: Path, ballast_bytes: int, connect: Connect, inherit: Inherit) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ballast_bytes: int,
+        connect: Connect,
+        inherit: Inherit,
+        earlier: Sequence[Path] = (),
+        state: Path | None = None,
+    ) -> None:
         self._folder = folder
+        self._earlier = earlier
+        self._state = state
         self._connect = connect
         self._inherit = inherit
         self._ballast = folder / BALLAST_FILE
@@ -127,7 +142,7 @@ class JournalFile:
         self._is_led = False  # one thread at a time commits, for all that wait by then
         self._turn = threading.Lock()
         self._is_synced = True
-        self._others: list[sqlite3.Connection] | None = None
+        self._others: dict[bool, list[sqlite3.Connection]] = {}
         try:
             _fill(self._ballast, ballast_bytes)
             self.slot, self._held = _free_slot(folder)
@@ -146,7 +161,7 @@ class JournalFile:
 
     def close(self) -> None:
         """Release the file."""
-        for other in self._others or ():
+        for other in (one for found in self._others.values() for one in found):
             other.close()
         self._database.close()
         os.close(self._held)  # after SQLite's own locks, never before
@@ -188,16 +203,26 @@ class JournalFile:
             except sqlite3.Error as error:
                 raise refused(error) from None
 
-    def select_everywhere(self, query: str, *values: str | int) -> list[Any]:
-        """The records that a query finds in this file and in those of the processes that were alive when it began."""
+    def select_everywhere(self, query: str, *values: str | int, all_stores: bool = False) -> list[Any]:
+        """The records that a query finds in this file and in those of the processes that were alive when it began.
+
+        `all_stores`: also in the files of the other stores.
+        """
         found = self.select(query, *values)
         with self._lock:
-            if self._others is None:
-                paths = [_file(self._folder, slot) for slot in _slots(self._folder) if slot != self.slot]
-                self._others = [other for path in paths if (other := _reader(path)) is not None]
-            for other in self._others:
+            if all_stores not in self._others:
+                self._others[all_stores] = self._readers(all_stores=all_stores)
+            for other in self._others[all_stores]:
                 found += _peek(other, query, values)
         return found
+
+    def _readers(self, *, all_stores: bool) -> list[sqlite3.Connection]:
+        folders = [self._folder]
+        if all_stores and self._state is not None:
+            folders = [path for path in self._state.iterdir() if is_store_folder(path)]
+        paths = [_file(folder, slot) for folder in folders for slot in _slots(folder)]
+        own = _file(self._folder, self.slot)
+        return [other for path in paths if path != own and (other := _reader(path)) is not None]
 
     def _write_waiting(self) -> None:
         """Commit what waits by now, and wake those whose it was."""
@@ -258,18 +283,25 @@ class JournalFile:
 
     def _take_over(self) -> None:
         """Copy what dead processes left, then delete it there; repeated from the start if cut off between the two."""
-        for slot in _slots(self._folder):
-            if slot == self.slot:
-                continue
-            held = hold(_lock(self._folder, slot))
-            if held is None:
-                continue
-            try:
-                self._copy(_file(self._folder, slot))
-                self._inherit(self.slot, slot)
-                _delete(self._folder, slot)
-            finally:
-                os.close(held)
+        self._inherit(self.slot, self._folder, self.slot)
+        for folder in (self._folder, *self._earlier):
+            for slot in _slots(folder):
+                if (folder, slot) != (self._folder, self.slot):
+                    self._take_over_from(folder, slot)
+        for folder in self._earlier:
+            if not _slots(folder):
+                _discard(folder)
+
+    def _take_over_from(self, folder: Path, slot: int) -> None:
+        held = hold(_lock(folder, slot))
+        if held is None:
+            return
+        try:
+            self._copy(_file(folder, slot))
+            self._inherit(self.slot, folder, slot)
+            _delete(folder, slot)
+        finally:
+            os.close(held)
 
     def _copy(self, path: Path) -> None:
         try:
@@ -355,6 +387,14 @@ def _delete(folder: Path, slot: int) -> None:
         name.unlink(missing_ok=True)
 
 
+def _discard(folder: Path) -> None:
+    """Delete a folder whose journals were taken over. What stays is harmless: nobody reads it."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
 def _open(connect: Connect, path: Path) -> sqlite3.Connection:
     """The database of a file, made where there is none.
 
@@ -376,9 +416,11 @@ def _open(connect: Connect, path: Path) -> sqlite3.Connection:
                 "a newer version of this program made the journal", "Update the program on this machine."
             )
         if version < SCHEMA_VERSION:
-            steps = [one for to in range(version + 1, SCHEMA_VERSION + 1) for one in _UPGRADES.get(to, ())]
-            upgrade = "".join(f"{one};" for one in steps) if version else _SCHEMA
-            database.executescript(f"BEGIN IMMEDIATE; {upgrade} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            versions = range(version + 1, SCHEMA_VERSION + 1) if version else ()
+            steps = ";".join(step for number in versions for step in _UPGRADES.get(number, ()))
+            database.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} {steps}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
     except BaseException:
         database.close()
         raise

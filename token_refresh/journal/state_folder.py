@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from token_refresh.base.checks import GOOD, Check
@@ -49,24 +50,29 @@ class StateFolder:
 
     def of_store(self, identity: str) -> Path:
         """The folder of one store, by a short hash of its identity; created where needed."""
-        folder = self.path / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        folder = self.path / _folder_name(identity)
         _create(folder)
         _check_owner(folder)
         return folder
+
+    def kept_under(self, identities: Iterable[str]) -> list[Path]:
+        """Those of these stores' folders that are there."""
+        folders = [self.path / name for name in sorted(set(map(_folder_name, identities)))]
+        return [folder for folder in folders if folder.is_dir()]
 
     def check(self) -> Check:
         """Where it lies; a folder that cannot be used makes no `StateFolder`."""
         kind = file_system(self.path)
         return Check("state folder", GOOD, f"{self.path} can be written" + (f" ({kind})" if kind else ""))
 
-    def host_name(self) -> str:
-        """The machine's name with a random id that is kept here: two machines of one name differ."""
-        file = self.path / "host-id"
-        try:
-            host_id = _kept(file) or _keep_first(file, os.urandom(4).hex())
-        except OSError as error:
-            raise _unusable(self.path, error.strerror or "unknown reason") from None
-        return f"{os.uname().nodename}-{host_id}"
+
+def is_store_folder(path: Path) -> bool:
+    """Whether this is the folder of some store."""
+    return re.fullmatch("[0-9a-f]{16}", path.name) is not None and path.is_dir()
+
+
+def _folder_name(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _create(path: Path) -> None:
@@ -134,27 +140,6 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def _kept(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        return ""
-
-
-def _keep_first(path: Path, text: str) -> str:
-    """Put `text` there whole, unless another process was first; returns what is there."""
-    draft = path.with_name(f".{path.name}-{text}")
-    _write_new(draft, text)
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        if not _kept(path):  # it was being written when the power failed
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return _kept(path)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -95,7 +95,7 @@ def rebind(context: RunContext, find_row: FindRow, former: FormerPlace, agreed: 
     plan = plan_rebinding(find_row, context.store, context.job_factory, former)
     if (plan.row, plan.binding) != (agreed.row, agreed.binding):
         raise changed
-    dead = context.claimant.of_slot(context.claimant.slot)
+    dead = context.claimant.inherited
     change = context.store.resealing(plan.row, plan.binding, plan.check, dead)
     cell = change.values.get("encrypted_refresh")
     if isinstance(cell, str):  # what the journal has of this token must still be known for this row's

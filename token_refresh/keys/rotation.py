@@ -68,7 +68,8 @@ class KeyRotation:
         self._store = context.store
         self._journal = context.journal
         self._clock = context.clock
-        self._dead = context.claimant.of_slot(context.claimant.slot)
+        self._identity = context.identity
+        self._dead = context.claimant.inherited
         self._inspector = inspector
         self._key_id = key_id
         self._resealed = 0
@@ -112,13 +113,17 @@ class KeyRotation:
         return RotationResult(
             key_id=self._key_id,
             resealed=self._resealed,
-            journal_resealed=self._journal.reseal(),
+            journal_resealed=self._reseal_journal(),
             left=self._left(),
             journal_left=sorted(self._journal.key_ids() - {self._key_id}),
         )
 
     def _survey(self) -> Survey:
         return self._inspector.survey(self._store.store.rows(complete=True))
+
+    def _reseal_journal(self) -> int:
+        self._identity.reseal_keys(self._store.keyring)
+        return self._journal.reseal()
 
     def _reseal(self, keys: Sequence[str]) -> list[str]:
         """Read and write some rows; returns those that changed in between."""

@@ -277,7 +277,7 @@ class TokenManager:
 
     def _views(self, rows: Iterator[Row] | list[Row], store: SealedStore) -> Iterator[TokenView]:
         job_factory = self._runtime.job_factory(store)
-        for row in self._runtime.recall(rows, store.store.columns - store.store.journalled_columns):
+        for row in self._runtime.recall(store.store, rows):
             yield _view(row, job_factory.provider_name(row))
 
     @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from providers.base import Verdict
-from token_refresh.base.errors import RetryLaterError
+from token_refresh.base.errors import RetryLaterError, RunError
 from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinished, RunFinished, Subscriber
 from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.clients.holders import who_holds
@@ -19,7 +19,7 @@ from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.result import action_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run import Refresher
-from token_refresh.refresh.run_context import RunContext, RunError, Runtime, Scope
+from token_refresh.refresh.run_context import RunContext, Runtime, Scope
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError
 from token_refresh.stores.sealed import SealedStore
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from token_refresh.journal.entries import OPEN_STEPS, STEP_UNPROVEN, STEP_UNREAD
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Claimant, StoreError
+from token_refresh.stores.base import Claimant, StoreError, host_of
 
 LONG_CLAIM = timedelta(seconds=120)  # longer than an exchange and its write
 
@@ -38,6 +38,6 @@ def other_hosts(held: Mapping[str, int], claimant: Claimant) -> Counter[str]:
     """
     hosts = Counter[str]()
     for owner, count in held.items():
-        if not owner.startswith(claimant.of_host):
-            hosts[owner.partition("/")[0]] += count
+        if not owner.startswith(claimant.of_installation):
+            hosts[host_of(owner)] += count
     return hosts

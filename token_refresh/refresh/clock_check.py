@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from token_refresh.base.errors import RunError
 from token_refresh.base.events import Notice, NoticeCode
-from token_refresh.refresh.run_context import RunError
 
 TOLERANCE = timedelta(minutes=5)
 HOPELESS = timedelta(days=1)

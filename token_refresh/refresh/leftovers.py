@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from crypto import SealedCellError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Subscriber
 from token_refresh.journal.entries import ALL_STEPS, STEP_SUPERSEDED, STEP_UNREAD, Journal
@@ -57,7 +56,7 @@ def printed_answer(text: str) -> str:
 
 
 def keep_printed_answer(journal: Journal, sealed: str) -> None:
-    """Put a printed answer where it belongs: its request is in the journal, and only there does it open.
+    """Put a printed answer where it belongs: its request is in the journal, and it names the token that was sent.
 
     Of several that it fits it goes to the newest whose end is not known, else to one whose answer was lost, or that was
     superseded without it.
@@ -67,11 +66,8 @@ def keep_printed_answer(journal: Journal, sealed: str) -> None:
     """
     newest_first = [entry for entry in reversed(journal.entries(*ALL_STEPS)) if entry.lacks_answer]
     for entry in sorted(newest_first, key=lambda entry: ALL_STEPS.index(entry.step)):
-        try:
-            journal.open_sealed(entry, sealed)
-        except SealedCellError:
-            continue
-        return journal.keep_sealed(entry.id, sealed)
+        if journal.is_answer_to(entry, sealed):
+            return journal.keep_sealed(entry.id, sealed)
     raise ActionableError(
         "no request in this journal belongs to that answer, or its key is gone",
         "Set STATE_DIR and ENCRYPTION_KEY as they were when it was printed.",

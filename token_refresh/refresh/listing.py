@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from providers.base import Verdict
-from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.errors import ActionableError, Kind, RunError
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, Subscriber
 from token_refresh.journal.entries import STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, by_token
 from token_refresh.journal.failures import Failure
@@ -17,7 +17,7 @@ from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow, unknown_status_notice
 from token_refresh.refresh.remembered_failures import with_remembered_failure
 from token_refresh.refresh.result import action_of
-from token_refresh.refresh.run_context import RunContext, RunError, Scope
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
 _WAITS = {
@@ -55,7 +55,7 @@ def list_due(
         unusable: gets the rows that somebody has to fix.
 
     Raises:
-        RunError: no row opens with the configured keys, or another host refreshes this table.
+        RunError: no row opens with the configured keys, or another installation refreshes this table.
         StoreError: the store cannot be read, or takes no writes.
     """
     store = context.store.store
@@ -68,8 +68,9 @@ def list_due(
         _check_clock(context, emit)
         rows = _wanted(context, scope, listed, now)
         unseen.difference_update(row.location_id for row in rows)
-        if not scope.takeover and not store.claims:
-            _refuse_second_host(context, rows, now)
+        horizon = now - timedelta(seconds=2 * context.policy.interval)
+        for row in rows if not scope.takeover else ():
+            context.identity.refuse_others_row(row, horizon)
         for notice in (*_of_statuses(rows), *_of_lifetimes(context, rows), *_of_times(context, rows, now)):
             emit(notice)
         jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in blocked], now, emit)
@@ -294,15 +295,3 @@ def _refuse_wrong_key(faults: Sequence[UnusableRow], looked_at: int) -> None:
             f"ENCRYPTION_KEY opens none of the {looked_at} rows that are due",
             "Set the key that the rows were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
         )
-
-
-def _refuse_second_host(context: RunContext, rows: Iterable[Row], now: datetime) -> None:
-    horizon = now - timedelta(seconds=2 * context.policy.interval)
-    for row in rows:
-        if row.last_refreshed is None or row.last_refreshed < horizon:
-            continue
-        if row.refreshed_by not in ("", context.host_name):
-            raise RunError(
-                f"another host refreshes this table: {row.refreshed_by[:80]}, last at {row.last_refreshed:%H:%M} UTC",
-                "Two hosts would spend each other's tokens. Stop the other one, then run once with --takeover.",
-            )

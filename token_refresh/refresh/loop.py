@@ -10,11 +10,11 @@ from datetime import timedelta
 from functools import partial
 
 from providers.base import Answer, Judgement, Verdict
-from token_refresh.base.errors import ActionableError, Kind, internal_error
+from token_refresh.base.errors import ActionableError, Kind, RunError, internal_error
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, UnusableRow
-from token_refresh.refresh.run_context import RunContext, RunError
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.schedule import Schedule, Task
 from token_refresh.refresh.write_back import Pending, WriteBack
 from token_refresh.stores.base import Pause, StoreError, WriteResult

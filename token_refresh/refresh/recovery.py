@@ -32,11 +32,13 @@ def replay(
     """Write back the answers that an earlier run received and could not store.
 
     `with_superseded`: also those that somebody else's credential superseded, where a row holds the token again that
-    they are the successors of; and onboardings, where the row has no credential, or the one from before them, again.
+    they are the successors of; onboardings, where the row has no credential, or the one from before them, again; and
+    those of a table of another name, for this one may have been renamed.
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     context.journal.correct_times()
-    _resume_onboarding(context, emit, (*OPEN_STEPS, STEP_SUPERSEDED) if with_superseded else OPEN_STEPS)
+    steps = (*OPEN_STEPS, STEP_SUPERSEDED) if with_superseded else OPEN_STEPS
+    _resume_onboarding(context, emit, steps, with_renamed=with_superseded)
     open_entries = context.journal.entries(*OPEN_STEPS)
     writeback.replaced_cells = frozenset(one for entry in open_entries if entry.enrolment for one in entry.cell.split())
     _review_unproven(context, emit)
@@ -48,7 +50,10 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            _replay_one(context, writeback, emit, entry, rows)
+            if entry.row_key in rows or with_superseded or not _is_of_another_table(context, entry):
+                _replay_one(context, writeback, emit, entry, rows)
+            else:
+                emit(_notice(NoticeCode.TOKENS_WAIT, entry, *_another_table(entry)))
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
@@ -88,12 +93,27 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
         yield from [(entry, row) for row in found if _is_of(context, entry, row)][:1]
 
 
-def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[str]) -> None:
+def _is_of_another_table(context: RunContext, entry: Entry) -> bool:
+    """Whether it was made for a table of the same base that, as far as is known, is not this one."""
+    store = context.store.store
+    return entry.place not in ("", store.place) and entry.place not in store.places
+
+
+def _another_table(entry: Entry) -> tuple[str, str]:
+    message = f"what waits for it in the journal belongs to the table {entry.place}"
+    action = "Set AIRTABLE_TABLE_NAME to it. If it is this one, renamed: python token_manager.py recover --replay"
+    return message, action
+
+
+def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[str], *, with_renamed: bool) -> None:
     """The newest of a row first: those before it are superseded by it. While it waits, they wait, too."""
     waiting: set[tuple[str, str]] = set()
     for entry in sorted(context.journal.entries(*steps), key=lambda one: (one.started_at, one.id), reverse=True):
         of = (entry.location_id, entry.provider)
         if not entry.enrolment or of in waiting:
+            continue
+        if not with_renamed and _is_of_another_table(context, entry):
+            emit(_notice(NoticeCode.ONBOARDING_WAITS, entry, *_another_table(entry)))
             continue
         try:
             end = context.resume_admission(context, entry)

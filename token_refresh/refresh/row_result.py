@@ -33,7 +33,7 @@ class RowResult:
 
 
 def result_of(
-    job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None, before: Failure | None, host_name: str
+    job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None, before: Failure | None, refreshed_by: str
 ) -> RowResult:
     """What became of a row that was sent.
 
@@ -43,7 +43,7 @@ def result_of(
         verdict: what it means for the row; after a judgement of the client it may differ from the answer's.
         lost_at: when an earlier answer to the same token was lost; that is remembered until the row is refreshed.
         before: what was remembered of the row.
-        host_name: for `refreshed_by`.
+        refreshed_by: which run this is; see `Claimant.refreshed_by`.
     """
     if job.provider.rotates == "never":
         lost_at = None  # a lost answer cost nothing
@@ -53,7 +53,7 @@ def result_of(
     location_id, slug = job.row.location_id, job.provider.slug
     if outcome is Outcome.REFRESHED:
         finished = RowFinished(location_id, slug, outcome, expires_at=answer.expires_at, is_news=_is_news(before, None))
-        return RowResult(finished, _success_values(job.row, answer, host_name))
+        return RowResult(finished, _success_values(job.row, answer, refreshed_by))
     error = _error(job, answer, verdict, lost_at)
     failed = _failed(job.row, outcome, error)
     action = answer.action or action_of(outcome, verdict)
@@ -93,8 +93,8 @@ def is_spent(job: Job, answer: Answer) -> bool:
     return answer.refresh_token not in (None, job.credential.refresh_token)
 
 
-def _success_values(row: Row, answer: Answer, host_name: str) -> dict[str, Value]:
-    values: dict[str, Value] = {"access_token_expiry": answer.expires_at, "refreshed_by": host_name}
+def _success_values(row: Row, answer: Answer, refreshed_by: str) -> dict[str, Value]:
+    values: dict[str, Value] = {"access_token_expiry": answer.expires_at, "refreshed_by": refreshed_by}
     values["last_refreshed"] = answer.received_at
     status = STATUS_ACTIVE if row.status == STATUS_REAUTHORIZE else row.status
     return values | _differing(row, {"last_error": "", "failure_count": 0, "status": status})

@@ -81,6 +81,7 @@ class Refresher:
 
     def _replay_and_refresh(self, scope: Scope) -> None:
         blocked = replay(self._context, self._writeback, self._emit)
+        self._context.identity.require_alone()
         if not self._has_failed():
             with released_at_the_end(self._context):
                 self._refresh(scope, blocked)
@@ -122,6 +123,8 @@ class Refresher:
 
     def _foresee(self, scope: Scope) -> None:
         """Say what would be refreshed, and what somebody has to fix first."""
+        if not scope.takeover:
+            self._context.identity.require_alone()
         query = query_of(self._context, scope)
         for jobs in list_due(self._context, scope, query, frozenset(), self._emit, self._name_unusable):
             for job in jobs:

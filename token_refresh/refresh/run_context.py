@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from token_refresh.base.errors import ActionableError, Kind
-
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
     from pathlib import Path
 
@@ -21,14 +19,9 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.jobs import JobFactory
-    from token_refresh.stores.base import Claimant, Row
+    from token_refresh.refresh.run_identity import RunIdentity
+    from token_refresh.stores.base import Claimant, Row, Store
     from token_refresh.stores.sealed import SealedStore, Seals
-
-
-class RunError(ActionableError):
-    """Nothing may be refreshed; the configuration is at fault, not a row."""
-
-    kind = Kind.CONFIGURATION
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,7 @@ class RunContext:
         folder: the store's state folder.
         providers: what is known of each without its file, by slug.
         concurrency: bounds requests in flight.
+        identity: who this run is to others, and whether it may be alone.
         claimant: this process to others.
         check_quota: how the store's calls stand against its plan; None where nobody counts them.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
@@ -55,14 +49,10 @@ class RunContext:
     jitter: random.Random
     default_provider: str
     concurrency: int
+    identity: RunIdentity
     claimant: Claimant
     check_quota: Callable[[], Check | None]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]
-
-    @property
-    def host_name(self) -> str:
-        """What is written into `refreshed_by`."""
-        return self.claimant.host
 
 
 @dataclass(frozen=True)
@@ -110,4 +100,4 @@ class Runtime:
     close: Callable[[], None]
     run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
-    recall: Callable[[Iterable[Row], frozenset[str]], list[Row]]
+    recall: Callable[[Store, Iterable[Row]], list[Row]]

@@ -80,7 +80,7 @@ class WriteBack:
         self._store = context.store
         self._journal = context.journal
         self._clock = context.clock
-        self._host_name = context.host_name
+        self._refreshed_by = context.claimant.refreshed_by
         self._emit = emit
         self.unproven: dict[str, RowFinished] = {}
         self.replaced_cells: frozenset[str] = frozenset()
@@ -111,7 +111,7 @@ class WriteBack:
             self._restore(job, answer, entry_id)
             return
         before = self._journal.failures.find(job.row.key, job.cell)
-        result = result_of(job, answer, verdict, lost_at, before, self._host_name)
+        result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
         brings_token = answer.access_token is not None or answer.refresh_token is not None
         has_successor = is_spent(job, answer)
         is_unproven = answer.is_unproven and has_successor

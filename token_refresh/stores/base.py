@@ -6,6 +6,7 @@ A new store is a module with a `Store`, a line in `open_store` and a run of the 
 from __future__ import annotations
 
 import enum
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,36 +182,64 @@ class Usage:
 
 @dataclass(frozen=True)
 class Claimant:
-    """Who claims rows: one process of one host.
+    """Who claims rows: one process of one installation.
 
     Attributes:
-        host: a name that no other host has, nor this one for another folder of journals.
-        slot: a number that no other live process of the host has for this store.
+        installation: an id that no other installation has.
+        slot: a number that no other live process of the installation has for this store.
         run: a name that no other process ever had.
-        takes_over: whether claims of other hosts are overridden.
+        number: of this run, among those of the installation.
+        host: the machine's name, for people.
+        takes_over: whether claims of other installations are overridden.
+        taken_over_at: claims that other installations made before count no more.
         unspent: providers whose refresh tokens are never spent: a claim on their rows that is old may be taken,
             whoever has it, for a token that was sent twice harms nobody.
     """
 
-    host: str
+    installation: str
     slot: int
     run: str
+    number: int = 0
+    host: str = ""
     takes_over: bool = False
+    taken_over_at: datetime | None = None
     unspent: frozenset[str] = frozenset()
+
+    @property
+    def refreshed_by(self) -> str:
+        """What a row reads that this process has refreshed."""
+        return f"{self.host}-{self.installation}-{self.number}"
 
     @property
     def owner(self) -> str:
         """What a claim of this process reads."""
-        return f"{self.of_slot(self.slot)}{self.run}"
+        return f"{self.of_slot(self.slot)}{self.number}/{self.run}/{self.host}"
 
     @property
-    def of_host(self) -> str:
-        """How all claims of this host begin."""
-        return f"{self.host}/"
+    def inherited(self) -> str:
+        """What claims of dead processes read that are this one's now."""
+        return f"{self.of_slot(self.slot)}{self.number}/inherited by {self.run}"
+
+    @property
+    def of_installation(self) -> str:
+        """How all claims of this installation begin."""
+        return f"{self.installation}/"
 
     def of_slot(self, slot: int) -> str:
         """How all claims of this slot's processes begin; all but one of them are dead."""
-        return f"{self.of_host}{slot}/"
+        return f"{self.of_installation}{slot}/"
+
+
+def run_of(owner: str) -> int | None:
+    """The number of the run that made a claim; None where it is of version 0.1.0."""
+    found = re.match("[^/]+/[0-9]+/([0-9]{1,18})/", owner)
+    return int(found[1]) if found is not None else None
+
+
+def host_of(owner: str) -> str:
+    """The machine that a claim is of, as far as it is known."""
+    parts = owner.split("/", 4)
+    return parts[4] or parts[0] if len(parts) > 4 else parts[0]  # version 0.1.0 began with the name
 
 
 @dataclass(frozen=True)
@@ -241,6 +270,18 @@ class Store(ABC):
     """Columns that do not take every value of theirs: what the journal remembers of a row counts for them."""
     claims: bool = False
     """Rows are claimed one by one; elsewhere a lock keeps a second run out."""
+    place: str = ""
+    """Which of the store's tables this is, as it was addressed; empty where there is only one."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What the store is, however it is addressed and wherever it is moved."""
+
+    @property
+    def places(self) -> frozenset[str]:
+        """All that `place` may be for this table, as far as it is known."""
+        return frozenset({self.place})
 
     @property
     @abstractmethod
@@ -264,8 +305,12 @@ class Store(ABC):
         """
         yield self.due(query)
 
-    def inherit(self, heir: Claimant, slot: int) -> None:  # noqa: B027 - most stores have no claims
-        """Let the claims that a dead process of this slot left count as those of an earlier run of the heir's."""
+    def claim_owners(self) -> list[str]:
+        """Who has claimed rows."""
+        return []
+
+    def inherit(self, heir: Claimant, owners: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
+        """Let the claims of these owners, who are dead, count as the heir's; see `Claimant.inherited`."""
 
     def release(self, claimant: Claimant, keep: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
         """Give up the claims of this process, and of the dead ones of its slot, but for the rows with these keys."""

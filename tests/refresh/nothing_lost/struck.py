@@ -76,12 +76,11 @@ _STATEMENTS = (
 
 
 class Trap:
-    """Waits at one point and springs once. `folder` is the store's state folder."""
+    """Waits at one point and springs once."""
 
-    def __init__(self, point: Point, fate: Fate, folder: Path) -> None:
+    def __init__(self, point: Point, fate: Fate) -> None:
         self.point = point
         self.fate = fate
-        self.ballast = folder / "ballast"
         self.is_full = False
         self.is_sprung = False
 
@@ -102,9 +101,10 @@ class Trap:
         else:
             self.is_full = True
 
-    def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
+    def connect(self, path: Path, **options: Any) -> sqlite3.Connection:
         """Opens a journal's file; see `token_refresh.journal.file.Connect`."""
-        connection = sqlite3.connect(*args, factory=_Connection, **options)
+        self.ballast = path.with_name("ballast")
+        connection = sqlite3.connect(path, factory=_Connection, **options)
         connection.trap = self
         return connection
 
@@ -215,7 +215,7 @@ def _ended(world: World, point: Point, fate: Fate, act: Act) -> int:
 
     def run() -> Iterable[Kind]:
         installation = prepare(world.program.settings, world.clock, console)
-        traps.append(Trap(point, fate, installation.folder))
+        traps.append(Trap(point, fate))
         with installation.lock(), trapped_context(installation, traps[0]) as context:
             return act(context)
 

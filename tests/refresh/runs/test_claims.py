@@ -237,7 +237,7 @@ def test_a_row_that_another_process_has_is_not_waited_for_and_not_reported(rows:
 
 def _host_of(world: World) -> str:
     with run_context_of(SqliteRows(world)) as context:
-        return context.claimant.host
+        return context.claimant.installation
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -46,10 +46,12 @@ class Found:
     Attributes:
         names: the columns that the program can use, by its own names for them.
         missing_options: the statuses that the select column `status` lacks.
+        tables: the table's name and id, where the schema is known.
     """
 
     names: frozenset[str]
     missing_options: frozenset[str] = frozenset()
+    tables: frozenset[str] = frozenset()
 
 
 class Columns:
@@ -67,6 +69,12 @@ class Columns:
         self._table = table
         self._clock = clock
         self._found: Found | None = None
+        self._tables: frozenset[str] = frozenset()
+
+    def names(self) -> frozenset[str]:
+        """The table's name and id, where the schema is known. Raises like `known`."""
+        self.known()
+        return self._found.tables if self._found is not None else frozenset()
 
     def known(self) -> frozenset[str]:
         """What the table has; asked for once a day.
@@ -115,7 +123,11 @@ class Columns:
         try:
             cached = json.loads(self._options.schema_file.read_text())
             fresh = 0 <= self._clock.now().timestamp() - cached["read_at"] < SCHEMA_SECONDS
-            found = Found(frozenset(cached["columns"]), frozenset(cached["missing_options"]) & _STATUSES)
+            found = Found(
+                frozenset(cached["columns"]),
+                frozenset(cached["missing_options"]) & _STATUSES,
+                frozenset(cached["names"]),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return found if fresh and found.names.issuperset(REQUIRED_COLUMNS) else None
@@ -123,6 +135,7 @@ class Columns:
     def _fetch(self) -> Found:
         schema = self._schema_columns()
         found = Found(self._learnt_columns()) if schema is None else self._usable(schema)
+        found = replace(found, tables=self._tables)
         self._keep(found)
         return found
 
@@ -130,6 +143,7 @@ class Columns:
         kept = {
             "read_at": self._clock.now().timestamp(),
             "columns": sorted(found.names),
+            "names": sorted(found.tables),
             "missing_options": sorted(found.missing_options),
         }
         with suppress(OSError):  # a full disk must not keep tokens out of the table
@@ -149,6 +163,7 @@ class Columns:
             return None
         for name, table_id, columns in tables:
             if self._options.table_name in (name, table_id):
+                self._tables = frozenset((name, table_id))
                 return columns
         shown = ", ".join(sorted(name for name, _, _ in tables))
         raise StoreRefusedError(

@@ -13,12 +13,14 @@ ANSWER_SECONDS = 90.0  # the body of one answer
 
 @dataclass(frozen=True)
 class AirtableOptions:
-    """Which table, with which token; `schema_file` keeps the known columns for a day, `pace_file` the
+    """Which table, with which token; `identity` names the base however it is addressed; `schema_file` keeps the known
+    columns for a day, `pace_file` the
     pace and the calls of the base; `adapter` sends requests, and knows whom to trust under TLS. It is closed with the
     store, but where several stores share it (`is_adapter_shared`)."""
 
     api_key: str = field(repr=False)
     base_id: str
+    identity: str
     table_name: str
     id_field: str
     endpoint_url: str

@@ -79,6 +79,17 @@ class AirtableStore(Store):
         self._columns = Columns(options, self._api, self._table, clock)
         self._page_sizes: Sequence[int] = PAGE_SIZES
         self._changes_words = False
+        self.place = options.table_name
+
+    @property
+    def identity(self) -> str:
+        """See `Store.identity`: the base. What a record is called is unique in it."""
+        return self._options.identity
+
+    @property
+    def places(self) -> frozenset[str]:
+        """See `Store.places`."""
+        return self._columns.names() | {self.place}
 
     @property
     def calls(self) -> int:

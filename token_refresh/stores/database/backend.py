@@ -21,13 +21,13 @@ class Backend(ABC):
         engine: makes its connections.
         insert: an insertion that can say what to do where the row is there already.
         patience_seconds: how long a lost server is waited for, where the same may be asked again.
-        is_current: its tables are known to be those of this version.
+        identity: the id that it keeps; empty until its tables are known to be those of this version.
     """
 
     engine: Engine
     insert: Callable[[sa.Table], Any]
     patience_seconds: float = 0.0
-    is_current: bool = False
+    identity: str = ""
 
     def check(self) -> None:  # noqa: B027 - a server is asked by whatever comes next
         """Look, before a store uses it again, whether it is still the same database and may still be used.

@@ -66,14 +66,17 @@ def _is_impossible(query: DueQuery) -> list[sa.ColumnElement[bool]]:
 
 
 def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElement[bool]:
-    """A row that nobody has, or a dead process of this one's slot, or where an old claim may be overridden."""
-    owner = CREDENTIALS.c.claim_owner
-    free = [owner.is_(None), sa.and_(begins(claimant.of_slot(claimant.slot)), owner != claimant.owner)]
+    """A row that nobody has, or a dead process had, or where an old claim may be overridden."""
+    owner, claimed_at = CREDENTIALS.c.claim_owner, CREDENTIALS.c.claimed_at
+    free = [owner.is_(None), owner == claimant.inherited]
     if claimant.takes_over:
-        free.append(sa.not_(begins(claimant.of_host)))
+        free.append(sa.not_(begins(claimant.of_installation)))
+    elif claimant.taken_over_at is not None:
+        is_before = sa.or_(claimed_at.is_(None), claimed_at < sa.literal(claimant.taken_over_at, UtcTime))
+        free.append(sa.and_(sa.not_(begins(claimant.of_installation)), is_before))
     if claimant.unspent:
-        claimed, limit = CREDENTIALS.c.claimed_at, timedelta(seconds=STALE_SECONDS)  # of a clock that was wrong, too
-        is_old = sa.or_(claimed < sa.literal(now - limit, UtcTime), claimed > sa.literal(now + limit, UtcTime))
+        limit = timedelta(seconds=STALE_SECONDS)  # of a clock that was wrong, too
+        is_old = sa.or_(claimed_at < sa.literal(now - limit, UtcTime), claimed_at > sa.literal(now + limit, UtcTime))
         free.append(sa.and_(owner != claimant.owner, is_old, _provider(query).in_(claimant.unspent)))
     return sa.or_(*free)
 

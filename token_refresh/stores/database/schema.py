@@ -19,7 +19,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 
@@ -90,6 +90,7 @@ PAUSES = sa.Table(
     sa.Column("until", UtcTime, nullable=False),
     sa.Column("is_broken", sa.Boolean, nullable=False, server_default=sa.false()),
 )
+IDENTITY = sa.Table("store_identity", METADATA, sa.Column("id", sa.Text, primary_key=True))  # one row, for good
 
 ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[column.attribute] for column in COLUMNS)]
 ALL_BUT_TOKEN = [column for column in ALL if column.name != "last_access_token"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import stat
 import time
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.database.backend import Backend
-from token_refresh.stores.database.schema import CREDENTIALS, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
+from token_refresh.stores.database.schema import CREDENTIALS, IDENTITY, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
 
 SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
@@ -35,6 +36,10 @@ _STEPS = {
         _UNREADABLE_INDEX,
         "CREATE TABLE provider_pauses (provider TEXT NOT NULL, until VARCHAR NOT NULL, "
         "is_broken BOOLEAN DEFAULT 0 NOT NULL, PRIMARY KEY (provider))",
+    ),
+    3: (
+        "CREATE TABLE store_identity (id TEXT NOT NULL, PRIMARY KEY (id))",
+        "INSERT INTO store_identity VALUES (lower(hex(randomblob(16))))",
     ),
 }
 
@@ -58,7 +63,7 @@ class SqliteBackend(Backend):
         found = _prepare_file(self._path)
         if self._file is not None and found != self._file:
             self.close()
-            self.is_current = False
+            self.identity = ""
         self._file = found
 
     def version(self, connection: Connection) -> int:
@@ -94,6 +99,7 @@ class SqliteBackend(Backend):
                 "the database has a table credentials of another program", "Set DATABASE_URL to a file of its own."
             )
         METADATA.create_all(connection)
+        connection.execute(sa.insert(IDENTITY).values(id=secrets.token_hex(16)))
         connection.exec_driver_sql(_UNREADABLE_INDEX)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -35,7 +36,6 @@ from token_refresh.stores.database.backend import Backend, ShutOutError, newer, 
 from token_refresh.stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
-    begins,
     by_urgency,
     conditional_update,
     is_due,
@@ -46,6 +46,7 @@ from token_refresh.stores.database.schema import (
     ALL,
     ALL_BUT_TOKEN,
     CREDENTIALS,
+    IDENTITY,
     LARGEST_ID,
     PAUSES,
     SCHEMA_VERSION,
@@ -91,6 +92,11 @@ class DatabaseStore(Store):
         except StoreError:
             self.close()
             raise
+
+    @property
+    def identity(self) -> str:
+        """See `Store.identity`: a random id that the database keeps, and takes along wherever it goes."""
+        return f"database {self._backend.identity}"
 
     @property
     def calls(self) -> int:
@@ -142,15 +148,22 @@ class DatabaseStore(Store):
         self._generations |= {record["id"]: record["claim_generation"] for record in records}
         return [row for row in map(_row, records) if query.admits(row)]
 
-    def inherit(self, heir: Claimant, slot: int) -> None:
+    def claim_owners(self) -> list[str]:
+        """See `Store.claim_owners`."""
+        owner = CREDENTIALS.c.claim_owner
+        owners = sa.select(owner).where(owner.is_not(None)).distinct()
+        return self._transact(lambda connection: list(connection.execute(owners).scalars()))
+
+    def inherit(self, heir: Claimant, owners: Collection[str]) -> None:
         """See `Store.inherit`."""
-        values = {"claim_owner": heir.of_slot(heir.slot) + "inherited"}
-        inherit = sa.update(CREDENTIALS).where(begins(heir.of_slot(slot))).values(values)
+        theirs = CREDENTIALS.c.claim_owner.in_(owners)
+        inherit = sa.update(CREDENTIALS).where(theirs).values(claim_owner=heir.inherited)
         self._transact(lambda connection: connection.execute(inherit))
 
     def release(self, claimant: Claimant, keep: Collection[str]) -> None:
         """See `Store.release`."""
-        mine = begins(claimant.of_slot(claimant.slot))
+        owner = CREDENTIALS.c.claim_owner
+        mine = sa.or_(owner == claimant.owner, owner == claimant.inherited)
         claimed = sa.select(CREDENTIALS.c.id).where(mine)
         kept = {_id(key) for key in keep}
 
@@ -345,17 +358,26 @@ class DatabaseStore(Store):
 
     def _migrate(self) -> list[str]:
         """Make the tables, or bring them up to date; what was done, in a sentence."""
-        if self._backend.is_current:
+        if self._backend.identity:
             return []
         version = self._transact(self._backend.version)
         if version > SCHEMA_VERSION:
             raise newer()
         if version < SCHEMA_VERSION:
             self._transact(self._backend.migrate)
-        self._backend.is_current = True
+        self._backend.identity = self._transact(_identity, is_repeatable=False)
         if version == SCHEMA_VERSION:
             return []
         return [f"the table {CREDENTIALS.name} was " + ("brought up to date" if version else "made")]
+
+
+def _identity(connection: Connection) -> str:
+    """The id that the database keeps; another one where somebody emptied its table."""
+    known = connection.execute(sa.select(sa.func.min(IDENTITY.c.id))).scalar_one()
+    if known is None:
+        known = secrets.token_hex(16)
+        connection.execute(sa.insert(IDENTITY).values(id=known))
+    return str(known)
 
 
 def open_backend(url: str, connections: int = 1) -> Backend:

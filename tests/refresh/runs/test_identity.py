@@ -1,0 +1,418 @@
+"""One installation, one store: found again however it is addressed, and never taken for another one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import crypto
+from tests import exits
+from tests.conftest import World
+from tests.refresh.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, table_of
+from tests.refresh.runs.test_claims import ELSEWHERE, EVERYONE, claim
+from tests.refresh.runs.test_faults import outage, run, sent
+from tests.stores.places import claimed
+from tests.world.airtable import faults as airtable_faults
+from tests.world.airtable import templates
+from tests.world.clock import START
+from tests.world.oauth import faults
+from tests.world.program import Program
+from token_refresh.journal.installation import FILE, InstallationFile
+from token_refresh.journal.lock import RunLock
+from token_refresh.stores.base import Claimant
+from token_refresh.stores.database import DatabaseStore
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(params=["sqlite", "airtable"])
+def rows(request: pytest.FixtureRequest) -> Rows:
+    return table_of(request.param, request)
+
+
+@pytest.fixture
+def table(airtable_world: World) -> AirtableRows:
+    return AirtableRows(airtable_world)
+
+
+def state(world: World) -> Path:
+    return Path(world.program.settings["STATE_DIR"])
+
+
+def well(table: AirtableRows) -> None:
+    assert table.world.airtable is not None
+    table.world.airtable.faults.clear()
+
+
+def waiting(table: AirtableRows) -> None:
+    """A row whose new tokens wait in the journal."""
+    table.add("acme", "loc")
+    outage(table, airtable_faults.status(503))
+    assert run(table).code == exits.STORE
+    well(table)
+
+
+def by_id(world: World) -> None:
+    world.program.settings["AIRTABLE_TABLE_NAME"] = world.table.id
+
+
+def slash(world: World) -> None:
+    world.program.settings["AIRTABLE_ENDPOINT_URL"] += "/"
+
+
+def renamed(world: World) -> None:
+    world.table.name = "Clients"
+    world.program.settings["AIRTABLE_TABLE_NAME"] = "Clients"
+
+
+def moved(world: World) -> None:
+    """On one disk; to another it is a copy."""
+    folder = state(world).rename(world.program.home / "elsewhere")
+    world.program.settings["STATE_DIR"] = str(folder)
+
+
+ADDRESSES = [by_id, slash, renamed, moved]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_under_another_address_what_waits_is_stored(table: AirtableRows, address: Callable[[World], None]) -> None:
+    waiting(table)
+    address(table.world)
+    assert run(table).code == exits.DONE
+    assert table.is_current("loc")
+    assert sent(table.world) == 1
+    assert entries(table.world) == []
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_under_another_address_a_spent_token_is_known(table: AirtableRows, address: Callable[[World], None]) -> None:
+    table.add("acme", "loc")
+    before = table.row("loc").encrypted_refresh
+    assert run(table).code == exits.DONE
+    table.edit("loc", encrypted_refresh=before, access_token_expiry=None)
+    address(table.world)
+    result = run(table)
+    assert "older than the last refresh" in result.err
+    assert sent(table.world) == 1
+
+
+@pytest.mark.parametrize("address", [by_id, slash, renamed])
+def test_under_another_address_the_run_that_is_active_is_known(
+    table: AirtableRows, address: Callable[[World], None]
+) -> None:
+    table.add("acme", "loc")
+    assert run(table).code == exits.DONE
+    [folder] = {path.parent for path in state(table.world).glob("*/run.lock")}
+    with RunLock(folder, table.world.clock):
+        address(table.world)
+        assert run(table, "--all").code == exits.BUSY
+
+
+def test_an_onboarding_that_was_cut_off_is_finished_under_the_table_s_id(table: AirtableRows) -> None:
+    world = table.world
+    world.oauth.fail(faults.reset(), times=2)
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme-until-used", "entered")))
+    world.clock.advance(91)
+    by_id(world)
+    run(table)
+    assert table.is_current("entered")
+    assert entries(world) == []
+
+
+def test_a_base_that_was_restored_under_a_new_id_sends_no_spent_token(table: AirtableRows) -> None:
+    world = table.world
+    table.add("acme", "loc")
+    snapshot = world.table.cells(world.table.find(locationId="loc")[0])
+    assert run(table).code == exits.DONE
+    assert world.airtable is not None
+    base = world.airtable.create_base("restored")
+    restored = world.airtable.create_table("APISecrets", templates.credentials(), base.id)
+    restored.add(snapshot)
+    world.program.settings["AIRTABLE_BASE_ID"] = base.id
+    result = run(table)
+    assert (result.code, sent(world)) == (exits.FAILED, 1)
+    assert "older than the last refresh" in result.err
+
+
+def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:
+    world = table.world
+    world.oauth.fail(faults.reset(), times=2)
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "entered")))
+    waiting(table)
+    world.clock.advance(91)
+    assert world.airtable is not None
+    other = world.airtable.credentials_table("Second")
+    other.add(world.cells("acme", "other"))
+    world.program.settings["AIRTABLE_TABLE_NAME"] = "Second"
+    result = run(table)
+    assert result.outcomes() == {"other": "refreshed"}
+    assert result.err.count("belongs to the table APISecrets") == 2
+    assert sorted(entry.step for entry in entries(world)) == ["answered", "lost"]
+    assert other.find(locationId="entered") == []
+    world.program.settings["AIRTABLE_TABLE_NAME"] = "APISecrets"
+    assert run(table).outcomes()["loc"] == "refreshed"
+    assert table.is_current("loc")
+
+
+def test_a_renamed_table_that_the_program_cannot_recognise_is_for_a_person_to_name(
+    table: AirtableRows,
+) -> None:
+    """Without the right to see the schema an onboarding of another name may be another table's."""
+    world = table.world
+    assert world.airtable is not None
+    world.airtable.add_token("pat-no-schema", scopes=("data.records:read", "data.records:write"))
+    world.program.settings["AIRTABLE_API_KEY"] = "pat-no-schema"
+    world.oauth.fail(faults.reset(), times=2)
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme-until-used", "entered")))
+    world.clock.advance(91)
+    renamed(world)
+    assert "recover --replay" in run(table).err
+    assert [entry.step for entry in entries(world)] == ["lost"]
+    world.program.run("recover", "--replay")
+    assert table.is_current("entered")
+
+
+ENDPOINTS = st.sampled_from(["{url}", "{url}/"])
+NAMES = st.sampled_from(["APISecrets", "{id}"])
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(ENDPOINTS, NAMES), min_size=2, max_size=4))
+def test_in_whatever_spelling_a_table_has_one_folder_and_one_memory(
+    table: AirtableRows, spellings: list[tuple[str, str]]
+) -> None:
+    world = table.world
+    assert world.airtable is not None
+    location = f"loc {len(world.table.records())}"
+    table.add("acme", location)
+    spent: list[str] = []
+    for endpoint, name in spellings:
+        world.program.settings["AIRTABLE_ENDPOINT_URL"] = endpoint.format(url=world.airtable.url)
+        world.program.settings["AIRTABLE_TABLE_NAME"] = name.format(id=world.table.id)
+        for cell in spent:
+            now = table.row(location).encrypted_refresh
+            table.edit(location, encrypted_refresh=cell, access_token_expiry=None)
+            before = sent(world)
+            assert "older than the last refresh" in run(table, "--location", location, "--all").err
+            assert sent(world) == before
+            table.edit(location, encrypted_refresh=now)
+        spent.append(table.row(location).encrypted_refresh)
+        assert run(table, "--location", location, "--all").outcomes()[location] == "refreshed"
+    assert len(list(state(world).glob("*/journal-*.sqlite3"))) == 1
+
+
+# A database
+
+
+def test_a_database_that_was_moved_is_the_same_one(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    before = rows.row("loc").encrypted_refresh
+    assert run(rows).code == exits.DONE
+    rows.edit("loc", encrypted_refresh=before, access_token_expiry=None)
+    home = world.program.home
+    (state(world) / "tokens.sqlite3").rename(home / "moved.sqlite3")
+    world.program.settings["DATABASE_URL"] = f"sqlite:///{home / 'moved.sqlite3'}"
+    assert "older than the last refresh" in run(rows).err
+    assert sent(world) == 1
+
+
+def test_the_same_database_by_two_addresses_has_one_id(postgres_world: World) -> None:
+    plain = postgres_world.program.settings["DATABASE_URL"]
+    rows = PostgresRows(postgres_world)
+    rows.add("acme", "loc")
+    assert run(rows).code == exits.DONE
+    sign = "&" if "?" in plain else "?"
+    postgres_world.program.settings["DATABASE_URL"] = f"{plain}{sign}application_name=other"
+    assert run(rows, "--all").code == exits.DONE
+    assert len(list(state(postgres_world).glob("*/journal-*.sqlite3"))) == 1
+
+
+# The key
+
+
+def test_rotation_forgets_no_spent_token(rows: Rows) -> None:
+    world = rows.world
+    rows.add("acme", "loc")
+    before = rows.stored("loc")
+    assert run(rows).code == exits.DONE
+    program = world.program
+    program.settings["ENCRYPTION_KEY_FALLBACKS"] = program.settings["ENCRYPTION_KEY"]
+    program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
+    assert program.run("rotate-key").code == exits.DONE
+    del program.settings["ENCRYPTION_KEY_FALLBACKS"]
+    cell = world.seal("loc", "encrypted_refresh", before)
+    rows.edit("loc", encrypted_refresh=cell, access_token_expiry=None)
+    result = run(rows)
+    assert "older than the last refresh" in result.err
+    assert sent(world) == 1
+
+
+# Another installation
+
+
+def copied(program: Program) -> Program:
+    """The program on another machine, with a copy of the state folder."""
+    folder = program.home / "copy"
+    shutil.copytree(program.settings["STATE_DIR"], folder)
+    return replace(program, settings=program.settings | {"STATE_DIR": str(folder)})
+
+
+def shared(rows: Rows) -> None:
+    """A database that does not lie in the state folder."""
+    if isinstance(rows, SqliteRows):
+        file = rows.world.program.home / "shared.sqlite3"
+        rows.world.program.settings["DATABASE_URL"] = f"sqlite:///{file}"
+        rows.address = lambda: f"sqlite:///{file}"  # type: ignore[method-assign]
+
+
+def test_a_copied_state_folder_refreshes_nothing_until_somebody_takes_over(rows: Rows) -> None:
+    shared(rows)
+    rows.add("acme", "loc")
+    assert run(rows).code == exits.DONE
+    other = copied(rows.world.program)
+    for _ in range(2):
+        result = other.run("--all")
+        assert result.code == exits.USAGE
+        assert "copied or restored" in result.err
+        assert "--takeover" in result.err
+    assert sent(rows.world) == 1
+    rows.world.clock.advance(60)
+    assert other.run("--takeover", "--all").code == exits.DONE
+    assert other.run("--all").code == exits.DONE
+    assert sent(rows.world) == 3
+
+
+def test_a_copied_state_folder_stores_the_answers_it_holds(table: AirtableRows) -> None:
+    waiting(table)
+    other = copied(table.world.program)
+    result = other.run("--json")
+    assert result.code == exits.USAGE
+    assert table.is_current("loc")
+    assert run(table).code == exits.DONE  # the original finds it done, and no twin
+    assert entries(table.world) == []
+    assert sent(table.world) == 1
+
+
+def test_the_first_machine_finds_out_by_the_table_that_another_one_goes_on(table: AirtableRows) -> None:
+    table.add("acme", "loc")
+    assert run(table).code == exits.DONE
+    other = copied(table.world.program)
+    table.world.clock.advance(60)
+    assert other.run("--takeover", "--all").code == exits.DONE
+    result = run(table, "--all")
+    assert result.code == exits.USAGE
+    assert "another installation refreshes this table" in result.err
+    assert sent(table.world) == 2
+
+
+def cloned(program: Program, monkeypatch: pytest.MonkeyPatch) -> Program:
+    """The whole machine, disk and all: nothing in the folder tells the clone from the original."""
+    other = copied(program)
+    clone, original = Path(other.settings["STATE_DIR"]), Path(program.settings["STATE_DIR"])
+    with closing(sqlite3.connect(clone / FILE)) as database, database:
+        mark = InstallationFile(clone)._mark()
+        database.execute("UPDATE identity SET mark = ?", (mark,))
+    assert InstallationFile(original).begin("x", START, takes_over=False).is_copy is False
+    return other
+
+
+def test_clones_of_a_machine_find_each_other_by_the_numbers_of_their_runs(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared(rows)
+    rows.add("acme", "loc")
+    assert run(rows).code == exits.DONE
+    other = cloned(rows.world.program, monkeypatch)
+    rows.world.clock.advance(60)
+    assert other.run("--all").code == exits.DONE  # nobody can know yet
+    for _ in range(2):
+        result = run(rows, "--all")
+        assert result.code == exits.USAGE
+        assert "--takeover" in result.err
+    assert sent(rows.world) == 2
+    rows.world.clock.advance(60)
+    assert run(rows, "--takeover", "--all").code == exits.DONE
+    assert run(rows, "--all").code == exits.DONE
+
+
+def test_a_clone_s_claims_are_not_stolen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = SqliteRows(world)
+    shared(rows)
+    rows.add("acme", "loc")
+    assert run(rows).code == exits.DONE
+    identity = InstallationFile(state(world)).begin("x", START, takes_over=False)
+    twin = Claimant(identity.id, 1, "run", identity.number + 1, "host")
+    with closing(DatabaseStore(rows.address(), world.clock)) as store:
+        assert claimed(store, EVERYONE, twin)
+    result = run(rows, "--all")
+    assert result.code == exits.USAGE
+    assert "a copy of this installation is at work" in result.err
+    assert sent(world) == 1
+
+
+def test_a_container_whose_name_is_new_at_each_start_goes_on_with_its_claims(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    for name in ("container-1", "container-2"):
+        monkeypatch.setattr(os, "uname", lambda name=name: SimpleNamespace(nodename=name))
+        world.oauth.fail(faults.reset(), times=2)
+        assert run(rows, "--all").code == exits.FAILED
+        world.clock.advance(91)
+    assert run(rows, "--all").json()["results"] != []  # the claim that the dead one kept is ours
+
+
+def test_on_airtable_a_new_host_name_is_no_other_host(table: AirtableRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.add("acme", "loc")
+    for name in ("container-1", "container-2"):
+        monkeypatch.setattr(os, "uname", lambda name=name: SimpleNamespace(nodename=name))
+        assert run(table, "--all").code == exits.DONE
+        assert table.row("loc").refreshed_by.startswith(f"{name}-")
+
+
+def test_a_takeover_that_finds_nothing_to_refresh_counts_all_the_same(table: AirtableRows) -> None:
+    table.add("acme", "loc", START + timedelta(days=9))
+    table.edit("loc", refreshed_by="elsewhere-1234", last_refreshed=START)
+    assert run(table, "--all").code == exits.USAGE
+    table.world.clock.advance(1)
+    assert run(table, "--takeover").json()["results"] == []
+    assert run(table, "--all").outcomes() == {"loc": "refreshed"}
+
+
+def test_a_dry_run_is_no_takeover(table: AirtableRows) -> None:
+    table.add("acme", "loc")
+    table.edit("loc", refreshed_by="elsewhere-1234", last_refreshed=START)
+    assert run(table, "--takeover", "--dry-run").code == exits.DONE
+    assert run(table).code == exits.USAGE
+
+
+def test_in_a_database_a_takeover_counts_for_claims_of_before(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc", START + timedelta(days=9))
+    claim(world, ELSEWHERE, "loc")
+    world.clock.advance(1)
+    assert run(rows, "--takeover").json()["results"] == []
+    assert run(rows, "--all").outcomes() == {"loc": "refreshed"}
+
+
+def test_a_lost_state_folder_is_named_as_a_reason(table: AirtableRows) -> None:
+    table.add("acme", "loc")
+    assert run(table).code == exits.DONE
+    state(table.world).rename(table.world.program.home / "lost")
+    result = run(table, "--all")
+    assert result.code == exits.USAGE
+    assert "STATE_DIR was lost or changed" in result.err
+    assert os.uname().nodename in result.err

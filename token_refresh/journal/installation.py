@@ -1,0 +1,207 @@
+"""Which installation this is: what a state folder knows of itself, and how it notices that it is not the only one.
+
+The id is random, and belongs to the file that keeps it: in a copy of the folder, and in one that was restored, that
+file is another one. Two machines that were cloned whole differ in the numbers of their runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import re
+import sqlite3
+from collections.abc import Callable, Collection
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from crypto import Context, FingerprintKey, Keyring, SealedCellError
+from token_refresh.base.clock import iso, parse_time
+from token_refresh.journal.file import refused
+from token_refresh.journal.state_folder import file_system
+
+_T = TypeVar("_T")
+
+FILE = "installation.sqlite3"
+EARLIER_ID_FILE = "host-id"  # of version 0.1.0
+KEPT_RUNS = 1000
+# The next run's number is not the next one, or clones that always run at the same minute would number alike.
+_STEP = 2**16
+_STABLE_IDS = ("ext4", "btrfs")  # whose file system ids outlive a restart
+_FINGERPRINT_KEY = Context("fingerprint_key", "", "")
+
+_SCHEMA = """
+CREATE TABLE identity (id TEXT NOT NULL, mark TEXT NOT NULL);
+CREATE TABLE runs (number INTEGER PRIMARY KEY);
+CREATE TABLE takeovers (store TEXT PRIMARY KEY, at TEXT NOT NULL);
+CREATE TABLE fingerprint_keys (id TEXT PRIMARY KEY, sealed TEXT NOT NULL, is_own INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a run is.
+
+    Attributes:
+        id: of the installation.
+        number: of the run.
+        is_copy: the folder was copied or restored, or had a twin, and nobody has said yet that it goes on alone.
+        taken_over_at: when somebody last said so of this store; what others did before does not count.
+    """
+
+    id: str
+    number: int
+    is_copy: bool
+    taken_over_at: datetime | None
+
+    def number_in(self, refreshed_by: str) -> int | None:
+        """The run of ours that wrote `refreshed_by`; 0: one of version 0.1.0; None: another installation."""
+        found = re.fullmatch(rf".*-{self.id}(?:-([0-9]{{1,18}}))?", refreshed_by, re.DOTALL)
+        return int(found[1] or 0) if found is not None else None
+
+
+class InstallationFile:
+    """The file that a state folder knows itself by; made where there is none.
+
+    Args:
+        state: the state folder.
+
+    Raises:
+        JournalError: any method, when the disk refuses.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._path = state / FILE
+
+    def begin(self, store: str, now: datetime, *, takes_over: bool) -> Identity:
+        """Give this run a number, which is on the disk when this returns.
+
+        Args:
+            store: what the store is.
+            now: the time.
+            takes_over: a person said that no other installation refreshes this store any more.
+        """
+
+        def act(database: sqlite3.Connection) -> Identity:
+            [(own_id, mark)] = database.execute("SELECT id, mark FROM identity").fetchall()
+            is_copy = not _is_same(mark, self._mark())
+            if takes_over:
+                if is_copy:  # the other one may go on under the old id; it finds out by the new one
+                    own_id, is_copy = os.urandom(8).hex(), False
+                    database.execute("UPDATE identity SET id = ?, mark = ?", (own_id, self._mark()))
+                database.execute("INSERT OR REPLACE INTO takeovers VALUES (?, ?)", (store, iso(now)))
+            # A copy takes a number that the original knows, too: what it stores is no sign of a twin.
+            number = _last_run(database) if is_copy else _next_run(database)
+            at = database.execute("SELECT at FROM takeovers WHERE store = ?", (store,)).fetchone()
+            return Identity(own_id, number, is_copy, parse_time(at[0]) if at else None)
+
+        return self._transact(act)
+
+    def has_issued(self, number: int) -> bool:
+        """Whether a run of this installation had that number; of long ago that is not known, and assumed."""
+        query = "SELECT ? < (SELECT min(number) FROM runs) OR ? IN (SELECT number FROM runs)"
+        return self._transact(lambda database: bool(database.execute(query, (number, number)).fetchone()[0]))
+
+    def doubt(self) -> None:
+        """A twin was found: from now on this counts as a copy."""
+        self._transact(lambda database: database.execute("UPDATE identity SET mark = ''"))
+
+    def keyring(self, primary: bytes, fallbacks: Collection[bytes]) -> Keyring:
+        """These keys, with the fingerprint keys of this installation."""
+        plain = Keyring(primary, fallbacks)
+        keys = self._transact(lambda database: _opened_keys(database, plain) or self._make_keys(database, plain))
+        return Keyring(primary, fallbacks, keys)
+
+    def reseal_keys(self, keyring: Keyring) -> None:
+        """Re-encrypt the fingerprint keys with the primary key. One that does not open stays as it is."""
+
+        def act(database: sqlite3.Connection) -> None:
+            for key_id, sealed in database.execute("SELECT id, sealed FROM fingerprint_keys").fetchall():
+                if keyring.needs_reseal(sealed):
+                    with suppress(SealedCellError):
+                        again = keyring.seal(keyring.open(sealed, _FINGERPRINT_KEY), _FINGERPRINT_KEY)
+                        database.execute("UPDATE fingerprint_keys SET sealed = ? WHERE id = ?", (again, key_id))
+
+        self._transact(act)
+
+    def _transact(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            with closing(self._open()) as database:
+                database.execute("BEGIN IMMEDIATE")
+                if not database.execute("PRAGMA user_version").fetchone()[0]:
+                    self._make(database)
+                done = act(database)
+                database.execute("COMMIT")
+                return done
+        except (OSError, sqlite3.Error) as error:
+            raise refused(error) from None
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        database = sqlite3.connect(self._path, isolation_level=None, timeout=30)
+        database.execute(
+            "PRAGMA synchronous=EXTRA"
+        )  # a number that a power failure takes back would look like a twin's
+        return database
+
+    def _make(self, database: sqlite3.Connection) -> None:
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 1")
+        database.execute(
+            "INSERT INTO identity VALUES (?, ?)", (self._earlier_id() or os.urandom(8).hex(), self._mark())
+        )
+
+    def _mark(self) -> str:
+        """What is another one for a copy of the file: its inode, and the file system's id where that is kept."""
+        is_stable = file_system(self._path) in _STABLE_IDS
+        return f"{self._path.stat().st_ino} {os.statvfs(self._path).f_fsid if is_stable else ''}"
+
+    def _earlier_id(self) -> str:
+        with suppress(FileNotFoundError):
+            return (self._state / EARLIER_ID_FILE).read_text().strip()
+        return ""
+
+    def _make_keys(self, database: sqlite3.Connection, keyring: Keyring) -> list[FingerprintKey]:
+        """A random key; beside the first one also those that version 0.1.0 derived from the keys in use."""
+        keys = [(FingerprintKey.generate(), 1)]
+        if any(self._state.glob("*/journal-*.sqlite3")):
+            keys += [(key, 0) for key in keyring.fingerprint_keys]
+        for key, is_own in keys:
+            sealed = keyring.seal(base64.b64encode(key.raw).decode("ascii"), _FINGERPRINT_KEY)
+            database.execute("INSERT OR IGNORE INTO fingerprint_keys VALUES (?, ?, ?)", (key.key_id, sealed, is_own))
+        return _opened_keys(database, keyring)
+
+
+def _is_same(kept: str, found: str) -> bool:
+    (inode, _, file_system_id), (now, _, id_now) = kept.partition(" "), found.partition(" ")
+    return inode == now and (file_system_id == id_now or not (file_system_id and id_now))
+
+
+def _last_run(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT coalesce(max(number), 0) FROM runs").fetchone()[0])
+
+
+def _next_run(database: sqlite3.Connection) -> int:
+    number = _last_run(database) + random.randint(1, _STEP)
+    database.execute("INSERT INTO runs VALUES (?)", (number,))
+    oldest = "SELECT number FROM runs ORDER BY number DESC LIMIT ?"
+    database.execute(f"DELETE FROM runs WHERE number NOT IN ({oldest})", (KEPT_RUNS,))  # noqa: S608 - no values
+    return number
+
+
+def _opened_keys(database: sqlite3.Connection, keyring: Keyring) -> list[FingerprintKey]:
+    """Those that open, the newest of its own first; nothing where that one is missing."""
+    found: list[FingerprintKey] = []
+    own = False
+    query = "SELECT id, sealed, is_own FROM fingerprint_keys ORDER BY is_own DESC, rowid DESC"
+    for key_id, sealed, is_own in database.execute(query):
+        with suppress(SealedCellError):
+            found.append(FingerprintKey(key_id, base64.b64decode(keyring.open(sealed, _FINGERPRINT_KEY))))
+            own = own or bool(is_own)
+    return found if own else []
