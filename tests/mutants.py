@@ -622,8 +622,8 @@ MUTANTS = (
     _mutant(
         "room is kept for a single answer",
         "token_refresh/wiring.py",
-        "    ballast = settings.concurrency * BALLAST_BYTES\n",
-        "    ballast = BALLAST_BYTES\n",
+        "            settings.concurrency * BALLAST_BYTES,\n",
+        "            BALLAST_BYTES,\n",
         f"{_INSIDE}test_room_is_kept_for_one_answer_of_each_request_that_may_be_out",
     ),
     _mutant(

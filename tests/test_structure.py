@@ -14,7 +14,6 @@ from bench.source import code_lines, imports_of, longest_chain, modules_of
 from bench.structure import GOALS, ROOT, SUMS, Structure, commands_of, lines_of, measure
 from bench.trace import Tracer
 
-
 # Goals of `bench.structure` that the code does not reach. Whoever reaches one takes it out: then it is a limit again.
 NOT_REACHED = {"lines of the promise"}  # since installations, unproven tokens and clocks came in
 

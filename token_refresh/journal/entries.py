@@ -374,8 +374,6 @@ class Journal:
         statements: list[Statement] = [(remember, (iso(now), entry_id)) for entry_id in spent]
         statements += [("DELETE FROM entries WHERE id = ?", (entry_id,)) for entry_id in entry_ids]
         if statements:
-            horizon = iso(now - timedelta(days=SPENT_DAYS))
-            statements.append(("DELETE FROM spent WHERE spent_at < ?", (horizon,)))
             # Not synced: an entry that a power failure brings back is found to be stored already.
             self._file.commit(all_of(statements), synced=False)
 
@@ -384,6 +382,13 @@ class Journal:
         now = iso(self._clock.now())
         if any(entry.sent_at > self._clock.now() for entry in self.entries(STEP_SENT, STEP_LOST)):
             self._file.commit(all_of([("UPDATE entries SET sent_at = ? WHERE sent_at > ?", (now, now))]))
+
+    def forget_old_spent(self) -> None:
+        """Forget what was spent long ago; only by a clock that another one has confirmed."""
+        horizon = iso(self._clock.now() - timedelta(days=SPENT_DAYS))
+        forget = ("DELETE FROM spent WHERE spent_at < ?", (horizon,))
+        if self._file.select("SELECT 1 FROM spent WHERE spent_at < ? LIMIT 1", horizon):
+            self._file.commit(all_of([forget]), synced=False)
 
     def entries(self, *steps: str) -> list[Entry]:
         """The unfinished entries at one of these steps, oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import chain
 
 from token_refresh.base.errors import actionable_error
@@ -16,6 +17,7 @@ from token_refresh.base.events import (
     RunStarted,
     Subscriber,
 )
+from token_refresh.journal.file import JournalError
 from token_refresh.refresh.claims import LONG_CLAIM, other_hosts, released_at_the_end
 from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
@@ -100,9 +102,19 @@ class Refresher:
             self._writeback.end_unproven()
         for what, action in self._context.store.store.warnings():
             self._emit(Notice(NoticeCode.COLUMN_UNSUITABLE, None, what, action))
+        self._forget_old_spent()
         self._name_what_was_left(schedule)
         if not self._has_failed():
             self._name_what_others_have(query)
+
+    def _forget_old_spent(self) -> None:
+        """By a clock that was confirmed in this run: one that is wrong would forget what must not be sent."""
+        offset = self._context.store.store.clock_offset
+        is_confirmed = self._writeback.is_clock_confirmed or offset is not None
+        is_off = any(notice.code is NoticeCode.CLOCK_OFF for notice in self._report.notices)
+        if is_confirmed and not is_off and not self._has_failed():
+            with suppress(JournalError):  # the next run may do it
+                self._context.journal.forget_old_spent()
 
     def _name_what_others_have(self, query: DueQuery) -> None:
         """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""

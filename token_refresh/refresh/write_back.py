@@ -72,6 +72,7 @@ class WriteBack:
         emit: gets each row's final result, and what a provider's clock says of ours.
 
     Attributes:
+        is_clock_confirmed: a provider's clock agreed with ours.
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
         replaced_cells: the fingerprints of refresh cells that onboardings are to replace which wait in the journal.
     """
@@ -82,6 +83,7 @@ class WriteBack:
         self._clock = context.clock
         self._refreshed_by = context.claimant.refreshed_by
         self._emit = emit
+        self.is_clock_confirmed = False
         self.unproven: dict[str, RowFinished] = {}
         self.replaced_cells: frozenset[str] = frozenset()
         self._buffer: list[Pending] = []
@@ -142,8 +144,10 @@ class WriteBack:
         if answer.server_time is None or answer.received_at is None:
             return
         offset, name = answer.server_time - answer.received_at, job.provider.name
-        if (notice := clock_notice(name, offset, answer.received_at, job.provider.slug)) is not None:
+        notice = clock_notice(name, offset, answer.received_at, job.provider.slug)
+        if notice is not None:
             self._emit(notice)
+        self.is_clock_confirmed |= notice is None
 
     def _kept_pair(self, job: Job, entry_id: int | None) -> Answer | None:
         """A pair that came in a 5xx before the token was refused; None where it was tried already, or there is none."""

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from providers.base import Provider
 from tests.conftest import World
-from tests.refresh.runs.faults_world import TABLES, AirtableRows, PostgresRows, Rows, SqliteRows, entries, table_of
+from tests.refresh.runs.faults_world import (
+    TABLES,
+    AirtableRows,
+    PostgresRows,
+    Rows,
+    SqliteRows,
+    entries,
+    journal,
+    table_of,
+)
 from tests.refresh.runs.test_faults import only, run
 from tests.world import postgres as postgres_world_module
 from tests.world.clock import START
@@ -145,3 +154,17 @@ def test_a_request_that_left_in_the_future_is_waited_for_from_the_first_run_that
     rows.world.clock.advance(100)
     assert only(run(rows))["outcome"] == "refreshed"
     assert rows.is_current("loc")
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_spent_tokens_are_forgotten_only_by_a_clock_that_another_one_confirms(world: World, is_right: bool) -> None:
+    table = SqliteRows(world)
+    table.add("acme", "loc")
+    token = table.stored("loc")
+    run(table)
+    world.clock.advance(timedelta(days=401).total_seconds())
+    if not is_right:
+        world.oauth._http.now = START.timestamp
+    assert only(run(table))["outcome"] == "refreshed"
+    with journal(world) as opened:
+        assert opened.is_spent(opened._keyring.fingerprints(token)) != is_right
