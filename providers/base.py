@@ -410,7 +410,7 @@ class Provider(ProviderSummary):
             return verdict or Verdict.UNCLEAR
         if raw.status < HTTP_REDIRECT:
             return Verdict.REQUEST_REFUSED if _is_refusal(content) else Verdict.UNCLEAR
-        if raw.status in _FIREWALL and not content and is_page(raw.body, raw.headers.get("content-type", "")):
+        if raw.status in _FIREWALL and not is_whole and is_page(raw.body, raw.headers.get("content-type", "")):
             return Verdict.NOT_ACTED
         return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED
 

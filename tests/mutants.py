@@ -210,7 +210,7 @@ MUTANTS = (
         "providers/base.py",
         'form if raw.is_complete else form.rpartition("&")[0]',
         "form",
-        f"{_FORMS}test_an_answer_that_breaks_off_grants_no_access_token_and_no_piece_of_a_token",
+        f"{_FORMS}test_of_a_pair_that_is_cut_at_each_byte_no_piece_of_a_token_counts",
     ),
     _mutant(
         "what breaks off right behind the tokens one level down brings none",
@@ -222,7 +222,7 @@ MUTANTS = (
     _mutant(
         "a page of its content type alone is a firewall's",
         "providers/base.py",
-        "and not content and is_page(",
+        "and not is_whole and is_page(",
         "and is_page(",
         f"{_FORMS}test_the_body_decides_and_not_the_content_type",
     ),

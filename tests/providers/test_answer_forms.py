@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 from hypothesis import assume, example, given
@@ -232,6 +232,27 @@ def test_an_answer_that_breaks_off_grants_no_access_token_and_no_piece_of_a_toke
     got = read(replace(answer, status=200, is_complete=answer.whole_at is not None and answer.is_complete), rotates)
     assert got.access_token is None
     assert got.refresh_token in (None, answer.refresh)
+
+
+@pytest.mark.parametrize("rotates", PROVIDERS)
+@pytest.mark.parametrize("outer", [None, "data"])
+@pytest.mark.parametrize("is_form", [True, False])
+def test_of_a_pair_that_is_cut_at_each_byte_no_piece_of_a_token_counts(
+    is_form: bool, outer: str | None, rotates: Rotation
+) -> None:
+    """The refresh token is the last member, so that nothing behind it shows where it ends."""
+    pair = {"access_token": "access-token-2", "expires_in": 60, "refresh_token": "refresh-token-2"}
+    body = (urlencode(pair) if is_form else json.dumps({outer: pair} if outer else pair)).encode()
+    for sent in range(len(body)):
+        answer = PROVIDERS[rotates].read_answer(RawAnswer(200, {}, body[:sent], NOW, False))
+        assert answer.access_token is None
+        is_there = not is_form and rotates != "never" and sent >= body.index(b'token-2"', 40) + len(b'token-2"')
+        assert answer.refresh_token == ("refresh-token-2" if is_there else None), sent
+
+
+def test_an_empty_object_is_no_page_whatever_its_content_type() -> None:
+    raw = RawAnswer(403, {"content-type": "text/html"}, b"{}", NOW, True)
+    assert PROVIDERS["always"].read_answer(raw).verdict is Verdict.REQUEST_REFUSED
 
 
 @given(answer=answers)
