@@ -346,7 +346,8 @@ def recall_failures(installation: Installation, store: Store, rows: Iterable[Row
     """Rows of a store with what is remembered of their failures and its table has no columns for."""
     from token_refresh.refresh.remembered_failures import with_remembered_failures
 
-    return with_remembered_failures(rows, installation.folder_of(store), installation.keyring, store.columns)
+    columns = store.columns - store.journalled_columns
+    return with_remembered_failures(rows, installation.folder_of(store), installation.keyring, columns)
 
 
 def make_job_factory(installation: Installation, seals: Seals) -> JobFactory:

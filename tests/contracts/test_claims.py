@@ -166,7 +166,9 @@ def test_releasing_gives_up_all_rows_but_those_to_keep(place: ClaimedPlace, coll
 def test_releasing_gives_up_what_dead_processes_of_the_slot_had(place: ClaimedPlace, colleague: Colleague) -> None:
     rows = claim(place.store, HERE)
     [kept] = [row.key for row in rows if row.location_id == "loc-1"]
-    colleague().release(replace(HERE, run="next"), {kept})
+    heir, store = replace(HERE, run="next"), colleague()
+    store.inherit(heir, [HERE.owner])
+    store.release(heir, {kept})
     assert claimed(colleague(), SECOND) == ["loc-0", "loc-2"]
 
 

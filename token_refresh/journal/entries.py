@@ -106,6 +106,9 @@ class _Request(NamedTuple):
     token: str
 
 
+_UNKNOWN = _Request("", "", "")
+
+
 @dataclass(frozen=True)
 class Place:
     """Where new tokens wait that the store has not taken.
@@ -235,13 +238,16 @@ class Journal:
         Raises:
             JournalError: the journal did not take it; `not_saved` says where it is.
         """
+        with contextlib.suppress(JournalError, ValueError):  # of a request that this process noted it is known
+            self._recall_request(entry_id)
+        request = self._requests.get(entry_id, _UNKNOWN)
         content = {
             "status": raw.status,
             "headers": dict(raw.headers),
             "body": base64.b64encode(raw.body).decode("ascii"),
             "received_at": iso(raw.received_at),
             "is_complete": raw.is_complete,
-            "token": self._requests[entry_id].token,
+            "token": request.token,
         }
         sealed = self._keyring.seal(json.dumps(content), context)
         try:
@@ -314,7 +320,7 @@ class Journal:
             content = self._content(entry, sealed)
         except SealedCellError:
             return False
-        if "token" in content:
+        if content.get("token"):
             return bool(content["token"] == entry.token)
         received_at = parse_time(content["received_at"])  # until version 0.1.0 an answer did not name its request
         return received_at is not None and received_at >= entry.started_at
@@ -497,7 +503,7 @@ class Journal:
                 remove(path)
 
     def _save_to_spare(self, entry_id: int, location_id: str, sealed: str) -> None:
-        uid, provider, _ = self._requests[entry_id]
+        uid, provider, _ = self._requests.get(entry_id, _UNKNOWN)
         file: Path | None = None
         if self._spare is not None:
             with contextlib.suppress(Exception):  # whatever it is, the answer must not go with it

@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import stat
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,9 @@ class StateError(ActionableError):
     """The state folder cannot be used."""
 
     kind = Kind.CONFIGURATION
+
+
+_PROBING = threading.Lock()  # threads of one process have one probe
 
 
 class StateFolder:
@@ -95,9 +99,10 @@ def _check_owner(path: Path) -> None:
         )
     probe = path / f".probe-{os.getpid()}"
     try:
-        probe.unlink(missing_ok=True)  # of a process that was killed right here: in containers numbers come again
-        _write_new(probe, "")
-        probe.unlink()
+        with _PROBING:
+            probe.unlink(missing_ok=True)  # of a process that was killed right here: in containers numbers come again
+            _write_new(probe, "")
+            probe.unlink()
     except OSError as error:
         raise _unusable(path, error.strerror or "unknown reason") from None
 

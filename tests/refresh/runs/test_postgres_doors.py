@@ -193,7 +193,9 @@ def test_so_is_an_import_from_there(
     source = door.address(USER, options=options)
     result = door.rows.world.program.run("import", "--layout", "user-tokens", source)
     assert_reported(result, code, "the source cannot be read", told, "Correct its address")
-    assert len(result.err.splitlines()) == 1
+    first, problem = result.err.splitlines()
+    assert "first stop whatever else refreshes these clients" in first
+    assert "error" in problem
 
 
 def test_a_right_that_is_taken_away_during_a_run_ends_it_and_the_tokens_wait(
