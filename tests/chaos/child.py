@@ -17,6 +17,8 @@ from pathlib import Path
 from tests.chaos.clock import SharedClock
 from token_refresh import commands as cli
 from token_refresh.commands import onboard
+from token_refresh.stores.database.backend import Backend
+from token_refresh.stores.database.postgres import PostgresBackend
 
 RUN = "token_manager.py"
 ONBOARD = "onboard_client.py"
@@ -39,6 +41,7 @@ for _name in (
     "psycopg",
 ):
     importlib.import_module(_name)
+PostgresBackend.clock = Backend.clock  # type: ignore[method-assign] # the server's clock is not the round's
 
 
 def context() -> ForkServerContext:

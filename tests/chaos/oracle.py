@@ -39,6 +39,7 @@ class Oracle:
         harmed: locations where a person put something old back, so that a loss is theirs.
         run: the number of the run that is under way.
         durable: refresh tokens that were once seen in a journal or in the table.
+        rejected: those that a provider has answered with a refusal.
         stored: those of the table alone.
     """
 
@@ -56,6 +57,7 @@ class Oracle:
         self.harmed: set[str] = set()
         self.run = 0
         self.durable: set[str] = set()
+        self.rejected: set[str] = set()
         self.stored: set[str] = set()
 
     # What it is told
@@ -150,6 +152,8 @@ class Oracle:
             self._blame(who, "was sent again although its successor had been stored")
 
     def _check_resend_of_lost(self, token: RefreshToken, who: str, last: _Arrival) -> None:
+        if self.rejected & set(token.successors):
+            return  # one that came without an access token was refused, so this one counts again
         if last.run not in self._killed and self._dropped.get(token.value) != last.run:
             self._blame(who, "was sent again although its answer had come")
         passed = self._world.clock.timestamp() - last.at
@@ -183,7 +187,9 @@ class Oracle:
         """The provider had committed, and a kill or the provider itself kept the answer from being durable."""
         run = self._spent_in.get(token.value)
         was_cut = run in self._killed or token.value in self._dropped
-        if token.spent_at is None or not was_cut or self.durable & set(token.successors):
+        if known := self.durable & set(token.successors):  # one that was not proved yet may have been lost itself
+            return any(self.is_admitted(self._world.oauth.tokens[one]) for one in known)
+        if token.spent_at is None or not was_cut:
             return False
         if token.provider == "acme-until-used":
             return False  # the old token lives until a successor is used, and nobody has that

@@ -118,7 +118,8 @@ def journalled(rows: Rows) -> tuple[set[str], list[str]]:
                     shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
             texts += _texts(copy)
     for text in filter(lambda text: text.startswith("sealed:"), texts):
-        tokens |= _refresh_tokens(rows.world, text)
+        for cell in text.split():  # an entry keeps all its answers
+            tokens |= _refresh_tokens(rows.world, cell)
     return tokens, texts
 
 
@@ -134,12 +135,13 @@ def _texts(path: Path) -> list[str]:
 
 
 def _refresh_tokens(world: World, cell: str) -> set[str]:
-    """The refresh token of a sealed answer, if the cell is one."""
-    locations = {grant.location_id for grant in map(world.oauth.family, tuple(world.oauth.tokens))}
-    for location in filter(None, locations):
+    """The refresh tokens in a sealed answer, if the cell is one, in whatever form it came."""
+    issued = tuple(world.oauth.tokens)
+    for location in filter(None, {grant.location_id for grant in map(world.oauth.family, issued)}):
         with contextlib.suppress(SealedCellError):
             content = json.loads(world.program.keyring.open(cell, Context("answer", location, world.oauth.url)))
             with contextlib.suppress(KeyError, ValueError):
-                token = json.loads(base64.b64decode(content["body"])).get("refresh_token")
-                return {token} if token else set()
+                body = base64.b64decode(content["body"])
+                text = body.decode(json.detect_encoding(body), "replace")
+                return {token for token in issued if token in text}
     return set()
