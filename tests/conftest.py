@@ -244,6 +244,7 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> Iterator[Worl
         "PROVIDERS_FILE": str(own),
     }
     made = World(clock, oauth, Program(tmp_path, settings, clock))
+    made.program.before_process = made.show_real_time
     made.program.planted = lambda: [*oauth.tokens, *oauth.access_tokens, *(secret for _, secret in CLIENTS.values())]
     for provider in (*CLIENTS, "acme", "acme-family", "acme-grace", "acme-until-used", "acme-never", "acme-basic"):
         made.add_client(provider)

@@ -756,7 +756,6 @@ def test_location_cannot_forge_a_line_or_move_the_cursor(airtable_world: World, 
 def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_path: Path) -> None:
     onboarded(world, "good", "dead")
     world.oauth.revoke("dead")
-    world.show_real_time()
     program = world.program
     script = program.installed() / "token_manager.py"
     with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
@@ -830,9 +829,6 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
 def test_created_files_are_the_user_s_own(request: pytest.FixtureRequest, world: World, store: str) -> None:
     if store == "airtable":
         request.getfixturevalue("airtable_world").airtable.requests_per_second = None
-    world.show_real_time()
-    if store == "airtable":
-        request.getfixturevalue("airtable_world").show_real_time()
     program = world.program
     line = ",".join(world.csv_line("acme", "loc1"))
     text = f"location_id,provider,client_id,client_secret,refresh_token\n{line}\n"

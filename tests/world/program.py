@@ -70,12 +70,14 @@ class Program:
         home: a private folder; holds the state.
         settings: the program's environment, nothing else is inherited.
         planted: the secrets of this test's world; whatever a command prints, in any test, is searched for them.
+        before_process: called before a process of its own starts: that one is on the machine's clock.
     """
 
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
     planted: Callable[[], Iterable[str]] = field(default=tuple)
+    before_process: Callable[[], None] = field(default=lambda: None)
     in_clear: set[str] = field(default_factory=set)  # access tokens that the test itself put into a table unsealed
 
     def __post_init__(self) -> None:
@@ -142,6 +144,7 @@ class Program:
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """What a spawned process sees: an empty home and the settings."""
+        self.before_process()
         basics = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
         return basics | self.settings | dict(extra or {})
 

@@ -200,7 +200,6 @@ def limit() -> None:
 def limited(table: AirtableRows, command: str) -> Result:
     """The installed program without room for an answer, under a shell that may close or redirect its streams."""
     world, program = table.world, table.world.program
-    world.show_real_time()
     assert world.airtable is not None
     world.airtable.requests_per_second = None
     program.settings |= {"CONCURRENCY": "1", "AIRTABLE_REQUESTS_PER_SECOND": "50"}
