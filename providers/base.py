@@ -429,8 +429,10 @@ class Provider(ProviderSummary):
     def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
         """Status and words, for people: one line, without what the answer's own members keep secret."""
         words = self.describe(content)
-        if raw.status >= HTTP_REDIRECT:
-            words = words or sentences_in(content) or plain_words(raw.body, raw.headers.get("content-type", ""))
+        if raw.status >= HTTP_REDIRECT and content:
+            words = words or sentences_in(content)
+        elif raw.status >= HTTP_REDIRECT:
+            words = words or plain_words(raw.body, raw.headers.get("content-type", ""))
         words = without_secrets(words, content)
         return f"HTTP {raw.status}" + (f", {shortened(words)}" if words else "")
 
