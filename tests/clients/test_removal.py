@@ -291,7 +291,9 @@ def test_tokens_that_an_earlier_run_left_are_stored_first(world: World) -> None:
     with pytest.raises(RetryLaterError):
         deaf(world, manager, lambda _: Written.UNDONE).get_valid_access_token("loc1")
     assert [entry["step"] for entry in world.journalled()] == ["answered"]
+    newest = world.oauth.current("loc1")
     manager.revoke_tokens("loc1")
+    assert dict(world.oauth._http.requests[-1].form())["token"] == newest
     assert all(not world.oauth.is_live(token) for token in world.oauth.access_tokens)
     assert (world.journalled(), len(world.oauth.replayed())) == ([], 0)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 NOBODY = 65534
+FIRST_USER, USERS = 70_000, 1_000_000
 
 
 def unprivileged(act: Callable[[Path], None]) -> None:
@@ -42,10 +43,11 @@ def unprivileged(act: Callable[[Path], None]) -> None:
 def _live(act: Callable[[Path], None], home: Path, write: int) -> NoReturn:
     try:
         if os.geteuid() == 0:
-            os.chown(home, NOBODY, NOBODY)
+            user = FIRST_USER + os.getpid() % USERS  # nobody else's: what others run does not count against its limits
+            os.chown(home, user, user)
             os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            os.setgid(user)
+            os.setuid(user)
         act(home)
     except BaseException:  # pytest's own failures are no `Exception`
         os.write(write, traceback.format_exc().encode())
