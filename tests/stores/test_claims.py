@@ -185,7 +185,7 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
     """The rule that an unreadable expiry is due has an index of its own."""
     place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
     said: list[str] = []
-    query = DueQuery({"acme": START}, START, "google")
+    query = DueQuery({"acme": START}, START, "google", latest=START + timedelta(days=600), ahead=START)
     conditions: list[Callable[[DatabaseStore], Any]] = [
         lambda store: store.due(query),
         lambda store: claimed(store, query, process("a"), 2000),
@@ -206,6 +206,11 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
     said.clear()
     claimed(place.store, query, process("a"), 2000)
     used = [line.partition(" INDEX ")[2] for line in said if line.startswith("SEARCH") and " INDEX " in line]
-    assert used == ["ix_credentials_unreadable (<expr>=?)", "ix_credentials_due (access_token_expiry<?)"], said
+    assert used == [
+        "ix_credentials_unreadable (<expr>=?)",
+        "ix_credentials_due (access_token_expiry<?)",
+        "ix_credentials_due (access_token_expiry>?)",
+        "ix_credentials_last_refreshed (last_refreshed>?)",
+    ], said
     place.store.close()
     place.shell.close()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -431,7 +432,7 @@ def plan(place: PostgresPlace, act: Callable[[DatabaseStore], Any]) -> str:
     return "\n".join(said)
 
 
-USUAL = DueQuery({"google": START}, START, "gohighlevel")
+USUAL = DueQuery({"google": START}, START, "gohighlevel", latest=START + timedelta(days=600), ahead=START)
 ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
     "due": lambda store: store.due(USUAL),
     "claim_due": lambda store: claimed(store, USUAL, ME, 2000),

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import World
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, table_of
 from tests.refresh.runs.test_faults import only, run
+from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes, is_spent
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
@@ -61,22 +62,9 @@ def behind_a_failure(code: int = 503) -> Fault:
     return Fault(f"acted, {code}", apply)
 
 
-def is_spent(rows: Rows, token: str) -> bool:
-    with journal(rows.world) as opened:
-        return opened.is_spent(opened._keyring.fingerprints(token))
-
-
 def sent(rows: Rows, since: int = 0) -> list[str]:
     """The refresh tokens that the provider was sent."""
     return [dict(request.form())["refresh_token"] for request in rows.world.oauth.requests[since:]]
-
-
-def assert_next_run_refreshes(rows: Rows) -> None:
-    rows.world.clock.advance(3600)
-    result = run(rows)
-    assert (result.code, only(result)["outcome"]) == (0, "refreshed"), result.err
-    assert rows.is_current("loc")
-    assert entries(rows.world) == []
 
 
 # A new refresh token without an access token

@@ -81,6 +81,7 @@ CREDENTIALS = sa.Table(
     sa.Column("claimed_at", UtcTime),
     sa.UniqueConstraint("location_id", "provider"),
     sa.Index("ix_credentials_due", "access_token_expiry", sqlite_where=_IS_ACTIVE),
+    sa.Index("ix_credentials_last_refreshed", "last_refreshed", sqlite_where=_IS_ACTIVE),
     sa.Index("ix_credentials_claim_owner", "claim_owner", sqlite_where=_IS_CLAIMED),
 )
 PAUSES = sa.Table(

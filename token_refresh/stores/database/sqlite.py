@@ -40,6 +40,7 @@ _STEPS = {
     3: (
         "CREATE TABLE store_identity (id TEXT NOT NULL, PRIMARY KEY (id))",
         "INSERT INTO store_identity VALUES (lower(hex(randomblob(16))))",
+        "CREATE INDEX ix_credentials_last_refreshed ON credentials (last_refreshed) WHERE is_active IS 1",
     ),
 }
 
