@@ -35,6 +35,11 @@ class FakeClock:
         with self._lock:
             self.slept += seconds
 
+    def set_back(self, seconds: float) -> None:
+        """Somebody corrects the wall clock; what measures intervals goes on."""
+        with self._lock:
+            self._start -= timedelta(seconds=seconds)
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         with self._lock:

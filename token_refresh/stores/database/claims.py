@@ -19,8 +19,8 @@ UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
 
 def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     """What a row must be to be looked at: at least all that `query` admits, which is asked again of each row."""
-    # SQLite only uses an index of active rows where the very arm of an OR says that a row is active. Said beside the OR,
-    # it has one index read from end to end instead.
+    # SQLite only uses an index of active rows where the very arm of an OR says that a row is active. Said beside the
+    # OR, it has one index read from end to end instead.
     is_active = CREDENTIALS.c.is_active.is_(sa.true())
     arms = (sa.true(),) if query.everything else (Unreadable(), _is_soon(query), *_is_impossible(query))
     return sa.and_(_is_wanted(query), sa.or_(*(sa.and_(is_active, arm) for arm in arms)))
