@@ -14,11 +14,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
+from providers.times import access_end, refresh_end
 from providers.words import (
     LONGEST_WORDS,
     all_members,
@@ -31,6 +31,7 @@ from providers.words import (
     without_secrets,
     words_in,
 )
+from token_refresh.base.clock import http_date, retry_after
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import VISIBLE_ASCII, squeezed
 
@@ -38,7 +39,6 @@ Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
 
 FALLBACK_LIFETIME_SECONDS = 3600
-LONGEST_LIFETIME_SECONDS = 10 * 365 * 86_400
 _DAY = 86_400
 HTTP_OK, HTTP_REDIRECT, CLIENT_ERROR = 200, 300, 400
 TOO_MANY_REQUESTS = 429
@@ -53,7 +53,6 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 _ADDRESS = re.compile(r"[!-~]+")
 _NOT_IN_ADDRESS = re.compile(r"[?#\\{}]")
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 _PARSEABLE_INTEGER_DIGITS = 640  # up to here Python reads integers however it is set up
 _SHORTEST_TOKEN = 8  # characters; shorter ones are samples, masks and flags
 _JSON_BLANKS = " \t\r\n"
@@ -65,7 +64,6 @@ _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
 _LONGEST_CODE = 64  # characters; what is longer is no code
 _FORM = re.compile(r"[^\s=&<>{}\"]+=[^\s&<>{}\"]*(?:&[^\s&<>{}\"]*)*")
-_LONGEST_RETRY_AFTER_SECONDS = float(_DAY)
 
 
 class Verdict(enum.Enum):
@@ -128,6 +126,8 @@ class Answer:
         is_unproven: the new refresh token is not known to work: no access token came with it, or the provider never
             replaces refresh tokens.
         expires_at: when the access token ends.
+        is_expiry_assumed: the answer does not say so, or says what cannot be: it is the catalogue's lifetime.
+        expiry_claim: what it said then that cannot be, in short.
         refresh_expires_at: when the refresh token ends, where the answer says so.
         error: what the provider said, without control characters; it may quote what it was sent.
         action: what to do about it, where the provider's page says so.
@@ -142,6 +142,8 @@ class Answer:
     refresh_token: str | None = field(default=None, repr=False)
     is_unproven: bool = False
     expires_at: datetime | None = None
+    is_expiry_assumed: bool = False
+    expiry_claim: str | None = None
     refresh_expires_at: datetime | None = None
     error: str | None = None
     action: str | None = None
@@ -320,7 +322,12 @@ class Provider(ProviderSummary):
         else:
             verdict = self._verdict_by_code(raw.status, content) or Verdict.UNCLEAR
         error = self._error(raw, content)
-        return Answer(verdict, error=error, retry_after=_retry_after(raw), status=raw.status)
+        return Answer(
+            verdict,
+            error=error,
+            retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
+            status=raw.status,
+        )
 
     def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
@@ -362,16 +369,19 @@ class Provider(ProviderSummary):
         access_token, refresh_token, members = tokens or _NO_TOKENS
         can_rotate = self.rotates != "never"
         if access_token is not None and is_whole:
+            end = access_end(members, raw.received_at, self.longest_lifetime)
             return Answer(
                 Verdict.GRANTED,
                 access_token=access_token,
                 refresh_token=refresh_token,
                 is_unproven=refresh_token is not None and not can_rotate,
-                expires_at=self.expiry(members, raw.received_at),
-                refresh_expires_at=_refresh_expiry(members, raw.received_at),
+                expires_at=end.at or raw.received_at + timedelta(seconds=self.default_lifetime),
+                is_expiry_assumed=end.at is None,
+                expiry_claim=end.claim,
+                refresh_expires_at=refresh_end(members, raw.received_at),
                 status=raw.status,
                 received_at=raw.received_at,
-                server_time=_http_date(raw.headers.get("date", "")),
+                server_time=http_date(raw.headers.get("date", "")),
             )
         content = content if is_whole else {}
         verdict = self._verdict(raw, content, is_whole=is_whole)
@@ -384,10 +394,10 @@ class Provider(ProviderSummary):
             is_unproven=brings_token,
             error=self._error(raw, content),
             action=_address_advice(verdict, raw) or self.advise(verdict, content),
-            retry_after=_retry_after(raw),
+            retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
             status=raw.status,
             received_at=raw.received_at,
-            server_time=_http_date(raw.headers.get("date", "")),
+            server_time=http_date(raw.headers.get("date", "")),
         )
 
     def pair_in(self, raw: RawAnswer) -> Answer | None:
@@ -435,16 +445,6 @@ class Provider(ProviderSummary):
             words = words or plain_words(raw.body, raw.headers.get("content-type", ""))
         words = without_secrets(words, content)
         return f"HTTP {raw.status}" + (f", {shortened(words)}" if words else "")
-
-    def expiry(self, content: Mapping[str, Any], received_at: datetime) -> datetime:
-        """When the access token ends: `expires_in` counted from the answer, else the catalogue's lifetime.
-
-        The catalogue's also where the answer claims the impossible.
-
-        `content` holds the members beside the access token, named in snake case.
-        """
-        seconds = seconds_of(content.get("expires_in")) or self.default_lifetime
-        return received_at + timedelta(seconds=seconds if seconds <= self.longest_lifetime else self.default_lifetime)
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:  # noqa: ARG002 - for quirks
         """What an answer without a usable access token says happened, by RFC 6749 section 5.2 and the catalogue.
@@ -744,40 +744,3 @@ def _usable_token(value: object) -> str | None:
     if not isinstance(value, str) or len(value) < _SHORTEST_TOKEN or len(set(value)) == 1:
         return None
     return value if VISIBLE_ASCII.fullmatch(value) else None
-
-
-def seconds_of(value: object) -> float | None:
-    """A number of seconds from 1 on, also as text; None for anything else (`true` is no number)."""
-    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
-        return None
-    return min(value, LONGEST_LIFETIME_SECONDS)
-
-
-def _refresh_expiry(content: Mapping[str, Any], received_at: datetime) -> datetime | None:
-    # The names providers use; no standard has one yet (draft-ietf-oauth-refresh-token-expiration).
-    for name in ("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"):
-        seconds = seconds_of(content.get(name))
-        if seconds is not None:
-            return received_at + timedelta(seconds=seconds)
-    return None
-
-
-def _retry_after(raw: RawAnswer) -> float | None:
-    """Seconds, a day at most; RFC 9110 section 10.2.3 also knows an HTTP date."""
-    value = raw.headers.get("retry-after", "").strip()
-    if _WHOLE_NUMBER.fullmatch(value):
-        return min(float(value), _LONGEST_RETRY_AFTER_SECONDS)
-    if (moment := _http_date(value)) is None:
-        return None
-    return min(max(0.0, (moment - raw.received_at).total_seconds()), _LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _http_date(value: str) -> datetime | None:
-    """RFC 9110 section 5.6.7; None where it is none."""
-    try:
-        moment = parsedate_to_datetime(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, IndexError, OverflowError):
-        return None

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import (
-    LONGEST_LIFETIME_SECONDS,
     ErrorCodes,
     Provider,
     ProviderError,
     origin_of,
     placeholders_in,
 )
+from providers.times import LONGEST_LIFETIME_SECONDS
 from token_refresh.base.errors import Kind
 
 # Module and class of each provider whose quirk data cannot say; everyone else is a plain `Provider`. They are listed

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ PARAMS = {
 }
 
 
+def _at_another_name(url: str) -> str:
+    return url.replace("127.0.0.1", "localhost")
+
+
 @dataclass
 class World:
     """Providers, a clock and the program, wired up."""
@@ -55,6 +59,13 @@ class World:
     program: Program
     airtable: AirtableServer | None = None
     table: Any = None
+    elsewhere: set[str] = field(default_factory=set)
+
+    def move(self, provider: str) -> None:
+        """Give a provider of `PROVIDERS_FILE` a host of its own, before it has rows: the others share one."""
+        own, url = Path(self.program.settings["PROVIDERS_FILE"]), self.oauth.token_url(provider)
+        own.write_text(own.read_text().replace(f'"{url}"', f'"{_at_another_name(url)}"'))
+        self.elsewhere.add(provider)
 
     def show_real_time(self) -> None:
         """For a program in a process of its own, on the machine's clock: the servers' `Date` is that clock's, too."""
@@ -72,6 +83,8 @@ class World:
         issuer = "acme" if provider == "acme-instance" else provider
         client_id, secret = CLIENTS.get(issuer, (f"app-{issuer}", f"{issuer} secret"))
         token = self.oauth.grant(issuer, client_id, location_id=location_id)
+        if provider in self.elsewhere:
+            self.elsewhere.add(location_id)
         cells = {
             "locationId": location_id,
             "provider": provider,
@@ -105,16 +118,19 @@ class World:
 
     def seal(self, location_id: str, column: str, text: str) -> str:
         """A cell of this program's key."""
-        return self.program.keyring.seal(text, Context(column, location_id, self.oauth.url))
+        return self.program.keyring.seal(text, Context(column, location_id, self._origin(location_id)))
 
     def open_refresh(self, location_id: str, cell: str) -> str:
-        """What a refresh cell holds. All fake providers share one origin."""
-        return self.program.keyring.open(cell, Context("encrypted_refresh", location_id, self.oauth.url))
+        """What a refresh cell holds."""
+        return self.program.keyring.open(cell, Context("encrypted_refresh", location_id, self._origin(location_id)))
 
     def open_access(self, location_id: str, cell: str) -> str:
         """The access token in a cell, sealed there or not."""
-        context = Context("last_access_token", location_id, self.oauth.url)
+        context = Context("last_access_token", location_id, self._origin(location_id))
         return self.program.keyring.open(cell, context) if is_sealed(cell) else cell
+
+    def _origin(self, location_id: str) -> str:
+        return _at_another_name(self.oauth.url) if location_id in self.elsewhere else self.oauth.url
 
     def csv_line(self, provider: str, location_id: str) -> tuple[str, str, str, str, str]:
         """A CSV line of a fresh grant."""

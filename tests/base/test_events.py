@@ -74,7 +74,7 @@ def test_whoever_wants_the_end_is_not_held_up() -> None:
 
 def test_a_notice_names_the_row_that_it_is_about() -> None:
     assert str(Notice(NoticeCode.ROW_GONE, "loc", "the row is gone")) == "loc: the row is gone"
-    assert str(Notice(NoticeCode.NOT_TRIED, None, "3 rows were not tried")) == "3 rows were not tried"
+    assert str(Notice(NoticeCode.RARE_RUNS, None, "the last run was long ago")) == "the last run was long ago"
 
 
 def test_every_row_that_did_not_succeed_is_an_error_for_whoever_wanted_its_token() -> None:

@@ -123,14 +123,18 @@ def test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and
     assert claimed(other, SECOND) == ["loc-6"]
 
 
+def of_others(store: Store, claimant: Claimant, query: DueQuery = DUE) -> dict[str, str]:
+    """Who has each row."""
+    return {row.location_id: row.owner for row in store.claimed_by_others(query, claimant)}
+
+
 def test_a_row_that_one_process_has_is_given_to_no_other_and_counted(place: ClaimedPlace, colleague: Colleague) -> None:
     assert claimed(place.store, HERE, 2) == ["loc-0", "loc-1"]
     other = colleague()
     assert claimed(other, SECOND) == ["loc-2"]
-    assert other.held_elsewhere(DUE, SECOND) == {HERE.owner: 2}
-    assert place.store.held_elsewhere(DUE, HERE) == {SECOND.owner: 1}
-    elsewhere = replace(DUE, locations=("loc-0",))
-    assert other.held_elsewhere(elsewhere, SECOND) == {HERE.owner: 1}
+    assert of_others(other, SECOND) == {"loc-0": HERE.owner, "loc-1": HERE.owner}
+    assert of_others(place.store, HERE) == {"loc-2": SECOND.owner}
+    assert of_others(other, SECOND, replace(DUE, locations=("loc-0",))) == {"loc-0": HERE.owner}
 
 
 def test_a_write_ends_the_claim(place: ClaimedPlace, colleague: Colleague) -> None:
@@ -184,16 +188,14 @@ def test_another_credential_ends_a_claim_and_who_had_it_finds_the_other(
     assert fate(place.store, renewal(rows[0].key, rows[0].encrypted_refresh, 8)) is Written.CHANGED
 
 
-def test_what_was_claimed_long_ago_is_counted_apart(
-    place: ClaimedPlace, colleague: Colleague, clock: FakeClock
-) -> None:
+def test_when_each_row_was_claimed_is_known(place: ClaimedPlace, colleague: Colleague, clock: FakeClock) -> None:
+    before = clock.now()
     claim(place.store, HERE, 1)
     clock.advance(100)
-    later = clock.now()
     claim(colleague(), ELSEWHERE)
     place.edit(place.keys()[2], claimed_at=None)  # by version 0.1.0
-    assert place.store.held_elsewhere(DUE, SECOND) == {HERE.owner: 1, ELSEWHERE.owner: 2}
-    assert place.store.held_elsewhere(DUE, SECOND, later) == {HERE.owner: 1, ELSEWHERE.owner: 1}
+    found = {row.location_id: row.claimed_at for row in place.store.claimed_by_others(DUE, SECOND)}
+    assert found == {"loc-0": before, "loc-1": clock.now(), "loc-2": None}
 
 
 def test_releasing_leaves_the_claims_of_others(place: ClaimedPlace, colleague: Colleague) -> None:
@@ -201,7 +203,7 @@ def test_releasing_leaves_the_claims_of_others(place: ClaimedPlace, colleague: C
     claimed(other, SECOND, 1)
     claimed(place.store, HERE)
     place.store.release(HERE, ())
-    assert place.store.held_elsewhere(DUE, HERE) == {SECOND.owner: 1}
+    assert list(of_others(place.store, HERE).values()) == [SECOND.owner]
     place.store.release(HERE, ())  # nothing is left to give up
 
 
@@ -304,6 +306,6 @@ def test_a_store_without_claims_gives_all_that_is_due_to_the_one_run_that_the_lo
         calls = place.store.calls
         place.store.inherit(HERE, place.store.claim_owners())
         place.store.release(HERE, ())
-        assert place.store.held_elsewhere(DUE, HERE) == {}
+        assert place.store.claimed_by_others(DUE, HERE) == []
         assert place.store.calls == calls
         place.store.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.base import Provider
+from providers.base import Provider, Rotation
 from tests.world.clock import START
 from token_refresh.refresh.due import DuePolicy, lifetime_of
 from token_refresh.stores.base import Row, make_row
@@ -39,11 +40,12 @@ def due(left: float | None, lifetime: float | None = None, policy: DuePolicy = H
     ("lifetime", "window"),
     [
         (86_399, 86_399 / 3),  # a day: a third of the life
-        (12_000, 4000),
-        (11_700, 3900),  # interval and buffer weigh as much as a third
-        (7200, 3900),
-        (4334, 3900),
-        (4333, 4333 * 0.9),  # never above nine tenths
+        (23_400, 7800),
+        (22_500, 7500),  # two intervals and the buffer weigh as much as a third
+        (12_000, 7500),
+        (8334, 7500),
+        (8333, 8333 * 0.9),  # never above nine tenths
+        (7200, 6480),
         (3600, 3240),
         (1800, 1620),
         (60, 54),
@@ -62,8 +64,8 @@ def test_a_token_is_due_below_its_window_and_not_at_it() -> None:
 
 def test_the_rows_own_lifetime_counts_before_the_catalogues() -> None:
     assert due(3000, lifetime=3600)
-    assert not due(4000, lifetime=7200)
-    assert due(4000)  # by the catalogue's day
+    assert not due(7000, lifetime=7200)
+    assert due(7000)  # by the catalogue's day
 
 
 @pytest.mark.parametrize("lifetime", [0, -60])
@@ -95,9 +97,59 @@ def test_the_last_minute_is_when_the_next_run_would_come_too_late_or_nobody_know
     assert HOURLY.is_last_minute(row(None), START)
 
 
-@pytest.mark.parametrize(("lifetime", "expected"), [(3599, False), (3600, False), (3601, True), (DAY, True)])
-def test_a_token_that_dies_between_two_runs_is_reported(lifetime: int, expected: bool) -> None:
-    assert HOURLY.outpaces(provider(lifetime=lifetime)) is expected
+@pytest.mark.parametrize(
+    ("lifetime", "expected"), [(3599, 0), (3600, 0), (3601, 0), (4000, 1), (7999, 1), (8000, 2), (DAY, 2)]
+)
+def test_how_many_runs_come_between_the_time_that_a_token_is_due_and_its_end(lifetime: int, expected: int) -> None:
+    assert HOURLY.runs_in(provider(lifetime=lifetime)) == expected
+
+
+@given(
+    interval=st.integers(60, 7 * DAY), buffer=st.integers(0, DAY), lifetime=st.integers(60, 400 * DAY),
+    start=st.floats(0, 1),
+)  # fmt: skip
+def test_where_two_runs_fit_a_refresh_that_fails_once_is_tried_again_before_the_token_ends(
+    interval: int, buffer: int, lifetime: int, start: float
+) -> None:
+    policy, entry = DuePolicy(interval, buffer), provider(lifetime)
+    stored, expiry = row(lifetime, lifetime), START + timedelta(seconds=lifetime)
+    runs = policy.runs_in(entry)
+    first = START + timedelta(seconds=start * interval)
+    count = int((expiry - first) / timedelta(seconds=interval)) + 1
+    last = [first + timedelta(seconds=interval) * number for number in range(max(0, count - 3), count)]
+    tried = [now for now in last if now < expiry and policy.is_due(stored, entry, now)]
+    assert len(tried) >= runs
+
+
+def ending(left: float, ago: float | None, rotates: Rotation = "always", now: float = 0) -> bool:
+    """Whether a row with a fresh access token is due: its refresh token ends in `left` s, and is `ago` s old."""
+    last = None if ago is None else START - timedelta(seconds=ago)
+    stored = replace(
+        row(100 * DAY), refresh_token_expiry=START + timedelta(seconds=left), last_refreshed=last
+    )  # fmt: skip
+    entry = replace(provider(100 * DAY), rotates=rotates)
+    moment = START + timedelta(seconds=now)
+    is_due = HOURLY.is_due(stored, entry, moment)
+    assert not is_due or HOURLY.query([entry], "acme", moment).admits(stored)
+    return is_due
+
+
+def test_a_refresh_token_that_ends_before_two_more_runs_makes_its_row_due_where_a_refresh_renews_it() -> None:
+    assert ending(7499, 30 * DAY)
+    assert not ending(7500, 30 * DAY)
+    assert ending(7499, 30 * DAY, "sometimes")
+    assert not ending(7499, 30 * DAY, "never")
+    assert ending(7499, None)
+
+
+def test_a_refresh_token_that_has_just_come_is_not_due_however_soon_it_ends() -> None:
+    assert not ending(3600, 0)
+    assert ending(3600, 0, now=400)
+
+
+def test_an_end_that_a_refresh_has_outlived_makes_nothing_due() -> None:
+    assert not ending(-100, 50)
+    assert ending(-100, 200)
 
 
 LIFETIMES = st.integers(1, 10 * 365 * DAY)
@@ -117,7 +169,7 @@ def test_a_token_that_outlives_two_runs_is_refreshed_before_it_ends(
     policy: DuePolicy, catalogue: int, own: int | None, start: float
 ) -> None:
     lifetime = own or catalogue
-    if lifetime * 0.9 <= policy.interval:
+    if lifetime * 0.9 <= 2 * policy.interval:
         return  # it may die between two runs, whatever is done
     entry = provider(catalogue)
     now = START + timedelta(seconds=start * policy.interval)
@@ -138,7 +190,7 @@ def test_the_stores_filter_leaves_out_nothing_that_would_end_before_the_next_run
     policy: DuePolicy, catalogue: int, own: int | None, left: float
 ) -> None:
     entry, stored = provider(catalogue), row(left, own)
-    if policy.is_due(stored, entry, START) and left < policy.interval + policy.buffer:
+    if policy.is_due(stored, entry, START) and left < 2 * policy.interval + policy.buffer:
         assert policy.query([entry], "acme", START).admits(stored)
 
 
@@ -159,7 +211,7 @@ def test_the_filter_has_one_cut_off_a_provider_and_one_for_the_rest() -> None:
         return START + timedelta(seconds=seconds)
 
     assert query.cutoffs == {"long": after(DAY / 3), "Acme": after(DAY / 3), "late": after(30)}
-    assert query.other_cutoff == after(3900)  # the short one's, too
+    assert query.other_cutoff == after(7500)  # the short one's, too
     assert query.default_provider == "long"
     assert query.admits(row(DAY / 3 - 1, provider_name=""))
     assert query.admits(row(None, provider_name="nobody"))

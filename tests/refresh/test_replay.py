@@ -85,28 +85,30 @@ def test_a_request_may_arrive_as_long_as_one_exchange_may_take(seconds: int, exp
 
 
 @pytest.mark.parametrize(
-    ("replay", "earliest", "left", "lost_ago", "last_minute", "expected"),
+    ("replay", "earliest", "left", "lost_ago", "expected", "seconds"),
     [
-        ("once", 0, 3000, None, False, None),
-        ("once", 30, 3000, None, False, Wait.TOO_EARLY),
-        ("once", 30, 30, None, False, None),
-        ("once", 30, None, None, False, None),
-        ("once", 0, 3000, 89, False, Wait.UNDER_WAY),
-        ("once", 0, 3000, 90, False, None),
-        ("safe", 0, 3000, 90, False, None),
-        ("last_minute", 0, 3000, 90, False, Wait.LAST_MINUTE),
-        ("last_minute", 0, 10, 90, True, None),
-        ("last_minute", 0, 10, 10, True, Wait.UNDER_WAY),
-        ("last_minute", 0, 3000, None, False, None),
+        ("once", 0, 3000, None, None, 0),
+        ("once", 30, 3000, None, Wait.TOO_EARLY, 2970),
+        ("once", 30, 30, None, None, 0),
+        ("once", 30, None, None, None, 0),
+        ("once", 0, 3000, 89, Wait.UNDER_WAY, 1),
+        ("once", 0, 3000, 90, None, 0),
+        ("safe", 0, 3000, 90, None, 0),
+        ("last_minute", 0, 3000, 90, Wait.LAST_MINUTE, 2940),
+        ("last_minute", 0, 60, 90, None, 0),
+        ("last_minute", 0, None, 90, None, 0),
+        ("last_minute", 0, 10, 10, Wait.UNDER_WAY, 80),
+        ("last_minute", 0, 3000, None, None, 0),
     ],
 )
 def test_a_token_waits_while_its_provider_would_refuse_or_punish_it(
-    replay: Replay, earliest: int, left: int | None, lost_ago: int | None, last_minute: bool, expected: Wait | None
+    replay: Replay, earliest: int, left: int | None, lost_ago: int | None, expected: Wait | None, seconds: int
 ) -> None:
     expires_at = START + left * SECOND if left is not None else None
+    last_minute = expires_at - 60 * SECOND if expires_at is not None else None
     lost_at = START - lost_ago * SECOND if lost_ago is not None else None
-    asked = provider(replay, earliest=earliest)
-    assert reason_to_wait(asked, expires_at, lost_at, START, last_minute=last_minute) is expected
+    found = reason_to_wait(provider(replay, earliest=earliest), expires_at, lost_at, START, last_minute)
+    assert found == (None if expected is None else (expected, START + seconds * SECOND))
 
 
 @pytest.mark.parametrize(

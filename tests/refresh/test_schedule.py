@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -16,7 +18,7 @@ from providers.gohighlevel import GoHighLevel
 from tests.world.clock import START
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import ClientKey
-from token_refresh.refresh.schedule import HostPause, Schedule, Task
+from token_refresh.refresh.schedule import Hold, Schedule, Task
 from token_refresh.stores.base import Row
 
 POLICY = DuePolicy(3600, 300)
@@ -41,6 +43,7 @@ def job(
     of: Provider | None = None,
     client: str = "app",
     lost: bool = False,
+    failed: bool = False,
 ) -> Task:
     """A row whose access token ends so many minutes from now."""
     of = of or provider()
@@ -48,7 +51,7 @@ def job(
     lost_at = START - timedelta(hours=1) if lost else None
     row = Row(name, name, client, access_token_expiry=expiry)
     is_last_minute = POLICY.is_last_minute(row, START)
-    return Task(name, of, ClientKey(of.token_url, client, "secret"), expiry, lost_at, is_last_minute)
+    return Task(name, of, ClientKey(of.token_url, client, "secret"), expiry, lost_at, is_last_minute, failed)
 
 
 def schedule(*tasks: Task, seed: int = 0) -> Schedule:
@@ -69,6 +72,11 @@ def start(one: Schedule, now: float = 0.0, most: int = 1000) -> list[Task]:
     return tasks
 
 
+def left(one: Schedule, now: float = 0.0) -> dict[str, str]:
+    """The rows that no request went out for, and why."""
+    return {task.key: reason for task, reason, _ in one.not_begun(now)}
+
+
 def ends(settled: list[Task]) -> dict[str, Verdict]:
     names = [one.key for one in settled]
     assert len(names) == len(set(names)), "settled twice"
@@ -84,6 +92,12 @@ def test_the_soonest_expiry_goes_first_and_a_missing_one_before_all() -> None:
 
 def test_a_row_whose_answer_was_lost_goes_before_rows_that_expire_sooner() -> None:
     assert started(schedule(job("soon", 1), job("lost", 50, lost=True))) == ["lost", "soon"]
+
+
+def test_rows_that_failed_last_time_go_last_also_those_whose_answer_was_lost() -> None:
+    """A host that hangs must not use up the time of healthy rows, run after run."""
+    rows = (job("failed", 1, failed=True), job("hung", 2, lost=True, failed=True), job("healthy", 90), job("soon", 5))
+    assert started(schedule(*rows)) == ["soon", "healthy", "hung", "failed"]
 
 
 def test_rows_of_one_expiry_keep_the_order_of_the_listing() -> None:
@@ -139,8 +153,7 @@ def test_a_refused_probe_closes_the_client_and_the_rest_is_never_begun() -> None
     judged = ends(one.settle(probe, REFUSED, 1.0))
     assert judged == {"first": Verdict.CLIENT_REFUSED, "last": Verdict.CLIENT_REFUSED}
     assert started(one, 1.0) == []
-    assert [task.key for task in one.not_begun()] == ["second", "third"]
-    assert one.why_not_begun() == ["Acme refuses client app"]
+    assert left(one) == {"second": "Acme refuses client app", "third": "Acme refuses client app"}
     assert one.drain() == []
 
 
@@ -237,10 +250,10 @@ def test_two_clients_of_one_provider_are_judged_apart() -> None:
     one = schedule(job("bad", 1, client="wrong"), job("good", 2, client="right"), job("bad too", 3, client="wrong"))
     [bad] = start(one, most=1)
     one.settle(bad, REFUSED, 0.0)
-    probe, good = start(one)
+    good, probe = start(one)
     assert ends(one.settle(probe, REFUSED, 0.0)) == dict.fromkeys(("bad", "bad too"), Verdict.CLIENT_REFUSED)
     assert ends(one.settle(good, GRANTED, 0.0)) == {"good": Verdict.GRANTED}
-    assert one.why_not_begun() == ["Acme refuses client wrong"]
+    assert left(one) == {}
 
 
 def test_a_row_that_waits_for_another_attempt_is_settled_when_its_client_is_closed() -> None:
@@ -291,7 +304,7 @@ def test_many_failures_in_a_row_end_the_requests_to_that_provider_only() -> None
     one, settled = failing(MANY, NO_CONNECTION)
     assert ends(settled) == {str(number): Verdict.NOT_ACTED for number in range(MANY)}
     assert started(one, 1000.0) == ["other"]
-    assert one.why_not_begun() == ["acme does not answer"]
+    assert left(one) == {str(number): "acme.example does not answer" for number in range(MANY, MANY + 5)}
 
 
 def test_one_success_among_the_failures_keeps_the_breaker_closed() -> None:
@@ -301,11 +314,34 @@ def test_one_success_among_the_failures_keeps_the_breaker_closed() -> None:
     assert started(one) == [str(MANY + number) for number in range(1, 5)]
 
 
-def test_a_burst_of_429_pauses_a_provider_and_does_not_break_it() -> None:
+def test_a_burst_of_429_pauses_a_client_and_breaks_nothing() -> None:
     one, settled = failing(MANY + 2, THROTTLED)
     assert settled == []
     assert started(one, 0.0) == ["other"]
-    assert len(start(one, 100.0)) == MANY + 2 + 5
+    [first] = start(one, 100.0)  # one alone, until one is accepted
+    one.settle(first, GRANTED, 100.0)
+    assert len(start(one, 100.0)) == MANY + 2 + 5 - 1
+
+
+def test_a_refusal_between_failures_shows_that_the_host_answers() -> None:
+    one = schedule(*(job(str(number), number, client=str(number)) for number in range(2 * MANY)))
+    refusals = (REFUSED, DEAD, Judgement(Verdict.REQUEST_REFUSED, status=404), Judgement(Verdict.NOT_ACTED, status=403))
+    for task in start(one):
+        number = int(task.key)
+        one.settle(task, refusals[number % 4] if number % MANY == MANY - 1 else NO_CONNECTION, 0.0)
+    assert one.take_holds() == []
+
+
+def test_a_dead_instance_leaves_the_other_instances_of_its_provider_alone() -> None:
+    living = provider()
+    dead = replace(living, token_url="https://dead.example/token")
+    one = schedule(*(job(f"dead {number}", number, dead) for number in range(MANY)), job("living", 50, living))
+    tasks = start(one)
+    for task in tasks[:-1]:
+        one.settle(task, NO_CONNECTION, 0.0)
+    assert tasks[-1].key == "living"
+    assert one.take_holds() == [Hold("dead.example", 60.0, is_broken=True)]
+    assert ends(one.settle(tasks[-1], GRANTED, 0.0)) == {"living": Verdict.GRANTED}
 
 
 def test_dead_grants_are_answers_and_never_break_a_provider() -> None:
@@ -317,24 +353,75 @@ def test_dead_grants_are_answers_and_never_break_a_provider() -> None:
 # Pauses and back-off
 
 
-def test_retry_after_holds_back_every_row_of_the_provider_and_no_other() -> None:
-    one = schedule(job("a", 1), job("b", 2), job("other", 3, provider("other")))
+UNAVAILABLE = Judgement(Verdict.UNCLEAR, status=503, retry_after=20.0)
+
+
+@pytest.mark.parametrize("answer", [THROTTLED, UNAVAILABLE])
+def test_retry_after_is_the_rows_own_while_another_row_of_the_client_is_accepted(answer: Judgement) -> None:
+    one = schedule(*(job(name, number) for number, name in enumerate("abc")))
     [first] = start(one, most=1)
-    assert one.settle(first, THROTTLED, 100.0) == []
+    assert one.settle(first, answer, 100.0) == []
+    [probe] = start(one, 100.0)  # no second request beside it
+    one.settle(probe, GRANTED, 101.0)
+    assert started(one, 101.0) == ["c"]
+    assert one.wakes_at(101.0) == 120.0
+    assert started(one, 120.0) == ["a"]
+
+
+@pytest.mark.parametrize("answer", [THROTTLED, UNAVAILABLE])
+def test_a_second_row_that_is_asked_to_wait_pauses_the_client_and_no_other(answer: Judgement) -> None:
+    one = schedule(*(job(name, number) for number, name in enumerate("abc")), job("other", 9, client="other"))
+    for task in start(one, most=2):
+        one.settle(task, answer, 100.0)
+    assert one.take_holds() == [Hold("acme.example app", 20.0, is_broken=False)]
     assert started(one, 100.0) == ["other"]
     assert started(one, 119.9) == []
     assert one.wakes_at(100.0) == 120.0
-    assert sorted(started(one, 120.0)) == ["a", "b"]
+    assert len(started(one, 120.0)) == 1
 
 
-def test_a_row_that_waits_for_its_own_back_off_respects_the_pause_of_its_provider() -> None:
+def test_the_same_row_asked_to_wait_again_says_nothing_of_its_client() -> None:
     one = schedule(job("a", 1), job("b", 2))
-    first, second = start(one)
+    [first] = start(one, most=1)
+    for _ in range(2):
+        one.settle(first, THROTTLED, 100.0)
+        [first] = start(one, 120.0, most=1) if first.attempts < 2 else [first]
+    assert one.take_holds() == []
+
+
+def test_a_row_that_waits_for_its_own_back_off_respects_the_pause_of_its_client() -> None:
+    one = schedule(job("a", 1), job("b", 2), job("c", 3))
+    first, second, third = start(one)
     one.settle(first, NO_CONNECTION, 100.0)
     one.settle(second, THROTTLED, 100.0)
+    one.settle(third, THROTTLED, 100.0)
     assert started(one, 119.9) == []
     assert one.wakes_at(110.0) == 120.0
-    assert sorted(started(one, 120.0)) == ["a", "b"]
+    [a] = start(one, 120.0)
+    one.settle(a, GRANTED, 120.0)
+    assert len(started(one, 120.0)) == 2
+
+
+def test_a_pause_of_an_hour_at_one_row_ends_that_row_and_no_other() -> None:
+    one = schedule(job("a", 1), job("b", 2), job("c", 3))
+    [first] = start(one, most=1)
+    hour = Judgement(Verdict.NOT_ACTED, status=429, retry_after=3600.0)
+    assert ends(one.settle(first, hour, 0.0)) == {"a": Verdict.NOT_ACTED}
+    [probe] = start(one)
+    one.settle(probe, GRANTED, 0.0)
+    assert started(one) == ["c"]
+
+
+def test_a_pause_of_an_hour_at_two_rows_leaves_the_rest_of_the_client_to_a_later_run_and_says_until_when() -> None:
+    one = schedule(job("a", 1), job("b", 2), job("c", 3))
+    hour = Judgement(Verdict.NOT_ACTED, status=429, retry_after=3600.0)
+    for task in start(one, most=2):
+        one.settle(task, hour, 0.0)
+    assert started(one, 1.0) == []
+    assert one.wakes_at(1.0) is None
+    assert [(task.key, reason, until) for task, reason, until in one.not_begun(1.0)] == [
+        ("c", "Acme asks for a pause", 3600.0)
+    ]
 
 
 def test_a_pause_longer_than_a_minute_is_left_to_the_next_run() -> None:
@@ -344,14 +431,18 @@ def test_a_pause_longer_than_a_minute_is_left_to_the_next_run() -> None:
     assert ends(one.settle(task, long, 0.0)) == {"a": Verdict.NOT_ACTED}
 
 
-def test_a_probe_waits_out_the_pause_that_another_client_was_asked_for() -> None:
-    one = schedule(job("refused", 1), job("slow", 2, client="other"), job("probe", 90))
-    refused, slow = start(one, most=2)
+def test_a_probe_waits_out_the_pause_that_its_client_is_asked_for() -> None:
+    one = schedule(job("refused", 1), job("slow", 2), job("slower", 3), job("probe", 90))
+    refused, slow, slower = start(one, most=3)
     one.settle(refused, REFUSED, 0.0)
     one.settle(slow, THROTTLED, 0.0)
+    one.settle(slower, THROTTLED, 0.0)
     assert started(one, 1.0) == []
     assert one.wakes_at(1.0) == 20.0
-    assert sorted(started(one, 20.0)) == ["probe", "slow"]
+    [probe] = start(one, 20.0)
+    assert probe.key == "probe"
+    one.settle(probe, GRANTED, 20.0)
+    assert sorted(started(one, 20.0)) == ["slow", "slower"]
 
 
 @given(seed=st.integers(), answer=st.sampled_from([NO_CONNECTION, Judgement(Verdict.NOT_ACTED, status=503)]))
@@ -455,7 +546,7 @@ def test_drain_settles_what_waits_for_another_attempt() -> None:
     [task] = start(one, most=1)
     one.settle(task, NO_CONNECTION, 0.0)
     assert ends(one.drain()) == {"a": Verdict.NOT_ACTED}
-    assert [task.key for task in one.not_begun()] == ["b"]
+    assert left(one) == {"b": ""}
     assert one.drain() == []
 
 
@@ -468,7 +559,7 @@ def test_a_request_that_did_not_leave_is_not_begun() -> None:
     one = schedule(job("a"))
     [task] = start(one)
     one.withdraw(task)
-    assert one.not_begun() == [task]
+    assert left(one) == {"a": ""}
     assert one.drain() == []
 
 
@@ -484,33 +575,37 @@ def test_a_resend_that_did_not_leave_ends_with_the_first_answer() -> None:
 # Pauses of other processes
 
 
-def test_a_provider_that_asked_another_process_for_a_pause_is_left_alone() -> None:
-    one = schedule(job("a"), job("b", 1, provider("other")))
-    assert one.hold("acme", 20.0, 0.0, is_broken=False) == []
-    assert one.hold("nobody's", 20.0, 0.0, is_broken=False) == []
+def test_a_client_that_another_process_was_asked_to_pause_is_left_alone() -> None:
+    one = schedule(job("a"), job("b", 1, client="other"))
+    assert one.hold(Hold("acme.example app", 20.0, is_broken=False), 0.0) == []
+    assert one.hold(Hold("nobody.example app", 20.0, is_broken=False), 0.0) == []
+    assert one.hold(Hold("nobody.example", 20.0, is_broken=True), 0.0) == []
     assert started(one, 19.0) == ["b"]
     assert one.wakes_at(19.0) == 20.0
     assert started(one, 20.0) == ["a"]
-    assert one.take_pauses() == []
+    assert one.take_holds() == []
 
 
 def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
     one = schedule(job("a"), job("waits"))
     task = start(one, most=1)[0]
     one.settle(task, NO_CONNECTION, 0.0)
-    assert ends(one.hold("acme", 60.1, 0.0, is_broken=False)) == {task.key: NO_CONNECTION.verdict}
+    held = one.hold(Hold("acme.example app", 60.1, is_broken=False), 0.0)
+    assert ends(held) == {task.key: NO_CONNECTION.verdict}
     assert started(one, 1000.0) == []
-    assert one.why_not_begun() == ["acme asks for a pause"]
+    assert left(one) == {"waits": "Acme asks for a pause"}
     assert one.drain() == []
 
 
 def test_a_provider_that_failed_elsewhere_gets_one_request_after_its_pause() -> None:
     one = schedule(*(job(str(number), number) for number in range(5)))
-    one.hold("acme", 60.0, 0.0, is_broken=True)
+    one.hold(Hold("acme.example", 60.0, is_broken=True), 0.0)
+    assert started(one, 59.0) == []
+    assert left(one) == {str(number): "acme.example does not answer" for number in range(5)}
     [task, other] = start(one, 60.0, most=2)
     one.settle(task, NO_CONNECTION, 60.0)
     assert started(one, 1000.0) == []
-    assert one.take_pauses() == [HostPause("acme", 60.0, is_broken=True)]
+    assert one.take_holds() == [Hold("acme.example", 60.0, is_broken=True)]
     one.settle(other, GRANTED, 61.0)
 
 
@@ -518,11 +613,12 @@ def test_a_pause_that_was_asked_for_is_published_once() -> None:
     one = schedule(job("a"), job("b"), job("c"))
     a, b, c = start(one)
     one.settle(a, THROTTLED, 0.0)
-    assert one.take_pauses() == [HostPause("acme", 20.0, is_broken=False)]
-    assert one.take_pauses() == []
-    one.settle(b, Judgement(Verdict.NOT_ACTED, status=429, retry_after=1e9), 30.0)
-    assert one.take_pauses() == [HostPause("acme", 3600.0, is_broken=False)]
-    one.settle(c, GRANTED, 31.0)
+    assert one.take_holds() == []
+    one.settle(b, THROTTLED, 0.0)
+    assert one.take_holds() == [Hold("acme.example app", 20.0, is_broken=False)]
+    assert one.take_holds() == []
+    one.settle(c, Judgement(Verdict.NOT_ACTED, status=429, retry_after=80_000.0), 30.0)
+    assert one.take_holds() == [Hold("acme.example app", 3600.0, is_broken=False)]
 
 
 ANSWERS = st.builds(
@@ -573,7 +669,7 @@ class AnyRun(RuleBasedStateMachine):
             assert task not in self.flying
             assert key not in self.ended, "begun again after its end"
             assert not (task.answer and task.answer.brings_refresh_token), "a token that has a successor was sent"
-            assert not self.schedule._client(task).is_closed
+            assert not self.schedule._client(task).closed
             self.sent[key] += 1
             assert self.sent[key] <= ATTEMPTS + 1
             self.flying.append(task)
@@ -611,7 +707,8 @@ class AnyRun(RuleBasedStateMachine):
         is_broken=st.booleans(),
     )
     def another_process_was_asked(self, slug: str, seconds: float, is_broken: bool) -> None:
-        self.end(self.schedule.hold(slug, seconds, self.now, is_broken=is_broken))
+        key = f"{slug}.example" + ("" if is_broken else " one")
+        self.end(self.schedule.hold(Hold(key, seconds, is_broken), self.now))
 
     @rule(seconds=st.sampled_from([0.1, 3.0, 30.0]))
     def wait(self, seconds: float) -> None:
@@ -628,8 +725,7 @@ class AnyRun(RuleBasedStateMachine):
         self.end(self.schedule.drain())
         begun = {key for key, count in self.sent.items() if count > 0}
         assert begun == set(self.ended)
-        left = {task.key for task in self.schedule.not_begun()}
-        assert left == {str(number) for number in range(self.total)} - begun
+        assert set(left(self.schedule)) == {str(number) for number in range(self.total)} - begun
         assert self.schedule.drain() == []
 
 
@@ -657,9 +753,9 @@ def test_a_run_to_the_end_starts_every_row_or_says_why_not(
             assert key not in verdicts
             verdicts[key] = verdict
     verdicts |= ends(one.drain())
-    left = [task.key for task in one.not_begun()]
-    assert sorted([*verdicts, *left]) == sorted(str(number) for number in range(len(jobs)))
-    assert not left or one.why_not_begun()
+    not_begun = left(one)
+    assert sorted([*verdicts, *not_begun]) == sorted(str(number) for number in range(len(jobs)))
+    assert all(not_begun.values())
 
 
 def _of(kind: Any) -> tuple[Any, ...]:

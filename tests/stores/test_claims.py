@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -86,8 +87,11 @@ def test_only_rows_of_the_provider_that_is_asked_for_are_claimed_and_counted(
     acme = replace(ALL_DUE, providers=("acme",))
     assert {row.location_id for row in claimed(place.store, acme, process("a"))} == {"loc-0", "loc-1"}
     other = others()
-    assert other.held_elsewhere(replace(ALL_DUE, providers=("google",)), process("b")) == {}
-    assert other.held_elsewhere(acme, process("b")) == {process("a").owner: 2}
+    assert other.claimed_by_others(replace(ALL_DUE, providers=("google",)), process("b")) == []
+    held = other.claimed_by_others(acme, process("b"))
+    assert {(row.location_id, row.provider, row.owner) for row in held} == {
+        ("loc-0", "acme", process("a").owner), ("loc-1", "acme", process("a").owner)
+    }  # fmt: skip
     assert {row.location_id for row in claimed(other, replace(ALL_DUE, providers=("google",)), process("b"))} == {
         "loc-2", "loc-3"
     }  # fmt: skip
@@ -108,7 +112,7 @@ def test_processes_that_claim_at_once_get_each_row_once(place: Place, others: Ca
         shares = list(pool.map(work, range(6)))
     everything = [key for mine in shares for key in mine]
     assert (len(everything), set(everything)) == (300, keys)
-    assert place.store.held_elsewhere(ALL_DUE, process("b")) == {
+    assert Counter(row.owner for row in place.store.claimed_by_others(ALL_DUE, process("b"))) == {
         process("a", number).owner: len(mine) for number, mine in enumerate(shares) if mine
     }
 
@@ -192,7 +196,7 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
     conditions: list[Callable[[DatabaseStore], Any]] = [
         lambda store: store.due(query),
         lambda store: claimed(store, query, process("a"), 2000),
-        lambda store: store.held_elsewhere(query, process("a")),
+        lambda store: store.claimed_by_others(query, process("a")),
     ]
 
     def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

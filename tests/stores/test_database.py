@@ -131,7 +131,8 @@ def test_a_database_of_the_first_version_keeps_its_rows_and_learns_to_claim_them
     stores = [opened(file), opened(file)]  # a second start finds it done
     rows = claimed(stores[0], EVERYONE, claimant)
     assert {row.location_id: row.encrypted_refresh for row in rows} == {"loc-1": "secretcell", "loc-2": "secretcell 2"}
-    assert stores[1].held_elsewhere(EVERYONE, Claimant("here", 2, "other")) == {claimant.owner: 2}
+    held = stores[1].claimed_by_others(EVERYONE, Claimant("here", 2, "other"))
+    assert [row.owner for row in held] == [claimant.owner] * 2
     assert stores[0].write([renewal(rows[0].key)])[0].written is Written.STORED
     opened(file.with_name("new.sqlite3"))
     with closing(sqlite3.connect(file)) as new, closing(sqlite3.connect(file.with_name("new.sqlite3"))) as fresh:

@@ -155,13 +155,19 @@ def fatal(words: str) -> bytes:
         ('certificate authentication failed for user "u"', ShutOutError),
         ('no pg_hba.conf entry for host "::1", user "u", database "db", SSL off', ShutOutError),
         ('unrecognized configuration parameter "nonsense"', ShutOutError),
-        ('LDAP authentication failed for user "u"', StoreUnavailableError),  # the directory may be away
+        ('LDAP authentication failed for user "u"', ShutOutError),
+        ('PAM authentication failed for user "u"', ShutOutError),
+        ("Tenant or user not found", ShutOutError),
+        ("unsupported startup parameter: options", ShutOutError),
+        ("what no list of ours has", ShutOutError),
+        ("query_wait_timeout", StoreUnavailableError),
+        ("no more connections allowed (max_client_conn)", StoreUnavailableError),
+        ("terminating connection due to administrator command", StoreUnavailableError),
         ("the database system is starting up", StoreUnavailableError),
         ("the database system is not yet accepting connections", StoreUnavailableError),
         ("sorry, too many clients already", StoreUnavailableError),
         ("remaining connection slots are reserved for roles with the SUPERUSER attribute", StoreUnavailableError),
         ("server login failed: FATAL the database system is shutting down", StoreUnavailableError),
-        ("das Datenbanksystem startet", StoreUnavailableError),
     ],
 )
 def test_only_what_waiting_does_not_fix_is_reported_at_once(words: str, kind: type[StoreError]) -> None:
@@ -177,6 +183,26 @@ def test_only_what_waiting_does_not_fix_is_reported_at_once(words: str, kind: ty
         DatabaseStore(f"postgresql+psycopg://u@127.0.0.1:{server.port}/tokens?gssencmode=disable", clock)
     assert_plain(raised.value, kind)
     assert clock.slept == (30 if kind is StoreUnavailableError else 0)
+
+
+def test_a_database_that_is_not_utf_8_is_named_before_anything_is_made_in_it(postgres: PostgresServer) -> None:
+    postgres.admin("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    address = postgres._address("latin")
+    with pytest.raises(ShutOutError, match="has the encoding LATIN1") as raised:
+        opened(address)
+    assert "ENCODING 'UTF8'" in raised.value.action
+    postgres.drop(address)
+
+
+def test_a_sequence_that_a_restore_left_behind_is_named_with_what_puts_it_right(place: PostgresPlace) -> None:
+    for number in range(3):
+        place.add(cells(f"loc-{number}"))
+    place.shell.execute("SELECT setval(pg_get_serial_sequence('credentials', 'id'), 1)")
+    assert isinstance(place.store, DatabaseStore)
+    with pytest.raises(ShutOutError, match="its sequence was left behind") as raised:
+        place.store.create({"locationId": "new", "provider": "google"})
+    place.shell.execute(raised.value.action.partition("Run in the database: ")[2].encode())
+    place.store.create({"locationId": "new", "provider": "google"})
 
 
 def test_a_server_that_is_cut_off_while_tls_begins_is_an_outage() -> None:
@@ -436,7 +462,7 @@ USUAL = DueQuery({"google": START}, START, "gohighlevel", latest=START + timedel
 ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
     "due": lambda store: store.due(USUAL),
     "claim_due": lambda store: claimed(store, USUAL, ME, 2000),
-    "held_elsewhere": lambda store: store.held_elsewhere(USUAL, ME),
+    "claimed_by_others": lambda store: store.claimed_by_others(USUAL, ME),
     "release": lambda store: store.release(ME, ()),
 }
 

@@ -38,7 +38,13 @@ CREATE TABLE provider_pauses (provider TEXT NOT NULL, until VARCHAR NOT NULL, is
     PRIMARY KEY (provider));
 PRAGMA user_version = 3;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+CREATE TABLE store_identity (id TEXT NOT NULL, PRIMARY KEY (id));
+INSERT INTO store_identity VALUES (lower(hex(randomblob(16))));
+CREATE INDEX ix_credentials_last_refreshed ON credentials (last_refreshed) WHERE is_active IS 1;
+PRAGMA user_version = 4;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

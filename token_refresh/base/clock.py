@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000  # between two runs without cron
+
+LONGEST_RETRY_AFTER_SECONDS = 86_400.0
+_LONGEST_NUMBER = 15  # digits
 
 
 class Clock(Protocol):
@@ -50,6 +54,25 @@ def parse_time(value: object) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
+
+
+def http_date(value: str) -> datetime | None:
+    """A time as HTTP writes it (RFC 9110 section 5.6.7); None where it is none."""
+    try:
+        moment = parsedate_to_datetime(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, IndexError, OverflowError):
+        return None
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """The seconds that a `Retry-After` asks for, a day at most (RFC 9110 section 10.2.3); None where it asks none."""
+    value = value.strip()
+    if value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER:
+        return min(float(value), LONGEST_RETRY_AFTER_SECONDS)
+    if (moment := http_date(value)) is None:
+        return None
+    return min(max(0.0, (moment - now).total_seconds()), LONGEST_RETRY_AFTER_SECONDS)
 
 
 def iso(moment: datetime) -> str:

@@ -1,7 +1,8 @@
 """What a run says as it goes, as typed events, and the one way to those who listen.
 
 Console, log, JSON report and the library's logger are subscribers. A run begins with `RunStarted` and ends with
-`RunFinished`, also where an error ended it; between them each row that was tried finishes once.
+`RunFinished`, also where an error ended it; between them each row that was tried finishes once, and
+each that is due and was not tried is waiting.
 """
 
 from __future__ import annotations
@@ -43,17 +44,13 @@ class NoticeCode(enum.StrEnum):
     UNKNOWN_STATUS = "unknown_status"  # the row's status means nothing to the program: it counts as active
     COLUMN_UNSUITABLE = "column_unsuitable"  # a column of the table does not take everything that belongs there
     SHORT_LIFETIME = "short_lifetime"  # a provider's tokens expire before the next run
+    LOGIN_ENDS = "login_ends"  # a refresh token does, soon, and no refresh brings another one
     RARE_RUNS = "rare_runs"  # runs come more rarely than `REFRESH_INTERVAL` says
     QUOTA_SHORT = "quota_short"  # the month's Airtable calls will not last
     NOT_SELECTED = "not_selected"  # no row of a location that was asked for can be refreshed
-    TOO_EARLY = "too_early"  # the provider accepts a refresh only shortly before the expiry
-    REQUEST_UNDER_WAY = "request_under_way"  # of an earlier run that died
-    WAITS_FOR_EXPIRY = "waits_for_expiry"  # an answer was lost, and asking again may end the token that still lives
     ROW_UNUSABLE = "row_unusable"  # in a dry run: somebody has to fix the row first
-    CLAIMED_ELSEWHERE = "claimed_elsewhere"  # another host has claimed due rows
     CLOCK_OFF = "clock_off"  # our clock and another disagree by more than five minutes
     IMPOSSIBLE_TIME = "impossible_time"  # a row's times cannot be: it counts as due
-    NOT_TRIED = "not_tried"  # due rows that were left for the next run
     ANSWER_NOT_SAVED = "answer_not_saved"  # neither journal nor store took a provider's answer: see `AnswerNotSaved`
     ANSWER_UNREADABLE = "answer_unreadable"  # an entry of the journal cannot be used, by a mistake of this program
     KEY_MISSING = "key_missing"  # an entry of the journal was sealed with a key that is not configured
@@ -64,11 +61,6 @@ class NoticeCode(enum.StrEnum):
     ONBOARDING_ABANDONED = "onboarding_abandoned"  # one that was cut off may not be sent again as it is
     ONBOARDING_FINISHED = "onboarding_finished"  # one that was cut off came to its end
     SUBSCRIBER_FAILED = "subscriber_failed"  # a listener has a mistake; the run is as it would have been without it
-
-
-WAITING_CODES = frozenset(  # the row can be refreshed later, without anybody's help
-    {NoticeCode.TOO_EARLY, NoticeCode.REQUEST_UNDER_WAY, NoticeCode.WAITS_FOR_EXPIRY}
-)
 
 
 @dataclass(frozen=True)
@@ -110,6 +102,27 @@ class RowFinished:
         what = f"{self.location_id} {self.provider}: {self.outcome}, {self.error or 'no reason was given'}"
         kind = KINDS.get(self.outcome or Outcome.OPERATOR, Kind.RETRY_LATER)
         return library_error(ActionableError(what, self.action or "", kind))
+
+
+@dataclass(frozen=True)
+class RowWaiting:
+    """A due row that was not tried, and why.
+
+    Attributes:
+        reason: what it waits for, without a full stop.
+        until: when that ends, where it is known.
+        action: what to do about it, as a sentence; empty where it ends by itself.
+        is_claimed: another process has claimed it.
+        is_brief: claimed so lately that it is being refreshed right now: no failure of this run.
+    """
+
+    location_id: str
+    provider: str
+    reason: str
+    until: datetime | None = None
+    action: str = ""
+    is_claimed: bool = False
+    is_brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,8 +175,7 @@ class RunFinished:
         results: the rows that were tried, or stored from the journal; in a dry run those that would be tried.
         due: how many rows were to be refreshed.
         notices: what else was said, in order.
-        held: how many due rows other processes had claimed, by claim.
-        held_long: of these, those that were claimed too long ago for a refresh that is under way.
+        waiting: the due rows that were not tried.
         stopped: why the run ended early, where it did: a deadline or a signal.
         store_error: what kept the store from taking results, where something did.
         journal_error: what kept the journal from being written, where something did.
@@ -177,17 +189,11 @@ class RunFinished:
     results: list[RowFinished] = field(default_factory=list)
     due: int = 0
     notices: list[Notice] = field(default_factory=list)
-    held: dict[str, int] = field(default_factory=dict)
-    held_long: dict[str, int] = field(default_factory=dict)
+    waiting: list[RowWaiting] = field(default_factory=list)
     stopped: str | None = None
     store_error: ActionableError | None = None
     journal_error: ActionableError | None = None
     error: ActionableError | None = None
-
-    @property
-    def waiting(self) -> int:
-        """How many rows could not be refreshed yet."""
-        return sum(notice.code in WAITING_CODES for notice in self.notices)
 
     def counts(self) -> dict[str, int]:
         """How many rows came to which end."""
@@ -201,10 +207,12 @@ class RunFinished:
         kinds = {error.kind for error in errors if error is not None}
         if self.stopped is not None:
             kinds.add(Kind.STOPPED)
+        if not self.dry_run and any(not row.is_brief for row in self.waiting):
+            kinds.add(Kind.RETRY_LATER)
         return kinds | {result.kind for result in self.results if result.kind is not None}
 
 
-Event = RunStarted | RowsListed | RowFinished | Notice | RunFinished
+Event = RunStarted | RowsListed | RowFinished | RowWaiting | Notice | RunFinished
 Subscriber = Callable[[Event], None]
 
 

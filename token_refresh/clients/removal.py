@@ -13,10 +13,9 @@ from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
-from token_refresh.clients.holders import who_holds
 from token_refresh.journal.entries import ALL_STEPS, OPEN_STEPS, STEP_SENT, STEP_SUPERSEDED, STEP_UNREAD
 from token_refresh.refresh import replay
-from token_refresh.refresh.claims import LONG_CLAIM, released_at_the_end
+from token_refresh.refresh.claims import released_at_the_end, rows_of_others
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
@@ -109,20 +108,19 @@ class Removal:
     @contextmanager
     def _alone(self, row: Row, name: str) -> Iterator[None]:
         """Nobody refreshes the row meanwhile: its token would get a successor that lives."""
-        context, store = self._context, self._context.store.store
+        context = self._context
         cell = row.provider or context.default_provider
         scope = Scope(everything=True, locations=(row.location_id,), providers=(cell,))
         query = replace(query_of(context, scope), idle=())
         deadline = context.clock.monotonic() + self._wait_seconds
         with released_at_the_end(context):
             while not self._is_claimed(row, query):
-                held = store.held_elsewhere(query, context.claimant)
+                held = rows_of_others(context, query)
                 if not held:
                     break  # a row that no run would take
                 if context.clock.monotonic() >= deadline:
-                    held_long = store.held_elsewhere(query, context.claimant, context.clock.now() - LONG_CLAIM)
-                    what, action = who_holds(held, held_long, context.claimant, row.location_id)
-                    raise RetryLaterError(f"{row.location_id} {name}: {what}; nothing was changed", action)
+                    what = f"{row.location_id} {name}: {held[0].reason}; nothing was changed"
+                    raise RetryLaterError(what, held[0].action)
                 context.clock.sleep(POLL_SECONDS)
             yield
 

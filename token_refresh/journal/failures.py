@@ -115,7 +115,7 @@ class Failures:
         ]
 
     def starts_daily_check(self) -> bool:
-        """Whether rows with a dead grant are to be looked at again; yes once a day, which is noted."""
+        """Whether to look at what changes slowly; yes once a day, which is noted."""
         now = self._clock.now()
         looked = [
             parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", self._look)
@@ -125,6 +125,11 @@ class Failures:
         self._file.commit(
             all_of([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (self._look, iso(now)))]), synced=False
         )
+        return True
+
+    @property
+    def has_dead_grant(self) -> bool:
+        """Whether one is remembered."""
         return any(failure.dead_since is not None for failure in self._known().values())
 
     def _known(self) -> dict[str, Failure]:

@@ -19,16 +19,26 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 import crypto
-from providers.base import Answer, ProviderError, Verdict, seconds_of
+from providers.base import Answer, ProviderError, Verdict
+from providers.times import LONGEST_LIFETIME_SECONDS, access_end
 from token_refresh import settings as configuration
 from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
-from token_refresh.base.events import FAILURES, AnswerNotSaved, Event, Notice, Outcome, RowFinished, RunFinished
+from token_refresh.base.events import (
+    FAILURES,
+    AnswerNotSaved,
+    Event,
+    Notice,
+    Outcome,
+    RowFinished,
+    RowWaiting,
+    RunFinished,
+)
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import one_line
 from token_refresh.clients.admission import Admission, Terms
@@ -194,8 +204,7 @@ class TokenManager:
         params = json.dumps(dict(provider_params)) if provider_params else ""
         entered = NewCredential(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
         now = self._runtime.clock.now()
-        seconds = seconds_of(expires_in)
-        end = expires_at or (now + timedelta(seconds=seconds) if seconds is not None else None)
+        end = expires_at or access_end({"expires_in": expires_in}, now, LONGEST_LIFETIME_SECONDS).at
         login = Answer(
             Verdict.GRANTED,
             access_token=access_token or None,
@@ -353,6 +362,9 @@ def _log(event: Event) -> None:
         level = logging.WARNING if event.outcome in FAILURES and event.is_news else logging.INFO
         words = [word for word in (event.error, event.action) if word]
         _LOG.log(level, "%s %s: %s", event.location_id, event.provider, ". ".join([str(event.outcome), *words]))
+    elif isinstance(event, RowWaiting):
+        level = logging.INFO if event.is_brief else logging.WARNING
+        _LOG.log(level, "%s %s: not tried, %s", event.location_id, event.provider, event.reason)
     elif isinstance(event, Notice):
         _LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
 

@@ -10,9 +10,8 @@ from datetime import datetime
 
 from providers.base import Verdict
 from token_refresh.base.errors import RetryLaterError, RunError
-from token_refresh.base.events import WAITING_CODES, Notice, Outcome, RowFinished, RunFinished, Subscriber
+from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber
 from token_refresh.base.text import VISIBLE_ASCII
-from token_refresh.clients.holders import who_holds
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
 from token_refresh.refresh.remembered_failures import with_remembered_failure
@@ -20,7 +19,7 @@ from token_refresh.refresh.result import action_of
 from token_refresh.refresh.rows import POLL_SECONDS, find_one
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Runtime, Scope
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Claimant, Row, StoreError
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Row, StoreError
 from token_refresh.stores.sealed import SealedStore
 
 _STATUS_ACTION = "See: python token_manager.py status"
@@ -149,9 +148,9 @@ class Tokens:
                 if failure is not None:
                     return failure
                 report = self._run(context, token)
-                is_elsewhere = report.held and not report.results
+                is_elsewhere = not report.results and any(one.is_claimed for one in report.waiting)
                 if not is_elsewhere or report.stopped or clock.monotonic() >= deadline:
-                    return self._failure(store, token, report, context.claimant)
+                    return self._failure(store, token, report)
                 clock.sleep(POLL_SECONDS)  # another process is refreshing this very row
 
     def _run(self, context: RunContext, token: Token) -> RunFinished:
@@ -168,7 +167,7 @@ class Tokens:
             raise error
         return report
 
-    def _failure(self, store: SealedStore, token: Token, report: RunFinished, claimant: Claimant) -> RowFinished | None:
+    def _failure(self, store: SealedStore, token: Token, report: RunFinished) -> RowFinished | None:
         """Why a run did not refresh the row; None where it did, or somebody else has."""
         row, name = token.row, token.provider
         results = [result for result in report.results if result.location_id == row.location_id]
@@ -177,18 +176,17 @@ class Tokens:
             return None if results[-1].outcome in good else results[-1]
         if not token.is_of(self._stored(store, row.location_id, name).row):
             return None
-        if report.held and not report.stopped:
-            held = who_holds(report.held, report.held_long, claimant, row.location_id)
-            return RowFinished(row.location_id, name, Outcome.TRANSIENT, *held)
-        mine = [notice for notice in report.notices if _is_about(notice, row, name)]
-        passes = report.stopped or any(notice.code in WAITING_CODES for notice in mine)
-        outcome = Outcome.TRANSIENT if passes else Outcome.OPERATOR
-        reason = report.stopped or "; ".join(notice.message for notice in mine) or "the row was not refreshed"
-        action = " ".join(notice.action for notice in mine if notice.action) or _STATUS_ACTION
+        waiting = [one for one in report.waiting if _is_about(one, row, name)]
+        notices = [one for one in report.notices if _is_about(one, row, name)]
+        outcome = Outcome.TRANSIENT if report.stopped or waiting else Outcome.OPERATOR
+        reasons = [one.reason for one in waiting] + [one.message for one in notices]
+        reason = report.stopped or "; ".join(reasons) or "the row was not refreshed"
+        actions = [one.action for one in waiting] + [one.action for one in notices]
+        action = " ".join(filter(None, actions)) or _STATUS_ACTION
         return RowFinished(row.location_id, name, outcome, reason, action)
 
 
-def _is_about(notice: Notice, row: Row, provider: str) -> bool:
+def _is_about(notice: Notice | RowWaiting, row: Row, provider: str) -> bool:
     return notice.location_id == row.location_id and notice.provider in (None, provider)
 
 

@@ -1,17 +1,17 @@
-"""Claims: given up with what they were for, and which of them are other hosts'."""
+"""Claims: given up with what they were for, and what to say, and to do, of those that others have."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from token_refresh.base.events import RowWaiting
 from token_refresh.journal.entries import OPEN_STEPS, STEP_UNPROVEN, STEP_UNREAD
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Claimant, StoreError, host_of
+from token_refresh.stores.base import ClaimedRow, DueQuery, StoreError, host_of
 
 LONG_CLAIM = timedelta(seconds=120)  # longer than an exchange and its write
 
@@ -31,13 +31,25 @@ def released_at_the_end(context: RunContext) -> Iterator[None]:
             context.store.store.release(context.claimant, {entry.row_key for entry in entries})
 
 
-def other_hosts(held: Mapping[str, int], claimant: Claimant) -> Counter[str]:
-    """How many rows other hosts hold, of what others do (`RunFinished.held`).
+def rows_of_others(context: RunContext, query: DueQuery) -> list[RowWaiting]:
+    """The due rows that other processes have claimed, and what that means for each."""
+    claimed = context.store.store.claimed_by_others(query, context.claimant)
+    return [_waiting(row, context, context.clock.now()) for row in claimed]
 
-    A process of this host ends, or is found dead; what another host has claimed may stay for ever.
+
+def _waiting(row: ClaimedRow, context: RunContext, now: datetime) -> RowWaiting:
+    """A takeover is only advised where no refresh can still be under way.
+
+    A process of this installation ends, or is found dead; what another one has claimed may stay for ever.
     """
-    hosts = Counter[str]()
-    for owner, count in held.items():
-        if not owner.startswith(claimant.of_installation):
-            hosts[host_of(owner)] += count
-    return hosts
+    is_brief = row.claimed_at is not None and now - row.claimed_at < LONG_CLAIM
+    host = host_of(row.owner)[:80]
+    reason, action = "another process is refreshing it", "Try again in a minute."
+    if not row.owner.startswith(context.claimant.of_installation):
+        reason += f", on {host}"
+        if not is_brief:
+            reason = f"{host} claimed it and has not finished with it"
+            command = "python token_manager.py refresh --takeover"
+            action = f"Run the program there once. If that machine is gone for ever, run here once: {command}"
+    provider = context.job_factory.slug_of(row.provider or context.default_provider)
+    return RowWaiting(row.location_id, provider, reason, None, action, is_claimed=True, is_brief=is_brief)

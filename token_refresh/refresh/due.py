@@ -31,14 +31,28 @@ class DuePolicy:
 
         `earliest` is how many seconds before expiry its provider accepts a refresh at all; 0: any time.
         """
-        seconds = min(max(self.interval + self.buffer, lifetime * EARLY_SHARE), lifetime * LATEST_SHARE)
+        seconds = min(max(self._two_runs, lifetime * EARLY_SHARE), lifetime * LATEST_SHARE)
         return timedelta(seconds=min(seconds, earliest) if earliest else seconds)
+
+    @property
+    def _two_runs(self) -> int:
+        """Seconds in which a refresh that fails is tried once more."""
+        return 2 * self.interval + self.buffer
 
     def is_due(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
         """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due."""
         if row.access_token_expiry is None or self.is_impossible(row, provider, now):
             return True
-        return row.access_token_expiry - now < self.window(lifetime_of(row, provider), provider.earliest)
+        left = row.access_token_expiry - now
+        return left < self.window(lifetime_of(row, provider), provider.earliest) or self._is_ending(row, provider, now)
+
+    def _is_ending(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
+        """Whether the refresh token itself ends soon, where a refresh brings another one."""
+        end, last = row.refresh_token_expiry, row.last_refreshed
+        if end is None or provider.rotates == "never" or (last is not None and last >= end):
+            return False  # a token that was refreshed after its end has another one
+        lifetime = end - last if last is not None else timedelta.max
+        return end - now < min(timedelta(seconds=self._two_runs), lifetime * LATEST_SHARE)
 
     def is_impossible(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
         """Whether the row's times cannot be: refreshed in the future, or with more life than its provider gives."""
@@ -64,27 +78,39 @@ class DuePolicy:
                 cutoffs[name] = max(cutoff, cutoffs.get(name, cutoff))
         named = {name: cutoff for name, cutoff in cutoffs.items() if cutoff != other}
         latest = now + timedelta(seconds=max((entry.longest_lifetime for entry in providers), default=0))
-        return DueQuery(named, other, default_provider, latest=latest, ahead=now + AHEAD)
+        ending = now + timedelta(seconds=self._two_runs)
+        return DueQuery(named, other, default_provider, latest=latest, ahead=now + AHEAD, ending=ending)
 
     def _reach(self, lifetime: float, earliest: int = 0) -> timedelta:
-        seconds = self.interval + self.buffer
+        seconds = self._two_runs
         return max(self.window(lifetime, earliest), timedelta(seconds=min(seconds, earliest) if earliest else seconds))
+
+    def last_minute(self, row: Row) -> datetime | None:
+        """When the old access token is nearly out: before the next run; None where its expiry is unknown."""
+        if row.access_token_expiry is None:
+            return None
+        return row.access_token_expiry - timedelta(seconds=self.interval + self.buffer)
 
     def is_last_minute(self, row: Row, now: datetime) -> bool:
         """Whether the old access token is nearly out, or its expiry unknown."""
-        if row.access_token_expiry is None:
-            return True
-        return row.access_token_expiry - now < timedelta(seconds=self.interval + self.buffer)
+        moment = self.last_minute(row)
+        return moment is None or now > moment
 
-    def outpaces(self, provider: ProviderSummary) -> bool:
-        """Whether a token of this provider can live through the time between two runs."""
-        return provider.default_lifetime > self.interval
+    def runs_in(self, provider: ProviderSummary) -> int:
+        """How many runs, two at most, come between the time that a token of this provider is due and its end."""
+        window = self.window(provider.default_lifetime, provider.earliest).total_seconds()
+        return min(2, int(window // self.interval)) if provider.default_lifetime > self.interval else 0
+
+
+def stated_lifetime(row: Row) -> timedelta | None:
+    """The time between the row's last refresh and its expiry; None where one of them is not known, or cannot be."""
+    if row.access_token_expiry is None or row.last_refreshed is None:
+        return None
+    lifetime = row.access_token_expiry - row.last_refreshed
+    return lifetime if lifetime > timedelta(0) else None
 
 
 def lifetime_of(row: Row, provider: ProviderSummary) -> float:
-    """Seconds between the row's last refresh and its expiry where both are known, else the catalogue's lifetime."""
-    if row.access_token_expiry is not None and row.last_refreshed is not None:
-        lifetime = (row.access_token_expiry - row.last_refreshed).total_seconds()
-        if lifetime > 0:
-            return lifetime
-    return provider.default_lifetime
+    """Seconds: the row's own where it is known, else the catalogue's."""
+    own = stated_lifetime(row)
+    return own.total_seconds() if own is not None else provider.default_lifetime

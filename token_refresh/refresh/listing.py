@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from providers.base import Verdict
 from token_refresh.base.errors import ActionableError, Kind, RunError
-from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, Subscriber
+from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
 from token_refresh.journal.entries import STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, by_token
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
@@ -21,19 +21,16 @@ from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 
 _WAITS = {
-    replay.Wait.TOO_EARLY: (
-        NoticeCode.TOO_EARLY,
-        "{provider.name} accepts a refresh only in the last {provider.earliest} s of an access token",
-    ),
-    replay.Wait.UNDER_WAY: (
-        NoticeCode.REQUEST_UNDER_WAY,
-        "a request of an earlier run may still be on its way; the next run goes on from there",
-    ),
-    replay.Wait.LAST_MINUTE: (
-        NoticeCode.WAITS_FOR_EXPIRY,
-        "the last answer was lost; the provider is asked again when the access token runs out",
-    ),
+    replay.Wait.TOO_EARLY: "{provider.name} accepts a refresh only {provider.earliest} s before the access token ends",
+    replay.Wait.UNDER_WAY: "a request of an earlier run may still be on its way",
+    replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out",
 }
+_TOO_FEW_RUNS = {
+    0: "not longer than REFRESH_INTERVAL",
+    1: "too short for two runs at REFRESH_INTERVAL: where one refresh fails, the token ends before the next",
+}
+WARNED_AHEAD = timedelta(days=30)  # of a refresh token's end
+_BLOCKED = "what the journal holds for it comes first, and cannot be stored yet"
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
 
@@ -71,8 +68,12 @@ def list_due(
         horizon = now - timedelta(seconds=2 * context.policy.interval)
         for row in rows if not scope.takeover else ():
             context.identity.refuse_others_row(row, horizon)
-        for notice in (*_of_statuses(rows), *_of_lifetimes(context, rows), *_of_times(context, rows, now)):
+        notices = (*_of_statuses(rows), *_of_lifetimes(context, rows), *_of_times(context, rows, now))
+        for notice in (*notices, *_of_ends(context, listed, query, now)):
             emit(notice)
+        for row in rows:
+            if row.key in blocked:
+                emit(RowWaiting(row.location_id, context.job_factory.provider_name(row), _BLOCKED))
         jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in blocked], now, emit)
         if jobs and not due and not scope.dry_run:
             store.prove_writable(jobs[0].row)
@@ -134,11 +135,16 @@ def list_unproven(
 
 
 def query_of(context: RunContext, scope: Scope) -> DueQuery:
-    """What the store is asked for. Rows with a dead grant are looked at once a day, in case somebody fixed one."""
+    """What the store is asked for.
+
+    Once a day also rows with a dead grant, in case somebody fixed one, and those whose refresh token ends soon.
+    """
     query = context.policy.query(context.providers.values(), context.default_provider, context.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
-    if not scope.is_by_hand and not scope.dry_run and context.journal.failures.starts_daily_check():
-        return replace(query, idle=(STATUS_DISABLED,))
+    failures = context.journal.failures
+    if not scope.is_by_hand and not scope.dry_run and failures.starts_daily_check():
+        query = replace(query, ending=context.clock.now() + WARNED_AHEAD)
+        return replace(query, idle=(STATUS_DISABLED,)) if failures.has_dead_grant else query
     return query
 
 
@@ -211,17 +217,13 @@ class _Unfinished:
         fault = self._used_up(job)
         if fault is not None:
             return fault
-        wait = replay.reason_to_wait(
-            job.provider,
-            row.access_token_expiry,
-            entry.sent_at if entry is not None else None,
-            now,
-            last_minute=self._context.policy.is_last_minute(row, now),
-        )
+        sent_at = entry.sent_at if entry is not None else None
+        last_minute = self._context.policy.last_minute(row)
+        wait = replay.reason_to_wait(job.provider, row.access_token_expiry, sent_at, now, last_minute)
         if wait is not None:
-            code, message = _WAITS[wait]
-            message = message.format(provider=job.provider)
-            emit(Notice(code, row.location_id, message, provider=job.provider.slug))
+            reason, until = wait
+            words = _WAITS[reason].format(provider=job.provider)
+            emit(RowWaiting(row.location_id, job.provider.slug, words, until))
         return job if wait is None else None
 
     def forget_overtaken(self) -> None:
@@ -266,13 +268,25 @@ def _of_lifetimes(context: RunContext, rows: Iterable[Row]) -> list[Notice]:
         Notice(
             NoticeCode.SHORT_LIFETIME,
             None,
-            f"{provider.name}: tokens live {provider.default_lifetime} s, not longer than REFRESH_INTERVAL",
+            f"{provider.name}: tokens live {provider.default_lifetime} s, {_TOO_FEW_RUNS[runs]}",
             "Run cron more often and lower it, or ask for a token with `get` when it is needed.",
             provider.slug,
         )
         for provider in providers
-        if not context.policy.outpaces(provider)
+        if (runs := context.policy.runs_in(provider)) in _TOO_FEW_RUNS
     ]
+
+
+def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery, now: datetime) -> Iterator[Notice]:
+    """What to say of refresh tokens that end soon, where no refresh brings another one."""
+    for row in rows:
+        end, provider = row.refresh_token_expiry, context.providers.get(context.job_factory.provider_name(row))
+        if end is None or query.ending is None or provider is None or provider.rotates != "never":
+            continue
+        if now < end < query.ending:
+            message = f"its refresh token ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
+            action = "Connect the account again before, then run: python onboard_client.py"
+            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, action, provider.slug)
 
 
 def _of_times(context: RunContext, rows: Iterable[Row], now: datetime) -> Iterator[Notice]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
 from providers.base import Answer, Judgement, Verdict
 from token_refresh.base.errors import ActionableError, Kind, RunError, internal_error
+from token_refresh.base.events import RowWaiting
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.refresh.schedule import Schedule, Task
+from token_refresh.refresh.schedule import Hold, Schedule, Task
 from token_refresh.refresh.write_back import Pending, WriteBack
 from token_refresh.stores.base import Pause, StoreError, WriteResult
 
@@ -120,10 +121,18 @@ class Loop:
                 if self._is_journal_closed() or self._writeback.error is not None or not self._may_start():
                     break
 
+    def not_begun(self) -> Iterator[RowWaiting]:
+        """The rows that no request went out for; the reason is empty where no host or client holds them back."""
+        now, moment = self._context.clock.now(), self._context.clock.monotonic()
+        for task, reason, until in self._schedule.not_begun(moment):
+            ends_at = None if until is None else now + timedelta(seconds=until - moment)
+            yield RowWaiting(self._jobs[task].row.location_id, task.provider.slug, reason, ends_at)
+
     def _task(self, job: Job) -> Task:
         now, expires_at = self._context.clock.now(), job.row.access_token_expiry
         is_last_minute = self._context.policy.is_last_minute(job.row, now)
-        return Task(job.row.key, job.provider, job.client, expires_at, job.lost_at, is_last_minute)
+        has_failed = job.row.failure_count > 0
+        return Task(job.row.key, job.provider, job.client, expires_at, job.lost_at, is_last_minute, has_failed)
 
     def _work_off(self) -> None:
         if self._context.store.store.claims:  # elsewhere there is but one process
@@ -183,9 +192,10 @@ class Loop:
     # Other processes on the same table
 
     def _poll_pauses(self) -> None:
-        pauses, now = self._schedule.take_pauses(), self._context.clock.now()
+        now = self._context.clock.now()
         self._unpublished += [
-            Pause(one.provider, now + timedelta(seconds=one.seconds), one.is_broken) for one in pauses
+            Pause(hold.key, now + timedelta(seconds=hold.seconds), hold.is_broken)
+            for hold in self._schedule.take_holds()
         ]
         is_time = self._unpublished or self._context.clock.monotonic() >= self._polls_at
         if self._is_polling or not is_time or not self._context.store.store.claims:
@@ -208,8 +218,8 @@ class Loop:
         self._polls_at = self._context.clock.monotonic() + POLL_SECONDS
         now, moment = self._context.clock.now(), self._context.clock.monotonic()
         for pause in pauses:
-            seconds = (pause.until - now).total_seconds()
-            for task in self._schedule.hold(pause.provider, seconds, moment, is_broken=pause.is_broken):
+            hold = Hold(pause.key, (pause.until - now).total_seconds(), pause.is_broken)
+            for task in self._schedule.hold(hold, moment):
                 self._end(task)
 
     # Waiting

@@ -57,20 +57,30 @@ def is_under_way(sent_at: datetime, now: datetime) -> bool:
 
 
 def reason_to_wait(
-    provider: Provider, expires_at: datetime | None, lost_sent_at: datetime | None, now: datetime, *, last_minute: bool
-) -> Wait | None:
-    """Why a row's token is not sent yet; None where it is.
+    provider: Provider,
+    expires_at: datetime | None,
+    lost_sent_at: datetime | None,
+    now: datetime,
+    last_minute: datetime | None,
+) -> tuple[Wait, datetime] | None:
+    """Why a row's token is not sent yet, and until when; None where it is.
 
-    `lost_sent_at`: when the last request with it left, where an earlier run never saw the answer.
+    Args:
+        expires_at: when the row's access token ends.
+        lost_sent_at: when the last request with it left, where an earlier run never saw the answer.
+        last_minute: when the access token is nearly out; None where its end is not known.
     """
-    left = expires_at - now if expires_at is not None else timedelta(0)
-    if provider.earliest and left > timedelta(seconds=provider.earliest):
-        return Wait.TOO_EARLY
+    if expires_at is not None and provider.earliest:
+        opens_at = expires_at - timedelta(seconds=provider.earliest)
+        if now < opens_at:
+            return Wait.TOO_EARLY, opens_at
     if lost_sent_at is None:
         return None
     if is_under_way(lost_sent_at, now):
-        return Wait.UNDER_WAY
-    return Wait.LAST_MINUTE if provider.replay == "last_minute" and not last_minute else None
+        return Wait.UNDER_WAY, lost_sent_at + timedelta(seconds=EXCHANGE_SECONDS)
+    if provider.replay == "last_minute" and last_minute is not None and now < last_minute:
+        return Wait.LAST_MINUTE, last_minute
+    return None
 
 
 def is_used_up(provider: Provider, *, is_spent: bool) -> bool:

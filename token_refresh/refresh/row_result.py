@@ -10,6 +10,7 @@ from providers.base import Answer, Verdict
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.base.text import safe_error
 from token_refresh.journal.failures import Failure
+from token_refresh.refresh.due import stated_lifetime
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.stores.base import STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, Value
@@ -52,8 +53,9 @@ def result_of(
         outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
     location_id, slug = job.row.location_id, job.provider.slug
     if outcome is Outcome.REFRESHED:
-        finished = RowFinished(location_id, slug, outcome, expires_at=answer.expires_at, is_news=_is_news(before, None))
-        return RowResult(finished, _success_values(job.row, answer, refreshed_by))
+        expires_at = _expires_at(job.row, answer)
+        finished = RowFinished(location_id, slug, outcome, expires_at=expires_at, is_news=_is_news(before, None))
+        return RowResult(finished, _success_values(job.row, answer, expires_at, refreshed_by))
     error = _error(job, answer, verdict, lost_at)
     failed = _failed(job.row, outcome, error)
     action = answer.action or action_of(outcome, verdict)
@@ -93,9 +95,22 @@ def is_spent(job: Job, answer: Answer) -> bool:
     return answer.refresh_token not in (None, job.credential.refresh_token)
 
 
-def _success_values(row: Row, answer: Answer, refreshed_by: str) -> dict[str, Value]:
-    values: dict[str, Value] = {"access_token_expiry": answer.expires_at, "refreshed_by": refreshed_by}
+def _expires_at(row: Row, answer: Answer) -> datetime | None:
+    """Where the answer does not say when the token ends: by the shorter of the row's last lifetime and the catalogue's.
+
+    Customers set lifetimes at some providers, and the last one was said.
+    """
+    last = stated_lifetime(row)
+    if not answer.is_expiry_assumed or answer.received_at is None or answer.expires_at is None or last is None:
+        return answer.expires_at
+    return min(answer.expires_at, answer.received_at + last)
+
+
+def _success_values(row: Row, answer: Answer, expires_at: datetime | None, refreshed_by: str) -> dict[str, Value]:
+    values: dict[str, Value] = {"access_token_expiry": expires_at, "refreshed_by": refreshed_by}
     values["last_refreshed"] = answer.received_at
+    if answer.refresh_expires_at is not None or answer.refresh_token is not None:
+        values |= _differing(row, {"refresh_token_expiry": answer.refresh_expires_at})  # of the one before no more
     status = STATUS_ACTIVE if row.status == STATUS_REAUTHORIZE else row.status
     return values | _differing(row, {"last_error": "", "failure_count": 0, "status": status})
 

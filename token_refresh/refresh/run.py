@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 
 from token_refresh.base.errors import actionable_error
@@ -13,12 +14,13 @@ from token_refresh.base.events import (
     NoticeCode,
     RowFinished,
     RowsListed,
+    RowWaiting,
     RunFinished,
     RunStarted,
     Subscriber,
 )
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.claims import LONG_CLAIM, other_hosts, released_at_the_end
+from token_refresh.refresh.claims import released_at_the_end, rows_of_others
 from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import list_due, list_unproven, query_of
@@ -27,7 +29,6 @@ from token_refresh.refresh.recovery import replay
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.refresh.schedule import Schedule
 from token_refresh.refresh.write_back import WriteBack
-from token_refresh.stores.base import DueQuery
 
 
 class Refresher:
@@ -43,7 +44,7 @@ class Refresher:
         self._emit = FanOut(self._collect, *subscribers)
         self._report = RunFinished(context.claimant.run, context.clock.now())
         self._writeback = WriteBack(context, self._emit_once)
-        self._said: set[tuple[NoticeCode, str | None, str | None]] = set()
+        self._said: set[tuple[NoticeCode | None, str | None, str | None]] = set()
         self._deadline: float | None = None
         self._stop_reason: str | None = None
 
@@ -103,9 +104,10 @@ class Refresher:
         for what, action in self._context.store.store.warnings():
             self._emit(Notice(NoticeCode.COLUMN_UNSUITABLE, None, what, action))
         self._forget_old_spent()
-        self._name_what_was_left(schedule)
+        self._name_what_was_left(loop)
         if not self._has_failed():
-            self._name_what_others_have(query)
+            for row in rows_of_others(self._context, query):
+                self._emit(row)
 
     def _forget_old_spent(self) -> None:
         """By a clock that was confirmed in this run: one that is wrong would forget what must not be sent."""
@@ -115,18 +117,6 @@ class Refresher:
         if is_confirmed and not is_off and not self._has_failed():
             with suppress(JournalError):  # the next run may do it
                 self._context.journal.forget_old_spent()
-
-    def _name_what_others_have(self, query: DueQuery) -> None:
-        """Another process of this host ends or is found dead; what another host has claimed may stay for ever."""
-        context, store, report = self._context, self._context.store.store, self._report
-        report.held = store.held_elsewhere(query, context.claimant)
-        if report.held:
-            report.held_long = store.held_elsewhere(query, context.claimant, context.clock.now() - LONG_CLAIM)
-        long = other_hosts(report.held_long, context.claimant)
-        for host, count in other_hosts(report.held, context.claimant).items():
-            message = f"{count} due rows are claimed by {host[:80]}"
-            action = "If it is gone for ever, run once with --takeover: what its journal holds is lost then."
-            self._emit(Notice(NoticeCode.CLAIMED_ELSEWHERE, None, message, action if long[host] == count else ""))
 
     def _has_failed(self) -> bool:
         """Whether store or journal rejects writes in this run."""
@@ -146,20 +136,14 @@ class Refresher:
         what, action = str(fault.error), fault.error.action
         self._emit(Notice(NoticeCode.ROW_UNUSABLE, fault.row.location_id, what, action, fault.provider))
 
-    def _name_what_was_left(self, schedule: Schedule) -> None:
-        left = schedule.not_begun()
-        if left:
-            self._report.stopped = self._stop_reason
-            message = f"{len(left)} rows were not tried: {'; '.join(self._reasons(schedule))}"
-            self._emit(Notice(NoticeCode.NOT_TRIED, None, message))
-
-    def _reasons(self, schedule: Schedule) -> list[str]:
-        reasons = schedule.why_not_begun()
-        if self._stop_reason is not None:
-            reasons.append(self._stop_reason)
+    def _name_what_was_left(self, loop: Loop) -> None:
+        """A row that its host or client holds back says so; the others what ended the run."""
+        reason = self._stop_reason or "the store rejects writes"
         if (self._report.journal_error or self._writeback.journal_error) is not None:
-            reasons.append("the journal cannot be written")
-        return reasons or ["the store rejects writes"]
+            reason = "the journal cannot be written"
+        for row in loop.not_begun():
+            self._report.stopped = self._stop_reason
+            self._emit(row if row.reason else replace(row, reason=reason))
 
     def _may_start(self) -> bool:
         if self._deadline is not None and self._context.clock.monotonic() >= self._deadline:
@@ -171,13 +155,15 @@ class Refresher:
             self._report.due = event.due
         elif isinstance(event, RowFinished):
             self._report.results.append(event)
+        elif isinstance(event, RowWaiting):
+            self._report.waiting.append(event)
         elif isinstance(event, Notice):
             self._report.notices.append(event)
 
     def _emit_once(self, event: Event) -> None:
         """For the listing, which each round of rows repeats: what was said of a row is not said again."""
-        if isinstance(event, Notice):
-            key = (event.code, event.location_id, event.provider)
+        if isinstance(event, (Notice, RowWaiting)):
+            key = (event.code if isinstance(event, Notice) else None, event.location_id, event.provider)
             if key in self._said:
                 return
             self._said.add(key)

@@ -1,25 +1,27 @@
-"""Which row goes next, which waits, which is tried again. Pure rules: no network, no threads, no waiting.
+"""Which row goes next, which waits, which is tried again. A state machine without I/O: no network, threads or waiting.
 
-Three things can hold a row back: its provider asked for a pause or failed too often in a row (the breaker), its
-client was refused and a second row is tried first, or its own next attempt lies ahead.
+Three things can hold a row back: its host brought no complete answer too often in a row (the breaker), its client was
+refused or throttled and another row is tried first, or its own next attempt lies ahead.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from providers.base import TOO_MANY_REQUESTS, Judgement, Provider, Verdict
+from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Judgement, Provider, Verdict
 from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import ClientKey
 
 MAX_PAUSE_SECONDS = 60.0  # a longer Retry-After is left to the next run
-BREAKER_FAILURES = 10  # without an answer, in a row, at one provider
+BREAKER_FAILURES = 10  # without a complete answer, in a row, from one host
 BREAKER_SECONDS = 60.0  # how long other processes leave it alone then; after that each tries once
-MAX_HOST_PAUSE_SECONDS = 3600.0  # of what a provider asks for; then one request may hear it again
+MAX_CLIENT_PAUSE_SECONDS = 3600.0  # of what a provider asks for; then one request may hear it again
 MAX_PROBES = 2
 
 
@@ -32,6 +34,7 @@ class Task:
         expires_at: when its access token ends.
         lost_at: when an earlier run sent its refresh token and never saw a usable answer; None where none did.
         is_last_minute: its access token is nearly out.
+        has_failed: it did when it was last tried.
         verdict: its end in this run, once that is known; after a judgement it may differ from the answer's.
         is_lost: an answer of this run was lost, and the token was or may be sent again.
         entry_id: its journal entry, once a request was about to leave.
@@ -44,6 +47,7 @@ class Task:
     expires_at: datetime | None = None
     lost_at: datetime | None = None
     is_last_minute: bool = False
+    has_failed: bool = False
     order: int = 0
     attempts: int = 0
     answer: Judgement | None = None
@@ -62,39 +66,62 @@ class Task:
 
 
 @dataclass
+class _Host:
+    """One host and port that token requests go to."""
+
+    failures: int = 0
+    paused_until: float = 0.0
+    is_broken: bool = False
+
+
+@dataclass(eq=False)
 class _Client:
     """One client id and secret at one token endpoint, and whether it is being judged."""
 
-    name: str
-    rows: dict[Task, None] = field(default_factory=dict)  # soonest expiry first; a task that ended is let go
+    provider: str
+    client_id: str
+    host: str
+    rows: dict[Task, None] = field(default_factory=dict)  # in the order of the run; a task that ended is let go
     in_flight: int = 0
-    held: list[Task] = field(default_factory=list)
+    held: list[Task] = field(default_factory=list)  # until it is judged or its pause is over
     refused: list[Task] = field(default_factory=list)
     probe: Task | None = None
     probes: int = 0
-    is_closed: bool = False
+    throttled: Task | None = None  # the row that was, while no other row has been accepted since
+    paused_until: float = 0.0
+    closed: str = ""  # why none of its rows is started any more
+
+    @property
+    def key(self) -> str:
+        """Its name to other processes."""
+        return f"{self.host} {self.client_id}"
 
     def next_probe(self) -> Task | None:
         """The row to send as a probe: of those not begun the one with the latest expiry."""
-        return next((task for task in reversed(self.rows) if not task.is_begun), None)
-
-
-@dataclass
-class _Provider:
-    waiting: list[Task] = field(default_factory=list)  # a heap
-    paused_until: float = 0.0
-    failures: int = 0
-    is_broken: bool = False
-    reason: str = "does not answer"  # why, where it is left alone for the rest of the run
+        left = [task for task in self.rows if not task.is_begun]
+        return max(left, key=lambda task: task.expires_at or _BEGINNING_OF_TIME, default=None)
 
 
 @dataclass(frozen=True)
-class HostPause:
-    """A provider that is to be left alone for so many seconds, which other processes should know."""
+class Hold:
+    """A host, or a client at a host, that is to be left alone for so many seconds, which other processes should know.
 
-    provider: str
+    Attributes:
+        key: what is paused, by a name that all processes give it.
+        is_broken: the host does not answer; otherwise the client was asked to wait.
+    """
+
+    key: str
     seconds: float
     is_broken: bool
+
+
+class NotBegun(NamedTuple):
+    """A row that no request went out for; `until`: when its reason ends (monotonic seconds), where that is known."""
+
+    task: Task
+    reason: str
+    until: float | None
 
 
 class Schedule:
@@ -106,34 +133,42 @@ class Schedule:
 
     def __init__(self, jitter: random.Random) -> None:
         self._jitter = jitter
-        self._providers: dict[str, _Provider] = {}
+        self._hosts: dict[str, _Host] = {}
         self._clients: dict[ClientKey, _Client] = {}
+        self._waiting: list[Task] = []  # a heap
         self._delayed: list[tuple[float, Task]] = []
-        self._urgent: list[Task] = []
+        self._holding: dict[_Client, None] = {}
         self._open: set[Task] = set()  # begun, and not settled yet
-        self._pauses: list[HostPause] = []
+        self._holds: list[Hold] = []
         self._count = 0
 
     def extend(self, tasks: Iterable[Task]) -> None:
         """More rows of the same run, after those that are there.
 
-        Those with a lost answer come first, then the soonest expiry.
+        Those that failed last time come last. Within both, a lost answer comes first, then the soonest expiry.
         """
         for task in sorted(tasks, key=_urgency):
             task.order = self._count
             self._count += 1
-            heapq.heappush(self._providers.setdefault(task.provider.slug, _Provider()).waiting, task)
-            name = f"{task.provider.name} refuses client {task.client.client_id}"
-            self._clients.setdefault(task.client, _Client(name)).rows[task] = None
+            key = task.client
+            client = self._clients.get(key)
+            if client is None:
+                host = urlsplit(key.token_url).netloc.lower()
+                client = self._clients[key] = _Client(task.provider.name, key.client_id, host)
+                self._hosts.setdefault(host, _Host())
+            client.rows[task] = None
+            heapq.heappush(self._waiting, task)
 
     def next(self, now: float) -> Task | None:
         """The task to start now (monotonic seconds); None where nothing may start at the moment."""
+        self._release(now)
         while (task := self._pop(now)) is not None:
             client = self._client(task)
             if not self._may_go(task):
                 continue
-            if client.refused and task is not client.probe:
+            if self._has_to_wait(task, now):
                 client.held.append(task)
+                self._holding[client] = None
                 continue
             task.attempts += 1
             client.in_flight += 1
@@ -141,32 +176,32 @@ class Schedule:
             return task
         return None
 
-    def take_pauses(self) -> list[HostPause]:
+    def take_holds(self) -> list[Hold]:
         """What became known since the last time."""
-        pauses, self._pauses = self._pauses, []
-        return pauses
+        holds, self._holds = self._holds, []
+        return holds
 
-    def hold(self, slug: str, seconds: float, now: float, *, is_broken: bool) -> list[Task]:
-        """Leave a provider alone, as another process does; returns the tasks that end by it.
+    def hold(self, hold: Hold, now: float) -> list[Task]:
+        """Leave a host or a client alone, as another process does; returns the tasks that end by it.
 
-        One that was broken gets one request afterwards, not as many as it took to find that out.
+        A host that was broken gets one request afterwards, not as many as it took to find that out.
         """
-        provider = self._providers.get(slug)
-        if provider is None or provider.is_broken or seconds <= 0:
+        if hold.seconds <= 0:
             return []
-        if is_broken:
-            provider.failures = max(provider.failures, BREAKER_FAILURES - 1)
-        if seconds > MAX_PAUSE_SECONDS:
-            return self._let_go(self._break(provider, "asks for a pause"))
-        provider.paused_until = max(provider.paused_until, now + seconds)
+        if not hold.is_broken:
+            named = [client for client in self._clients.values() if client.key == hold.key]
+            return self._let_go([task for client in named for task in self._pause(client, hold.seconds, now)])
+        host = self._hosts.get(hold.key)
+        if host is not None and not host.is_broken:
+            host.failures = max(host.failures, BREAKER_FAILURES - 1)
+            host.paused_until = max(host.paused_until, now + hold.seconds)
         return []
 
     def wakes_at(self, now: float) -> float | None:
         """When `next` may have something that it has not now; None where only an answer can change that."""
-        times = [self._ready_at(at, task) for at, task in self._delayed if self._may_go(task)]
-        times += [self._provider(task).paused_until for task in self._urgent if self._may_go(task)]
-        paused = [entry for entry in self._providers.values() if entry.paused_until > now]
-        times += [entry.paused_until for entry in paused if any(map(self._may_go, entry.waiting))]
+        times = [max(at, self._paused_until(task)) for at, task in self._delayed if self._may_go(task)]
+        for client in self._holding:
+            times += [at for at in map(self._paused_until, filter(self._may_go, client.held)) if at > now]
         return min(times, default=None)
 
     def settle(self, task: Task, answer: Judgement, now: float) -> list[Task]:
@@ -175,14 +210,13 @@ class Schedule:
         client = self._client(task)
         client.in_flight -= 1
         ended: list[Task] = []
-        was_paused = self._provider(task).paused_until > now
-        if answer.verdict is Verdict.CLIENT_REFUSED and not client.is_closed:
+        if answer.verdict is Verdict.CLIENT_REFUSED and not client.closed:
             client.refused.append(task)
         elif not self._postponed(task, answer, now):
-            ended += self._give_up([task])
-        if answer.status != TOO_MANY_REQUESTS or not was_paused:  # of a burst of 429 the first counts
-            ended += self._watch(task, answer)
-        if client.refused and not client.in_flight and not client.is_closed:
+            ended += _give_up([task])
+        ended += self._throttle(client, task, answer, now)
+        ended += self._watch(self._hosts[client.host], client.host, answer)
+        if client.refused and not client.in_flight and not client.closed:
             ended += self._judge(client)
         return self._let_go(ended)
 
@@ -197,60 +231,74 @@ class Schedule:
         """Give up what waits for another attempt or for a judgement: the run starts nothing more."""
         self._delayed.clear()
         for client in self._clients.values():
-            self._close_client(client)
+            self._end_judgement(client)
         left, self._open = sorted(self._open), set()
-        return self._give_up(left)
+        return _give_up(left)
 
-    def not_begun(self) -> list[Task]:
-        """The rows that no request went out for."""
-        return [task for client in self._clients.values() for task in client.rows if not task.is_begun]
-
-    def why_not_begun(self) -> list[str]:
-        """Why rows were passed over: a broken provider or a refused client, as phrases."""
-        broken = [f"{slug} {provider.reason}" for slug, provider in self._providers.items() if provider.is_broken]
-        return broken + [client.name for client in self._clients.values() if client.is_closed]
+    def not_begun(self, now: float) -> Iterator[NotBegun]:
+        """The rows that no request went out for; the reason is empty where nothing here holds them back."""
+        for client in self._clients.values():
+            host = self._hosts[client.host]
+            paused_until = max(client.paused_until, host.paused_until)
+            until = paused_until if paused_until > now else None
+            reason = client.closed
+            if host.is_broken or host.paused_until > now:
+                reason = f"{client.host} does not answer"
+            elif until is not None:
+                reason = _asks_for_a_pause(client)
+            yield from (NotBegun(task, reason, until) for task in client.rows if not task.is_begun)
 
     # Picking
 
     def _pop(self, now: float) -> Task | None:
-        for task in self._urgent:
-            if self._provider(task).paused_until <= now:
-                self._urgent.remove(task)
-                return task
-        ready = min((entry for entry in self._delayed if self._ready_at(*entry) <= now), default=None)
+        ready = min((entry for entry in self._delayed if entry[0] <= now), default=None)
         if ready is not None:
             self._delayed.remove(ready)
             return ready[1]
-        heaps = [entry.waiting for entry in self._providers.values() if entry.paused_until <= now]
-        for heap in heaps:
-            while heap and heap[0].is_begun:  # went out as a probe
-                heapq.heappop(heap)
-        heads = [heap for heap in heaps if heap]
-        return heapq.heappop(min(heads, key=lambda heap: heap[0].order)) if heads else None
+        return heapq.heappop(self._waiting) if self._waiting else None
 
-    def _ready_at(self, at: float, task: Task) -> float:
-        """A provider that asked for a pause gets it from those that wait for another attempt, too."""
-        return max(at, self._provider(task).paused_until)
+    def _release(self, now: float) -> None:
+        """Let the held rows of a client go that need not wait any more."""
+        for client in list(self._holding):
+            held, client.held = client.held, []
+            for task in held:
+                if self._has_to_wait(task, now):
+                    client.held.append(task)
+                else:
+                    self._put_back(task)
+            if not client.held:
+                del self._holding[client]
+
+    def _put_back(self, task: Task) -> None:
+        if task.is_begun:
+            self._delayed.append((0.0, task))
+        else:
+            heapq.heappush(self._waiting, task)
 
     def _may_go(self, task: Task) -> bool:
-        return not (self._client(task).is_closed or self._provider(task).is_broken)
+        client = self._client(task)
+        return not (client.closed or self._hosts[client.host].is_broken)
+
+    def _has_to_wait(self, task: Task, now: float) -> bool:
+        client = self._client(task)
+        if self._paused_until(task) > now or (client.throttled is not None and client.in_flight):
+            return True
+        return bool(client.refused) and task is not client.probe
+
+    def _paused_until(self, task: Task) -> float:
+        client = self._client(task)
+        return max(client.paused_until, self._hosts[client.host].paused_until)
 
     def _client(self, task: Task) -> _Client:
         return self._clients[task.client]
-
-    def _provider(self, task: Task) -> _Provider:
-        return self._providers[task.provider.slug]
 
     # Trying again
 
     def _postponed(self, task: Task, answer: Judgement, now: float) -> bool:
         """Whether the task is to be tried again in this run; it is put on the list then."""
         delay = self._delay(task, answer)
-        if delay is None or self._provider(task).is_broken:
+        if delay is None or not self._may_go(task):
             return False
-        if answer.status == TOO_MANY_REQUESTS:
-            self._provider(task).paused_until = max(self._provider(task).paused_until, now + delay)
-            self._pauses.append(HostPause(task.provider.slug, delay, is_broken=False))
         self._delayed.append((now + delay, task))
         return True
 
@@ -258,7 +306,7 @@ class Schedule:
         """Seconds until the next attempt; None where there is none in this run."""
         if answer.brings_refresh_token:  # although it is otherwise unusable: the old one is spent
             return None
-        is_first = not task.is_lost
+        backoff = self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
         if replay.is_lost(task.provider, answer):
             may_resend = replay.may_resend(
                 task.provider,
@@ -266,53 +314,56 @@ class Schedule:
                 was_lost=task.is_lost or task.lost_at is not None,
                 is_last_minute=task.is_last_minute,
             )
+            backoff = backoff if task.is_lost else 0.0
             task.is_lost = True
-            return None if not may_resend else 0.0 if is_first else self._backoff(task)
-        if not replay.may_retry(answer, task.attempts):
-            return None
-        delay = max(answer.retry_after or 0.0, self._backoff(task))
-        return delay if delay <= MAX_PAUSE_SECONDS else None
+        else:
+            may_resend = replay.may_retry(answer, task.attempts)
+        delay = max(answer.retry_after or 0.0, backoff)
+        return delay if may_resend and delay <= MAX_PAUSE_SECONDS else None
 
-    def _backoff(self, task: Task) -> float:
-        return self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
+    # Leaving a client or a host alone
 
-    def _watch(self, task: Task, answer: Judgement) -> list[Task]:
-        """The breaker: opens after many requests in a row that brought no answer to the question."""
-        provider = self._provider(task)
-        failed = answer.verdict is Verdict.UNCLEAR or (
-            answer.verdict is Verdict.NOT_ACTED and (answer.status is None or answer.status >= TOO_MANY_REQUESTS)
-        )
-        provider.failures = provider.failures + 1 if failed else 0
-        if provider.is_broken:
+    def _throttle(self, client: _Client, task: Task, answer: Judgement, now: float) -> list[Task]:
+        """A pause that is asked for is the row's; once a second row is asked for one, it is the client's.
+
+        In between, one request of the client is out at a time.
+        """
+        is_asked = answer.status == TOO_MANY_REQUESTS or (answer.retry_after and _is_failure(answer))
+        if not is_asked:
+            if not _is_failure(answer):
+                client.throttled = None
             return []
-        slug, asked = task.provider.slug, answer.retry_after or 0.0
-        if answer.status == TOO_MANY_REQUESTS and asked > MAX_PAUSE_SECONDS:
-            self._pauses.append(HostPause(slug, min(asked, MAX_HOST_PAUSE_SECONDS), is_broken=False))
-            return self._break(provider, "asks for a pause")
-        if provider.failures < BREAKER_FAILURES:
+        is_second = client.throttled not in (None, task)
+        client.throttled = task
+        if not is_second or client.paused_until > now:
             return []
-        self._pauses.append(HostPause(slug, BREAKER_SECONDS, is_broken=True))
-        return self._break(provider, "does not answer")
+        seconds = min(max(answer.retry_after or 0.0, 2.0**task.attempts), MAX_CLIENT_PAUSE_SECONDS)
+        self._holds.append(Hold(client.key, seconds, is_broken=False))
+        return self._pause(client, seconds, now)
 
-    def _break(self, provider: _Provider, reason: str) -> list[Task]:
-        provider.is_broken, provider.reason = True, reason
-        given_up = [waiting for _, waiting in self._delayed if self._provider(waiting) is provider]
-        self._delayed = [entry for entry in self._delayed if entry[1] not in given_up]
-        return self._give_up(given_up)
+    def _pause(self, client: _Client, seconds: float, now: float) -> list[Task]:
+        client.paused_until = max(client.paused_until, now + seconds)
+        return self._close(client, _asks_for_a_pause(client)) if seconds > MAX_PAUSE_SECONDS else []
+
+    def _watch(self, host: _Host, name: str, answer: Judgement) -> list[Task]:
+        """The breaker: opens after many requests in a row that brought no complete answer."""
+        if answer.status != TOO_MANY_REQUESTS:  # which says nothing of the others
+            host.failures = host.failures + 1 if _is_failure(answer) else 0
+        if host.is_broken or host.failures < BREAKER_FAILURES:
+            return []
+        host.is_broken = True
+        self._holds.append(Hold(name, BREAKER_SECONDS, is_broken=True))
+        return self._give_up_delayed({client for client in self._clients.values() if client.host == name})
+
+    def _give_up_delayed(self, clients: Iterable[_Client]) -> list[Task]:
+        given_up = [task for _, task in self._delayed if self._client(task) in clients]
+        self._delayed = [entry for entry in self._delayed if self._client(entry[1]) not in clients]
+        return _give_up(given_up)
 
     def _let_go(self, ended: list[Task]) -> list[Task]:
         for one in ended:
             self._open.discard(one)
             self._client(one).rows.pop(one, None)
-        return ended
-
-    def _give_up(self, tasks: Iterable[Task]) -> list[Task]:
-        """Those of the tasks that were answered end as their answer says."""
-        ended = []
-        for task in tasks:
-            if task.answer is not None:
-                task.verdict = task.answer.verdict
-                ended.append(task)
         return ended
 
     # Judging a refused client
@@ -326,14 +377,12 @@ class Schedule:
             if probe.answer.verdict in _CLIENT_ACCEPTED:
                 return self._clear_client(client)
             if probe.answer.verdict is Verdict.CLIENT_REFUSED or client.probes >= MAX_PROBES:
-                return self._close_client(client)
+                return self._close(client, _refuses(client))
         client.probe = client.next_probe()
         if client.probe is None:
             # Nobody is left to ask. Rows that were accepted before prove nothing: a secret may be replaced at any time.
-            return self._close_client(client)
+            return self._close(client, _refuses(client))
         client.probes += 1
-        client.held = [task for task in client.held if task is not client.probe]
-        self._urgent.append(client.probe)
         return []
 
     def _clear_client(self, client: _Client) -> list[Task]:
@@ -341,21 +390,21 @@ class Schedule:
         ended = client.refused
         for task in ended:
             task.verdict = task.provider.refusal_if_client_valid
-        for task in client.held:
-            if task.is_begun:
-                self._delayed.append((0.0, task))
-            else:
-                heapq.heappush(self._provider(task).waiting, task)
-        client.held, client.refused, client.probe, client.probes = [], [], None, 0
+        client.refused, client.probe, client.probes = [], None, 0
         return ended
 
-    def _close_client(self, client: _Client) -> list[Task]:
-        """The client itself is refused, or could not be heard: none of its rows is started or blamed."""
-        delayed = [task for _, task in self._delayed if self._client(task) is client]
-        self._delayed = [entry for entry in self._delayed if self._client(entry[1]) is not client]
-        ended = self._give_up([*client.refused, *(task for task in client.held if task.is_begun), *delayed])
-        client.is_closed = client.is_closed or bool(client.refused)
+    def _close(self, client: _Client, reason: str) -> list[Task]:
+        """None of its rows is started any more, and those that were not are not blamed."""
+        client.closed = client.closed or reason
+        return self._end_judgement(client) + self._give_up_delayed({client})
+
+    def _end_judgement(self, client: _Client) -> list[Task]:
+        """Nobody will say whose fault a refusal is: it counts as the client's."""
+        if client.refused:
+            client.closed = client.closed or _refuses(client)
+        ended = _give_up([*client.refused, *(task for task in client.held if task.is_begun)])
         client.held, client.refused, client.probe = [], [], None
+        self._holding.pop(client, None)
         return ended
 
 
@@ -363,5 +412,29 @@ _CLIENT_ACCEPTED = (Verdict.GRANTED, Verdict.DEAD_GRANT)  # a grant is only look
 _BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
 
 
-def _urgency(task: Task) -> tuple[bool, datetime]:
-    return (task.lost_at is None, task.expires_at or _BEGINNING_OF_TIME)
+def _is_failure(answer: Judgement) -> bool:
+    """Whether no complete answer came, or one that the server could not make."""
+    is_refusal = answer.status is not None and answer.status < SERVER_ERROR
+    return answer.verdict is Verdict.UNCLEAR or (answer.verdict is Verdict.NOT_ACTED and not is_refusal)
+
+
+def _refuses(client: _Client) -> str:
+    return f"{client.provider} refuses client {client.client_id}"
+
+
+def _asks_for_a_pause(client: _Client) -> str:
+    return f"{client.provider} asks for a pause"
+
+
+def _give_up(tasks: Iterable[Task]) -> list[Task]:
+    """Those of the tasks that were answered end as their answer says."""
+    ended = []
+    for task in tasks:
+        if task.answer is not None:
+            task.verdict = task.answer.verdict
+            ended.append(task)
+    return ended
+
+
+def _urgency(task: Task) -> tuple[bool, bool, datetime]:
+    return (task.has_failed, task.lost_at is None, task.expires_at or _BEGINNING_OF_TIME)

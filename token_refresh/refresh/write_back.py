@@ -12,7 +12,7 @@ from functools import partial
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
-from token_refresh.base.events import Outcome, RowFinished, Subscriber
+from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished, Subscriber
 from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, Place
 from token_refresh.journal.failures import RowFailure
 from token_refresh.journal.file import JournalError
@@ -107,6 +107,9 @@ class WriteBack:
         See `result_of`; `entry_id` is its journal entry.
         """
         self._compare_clock(job, answer)
+        if answer.expiry_claim is not None:
+            message = f"the answer cannot be right about the end of its token ({answer.expiry_claim}): not believed"
+            self._emit(Notice(NoticeCode.IMPOSSIBLE_TIME, job.row.location_id, message, provider=job.provider.slug))
         if verdict is Verdict.DEAD_GRANT and (pair := self._kept_pair(job, entry_id)) is not None:
             answer, verdict = pair, pair.verdict
         elif verdict is Verdict.DEAD_GRANT and job.previous:
@@ -122,8 +125,6 @@ class WriteBack:
             values |= self._store.renewed_cells(job.row, job.binding, answer.access_token, answer.refresh_token)
             if not self.replaced_cells.isdisjoint(job.cell) and "encrypted_refresh" in values:
                 self._try(partial(self._journal.follow, job.cell, str(values["encrypted_refresh"])))
-            if answer.refresh_expires_at is not None:
-                values["refresh_token_expiry"] = answer.refresh_expires_at
         if is_unproven and entry_id is not None:
             values |= {"access_token_expiry": None, **self._note_unproven(job, answer, entry_id)}
         self._take_in(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from token_refresh.base.checks import DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import parse_time
@@ -85,7 +85,8 @@ class DueQuery:
     those whose expiry is missing, unreadable or before their provider's cut-off (all of them with `everything`),
     narrowed to `locations` and `providers` where these are given. Providers are compared by the exact text of their
     cells; a row that names none counts as `default_provider`'s. `idle`: the statuses that are left out.
-    Also those that claim to live beyond `latest`, or to have been refreshed after `ahead`: times that cannot be.
+    Also those whose refresh token ends before `ending`, and those whose times cannot be: refreshed after `ahead`, or
+    refreshed at all and said to live beyond `latest`.
     """
 
     cutoffs: Mapping[str, datetime]
@@ -97,6 +98,7 @@ class DueQuery:
     idle: tuple[str, ...] = IDLE_STATUSES
     latest: datetime | None = None
     ahead: datetime | None = None
+    ending: datetime | None = None
 
     def admits(self, row: Row) -> bool:
         """Whether `row` belongs to the answer; what a store's own filter must agree with."""
@@ -111,8 +113,12 @@ class DueQuery:
         expiry, refreshed = row.access_token_expiry, row.last_refreshed
         if self.everything or expiry is None or expiry < cutoff:
             return True
+        if self.ending is not None and row.refresh_token_expiry is not None and row.refresh_token_expiry < self.ending:
+            return True
+        if refreshed is None:  # nobody knows how long it lives
+            return False
         is_far = self.latest is not None and expiry > self.latest
-        return is_far or (self.ahead is not None and refreshed is not None and refreshed > self.ahead)
+        return is_far or (self.ahead is not None and refreshed > self.ahead)
 
 
 @dataclass(frozen=True)
@@ -242,11 +248,23 @@ def host_of(owner: str) -> str:
     return parts[4] or parts[0] if len(parts) > 4 else parts[0]  # version 0.1.0 began with the name
 
 
+class ClaimedRow(NamedTuple):
+    """A row that somebody has claimed; `provider` as its cell names it, `owner` as `Claimant.owner` reads."""
+
+    location_id: str
+    provider: str
+    owner: str
+    claimed_at: datetime | None
+
+
 @dataclass(frozen=True)
 class Pause:
-    """Until when nobody is to ask a provider: it said so, or (`is_broken`) it does not answer."""
+    """Until when nobody is to ask a client's token endpoint, which said so, or (`is_broken`) a host that is silent.
 
-    provider: str
+    `key` names it to all processes.
+    """
+
+    key: str
     until: datetime
     is_broken: bool = False
 
@@ -315,17 +333,12 @@ class Store(ABC):
     def release(self, claimant: Claimant, keep: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
         """Give up the claims of this process, and of the dead ones of its slot, but for the rows with these keys."""
 
-    def held_elsewhere(
-        self,
-        query: DueQuery,  # noqa: ARG002
-        claimant: Claimant,  # noqa: ARG002
-        before: datetime | None = None,  # noqa: ARG002
-    ) -> dict[str, int]:
-        """How many due rows others have claimed, by claim; with `before` only those claimed earlier than that."""
-        return {}
+    def claimed_by_others(self, query: DueQuery, claimant: Claimant) -> list[ClaimedRow]:  # noqa: ARG002
+        """The due rows that others have claimed."""
+        return []
 
     def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:  # noqa: ARG002
-        """Tell the other processes on this table which providers to leave alone; returns what holds, of all of them."""
+        """Say to the other processes on this table whom to leave alone; returns what holds, of all of them."""
         return []
 
     @abstractmethod

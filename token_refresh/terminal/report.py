@@ -16,6 +16,7 @@ from token_refresh.base.events import (
     Outcome,
     RowFinished,
     RowsListed,
+    RowWaiting,
     RunFinished,
     RunStarted,
 )
@@ -60,6 +61,8 @@ class LineReport:
             self._row_finished(event)
         elif isinstance(event, Notice):
             self._notice(event)
+        elif isinstance(event, RowWaiting):
+            pass  # said together at the end
         elif event.error is None:  # otherwise whoever called the run says why it ended
             self._run_finished(event)
 
@@ -87,9 +90,22 @@ class LineReport:
             same = [result for result in self._old if result.action == action]
             message = f"{len(same)} rows still fail as they did before: {_names(same)}"
             self._console.warn(message, action or "", run_id=self._run_id)
+        if not run.dry_run:
+            self._say_waiting(run.waiting)
         for error in filter(None, (run.store_error, run.journal_error)):
             self._console.error(str(error), error.action, code=error.kind, run_id=self._run_id)
         self._console.info(summary(run), counts=run.counts(), run_id=self._run_id)
+
+    def _say_waiting(self, rows: Sequence[RowWaiting]) -> None:
+        groups: dict[tuple[str, str, bool], list[RowWaiting]] = {}
+        for row in rows:
+            groups.setdefault((row.reason, row.action, row.is_brief), []).append(row)
+        for (reason, action, is_brief), same in groups.items():
+            ends = [row.until for row in same if row.until is not None]
+            until = f", until {min(ends):%Y-%m-%d %H:%M} UTC" if ends else ""
+            what = f"{len(same)} due rows were not tried" if len(same) > 1 else "a due row was not tried"
+            say = self._console.info if is_brief else self._console.warn
+            say(f"{what} ({_names(same)}): {reason}{until}", action, code="waiting", run_id=self._run_id)
 
 
 class TerminalReport(LineReport):
@@ -144,7 +160,7 @@ def _row_line(result: RowFinished) -> str:
     return what
 
 
-def _names(results: Sequence[RowFinished]) -> str:
+def _names(results: Sequence[RowFinished | RowWaiting]) -> str:
     names = ", ".join(f"{result.location_id} {result.provider}" for result in results[:_SHOWN_NAMES])
     rest = len(results) - _SHOWN_NAMES
     return names + (f" and {rest} others" if rest > 0 else "")
@@ -206,10 +222,11 @@ def summary(run: RunFinished) -> str:
     """A run in one line: `9 refreshed, 2 need fixing`."""
     if run.dry_run:
         return f"{run.due} due; nothing was called or written (dry run)" if run.due else "nothing due"
-    if not run.results:
-        return "nothing was tried" if run.due else "nothing due"
     counts = run.counts()
-    return ", ".join(f"{counts[outcome]} {words}" for outcome, words in _SUMMARY.items() if outcome in counts)
+    parts = [f"{counts[outcome]} {words}" for outcome, words in _SUMMARY.items() if outcome in counts]
+    if run.waiting:
+        parts.append(f"{len(run.waiting)} not tried")
+    return ", ".join(parts) or ("nothing was tried" if run.due else "nothing due")
 
 
 def report_object(run: RunFinished, store: str, store_calls: int) -> dict[str, Any]:
@@ -223,6 +240,16 @@ def report_object(run: RunFinished, store: str, store_calls: int) -> dict[str, A
         "store_calls": store_calls,
         "counts": run.counts(),
         "results": [result_object(result) for result in run.results],
+        "waiting": [_waiting_object(row) for row in run.waiting],
+    }
+
+
+def _waiting_object(row: RowWaiting) -> dict[str, Any]:
+    return {
+        "location_id": row.location_id,
+        "provider": row.provider,
+        "reason": row.reason,
+        "until": iso(row.until) if row.until else None,
     }
 
 

@@ -269,10 +269,12 @@ def test_rows_of_another_host_are_left_alone_and_named_until_it_is_taken_over(ro
     world.clock.advance(121)  # longer than a refresh takes
     world.program.settings["LOG_FORMAT"] = "json"
     result = world.program.run("--json")
-    assert (result.code, result.outcomes()) == (exits.DONE, {"ours": "refreshed"})
-    [held] = [line for line in result.lines() if line.get("code") == NoticeCode.CLAIMED_ELSEWHERE]
-    assert held["message"] == "2 due rows are claimed by elsewhere"
-    assert held["action"].startswith("If it is gone for ever, run once with --takeover")
+    assert (result.code, result.outcomes()) == (exits.FAILED, {"ours": "refreshed"})
+    [waiting] = [line for line in result.lines() if line.get("code") == "waiting"]
+    assert waiting["message"] == (
+        "2 due rows were not tried (one acme, two acme): elsewhere claimed it and has not finished with it"
+    )
+    assert waiting["action"].endswith("run here once: python token_manager.py refresh --takeover")
     taken = world.program.run("--json", "--takeover")
     assert taken.outcomes() == {"one": "refreshed", "two": "refreshed"}
     assert owners(world) == {}

@@ -15,6 +15,7 @@ from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.world.clock import START
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import parse_time
+from token_refresh.base.errors import Kind
 from token_refresh.base.events import (
     Event,
     Notice,
@@ -150,5 +151,8 @@ def test_a_provider_that_accepts_no_early_refresh_leaves_its_row_waiting(rows: S
     rows.add("acme", "loc", START + timedelta(seconds=100))
     ended = events_of(rows, Scope(everything=True))[-1]
     assert isinstance(ended, RunFinished)
-    assert (ended.waiting, ended.results) == (1, [])
-    assert NoticeCode.TOO_EARLY in [notice.code for notice in ended.notices]
+    assert ended.results == []
+    [waiting] = ended.waiting
+    assert waiting.reason == "acme accepts a refresh only 30 s before the access token ends"
+    assert waiting.until == START + timedelta(seconds=70)
+    assert ended.kinds() == {Kind.RETRY_LATER}

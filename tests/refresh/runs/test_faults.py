@@ -21,8 +21,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
-from token_refresh.base.clock import iso
-from token_refresh.base.events import NoticeCode
+from token_refresh.base.clock import iso, parse_time
 from token_refresh.journal.lock import RunLock
 
 pytestmark = pytest.mark.by_turns("rows")
@@ -84,8 +83,10 @@ def test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_la
     for _ in range(2):
         world.clock.advance(200)
         later = run(rows)
-        assert (later.code, later.json()["results"]) == (0, [])
-        assert NoticeCode.WAITS_FOR_EXPIRY in later.codes()
+        assert (later.code, later.json()["results"]) == (exits.FAILED, [])
+        [waiting] = later.json()["waiting"]
+        assert waiting["reason"].startswith("the last answer was lost; the provider is asked again")
+        assert waiting["until"] == iso(START + timedelta(seconds=1000 - 360))
     assert sent(world) == 1
     assert world.oauth.replayed() == []
     assert world.oauth.current("loc")  # the family lives, although nobody has its token
@@ -125,7 +126,12 @@ def test_two_lost_answers_leave_one_more_request_to_the_next_run(rows: Rows) -> 
     early = run(rows)
     assert early.json()["results"] == []
     assert "may still be on its way" in early.err
-    assert NoticeCode.REQUEST_UNDER_WAY in early.codes()
+    [waiting] = early.json()["waiting"]
+    assert (waiting["location_id"], waiting["provider"]) == ("loc", "acme")
+    assert waiting["reason"] == "a request of an earlier run may still be on its way"
+    until = parse_time(waiting["until"])
+    assert until is not None
+    assert timedelta(seconds=90) <= until - START < timedelta(seconds=91)
     assert sent(world) == 2
     world.clock.advance(2)
     result = only(run(rows))
@@ -191,16 +197,18 @@ def test_any_refresh_token_is_stored_as_it_came(rows: Rows, token: str) -> None:
     assert rows.stored("loc") == token
 
 
-def test_the_end_of_a_refresh_token_is_kept_where_an_answer_names_it(rows: Rows) -> None:
+@pytest.mark.parametrize(("provider", "is_cleared"), [("acme", True), ("acme-never", False)])
+def test_the_end_of_a_refresh_token_is_kept_as_long_as_the_token(rows: Rows, provider: str, is_cleared: bool) -> None:
     """Who looks after the clients sees in the table whose login is about to run out."""
     end = {"refresh_token_expires_in": 90 * 86_400}
-    rows.add("acme", "loc")
+    rows.add(provider, "loc")
     rows.world.oauth.fail(faults.amended(lambda content: json.dumps(content | end).encode()))
-    for flags in ((), ("--all",)):  # an answer that names none says nothing of it
-        assert run(rows, *flags).code == 0
-        kept = rows.row("loc").refresh_token_expiry
-        assert kept is not None
-        assert timedelta(0) <= kept - START - timedelta(days=90) < timedelta(seconds=10)
+    assert run(rows).code == 0
+    kept = rows.row("loc").refresh_token_expiry
+    assert kept is not None
+    assert timedelta(0) <= kept - START - timedelta(days=90) < timedelta(seconds=10)
+    assert run(rows, "--all").code == 0
+    assert rows.row("loc").refresh_token_expiry == (None if is_cleared else kept)
 
 
 # The store fails in the middle
@@ -518,7 +526,8 @@ def test_one_tampered_row_leaves_the_others_fresh(rows: Rows) -> None:
 # The provider fails
 
 
-def test_a_provider_that_is_down_is_left_alone_soon_and_others_go_on(rows: Rows) -> None:
+def test_a_host_that_is_down_is_left_alone_soon_and_others_go_on(rows: Rows) -> None:
+    rows.world.move("acme")
     for number in range(30):
         rows.add("acme", f"down{number}", START)
         rows.add("google", f"up{number}", START)
@@ -531,7 +540,11 @@ def test_a_provider_that_is_down_is_left_alone_soon_and_others_go_on(rows: Rows)
     tried = [name for name in outcomes if name.startswith("down")]
     assert len(tried) <= 11
     assert {outcomes[name] for name in tried} == {"unknown"}
-    assert "acme does not answer" in result.err
+    host = rows.world.oauth.url.replace("http://127.0.0.1", "localhost")
+    left = {row["location_id"]: row["reason"] for row in result.json()["waiting"]}
+    assert set(left.values()) == {f"{host} does not answer"}
+    assert {*left, *tried} == {f"down{number}" for number in range(30)}
+    assert f"{len(left)} due rows were not tried" in result.err
     assert all(rows.is_current(name) for name in outcomes)
 
 
@@ -593,7 +606,7 @@ def test_after_the_time_allowed_nothing_starts_and_what_was_begun_is_stored(rows
     assert result.code == exits.STOPPED
     assert result.outcomes() == {f"loc{number}": "refreshed" for number in range(3)}
     assert sent(world) == 3
-    assert "7 rows were not tried: the time allowed by --max-seconds is over" in result.err
+    assert "7 due rows were not tried" in result.err
     assert all(rows.is_current(f"loc{number}") for number in range(10))
 
 
@@ -666,7 +679,7 @@ def test_the_report_is_exactly_what_the_documents_promise(rows: Rows) -> None:
     rows.world.oauth.revoke("dead")
     report = run(rows).json()
     assert list(report) == [
-        "run_id", "started_at", "finished_at", "dry_run", "store", "store_calls", "counts", "results",
+        "run_id", "started_at", "finished_at", "dry_run", "store", "store_calls", "counts", "results", "waiting",
     ]  # fmt: skip
     assert report["dry_run"] is False
     assert report["store"] == ("airtable" if isinstance(rows, AirtableRows) else "database")

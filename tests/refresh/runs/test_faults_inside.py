@@ -386,8 +386,7 @@ def test_a_journal_that_fails_on_the_way_starts_no_more_and_loses_nothing(rows: 
     assert len(report.results) == 2
     assert len(rows.world.oauth.requests) == 2
     assert all(map(rows.is_current, NAMES))
-    [notice] = [notice for notice in report.notices if notice.code is NoticeCode.NOT_TRIED]
-    assert notice.message == "4 rows were not tried: the journal cannot be written"
+    assert [row.reason for row in report.waiting] == ["the journal cannot be written"] * 4
 
 
 def test_a_journal_that_forgets_nothing_any_more_keeps_no_answer_from_the_store(rows: Rows) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from tests import exits
 from tests.callers import revocable
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
@@ -63,24 +64,30 @@ def sent(rows: DatabaseRows) -> int:
     return len(rows.world.oauth.requests)
 
 
+def client_key(rows: DatabaseRows) -> str:
+    """What the processes on a table call the client of Acme's rows."""
+    return rows.world.oauth.url.removeprefix("http://") + " app-acme"
+
+
 def share(rows: DatabaseRows, seconds: float, **more: Any) -> None:
     """As another process does."""
     store = DatabaseStore(rows.address(), rows.world.clock)
-    store.share_pauses([Pause("acme", rows.world.clock.now() + timedelta(seconds=seconds), **more)])
+    store.share_pauses([Pause(client_key(rows), rows.world.clock.now() + timedelta(seconds=seconds), **more)])
     store.close()
 
 
-def test_a_provider_that_asked_one_host_for_a_pause_is_left_alone_by_the_other(
+def test_a_client_that_one_host_was_asked_to_pause_is_left_alone_by_the_other(
     rows: DatabaseRows, other: Program
 ) -> None:
-    add(rows, 3)
+    add(rows, 4)
     add(rows, 1, "acme-grace")
-    rows.world.oauth.fail(faults.too_many_requests(300), provider="acme")
+    rows.world.oauth.fail(faults.too_many_requests(300), provider="acme", times=2)
     first = rows.world.program.run("--json")
-    assert (sent(rows), first.outcomes()["acme-grace0"]) == (2, "refreshed")
+    assert (sent(rows), first.outcomes()["acme-grace0"]) == (3, "refreshed")
     second = other.run("--json")
-    assert "acme asks for a pause" in second.err
-    assert (second.json()["results"], sent(rows)) == ([], 2)
+    assert "acme asks for a pause, until " in second.err
+    assert (second.code, second.json()["results"], sent(rows)) == (exits.FAILED, [], 3)
+    assert len(second.json()["waiting"]) == 4
     rows.world.clock.advance(301)
     assert set(other.run("--json").outcomes().values()) == {"refreshed"}
 
@@ -116,7 +123,7 @@ def test_a_pause_is_heard_of_while_a_run_works(rows: DatabaseRows) -> None:
         return context
 
     report = run_once(rows, change)
-    assert any("acme asks for a pause" in notice.message for notice in report.notices)
+    assert {row.reason for row in report.waiting} == {"acme asks for a pause"}
     assert sent(rows) <= 3
     assert len(report.results) == sent(rows)
 
@@ -131,7 +138,7 @@ def test_a_provider_that_does_not_answer_one_host_is_tried_once_by_the_other(
     assert before == 10
     second = other.run("--json")
     assert sent(rows) == before + 1
-    assert "acme-never does not answer" in second.err
+    assert f"{client_key(rows).split()[0]} does not answer" in second.err
     assert rows.world.clock.slept - slept <= 60
 
 
@@ -140,7 +147,10 @@ def test_a_host_leaves_what_another_has_begun(rows: DatabaseRows, other: Program
     rows.edit("acme0", claim_owner="gone/1/run", claimed_at=rows.world.clock.now() - timedelta(days=9))
     left = other.run("--json")
     assert (left.json()["results"], sent(rows)) == ([], 0)
-    assert "claimed by gone" in left.err
+    assert (left.code, left.json()["waiting"][0]["reason"]) == (
+        exits.FAILED,
+        "gone claimed it and has not finished with it",
+    )
     assert "--takeover" in left.err
     assert other.run("--json", "--takeover").outcomes() == {"acme0": "refreshed"}
 
@@ -189,7 +199,7 @@ def test_processes_that_know_one_table_by_two_addresses_leave_each_other_s_rows(
     assert set(program.run("--json").outcomes().values()) == {"refreshed"}
     [other] = seen
     assert (other.code, other.json()["results"]) == (0, [])
-    assert "claimed by" not in other.err
+    assert {row["reason"] for row in other.json()["waiting"]} == {"another process is refreshing it"}
     assert len(list(Path(program.settings["STATE_DIR"]).glob("*/ballast"))) == 1
     assert rows.world.oauth.sent_twice() == []
 
@@ -205,7 +215,10 @@ class Sharing:
         told = self._heard.pop(0) if self._heard else []
         if isinstance(told, Exception):
             raise told
-        return [Pause("acme", self._rows.world.clock.now() + timedelta(seconds=seconds), False) for seconds in told]
+        return [
+            Pause(client_key(self._rows), self._rows.world.clock.now() + timedelta(seconds=seconds), False)
+            for seconds in told
+        ]
 
 
 def run_sharing(rows: DatabaseRows, *heard: Any) -> RunFinished:
@@ -305,14 +318,15 @@ def test_a_takeover_is_advised_only_where_the_claim_is_too_old_for_a_refresh_and
 ) -> None:
     killed(rows, Point.SENT)
     at_work = other.run()
-    assert "1 due rows are claimed by" in at_work.err
+    assert (at_work.code, "another process is refreshing it, on " in at_work.err) == (exits.DONE, True)
     asked = other.run("get", "loc")
     assert "another process is refreshing it, on " in asked.err
     assert "--takeover" not in at_work.err + asked.err
     rows.world.clock.advance(121)
-    assert "run once with --takeover" in other.run().err
+    late = other.run()
+    assert (late.code, "run here once: python token_manager.py refresh --takeover" in late.err) == (exits.FAILED, True)
     asked = other.run("get", "loc")
     assert "claimed it and has not finished with it" in asked.err
-    [command] = re.findall(r"python token_manager.py (refresh .*)", asked.err)
+    [command] = re.findall(r"python token_manager.py (refresh [^.;\n]*)", asked.err)
     assert other.run(*command.split(), "--json").outcomes() == {"loc": "refreshed"}
     assert other.run("get", "loc").code == 0

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from dataclasses import dataclass
-from datetime import UTC, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Any
 
 import requests
 import urllib3
 from requests.adapters import BaseAdapter
 
-from token_refresh.base.clock import Clock
+from token_refresh.base.clock import Clock, http_date, retry_after
 from token_refresh.base.errors import ActionableError
 from token_refresh.stores.airtable.answers import (
     EndlessAnswerError,
@@ -131,9 +129,8 @@ class Gate(BaseAdapter):
         return response
 
     def _compare_clocks(self, response: requests.Response) -> None:
-        with contextlib.suppress(ValueError, IndexError, OverflowError):
-            moment = parsedate_to_datetime(response.headers.get("Date", ""))
-            self.clock_offset = moment.replace(tzinfo=moment.tzinfo or UTC) - self._clock.now()
+        if (moment := http_date(response.headers.get("Date", ""))) is not None:
+            self.clock_offset = moment - self._clock.now()
 
     def _read(self, response: requests.Response, of_page: bool) -> None:
         """Take the body in here, so that a cut answer counts as none; bounded in size, however packed, and in time.
@@ -163,12 +160,15 @@ class Gate(BaseAdapter):
         if response.status_code == requests.codes.too_many_requests:
             if "PUBLIC_API_BILLING_LIMIT_EXCEEDED" in response.text:
                 raise quota_spent()
-            penalty = max(PENALTY_SECONDS, _retry_after(response)) + self._random.uniform(0, 2)
+            penalty = max(PENALTY_SECONDS, self._retry_after(response)) + self._random.uniform(0, 2)
             self._pace.pause(penalty)
             return penalty
         if response.status_code in _RETRIED:
-            return max(backoff, _retry_after(response))
+            return max(backoff, self._retry_after(response))
         return None
+
+    def _retry_after(self, response: requests.Response) -> float:
+        return retry_after(response.headers.get("Retry-After", ""), self._clock.now()) or 0.0
 
 
 def _is_repeatable(request: requests.PreparedRequest, response: requests.Response | Exception) -> bool:
@@ -177,8 +177,3 @@ def _is_repeatable(request: requests.PreparedRequest, response: requests.Respons
 
 def _was_not_done(response: requests.Response | Exception) -> bool:
     return isinstance(response, requests.Response) and response.status_code == requests.codes.too_many_requests
-
-
-def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else 0.0

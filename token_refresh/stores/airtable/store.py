@@ -270,17 +270,23 @@ class AirtableStore(Store):
         return f.EQ(f.TRIM(f.Field(self._options.id_field)), location_id)
 
     def _expiry_formula(self, query: DueQuery) -> f.Formula:
-        """Expiry missing, or before the provider's cut-off. Providers of one cut-off share a term."""
+        """Expiry missing or before the provider's cut-off, or what else `DueQuery` says. Equal cut-offs share one."""
         expiry = f.Field("access_token_expiry")
         groups: dict[datetime, list[str]] = {}
         for provider, cutoff in query.cutoffs.items():
             groups.setdefault(cutoff, []).append(provider)
         other = query.cutoffs.get(query.default_provider, query.other_cutoff)
-        impossible = [f.IS_AFTER(expiry, _literal(query.latest))] if query.latest is not None else []
-        if query.ahead is not None and "last_refreshed" in self.columns:
-            impossible.append(f.IS_AFTER(f.Field("last_refreshed"), _literal(query.ahead)))
+        others: list[f.Formula] = []
+        if query.ending is not None and "refresh_token_expiry" in self.columns:
+            others.append(f.IS_BEFORE(f.Field("refresh_token_expiry"), _literal(query.ending)))
+        if "last_refreshed" in self.columns:
+            refreshed = f.Field("last_refreshed")
+            if query.latest is not None:
+                others.append(f.AND(refreshed, f.IS_AFTER(expiry, _literal(query.latest))))
+            if query.ahead is not None:
+                others.append(f.IS_AFTER(refreshed, _literal(query.ahead)))
         if "provider" not in self.columns:
-            return f.OR([f.NOT(expiry), f.IS_BEFORE(expiry, _literal(other)), *impossible])
+            return f.OR([f.NOT(expiry), f.IS_BEFORE(expiry, _literal(other)), *others])
         terms = [
             f.AND(_is_among(_PROVIDER, names), f.IS_BEFORE(expiry, _literal(cutoff)))
             for cutoff, names in groups.items()
@@ -290,7 +296,7 @@ class AirtableStore(Store):
         rest: f.Formula = f.IS_BEFORE(expiry, _literal(max(other, query.other_cutoff)))
         if groups:
             rest = f.AND(f.NOT(_is_among(_PROVIDER, query.cutoffs)), rest)
-        return f.OR([f.NOT(expiry), *terms, rest, *impossible])
+        return f.OR([f.NOT(expiry), *terms, rest, *others])
 
     def _row(self, record: Mapping[str, Any]) -> Row:
         cells = Cells.of(record, self._columns.name)

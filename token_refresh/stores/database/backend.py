@@ -53,8 +53,8 @@ class Backend(ABC):
         """Bring the tables to `SCHEMA_VERSION`, in the transaction that is open. Two programs may do so at once."""
 
     @abstractmethod
-    def is_taken(self, error: IntegrityError) -> bool:
-        """Whether the row is there already; else a rule that somebody made for the table speaks against it."""
+    def conflict(self, error: IntegrityError) -> StoreError:
+        """What to say where the row is there already, or a rule that somebody made for the table speaks against it."""
 
     @abstractmethod
     def refusal(self, error: SQLAlchemyError) -> StoreError:
@@ -72,6 +72,13 @@ class ShutOutError(StoreRefusedError):
 def newer() -> StoreRefusedError:
     """What a program of an older version says."""
     return StoreRefusedError("a newer version of this program made the database", "Update the program on this machine.")
+
+
+def taken() -> StoreRefusedError:
+    """What is said of one row that is there already."""
+    return StoreRefusedError(
+        "the database already has a row of this location and provider", "Replace that row instead."
+    )
 
 
 def ruled_out() -> StoreRefusedError:

@@ -22,7 +22,7 @@ def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     # SQLite only uses an index of active rows where the very arm of an OR says that a row is active. Said beside the
     # OR, it has one index read from end to end instead.
     is_active = CREDENTIALS.c.is_active.is_(sa.true())
-    arms = (sa.true(),) if query.everything else (Unreadable(), _is_soon(query), *_is_impossible(query))
+    arms = (sa.true(),) if query.everything else (Unreadable(), _is_soon(query), *_is_exceptional(query))
     return sa.and_(_is_wanted(query), sa.or_(*(sa.and_(is_active, arm) for arm in arms)))
 
 
@@ -56,10 +56,17 @@ def _is_soon(query: DueQuery) -> sa.ColumnElement[bool]:
     return sa.and_(expiry < sa.literal(latest, UtcTime), expiry < cutoff)
 
 
-def _is_impossible(query: DueQuery) -> list[sa.ColumnElement[bool]]:
-    """Claims to live too long, or to have been refreshed in the future; see `DueQuery`."""
-    limits = (("access_token_expiry", query.latest), ("last_refreshed", query.ahead))
-    return [CREDENTIALS.c[name] > sa.literal(limit, UtcTime) for name, limit in limits if limit is not None]
+def _is_exceptional(query: DueQuery) -> list[sa.ColumnElement[bool]]:
+    """Claims to live too long, or to have been refreshed in the future, or its refresh token ends; see `DueQuery`."""
+    expiry, refreshed = CREDENTIALS.c.access_token_expiry, CREDENTIALS.c.last_refreshed
+    arms = []
+    if query.latest is not None:
+        arms.append(sa.and_(expiry > sa.literal(query.latest, UtcTime), refreshed.is_not(None)))
+    if query.ahead is not None:
+        arms.append(refreshed > sa.literal(query.ahead, UtcTime))
+    if query.ending is not None:
+        arms.append(CREDENTIALS.c.refresh_token_expiry < sa.literal(query.ending, UtcTime))
+    return arms
 
 
 def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElement[bool]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 
 from token_refresh.base.clock import parse_time
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
-from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out
+from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out, taken
 from token_refresh.stores.database.schema import CREDENTIALS, SCHEMA_VERSION
 
 PACKAGES = ("psycopg", "alembic")
@@ -44,19 +44,24 @@ _CONNECT = {
     "client_encoding": "utf8",
 }
 _LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
+_PRIMARY_KEY = "credentials_pkey"
 _UNIQUE, _READ_ONLY = "23505", "25006"
 _TOO_LARGE = "54"  # such as a location id that no index takes: psycopg has it among the outages
 _RULES = ("P0", "44")  # a trigger raised an error; a view's check option
 _MEND = "Check that PostgreSQL runs, that it can be reached from here, and that it lets the user of DATABASE_URL in."
 # Where no connection came about, psycopg has no SQLSTATE, only words: libpq's own, which are English, and the server's,
-# which mostly are. In another language they are taken for an outage: that costs a wait, and the exit code is 3.
+# which mostly are. In another language even what passes counts as lasting: the exit code is 2, and the next run tries.
 _CONNECTING = ("connection failed", "connection is bad")
-_NOT_LET_IN = re.compile(  # 28P01, 28000, 3D000, 42501, 42704; and PgBouncer's
-    r"(password|SASL|Peer|Ident|[Cc]ertificate) authentication failed|no password supplied|pg_hba\.conf"
-    r"|(role|database) \".*\" does not exist|no such (user|database)|is not permitted to log in"
-    r"|permission denied for database|unrecognized configuration parameter"
+_FATAL = re.compile(r"FATAL: |no password supplied")  # the server, or a pooler in front of it, ends the connection
+_PASSES = re.compile(  # 57P03, 57P01, 53300; and PgBouncer's
+    r"database system is (starting up|shutting down|in recovery mode)|not yet accepting connections"
+    r"|consistent recovery state has not been|too many (clients|connections)|connection slots are reserved"
+    r"|administrator command|pooler is|server_login_retry|query_wait_timeout|server conn crashed|max_client_conn"
+    r"|no more connections allowed|cannot connect to server|could not connect to server|server login failed: connect"
+    r"|terminating connection|MaxClientsInSessionMode|Max client connections|timeout"
 )
 _LET_IN = "Correct user, password and database in DATABASE_URL, or let that user in; docs/postgres.md says how."
+_POOLER = "Take options out of DATABASE_URL, or name the server itself instead of the pooler in front of it."
 _NOT_SAFE = re.compile(
     r"certificate verify failed|signature failure|alert (.* )?certificate|alert unknown ca|does not match host name"
     r"|does not support SSL|certificate file|private key file|channel binding is required|connection is bad: invalid"
@@ -104,7 +109,14 @@ class PostgresBackend(Backend):
         sa.event.listen(self.engine, "begin", _begin)
 
     def version(self, connection: Connection) -> int:
-        """See `Backend.version`."""
+        """See `Backend.version`. Names the encoding of a database that cannot hold every text."""
+        driver: Any = connection.connection.dbapi_connection
+        encoding = driver.info.parameter_status("server_encoding")
+        if encoding not in (None, "UTF8"):
+            raise ShutOutError(
+                f"the database has the encoding {encoding}, which cannot hold every name",
+                "Make another one, and move what is in it: CREATE DATABASE NAME ENCODING 'UTF8' TEMPLATE template0",
+            )
         # Not by `to_regclass`: a session may remember for a while that there was no such table.
         if not sa.inspect(connection).has_table(VERSION_TABLE):
             return 0
@@ -134,9 +146,17 @@ class PostgresBackend(Backend):
         """See `Backend.clock`."""
         return parse_time(connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one())
 
-    def is_taken(self, error: IntegrityError) -> bool:
-        """See `Backend.is_taken`."""
-        return _state(error) == _UNIQUE
+    def conflict(self, error: IntegrityError) -> StoreError:
+        """See `Backend.conflict`."""
+        if _state(error) != _UNIQUE:
+            return ruled_out()
+        if getattr(getattr(error.orig, "diag", None), "constraint_name", None) == _PRIMARY_KEY:
+            return ShutOutError(
+                "the database gives new rows numbers that are taken: its sequence was left behind, as by a restore",
+                "Run in the database: "
+                "SELECT setval(pg_get_serial_sequence('credentials', 'id'), max(id)) FROM credentials;",
+            )
+        return taken()
 
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """See `Backend.refusal`."""
@@ -151,8 +171,9 @@ class PostgresBackend(Backend):
             return StoreUnavailableError(f"the database rejects writes ({said})", _WRITABLE)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
             return ShutOutError(f"PostgreSQL refuses: {said}", _RIGHTS)
-        if _is_kept_out(line, _NOT_LET_IN):
-            return ShutOutError(f"PostgreSQL does not let the program in ({said})", _LET_IN)
+        if _is_not_let_in(line):
+            action = _POOLER if "startup parameter" in line else _LET_IN
+            return ShutOutError(f"PostgreSQL does not let the program in ({said})", action)
         if _is_kept_out(line, _NOT_SAFE):
             return ShutOutError(f"there is no connection to PostgreSQL as DATABASE_URL asks for ({said})", _SAFE)
         return StoreUnavailableError(f"the database cannot be used ({said})", _MEND)
@@ -179,7 +200,12 @@ def _state(error: SQLAlchemyError) -> str:
 def is_shut_out(error: SQLAlchemyError) -> bool:
     """Whether no connection came about, and none will until somebody corrects the address or the server's rules."""
     line = _first_line(error)
-    return _is_kept_out(line, _NOT_LET_IN) or _is_kept_out(line, _NOT_SAFE)
+    return _is_not_let_in(line) or _is_kept_out(line, _NOT_SAFE)
+
+
+def _is_not_let_in(line: str) -> bool:
+    """Whether the server's answer is no, and will be: all but the few that pass are."""
+    return _is_kept_out(line, _FATAL) and _PASSES.search(line) is None
 
 
 def _is_kept_out(line: str, by: re.Pattern[str]) -> bool:

@@ -19,7 +19,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 
@@ -82,6 +82,7 @@ CREDENTIALS = sa.Table(
     sa.UniqueConstraint("location_id", "provider"),
     sa.Index("ix_credentials_due", "access_token_expiry", sqlite_where=_IS_ACTIVE),
     sa.Index("ix_credentials_last_refreshed", "last_refreshed", sqlite_where=_IS_ACTIVE),
+    sa.Index("ix_credentials_refresh_token_expiry", "refresh_token_expiry", sqlite_where=_IS_ACTIVE),
     sa.Index("ix_credentials_claim_owner", "claim_owner", sqlite_where=_IS_CLAIMED),
 )
 PAUSES = sa.Table(

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
-from token_refresh.stores.database.backend import Backend
+from token_refresh.stores.database.backend import Backend, ruled_out, taken
 from token_refresh.stores.database.schema import CREDENTIALS, IDENTITY, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
 
 SWITCH_SECONDS = 0.02
@@ -42,6 +42,7 @@ _STEPS = {
         "INSERT INTO store_identity VALUES (lower(hex(randomblob(16))))",
         "CREATE INDEX ix_credentials_last_refreshed ON credentials (last_refreshed) WHERE is_active IS 1",
     ),
+    4: ("CREATE INDEX ix_credentials_refresh_token_expiry ON credentials (refresh_token_expiry) WHERE is_active IS 1",),
 }
 
 
@@ -82,9 +83,9 @@ class SqliteBackend(Backend):
                 connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def is_taken(self, error: IntegrityError) -> bool:
-        """See `Backend.is_taken`."""
-        return str(error.orig).startswith("UNIQUE")
+    def conflict(self, error: IntegrityError) -> StoreError:
+        """See `Backend.conflict`."""
+        return taken() if str(error.orig).startswith("UNIQUE") else ruled_out()
 
     def refusal(self, error: SQLAlchemyError) -> StoreError:
         """See `Backend.refusal`."""

@@ -20,6 +20,7 @@ from token_refresh.base.columns import ATTRIBUTES
 from token_refresh.stores.base import (
     Change,
     Claimant,
+    ClaimedRow,
     DueQuery,
     Pause,
     Row,
@@ -32,7 +33,7 @@ from token_refresh.stores.base import (
     make_row,
     unknown_columns,
 )
-from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out
+from token_refresh.stores.database.backend import Backend, ShutOutError, newer
 from token_refresh.stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
@@ -175,16 +176,12 @@ class DatabaseStore(Store):
         self._transact(act)
         self._generations.clear()
 
-    def held_elsewhere(self, query: DueQuery, claimant: Claimant, before: datetime | None = None) -> dict[str, int]:
-        """See `Store.held_elsewhere`."""
-        owner, count = CREDENTIALS.c.claim_owner, sa.func.count()
-        is_held = sa.and_(owner.is_not(None), owner != claimant.owner)
-        if before is not None:
-            claimed_at = CREDENTIALS.c.claimed_at
-            is_old = sa.or_(claimed_at.is_(None), claimed_at < sa.literal(before, UtcTime))
-            is_held = sa.and_(is_held, is_old)
-        held = sa.select(owner, count).where(is_due(query), is_held).group_by(owner)
-        return self._transact(lambda connection: {str(name): int(many) for name, many in connection.execute(held)})
+    def claimed_by_others(self, query: DueQuery, claimant: Claimant) -> list[ClaimedRow]:
+        """See `Store.claimed_by_others`."""
+        table = CREDENTIALS.c
+        columns = sa.select(stripped(table.location_id), stripped(table.provider), table.claim_owner, table.claimed_at)
+        held = columns.where(is_due(query), table.claim_owner.is_not(None), table.claim_owner != claimant.owner)
+        return self._transact(lambda connection: [ClaimedRow(*row) for row in connection.execute(held)])
 
     def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:
         """See `Store.share_pauses`. A pause is only ever made longer."""
@@ -200,12 +197,8 @@ class DatabaseStore(Store):
         hold = sa.select(PAUSES).where(PAUSES.c.until > sa.literal(now, UtcTime), sa.not_(is_wrong))
 
         def act(connection: Connection) -> list[Pause]:
-            for pause in sorted(
-                pauses, key=lambda one: one.provider
-            ):  # in one order, so that no two wait for each other
-                connection.execute(
-                    share, {"provider": pause.provider, "until": pause.until, "is_broken": pause.is_broken}
-                )
+            for pause in sorted(pauses, key=lambda one: one.key):  # in one order, so that no two wait for each other
+                connection.execute(share, {"provider": pause.key, "until": pause.until, "is_broken": pause.is_broken})
             return [Pause(one.provider, one.until, one.is_broken) for one in connection.execute(hold)]
 
         return self._transact(act, is_repeatable=False)
@@ -305,7 +298,7 @@ class DatabaseStore(Store):
 
     def _refusal_of(self, error: Exception) -> StoreError:
         if isinstance(error, IntegrityError):
-            return _taken() if self._backend.is_taken(error) else ruled_out()
+            return self._backend.conflict(error)
         if isinstance(error, SQLAlchemyError):
             return self._backend.refusal(error)
         return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
@@ -429,12 +422,6 @@ def _empty(column: sa.Column[Any]) -> Value:
     if column.nullable:
         return None
     return 0 if isinstance(column.type, sa.Integer) else ""
-
-
-def _taken() -> StoreRefusedError:
-    return StoreRefusedError(
-        "the database already has a row of this location and provider", "Replace that row instead."
-    )
 
 
 class _OneByOneError(Exception):
