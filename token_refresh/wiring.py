@@ -198,7 +198,7 @@ def quota_of(installation: Installation, store: Store) -> Check | None:
         return None
     from token_refresh.stores.airtable.quota import check_quota
 
-    return check_quota(airtable.plan, usage)
+    return check_quota(airtable.plan, usage, installation.settings.refresh_interval)
 
 
 @contextmanager

@@ -293,7 +293,8 @@ def test_a_row_whose_next_attempt_fell_into_a_judgement_is_settled_when_the_clie
 
 
 def failing(count: int, answer: Judgement) -> tuple[Schedule, list[Task]]:
-    one = schedule(*(job(str(number), number) for number in range(count + 5)), job("other", 99, provider("other")))
+    rows = [job(str(number), number, failed=True) for number in range(count + 5)]
+    one = schedule(*rows, job("other", 99, provider("other"), failed=True))
     settled: list[Task] = []
     for task in start(one, most=count):
         settled += one.settle(task, answer, 0.0)
@@ -305,6 +306,30 @@ def test_many_failures_in_a_row_end_the_requests_to_that_provider_only() -> None
     assert ends(settled) == {str(number): Verdict.NOT_ACTED for number in range(MANY)}
     assert started(one, 1000.0) == ["other"]
     assert left(one) == {str(number): "acme.example does not answer" for number in range(MANY, MANY + 5)}
+
+
+def test_before_a_host_is_left_alone_a_row_that_was_well_is_heard() -> None:
+    """Some servers fail at each grant that is dead: dead rows must not keep healthy ones from their turn."""
+    dead = [job(f"dead {number}", None) for number in range(2 * MANY)]
+    one = schedule(*dead, job("well", 20), job("weller", 30), job("failed", 40, failed=True))
+    for _ in range(2):
+        for task in start(one, most=MANY):
+            one.settle(task, Judgement(Verdict.UNCLEAR, status=500, brings_refresh_token=True), 0.0)
+        [probe] = start(one)
+        one.settle(probe, GRANTED, 0.0)
+    assert one.take_holds() == []
+    assert left(one) == {"failed": ""}
+
+
+def test_a_host_that_fails_at_a_row_that_was_well_too_is_left_alone() -> None:
+    one = schedule(*(job(f"dead {number}", None) for number in range(MANY)), job("well", 20), job("weller", 30))
+    for task in start(one, most=MANY):
+        one.settle(task, SILENCE, 0.0)
+    [probe] = start(one)
+    assert probe.key == "weller"
+    one.settle(probe, SILENCE, 0.0)
+    assert started(one, 100.0) == []
+    assert left(one) == {"well": "acme.example does not answer"}
 
 
 def test_one_success_among_the_failures_keeps_the_breaker_closed() -> None:
@@ -598,7 +623,7 @@ def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:
 
 
 def test_a_provider_that_failed_elsewhere_gets_one_request_after_its_pause() -> None:
-    one = schedule(*(job(str(number), number) for number in range(5)))
+    one = schedule(*(job(str(number), number, failed=True) for number in range(5)))
     one.hold(Hold("acme.example", 60.0, is_broken=True), 0.0)
     assert started(one, 59.0) == []
     assert left(one) == {str(number): "acme.example does not answer" for number in range(5)}

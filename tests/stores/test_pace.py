@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_read_begins_again(file: Path, clock: FakeClock, c
     file.write_text(content)
     pace = Pace(file, clock, 4)
     pace.wait()
-    assert pace.usage() == Usage(1, 1)
+    assert pace.usage().calls == 1
 
 
 def test_without_a_disk_the_pace_is_this_process_s_own(tmp_path: Path, clock: FakeClock) -> None:
@@ -71,8 +71,8 @@ def test_without_a_disk_the_pace_is_this_process_s_own(tmp_path: Path, clock: Fa
 def test_calls_are_counted_over_processes_and_begin_again_each_month(file: Path, clock: FakeClock) -> None:
     """The clock starts on the first of March at noon; a forecast of less than a day would be a guess."""
     _moments(clock, Pace(file, clock, 4), Pace(file, clock, 4))
-    assert Pace(file, clock, 4).usage() == Usage(2, 2)
+    assert Pace(file, clock, 4).usage() == Usage(2, 2, 30.5 * 86_400)
     clock.advance(15 * 86_400)  # half of March's 31 days
-    assert Pace(file, clock, 4).usage() == Usage(2, 4)
+    assert Pace(file, clock, 4).usage() == Usage(2, 4, 15.5 * 86_400)
     clock.advance(16 * 86_400)
-    assert Pace(file, clock, 4).usage() == Usage(0, 0)
+    assert Pace(file, clock, 4).usage() == Usage(0, 0, 29.5 * 86_400)

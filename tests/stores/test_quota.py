@@ -22,6 +22,17 @@ from token_refresh.stores.base import Usage
     ],
 )
 def test_calls_are_held_against_the_plan(plan: str, calls: int, forecast: int, state: str) -> None:
-    check = check_quota(plan, Usage(calls, forecast))
+    check = check_quota(plan, Usage(calls, forecast, seconds_left=0), interval=3600)
     assert check.state == state
     assert bool(check.action) == (state != GOOD or not plan)
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected", "state"), [(900, 2_895, DOUBTFUL), (3600, 735, GOOD), (86_400, 45, GOOD)]
+)
+def test_each_run_that_is_still_to_come_counts_although_few_calls_were_made_so_far(
+    interval: int, expected: int, state: str
+) -> None:
+    check = check_quota("free", Usage(15, 15, seconds_left=30 * 86_400), interval)
+    assert f"15 Airtable calls this month from this machine, {expected} by its end" in str(check.message)
+    assert check.state == state

@@ -70,6 +70,7 @@ class _Host:
     """One host and port that token requests go to."""
 
     failures: int = 0
+    probe: Task | None = None  # a row that was well so far; the others wait until it is answered
     paused_until: float = 0.0
     is_broken: bool = False
 
@@ -283,6 +284,8 @@ class Schedule:
         client = self._client(task)
         if self._paused_until(task) > now or (client.throttled is not None and client.in_flight):
             return True
+        if self._hosts[client.host].probe not in (None, task):
+            return True
         return bool(client.refused) and task is not client.probe
 
     def _paused_until(self, task: Task) -> float:
@@ -346,14 +349,35 @@ class Schedule:
         return self._close(client, _asks_for_a_pause(client)) if seconds > MAX_PAUSE_SECONDS else []
 
     def _watch(self, host: _Host, name: str, answer: Judgement) -> list[Task]:
-        """The breaker: opens after many requests in a row that brought no complete answer."""
-        if answer.status != TOO_MANY_REQUESTS:  # which says nothing of the others
-            host.failures = host.failures + 1 if _is_failure(answer) else 0
+        """The breaker: opens after many requests in a row that brought no complete answer.
+
+        Some servers fail at each grant that is dead: so a row that was well until now is heard before.
+        """
+        if answer.status == TOO_MANY_REQUESTS:  # which says nothing of the others
+            return []
+        host.failures = host.failures + 1 if _is_failure(answer) else 0
         if host.is_broken or host.failures < BREAKER_FAILURES:
+            host.probe = None
+            return []
+        if host.probe is None:
+            host.probe = self._host_probe(name)
+        if host.probe is not None and host.probe.answer is None:
             return []
         host.is_broken = True
         self._holds.append(Hold(name, BREAKER_SECONDS, is_broken=True))
         return self._give_up_delayed({client for client in self._clients.values() if client.host == name})
+
+    def _host_probe(self, name: str) -> Task | None:
+        """Of the rows of a host that have a token, and did not fail last time, the one with the latest expiry."""
+        free = [client for client in self._clients.values() if client.host == name and not client.closed]
+        well = [
+            task
+            for client in free
+            if not client.refused
+            for task in client.rows
+            if not (task.is_begun or task.has_failed or task.lost_at or task.expires_at is None)
+        ]
+        return max(well, key=lambda task: task.expires_at or _BEGINNING_OF_TIME, default=None)
 
     def _give_up_delayed(self, clients: Iterable[_Client]) -> list[Task]:
         given_up = [task for _, task in self._delayed if self._client(task) in clients]
@@ -396,6 +420,9 @@ class Schedule:
     def _close(self, client: _Client, reason: str) -> list[Task]:
         """None of its rows is started any more, and those that were not are not blamed."""
         client.closed = client.closed or reason
+        host = self._hosts[client.host]
+        if host.probe in client.rows and not host.probe.is_begun:
+            host.probe = None
         return self._end_judgement(client) + self._give_up_delayed({client})
 
     def _end_judgement(self, client: _Client) -> list[Task]:

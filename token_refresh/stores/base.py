@@ -180,10 +180,14 @@ class WriteResult:
 
 @dataclass(frozen=True)
 class Usage:
-    """Calls of this month from this machine; `forecast` is what they come to by its end at the same rate."""
+    """Calls of this month from this machine.
+
+    `forecast` is what they come to by its end at the same rate, `seconds_left` how long it still lasts.
+    """
 
     calls: int
     forecast: int
+    seconds_left: float
 
 
 @dataclass(frozen=True)

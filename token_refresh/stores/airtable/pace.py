@@ -18,6 +18,7 @@ from token_refresh.base.clock import Clock
 from token_refresh.stores.base import Usage
 
 _ROUNDING_SECONDS = 1e-3  # the file's clock is the wall clock, and binary fractions add up to a hair less
+_DAY_SECONDS = 86_400
 _LONGEST_PAUSE_SECONDS = 120.0  # a slot further away was written before the clock was set back
 
 
@@ -58,8 +59,9 @@ class Pace:
         now = self._clock.now()
         calls = int(self._update(lambda state: _calls(state, now)))
         days = calendar.monthrange(now.year, now.month)[1]
-        share = (now.day - 1 + (now.hour + now.minute / 60) / 24) / days
-        return Usage(calls, round(calls / share) if share > 1 / days else calls)
+        passed = now.day - 1 + (now.hour + now.minute / 60) / 24
+        forecast = round(calls * days / passed) if passed > 1 else calls
+        return Usage(calls, forecast, (days - passed) * _DAY_SECONDS)
 
     def _take(self, state: dict[str, Any], now: datetime) -> float:
         moment = now.timestamp()

@@ -8,6 +8,7 @@ from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.stores.base import Usage
 
 # Calls a workspace a month, airtable.com/pricing; the larger plans have no cap.
+CALLS_OF_AN_IDLE_RUN = 1
 MONTHLY_CALLS = {"free": 1_000, "team": 100_000}
 
 
@@ -43,9 +44,13 @@ SHORT_ACTION = "Run less often, or change the plan."
 UNKNOWN_ACTION = "Set AIRTABLE_PLAN to compare it with your plan."
 
 
-def check_quota(plan: str, usage: Usage) -> Check:
-    """How the month's calls stand against the plan (empty: not known)."""
-    stand = Quota.of(plan, usage.calls, usage.forecast)
+def check_quota(plan: str, usage: Usage, interval: int) -> Check:
+    """How the month's calls stand against the plan (empty: not known); `interval`: seconds between two runs.
+
+    However few calls were made so far, each run that is still to come makes some.
+    """
+    least = usage.calls + round(CALLS_OF_AN_IDLE_RUN * usage.seconds_left / interval)
+    stand = Quota.of(plan, usage.calls, max(usage.forecast, least))
     if stand.is_short:
         return Check("quota", BAD if stand.is_spent else DOUBTFUL, str(stand), SHORT_ACTION)
     return Check("quota", GOOD, str(stand), "" if plan else UNKNOWN_ACTION)
