@@ -89,16 +89,20 @@ REPLAY = (
 RESEND = (Point.REPLAY, Point.INTENT, Point.SENT, Point.ACTED, Point.KEPT, Point.WRITE, Point.WRITTEN, Point.CONFIRMED)
 
 
-def cases(table: tuple[Left, ...]) -> list[Any]:
-    """Every fault of a table at every store.
+def what_counts(point: Point, *, kind: bool) -> pytest.MarkDecorator:
+    """The store decides only what is struck beside its writes, the kind of provider only where the caller says so."""
+    if kind:
+        return ANY_STORE
+    return ANY_KIND if point in AT_THE_STORE else ANY_KIND_AND_STORE
 
-    The kind of provider decides only when a token is sent again, the store only what is struck beside its writes.
-    """
+
+def cases(table: tuple[Left, ...]) -> list[Any]:
+    """Every fault of a table at every store. The kind of provider decides only when a token is sent again."""
     return [
         pytest.param(
             *(store, fate, left),
             id=f"{fate.name}-{left.point.name}-{store}".lower(),
-            marks=ANY_STORE if left.next is AGAIN else ANY_KIND if left.point in AT_THE_STORE else ANY_KIND_AND_STORE,
+            marks=what_counts(left.point, kind=left.next is AGAIN),
         )
         for left in table
         for fate in left.fates
