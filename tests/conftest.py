@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import time
@@ -28,7 +29,7 @@ from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.oauth.dialects import GENERIC
-from tests.world.postgres import PostgresServer, plain
+from tests.world.postgres import PostgresServer, in_memory, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
 
@@ -161,8 +162,13 @@ def _select(path: Path, table: str) -> list[dict[str, Any]]:
 
 
 def pytest_configure() -> None:
-    """Let what the tests start hear Ctrl-C: what a shell runs in the background inherits that it is ignored."""
+    """Let what the tests start hear Ctrl-C: what a shell runs in the background inherits that it is ignored.
+
+    And keep their folders in memory: thousands of journals sync each of their steps, which the disk is slow to do.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if (memory := in_memory()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` sorts them

@@ -14,6 +14,8 @@ import pytest
 import crypto
 from tests.world.program import ROOT
 
+pytestmark = pytest.mark.long
+
 SOURCES = ("token_manager.py", "onboard_client.py", "crypto.py", "pyproject.toml", "README.md", "LICENSE")
 HOST_PROGRAM = """
 import commands, service, settings, stores, tests

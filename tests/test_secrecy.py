@@ -84,14 +84,16 @@ class Vault:
 
     def search(self, places: dict[str, bytes]) -> None:
         filled = {place: content.strip(b"\0") for place, content in places.items()}  # the ballast is megabytes of those
-        hits = [
+        everything = b"\n".join(filled.values())
+        hits = {
             f"{what} in {place}"
             for what, secret in self.planted().items()
             for spelling in spellings(secret)
+            if spelling in everything
             for place, content in filled.items()
             if spelling in content
-        ]
-        assert not hits, sorted(set(hits))
+        }
+        assert not hits, sorted(hits)
 
 
 def spellings(secret: str) -> Iterator[bytes]:

@@ -56,6 +56,7 @@ def install(lock: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changed", ["nothing", "the package", "the hash", "no hash"])
 def test_only_the_locked_bytes_are_installed(tmp_path: Path, changed: str) -> None:
     """Whoever takes over an index, or the way to it, can serve another file; it is refused before it runs."""

@@ -30,6 +30,8 @@ from token_refresh.library import RetryLaterError
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import StoreUnavailableError
 
+pytestmark = pytest.mark.by_turns("rows")
+
 LOGIN, ONBOARDING = "login", "onboarding"
 KINDS = ("acme", "acme-family", "acme-never")
 AWAY = StoreUnavailableError("the store is away", "Wait.")
@@ -216,6 +218,7 @@ def delete(story: Story) -> None:
 # Single stories
 
 
+@pytest.mark.by_turns("brought_by")
 @pytest.mark.parametrize("brought_by", [LOGIN, ONBOARDING])
 @pytest.mark.parametrize("has_row", [True, False])
 def test_a_write_that_was_killed_before_it_was_noted_is_recognised_by_the_next_run(

@@ -601,6 +601,7 @@ def test_row_that_cannot_be_used_is_named_and_stops_no_other(airtable_world: Wor
 # Streams
 
 
+@pytest.mark.long
 def test_closed_streams_end_nothing_and_put_nothing_into_files(world: World) -> None:
     """Where 2 is closed, the next file opened would take its number, and words would go into the database."""
     onboarded(world, "loc1")
@@ -633,6 +634,7 @@ def test_output_that_nobody_takes_ends_quietly(world: World, command: str, code:
     assert not re.search(r"Traceback|Exception|BrokenPipe", result.stderr)
 
 
+@pytest.mark.long
 def test_words_that_nobody_reads_stop_no_refresh(world: World) -> None:
     """`2>&1 | head`, and a full disk under the log: the rows are refreshed all the same."""
     onboarded(world, *(f"loc{number}" for number in range(20)))
@@ -757,15 +759,14 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
     onboarded(world, "good", "dead")
     world.oauth.revoke("dead")
     program = world.program
-    script = program.installed() / "token_manager.py"
-    with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
+    with program.at_terminal("--all") as terminal:
         assert terminal.end() == 1
         assert terminal.modes() == terminal.modes_before
     for seen in ("refreshing", "2/2", "what to do", "dead", "reauthorize", "1 refreshed, 1 need a new login"):
         assert seen in terminal.transcript
     assert terminal.transcript.count("\x1b[?25l") == terminal.transcript.count("\x1b[?25h")
     output = tmp_path / "output"
-    with TerminalProcess(python(script, "status"), program.environment(), program.home, output) as terminal:
+    with program.at_terminal("status", output=output) as terminal:
         assert terminal.end() == 0
     assert output.read_text().startswith("location  provider")
     assert "\x1b" not in output.read_text()
@@ -791,9 +792,7 @@ def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
         return answer
 
     world.oauth.fail(faults.Fault("hang-up", close))
-    program = world.program
-    script = program.installed() / "token_manager.py"
-    with TerminalProcess(python(script, "--all"), program.environment(), program.home) as terminal:
+    with world.program.at_terminal("--all") as terminal:
         closed.append(terminal)
         assert terminal.process.wait(60) == 0
     assert world.token_of("loc1") == world.oauth.current("loc1")

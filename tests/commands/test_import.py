@@ -16,7 +16,6 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
 from tests.world.airtable import AirtableServer, faults
 from tests.world.program import Result
-from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 from token_refresh.stores.base import Row
 
@@ -348,9 +347,7 @@ def test_at_a_terminal_the_plan_is_shown_and_a_yes_asked_for(world: World, answe
     fill(rows)
     file = exported(rows)
     rows.remove("a")
-    program = world.program
-    argv = python(program.installed() / "token_manager.py", "import", file)
-    with TerminalProcess(argv, program.environment(), program.home) as terminal:
+    with world.program.at_terminal("import", file) as terminal:
         terminal.expect("Create 1 rows and replace 0?")
         terminal.type(answer + "\r")
         assert terminal.end() == 0
@@ -363,9 +360,7 @@ def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -
     file = exported(rows)
     for location in ("a", "=b"):
         rows.edit(location, client_id="second")
-    program = world.program
-    argv = python(program.installed() / "token_manager.py", "import", file, "--replace")
-    with TerminalProcess(argv, program.environment(), program.home) as terminal:
+    with world.program.at_terminal("import", file, "--replace") as terminal:
         terminal.expect("Create 0 rows and replace 2?")
         rows.edit("a", client_id="third")
         terminal.type("y\r")

@@ -42,9 +42,7 @@ LOCATION, PROVIDER, CLIENT, CLIENT_SECRET, TOKEN = (
 
 
 def onboard(world: World, *flags: str, output: Path | None = None) -> TerminalProcess:
-    program = world.program
-    script = program.installed() / "onboard_client.py"
-    return TerminalProcess(python(script, *flags), program.environment(), program.home, output)
+    return world.program.at_terminal(*flags, script="onboard_client.py", output=output)
 
 
 def fill_in(terminal: TerminalProcess, location: str, token: str, provider: str = "acme", secret: str = SECRET) -> None:

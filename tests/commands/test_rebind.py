@@ -15,7 +15,6 @@ from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
-from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
 pytestmark = pytest.mark.by_turns("rows")
@@ -165,9 +164,7 @@ def test_at_a_terminal_the_new_host_is_asked_about(world: World, answer: str, co
     rows = SqliteRows(world)
     moved(rows, "acme-instance", **own_host(world))
     before = rows.row("a")
-    program = world.program
-    argv = python(program.installed() / "token_manager.py", "rebind", "a", "--was-origin", FORMER, *flags)
-    with TerminalProcess(argv, program.environment(), program.home) as terminal:
+    with world.program.at_terminal("rebind", "a", "--was-origin", FORMER, *flags) as terminal:
         terminal.expect(f"will be sent to {world.oauth.url}. Is that right?")
         terminal.type(answer + "\r")
         assert terminal.end() == code
@@ -213,9 +210,7 @@ def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> N
 def test_a_row_that_is_changed_while_the_question_stands_is_left(world: World) -> None:
     rows = SqliteRows(world)
     moved(rows)
-    program = world.program
-    argv = python(program.installed() / "token_manager.py", "rebind", "a", "--was-origin", FORMER)
-    with TerminalProcess(argv, program.environment(), program.home) as terminal:
+    with world.program.at_terminal("rebind", "a", "--was-origin", FORMER) as terminal:
         terminal.expect("Is that right?")
         rows.edit("a", provider="google")
         terminal.type("y\r")

@@ -12,7 +12,6 @@ from tests.commands.test_cli import assert_reported, onboarded, state_folder
 from tests.commands.test_verify import rows
 from tests.conftest import World
 from tests.refresh.runs.faults_world import Rows
-from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
 pytestmark = pytest.mark.by_turns("rows")
@@ -55,9 +54,7 @@ def test_without_a_yes_nothing_is_done(client: World) -> None:
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
 def test_a_person_is_asked(client: World, answer: str, code: int) -> None:
-    script = client.program.installed() / "token_manager.py"
-    argv = python(script, "revoke", "loc1")
-    with TerminalProcess(argv, client.program.environment(), client.program.home) as terminal:
+    with client.program.at_terminal("revoke", "loc1") as terminal:
         terminal.expect("End the grant of loc1 at acme? Only a new login brings it back. [y/N] ")
         terminal.type(f"{answer}\r")
         assert terminal.end() == code

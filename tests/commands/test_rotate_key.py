@@ -16,7 +16,6 @@ from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
-from tests.world.terminal import TerminalProcess, python
 from token_refresh.journal.lock import RunLock
 
 pytestmark = pytest.mark.by_turns("rows")
@@ -234,10 +233,7 @@ def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> N
 def test_a_bar_is_drawn_on_a_terminal(world: World) -> None:
     fill(SqliteRows(world))
     new_key(world)
-    program = world.program
-    with TerminalProcess(
-        python(program.installed() / "token_manager.py", "rotate-key"), program.environment(), program.home
-    ) as terminal:
+    with world.program.at_terminal("rotate-key") as terminal:
         terminal.expect("re-encrypting")
         assert terminal.end() == 0
     assert "3/3" in terminal.transcript

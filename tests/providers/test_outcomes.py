@@ -558,6 +558,7 @@ EACH_PROVIDER = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.by_turns("provider")
 @EACH_PROVIDER
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_body_means_at_each_status_what_the_design_says(case: Case, provider: Provider) -> None:

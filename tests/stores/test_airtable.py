@@ -982,6 +982,7 @@ ALL_FAULTS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.by_turns("kind")
 @pytest.mark.parametrize("fault", ALL_FAULTS.values(), ids=ALL_FAULTS)
 @pytest.mark.parametrize("kind", ["list", "update", "create"])
 def test_no_error_carries_a_cell_the_token_or_a_formula(scene: Scene, kind: str, fault: Callable[[], Any]) -> None:

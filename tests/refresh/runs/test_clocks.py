@@ -36,6 +36,9 @@ POLICY = DuePolicy(3600, 300)
 MOMENTS = st.timedeltas(timedelta(days=-20_000), timedelta(days=20_000))
 
 
+pytestmark = pytest.mark.by_turns("rows")
+
+
 @pytest.fixture(params=TABLES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     """Rows of each kind of store."""

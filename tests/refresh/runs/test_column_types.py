@@ -187,6 +187,7 @@ LISTED = {
 READ_COLUMNS = ("locationId", "client_id", "encrypted_secret", "encrypted_refresh", "provider", "provider_params")
 
 
+@pytest.mark.by_turns("name")
 @pytest.mark.parametrize("name", READ_COLUMNS)
 @pytest.mark.parametrize("value", LISTED.values(), ids=LISTED)
 def test_a_cell_of_another_type_is_its_rows_fault(airtable_world: World, name: str, value: Any) -> None:
@@ -272,6 +273,7 @@ def test_a_table_is_found_by_name_and_by_id(airtable_world: World, spelling: str
 ZONES = ["utc", "client", "Asia/Tokyo", "America/New_York"]
 
 
+@pytest.mark.by_turns("zone")
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("day", ["local", "friendly", "us", "european", "iso"])
 def test_every_format_of_a_time_will_do(airtable_world: World, zone: str, day: str) -> None:
@@ -361,6 +363,7 @@ def test_a_failure_count_out_of_bounds_stops_nobody(airtable_world: World, count
 FAR_TIMES = ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z", "+020206-01-01T00:00:00.000Z", "-000001-01-01"]
 
 
+@pytest.mark.by_turns("name")
 @pytest.mark.parametrize("moment", FAR_TIMES)
 @pytest.mark.parametrize("name", ["access_token_expiry", "last_refreshed", "refresh_token_expiry"])
 def test_a_time_out_of_bounds_stops_nobody(airtable_world: World, name: str, moment: str) -> None:
@@ -379,6 +382,7 @@ def test_a_time_out_of_bounds_stops_nobody(airtable_world: World, name: str, mom
     assert world.program.run("doctor", "--json").code in (0, 1)
 
 
+@pytest.mark.long
 def test_a_page_larger_than_any_answer_may_be_is_read_in_smaller_ones(airtable_world: World) -> None:
     world = airtable_world
     cells = world.cells("acme", "loc")
@@ -402,7 +406,7 @@ JSON = st.recursive(
 ANY_COLUMN = (*READ_COLUMNS, "status", "last_error", "refreshed_by", "failure_count", "access_token_expiry")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from([*ANY_COLUMN, "last_refreshed", "refresh_token_expiry"]), value=JSON)
 def test_no_cell_stops_the_others_or_sends_what_is_no_text(airtable_world: World, name: str, value: Any) -> None:
     world = airtable_world

@@ -176,6 +176,7 @@ def test_a_status_that_a_person_set_themselves_is_left_to_them(rows: Rows) -> No
 # A provider that is known to err
 
 
+@pytest.mark.long
 def test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days(rows: Rows) -> None:
     world = rows.world
     doubt(world)

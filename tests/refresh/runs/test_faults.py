@@ -241,6 +241,7 @@ def stored_by_the_next_run(table: AirtableRows, names: list[str]) -> None:
     assert entries(table.world) == []
 
 
+@pytest.mark.by_turns("fault")
 @pytest.mark.parametrize(
     ("fault", "code"),
     [

@@ -36,6 +36,8 @@ from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Pause, StoreUnavailableError
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
+pytestmark = pytest.mark.by_turns("rows")
+
 
 @pytest.fixture(params=DATABASES)
 def rows(request: pytest.FixtureRequest) -> DatabaseRows:

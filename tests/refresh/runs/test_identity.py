@@ -187,6 +187,7 @@ ENDPOINTS = st.sampled_from(["{url}", "{url}/"])
 NAMES = st.sampled_from(["APISecrets", "{id}"])
 
 
+@pytest.mark.long
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(ENDPOINTS, NAMES), min_size=2, max_size=4))
 def test_in_whatever_spelling_a_table_has_one_folder_and_one_memory(

@@ -144,6 +144,7 @@ def _assert_reported(results: list[dict[str, str | None]]) -> None:
         assert (result["action"] is None) == is_fine, result
 
 
+@pytest.mark.long
 def test_ten_refreshes_in_a_row_through_the_certified_server(world: World) -> None:
     """`oidc-provider` rotates with every refresh and revokes the grant when an old token comes back."""
     program: Program = world.program

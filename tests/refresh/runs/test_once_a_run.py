@@ -85,7 +85,7 @@ def asked(rows: DatabaseRows) -> dict[str, int]:
     return dict(+counts)
 
 
-@pytest.mark.by_turns("rows", "scope")
+@pytest.mark.long
 @pytest.mark.parametrize("scope", [Scope(everything=True), Scope()], ids=["all", "due"])
 def test_more_rows_than_are_claimed_at_a_time_are_each_refreshed_once(rows: DatabaseRows, scope: Scope) -> None:
     names = fill(rows, listing.CLAIMED_ROWS + 20)

@@ -195,6 +195,7 @@ def end_in_the_middle(world: World, program: str, count: int) -> str:
     return said
 
 
+@pytest.mark.long
 def test_refreshes_in_daemon_threads_are_finished_when_the_program_ends(world: World) -> None:
     manager = manager_of(world)
     for number in range(MANY):

@@ -20,6 +20,9 @@ from tests.world.program import Result
 SAMPLE = {"refresh_token": "sample-refresh"}
 
 
+pytestmark = pytest.mark.by_turns("rows")
+
+
 @pytest.fixture(params=TABLES)
 def rows(request: pytest.FixtureRequest) -> Rows:
     """Rows of each kind of store."""
