@@ -398,8 +398,8 @@ MUTANTS = (
     _mutant(
         "the next run sends it again before the last minute",
         "token_refresh/refresh/replay.py",
-        'if provider.replay == "last_minute" and not',
-        'if provider.replay == "never" and not',
+        'if provider.replay == "last_minute" and last_minute',
+        'if provider.replay == "never" and last_minute',
         f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
     ),
     _mutant(
@@ -664,7 +664,7 @@ MUTANTS = (
     _mutant(
         "Airtable is asked before the time that it named",
         "token_refresh/stores/airtable/gate.py",
-        "            return max(backoff, _retry_after(response))\n",
+        "            return max(backoff, self._retry_after(response))\n",
         "            return backoff\n",
         "tests/stores/test_airtable.py::test_who_says_how_long_an_outage_lasts_is_not_asked_before",
     ),
@@ -712,10 +712,46 @@ MUTANTS = (
         f"{_FAILING}test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely",
     ),
     _mutant(
+        "rows that fail go before those that do not",
+        "token_refresh/refresh/schedule.py",
+        "return (task.has_failed, ",
+        "return (not task.has_failed, ",
+        "tests/refresh/test_schedule.py::test_rows_that_failed_last_time_go_last_also_those_whose_answer_was_lost",
+    ),
+    _mutant(
+        "one row that is asked to wait stops its client",
+        "token_refresh/refresh/schedule.py",
+        "is_second = client.throttled not in (None, task)",
+        "is_second = True",
+        "tests/refresh/test_schedule.py::test_a_pause_of_an_hour_at_one_row_ends_that_row_and_no_other",
+    ),
+    _mutant(
+        "a host is left alone although a row that was well is not heard",
+        "token_refresh/refresh/schedule.py",
+        "if host.probe is not None and host.probe.answer is None:",
+        "if not host:",
+        "tests/refresh/test_schedule.py::test_before_a_host_is_left_alone_a_row_that_was_well_is_heard",
+    ),
+    _mutant(
+        "due rows that were not tried are a success",
+        "token_refresh/base/events.py",
+        "any(not row.is_brief for row in self.waiting)",
+        "any(row.is_brief and not row.is_brief for row in self.waiting)",
+        "tests/refresh/runs/test_events.py::test_a_provider_that_accepts_no_early_refresh_leaves_its_row_waiting",
+    ),
+    _mutant(
+        "a refresh that fails once has no second run before the token ends",
+        "token_refresh/refresh/due.py",
+        "return 2 * self.interval + self.buffer",
+        "return self.interval + self.buffer",
+        "tests/refresh/test_due.py::"
+        "test_where_two_runs_fit_a_refresh_that_fails_once_is_tried_again_before_the_token_ends",
+    ),
+    _mutant(
         "a mended row is never looked at again",
         "token_refresh/refresh/listing.py",
-        "and context.journal.failures.starts_daily_check():\n",
-        "and not context.journal:\n",
+        "and failures.starts_daily_check():\n",
+        "and not failures:\n",
         f"{_FAILING}test_a_row_whose_credential_was_fixed_but_not_its_status_is_found_within_a_day",
     ),
     _mutant(
