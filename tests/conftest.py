@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import psycopg
 import pytest
 from hypothesis import settings
 from sqlalchemy.engine import Dialect
@@ -32,6 +33,8 @@ from tests.world.oauth.dialects import GENERIC
 from tests.world.postgres import PostgresServer, in_memory, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
+from token_refresh.base.clock import parse_time
+from token_refresh.stores.base import IDLE_STATUSES
 
 # How many examples a property draws: `make test-long` takes the other. A busy machine is no failure.
 settings.register_profile("quick", max_examples=25, deadline=None)
@@ -146,6 +149,26 @@ class World:
     def token_of(self, location_id: str) -> str:
         """The refresh token that the embedded database holds for a location."""
         return self.open_refresh(location_id, self.rows()[location_id]["encrypted_refresh"])
+
+    def undone(self, since: datetime) -> list[str]:
+        """The rows without a living access token that a run which began then could have refreshed."""
+        return [
+            str(row.get("location_id", row.get("locationId")))
+            for row in self._rows()
+            if row.get("encrypted_refresh") and row.get("status") not in IDLE_STATUSES and not row.get("claim_owner")
+            and ((end := parse_time(row.get("access_token_expiry"))) is None or end <= since)
+        ]  # fmt: skip
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The table as it is, past the program."""
+        if self.table is not None:
+            return [record["fields"] for record in self.table.records()]
+        address = self.program.settings.get("DATABASE_URL", "")
+        if address.startswith("postgresql"):
+            with psycopg.connect(address, row_factory=psycopg.rows.dict_row) as shell:
+                return shell.execute("SELECT * FROM credentials").fetchall()
+        file = address.removeprefix("sqlite:///") or f"{self.program.settings['STATE_DIR']}/tokens.sqlite3"
+        return _select(Path(file), "credentials")
 
     def journalled(self) -> list[dict[str, Any]]:
         """The unfinished entries of all journals."""
@@ -267,6 +290,7 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> Iterator[Worl
     }
     made = World(clock, oauth, Program(tmp_path, settings, clock))
     made.program.before_process = made.show_real_time
+    made.program.undone = made.undone
     made.program.planted = lambda: [*oauth.tokens, *oauth.access_tokens, *(secret for _, secret in CLIENTS.values())]
     for provider in (*CLIENTS, "acme", "acme-family", "acme-grace", "acme-until-used", "acme-never", "acme-basic"):
         made.add_client(provider)

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ PATIENCE_SECONDS = 60
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("token_manager.py", "onboard_client.py", "crypto.py")
 ROOMS = ("providers", "token_refresh")
+_PART_OF_A_RUN = {"--dry-run", "--location", "--provider", "--help", "-h", "--version"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Program:
     clock: Clock = field(default_factory=SystemClock)
     planted: Callable[[], Iterable[str]] = field(default=tuple)
     before_process: Callable[[], None] = field(default=lambda: None)
+    undone: Callable[[datetime], list[str]] = field(default=lambda _: [])  # rows that a run since then left undone
     in_clear: set[str] = field(default_factory=set)  # access tokens that the test itself put into a table unsealed
 
     def __post_init__(self) -> None:
@@ -100,7 +103,12 @@ class Program:
 
     def run(self, *argv: str) -> Result:
         """`token_manager.py` in this process, on this test's clock."""
-        return self._searched(argv, _captured(lambda: cli.main(argv, self.settings, self.clock)))
+        since = self.clock.now()
+        result = self._searched(argv, _captured(lambda: cli.main(argv, self.settings, self.clock)))
+        if result.code == 0 and not _PART_OF_A_RUN.intersection(argv) and (not argv or argv[0][:1] == "-"):
+            left = self.undone(since)
+            assert not left, f"exit 0, and yet there is no living token in {left}"
+        return result
 
     def onboard(self, *argv: str) -> Result:
         """`onboard_client.py` in this process, on this test's clock."""

@@ -177,12 +177,11 @@ class Tokens:
         if not token.is_of(self._stored(store, row.location_id, name).row):
             return None
         waiting = [one for one in report.waiting if _is_about(one, row, name)]
-        notices = [one for one in report.notices if _is_about(one, row, name)]
         outcome = Outcome.TRANSIENT if report.stopped or waiting else Outcome.OPERATOR
-        reasons = [one.reason for one in waiting] + [one.message for one in notices]
-        reason = report.stopped or "; ".join(reasons) or "the row was not refreshed"
-        actions = [one.action for one in waiting] + [one.action for one in notices]
-        action = " ".join(filter(None, actions)) or _STATUS_ACTION
+        notices = [one for one in report.notices if _is_about(one, row, name)]
+        said = [(one.reason, one.action) for one in waiting] or [(one.message, one.action) for one in notices]
+        reason = report.stopped or "; ".join(reason for reason, _ in said) or "the row was not refreshed"
+        action = " ".join(action for _, action in said if action) or _STATUS_ACTION
         return RowFinished(row.location_id, name, outcome, reason, action)
 
 
