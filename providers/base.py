@@ -132,7 +132,7 @@ class Answer:
         error: what the provider said, without control characters; it may quote what it was sent.
         action: what to do about it, where the provider's page says so.
         retry_after: seconds the provider asks to wait.
-        status: the HTTP status; None where no answer came.
+        status: the HTTP status; None where no answer came, or a success that broke off.
         received_at: when the answer came.
         server_time: what the provider's clock said then.
     """
@@ -395,7 +395,7 @@ class Provider(ProviderSummary):
             error=self._error(raw, content),
             action=_address_advice(verdict, raw) or self.advise(verdict, content),
             retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
-            status=raw.status,
+            status=raw.status if raw.is_complete or not is_success else None,
             received_at=raw.received_at,
             server_time=http_date(raw.headers.get("date", "")),
         )

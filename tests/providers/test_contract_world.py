@@ -271,8 +271,8 @@ def test_exact_online_is_not_asked_early_even_by_hand(table: Table) -> None:
     world = table.world
     table.add("exact-online", "loc", age=400)
     by_hand = world.program.run("--all", "--json")
-    assert (by_hand.code, by_hand.json()["results"]) == (0, [])
-    assert "only in the last 30 s" in by_hand.err
+    assert (by_hand.code, by_hand.json()["results"]) == (1, [])
+    assert "only 30 s before the access token ends" in by_hand.err
     assert world.oauth.requests == []
 
 

@@ -528,7 +528,8 @@ def hold_for_every_answer(provider: Provider, status: int, answer: Answer) -> No
     assert answer.action is None or answer.action.isprintable()
     assert answer.error is None or (answer.error.isprintable() and answer.error.startswith(f"HTTP {status}"))
     assert answer.error is None or len(answer.error) <= len("HTTP 200, ") + 200
-    assert (answer.status, answer.received_at) == (status, NOW)
+    assert answer.status == status or (answer.status is None and 200 <= status < 300)  # which broke off
+    assert answer.received_at == NOW
 
 
 def statuses(case: Case) -> Iterable[int]:

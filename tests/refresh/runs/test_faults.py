@@ -197,6 +197,12 @@ def test_any_refresh_token_is_stored_as_it_came(rows: Rows, token: str) -> None:
     assert rows.stored("loc") == token
 
 
+def test_a_success_that_breaks_off_is_asked_for_again_at_once_where_tokens_never_change(rows: Rows) -> None:
+    rows.add("acme-never", "loc")
+    rows.world.oauth.fail(faults.cut())
+    assert (run(rows).code, sent(rows.world), rows.is_current("loc")) == (0, 2, True)
+
+
 @pytest.mark.parametrize(("provider", "is_cleared"), [("acme", True), ("acme-never", False)])
 def test_the_end_of_a_refresh_token_is_kept_as_long_as_the_token(rows: Rows, provider: str, is_cleared: bool) -> None:
     """Who looks after the clients sees in the table whose login is about to run out."""
