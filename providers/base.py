@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
@@ -149,6 +150,11 @@ class Answer:
     status: int | None = None
     received_at: datetime | None = None
     server_time: datetime | None = None
+
+    @property
+    def brings_token(self) -> bool:
+        """Whether there is a new token in it, of either kind."""
+        return self.access_token is not None or self.refresh_token is not None
 
     @property
     def judgement(self) -> Judgement:
@@ -361,33 +367,29 @@ class Provider(ProviderSummary):
         tokens = _find_tokens(content) if is_success else _NO_TOKENS
         access_token, refresh_token, members = tokens or _NO_TOKENS
         can_rotate = self.rotates != "never"
+        server_time = _http_date(raw.headers.get("date", ""))
+        answer = partial(Answer, status=raw.status, received_at=raw.received_at, server_time=server_time)
         if access_token is not None and is_whole:
-            return Answer(
+            return answer(
                 Verdict.GRANTED,
                 access_token=access_token,
                 refresh_token=refresh_token,
                 is_unproven=refresh_token is not None and not can_rotate,
                 expires_at=self.expiry(members, raw.received_at),
                 refresh_expires_at=_refresh_expiry(members, raw.received_at),
-                status=raw.status,
-                received_at=raw.received_at,
-                server_time=_http_date(raw.headers.get("date", "")),
             )
         content = content if is_whole else {}
         verdict = self._verdict(raw, content, is_whole=is_whole)
         brings_token = refresh_token is not None and can_rotate and verdict is Verdict.UNCLEAR
         if verdict is Verdict.UNCLEAR and is_success and is_whole and can_rotate and not brings_token:
             verdict = Verdict.UNREAD if _speaks_of_tokens(content) else verdict
-        return Answer(
+        return answer(
             verdict,
             refresh_token=refresh_token if brings_token else None,
             is_unproven=brings_token,
             error=self._error(raw, content),
             action=_address_advice(verdict, raw) or self.advise(verdict, content),
             retry_after=_retry_after(raw),
-            status=raw.status,
-            received_at=raw.received_at,
-            server_time=_http_date(raw.headers.get("date", "")),
         )
 
     def pair_in(self, raw: RawAnswer) -> Answer | None:
@@ -429,10 +431,9 @@ class Provider(ProviderSummary):
     def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
         """Status and words, for people: one line, without what the answer's own members keep secret."""
         words = self.describe(content)
-        if raw.status >= HTTP_REDIRECT and content:
-            words = words or sentences_in(content)
-        elif raw.status >= HTTP_REDIRECT:
-            words = words or plain_words(raw.body, raw.headers.get("content-type", ""))
+        if not words and raw.status >= HTTP_REDIRECT:
+            page = raw.body, raw.headers.get("content-type", "")
+            words = sentences_in(content) if content else plain_words(*page)
         words = without_secrets(words, content)
         return f"HTTP {raw.status}" + (f", {shortened(words)}" if words else "")
 

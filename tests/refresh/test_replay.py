@@ -9,9 +9,9 @@ import pytest
 
 from providers.base import Judgement, Provider, Replay, Verdict
 from tests.world.clock import START
+from token_refresh.base.events import NoticeCode
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh.replay import (
-    Wait,
     is_lost,
     is_under_way,
     is_used_up,
@@ -88,20 +88,25 @@ def test_a_request_may_arrive_as_long_as_one_exchange_may_take(seconds: int, exp
     ("replay", "earliest", "left", "lost_ago", "last_minute", "expected"),
     [
         ("once", 0, 3000, None, False, None),
-        ("once", 30, 3000, None, False, Wait.TOO_EARLY),
+        ("once", 30, 3000, None, False, NoticeCode.TOO_EARLY),
         ("once", 30, 30, None, False, None),
         ("once", 30, None, None, False, None),
-        ("once", 0, 3000, 89, False, Wait.UNDER_WAY),
+        ("once", 0, 3000, 89, False, NoticeCode.REQUEST_UNDER_WAY),
         ("once", 0, 3000, 90, False, None),
         ("safe", 0, 3000, 90, False, None),
-        ("last_minute", 0, 3000, 90, False, Wait.LAST_MINUTE),
+        ("last_minute", 0, 3000, 90, False, NoticeCode.WAITS_FOR_EXPIRY),
         ("last_minute", 0, 10, 90, True, None),
-        ("last_minute", 0, 10, 10, True, Wait.UNDER_WAY),
+        ("last_minute", 0, 10, 10, True, NoticeCode.REQUEST_UNDER_WAY),
         ("last_minute", 0, 3000, None, False, None),
     ],
 )
 def test_a_token_waits_while_its_provider_would_refuse_or_punish_it(
-    replay: Replay, earliest: int, left: int | None, lost_ago: int | None, last_minute: bool, expected: Wait | None
+    replay: Replay,
+    earliest: int,
+    left: int | None,
+    lost_ago: int | None,
+    last_minute: bool,
+    expected: NoticeCode | None,
 ) -> None:
     expires_at = START + left * SECOND if left is not None else None
     lost_at = START - lost_ago * SECOND if lost_ago is not None else None
@@ -139,9 +144,10 @@ def test_a_spent_token_is_not_sent_where_that_may_cost_the_grant(
 def test_a_dead_grant_is_tried_again_once_a_day_for_a_week_where_the_provider_is_known_to_err(
     dead_since: datetime | None, tried_at: datetime, is_doubtful: bool, expected: bool
 ) -> None:
-    failure = Failure("key", "cell", "reauthorize", "dead", 1, dead_since, tried_at)
+    failure = Failure("key", "loc", "acme", "cell", "reauthorize", "dead", 1, dead_since, tried_at)
     assert may_live(provider(unreliable_invalid_grant=is_doubtful), failure, START) is expected
 
 
 def test_of_an_unknown_provider_no_dead_grant_is_tried_again() -> None:
-    assert not may_live(None, Failure("key", "cell", "reauthorize", "dead", 1, START - DAY, START - DAY), START)
+    failure = Failure("key", "loc", "acme", "cell", "reauthorize", "dead", 1, START - DAY, START - DAY)
+    assert not may_live(None, failure, START)

@@ -34,9 +34,12 @@ class DuePolicy:
         seconds = min(max(self.interval + self.buffer, lifetime * EARLY_SHARE), lifetime * LATEST_SHARE)
         return timedelta(seconds=min(seconds, earliest) if earliest else seconds)
 
-    def is_due(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
-        """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due."""
-        if row.access_token_expiry is None or self.is_impossible(row, provider, now):
+    def is_due(self, row: Row, provider: ProviderSummary | None, now: datetime) -> bool:
+        """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due.
+
+        So is a row whose provider the catalogue does not have: somebody has to hear of it.
+        """
+        if provider is None or row.access_token_expiry is None or self.is_impossible(row, provider, now):
             return True
         return row.access_token_expiry - now < self.window(lifetime_of(row, provider), provider.earliest)
 

@@ -6,24 +6,16 @@ the same answer again), `once` (one more request is harmless), `last_minute` (it
 
 from __future__ import annotations
 
-import enum
 from datetime import datetime, timedelta
 
 from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Judgement, Provider, ProviderSummary, Verdict
+from token_refresh.base.events import NoticeCode
 from token_refresh.journal.failures import A_DAY, Failure
 from token_refresh.net.transport import EXCHANGE_SECONDS
 
 MAX_ATTEMPTS = 3  # of one refresh token, in one run
 # How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.
 DOUBT = timedelta(days=7, hours=1)
-
-
-class Wait(enum.Enum):
-    """Why a refresh token is not sent in this run, although its row was asked for."""
-
-    TOO_EARLY = enum.auto()  # the provider accepts a refresh only shortly before the access token ends
-    UNDER_WAY = enum.auto()  # the request of an earlier run may still arrive
-    LAST_MINUTE = enum.auto()  # an answer was lost, and to send the token again may revoke the grant
 
 
 def is_lost(provider: Provider, answer: Judgement) -> bool:
@@ -58,19 +50,19 @@ def is_under_way(sent_at: datetime, now: datetime) -> bool:
 
 def reason_to_wait(
     provider: Provider, expires_at: datetime | None, lost_sent_at: datetime | None, now: datetime, *, last_minute: bool
-) -> Wait | None:
+) -> NoticeCode | None:
     """Why a row's token is not sent yet; None where it is.
 
     `lost_sent_at`: when the last request with it left, where an earlier run never saw the answer.
     """
     left = expires_at - now if expires_at is not None else timedelta(0)
     if provider.earliest and left > timedelta(seconds=provider.earliest):
-        return Wait.TOO_EARLY
+        return NoticeCode.TOO_EARLY
     if lost_sent_at is None:
         return None
     if is_under_way(lost_sent_at, now):
-        return Wait.UNDER_WAY
-    return Wait.LAST_MINUTE if provider.replay == "last_minute" and not last_minute else None
+        return NoticeCode.REQUEST_UNDER_WAY
+    return NoticeCode.WAITS_FOR_EXPIRY if provider.replay == "last_minute" and not last_minute else None
 
 
 def is_used_up(provider: Provider, *, is_spent: bool) -> bool:
