@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
@@ -151,6 +152,11 @@ class Answer:
     status: int | None = None
     received_at: datetime | None = None
     server_time: datetime | None = None
+
+    @property
+    def brings_token(self) -> bool:
+        """Whether there is a new token in it, of either kind."""
+        return self.access_token is not None or self.refresh_token is not None
 
     @property
     def judgement(self) -> Judgement:
@@ -368,9 +374,11 @@ class Provider(ProviderSummary):
         tokens = _find_tokens(content) if is_success else _NO_TOKENS
         access_token, refresh_token, members = tokens or _NO_TOKENS
         can_rotate = self.rotates != "never"
+        server_time = http_date(raw.headers.get("date", ""))
+        answer = partial(Answer, status=raw.status, received_at=raw.received_at, server_time=server_time)
         if access_token is not None and is_whole:
             end = access_end(members, raw.received_at, self.longest_lifetime)
-            return Answer(
+            return answer(
                 Verdict.GRANTED,
                 access_token=access_token,
                 refresh_token=refresh_token,
@@ -379,16 +387,13 @@ class Provider(ProviderSummary):
                 is_expiry_assumed=end.at is None,
                 expiry_claim=end.claim,
                 refresh_expires_at=refresh_end(members, raw.received_at),
-                status=raw.status,
-                received_at=raw.received_at,
-                server_time=http_date(raw.headers.get("date", "")),
             )
         content = content if is_whole else {}
         verdict = self._verdict(raw, content, is_whole=is_whole)
         brings_token = refresh_token is not None and can_rotate and verdict is Verdict.UNCLEAR
         if verdict is Verdict.UNCLEAR and is_success and is_whole and can_rotate and not brings_token:
             verdict = Verdict.UNREAD if _speaks_of_tokens(content) else verdict
-        return Answer(
+        return answer(
             verdict,
             refresh_token=refresh_token if brings_token else None,
             is_unproven=brings_token,
@@ -396,8 +401,6 @@ class Provider(ProviderSummary):
             action=_address_advice(verdict, raw) or self.advise(verdict, content),
             retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
             status=raw.status if raw.is_complete or not is_success else None,
-            received_at=raw.received_at,
-            server_time=http_date(raw.headers.get("date", "")),
         )
 
     def pair_in(self, raw: RawAnswer) -> Answer | None:
@@ -439,10 +442,9 @@ class Provider(ProviderSummary):
     def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
         """Status and words, for people: one line, without what the answer's own members keep secret."""
         words = self.describe(content)
-        if raw.status >= HTTP_REDIRECT and content:
-            words = words or sentences_in(content)
-        elif raw.status >= HTTP_REDIRECT:
-            words = words or plain_words(raw.body, raw.headers.get("content-type", ""))
+        if not words and raw.status >= HTTP_REDIRECT:
+            page = raw.body, raw.headers.get("content-type", "")
+            words = sentences_in(content) if content else plain_words(*page)
         words = without_secrets(words, content)
         return f"HTTP {raw.status}" + (f", {shortened(words)}" if words else "")
 

@@ -138,7 +138,7 @@ MUTANTS = (
     _mutant(
         "an answer without tokens is kept aside as if it had some",
         "token_refresh/refresh/recovery.py",
-        "        if _brings_token(answer):\n            _keep_aside",
+        "        if answer.brings_token:\n            _keep_aside",
         "        if answer:\n            _keep_aside",
         "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept",
     ),
@@ -173,9 +173,16 @@ MUTANTS = (
     _mutant(
         "a token counts as spent although its successor is unproven",
         "token_refresh/refresh/write_back.py",
-        "                is_spent=has_successor and not is_unproven,\n",
+        "                is_spent=has_successor and step is not Step.UNPROVEN,\n",
         "                is_spent=has_successor,\n",
         f"{_UNPROVEN}test_what_is_not_proved_in_one_run_is_proved_in_the_next",
+    ),
+    _mutant(
+        "a pair that no row ever held counts as refused",
+        "token_refresh/journal/entries.py",
+        " in self._keyring.fingerprints(token) and not entry.previous\n",
+        " in self._keyring.fingerprints(token)\n",
+        f"{_UNPROVEN}test_a_pair_of_a_failing_provider_is_stored_by_the_next_run_where_the_store_was_away",
     ),
     _mutant(
         "a pair behind a failure is never tried",
@@ -194,8 +201,8 @@ MUTANTS = (
     _mutant(
         "a token is sent again after an answer of unknown form",
         "token_refresh/refresh/listing.py",
-        "        if self._unread(job.token) is not None:\n",
-        "        if self._unread is None:\n",
+        "        elif self._unread(job.token) is not None:\n",
+        "        elif self._unread is None:\n",
         f"{_UNPROVEN}test_after_a_success_of_unknown_form_the_token_is_not_sent_again_and_the_answer_is_kept",
     ),
     _mutant(
@@ -434,15 +441,15 @@ MUTANTS = (
     _mutant(
         "a second run is let in",
         "token_refresh/journal/lock.py",
-        "                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                return\n",
-        "                return\n",
+        "    while (descriptor := hold(path)) is None:\n",
+        "    while (descriptor := hold(path) or os.open(path, os.O_RDWR)) is None:\n",
         "tests/journal/test_lock.py::test_a_second_run_learns_who_holds_the_lock_and_since_when",
     ),
     _mutant(
         "a journal that another process has is taken",
         "token_refresh/journal/lock.py",
-        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n        except",
-        "            pass\n        except",
+        "            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
         f"{_FILES}test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_not",
     ),
     _mutant(
@@ -777,9 +784,9 @@ MUTANTS = (
     ),
     _mutant(
         "what a run may still need can be forgotten",
-        "token_refresh/refresh/leftovers.py",
-        "for entry in journal.entries(STEP_SUPERSEDED)):\n",
-        "for entry in journal.entries(STEP_SUPERSEDED, STEP_SENT, STEP_LOST)):\n",
+        "token_refresh/clients/waiting.py",
+        "for entry in journal.entries(Step.SUPERSEDED)):\n",
+        "for entry in journal.entries(Step.SUPERSEDED, Step.SENT, Step.LOST)):\n",
         "tests/commands/test_recover.py::test_what_a_run_may_still_need_cannot_be_forgotten",
     ),
     _mutant(
@@ -792,7 +799,7 @@ MUTANTS = (
     _mutant(
         "one row of an unknown key stops all others",
         "token_refresh/refresh/listing.py",
-        "    if faults and len(faults) == looked_at and all(",
+        "    if faults and len(faults) == len(made) and all(",
         "    if faults and all(",
         f"{_FAULTS}test_one_row_of_an_unknown_key_leaves_the_others_fresh",
     ),
@@ -821,14 +828,14 @@ MUTANTS = (
     ),
     _mutant(
         "runs that come too rarely are told to nobody",
-        "token_refresh/refresh/frequency.py",
+        "token_refresh/diagnosis/notices.py",
         "> RARE_RUNS * interval:",
         "> RARE_RUNS * interval * 1000:",
         "tests/commands/test_cli.py::test_cron_that_comes_more_rarely_than_the_settings_say_is_reported",
     ),
     _mutant(
         "a row that fails alarms nobody",
-        "token_refresh/refresh/row_state.py",
+        "token_refresh/diagnosis/row_state.py",
         "    RowState.FAILING: Kind.ROW,\n",
         "",
         "tests/commands/test_cli.py::test_status_tells_each_row_s_state_and_check_alarms",
@@ -907,15 +914,15 @@ MUTANTS = (
     _mutant(
         "what waits of a client outlives its revocation",
         "token_refresh/clients/removal.py",
-        "            self._forget(row, name, STEP_SUPERSEDED, STEP_UNREAD)",
+        "            self._forget(row, name, Step.SUPERSEDED, Step.UNREAD)",
         "            pass",
         f"{_OFFBOARD}test_what_was_superseded_is_forgotten_also_where_the_row_is_empty_already",
     ),
     _mutant(
         "a client is revoked while its onboarding waits",
         "token_refresh/clients/removal.py",
-        "            if is_of and (entry.enrolment or is_under_way):\n",
-        "            if is_of and is_under_way and not entry.enrolment:\n",
+        "            if is_of and (entry.admission or is_under_way):\n",
+        "            if is_of and is_under_way and not entry.admission:\n",
         f"{_OFFBOARD}test_nothing_in_the_journal_brings_back_what_was_revoked",
     ),
     _mutant(

@@ -21,7 +21,7 @@ _BASE = {"token_refresh.base"}
 _CLOSED = {"providers.base", "crypto"} | _BASE  # what every room may know
 _STORED = {"token_refresh.stores.base", "token_refresh.stores.sealed", "token_refresh.journal", "token_refresh.net"}
 _RUN = {"token_refresh.refresh"} | _STORED | _CLOSED
-_WIRED = {"token_refresh.transfer", "token_refresh.keys", "token_refresh.clients"} | _RUN
+_WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis")} | _RUN
 _BUILT = {"token_refresh.wiring"} | _WIRED
 
 # Longest name first: `token_refresh.stores.sealed` is a rule of its own, `token_refresh.stores` is for plain stores.
@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.stores.database.migrations": set(),
     "token_refresh.refresh": _RUN,
     "token_refresh.clients": {"token_refresh.clients"} | _RUN,
+    "token_refresh.diagnosis": {"token_refresh.diagnosis"} | _RUN,
     "token_refresh.keys": {"token_refresh.keys"} | _RUN,
     "token_refresh.transfer": {"token_refresh.transfer", "token_refresh.keys", "token_refresh.stores.database.postgres"}
     | {"providers"}

@@ -15,7 +15,7 @@ import crypto
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
     from token_refresh.refresh.jobs import JobFactory
-    from token_refresh.refresh.run_context import RunContext, Runtime
+    from token_refresh.refresh.run_context import RunContext
     from token_refresh.refresh.run_identity import RunIdentity
     from token_refresh.stores.base import Row, Store
     from token_refresh.stores.database import Backend
@@ -103,7 +103,7 @@ class Installation:
         if self.settings.airtable is None:
             return nullcontext()
         folder = self.state.of_store(self.settings.airtable.identity)
-        return RunLock(folder, self.clock, wait_seconds, on_wait)
+        return run_lock(folder, self.clock, wait_seconds, on_wait)
 
 
 class Connections:
@@ -247,6 +247,7 @@ def run_context_around(
     import random
 
     from token_refresh.clients.admission import Admission
+    from token_refresh.diagnosis.notices import first_notices, row_notices
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.run_context import RunContext
@@ -257,8 +258,10 @@ def run_context_around(
         installation.clock, settings.concurrency, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts
     )
     summaries = installation.catalog.summaries
-    unspent = frozenset(name for one in summaries.values() if one.rotates == "never" for name in one.spellings)
-    identity = RunIdentity(installation.state.path, store.store, installation.clock, unspent, takes_over=takes_over)
+    non_rotating = frozenset(name for one in summaries.values() if one.rotates == "never" for name in one.spellings)
+    identity = RunIdentity(
+        installation.state.path, store.store, installation.clock, non_rotating, takes_over=takes_over
+    )
     journal = _open_journal(installation, store, connect, identity)
     try:
         yield RunContext(
@@ -275,7 +278,8 @@ def run_context_around(
             concurrency=settings.concurrency,
             identity=identity,
             claimant=identity.claimant(journal.slot),
-            check_quota=lambda: quota_of(installation, store.store),
+            first_notices=lambda context, scope: first_notices(context, scope, quota_of(installation, store.store)),
+            row_notices=row_notices,
             resume_admission=lambda context, entry: Admission(context).resume(entry),
         )
     finally:
@@ -302,7 +306,7 @@ def _open_journal(
     earlier = earlier_folders(installation.state, _earlier_identities(settings, store.store), folder, marks)
     with ExitStack() as stack:
         for path in earlier if settings.airtable is not None else ():
-            stack.enter_context(RunLock(path, installation.clock))  # a run of that version may still be active
+            stack.enter_context(run_lock(path, installation.clock))  # a run of that version may still be active
         return Journal(
             folder,
             store.keyring,
@@ -317,6 +321,32 @@ def _open_journal(
         )
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """Opens what single calls of a long-lived program need, when they need it, and closes it again.
+
+    Attributes:
+        default_provider: for rows that name none.
+        refresh_interval: how often a run is expected, in seconds.
+        lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
+        open_store: the store with its keys.
+        close: releases the connections that stores shared; the next one opens others.
+        run_context_around: what a run needs around a store; holds a journal of its own while it is open.
+        job_factory: turns rows into jobs.
+        recall: adds to rows what is remembered of their failures and the table has no columns for.
+    """
+
+    clock: Clock
+    default_provider: str
+    refresh_interval: float
+    lock: Callable[[float], AbstractContextManager[object]]
+    open_store: Callable[[], AbstractContextManager[SealedStore]]
+    close: Callable[[], None]
+    run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
+    job_factory: Callable[[Seals], JobFactory]
+    recall: Callable[[Store, Iterable[Row]], list[Row]]
+
+
 def runtime(installation: Installation) -> Runtime:
     """What opens the context above for one call of a program, and closes them after it, but for connections.
 
@@ -324,8 +354,6 @@ def runtime(installation: Installation) -> Runtime:
         CatalogError: see `Installation.catalog`.
     """
     from functools import partial
-
-    from token_refresh.refresh.run_context import Runtime
 
     connections = Connections()
     installation = replace(installation, connections=connections)
@@ -344,7 +372,7 @@ def runtime(installation: Installation) -> Runtime:
 
 def recall_failures(installation: Installation, store: Store, rows: Iterable[Row]) -> list[Row]:
     """Rows of a store with what is remembered of their failures and its table has no columns for."""
-    from token_refresh.refresh.remembered_failures import with_remembered_failures
+    from token_refresh.diagnosis.row_state import with_remembered_failures
 
     columns = store.columns - store.journalled_columns
     return with_remembered_failures(rows, installation.folder_of(store), installation.keyring, columns)

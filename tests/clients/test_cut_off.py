@@ -352,7 +352,7 @@ def test_what_an_earlier_version_left_of_a_login_that_is_in_its_row_is_ended_by_
     entered = story.entered
     with journal(rows.world) as opened:
         opened.mark(
-            opened.enrol("loc", "acme", rows.world.oauth.url, "", opened.fingerprint(story.token), entered.to_json()),
+            opened.admit("loc", "acme", rows.world.oauth.url, "", opened.fingerprint(story.token), entered.to_json()),
             "superseded",
         )
     story.later()
@@ -473,5 +473,5 @@ def check(story: Story, how: str | Point, doing: Callable[[Story], str | None], 
         story.later()
         story.again()
         assert story.is_stored(), story.steps()
-    waiting = [entry.step for entry in entries(story.world) if entry.location_id == story.location and entry.enrolment]
+    waiting = [entry.step for entry in entries(story.world) if entry.location_id == story.location and entry.admission]
     assert waiting == []

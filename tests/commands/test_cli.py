@@ -31,7 +31,7 @@ from tests.world.terminal import TerminalProcess, python
 from token_refresh.base.errors import Kind, exit_code
 from token_refresh.base.events import NoticeCode, Outcome, RowFinished, RunFinished
 from token_refresh.journal.file import JournalError
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 pytestmark = pytest.mark.by_turns("rows")
@@ -294,7 +294,7 @@ def test_key_that_opens_no_row_is_a_wrong_setting(world: World) -> None:
     onboarded(world, "loc1", "loc2")
     world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     world.clock.advance(3600)
-    assert_reported(world.program.run(), 2, "ENCRYPTION_KEY opens none of the 2 rows", "ENCRYPTION_KEY_FALLBACKS")
+    assert_reported(world.program.run(), 2, "ENCRYPTION_KEY opens no cell of the 2 rows", "ENCRYPTION_KEY_FALLBACKS")
     assert_reported(world.program.run("get", "loc1"), 2, "Add that key to ENCRYPTION_KEY_FALLBACKS")
 
 
@@ -493,7 +493,7 @@ def test_get_during_another_run_serves_the_token_that_is_still_valid(airtable_wo
     onboarded(world, "loc1")
     old = world.oauth.current_access("loc1")
     world.clock.advance(3400)
-    with RunLock(state_folder(world), world.clock):
+    with run_lock(state_folder(world), world.clock):
         result = world.program.run("get", "loc1")
         assert (result.code, result.out) == (0, old + "\n")
         assert "another run is active: process" in result.err

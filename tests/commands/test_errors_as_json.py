@@ -16,7 +16,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
 from token_refresh.commands import guarded, reported
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 from token_refresh.settings import SettingsError
 from token_refresh.terminal.console import Console
 
@@ -112,7 +112,7 @@ def test_wrong_settings_are_one_object(world: World) -> None:
 
 @pytest.fixture
 def locked(airtable_world: World) -> Iterator[World]:
-    with RunLock(state_folder(airtable_world), airtable_world.clock):
+    with run_lock(state_folder(airtable_world), airtable_world.clock):
         yield airtable_world
 
 

@@ -16,7 +16,7 @@ from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
 from tests.world.airtable import AirtableServer, faults
 from tests.world.program import Result
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 from token_refresh.stores.base import Row
 
 pytestmark = pytest.mark.by_turns("rows")
@@ -332,7 +332,7 @@ def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> N
     fill(rows)
     file = exported(rows)
     rows.remove("a")
-    with RunLock(store_folder(airtable_world), airtable_world.clock):
+    with run_lock(store_folder(airtable_world), airtable_world.clock):
         assert airtable_world.program.run("import", file).code == 0  # a look needs no lock
         assert airtable_world.program.run("import", file, "--yes").code == 75
     assert airtable_world.clock.slept >= 120  # longer than a run of cron's usually takes

@@ -29,7 +29,7 @@ from tests.world.terminal import (
     paste,
     python,
 )
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 
 SECRET = "acme secret"
 LOCATION, PROVIDER, CLIENT, CLIENT_SECRET, TOKEN = (
@@ -211,7 +211,7 @@ def test_waits_for_another_run_and_says_so(airtable_world: World) -> None:
     assert world.program.run("status").code == 0
     [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
     with onboard(world) as terminal:
-        with RunLock(folder, world.clock):
+        with run_lock(folder, world.clock):
             fill_in(terminal, "loc1", granted(world, "loc1"))
             terminal.expect("another run is active; waiting for it to end")
             assert world.oauth.requests == []

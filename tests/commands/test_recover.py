@@ -36,7 +36,7 @@ from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, name_of
 from tests.world.program import Result
 from token_refresh.journal.entries import Journal
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 
 pytestmark = pytest.mark.by_turns("printed")
 
@@ -374,5 +374,5 @@ def test_what_a_run_may_still_need_cannot_be_forgotten(table: AirtableRows) -> N
 
 def test_recover_waits_for_no_other_run(table: AirtableRows) -> None:
     [folder] = {path.parent for path in table.world.program.home.glob("state/*/run.lock")}
-    with RunLock(folder, table.world.clock):
+    with run_lock(folder, table.world.clock):
         assert table.world.program.run("recover").code == exits.BUSY

@@ -12,7 +12,7 @@ from tests.commands.test_cli import assert_reported, onboarded, state_folder
 from tests.commands.test_verify import rows
 from tests.conftest import World
 from tests.refresh.runs.faults_world import Rows
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -78,7 +78,7 @@ def test_a_row_whose_provider_is_not_known_is_reported(client: World) -> None:
 def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     revocable(airtable_world)
     onboarded(airtable_world, "loc1")
-    with RunLock(state_folder(airtable_world), airtable_world.clock):
+    with run_lock(state_folder(airtable_world), airtable_world.clock):
         result = airtable_world.program.run("revoke", "loc1", "--yes")
     assert (result.code, airtable_world.clock.slept >= 120) == (75, True)
     assert "another run is active; waiting for it to end" in result.err

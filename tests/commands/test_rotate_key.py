@@ -16,7 +16,7 @@ from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -224,7 +224,7 @@ def test_a_row_that_is_being_refreshed_is_left_until_that_is_through(rows: Rows)
 def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:
     fill(AirtableRows(airtable_world))
     new_key(airtable_world)
-    with RunLock(store_folder(airtable_world), airtable_world.clock):
+    with run_lock(store_folder(airtable_world), airtable_world.clock):
         assert airtable_world.program.run("rotate-key").code == 75
     assert airtable_world.clock.slept >= 120
     assert verified(airtable_world)[1]["stale"]

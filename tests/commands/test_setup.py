@@ -11,7 +11,7 @@ from tests.refresh.runs.faults_world import PostgresRows
 from tests.world.airtable import AirtableServer, columns
 from tests.world.postgres import PostgresServer, plain
 from token_refresh.base.columns import COLUMN_NAMES, OPTIONAL_COLUMNS
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 
 ALL = set(COLUMN_NAMES)
 
@@ -107,7 +107,7 @@ def test_no_column_is_made_while_a_run_is_active(base: World) -> None:
     base.airtable.six_column_table()
     assert base.program.run("status").code == 0
     [folder] = {path.parent for path in base.program.home.glob("state/*/columns-*.json")}
-    with RunLock(folder, base.clock):
+    with run_lock(folder, base.clock):
         assert base.program.run("setup").code == 75
     assert base.program.run("setup", "--json").json()["made"]
 

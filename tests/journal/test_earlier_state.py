@@ -19,7 +19,7 @@ from tests import exits
 from tests.conftest import World
 from tests.world.clock import START
 from token_refresh.journal.installation import EARLIER_ID_FILE
-from token_refresh.journal.lock import RunLock, hold
+from token_refresh.journal.lock import hold, run_lock
 
 EARLIER = Path(__file__).with_name("earlier")
 KEY = bytes(range(32))
@@ -192,7 +192,7 @@ def test_what_a_process_of_it_has_that_is_alive_is_left_alone(world: World) -> N
 def test_while_a_run_of_it_is_active_at_airtable_nothing_is_done(airtable_world: World) -> None:
     assert airtable_world.airtable is not None
     made = at_airtable(airtable_world, airtable_world.airtable.url, "APISecrets")
-    with RunLock(made.folder, airtable_world.clock):
+    with run_lock(made.folder, airtable_world.clock):
         assert airtable_world.program.run().code == exits.BUSY
     assert len(steps(airtable_world)) == 5
 

@@ -21,14 +21,7 @@ from providers.base import RawAnswer
 from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
-from token_refresh.journal.entries import (
-    ANSWER_FIELD,
-    STEP_ANSWERED,
-    STEP_LOST,
-    STEP_SENT,
-    STEP_SUPERSEDED,
-    Journal,
-)
+from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step
 from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket, all_of
 from token_refresh.stores.base import Row
 
@@ -67,15 +60,15 @@ def test_an_answer_is_synced_although_the_commit_before_it_was_not(journal: Jour
         return journal._file._database.execute("PRAGMA synchronous").fetchone()
 
     entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
-    journal.mark(entry_id, STEP_LOST)
+    journal.mark(entry_id, Step.LOST)
     assert level() == (1,)
     for act in (
         lambda: journal.send_again(entry_id, ORIGIN, is_lost=True),
         lambda: keep(journal, entry_id),
-        lambda: journal.enrol("loc 2", "acme", ORIGIN, "", "token", "{}"),
+        lambda: journal.admit("loc 2", "acme", ORIGIN, "", "token", "{}"),
         lambda: intend(journal, ROW, "token 2", "acme", ORIGIN),
     ):
-        journal.mark(entry_id, STEP_LOST)
+        journal.mark(entry_id, Step.LOST)
         act()
         assert level() == (3,)
 
@@ -84,7 +77,7 @@ def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journ
     intend(journal, ROW, "token", "acme", ORIGIN)
     with closing(sqlite3.connect(tmp_path / FILE)) as other, other:
         assert other.execute("SELECT location_id, provider, step FROM entries").fetchall() == [
-            ("loc 1", "acme", STEP_SENT)
+            ("loc 1", "acme", Step.SENT)
         ]
     other.close()
 
@@ -92,20 +85,26 @@ def test_an_entry_is_readable_by_another_process_as_soon_as_intend_returns(journ
 def test_an_entry_goes_from_sent_to_answered_to_forgotten(journal: Journal) -> None:
     entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
     [sent] = journal.lost()
-    assert (sent.id, sent.row_key, sent.step, sent.sent_at, sent.lost_at) == (entry_id, "rec1", STEP_SENT, START, None)
+    assert (sent.id, sent.row_key, sent.step, sent.sent_at, sent.lost_at) == (
+        entry_id,
+        "rec1",
+        Step.SENT,
+        START,
+        None,
+    )
     keep(journal, entry_id)
     assert journal.lost() == []
-    [answered] = journal.entries(STEP_ANSWERED)
+    [answered] = journal.entries(Step.ANSWERED)
     assert journal.open_answer(answered) == ANSWER
     journal.finish([entry_id])
-    assert journal.entries(STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED) == []
+    assert journal.entries(Step.SENT, Step.ANSWERED, Step.LOST, Step.SUPERSEDED) == []
 
 
 def test_any_bytes_of_an_answer_come_back_as_they_were(journal: Journal) -> None:
     for body in (b"", b"\xff\x00\n" * 300_000, b'{"refresh_token": "\\ud800"}', "…".encode("utf-16")):
         entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         keep(journal, entry_id, RawAnswer(502, {"retry-after": "é"}, body, START))
-        assert journal.open_answer(journal.entries(STEP_ANSWERED)[-1]).body == body
+        assert journal.open_answer(journal.entries(Step.ANSWERED)[-1]).body == body
 
 
 def test_an_entry_knows_the_cell_it_was_made_from(journal: Journal) -> None:
@@ -134,13 +133,13 @@ def test_sending_again_after_an_answer_that_did_nothing_is_no_loss(journal: Jour
     keep(journal, entry_id)
     journal.send_again(entry_id, ORIGIN, is_lost=False)
     [entry] = journal.lost()
-    assert (entry.step, entry.lost_at) == (STEP_SENT, None)
+    assert (entry.step, entry.lost_at) == (Step.SENT, None)
 
 
 def test_an_onboarding_is_kept_sealed_and_is_no_lost_refresh(journal: Journal) -> None:
-    journal.enrol("loc 1", "acme", ORIGIN, "", "token", '{"refresh_token": "CANARY"}')
-    [entry] = journal.entries(STEP_SENT)
-    assert journal.open_enrolment(entry) == '{"refresh_token": "CANARY"}'
+    journal.admit("loc 1", "acme", ORIGIN, "", "token", '{"refresh_token": "CANARY"}')
+    [entry] = journal.entries(Step.SENT)
+    assert journal.open_admission(entry) == '{"refresh_token": "CANARY"}'
     assert journal.lost() == []
 
 
@@ -149,11 +148,11 @@ def test_a_key_that_was_taken_away_is_named_and_the_answer_stays(tmp_path: Path,
     keep(first, intend(first, ROW, "token", "acme", ORIGIN))
     first.close()
     second = Journal(tmp_path, Keyring(NEW_KEY), clock)
-    [entry] = second.entries(STEP_ANSWERED)
+    [entry] = second.entries(Step.ANSWERED)
     with pytest.raises(UnknownKeyError) as error:
         second.open_answer(entry)
     assert error.value.key_id == Keyring(OLD_KEY).key_id
-    assert len(second.entries(STEP_ANSWERED)) == 1
+    assert len(second.entries(Step.ANSWERED)) == 1
     second.close()
 
 
@@ -163,7 +162,7 @@ def test_an_answer_that_was_moved_to_another_location_does_not_open(journal: Jou
         vandal.execute("UPDATE entries SET location_id = 'loc 2'")
     vandal.close()
     with pytest.raises(TamperedError):
-        journal.open_answer(journal.entries(STEP_ANSWERED)[0])
+        journal.open_answer(journal.entries(Step.ANSWERED)[0])
 
 
 # Spent refresh tokens
@@ -185,7 +184,7 @@ def test_an_entry_is_recognised_after_a_change_of_keys(tmp_path: Path, clock: Fa
     keep(first, intend(first, ROW, "token", "acme", ORIGIN))
     first.close()
     rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
-    [entry] = rotated.entries(STEP_ANSWERED)
+    [entry] = rotated.entries(Step.ANSWERED)
     assert rotated.is_of(entry, ROW.encrypted_refresh)
     assert rotated.open_answer(entry) == ANSWER
     rotated.close()
@@ -200,18 +199,18 @@ def test_an_entry_follows_its_token_into_another_cell(tmp_path: Path, clock: Fak
     rotated = Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)
     for new in ("sealed anew", "sealed once more"):
         rotated.rekey_entries({ROW.encrypted_refresh: new, "": "nothing"})
-    [entry] = rotated.entries(STEP_ANSWERED)
+    [entry] = rotated.entries(Step.ANSWERED)
     assert rotated.is_of(entry, ROW.encrypted_refresh)
     assert rotated.is_of(entry, "sealed once more")
     assert not rotated.is_of(entry, "another row's")
     rotated.rekey_entries({"sealed once more": "and again"})
-    [entry] = rotated.entries(STEP_ANSWERED)
+    [entry] = rotated.entries(Step.ANSWERED)
     assert [rotated.is_of(entry, cell) for cell in ("sealed once more", "and again", "")] == [True, True, False]
-    [other] = rotated.entries(STEP_SENT)
+    [other] = rotated.entries(Step.SENT)
     assert not rotated.is_of(other, "sealed once more")
     rotated.close()
     alone = Journal(tmp_path, Keyring(NEW_KEY), clock)  # without the older key the new cell is still known
-    assert alone.is_of(alone.entries(STEP_ANSWERED)[0], "and again")
+    assert alone.is_of(alone.entries(Step.ANSWERED)[0], "and again")
     alone.close()
 
 
@@ -242,7 +241,7 @@ def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(jou
     for _ in range(3):
         entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         keep(journal, entry_id)
-        journal.enrol(
+        journal.admit(
             "loc 1", "acme", ORIGIN, "", "token", '{"refresh_token": "CANARY-ENTERED", "client_secret": "CANARY-S"}'
         )
         journal.finish([entry_id])
@@ -259,7 +258,7 @@ def test_no_token_secret_or_answer_stands_readable_in_any_file_of_the_folder(jou
 
 def test_nothing_of_an_answer_is_in_the_repr_of_an_entry(journal: Journal) -> None:
     keep(journal, intend(journal, ROW, "token", "acme", ORIGIN))
-    [entry] = journal.entries(STEP_ANSWERED)
+    [entry] = journal.entries(Step.ANSWERED)
     assert "sealed:" not in repr(entry)
 
 
@@ -279,11 +278,12 @@ def test_in_a_file_of_an_older_version_the_step_gets_its_new_name(tmp_path: Path
         older.execute("UPDATE entries SET step = 'aside' WHERE id = ?", (entry_ids[0],))
         for column in ("successor", "previous", "place"):  # which came with version 4
             older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
+        older.execute("ALTER TABLE entries RENAME COLUMN admission TO enrolment")
         older.execute("PRAGMA user_version = 2")
         older.commit()
     with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:
-        [superseded] = journal.entries(STEP_SUPERSEDED)
-        [sent] = journal.entries(STEP_SENT)
+        [superseded] = journal.entries(Step.SUPERSEDED)
+        [sent] = journal.entries(Step.SENT)
     assert [superseded.id, sent.id] == entry_ids
 
 
@@ -315,7 +315,7 @@ def test_a_refused_write_raises_and_leaves_the_journal_usable(journal: Journal) 
         keep(journal, entry_id, RawAnswer(200, {}, b"x" * 100_000, START))
     journal._file._database.execute("PRAGMA max_page_count = 1000000")
     keep(journal, entry_id)
-    assert journal.open_answer(journal.entries(STEP_ANSWERED)[0]) == ANSWER
+    assert journal.open_answer(journal.entries(Step.ANSWERED)[0]) == ANSWER
 
 
 KILLED = """
@@ -341,7 +341,7 @@ def test_what_was_written_before_a_kill_is_there_afterwards(tmp_path: Path, cloc
     ended = subprocess.run([sys.executable, "-c", KILLED, str(ROOT), str(tmp_path)], timeout=60)
     assert ended.returncode == -signal.SIGKILL
     journal = Journal(tmp_path, Keyring(bytes(range(32))), clock)
-    [entry] = journal.entries(STEP_ANSWERED)
+    [entry] = journal.entries(Step.ANSWERED)
     assert journal.open_answer(entry).body == b"answer"
     journal.close()
 
@@ -382,7 +382,7 @@ def test_on_a_full_disk_the_ballast_makes_room_for_the_answer(tmp_path: Path, cl
         entry_id = intend(journal, ROW, "token", "acme", ORIGIN)
         disk.is_full = True
         journal.keep(entry_id, ANSWER, Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
-        [entry] = journal.entries(STEP_ANSWERED)
+        [entry] = journal.entries(Step.ANSWERED)
         assert journal.open_answer(entry).body == ANSWER.body
         assert not disk.ballast.exists()
     disk.is_full = False
@@ -443,7 +443,7 @@ def test_what_the_spare_folder_does_not_take_either_is_handed_out_sealed(
         with pytest.raises(JournalError):
             keep(journal, 1)
         [unsaved] = journal.not_saved()
-        [entry] = journal.entries(STEP_SENT)
+        [entry] = journal.entries(Step.SENT)
         assert (unsaved.file, journal.open_sealed(entry, unsaved.sealed)) == (None, ANSWER)
         assert unsaved.message.endswith("could not be saved anywhere")
         assert unsaved.action.endswith(f"recover --cell -`: {unsaved.sealed}")
@@ -465,7 +465,7 @@ def test_what_the_store_confirmed_counts_as_saved_although_the_journal_cannot_no
 def test_an_answer_in_the_spare_folder_is_taken_over_by_the_next_start(tmp_path: Path, clock: FakeClock) -> None:
     file = in_spare(tmp_path, clock)
     with next_start(tmp_path, clock) as journal:
-        [entry] = journal.entries(STEP_ANSWERED)
+        [entry] = journal.entries(Step.ANSWERED)
         assert journal.open_answer(entry) == ANSWER
         assert (file.exists(), journal.not_saved()) == (False, [])
 
@@ -474,12 +474,12 @@ def test_an_answer_goes_to_its_own_request_and_no_other_of_its_row(tmp_path: Pat
     """The row was onboarded with another grant while the answer to the first was lost: both would open it."""
     with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:
         older = intend(journal, ROW, "older token", "acme", ORIGIN)
-        journal.mark(older, STEP_LOST)
+        journal.mark(older, Step.LOST)
     with without_room(tmp_path, clock, tmp_path / "spare") as journal, pytest.raises(JournalError):
         keep(journal, older + 1)
     with next_start(tmp_path, clock) as journal:
-        assert [entry.id for entry in journal.entries(STEP_ANSWERED)] == [older + 1]
-        assert [entry.id for entry in journal.entries(STEP_LOST)] == [older]
+        assert [entry.id for entry in journal.entries(Step.ANSWERED)] == [older + 1]
+        assert [entry.id for entry in journal.entries(Step.LOST)] == [older]
 
 
 def send_again(journal: Journal) -> None:
@@ -501,15 +501,15 @@ def test_an_answer_to_a_request_that_an_earlier_process_began_finds_its_entry(
             keep(journal, 1)
         assert [unsaved.provider for unsaved in journal.not_saved()] == ["acme"]
     with next_start(tmp_path, clock) as journal:
-        assert [entry.id for entry in journal.entries(STEP_ANSWERED)] == [1]
+        assert [entry.id for entry in journal.entries(Step.ANSWERED)] == [1]
 
 
 def test_an_answer_whose_row_was_changed_meanwhile_is_taken_over_all_the_same(tmp_path: Path, clock: FakeClock) -> None:
     file = in_spare(tmp_path, clock)
     with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:  # as the run does that could not keep it
-        journal.mark(1, STEP_SUPERSEDED)
+        journal.mark(1, Step.SUPERSEDED)
     with next_start(tmp_path, clock) as journal:
-        [entry] = journal.entries(STEP_ANSWERED)
+        [entry] = journal.entries(Step.ANSWERED)
         assert (journal.open_answer(entry), file.exists()) == (ANSWER, False)
 
 
@@ -517,10 +517,10 @@ def test_a_file_that_outlived_its_takeover_is_deleted_and_changes_nothing(tmp_pa
     file = in_spare(tmp_path, clock)
     content = file.read_bytes()
     with next_start(tmp_path, clock) as journal:
-        journal.mark(1, STEP_SUPERSEDED)
+        journal.mark(1, Step.SUPERSEDED)
     file.write_bytes(content)
     with next_start(tmp_path, clock) as journal:
-        assert [entry.id for entry in journal.entries(STEP_SUPERSEDED)] == [1]
+        assert [entry.id for entry in journal.entries(Step.SUPERSEDED)] == [1]
         assert not file.exists()
 
 
@@ -535,7 +535,7 @@ def test_of_two_answers_to_one_request_the_newest_counts_and_the_other_stays_unt
     hidden.rename(older)
     for _ in range(2):
         with next_start(tmp_path, clock) as journal:
-            [entry] = journal.entries(STEP_ANSWERED)
+            [entry] = journal.entries(Step.ANSWERED)
             assert journal.open_answer(entry) == ANSWER
             assert list((tmp_path / "spare").iterdir()) == [older]
     with next_start(tmp_path, clock) as journal:
@@ -555,17 +555,17 @@ def test_what_belongs_to_no_request_here_or_does_not_open_is_left_alone(tmp_path
     for name, text in names.items():
         (tmp_path / "spare" / name).write_bytes(text)
     with next_start(tmp_path, clock) as journal:
-        assert [entry.step for entry in journal.entries(STEP_SENT, STEP_ANSWERED)] == [STEP_SENT]
+        assert [entry.step for entry in journal.entries(Step.SENT, Step.ANSWERED)] == [Step.SENT]
     assert {path.name for path in (tmp_path / "spare").iterdir()} == set(names)
 
 
 def test_an_answer_whose_key_is_gone_waits_for_that_key(tmp_path: Path, clock: FakeClock) -> None:
     file = in_spare(tmp_path, clock)
     with next_start(tmp_path, clock, NEW_KEY) as journal:
-        assert journal.entries(STEP_ANSWERED) == []
+        assert journal.entries(Step.ANSWERED) == []
         assert file.exists()
     with next_start(tmp_path, clock) as journal:
-        assert len(journal.entries(STEP_ANSWERED)) == 1
+        assert len(journal.entries(Step.ANSWERED)) == 1
 
 
 def test_a_journal_that_still_has_no_room_leaves_the_file_and_starts_nothing(tmp_path: Path, clock: FakeClock) -> None:
@@ -576,7 +576,7 @@ def test_a_journal_that_still_has_no_room_leaves_the_file_and_starts_nothing(tmp
         Journal(tmp_path, Keyring(OLD_KEY), clock, 0, disk.connect, spare=tmp_path / "spare")
     assert file.exists()
     with next_start(tmp_path, clock) as journal:
-        assert len(journal.entries(STEP_ANSWERED)) == 1
+        assert len(journal.entries(Step.ANSWERED)) == 1
 
 
 def test_on_a_disk_that_lets_nothing_be_deleted_either_the_sealed_answer_is_handed_out(

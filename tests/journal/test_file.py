@@ -22,11 +22,12 @@ from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.base.columns import REQUIRED_COLUMNS
+from token_refresh.diagnosis.row_state import with_remembered_failures
 from token_refresh.journal import file as journal_file
-from token_refresh.journal.entries import ANSWER_FIELD, STEP_ANSWERED, STEP_SENT, Journal
+from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step
 from token_refresh.journal.file import JournalError, JournalFile, all_of, inherit_nothing
 from token_refresh.journal.lock import hold
-from token_refresh.refresh.remembered_failures import failure_of, with_remembered_failures
+from token_refresh.refresh.result import failure_of
 from token_refresh.stores.base import Row
 
 KEYRING = Keyring(bytes(range(32)))
@@ -85,11 +86,11 @@ def left_behind(folder: Path, clock: FakeClock) -> None:
         dead.finish([spent], [spent])
         entry_id = intend(dead, ROW, "token", "acme", ORIGIN)
         dead.keep(entry_id, RawAnswer(200, {}, b"answer", START), Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
-        dead.failures.record([failure_of(ROW, KEYRING)], [])
+        dead.failures.record([failure_of(ROW, KEYRING, clock.now())], [])
 
 
 def assert_taken_over(journal: Journal) -> None:
-    [entry] = journal.entries(STEP_ANSWERED)
+    [entry] = journal.entries(Step.ANSWERED)
     assert journal.open_answer(entry).body == b"answer"
     assert is_spent(journal, "spent token")
     assert journal.failures.find(ROW.key, KEYRING.fingerprints(ROW.encrypted_refresh)) is not None
@@ -104,10 +105,10 @@ def test_each_process_has_a_file_of_its_own_and_its_number_is_free_when_it_ends(
     with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
         assert (first.slot, second.slot) == (1, 2)
         intend(second, ROW, "token", "acme", ORIGIN)
-        assert first.entries(STEP_SENT) == []
+        assert first.entries(Step.SENT) == []
     with closing(opened(tmp_path, clock)) as next_one:
         assert next_one.slot == 1
-        assert len(next_one.entries(STEP_SENT)) == 1
+        assert len(next_one.entries(Step.SENT)) == 1
 
 
 def test_a_start_takes_over_what_a_dead_process_left_and_deletes_its_files(tmp_path: Path, clock: FakeClock) -> None:
@@ -123,12 +124,12 @@ def test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_n
     with closing(opened(tmp_path, clock)), another_process(tmp_path) as process:
         with closing(opened(tmp_path, clock)) as third:
             assert third.slot == 3
-            assert third.entries(STEP_SENT) == []
+            assert third.entries(Step.SENT) == []
         process.send_signal(signal.SIGKILL)
         process.wait()
         with closing(opened(tmp_path, clock)) as fourth:
             assert fourth.slot == 2
-            assert [entry.location_id for entry in fourth.entries(STEP_SENT)] == ["loc 9"]
+            assert [entry.location_id for entry in fourth.entries(Step.SENT)] == ["loc 9"]
 
 
 def test_a_journal_whose_lock_file_somebody_deleted_is_taken_over_all_the_same(
@@ -204,9 +205,9 @@ def test_of_two_failures_of_one_row_the_later_one_is_taken_over(tmp_path: Path, 
     """Otherwise a grant that was found dead last would be sent again."""
     earlier, later = Row("rec1", "loc", "app", last_error="old"), Row("rec1", "loc", "app", last_error="new")
     with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
-        first.failures.record([failure_of(earlier, KEYRING)], [])
+        first.failures.record([failure_of(earlier, KEYRING, clock.now())], [])
         clock.advance(60)
-        second.failures.record([failure_of(later, KEYRING)], [])
+        second.failures.record([failure_of(later, KEYRING, clock.now())], [])
     with closing(opened(tmp_path, clock)) as next_one:
         known = next_one.failures.find(later.key, KEYRING.fingerprints(later.encrypted_refresh))
         assert known is not None
@@ -216,9 +217,9 @@ def test_of_two_failures_of_one_row_the_later_one_is_taken_over(tmp_path: Path, 
 def test_a_failure_that_is_older_than_our_own_is_not_taken_over(tmp_path: Path, clock: FakeClock) -> None:
     earlier, later = Row("rec1", "loc", "app", last_error="old"), Row("rec1", "loc", "app", last_error="new")
     with closing(opened(tmp_path, clock)) as first, closing(opened(tmp_path, clock)) as second:
-        second.failures.record([failure_of(earlier, KEYRING)], [])
+        second.failures.record([failure_of(earlier, KEYRING, clock.now())], [])
         clock.advance(60)
-        first.failures.record([failure_of(later, KEYRING)], [])
+        first.failures.record([failure_of(later, KEYRING, clock.now())], [])
     with closing(opened(tmp_path, clock)) as next_one:
         known = next_one.failures.find(later.key, KEYRING.fingerprints(later.encrypted_refresh))
         assert known is not None
@@ -242,7 +243,7 @@ def test_a_failure_that_another_living_process_met_later_counts(tmp_path: Path, 
         closing(opened(tmp_path, clock)) as three,
     ):
         for journal, row in ((two, rows[0]), (one, rows[1]), (three, rows[2])):
-            journal.failures.record([failure_of(row, KEYRING)], [])
+            journal.failures.record([failure_of(row, KEYRING, clock.now())], [])
             clock.advance(1)
         with closing(opened(tmp_path, clock)) as reader:
             known = reader.failures.find(rows[0].key, KEYRING.fingerprints(rows[0].encrypted_refresh))
@@ -256,9 +257,10 @@ def test_the_later_failure_counts_whichever_file_is_read_first(
 ) -> None:
     with closing(opened(tmp_path, clock)) as one, closing(opened(tmp_path, clock)) as two:
         files = (one, two)
-        files[order[0]].failures.record([failure_of(Row("rec1", "loc", "app", last_error="old"), KEYRING)], [])
+        earlier, later = (Row("rec1", "loc", "app", last_error=error) for error in ("old", "new"))
+        files[order[0]].failures.record([failure_of(earlier, KEYRING, clock.now())], [])
         clock.advance(1)
-        files[order[1]].failures.record([failure_of(Row("rec1", "loc", "app", last_error="new"), KEYRING)], [])
+        files[order[1]].failures.record([failure_of(later, KEYRING, clock.now())], [])
         [row] = with_remembered_failures([Row("rec1", "loc", "app")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS))
     assert row.last_error == "new"
 
@@ -439,5 +441,5 @@ def test_a_journal_that_cannot_be_read_any_more_is_reported_with_its_fix(tmp_pat
     with closing(opened(tmp_path, clock)) as journal:
         journal._file._database.execute("DROP TABLE entries")
         with pytest.raises(JournalError) as error:
-            journal.entries(STEP_SENT)
+            journal.entries(Step.SENT)
     assert "STATE_DIR" in error.value.action

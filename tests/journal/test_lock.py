@@ -16,15 +16,15 @@ import pytest
 
 from tests.world.clock import FakeClock
 from tests.world.program import ROOT
-from token_refresh.journal.lock import LOCK_FILE, LockedError, RunLock
+from token_refresh.journal.lock import LOCK_FILE, LockedError, run_lock
 
 HOLDER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from token_refresh.base.clock import SystemClock
-from token_refresh.journal.lock import RunLock
-with RunLock(Path(sys.argv[2]), SystemClock()):
+from token_refresh.journal.lock import run_lock
+with run_lock(Path(sys.argv[2]), SystemClock()):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -48,7 +48,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_run_learns_who_holds_the_lock_and_since_when(tmp_path: Path, clock: FakeClock) -> None:
-    with holder(tmp_path) as process, pytest.raises(LockedError) as error, RunLock(tmp_path, clock):
+    with holder(tmp_path) as process, pytest.raises(LockedError) as error, run_lock(tmp_path, clock):
         pass
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
     assert re.fullmatch(f"another run is active: process {process.pid}, since {time}", str(error.value))
@@ -58,46 +58,46 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path, clock: Fak
     with holder(tmp_path) as process:
         process.kill()
         process.wait()
-    with RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock):
         pass
     assert clock.slept == 0
 
 
 def test_the_lock_excludes_within_one_process_too(tmp_path: Path, clock: FakeClock) -> None:
-    with RunLock(tmp_path, clock), pytest.raises(LockedError), RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock), pytest.raises(LockedError), run_lock(tmp_path, clock):
         pass
 
 
 def test_the_file_stays_the_same_so_that_two_runs_cannot_lock_two_files(tmp_path: Path, clock: FakeClock) -> None:
-    with RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock):
         first = (tmp_path / LOCK_FILE).stat().st_ino
-    with RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock):
         assert (tmp_path / LOCK_FILE).stat().st_ino == first
     assert (tmp_path / LOCK_FILE).exists()
 
 
 def test_the_file_is_for_its_owner_alone(tmp_path: Path, clock: FakeClock) -> None:
-    with RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock):
         assert stat.S_IMODE((tmp_path / LOCK_FILE).stat().st_mode) == 0o600
 
 
 def test_a_holder_that_has_written_no_note_yet_is_not_mistaken_for_the_one_before(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    with RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock):
         pass
     with (tmp_path / LOCK_FILE).open() as taken:
         fcntl.flock(taken, fcntl.LOCK_EX)
-        with pytest.raises(LockedError, match="only just started"), RunLock(tmp_path, clock):
+        with pytest.raises(LockedError, match="only just started"), run_lock(tmp_path, clock):
             pass
     assert (tmp_path / LOCK_FILE).read_text() == ""
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "{}", "7", '{"pid": 1}', "\0" * 50])
 def test_an_unreadable_note_still_says_that_a_run_is_active(tmp_path: Path, clock: FakeClock, note: str) -> None:
-    with RunLock(tmp_path, clock):
+    with run_lock(tmp_path, clock):
         (tmp_path / LOCK_FILE).write_text(note)
-        with pytest.raises(LockedError, match="another run is active"), RunLock(tmp_path, clock):
+        with pytest.raises(LockedError, match="another run is active"), run_lock(tmp_path, clock):
             pass
 
 
@@ -110,7 +110,7 @@ def test_waiting_ends_as_soon_as_the_other_run_does(tmp_path: Path, clock: FakeC
             process.kill()
             process.wait()
 
-        with RunLock(tmp_path, clock, wait_seconds=60, on_wait=end):
+        with run_lock(tmp_path, clock, wait_seconds=60, on_wait=end):
             pass
     assert told == ["waiting"]
     assert clock.slept == 1
@@ -119,9 +119,9 @@ def test_waiting_ends_as_soon_as_the_other_run_does(tmp_path: Path, clock: FakeC
 def test_waiting_has_an_end(tmp_path: Path, clock: FakeClock) -> None:
     told: list[str] = []
     with (
-        RunLock(tmp_path, clock),
+        run_lock(tmp_path, clock),
         pytest.raises(LockedError),
-        RunLock(tmp_path, clock, wait_seconds=60, on_wait=lambda: told.append("waiting")),
+        run_lock(tmp_path, clock, wait_seconds=60, on_wait=lambda: told.append("waiting")),
     ):
         pass
     assert told == ["waiting"]
@@ -130,6 +130,5 @@ def test_waiting_has_an_end(tmp_path: Path, clock: FakeClock) -> None:
 
 def test_a_child_process_does_not_inherit_the_lock(tmp_path: Path, clock: FakeClock) -> None:
     """Otherwise a notifier that outlives the run would keep the next one out."""
-    with RunLock(tmp_path, clock) as lock:
-        assert lock._descriptor is not None
-        assert not os.get_inheritable(lock._descriptor)
+    with run_lock(tmp_path, clock) as descriptor:
+        assert not os.get_inheritable(descriptor)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import stat
-import tempfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 
 from tests.world.clock import START
 from tests.world.unprivileged import NOBODY, unprivileged
-from token_refresh.base.checks import DOUBTFUL, GOOD
 from token_refresh.journal.spare import MAX_BYTES, SpareFolder, read, remove
 
 UID, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -84,74 +81,6 @@ def test_a_full_disk_leaves_no_half_file(spare: SpareFolder) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert spare.files() == []
-
-
-# Whether it will be of use
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than those of tests."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no other file system here")
-    with tempfile.TemporaryDirectory(dir=memory) as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def mounts(tmp_path: Path) -> Path:
-    """As on a machine where everything is on a disk but what is in memory."""
-    file = tmp_path / "mounts"
-    file.write_text("/dev/sda1 / ext4 rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n")
-    return file
-
-
-def found(spare: Path, state: Path, mounts: Path) -> list[tuple[str, str]]:
-    """The states and the beginnings of what is found."""
-    return [(one.state, one.message.split(":")[0]) for one in SpareFolder(spare).check(state, mounts)]
-
-
-def test_a_private_folder_on_another_disk_is_good(tmp_path: Path, elsewhere: Path, mounts: Path) -> None:
-    own = tmp_path / "own"
-    own.mkdir(mode=0o700)
-    assert [state for state, _ in found(own, elsewhere, mounts)] == [GOOD]
-    assert list(own.iterdir()) == []
-
-
-def test_a_folder_that_has_yet_to_be_made_is_judged_by_the_one_above(
-    tmp_path: Path, elsewhere: Path, mounts: Path
-) -> None:
-    assert [state for state, _ in found(tmp_path / "a/b", elsewhere, mounts)] == [GOOD]
-    assert not (tmp_path / "a").exists()
-
-
-def test_the_disk_of_the_state_folder_is_no_other_disk(tmp_path: Path, mounts: Path) -> None:
-    assert found(tmp_path, tmp_path, mounts) == [(DOUBTFUL, f"{tmp_path} is on the same disk as the state folder")]
-
-
-def test_memory_is_no_disk(tmp_path: Path, elsewhere: Path, mounts: Path) -> None:
-    what = f"{elsewhere} lies on tmpfs, which is not kept over a restart"
-    assert found(elsewhere, tmp_path, mounts) == [(DOUBTFUL, what)]
-
-
-@pytest.mark.parametrize(("mode", "is_named"), [(0o1777, False), (0o755, False), (0o777, True), (0o770, True)])
-def test_a_folder_whose_files_others_can_delete_is_named(
-    tmp_path: Path, elsewhere: Path, mounts: Path, mode: int, is_named: bool
-) -> None:
-    folder = tmp_path / "shared"
-    folder.mkdir()
-    folder.chmod(mode)
-    named = [(DOUBTFUL, f"other users can delete files in {folder}")]
-    assert (found(folder, elsewhere, mounts) == named) == is_named
-
-
-def test_a_folder_that_cannot_be_written_is_named_with_the_reason(elsewhere: Path, mounts: Path) -> None:
-    def act(home: Path) -> None:
-        home.chmod(0o500)
-        assert found(home, elsewhere, mounts) == [(DOUBTFUL, f"{home} cannot be written (Permission denied)")]
-
-    unprivileged(act)
 
 
 # What others put there

@@ -30,7 +30,7 @@ from tests.world.airtable import errors
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from token_refresh.base.events import Event
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,
@@ -41,10 +41,9 @@ from token_refresh.library import (
 )
 from token_refresh.library.manager import log_not_saved
 from token_refresh.library.tokens import Tokens
-from token_refresh.refresh.run_context import Runtime
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
-from token_refresh.wiring import assemble
+from token_refresh.wiring import Runtime, assemble
 from token_refresh.wiring import runtime as runtime_of
 
 PATIENCE_SECONDS = 60
@@ -376,7 +375,7 @@ def test_a_lock_that_another_run_holds_on_airtable_is_waited_for(airtable_world:
     old = log_in(world, manager)
     folder = state_folder(world)
     world.clock.advance(3400)
-    with RunLock(folder, world.clock):
+    with run_lock(folder, world.clock):
         assert manager.get_valid_access_token("loc1") == old
         world.clock.advance(600)
         with pytest.raises(RetryLaterError, match="another run is active: process"):
@@ -391,7 +390,7 @@ def test_between_two_calls_nothing_is_held(stored: tuple[World, TokenManager]) -
     world, manager = stored
     world.clock.advance(3700)
     manager.get_valid_access_token("loc1")
-    with RunLock(state_folder(world), world.clock):
+    with run_lock(state_folder(world), world.clock):
         pass
     assert [path.name for path in state_folder(world).glob("journal-*.lock")] == ["journal-1.lock"]
     assert world.program.run("refresh", "--all").code == 0

@@ -126,7 +126,7 @@ def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: Make
 def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> None:
     """The process was stopped: the answer may have come meanwhile, and nobody has looked at it."""
     watchdog = Watchdog(seconds=5.0)
-    watch = watchdog.watch()
+    watch = Watch()
     watchdog._deadlines[watch] = 5.0
     awake = watchdog._look(100.0, planned=5.0)
     assert (awake, watch.is_aborted) == (100.0 + AWAKE_SECONDS, False)

@@ -11,7 +11,7 @@ import pytest
 from crypto import Keyring
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from tests.world.clock import START, FakeClock
-from token_refresh.journal.entries import STEP_ANSWERED, STEP_SENT, Journal
+from token_refresh.journal.entries import Journal, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 
@@ -30,7 +30,7 @@ class Line:
         self.seen: list[list[str]] = []
 
     def post(self, request: TokenRequest) -> RawAnswer | Answer:
-        self.seen.append([entry.step for entry in self._journal.entries(STEP_SENT, STEP_ANSWERED)])
+        self.seen.append([entry.step for entry in self._journal.entries(Step.SENT, Step.ANSWERED)])
         return self._answer
 
 
@@ -44,17 +44,17 @@ def journal(tmp_path: Path, clock: FakeClock) -> Iterator[Journal]:
 def send(
     journal: Journal, line: Line, provider: Provider = ACME, intent: Callable[[], int] | None = None
 ) -> tuple[int, Answer, JournalError | None]:
-    def enrol() -> int:
-        return journal.enrol("loc", "acme", ORIGIN, "", "token", "{}")
+    def admit() -> int:
+        return journal.admit("loc", "acme", ORIGIN, "", "token", "{}")
 
-    return exchange(journal, line, provider, CREDENTIAL, location_id="loc", origin=ORIGIN, note_intent=intent or enrol)
+    return exchange(journal, line, provider, CREDENTIAL, location_id="loc", origin=ORIGIN, note_intent=intent or admit)
 
 
 def test_the_intent_is_noted_before_the_request_leaves_and_the_answer_kept_after_it(journal: Journal) -> None:
     line = Line(journal, GRANTED)
     entry_id, answer, not_saved = send(journal, line)
     assert line.seen == [["sent"]]
-    [entry] = journal.entries(STEP_ANSWERED)
+    [entry] = journal.entries(Step.ANSWERED)
     assert (entry.id, journal.open_answer(entry)) == (entry_id, GRANTED)
     assert (answer.refresh_token, not_saved) == ("next token", None)
 
@@ -74,7 +74,7 @@ def test_a_second_request_is_of_the_same_entry(journal: Journal) -> None:
     first, first_answer, _ = send(journal, line)
     second, second_answer, _ = send(journal, line, intent=lambda: journal.send_again(first, ORIGIN, is_lost=True))
     assert first_answer.verdict is second_answer.verdict is Verdict.UNCLEAR
-    [entry] = journal.entries(STEP_SENT)
+    [entry] = journal.entries(Step.SENT)
     assert (entry.id, entry.lost_at) == (second, START)
 
 
@@ -85,12 +85,12 @@ def test_an_answer_that_no_disk_takes_counts_and_the_journal_hands_it_out_sealed
         raise JournalError("the disk is full", "Free disk space.")
 
     line = Line(journal, GRANTED)
-    entry_id = journal.enrol("loc", "acme", ORIGIN, "", "token", "{}")
+    entry_id = journal.admit("loc", "acme", ORIGIN, "", "token", "{}")
     monkeypatch.setattr(journal._file, "commit", refuse)
     _, kept, not_saved = send(journal, line, intent=lambda: entry_id)
     assert kept.refresh_token == "next token"
     assert isinstance(not_saved, JournalError)
-    [entry] = journal.entries(STEP_SENT)
+    [entry] = journal.entries(Step.SENT)
     [answer] = journal.not_saved()
     assert journal.open_sealed(entry, answer.sealed) == GRANTED
 
@@ -102,4 +102,4 @@ def test_an_answer_that_cannot_be_read_is_kept_before(journal: Journal) -> None:
 
     with pytest.raises(RuntimeError):
         send(journal, Line(journal, GRANTED), Broken("acme", "Acme", "https://acme.example/token"))
-    assert len(journal.entries(STEP_ANSWERED)) == 1
+    assert len(journal.entries(Step.ANSWERED)) == 1

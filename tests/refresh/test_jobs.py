@@ -22,8 +22,7 @@ from crypto import Context, Keyring, generate_key, parse_key
 from providers import Catalog
 from providers.base import Provider, ProviderError
 from tests.callers import Listed
-from token_refresh.base.events import NoticeCode
-from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow, read_params, unknown_status_notice
+from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow, read_params
 from token_refresh.stores.base import Row, Store
 from token_refresh.stores.sealed import SealedStore
 
@@ -332,20 +331,3 @@ def test_an_older_cell_opens_only_where_the_host_is_fixed() -> None:
     assert "the row itself names the token host" in str(
         fault(dataclasses.replace(supplied, encrypted_refresh=LEGACY_CELL))
     )
-
-
-# Statuses
-
-
-@pytest.mark.parametrize("status", ["", "active", "reauthorize", "disabled"])
-def test_a_known_status_is_not_remarked_upon(status: str) -> None:
-    assert unknown_status_notice(row(status=status)) is None
-
-
-def test_an_unknown_status_counts_as_active_with_a_warning_that_quotes_it() -> None:
-    notice = unknown_status_notice(row(status="Paused" + "x" * 100))
-    assert notice is not None
-    assert (notice.code, notice.location_id) == (NoticeCode.UNKNOWN_STATUS, "loc")
-    assert str(notice).startswith("loc: status 'Paused")
-    assert notice.message.endswith("counts as active")
-    assert len(notice.message) < 100

@@ -141,9 +141,10 @@ def test_a_spent_token_is_not_sent_where_that_may_cost_the_grant(
 def test_a_dead_grant_is_tried_again_once_a_day_for_a_week_where_the_provider_is_known_to_err(
     dead_since: datetime | None, tried_at: datetime, is_doubtful: bool, expected: bool
 ) -> None:
-    failure = Failure("key", "cell", "reauthorize", "dead", 1, dead_since, tried_at)
+    failure = Failure("key", "loc", "acme", "cell", "reauthorize", "dead", 1, dead_since, tried_at)
     assert may_live(provider(unreliable_invalid_grant=is_doubtful), failure, START) is expected
 
 
 def test_of_an_unknown_provider_no_dead_grant_is_tried_again() -> None:
-    assert not may_live(None, Failure("key", "cell", "reauthorize", "dead", 1, START - DAY, START - DAY), START)
+    failure = Failure("key", "loc", "acme", "cell", "reauthorize", "dead", 1, START - DAY, START - DAY)
+    assert not may_live(None, failure, START)

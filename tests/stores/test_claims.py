@@ -143,13 +143,13 @@ def test_an_old_claim_is_taken_only_where_no_token_is_spent(
     place: Place, clock: FakeClock, others: Callable[[], DatabaseStore], provider: str, seconds: float, is_taken: bool
 ) -> None:
     add(place, 1, provider)
-    unspent = frozenset({"static"})
-    assert claimed(place.store, ALL_DUE, process("dead", unspent=unspent))
+    non_rotating = frozenset({"static"})
+    assert claimed(place.store, ALL_DUE, process("dead", non_rotating=non_rotating))
     clock.advance(seconds)
     clock.set_back(max(-seconds, 0))
     query = DueQuery({}, START, "static")
-    assert claimed(place.store, query, process("dead", unspent=unspent)) == []  # its own, and it knows
-    assert bool(claimed(others(), query, process("b", unspent=unspent))) is is_taken
+    assert claimed(place.store, query, process("dead", non_rotating=non_rotating)) == []  # its own, and it knows
+    assert bool(claimed(others(), query, process("b", non_rotating=non_rotating))) is is_taken
 
 
 def test_a_pause_is_known_to_all_until_it_is_over(

@@ -427,7 +427,7 @@ def test_the_statement_of_a_claim_is_made_once_in_a_run(place: DatabasePlace) ->
     event.listen(vars(place.store)["_engine"], "after_cursor_execute", note)
     for number in range(3):
         place.add(cells(f"loc-{number}"))
-        claimed(place.store, EVERYONE, Claimant("host", 1, "run", unspent=frozenset({"google"})), 500)
+        claimed(place.store, EVERYONE, Claimant("host", 1, "run", non_rotating=frozenset({"google"})), 500)
     assert len([statement for statement in made if "UPDATE credentials" in statement]) == 1
 
 

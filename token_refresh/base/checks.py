@@ -1,4 +1,4 @@
-"""What `doctor` finds of one part. Each room checks what it is for; the command only lists what they found."""
+"""What `doctor` finds of one part; the command only lists it."""
 
 from __future__ import annotations
 

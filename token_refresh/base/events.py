@@ -165,6 +165,18 @@ class AnswerNotSaved(Notice):
         return self.file is None or os.path.lexists(self.file)
 
 
+def answer_not_saved(location_id: str, provider: str, sealed: str, file: Path | None) -> AnswerNotSaved:
+    """What is said of a sealed answer that is in `file`, or nowhere."""
+    answer = "its provider's answer, which may hold new tokens,"
+    if file is not None:
+        message = f"{answer} is neither in the journal nor in the table, but in {file}"
+        action = "Keep that file: the next run takes it over."
+    else:
+        message = f"{answer} could not be saved anywhere"
+        action = f"Keep this line and give it to `python token_manager.py recover --cell -`: {sealed}"
+    return AnswerNotSaved(NoticeCode.ANSWER_NOT_SAVED, location_id, message, action, provider, sealed=sealed, file=file)
+
+
 @dataclass
 class RunFinished:
     """What a run did. The run fills it in, says it as its last event and returns it.

@@ -27,25 +27,22 @@ from token_refresh.clients.credential import (
 )
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import find_row, write_row
-from token_refresh.journal.entries import (
-    ANSWER_FIELD,
-    STEP_ANSWERED,
-    STEP_LOST,
-    STEP_SENT,
-    STEP_SUPERSEDED,
-    STEP_UNPROVEN,
-    STEP_UNREAD,
-    Entry,
-    Place,
-)
+from token_refresh.journal.entries import ANSWER_FIELD, Entry, Place, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh import replay
+from token_refresh.refresh.exchange import kept_pair
 from token_refresh.refresh.jobs import Job, UnusableRow, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
-from token_refresh.refresh.rows import lacking_columns
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Row, StoreAltersError, StoreError, StoreRefusedError, StoreUnavailableError
+from token_refresh.stores.base import (
+    Row,
+    StoreAltersError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    lacking_columns,
+)
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 
@@ -139,7 +136,7 @@ class Admission:
         Raises:
             SealedCellError: the entry's key is gone.
         """
-        entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
+        entered = NewCredential.from_json(self._context.journal.open_admission(entry))
         try:
             row = self._find_row(entered)
             candidate = candidate_of(entered, row, self._context.job_factory)
@@ -160,7 +157,7 @@ class Admission:
             candidate = with_client(candidate, self._context.job_factory)
         except AdmissionError as error:  # other settings than those of the run that was cut off
             if answer is None:
-                self._context.journal.mark(entry.id, STEP_SUPERSEDED)
+                self._context.journal.mark(entry.id, Step.SUPERSEDED)
                 what = f"its onboarding was given up: {error}; what was entered is kept, encrypted, in the journal"
                 return _ends(NoticeCode.ONBOARDING_ABANDONED, entry, what, error.action)
         if answer is not None:
@@ -180,11 +177,11 @@ class Admission:
             return _ends(NoticeCode.ONBOARDING_FINISHED, entry, "its onboarding was saved before the last run ended")
         if job.credential.refresh_token == candidate.entered.refresh_token:
             is_answered = self._kept_answer(candidate, entry) is not None
-            step = STEP_ANSWERED if is_answered else STEP_LOST if entry.step == STEP_SUPERSEDED else entry.step
+            step = Step.ANSWERED if is_answered else Step.LOST if entry.step == Step.SUPERSEDED else entry.step
             journal.give_to_row(entry.id, row.key, step)
             what = "its row holds the token that was entered, and goes on from there as any row does"
             return _ends(NoticeCode.ONBOARDING_FINISHED, entry, what)
-        journal.mark(entry.id, STEP_SUPERSEDED)
+        journal.mark(entry.id, Step.SUPERSEDED)
         what = "the row was changed after its onboarding; the entered credential is kept, encrypted, in the journal"
         return _ends(NoticeCode.SUPERSEDED, entry, what, "To store it over what the row holds, enter it again.")
 
@@ -209,8 +206,8 @@ class Admission:
         """
         entered, journal = candidate.entered, self._context.journal
         place = (entered.location_id, entered.provider, candidate.endpoint.origin)
-        for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST, STEP_SUPERSEDED):
-            if not entry.enrolment or not self._is_of_token(entry, entered.refresh_token):
+        for entry in journal.entries(Step.ANSWERED, Step.SENT, Step.LOST, Step.SUPERSEDED):
+            if not entry.admission or not self._is_of_token(entry, entered.refresh_token):
                 continue
             is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
             if is_elsewhere or _may_be_under_way(entry, self._context.clock.now()):
@@ -224,7 +221,7 @@ class Admission:
 
     def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
         with contextlib.suppress(SealedCellError, TypeError):
-            entered = NewCredential.from_json(self._context.journal.open_enrolment(entry))
+            entered = NewCredential.from_json(self._context.journal.open_admission(entry))
             return entered.refresh_token == refresh_token
         return False
 
@@ -234,7 +231,7 @@ class Admission:
             return None
         answer = read_kept(candidate.provider, self._context.journal.open_answer(entry))
         brings_token = answer.verdict is Verdict.GRANTED or answer.refresh_token is not None
-        return answer if entry.step == STEP_ANSWERED or brings_token else None
+        return answer if entry.step == Step.ANSWERED or brings_token else None
 
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
         """Of which kinds the failures among `results` are, and that of a store that did not take one."""
@@ -286,7 +283,7 @@ class Admission:
 
     def _note_intent(self, candidate: Candidate) -> int:
         journal, row, entered = self._context.journal, candidate.row, candidate.entered
-        return journal.enrol(
+        return journal.admit(
             entered.location_id,
             entered.provider,
             candidate.endpoint.origin,
@@ -299,31 +296,24 @@ class Admission:
         """Store what was proved; refuse what was refused; keep what is unclear."""
         outcome = outcome_of(answer.verdict, candidate.provider.rotates)
         if answer.verdict is Verdict.DEAD_GRANT:
-            answer = self._kept_pair(candidate, entry_id) or answer
+            token = candidate.entered.refresh_token
+            answer = kept_pair(self._context.journal, candidate.provider, entry_id, token) or answer
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
             return self._store(candidate, entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if answer.verdict is Verdict.UNREAD:
-            self._context.journal.mark(entry_id, STEP_UNREAD)
+            self._context.journal.mark(entry_id, Step.UNREAD)
         elif outcome is Outcome.UNKNOWN and was_lost:
-            self._context.journal.mark(entry_id, STEP_SUPERSEDED)
+            self._context.journal.mark(entry_id, Step.SUPERSEDED)
             action = "Log in again and onboard the new token; the entered one is kept, encrypted, in the journal."
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
-            self._context.journal.mark(entry_id, STEP_LOST)
+            self._context.journal.mark(entry_id, Step.LOST)
             action = "The entered credential is kept, encrypted: the next run asks once more and saves it."
         else:
             self._context.journal.finish([entry_id])
         sent = candidate.credential
         error = safe_error(answer.error or "no answer", sent.refresh_token, sent.client_secret)
         return _result(candidate, outcome, error, action)
-
-    def _kept_pair(self, candidate: Candidate, entry_id: int) -> Answer | None:
-        """The pair that came in an answer of a failing server before the token was refused, where one did."""
-        for raw in self._context.journal.answers(entry_id):
-            pair = candidate.provider.pair_in(raw)
-            if pair is not None and pair.refresh_token not in (None, candidate.entered.refresh_token):
-                return pair
-        return None
 
     def _store_login(self, candidate: Candidate, entry_id: int, login: Answer) -> RowFinished:
         """Keep what a login brought, then store it. Where the journal refuses, its refresh token is there already."""
@@ -349,7 +339,7 @@ class Admission:
             return _not_stored(candidate, error, place)
         if not is_stored:
             if entry_id is not None:
-                self._context.journal.mark(entry_id, STEP_SUPERSEDED)
+                self._context.journal.mark(entry_id, Step.SUPERSEDED)
             kept = "; the proved credential is kept, encrypted, in the journal" if entry_id is not None else ""
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
             action = "Look at the row; to replace it all the same, connect the account again and repeat."
@@ -363,10 +353,10 @@ class Admission:
     def _supersede_others(self, candidate: Candidate, entry_id: int | None) -> None:
         """What waited of earlier credentials of the row: the newest is in it."""
         entered, journal = candidate.entered, self._context.journal
-        for entry in journal.entries(STEP_ANSWERED, STEP_SENT, STEP_LOST, STEP_UNREAD):
+        for entry in journal.entries(Step.ANSWERED, Step.SENT, Step.LOST, Step.UNREAD):
             is_earlier = (entry.location_id, entry.provider) == (entered.location_id, entered.provider)
-            if is_earlier and entry.id != entry_id and (entry.enrolment or entry.step == STEP_UNREAD):
-                journal.mark(entry.id, STEP_SUPERSEDED)
+            if is_earlier and entry.id != entry_id and (entry.admission or entry.step == Step.UNREAD):
+                journal.mark(entry.id, Step.SUPERSEDED)
 
     def _finish(self, entry_id: int, candidate: Candidate, answer: Answer | None) -> None:
         """Forget the entry, and remember the entered token where the provider gave another for it.
@@ -376,7 +366,7 @@ class Admission:
         if answer is not None and _is_unproven(candidate, answer):
             row = self._find_row(candidate.entered)
             if row is not None:
-                self._context.journal.give_to_row(entry_id, row.key, STEP_UNPROVEN)
+                self._context.journal.give_to_row(entry_id, row.key, Step.UNPROVEN)
                 return
         new = answer.refresh_token if answer is not None else None
         is_replaced = new not in (None, candidate.entered.refresh_token)

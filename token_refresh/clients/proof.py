@@ -12,7 +12,7 @@ from typing import TypeVar
 from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
-from token_refresh.journal.entries import STEP_UNREAD
+from token_refresh.journal.entries import Step
 from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.run_context import RunContext
@@ -46,7 +46,7 @@ class Prover:
                 "Connect the account again and enter the new refresh token.",
                 Kind.USAGE,
             )
-        for entry in journal.entries(STEP_UNREAD):
+        for entry in journal.entries(Step.UNREAD):
             if entry.token in token:
                 raise AdmissionError(
                     "this refresh token was sent, and its answer has a form that is not known; it is kept, encrypted",

@@ -13,13 +13,13 @@ from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
-from token_refresh.journal.entries import ALL_STEPS, OPEN_STEPS, STEP_SENT, STEP_SUPERSEDED, STEP_UNREAD
+from token_refresh.clients.rows import POLL_SECONDS, find_one
+from token_refresh.journal.entries import OPEN_STEPS, Step
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import released_at_the_end, rows_of_others
 from token_refresh.refresh.jobs import UnusableRow
-from token_refresh.refresh.leftovers import store_leftovers
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
-from token_refresh.refresh.rows import POLL_SECONDS, find_one
+from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, Change, DueQuery, Row, Value, Written
 
@@ -74,7 +74,7 @@ class Removal:
             row, _ = self._row(location_id, name)
             if at_provider and row.encrypted_refresh:
                 self._revoke(row, name)
-            self._forget(row, name, STEP_SUPERSEDED, STEP_UNREAD)  # what could be put back
+            self._forget(row, name, Step.SUPERSEDED, Step.UNREAD)  # what could be put back
             if at_provider and not row.encrypted_refresh:
                 raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
             self._clear_secrets(row, name, was_revoked=at_provider)
@@ -90,9 +90,9 @@ class Removal:
         now = context.clock.now()
         for entry in context.journal.entries(*OPEN_STEPS):
             is_of = entry.location_id == location_id and slug in (None, entry.provider)
-            is_under_way = entry.step == STEP_SENT and replay.is_under_way(entry.sent_at, now)
-            if is_of and (entry.enrolment or is_under_way):
-                what = "its onboarding is" if entry.enrolment else "a request of an earlier run may still be"
+            is_under_way = entry.step == Step.SENT and replay.is_under_way(entry.sent_at, now)
+            if is_of and (entry.admission or is_under_way):
+                what = "its onboarding is" if entry.admission else "a request of an earlier run may still be"
                 raise RetryLaterError(
                     f"{location_id} {entry.provider}: {what} on its way; nothing was changed",
                     "Repeat it in two minutes. If that does not help: python token_manager.py recover",
@@ -165,7 +165,7 @@ class Removal:
         values = {column: value for column, value in _CLEARED.items() if column in context.store.store.columns}
         [result] = context.store.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.written is Written.STORED:
-            self._forget(row, name, *ALL_STEPS)
+            self._forget(row, name)
             context.journal.failures.record([], [row.key])
             return
         done = "is revoked at its provider, but its row could not be emptied" if was_revoked else "was not deleted"

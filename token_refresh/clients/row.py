@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from providers.base import Answer
 from token_refresh.clients.credential import AdmissionError, Candidate
+from token_refresh.clients.rows import find_all
+from token_refresh.refresh.duplicates import several_rows
 from token_refresh.refresh.jobs import JobFactory, binding_of
-from token_refresh.refresh.rows import find_all, several_rows
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     STATUS_ACTIVE,

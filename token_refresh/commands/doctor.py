@@ -10,9 +10,9 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
 from token_refresh.commands import prepare
-from token_refresh.journal.spare import SpareFolder
+from token_refresh.diagnosis.endpoints import check_endpoints
+from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
 from token_refresh.keys.inspection import check_jobs, check_key
-from token_refresh.net.reachability import check_endpoints
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.settings import check_dotenv
 from token_refresh.stores.base import check_columns, check_writing
@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
     yield check_key(keyring(installation.settings).key_id)
-    yield installation.state.check()
-    yield from SpareFolder(installation.settings.state_dir_spare).check(installation.state.path)
+    yield check_state_folder(installation.state.path)
+    yield from check_spare_folder(installation.settings.state_dir_spare, installation.state.path)
     yield check_dotenv(installation.settings.home)
     made: list[Job | UnusableRow] = []
     yield from _guarded("store", lambda: _table(installation, made))  # a database is asked when it is opened

@@ -14,7 +14,7 @@ from token_refresh.terminal.flags import add_allow_host, add_yes
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal, can_ask
 from token_refresh.transfer.export_file import SourceRow
-from token_refresh.transfer.import_plan import ImportPlanner, PlannedRow, Step, as_shown, counts_of
+from token_refresh.transfer.import_plan import ImportPlanner, ImportStep, PlannedRow, as_shown, counts_of
 from token_refresh.transfer.import_rows import carry_out, rows_of_export
 from token_refresh.transfer.layouts import LAYOUTS
 from token_refresh.wiring import Installation, make_import_planner, open_sealed, read_source
@@ -69,7 +69,7 @@ def _rows(arguments: argparse.Namespace, installation: Installation) -> list[Sou
 
 def _is_wanted(shown: Sequence[PlannedRow]) -> bool:
     """Whether a person, asked at a terminal, agrees. Elsewhere it stays at the plan."""
-    created, replaced = (sum(one.step is step for one in shown) for step in (Step.CREATE, Step.REPLACE))
+    created, replaced = (sum(one.step is step for one in shown) for step in (ImportStep.CREATE, ImportStep.REPLACE))
     if not (created or replaced) or not can_ask():
         return False
     with Terminal() as ask:
@@ -100,9 +100,9 @@ def _end(installation: Installation, console: Console, rows: Sequence[PlannedRow
     if is_done:
         console.info(summary)
     else:
-        how = ". To do it: --yes" if {Step.CREATE, Step.REPLACE} & counts.keys() else ""
+        how = ". To do it: --yes" if {ImportStep.CREATE, ImportStep.REPLACE} & counts.keys() else ""
         console.info(f"nothing was written; it would be: {summary}{how}")
-    return (Kind.ROW,) if Step.REFUSE in counts else ()
+    return (Kind.ROW,) if ImportStep.REFUSE in counts else ()
 
 
 def _show(rows: Sequence[PlannedRow], console: Console) -> None:

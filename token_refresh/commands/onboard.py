@@ -18,7 +18,7 @@ from token_refresh.clients.questions import ask_for_credential
 from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.leftovers import store_leftovers
+from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.stores.base import Row, StoreError
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_allow_host, add_json

@@ -8,10 +8,10 @@ from functools import partial
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.clients.rows import find_one
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.keys.rebind import FormerPlace, Rebinding, plan_rebinding, rebind
 from token_refresh.net.hosts import agreement_question, is_agreed, require_agreement
-from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host, add_row, add_yes
 from token_refresh.terminal.prompts import can_ask, require_yes

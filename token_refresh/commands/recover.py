@@ -14,17 +14,12 @@ from typing import Any
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
+from token_refresh.clients.waiting import end_wait, forget_entry, printed_answer
 from token_refresh.commands import prepare
 from token_refresh.journal.entries import Entry, Journal
 from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.claims import released_at_the_end
-from token_refresh.refresh.leftovers import (
-    end_wait,
-    forget_entry,
-    keep_printed_answer,
-    printed_answer,
-    store_leftovers,
-)
+from token_refresh.refresh.recovery import keep_printed_answer, store_leftovers
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.report import LineReport, result_object, show_table
 from token_refresh.wiring import open_run_context
@@ -104,7 +99,7 @@ def _read(name: str) -> str:
 
 
 def _line(entry: Entry) -> tuple[str, ...]:
-    what = _STEPS[entry.step] + (" (of an onboarding)" if entry.enrolment else "")
+    what = _STEPS[entry.step] + (" (of an onboarding)" if entry.admission else "")
     return (str(entry.id), entry.location_id, entry.provider, f"{entry.started_at:%Y-%m-%d %H:%M}", what)
 
 
@@ -114,7 +109,7 @@ def _object(entry: Entry) -> dict[str, Any]:
         "location_id": entry.location_id,
         "provider": entry.provider,
         "step": entry.step,
-        "is_onboarding": bool(entry.enrolment),
+        "is_onboarding": bool(entry.admission),
         "started_at": iso(entry.started_at),
         "lost_at": iso(entry.lost_at) if entry.lost_at else None,
     }

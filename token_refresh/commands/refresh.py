@@ -10,9 +10,9 @@ from functools import partial
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
 from token_refresh.commands import prepare
-from token_refresh.refresh.rounds import rounds
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import interval, seconds
 from token_refresh.terminal.process import ended_by, on_one_core

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.clients.rows import find_one
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.library.tokens import WAIT_SECONDS
-from token_refresh.refresh.rows import find_one
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_row, add_yes
 from token_refresh.terminal.prompts import require_yes

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 def _rotate(context: RunContext, allowed_hosts: list[str], key_id: str, console: Console) -> RotationResult:
     from token_refresh.keys.inspection import Inspector
     from token_refresh.keys.rotation import KeyRotation
-    from token_refresh.refresh.leftovers import store_leftovers
+    from token_refresh.refresh.recovery import store_leftovers
     from token_refresh.terminal.report import LineReport, progress_bar
 
     rotation = KeyRotation(context, Inspector(context.store, context.job_factory, allowed_hosts), key_id)

@@ -15,8 +15,8 @@ from typing import Any
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
+from token_refresh.diagnosis.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.refresh.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.stores.base import STATUS_ACTIVE
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import Installation, open_store, recall_failures

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import enum
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,32 +22,28 @@ from typing import Any, NamedTuple
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
 from token_refresh.base.clock import Clock, iso, parse_time
-from token_refresh.base.events import AnswerNotSaved, NoticeCode
+from token_refresh.base.events import AnswerNotSaved, answer_not_saved
 from token_refresh.journal.failures import Failures
-from token_refresh.journal.file import (
-    Connect,
-    Inherit,
-    JournalError,
-    JournalFile,
-    Statement,
-    all_of,
-    inherit_nothing,
-    refused,
-)
+from token_refresh.journal.file import Connect, Inherit, JournalError, JournalFile, Statement, inherit_nothing, refused
 from token_refresh.journal.spare import SpareFolder, read, remove
 
 ANSWER_FIELD = "answer"
 PREVIOUS_FIELD = "previous_refresh"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered
 
-STEP_SENT = "sent"  # a request may be on its way
-STEP_ANSWERED = "answered"  # an answer waits for the store
-STEP_LOST = "lost"  # no usable answer came: the token may or may not be spent
-STEP_SUPERSEDED = "superseded"  # somebody else's credential is in the row; ours is kept, sealed
-STEP_UNPROVEN = "unproven"  # its row holds a new token that no refresh has proved yet
-STEP_UNREAD = "unread"  # the answer is a success in a form that is not known: the token is not sent again
-OPEN_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST)  # of what the next run brings to its end
-ALL_STEPS = (STEP_SENT, STEP_ANSWERED, STEP_LOST, STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD)
+
+class Step(enum.StrEnum):
+    """How far a refresh came."""
+
+    SENT = "sent"  # a request may be on its way
+    ANSWERED = "answered"  # an answer waits for the store
+    LOST = "lost"  # no usable answer came: the token may or may not be spent
+    SUPERSEDED = "superseded"  # somebody else's credential is in the row; ours is kept, sealed
+    UNPROVEN = "unproven"  # its row holds a new token that no refresh has proved yet
+    UNREAD = "unread"  # the answer is a success in a form that is not known: the token is not sent again
+
+
+OPEN_STEPS = (Step.SENT, Step.ANSWERED, Step.LOST)  # of what the next run brings to its end
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ class Entry:
         sent_at: when the last request with it was about to leave.
         lost_at: when the request left whose answer was the first to be lost; None where none was.
         answer: the sealed answers to its requests, oldest first, with a blank between two; see `answers`.
+        admission: the credential that a person entered, sealed; empty where a row is refreshed.
         successor: the fingerprint of an unproven token that came for it, also of one that was refused since.
         previous: the token that was sent, sealed as the row's `previous_refresh`, while its successor is unproven.
     """
@@ -74,12 +72,12 @@ class Entry:
     origin: str
     cell: str
     token: str
-    step: str
+    step: Step
     started_at: datetime
     sent_at: datetime
     lost_at: datetime | None
     answer: str = field(repr=False)
-    enrolment: str = field(repr=False)
+    admission: str = field(repr=False)
     successor: str = ""
     previous: str = field(default="", repr=False)
 
@@ -89,13 +87,18 @@ class Entry:
         return self.answer.split()
 
     @property
+    def context(self) -> Context:
+        """What its answers and its admission are sealed for."""
+        return Context(ANSWER_FIELD, self.location_id, self.origin)
+
+    @property
     def lacks_answer(self) -> bool:
         """Whether the answer to its last request is missing, and may be given to `Journal.keep_sealed`."""
-        return self.step in (STEP_SENT, STEP_LOST) or not self.answer
+        return self.step in (Step.SENT, Step.LOST) or not self.answer
 
 
 _COLUMNS = tuple(Entry.__dataclass_fields__)
-_SEALED_COLUMNS = {"answer": ANSWER_FIELD, "enrolment": ANSWER_FIELD, "previous": PREVIOUS_FIELD}
+_SEALED_COLUMNS = {"answer": ANSWER_FIELD, "admission": ANSWER_FIELD, "previous": PREVIOUS_FIELD}
 
 
 class _Request(NamedTuple):
@@ -206,7 +209,7 @@ class Journal:
             # The row may be a copy, or a restored one, with a name of its own.
             move = "UPDATE entries SET row_key = ?, cell = ?, token = ? WHERE id = ?"
             again = _sent_again(lost_entry, origin, iso(self._clock.now()), is_lost=True)
-            self._file.commit(all_of([(move, (row_key, cell, token, lost_entry)), again]))
+            self._file.execute([(move, (row_key, cell, token, lost_entry)), again])
             self._recall_request(lost_entry)
             return lost_entry
         return self._insert(row_key, location_id, provider, origin, cell, token)
@@ -216,11 +219,11 @@ class Journal:
 
         `is_lost`: the answer to the one before was lost, so the token may be spent already.
         """
-        self._file.commit(all_of([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)]))
+        self._file.execute([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)])
         self._recall_request(entry_id)
         return entry_id
 
-    def enrol(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
+    def admit(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
         """Note durably, sealed, a credential that a person entered and that is about to be proved.
 
         `token` is the fingerprint of its refresh token, `cell` that of the refresh cell that it replaces; empty for a
@@ -238,8 +241,6 @@ class Journal:
         Raises:
             JournalError: the journal did not take it; `not_saved` says where it is.
         """
-        with contextlib.suppress(JournalError, ValueError):  # of a request that this process noted it is known
-            self._recall_request(entry_id)
         request = self._requests.get(entry_id, _UNKNOWN)
         content = {
             "status": raw.status,
@@ -263,17 +264,16 @@ class Journal:
             JournalError: neither the disk nor the room that was kept on it takes it.
         """
 
-        def update(database: sqlite3.Connection) -> int:
-            append = "UPDATE entries SET step = ?, answer = ltrim(answer || ' ' || ?) WHERE id = ?"
-            database.execute(append, (STEP_ANSWERED, sealed, entry_id))
-            return entry_id
+        def append(database: sqlite3.Connection) -> int:
+            query = "UPDATE entries SET step = ?, answer = ltrim(answer || ' ' || ?) WHERE id = ?"
+            return database.execute(query, (Step.ANSWERED, sealed, entry_id)).rowcount
 
         try:
-            self._file.commit(update)
+            self._file.commit(append)
         except Exception:  # whatever it was, the answer must not go with it
             self._file.give_up_ballast()
             try:
-                self._file.commit(update)
+                self._file.commit(append)
             except Exception as error:
                 raise error if isinstance(error, JournalError) else refused(error) from None
 
@@ -297,14 +297,11 @@ class Journal:
         """
         return self.open_sealed(entry, entry.answers[-1] if entry.answer else "")
 
-    def answers(self, entry_id: int | None) -> list[RawAnswer]:
+    def answers(self, entry: Entry) -> Iterator[RawAnswer]:
         """All answers that an entry keeps and that open, oldest first."""
-        found: list[RawAnswer] = []
-        for entry in self.entries(*ALL_STEPS):
-            for sealed in entry.answers if entry.id == entry_id else ():
-                with contextlib.suppress(SealedCellError):
-                    found.append(self.open_sealed(entry, sealed))
-        return found
+        for sealed in entry.answers:
+            with contextlib.suppress(SealedCellError):
+                yield self.open_sealed(entry, sealed)
 
     def open_sealed(self, entry: Entry, sealed: str) -> RawAnswer:
         """A sealed answer to an entry's request. Raises `SealedCellError` like `open_answer`."""
@@ -316,9 +313,8 @@ class Journal:
 
     def is_answer_to(self, entry: Entry, sealed: str) -> bool:
         """Whether a sealed answer is one to the token that the entry is about, not to another one of the same row."""
-        try:
-            content = self._content(entry, sealed)
-        except SealedCellError:
+        content = self._content_or_none(entry, sealed)
+        if content is None:
             return False
         if content.get("token"):
             return bool(content["token"] == entry.token)
@@ -326,39 +322,40 @@ class Journal:
         return received_at is not None and received_at >= entry.started_at
 
     def _content(self, entry: Entry, sealed: str) -> Any:
-        return json.loads(self._keyring.open(sealed, Context(ANSWER_FIELD, entry.location_id, entry.origin)))
+        return json.loads(self._keyring.open(sealed, entry.context))
 
-    def open_enrolment(self, entry: Entry) -> str:
-        """The credential that `enrol` kept. Raises `SealedCellError` like `open_answer`."""
-        return self._keyring.open(entry.enrolment, Context(ANSWER_FIELD, entry.location_id, entry.origin))
+    def _content_or_none(self, entry: Entry, sealed: str) -> Any:
+        with contextlib.suppress(SealedCellError):
+            return self._content(entry, sealed)
+        return None
+
+    def open_admission(self, entry: Entry) -> str:
+        """The credential that `admit` kept. Raises `SealedCellError` like `open_answer`."""
+        return self._keyring.open(entry.admission, entry.context)
 
     def mark(self, entry_id: int, step: str) -> None:
-        """Set what became of an entry: `lost` or `superseded`."""
-        # Not synced: what a power failure undoes here, the next run finds out again.
-        self._file.commit(all_of([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))]), synced=False)
+        """Set what became of an entry."""
+        self._update(entry_id, step=step)
 
     def note_unproven(self, entry_id: int, successor: str, previous: str) -> None:
         """Note durably, before it is stored, a new token that is not known to work; see `Entry`."""
-        note = "UPDATE entries SET successor = ?, previous = ? WHERE id = ?"
-        self._file.commit(all_of([(note, (successor, previous, entry_id))]))
+        self._update(entry_id, synced=True, successor=successor, previous=previous)
 
-    def is_successor(self, entry_id: int | None, token: Collection[str]) -> bool:
-        """Whether the token with these fingerprints was tried already as the unproven successor of an entry's."""
-        return any(entry.id == entry_id and entry.successor in token for entry in self.entries(*ALL_STEPS))
+    def is_refuted(self, entry: Entry, token: str) -> bool:
+        """Whether this token was the unproven successor of an entry's, and was refused."""
+        return entry.successor in self._keyring.fingerprints(token) and not entry.previous
 
-    def give_to_row(self, entry_id: int, row_key: str, step: str) -> None:
+    def give_to_row(self, entry_id: int, row_key: str, step: Step) -> None:
         """The row holds what an entry is about, or what came of it: from here on it is one of that row's refreshes."""
-        # Not synced: what a power failure undoes here, the next run finds out again.
-        give = "UPDATE entries SET step = ?, row_key = ?, enrolment = '' WHERE id = ?"
-        self._file.commit(all_of([(give, (step, row_key, entry_id))]), synced=False)
+        self._update(entry_id, step=step, row_key=row_key, admission="")
 
     def follow(self, cell: Collection[str], new: str) -> None:
         """Note durably that the refresh cell with these fingerprints is about to be replaced by its successor `new`.
 
         An onboarding that waits to replace the one replaces the other. Whether the store takes it need not be known.
         """
-        add = "UPDATE entries SET cell = cell || ' ' || ? WHERE enrolment != '' AND ' ' || cell || ' ' LIKE ?"
-        self._file.commit(all_of([(add, (self._keyring.fingerprint(new), f"% {one} %")) for one in cell]))
+        add = "UPDATE entries SET cell = cell || ' ' || ? WHERE admission != '' AND ' ' || cell || ' ' LIKE ?"
+        self._file.execute([(add, (self._keyring.fingerprint(new), f"% {one} %")) for one in cell])
 
     def mark_lost(self, entry_id: int) -> None:
         """Its answer is of no use, and the row holds the token that was sent: it is as if the answer had been lost."""
@@ -366,7 +363,7 @@ class Journal:
             "UPDATE entries SET step = ?, previous = '', lost_at = CASE WHEN lost_at = '' THEN sent_at ELSE lost_at END"
             " WHERE id = ?"
         )
-        self._file.commit(all_of([(mark, (STEP_LOST, entry_id))]), synced=False)
+        self._file.execute([(mark, (Step.LOST, entry_id))], synced=False)
 
     def finish(self, entry_ids: Iterable[int], spent: Iterable[int] = ()) -> None:
         """Forget entries whose end the store has confirmed.
@@ -379,32 +376,29 @@ class Journal:
         remember = "INSERT OR REPLACE INTO spent SELECT token, location_id, provider, ? FROM entries WHERE id = ?"
         statements: list[Statement] = [(remember, (iso(now), entry_id)) for entry_id in spent]
         statements += [("DELETE FROM entries WHERE id = ?", (entry_id,)) for entry_id in entry_ids]
-        if statements:
-            # Not synced: an entry that a power failure brings back is found to be stored already.
-            self._file.commit(all_of(statements), synced=False)
+        # Not synced: an entry that a power failure brings back is found to be stored already.
+        self._file.execute(statements, synced=False)
 
     def correct_times(self) -> None:
         """Requests that left in the future left now: they are waited for from the first run that sees them."""
         now = iso(self._clock.now())
-        if any(entry.sent_at > self._clock.now() for entry in self.entries(STEP_SENT, STEP_LOST)):
-            self._file.commit(all_of([("UPDATE entries SET sent_at = ? WHERE sent_at > ?", (now, now))]))
+        self._file.execute([("UPDATE entries SET sent_at = ? WHERE sent_at > ?", (now, now))])
 
     def forget_old_spent(self) -> None:
         """Forget what was spent long ago; only by a clock that another one has confirmed."""
         horizon = iso(self._clock.now() - timedelta(days=SPENT_DAYS))
-        forget = ("DELETE FROM spent WHERE spent_at < ?", (horizon,))
-        if self._file.select("SELECT 1 FROM spent WHERE spent_at < ? LIMIT 1", horizon):
-            self._file.commit(all_of([forget]), synced=False)
+        self._file.execute([("DELETE FROM spent WHERE spent_at < ?", (horizon,))], synced=False)
 
     def entries(self, *steps: str) -> list[Entry]:
-        """The unfinished entries at one of these steps, oldest first."""
+        """The unfinished entries, oldest first; where steps are named, those that are at one of these."""
+        steps = steps or tuple(Step)
         marks = ", ".join("?" for _ in steps)
         query = f"SELECT {', '.join(_COLUMNS)} FROM entries WHERE step IN ({marks}) ORDER BY id"  # noqa: S608 - names
         return [_entry(record) for record in self._file.select(query, *steps)]
 
     def lost(self) -> list[Entry]:
         """Refreshes whose answer never came, in this run or one that died."""
-        return [entry for entry in self.entries(STEP_LOST, STEP_SENT) if not entry.enrolment]
+        return [entry for entry in self.entries(Step.LOST, Step.SENT) if not entry.admission]
 
     def fingerprint(self, text: str) -> str:
         """What recognises this cell or token later; empty for an empty text."""
@@ -422,7 +416,7 @@ class Journal:
         """
         marks = {mark: new for old, new in cells.items() if old for mark in self._keyring.fingerprints(old)}
         statements: list[Statement] = []
-        for entry in self.entries(*ALL_STEPS):
+        for entry in self.entries():
             old = next((mark for mark in entry.cell.split() if mark in marks), None)
             if old is not None:
                 both = f"{old} {self._keyring.fingerprint(marks[old])}"
@@ -430,8 +424,7 @@ class Journal:
         statements += self.failures.rekey_statements(
             {mark: self._keyring.fingerprint(new) for mark, new in marks.items()}
         )
-        if statements:
-            self._file.commit(all_of(statements))
+        self._file.execute(statements)
 
     def reseal(self) -> int:
         """Re-encrypt with the primary key what entries keep under older ones; returns how many texts that were.
@@ -439,7 +432,7 @@ class Journal:
         What does not open stays as it is; `key_ids` tells.
         """
         count, statements = 0, list[Statement]()
-        for entry in self.entries(*ALL_STEPS):
+        for entry in self.entries():
             for column, name in _SEALED_COLUMNS.items():
                 cells = getattr(entry, column).split()
                 resealed = [self._resealed(cell, Context(name, entry.location_id, entry.origin)) for cell in cells]
@@ -447,8 +440,7 @@ class Journal:
                     count += sum(new != old for new, old in zip(resealed, cells, strict=True))
                     update = f"UPDATE entries SET {column} = ? WHERE id = ?"  # noqa: S608 - names
                     statements.append((update, (" ".join(resealed), entry.id)))
-        if statements:
-            self._file.commit(all_of(statements))
+        self._file.execute(statements)
         return count
 
     def _resealed(self, cell: str, context: Context) -> str:
@@ -460,7 +452,7 @@ class Journal:
 
     def key_ids(self) -> set[str]:
         """The keys that are needed to open what entries keep."""
-        entries = self.entries(*ALL_STEPS)
+        entries = self.entries()
         kept = [cell for entry in entries for column in _SEALED_COLUMNS for cell in getattr(entry, column).split()]
         return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
@@ -473,18 +465,24 @@ class Journal:
         return bool(self._file.select_everywhere(query, *token, all_stores=True))
 
     def _insert(
-        self, row_key: str, location_id: str, provider: str, origin: str, cell: str, token: str, enrolment: str = ""
+        self, row_key: str, location_id: str, provider: str, origin: str, cell: str, token: str, admission: str = ""
     ) -> int:
         now = iso(self._clock.now())
         query = (
-            "INSERT INTO entries (uid, place, row_key, location_id, provider, origin, cell, token, enrolment, step,"
+            "INSERT INTO entries (uid, place, row_key, location_id, provider, origin, cell, token, admission, step,"
             " started_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         uid = secrets.token_hex(8)
-        values = (uid, self._place, row_key, location_id, provider, origin, cell, token, enrolment)
-        entry_id = self._file.commit(all_of([(query, (*values, STEP_SENT, now, now))]))
+        values = (uid, self._place, row_key, location_id, provider, origin, cell, token, admission)
+        entry_id = self._file.execute([(query, (*values, Step.SENT, now, now))])
         self._requests[entry_id] = _Request(uid, provider, token)
         return entry_id
+
+    def _update(self, entry_id: int, *, synced: bool = False, **values: str) -> None:
+        """Not synced unless it has to be: what a power failure undoes, the next run finds out again."""
+        columns = ", ".join(f"{name} = ?" for name in values)
+        update = f"UPDATE entries SET {columns} WHERE id = ?"  # noqa: S608 - names
+        self._file.execute([(update, (*values.values(), entry_id))], synced=synced)
 
     # The spare folder
 
@@ -509,7 +507,7 @@ class Journal:
             with contextlib.suppress(Exception):  # whatever it is, the answer must not go with it
                 file = self._spare.save(uid, sealed, self._clock.now())
                 self._spare_files.setdefault(entry_id, []).append(file)
-        self._not_saved.setdefault(entry_id, []).append(_not_saved(location_id, provider, sealed, file))
+        self._not_saved.setdefault(entry_id, []).append(answer_not_saved(location_id, provider, sealed, file))
 
     def _take_over_spare_files(self) -> None:
         """Put the answers in the spare folder where they belong: their requests are in this journal.
@@ -517,28 +515,21 @@ class Journal:
         The newest of a request counts; an older one was no success, or it would have been the last. It stays until
         the entry is finished. What belongs to no request here, or does not open for it, is left alone.
         """
-        entries = {entry.uid: entry for entry in self.entries(*ALL_STEPS)}
+        entries = {entry.uid: entry for entry in self.entries()}
         if self._spare is None or not entries:
             return
         for uid, path in self._spare.files():
             entry = entries.get(uid)
-            if entry is None or not self._opens(entry, sealed := read(path)):
+            if entry is None or self._content_or_none(entry, sealed := read(path)) is None:
                 continue
             if entry.lacks_answer:
                 self.keep_sealed(entry.id, sealed)
-                entries[uid] = replace(entry, step=STEP_ANSWERED, answer=f"{entry.answer} {sealed}".lstrip())
+                entries[uid] = replace(entry, step=Step.ANSWERED, answer=f"{entry.answer} {sealed}".lstrip())
                 remove(path)
             elif sealed in entry.answers:  # the last start was cut off before it deleted the file
                 remove(path)
             else:
                 self._spare_files.setdefault(entry.id, []).append(path)
-
-    def _opens(self, entry: Entry, sealed: str) -> bool:
-        try:
-            self._keyring.open(sealed, Context(ANSWER_FIELD, entry.location_id, entry.origin))
-        except SealedCellError:
-            return False
-        return True
 
 
 def by_token(entries: Iterable[Entry]) -> Callable[[Collection[str]], Entry | None]:
@@ -552,21 +543,10 @@ def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> State
         "UPDATE entries SET step = ?, origin = ?, sent_at = ?,"
         " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
     )
-    return query, (STEP_SENT, origin, now, int(is_lost), entry_id)
-
-
-def _not_saved(location_id: str, provider: str, sealed: str, file: Path | None) -> AnswerNotSaved:
-    answer = "its provider's answer, which may hold new tokens,"
-    if file is not None:
-        message = f"{answer} is neither in the journal nor in the table, but in {file}"
-        action = "Keep that file: the next run takes it over."
-    else:
-        message = f"{answer} could not be saved anywhere"
-        action = f"Keep this line and give it to `python token_manager.py recover --cell -`: {sealed}"
-    return AnswerNotSaved(NoticeCode.ANSWER_NOT_SAVED, location_id, message, action, provider, sealed=sealed, file=file)
+    return query, (Step.SENT, origin, now, int(is_lost), entry_id)
 
 
 def _entry(record: Sequence[Any]) -> Entry:
     values = dict(zip(_COLUMNS, record, strict=True))
     times = {name: parse_time(values[name]) for name in ("started_at", "sent_at", "lost_at")}
-    return Entry(**{**values, **times})
+    return Entry(**{**values, **times, "step": Step(values["step"])})

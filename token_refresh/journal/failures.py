@@ -12,26 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import Clock, iso, parse_time
-from token_refresh.journal.file import JournalFile, Statement, all_of, read_only
+from token_refresh.journal.file import JournalFile, Statement, read_only
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
 _LOOK = "dead grants"
-_COLUMNS = ("row_key", "cell", "status", "last_error", "failure_count", "dead_since", "tried_at")
-_QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
-
-
-@dataclass(frozen=True)
-class RowFailure:
-    """A failure to be remembered; `cell` is the fingerprint of the row's refresh cell, `is_dead` its grant's end."""
-
-    row_key: str
-    location_id: str
-    provider: str
-    cell: str
-    status: str
-    last_error: str
-    failure_count: int
-    is_dead: bool
 
 
 @dataclass(frozen=True)
@@ -44,6 +28,8 @@ class Failure:
     """
 
     row_key: str
+    location_id: str
+    provider: str
     cell: str
     status: str
     last_error: str
@@ -54,6 +40,10 @@ class Failure:
     def is_of(self, cell: Iterable[str]) -> bool:
         """Whether it was found on the refresh cell with these fingerprints, one a key."""
         return not set(self.cell.split()).isdisjoint(cell)
+
+
+_COLUMNS = tuple(Failure.__dataclass_fields__)
+_QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
 
 
 class Failures:
@@ -84,9 +74,8 @@ class Failures:
         failure = self._known().get(row_key)
         return failure is not None and failure.dead_since is not None and not failure.is_of(cell)
 
-    def record(self, failed: Iterable[RowFailure], recovered: Iterable[str]) -> None:
+    def record(self, failed: Iterable[Failure], recovered: Iterable[str]) -> None:
         """Remember these failures, and forget those of the rows with the keys in `recovered`."""
-        now = iso(self._clock.now())
         # A grant that is found dead again, on the same cell, has been dead since the first time.
         remember = (
             "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (row_key) DO UPDATE SET"
@@ -96,14 +85,12 @@ class Failures:
         )
         statements: list[Statement] = []
         for one in failed:
-            dead_since = now if one.is_dead else ""
             values = (one.row_key, one.location_id, one.provider, one.cell, one.status, one.last_error)
-            statements.append((remember, (*values, one.failure_count, dead_since, now)))
+            times = (iso(at) if at is not None else "" for at in (one.dead_since, one.tried_at))
+            statements.append((remember, (*values, one.failure_count, *times)))
         forget = "DELETE FROM failures WHERE row_key = ?"
         statements += [(forget, (key,)) for key in recovered if key in self._known()]
-        if statements:
-            # Not synced: what a power failure undoes is found out again.
-            self._file.commit(all_of(statements), synced=False)
+        self._file.execute(statements, synced=False)  # what a power failure undoes is found out again
 
     def rekey_statements(self, marks: Mapping[str, str]) -> list[Statement]:
         """What makes failures, found on cells with these fingerprints, count for the cells that replace them."""
@@ -117,14 +104,10 @@ class Failures:
     def starts_daily_check(self) -> bool:
         """Whether to look at what changes slowly; yes once a day, which is noted."""
         now = self._clock.now()
-        looked = [
-            parse_time(at) for [at] in self._file.select("SELECT looked_at FROM looks WHERE name = ?", self._look)
-        ]
-        if any(at is not None and timedelta(0) <= now - at < A_DAY for at in looked):
+        looked = self._file.select("SELECT looked_at FROM looks WHERE name = ?", self._look)
+        if any((at := parse_time(text)) is not None and timedelta(0) <= now - at < A_DAY for [text] in looked):
             return False
-        self._file.commit(
-            all_of([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (self._look, iso(now)))]), synced=False
-        )
+        self._file.execute([("INSERT OR REPLACE INTO looks VALUES (?, ?)", (self._look, iso(now)))], synced=False)
         return True
 
     @property
@@ -147,10 +130,11 @@ def read_failures(folder: Path) -> dict[str, Failure]:
 def _by_row(records: Iterable[Any]) -> dict[str, Failure]:
     found: dict[str, Failure] = {}
     for record in records:
-        key, cell, status, last_error, failure_count, dead_since, tried_at = record
-        one = Failure(key, cell, status, last_error, failure_count, parse_time(dead_since), parse_time(tried_at))
-        if key not in found or (one.tried_at or _NEVER) > (found[key].tried_at or _NEVER):
-            found[key] = one
+        values = dict(zip(_COLUMNS, record, strict=True))
+        one = Failure(**{**values, **{name: parse_time(values[name]) for name in ("dead_since", "tried_at")}})
+        other = found.get(one.row_key)
+        if other is None or (one.tried_at or _NEVER) > (other.tried_at or _NEVER):
+            found[one.row_key] = one
     return found
 
 

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS entries (
     sent_at TEXT NOT NULL,
     lost_at TEXT NOT NULL DEFAULT '',
     answer TEXT NOT NULL DEFAULT '',
-    enrolment TEXT NOT NULL DEFAULT '',
+    admission TEXT NOT NULL DEFAULT '',
     successor TEXT NOT NULL DEFAULT '',
     previous TEXT NOT NULL DEFAULT ''
 );
@@ -69,11 +69,13 @@ CREATE TABLE IF NOT EXISTS looks (
 ) WITHOUT ROWID;
 """
 _TABLES = ("entries", "spent", "failures", "looks")
+_ADDED = ("successor", "previous", "place")
 # What a file needs that comes from a version before this one.
 _UPGRADES = {
     3: ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",),
-    4: tuple(
-        f"ALTER TABLE entries ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in ("successor", "previous", "place")
+    4: (
+        "ALTER TABLE entries RENAME COLUMN enrolment TO admission",
+        *(f"ALTER TABLE entries ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in _ADDED),
     ),
 }
 
@@ -170,6 +172,10 @@ class JournalFile:
         """Make room on a full disk: this is what it was kept for. A disk that rejects writes may refuse that, too."""
         with suppress(OSError):
             self._ballast.unlink()
+
+    def execute(self, statements: Sequence[Statement], *, synced: bool = True) -> int:
+        """Commit these together; returns the last id inserted. Nothing is done where there are none."""
+        return self.commit(all_of(statements), synced=synced) if statements else 0
 
     def commit(self, act: Act, *, synced: bool = True) -> int:
         """Do `act` in a transaction, together with those of other threads; returns what it returns.
@@ -312,8 +318,7 @@ class JournalFile:
                 f"the journal {path} of an earlier run cannot be read ({error})",
                 "Restore it from a backup; without it, move it away, and what was on its way then may be lost.",
             ) from None
-        if statements:
-            self.commit(all_of(statements))
+        self.execute(statements)
 
 
 def _closed() -> threading.Lock:

@@ -144,18 +144,16 @@ class InstallationFile:
         if not self._path.exists():
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(self._path, isolation_level=None, timeout=30)
-        database.execute(
-            "PRAGMA synchronous=EXTRA"
-        )  # a number that a power failure takes back would look like a twin's
+        # A number that a power failure takes back would look like a twin's.
+        database.execute("PRAGMA synchronous=EXTRA")
         return database
 
     def _make(self, database: sqlite3.Connection) -> None:
         for statement in filter(str.strip, _SCHEMA.split(";")):
             database.execute(statement)
         database.execute("PRAGMA user_version = 1")
-        database.execute(
-            "INSERT INTO identity VALUES (?, ?)", (self._earlier_id() or os.urandom(8).hex(), self._mark())
-        )
+        own_id = self._earlier_id() or os.urandom(8).hex()
+        database.execute("INSERT INTO identity VALUES (?, ?)", (own_id, self._mark()))
 
     def _mark(self) -> str:
         """What is another one for a copy of the file: its inode, and the file system's id where that is kept."""

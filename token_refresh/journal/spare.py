@@ -11,16 +11,8 @@ import os
 import re
 import secrets
 import stat
-import tempfile
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-
-from token_refresh.base.checks import DOUBTFUL, GOOD, Check
-from token_refresh.journal.state_folder import MOUNTS, loss_on
-
-_PART = "spare folder"
-_OTHERWISE = "where both the state folder's disk and the table fail, new tokens are only printed, encrypted"
 
 MAX_BYTES = 4 * 1024 * 1024  # an answer of 1 MiB takes 1.8 MiB, sealed
 
@@ -67,17 +59,6 @@ class SpareFolder:
             return []
         return [(found[1], self._path / name) for name in names if (found := _NAME.fullmatch(name))]
 
-    def check(self, state: Path, mounts: Path = MOUNTS) -> Iterator[Check]:
-        """Whether an answer would survive here what befalls the disk of `state`, the state folder.
-
-        `mounts` is where the system lists what is mounted.
-        """
-        problems = list(_problems(self._path, state, mounts))
-        for problem, action in problems:
-            yield Check(_PART, DOUBTFUL, f"{problem}: {_OTHERWISE}", action)
-        if not problems:
-            yield Check(_PART, GOOD, f"{self._path} can be written, and is on another disk than the state folder")
-
     def _sync(self) -> None:
         """A new name outlives a power failure only when its folder is on the disk, too."""
         descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -85,26 +66,6 @@ class SpareFolder:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _problems(path: Path, state: Path, mounts: Path) -> Iterator[tuple[str, str]]:
-    """What is wrong with the folder, or, until it is made, with the one that it will be made in; and what to do."""
-    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            status = there.stat()
-    except OSError as error:
-        what = f"{path} cannot be written ({error.strerror})"
-        yield what, "Correct its permissions, or set STATE_DIR_SPARE to a folder that this user can write."
-        return
-    if status.st_dev == state.stat().st_dev:
-        yield f"{path} is on the same disk as the state folder", "Set STATE_DIR_SPARE to a folder on another disk."
-    loss = loss_on(there, mounts)
-    if loss:
-        yield f"{path} lies on {loss}", "Set STATE_DIR_SPARE to a folder on a local disk."
-    is_shared = stat.S_IMODE(status.st_mode) & 0o022 and not status.st_mode & stat.S_ISVTX
-    if there == path and (is_shared or status.st_uid not in (0, os.geteuid())):
-        yield f"other users can delete files in {path}", "Set STATE_DIR_SPARE to a folder of this user's own."
 
 
 def read(path: Path) -> str:

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from token_refresh.base.checks import GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
 
 _OPEN_TO_OTHERS = 0o077
@@ -64,11 +63,6 @@ class StateFolder:
         folders = [self.path / name for name in sorted(set(map(_folder_name, identities)))]
         return [folder for folder in folders if folder.is_dir()]
 
-    def check(self) -> Check:
-        """Where it lies; a folder that cannot be used makes no `StateFolder`."""
-        kind = file_system(self.path)
-        return Check("state folder", GOOD, f"{self.path} can be written" + (f" ({kind})" if kind else ""))
-
 
 def is_store_folder(path: Path) -> bool:
     """Whether this is the folder of some store."""
@@ -101,7 +95,7 @@ def _check_owner(path: Path) -> None:
     try:
         with _PROBING:
             probe.unlink(missing_ok=True)  # of a process that was killed right here: in containers numbers come again
-            _write_new(probe, "")
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             probe.unlink()
     except OSError as error:
         raise _unusable(path, error.strerror or "unknown reason") from None
@@ -145,12 +139,6 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def _write_new(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
 
 
 def _unusable(path: Path, reason: str) -> StateError:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from providers.base import ProviderError
 from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.columns import SEALED_COLUMNS
-from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.net.hosts import is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
 from token_refresh.stores.base import Change, Row
-from token_refresh.stores.sealed import Binding, CellCheck, Seals
+from token_refresh.stores.sealed import Binding, CellCheck, Seals, wrong_key
 
 
 @dataclass(frozen=True)
@@ -78,19 +77,10 @@ class Survey:
         """Where no configured key opens anything, the key is wrong, not the rows.
 
         Raises:
-            ActionableError: that is so.
+            RunError: that is so.
         """
         if not self.opened and self.findings and all(one.is_key_unknown for one in self.findings):
             raise wrong_key(self.rows)
-
-
-def wrong_key(rows: int) -> ActionableError:
-    """Where so many rows were looked at, and no configured key opens any of them."""
-    return ActionableError(
-        f"ENCRYPTION_KEY opens no cell of the {rows} rows",
-        "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
-        Kind.CONFIGURATION,
-    )
 
 
 class Inspector:

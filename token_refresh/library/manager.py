@@ -39,21 +39,21 @@ from token_refresh.base.events import (
     RowWaiting,
     RunFinished,
 )
+from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import one_line
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
+from token_refresh.clients.rows import find_one
 from token_refresh.library.single_flight import SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
 from token_refresh.refresh.jobs import read_params
-from token_refresh.refresh.rounds import rounds
-from token_refresh.refresh.rows import find_one
 from token_refresh.refresh.run import Refresher
-from token_refresh.refresh.run_context import RunContext, Runtime, Scope
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import SealedStore
-from token_refresh.wiring import assemble, runtime
+from token_refresh.wiring import Runtime, assemble, runtime
 
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")

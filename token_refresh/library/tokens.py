@@ -12,15 +12,15 @@ from providers.base import Verdict
 from token_refresh.base.errors import RetryLaterError, RunError
 from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber
 from token_refresh.base.text import VISIBLE_ASCII
+from token_refresh.clients.rows import POLL_SECONDS, find_one
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
-from token_refresh.refresh.remembered_failures import with_remembered_failure
-from token_refresh.refresh.result import action_of
-from token_refresh.refresh.rows import POLL_SECONDS, find_one
+from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.refresh.run import Refresher
-from token_refresh.refresh.run_context import RunContext, Runtime, Scope
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Row, StoreError
 from token_refresh.stores.sealed import SealedStore
+from token_refresh.wiring import Runtime
 
 _STATUS_ACTION = "See: python token_manager.py status"
 WAIT_SECONDS = 30.0  # another run may be refreshing this very row

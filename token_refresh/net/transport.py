@@ -80,9 +80,9 @@ class HTTPTransport:
 
     def post(self, request: TokenRequest) -> RawAnswer | Answer:
         """See `Transport.post`."""
-        watch = self._watchdog.watch()
+        watch = Watch()
         try:
-            with watch:
+            with self._watchdog.guarding(watch):
                 self._limit(watch, request)
                 return self._exchange(request)
         except PrivateAddressError:

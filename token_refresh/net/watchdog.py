@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPResponse
 from typing import Any, cast
@@ -30,20 +31,12 @@ class Watch:
         public_only: it may only reach the public internet.
     """
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._watchdog = watchdog
+    def __init__(self) -> None:
         self._connection: HTTPConnection | None = None
         self._handle: socket.socket | None = None
         self.is_aborted = False
         self.may_have_acted = False
         self.public_only = False
-
-    def __enter__(self) -> Watch:
-        self._watchdog.begin(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watchdog.end(self)
 
     def hold(self, connection: HTTPConnection, sock: socket.socket) -> None:
         """Take a connected socket under watch before a byte goes out on it.
@@ -96,11 +89,13 @@ class Watchdog:
         if thread is not None:
             thread.join()
 
-    def watch(self) -> Watch:
-        return Watch(self)
+    @contextlib.contextmanager
+    def guarding(self, watch: Watch) -> Iterator[None]:
+        """Ends the exchange in this block in time.
 
-    def begin(self, watch: Watch) -> None:
-        """Raises `RuntimeError`: the system starts no more threads, and nobody would end the exchange."""
+        Raises:
+            RuntimeError: the system starts no more threads, and nobody would end it.
+        """
         with self._changed:
             if self._thread is None:
                 thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
@@ -110,12 +105,13 @@ class Watchdog:
                 self._changed.notify()
             self._deadlines[watch] = time.monotonic() + self._seconds
         CURRENT.watch = watch
-
-    def end(self, watch: Watch) -> None:
-        CURRENT.watch = None
-        with self._changed:
-            self._deadlines.pop(watch, None)
-            watch.drop()
+        try:
+            yield
+        finally:
+            CURRENT.watch = None
+            with self._changed:
+                self._deadlines.pop(watch, None)
+                watch.drop()
 
     def _guard(self) -> None:
         planned: float | None = None
@@ -160,34 +156,26 @@ class _WatchedHTTPConnection(HTTPConnection):
     response_class = _FinalResponse
 
     def _new_conn(self) -> socket.socket:
-        return _held(self, super()._new_conn())
+        """A TLS handshake is part of the exchange, and a private host gets none."""
+        sock = super()._new_conn()
+        try:
+            CURRENT.watch.hold(self, sock)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        _let_go(self)
+        """What a request must pass before it leaves, on a new connection or one that was kept."""
+        if self.sock is None:
+            self.connect()
+        CURRENT.watch.hold(self, self.sock)
+        CURRENT.watch.may_have_acted = True
         super().putrequest(*args, **kwargs)
 
 
 class _WatchedHTTPSConnection(_WatchedHTTPConnection, HTTPSConnection):
     """The same around TLS."""
-
-
-def _held(connection: HTTPConnection, sock: socket.socket) -> socket.socket:
-    """A new socket, put under watch: a TLS handshake is part of the exchange, and a private host gets none."""
-    try:
-        CURRENT.watch.hold(connection, sock)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _let_go(connection: HTTPConnection) -> None:
-    """What a request must pass before it leaves, on a new connection or one that was kept."""
-    if connection.sock is None:
-        connection.connect()
-    watch: Watch = CURRENT.watch
-    watch.hold(connection, connection.sock)
-    watch.may_have_acted = True
 
 
 class _WatchedHTTPPool(HTTPConnectionPool):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from token_refresh.base.events import RowWaiting
-from token_refresh.journal.entries import OPEN_STEPS, STEP_UNPROVEN, STEP_UNREAD
+from token_refresh.journal.entries import OPEN_STEPS, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import ClaimedRow, DueQuery, StoreError, host_of
@@ -27,7 +27,7 @@ def released_at_the_end(context: RunContext) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(StoreError, JournalError):
-            entries = context.journal.entries(*OPEN_STEPS, STEP_UNPROVEN, STEP_UNREAD)
+            entries = context.journal.entries(*OPEN_STEPS, Step.UNPROVEN, Step.UNREAD)
             context.store.store.release(context.claimant, {entry.row_key for entry in entries})
 
 

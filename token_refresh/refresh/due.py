@@ -39,9 +39,12 @@ class DuePolicy:
         """Seconds in which a refresh that fails is tried once more."""
         return 2 * self.interval + self.buffer
 
-    def is_due(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
-        """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due."""
-        if row.access_token_expiry is None or self.is_impossible(row, provider, now):
+    def is_due(self, row: Row, provider: ProviderSummary | None, now: datetime) -> bool:
+        """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due.
+
+        So is a row whose provider the catalogue does not have: somebody has to hear of it.
+        """
+        if provider is None or row.access_token_expiry is None or self.is_impossible(row, provider, now):
             return True
         left = row.access_token_expiry - now
         return left < self.window(lifetime_of(row, provider), provider.earliest) or self._is_ending(row, provider, now)

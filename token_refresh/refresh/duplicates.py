@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.refresh.jobs import Job, UnusableRow
+from token_refresh.stores.base import Row
 
 IDENTITY, CELL, TOKEN = "location and provider", "encrypted_refresh", "refresh token"
 ACTION = "Delete all but one."
@@ -46,6 +47,12 @@ def sentence(kind: str, members: Iterable[Member]) -> str:
     """What is wrong with these rows, each by its name."""
     names = sorted(f"{one.location_id!r} (row {one.key})" for one in members)
     return f"several rows have the same {kind}: {', '.join(names)}"
+
+
+def several_rows(rows: Iterable[Row], provider: str) -> ActionableError | None:
+    """What is wrong where these rows of one identity are several; None where they are not."""
+    members = [Member(row.key, row.location_id, provider) for row in rows]
+    return ActionableError(sentence(IDENTITY, members), ACTION, Kind.ROW) if len(members) > 1 else None
 
 
 def duplicates_among(jobs: Iterable[Job]) -> dict[str, UnusableRow]:

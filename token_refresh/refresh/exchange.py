@@ -27,7 +27,7 @@ def exchange(
         location_id: whose token it is.
         origin: `https://host` of the token endpoint; with the location it is what the kept answer is bound to.
         note_intent: notes durably that the request is about to leave, in a new journal entry or in one that there is
-            (`Journal.intend`, `enrol`, `send_again`); returns the entry.
+            (`Journal.intend`, `admit`, `send_again`); returns the entry.
 
     Returns:
         the entry, the answer, and, where the journal does not hold it, why: a full disk. The answer counts all the
@@ -47,3 +47,17 @@ def exchange(
     except JournalError as error:
         not_saved = error
     return entry_id, provider.read_answer(raw), not_saved
+
+
+def kept_pair(journal: Journal, provider: Provider, entry_id: int | None, sent: str) -> Answer | None:
+    """A pair that came in a 5xx before `sent`, the token of an entry, was refused: its successor, not known to work.
+
+    None where there is none, or it was refused, too.
+    """
+    for entry in journal.entries():
+        for raw in journal.answers(entry) if entry.id == entry_id else ():
+            pair = provider.pair_in(raw)
+            token = pair.refresh_token if pair is not None else None
+            if token not in (None, sent) and not journal.is_refuted(entry, token or ""):
+                return pair
+    return None

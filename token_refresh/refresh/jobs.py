@@ -11,8 +11,7 @@ from typing import NamedTuple, Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
 from token_refresh.base.errors import ActionableError
-from token_refresh.base.events import Notice, NoticeCode
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, Row
+from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError, Seals
 
 
@@ -150,9 +149,7 @@ class JobFactory:
         Raises:
             ProviderError: the row's provider or its parameters, or any other cell of it, cannot be used.
         """
-        if row.error is not None:
-            raise ProviderError(str(row.error), row.error.action)
-        return self.find_provider(self.provider_name(row)).endpoint(read_params(row.provider_params))
+        return self._place_of(row)[2]
 
     def binding(self, row: Row) -> Binding:
         """What the row's cells are bound to.
@@ -160,7 +157,15 @@ class JobFactory:
         Raises:
             ProviderError: see `endpoint`.
         """
-        return binding_of(self.find_provider(self.provider_name(row)), self.endpoint(row))
+        provider, _, endpoint = self._place_of(row)
+        return binding_of(provider, endpoint)
+
+    def _place_of(self, row: Row) -> tuple[Provider, dict[str, str], Endpoint]:
+        """Whose the row's credential is, the row's parameters, and where it is sent. Raises like `endpoint`."""
+        if row.error is not None:
+            raise ProviderError(str(row.error), row.error.action)
+        provider, params = self.find_provider(self.provider_name(row)), read_params(row.provider_params)
+        return provider, params, provider.endpoint(params)
 
     def default_client_id(self, provider: str) -> str:
         """The client id that the settings have for a provider; empty where they have none."""
@@ -202,12 +207,8 @@ class JobFactory:
     def job(self, row: Row) -> Job | UnusableRow:
         """What the row's refresh needs, or its fault."""
         name = self.provider_name(row)
-        if row.error is not None:
-            return UnusableRow(row, name, row.error)
         try:
-            provider = self.find_provider(name)
-            params = read_params(row.provider_params)
-            endpoint = provider.endpoint(params)
+            provider, params, endpoint = self._place_of(row)
             binding = binding_of(provider, endpoint)
             secret, token = self._seals.open(row, binding)
             client = self.client(name, endpoint, row.client_id, secret)
@@ -243,11 +244,3 @@ def read_params(text: str) -> dict[str, str]:
             "provider_params is not a JSON object of texts", 'Write it like {"tenant": "common"}, or empty the cell.'
         )
     return params
-
-
-def unknown_status_notice(row: Row) -> Notice | None:
-    """What to say of a status that means nothing to the program; such a row counts as active."""
-    if row.status in ("", STATUS_ACTIVE, *IDLE_STATUSES):
-        return None
-    message = f"status {row.status[:40]!r} is not known and counts as active"
-    return Notice(NoticeCode.UNKNOWN_STATUS, row.location_id, message, provider=row.provider or None)

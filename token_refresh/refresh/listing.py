@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from providers.base import Verdict
-from token_refresh.base.errors import ActionableError, Kind, RunError
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
-from token_refresh.journal.entries import STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, by_token
+from token_refresh.journal.entries import Step, by_token
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
 from token_refresh.refresh.duplicates import duplicates_among
-from token_refresh.refresh.jobs import Job, UnusableRow, unknown_status_notice
-from token_refresh.refresh.remembered_failures import with_remembered_failure
-from token_refresh.refresh.result import action_of
+from token_refresh.refresh.jobs import Job, UnusableRow
+from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
+from token_refresh.stores.sealed import wrong_key
 
 _WAITS = {
     replay.Wait.TOO_EARLY: "{provider.name} accepts a refresh only {provider.earliest} s before the access token ends",
     replay.Wait.UNDER_WAY: "a request of an earlier run may still be on its way",
     replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out",
-}
-_TOO_FEW_RUNS = {
-    0: "not longer than REFRESH_INTERVAL",
-    1: "too short for two runs at REFRESH_INTERVAL: where one refresh fails, the token ends before the next",
 }
 WARNED_AHEAD = timedelta(days=30)  # of a refresh token's end
 _BLOCKED = "what the journal holds for it comes first, and cannot be stored yet"
@@ -68,8 +64,7 @@ def list_due(
         horizon = now - timedelta(seconds=2 * context.policy.interval)
         for row in rows if not scope.takeover else ():
             context.identity.refuse_others_row(row, horizon)
-        notices = (*_of_statuses(rows), *_of_lifetimes(context, rows), *_of_times(context, rows, now))
-        for notice in (*notices, *_of_ends(context, listed, query, now)):
+        for notice in context.row_notices(context, listed, rows, query):
             emit(notice)
         for row in rows:
             if row.key in blocked:
@@ -88,8 +83,8 @@ def list_due(
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
     yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
     _check_clock(context, emit)  # also where nothing seems to be due: a clock may be why
-    for notice in _of_locations(unseen):
-        emit(notice)
+    for name in sorted(unseen):
+        emit(Notice(NoticeCode.NOT_SELECTED, name, "no such row, or it has no credential, or its status rules it out"))
 
 
 def _check_clock(context: RunContext, emit: Subscriber) -> None:
@@ -110,7 +105,8 @@ def _sorted_out(
     if not scope.dry_run:
         unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, UnusableRow)]
-    _refuse_wrong_key(faults, len(made))
+    if faults and len(faults) == len(made) and all(fault.is_key_unknown for fault in faults):
+        raise wrong_key(len(made))
     jobs = [one for one in made if isinstance(one, Job)]
     duplicates = duplicates_among(jobs)
     return [job for job in jobs if job.row.key not in duplicates], [*faults, *duplicates.values()]
@@ -162,7 +158,8 @@ def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetim
         row = listed if failure is None else with_remembered_failure(listed, failure, columns)
         if row.status == STATUS_REAUTHORIZE and not _may_live(context, row, cell, failure, now):
             continue
-        if (scope.everything or _is_due(context, row, now)) and (scope.still is None or scope.still(row)):
+        is_due = scope.everything or context.policy.is_due(row, context.provider_of(row), now)
+        if is_due and (scope.still is None or scope.still(row)):
             kept.append(row)
     return kept
 
@@ -171,12 +168,7 @@ def _may_live(context: RunContext, row: Row, cell: Sequence[str], failure: Failu
     """Whether a row that was found dead is tried: another credential is in it, or its provider is known to err."""
     if failure is None:
         return context.journal.failures.died_with_another_cell(row.key, cell)
-    return replay.may_live(context.providers.get(context.job_factory.provider_name(row)), failure, now)
-
-
-def _is_due(context: RunContext, row: Row, now: datetime) -> bool:
-    provider = context.providers.get(context.job_factory.provider_name(row))
-    return provider is None or context.policy.is_due(row, provider, now)
+    return replay.may_live(context.provider_of(row), failure, now)
 
 
 class _Unfinished:
@@ -190,9 +182,9 @@ class _Unfinished:
         lost = context.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = by_token(lost)
-        self._superseded = by_token(context.journal.entries(STEP_SUPERSEDED))
-        self._unread = by_token(context.journal.entries(STEP_UNREAD))
-        self._unproven_of_row = {entry.row_key: entry for entry in context.journal.entries(STEP_UNPROVEN)}
+        self._superseded = by_token(context.journal.entries(Step.SUPERSEDED))
+        self._unread = by_token(context.journal.entries(Step.UNREAD))
+        self._unproven_of_row = {entry.row_key: entry for entry in context.journal.entries(Step.UNPROVEN)}
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
@@ -234,78 +226,13 @@ class _Unfinished:
         """Why the token must not be sent: it has a successor."""
         if self._superseded(job.token) is not None:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
-            error = ActionableError(what, "Store them: python token_manager.py recover --replay", Kind.ROW)
-            return UnusableRow(job.row, job.provider.slug, error)
-        if self._unread(job.token) is not None:
+            action = "Store them: python token_manager.py recover --replay"
+        elif self._unread(job.token) is not None:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
-            error = ActionableError(what, action_of(Outcome.OPERATOR, Verdict.UNREAD) or "", Kind.ROW)
-            return UnusableRow(job.row, job.provider.slug, error)
-        if not replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token)):
+            action = action_of(Outcome.OPERATOR, Verdict.UNREAD) or ""
+        elif replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token)):
+            what = "this refresh token is older than the last refresh; was the row restored from a backup?"
+            action = "Restore the newer cell, or onboard the client again with `python onboard_client.py`."
+        else:
             return None
-        error = ActionableError(
-            "this refresh token is older than the last refresh; was the row restored from a backup?",
-            "Restore the newer cell, or onboard the client again with `python onboard_client.py`.",
-            Kind.ROW,
-        )
-        return UnusableRow(job.row, job.provider.slug, error)
-
-
-def _of_statuses(rows: Iterable[Row]) -> list[Notice]:
-    return [notice for notice in map(unknown_status_notice, rows) if notice is not None]
-
-
-def _of_locations(unseen: Iterable[str]) -> list[Notice]:
-    """What to say of each location that was asked for in vain."""
-    message = "no such row, or it has no credential, or its status rules it out"
-    return [Notice(NoticeCode.NOT_SELECTED, name, message) for name in sorted(unseen)]
-
-
-def _of_lifetimes(context: RunContext, rows: Iterable[Row]) -> list[Notice]:
-    """What to say of each provider whose tokens expire before the next run can renew them."""
-    named = {context.job_factory.provider_name(row) for row in rows}
-    providers = [context.providers[name] for name in sorted(named) if name in context.providers]
-    return [
-        Notice(
-            NoticeCode.SHORT_LIFETIME,
-            None,
-            f"{provider.name}: tokens live {provider.default_lifetime} s, {_TOO_FEW_RUNS[runs]}",
-            "Run cron more often and lower it, or ask for a token with `get` when it is needed.",
-            provider.slug,
-        )
-        for provider in providers
-        if (runs := context.policy.runs_in(provider)) in _TOO_FEW_RUNS
-    ]
-
-
-def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery, now: datetime) -> Iterator[Notice]:
-    """What to say of refresh tokens that end soon, where no refresh brings another one."""
-    for row in rows:
-        end, provider = row.refresh_token_expiry, context.providers.get(context.job_factory.provider_name(row))
-        if end is None or query.ending is None or provider is None or provider.rotates != "never":
-            continue
-        if now < end < query.ending:
-            message = f"its refresh token ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
-            action = "Connect the account again before, then run: python onboard_client.py"
-            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, action, provider.slug)
-
-
-def _of_times(context: RunContext, rows: Iterable[Row], now: datetime) -> Iterator[Notice]:
-    """What to say of rows whose times cannot be."""
-    for row in rows:
-        provider = context.providers.get(context.job_factory.provider_name(row))
-        if provider is not None and context.policy.is_impossible(row, provider, now):
-            times = ", ".join(
-                f"{name} {moment:%Y-%m-%d %H:%M}"
-                for name, moment in (("last_refreshed", row.last_refreshed), ("expiry", row.access_token_expiry))
-                if moment is not None
-            )
-            message = f"its times cannot be ({times} UTC): written by hand, or by a clock that was wrong; it is due now"
-            yield Notice(NoticeCode.IMPOSSIBLE_TIME, row.location_id, message, provider=provider.slug)
-
-
-def _refuse_wrong_key(faults: Sequence[UnusableRow], looked_at: int) -> None:
-    if faults and len(faults) == looked_at and all(fault.is_key_unknown for fault in faults):
-        raise RunError(
-            f"ENCRYPTION_KEY opens none of the {looked_at} rows that are due",
-            "Set the key that the rows were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
-        )
+        return UnusableRow(job.row, job.provider.slug, ActionableError(what, action, Kind.ROW))

@@ -1,4 +1,4 @@
-"""What an earlier run left in the journal is dealt with before anything else."""
+"""What an earlier run left in the journal is dealt with before a run, or another command, does anything of its own."""
 
 from __future__ import annotations
 
@@ -7,23 +7,59 @@ from dataclasses import replace
 
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
-from token_refresh.base.errors import internal_error
+from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
-from token_refresh.journal.entries import (
-    OPEN_STEPS,
-    STEP_ANSWERED,
-    STEP_LOST,
-    STEP_SUPERSEDED,
-    STEP_UNPROVEN,
-    STEP_UNREAD,
-    Entry,
-    by_token,
-)
+from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Row, StoreError
+
+
+def store_leftovers(context: RunContext, emit: Subscriber, *, with_superseded: bool = False) -> frozenset[str]:
+    """Store them, and say what became of each. The caller holds the lock.
+
+    Args:
+        context: what it works with.
+        emit: gets a `RowFinished` for each answer that was stored, and notices.
+        with_superseded: see `replay`.
+
+    Returns:
+        the keys of rows whose own answer still waits.
+
+    Raises:
+        StoreError, JournalError: not everything could be stored.
+    """
+    writeback = WriteBack(context, emit)
+    with released_at_the_end(context):
+        blocked = replay(context, writeback, emit, with_superseded=with_superseded)
+    writeback.end_unproven()
+    error = writeback.error or writeback.journal_error
+    if error is not None:
+        raise error
+    return blocked
+
+
+def keep_printed_answer(journal: Journal, sealed: str) -> None:
+    """Put a printed answer where it belongs: its request is in the journal, and it names the token that was sent.
+
+    Of several that it fits it goes to the newest whose end is not known, else to one whose answer was lost, or that was
+    superseded without it.
+
+    Raises:
+        ActionableError: its request is not there.
+    """
+    newest_first = [entry for entry in reversed(journal.entries()) if entry.lacks_answer]
+    for entry in sorted(newest_first, key=lambda entry: list(Step).index(entry.step)):
+        if journal.is_answer_to(entry, sealed):
+            return journal.keep_sealed(entry.id, sealed)
+    raise ActionableError(
+        "no request in this journal belongs to that answer, or its key is gone",
+        "Set STATE_DIR and ENCRYPTION_KEY as they were when it was printed.",
+        Kind.NOT_FOUND,
+    )
 
 
 def replay(
@@ -37,10 +73,10 @@ def replay(
     Returns the keys of rows that must not be refreshed now, because their own answer still waits.
     """
     context.journal.correct_times()
-    steps = (*OPEN_STEPS, STEP_SUPERSEDED) if with_superseded else OPEN_STEPS
+    steps = (*OPEN_STEPS, Step.SUPERSEDED) if with_superseded else OPEN_STEPS
     _resume_onboarding(context, emit, steps, with_renamed=with_superseded)
     open_entries = context.journal.entries(*OPEN_STEPS)
-    writeback.replaced_cells = frozenset(one for entry in open_entries if entry.enrolment for one in entry.cell.split())
+    writeback.replaced_cells = frozenset(one for entry in open_entries if entry.admission for one in entry.cell.split())
     _review_unproven(context, emit)
     entries = _waiting(context)
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
@@ -50,10 +86,11 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            if entry.row_key in rows or with_superseded or not _is_of_another_table(context, entry):
+            notice = _of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
+            if notice is None or entry.row_key in rows or with_superseded:
                 _replay_one(context, writeback, emit, entry, rows)
             else:
-                emit(_notice(NoticeCode.TOKENS_WAIT, entry, *_another_table(entry)))
+                emit(notice)
         except JournalError:
             raise
         except Exception as error:  # one entry that cannot be read must not keep the others' tokens from the store
@@ -64,12 +101,12 @@ def replay(
 
 def _waiting(context: RunContext) -> list[Entry]:
     """Answers to refreshes that the store has not confirmed: the tokens that their rows hold are spent."""
-    return [entry for entry in context.journal.entries(STEP_ANSWERED) if not entry.enrolment]
+    return [entry for entry in context.journal.entries(Step.ANSWERED) if not entry.admission]
 
 
 def _review_unproven(context: RunContext, emit: Subscriber) -> None:
     """Rows that were to hold an unproven token, and hold another by now: the one before, or somebody else's."""
-    entries = context.journal.entries(STEP_UNPROVEN)
+    entries = context.journal.entries(Step.UNPROVEN)
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     for entry in entries:
         row = rows.get(entry.row_key)
@@ -79,30 +116,28 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         if job is not None and entry.token in job.token:
             context.journal.mark_lost(entry.id)
             continue
-        context.journal.mark(entry.id, STEP_SUPERSEDED)
+        context.journal.mark(entry.id, Step.SUPERSEDED)
         message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
         emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
 
 def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
     """Superseded entries, with the row that holds their token again: restored, or edited back."""
-    for entry in context.journal.entries(STEP_SUPERSEDED):
-        if entry.enrolment:
+    for entry in context.journal.entries(Step.SUPERSEDED):
+        if entry.admission:
             continue
         found = context.store.store.find(entry.location_id)
         yield from [(entry, row) for row in found if _is_of(context, entry, row)][:1]
 
 
-def _is_of_another_table(context: RunContext, entry: Entry) -> bool:
-    """Whether it was made for a table of the same base that, as far as is known, is not this one."""
+def _of_another_table(context: RunContext, entry: Entry, code: NoticeCode) -> Notice | None:
+    """What to say where it was made for a table of the same base that, as far as is known, is not this one."""
     store = context.store.store
-    return entry.place not in ("", store.place) and entry.place not in store.places
-
-
-def _another_table(entry: Entry) -> tuple[str, str]:
+    if entry.place in ("", store.place) or entry.place in store.places:
+        return None
     message = f"what waits for it in the journal belongs to the table {entry.place}"
     action = "Set AIRTABLE_TABLE_NAME to it. If it is this one, renamed: python token_manager.py recover --replay"
-    return message, action
+    return _notice(code, entry, message, action)
 
 
 def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[str], *, with_renamed: bool) -> None:
@@ -110,10 +145,11 @@ def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[st
     waiting: set[tuple[str, str]] = set()
     for entry in sorted(context.journal.entries(*steps), key=lambda one: (one.started_at, one.id), reverse=True):
         of = (entry.location_id, entry.provider)
-        if not entry.enrolment or of in waiting:
+        if not entry.admission or of in waiting:
             continue
-        if not with_renamed and _is_of_another_table(context, entry):
-            emit(_notice(NoticeCode.ONBOARDING_WAITS, entry, *_another_table(entry)))
+        notice = _of_another_table(context, entry, NoticeCode.ONBOARDING_WAITS)
+        if notice is not None and not with_renamed:
+            emit(notice)
             continue
         try:
             end = context.resume_admission(context, entry)
@@ -123,7 +159,7 @@ def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[st
             raise
         except Exception as error:
             end = _unreadable(entry, "its onboarding", error)
-        if any(one.id == entry.id and one.enrolment for one in context.journal.entries(*OPEN_STEPS)):
+        if any(one.id == entry.id and one.admission for one in context.journal.entries(*OPEN_STEPS)):
             waiting.add(of)
         emit(_onboarding_finished(end) if isinstance(end, RowFinished) else end)
 
@@ -159,7 +195,7 @@ def _replay_one(
         return
     if row is None:
         answer = context.job_factory.find_provider(entry.provider).read_answer(raw)
-        if _brings_token(answer):
+        if answer.brings_token:
             _keep_aside(context, entry, answer)
             message = "the row is gone; its tokens are kept, encrypted, in the journal"
             emit(_notice(NoticeCode.ROW_GONE, entry, message))
@@ -175,7 +211,7 @@ def _replay_one(
     answer = job.provider.read_answer(raw)
     if not _is_of(context, entry, row):
         _supersede(context, entry, job, answer, emit)
-    elif _brings_token(answer) or answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD):
+    elif answer.brings_token or answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
     else:
         _close(context, entry, answer)
@@ -184,9 +220,9 @@ def _replay_one(
 def _close(context: RunContext, entry: Entry, answer: Answer) -> None:
     """End an entry whose answer brings no token: it counts as lost where the provider may have acted."""
     if answer.verdict is Verdict.UNREAD:
-        context.journal.mark(entry.id, STEP_UNREAD)
+        context.journal.mark(entry.id, Step.UNREAD)
     elif answer.verdict is Verdict.UNCLEAR or entry.lost_at is not None:
-        context.journal.mark(entry.id, STEP_LOST)
+        context.journal.mark(entry.id, Step.LOST)
     else:
         context.journal.finish([entry.id])  # the provider did nothing: the row is tried again
 
@@ -199,19 +235,15 @@ def _is_of(context: RunContext, entry: Entry, row: Row) -> bool:
     return isinstance(job, Job) and by_token([entry])(job.token) is not None
 
 
-def _brings_token(answer: Answer) -> bool:
-    return answer.access_token is not None or answer.refresh_token is not None
-
-
 def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         if answer.is_unproven:
-            context.journal.give_to_row(entry.id, job.row.key, STEP_UNPROVEN)
+            context.journal.give_to_row(entry.id, job.row.key, Step.UNPROVEN)
         else:
             context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
         return
-    if not _brings_token(answer):
+    if not answer.brings_token:
         context.journal.finish([entry.id])
         return
     _keep_aside(context, entry, answer)
@@ -221,6 +253,6 @@ def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit
 
 def _keep_aside(context: RunContext, entry: Entry, answer: Answer) -> None:
     """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
-    context.journal.mark(entry.id, STEP_SUPERSEDED)
+    context.journal.mark(entry.id, Step.SUPERSEDED)
     if answer.refresh_token is not None:
         context.journal.finish([], [entry.id])

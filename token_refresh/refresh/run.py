@@ -21,7 +21,6 @@ from token_refresh.base.events import (
 )
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.claims import released_at_the_end, rows_of_others
-from token_refresh.refresh.frequency import frequency_notices
 from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import list_due, list_unproven, query_of
 from token_refresh.refresh.loop import Loop
@@ -66,7 +65,7 @@ class Refresher:
             self._deadline = self._context.clock.monotonic() + scope.max_seconds
         self._emit(RunStarted(report.run_id, report.started_at, report.dry_run))
         try:
-            for notice in frequency_notices(self._context, scope):
+            for notice in self._context.first_notices(self._context, scope):
                 self._emit(notice)
             if scope.dry_run:
                 self._foresee(scope)

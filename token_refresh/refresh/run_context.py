@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from pathlib import Path
 
     from providers.base import ProviderSummary
-    from token_refresh.base.checks import Check
     from token_refresh.base.clock import Clock
     from token_refresh.base.events import Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
@@ -20,8 +18,8 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.jobs import JobFactory
     from token_refresh.refresh.run_identity import RunIdentity
-    from token_refresh.stores.base import Claimant, Row, Store
-    from token_refresh.stores.sealed import SealedStore, Seals
+    from token_refresh.stores.base import Claimant, DueQuery, Row
+    from token_refresh.stores.sealed import SealedStore
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class RunContext:
         concurrency: bounds requests in flight.
         identity: who this run is to others, and whether it may be alone.
         claimant: this process to others.
-        check_quota: how the store's calls stand against its plan; None where nobody counts them.
+        first_notices, row_notices: what a person should know at the start of a run, and of rows that were listed.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
     """
 
@@ -51,8 +49,13 @@ class RunContext:
     concurrency: int
     identity: RunIdentity
     claimant: Claimant
-    check_quota: Callable[[], Check | None]
+    first_notices: Callable[[RunContext, Scope], Iterable[Notice]]
+    row_notices: Callable[[RunContext, Sequence[Row], Sequence[Row], DueQuery], Iterable[Notice]]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]
+
+    def provider_of(self, row: Row) -> ProviderSummary | None:
+        """What is known of a row's provider; None where the catalogue does not have it."""
+        return self.providers.get(self.job_factory.provider_name(row))
 
 
 @dataclass(frozen=True)
@@ -75,29 +78,3 @@ class Scope:
     def is_by_hand(self) -> bool:
         """Whether a person, or a program for one, asks for certain rows; cron's own run takes what is due."""
         return self.everything or bool(self.locations) or bool(self.providers)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Opens what single calls of a long-lived program need, when they need it, and closes it again.
-
-    Attributes:
-        default_provider: for rows that name none.
-        refresh_interval: how often a run is expected, in seconds.
-        lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
-        open_store: the store with its keys.
-        close: releases the connections that stores shared; the next one opens others.
-        run_context_around: what a run needs around a store; holds a journal of its own while it is open.
-        job_factory: turns rows into jobs.
-        recall: adds to rows what is remembered of their failures and the table has no columns for.
-    """
-
-    clock: Clock
-    default_provider: str
-    refresh_interval: float
-    lock: Callable[[float], AbstractContextManager[object]]
-    open_store: Callable[[], AbstractContextManager[SealedStore]]
-    close: Callable[[], None]
-    run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
-    job_factory: Callable[[Seals], JobFactory]
-    recall: Callable[[Store, Iterable[Row]], list[Row]]

@@ -34,19 +34,21 @@ class RunIdentity:
         state: the state folder.
         store: the table.
         clock: the time.
-        unspent: see `Claimant`.
+        non_rotating: see `Claimant`.
         takes_over: a person said that no other installation refreshes this store any more.
 
     Raises:
         JournalError: the disk refuses.
     """
 
-    def __init__(self, state: Path, store: Store, clock: Clock, unspent: frozenset[str], *, takes_over: bool) -> None:
+    def __init__(
+        self, state: Path, store: Store, clock: Clock, non_rotating: frozenset[str], *, takes_over: bool
+    ) -> None:
         self._store = store
         self._clock = clock
         self._host = without_formula(os.uname().nodename.replace("/", "-"))
         self._run = secrets.token_hex(8)
-        self._unspent = unspent
+        self._non_rotating = non_rotating
         self._takes_over = takes_over
         self._installation = InstallationFile(state)
         self._has_issued = cache(self._installation.has_issued)
@@ -68,7 +70,7 @@ class RunIdentity:
             self._host,
             self._takes_over,
             self._identity.taken_over_at,
-            self._unspent,
+            self._non_rotating,
         )
 
     def inherit(self, slot: int, folder: Path, dead_slot: int) -> None:

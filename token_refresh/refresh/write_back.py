@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished, Subscriber
-from token_refresh.journal.entries import STEP_LOST, STEP_SUPERSEDED, STEP_UNPROVEN, STEP_UNREAD, Place
-from token_refresh.journal.failures import RowFailure
+from token_refresh.journal.entries import Place, Step
+from token_refresh.journal.failures import Failure
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.clock_check import clock_notice
+from token_refresh.refresh.exchange import kept_pair
 from token_refresh.refresh.jobs import Job, UnusableRow
-from token_refresh.refresh.remembered_failures import failure_of
-from token_refresh.refresh.row_result import RowResult, is_spent, result_of, result_of_refuted, result_of_unusable
+from token_refresh.refresh.result import RowResult, is_spent, result_of, result_of_refuted, result_of_unusable
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     Change,
@@ -47,9 +46,8 @@ class Pending:
         entry_id: the journal entry that is finished by it; None where there is none.
         is_urgent: a refresh may have ended the old access token, which automations still read.
         brings_token: there is a new token among the values.
-        is_spent: the token that was sent has a successor among them.
-        is_unproven: the new token is not known to work: the entry stays open until a refresh has proved it.
-        is_unread: the answer is a success in a form that is not known: the entry keeps it.
+        is_spent: the token that was sent has a successor among them that is known to work.
+        step: what the entry is at then; None where it is finished.
         proves: the entry of the token before, which a success ends, and a refusal opens again.
     """
 
@@ -59,8 +57,7 @@ class Pending:
     is_urgent: bool = False
     brings_token: bool = False
     is_spent: bool = False
-    is_unproven: bool = False
-    is_unread: bool = False
+    step: Step | None = None
     proves: int | None = None
 
 
@@ -92,7 +89,7 @@ class WriteBack:
         self._failing_since: float | None = None
         self._finished: list[int] = []  # entries that are to be forgotten, and
         self._spent: list[int] = []  # those whose tokens are to be remembered, with the journal's next transaction
-        self._failed: list[RowFailure] = []
+        self._failed: list[Failure] = []
         self._well: list[str] = []
         self.error: StoreError | None = None
         self.journal_error: JournalError | None = None
@@ -110,33 +107,33 @@ class WriteBack:
         if answer.expiry_claim is not None:
             message = f"the answer cannot be right about the end of its token ({answer.expiry_claim}): not believed"
             self._emit(Notice(NoticeCode.IMPOSSIBLE_TIME, job.row.location_id, message, provider=job.provider.slug))
-        if verdict is Verdict.DEAD_GRANT and (pair := self._kept_pair(job, entry_id)) is not None:
-            answer, verdict = pair, pair.verdict
-        elif verdict is Verdict.DEAD_GRANT and job.previous:
-            self._restore(job, answer, entry_id)
-            return
+        if verdict is Verdict.DEAD_GRANT:
+            pair = kept_pair(self._journal, job.provider, entry_id, job.credential.refresh_token)
+            if pair is not None:
+                answer, verdict = pair, pair.verdict
+            elif job.previous:
+                self._restore(job, answer, entry_id)
+                return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
-        brings_token = answer.access_token is not None or answer.refresh_token is not None
         has_successor = is_spent(job, answer)
-        is_unproven = answer.is_unproven and has_successor
+        step = _step_after(result, verdict, is_unproven=answer.is_unproven and has_successor)
         values = dict(result.values)
-        if brings_token:
+        if answer.brings_token:
             values |= self._store.renewed_cells(job.row, job.binding, answer.access_token, answer.refresh_token)
             if not self.replaced_cells.isdisjoint(job.cell) and "encrypted_refresh" in values:
-                self._try(partial(self._journal.follow, job.cell, str(values["encrypted_refresh"])))
-        if is_unproven and entry_id is not None:
+                self._try(self._journal.follow, job.cell, str(values["encrypted_refresh"]))
+        if step is Step.UNPROVEN and entry_id is not None:
             values |= {"access_token_expiry": None, **self._note_unproven(job, answer, entry_id)}
         self._take_in(
             Pending(
-                self._change(job.row, values, keeps_claim=result.is_lost or is_unproven),
+                self._change(job.row, values, keeps_claim=result.is_lost or step is Step.UNPROVEN),
                 result,
                 entry_id,
                 is_urgent=job.provider.rotates != "never",
-                brings_token=brings_token,
-                is_spent=has_successor and not is_unproven,
-                is_unproven=is_unproven,
-                is_unread=verdict is Verdict.UNREAD,
+                brings_token=answer.brings_token,
+                is_spent=has_successor and step is not Step.UNPROVEN,
+                step=step,
                 proves=job.proves if verdict is Verdict.GRANTED else None,
             )
         )
@@ -149,16 +146,6 @@ class WriteBack:
         if notice is not None:
             self._emit(notice)
         self.is_clock_confirmed |= notice is None
-
-    def _kept_pair(self, job: Job, entry_id: int | None) -> Answer | None:
-        """A pair that came in a 5xx before the token was refused; None where it was tried already, or there is none."""
-        for raw in self._journal.answers(entry_id):
-            pair = job.provider.pair_in(raw)
-            if pair is None or pair.refresh_token is None or not is_spent(job, pair):
-                continue
-            if not self._journal.is_successor(entry_id, self._store.keyring.fingerprints(pair.refresh_token)):
-                return pair
-        return None
 
     def _note_unproven(self, job: Job, answer: Answer, entry_id: int) -> dict[str, Value]:
         """Keep the token that was sent beside its unproven successor, in the journal before anything is stored."""
@@ -262,7 +249,7 @@ class WriteBack:
                 continue
             self._close(pending, result)
             final = _final(pending, result, self._journal.place_of(pending.entry_id))
-            if pending.is_unproven and result.written is Written.STORED:
+            if pending.step is Step.UNPROVEN and result.written is Written.STORED:
                 self.unproven[pending.change.key] = final
             else:
                 done.append(final)
@@ -284,8 +271,9 @@ class WriteBack:
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
-            if pending.result.failed is not None:
-                self._failed.append(failure_of(pending.result.failed, self._store.keyring))
+            failure = pending.result.failure(self._store.keyring, self._clock.now())
+            if failure is not None:
+                self._failed.append(failure)
             else:
                 self._well.append(pending.change.key)
         if pending.entry_id is not None:
@@ -295,22 +283,21 @@ class WriteBack:
 
     def _close_entry(self, entry_id: int, pending: Pending, result: WriteResult) -> None:
         is_overtaken = result.written in (Written.CHANGED, Written.GONE)
+        step = pending.step
+        if is_overtaken:
+            step = Step.SUPERSEDED if pending.brings_token or step is Step.UNREAD else None
+        elif result.written is Written.UNCLAIMED and not pending.is_urgent:
+            step = None  # its token was not spent: whoever has the row brings another
+        elif result.written is not Written.STORED and pending.brings_token:
+            return  # the next run tries to store it again
         if pending.is_spent and (is_overtaken or result.written is Written.STORED):
             self._spent.append(entry_id)
-        if is_overtaken and (pending.brings_token or pending.is_unread):
-            self._try(partial(self._journal.mark, entry_id, STEP_SUPERSEDED))
-        elif result.written is Written.UNCLAIMED and not pending.is_urgent:
-            self._finished.append(entry_id)  # its token was not spent: whoever has the row brings another
-        elif result.written in (Written.REFUSED, Written.UNCLAIMED) and pending.brings_token:
-            return  # the next run tries to store it again
-        elif pending.is_unread:
-            self._try(partial(self._journal.mark, entry_id, STEP_UNREAD))
-        elif pending.is_unproven:
-            self._try(partial(self._journal.give_to_row, entry_id, pending.change.key, STEP_UNPROVEN))
-        elif pending.result.is_lost and not is_overtaken:
-            self._try(partial(self._journal.mark, entry_id, STEP_LOST))
-        else:
+        if step is None:
             self._finished.append(entry_id)
+        elif step is Step.UNPROVEN:
+            self._try(self._journal.give_to_row, entry_id, pending.change.key, step)
+        else:
+            self._try(self._journal.mark, entry_id, step)
 
     def _close_proved(self, entry_id: int, pending: Pending, result: WriteResult) -> None:
         """The entry of the token before: it has a successor that works, or one that does not."""
@@ -318,13 +305,13 @@ class WriteBack:
             self._finished.append(entry_id)
             self._spent.append(entry_id)
         elif result.written is Written.STORED:
-            self._try(partial(self._journal.mark_lost, entry_id))
+            self._try(self._journal.mark_lost, entry_id)
         elif result.written in (Written.CHANGED, Written.GONE):
-            self._try(partial(self._journal.mark, entry_id, STEP_SUPERSEDED))
+            self._try(self._journal.mark, entry_id, Step.SUPERSEDED)
 
-    def _try(self, act: Callable[[], None]) -> None:
+    def _try(self, act: Callable[..., None], *args: object) -> None:
         try:
-            act()
+            act(*args)
         except JournalError as error:
             self.journal_error = error  # the entry stays as it is, and the next run comes to the same end
 
@@ -354,17 +341,28 @@ class WriteBack:
         self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
 
 
+_CHANGED = {
+    Written.CHANGED: None,
+    Written.UNCLAIMED: "another process took the row over meanwhile",
+    Written.GONE: "the row was deleted during the run",
+}
+
+
+def _step_after(result: RowResult, verdict: Verdict, *, is_unproven: bool) -> Step | None:
+    """What an entry is at when the store has what came of it; None where it is finished."""
+    if verdict is Verdict.UNREAD:
+        return Step.UNREAD
+    if is_unproven:
+        return Step.UNPROVEN
+    return Step.LOST if result.is_lost else None
+
+
 def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:
     """The row's end, once the store has spoken; `place` is where its answer waits."""
-    if result.written is Written.CHANGED:
-        return replace(pending.result.finished, outcome=Outcome.CHANGED, error=None, action=None, expires_at=None)
-    if result.written is Written.UNCLAIMED:
-        error = "another process took the row over meanwhile"
-        if pending.is_urgent:
-            error += f"; the new tokens wait {place.where}"
-        return replace(pending.result.finished, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
-    if result.written is Written.GONE:
-        error = "the row was deleted during the run"
+    if result.written in _CHANGED:
+        error = _CHANGED[result.written]
+        if result.written is Written.UNCLAIMED and pending.is_urgent:
+            error = f"{error}; the new tokens wait {place.where}"
         return replace(pending.result.finished, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
     if result.written is Written.REFUSED and result.error is not None and pending.brings_token:
         return replace(

@@ -25,6 +25,7 @@ STATUS_REAUTHORIZE = "reauthorize"
 STATUS_DISABLED = "disabled"
 MAX_COUNT = 2**31 - 2  # of failures; one more must fit into every store, and into the journal
 IDLE_STATUSES = (STATUS_REAUTHORIZE, STATUS_DISABLED)
+KNOWN_STATUSES = ("", STATUS_ACTIVE, *IDLE_STATUSES)
 
 
 class StoreError(ActionableError):
@@ -202,7 +203,7 @@ class Claimant:
         host: the machine's name, for people.
         takes_over: whether claims of other installations are overridden.
         taken_over_at: claims that other installations made before count no more.
-        unspent: providers whose refresh tokens are never spent: a claim on their rows that is old may be taken,
+        non_rotating: providers whose refresh tokens are never spent: a claim on their rows that is old may be taken,
             whoever has it, for a token that was sent twice harms nobody.
     """
 
@@ -213,7 +214,7 @@ class Claimant:
     host: str = ""
     takes_over: bool = False
     taken_over_at: datetime | None = None
-    unspent: frozenset[str] = frozenset()
+    non_rotating: frozenset[str] = frozenset()
 
     @property
     def refreshed_by(self) -> str:
@@ -457,3 +458,18 @@ def check_writing(store: Store, rows: Sequence[Row]) -> Check:
 def unknown_columns(values: Iterable[str], columns: frozenset[str]) -> list[str]:
     """The names in `values` that the table lacks."""
     return sorted(name for name in values if name not in columns)
+
+
+def lacking_columns(
+    columns: Collection[str], provider: str, provider_params: str, default_provider: str
+) -> ActionableError | None:
+    """What is wrong where a table lacks a column without which a row would be another one; None where it does not.
+
+    A table without the optional columns holds rows of the default provider with default parameters only.
+    """
+    needed = {"provider": provider != default_provider, "provider_params": bool(provider_params)}
+    missing = [name for name, is_needed in needed.items() if is_needed and name not in columns]
+    if not missing:
+        return None
+    what = f"the table has no column {' and '.join(missing)}, which this row needs"
+    return ActionableError(what, "Run: python token_manager.py setup", Kind.CONFIGURATION)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
 from token_refresh.base.columns import SEALED_COLUMNS
-from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.errors import ActionableError, Kind, RunError
 from token_refresh.stores.base import Change, Row, Store, Value
 
 _ONBOARD = "Onboard the client again with `python onboard_client.py`."
@@ -81,17 +81,9 @@ class Seals:
         Raises:
             CellError: a cell does not open here.
         """
-        refresh_token = self._open("encrypted_refresh", row.encrypted_refresh, row, binding)
-        secret = self._open("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
+        refresh_token = self.open_text("encrypted_refresh", row.encrypted_refresh, row, binding)
+        secret = self.open_text("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
         return secret, refresh_token
-
-    def open_text(self, column: str, cell: str, row: Row, binding: Binding) -> str:
-        """What one cell holds that belongs in this column of the row.
-
-        Raises:
-            CellError: it does not open here.
-        """
-        return self._open(column, cell, row, binding)
 
     def check(self, row: Row, binding: Binding) -> CellCheck:
         """Try each sealed cell of the row by itself; empty cells and plain access tokens are passed over."""
@@ -100,7 +92,7 @@ class Seals:
         cells = _sealed_cells(row)
         for column, cell in cells.items():
             try:
-                opened[column] = self._open(column, cell, row, binding)
+                opened[column] = self.open_text(column, cell, row, binding)
             except CellError as error:
                 errors.append(error)
         stale = tuple(column for column in opened if self._is_cell_stale(column, cells[column], row, binding))
@@ -122,7 +114,9 @@ class Seals:
 
         And only while nobody refreshes the row (`free_for`: see `Change`): the token in it may be on its way.
         """
-        values = {column: self._sealed_or_none(column, check.opened[column], row, binding) for column in check.stale}
+        values: dict[str, Value] = dict.fromkeys(check.stale)  # empty, where a cell of an older form holds nothing
+        for column in filter(check.opened.get, check.stale):
+            values[column] = self.keyring.seal(check.opened[column], Context(column, row.location_id, binding.origin))
         cells = _sealed_cells(row)
         beside = {column: cells[column] for column in check.stale if column != "encrypted_refresh"}
         return Change(row.key, row.encrypted_refresh, values, beside=beside, free_for=free_for)
@@ -135,7 +129,7 @@ class Seals:
         """
         if not is_sealed(row.last_access_token):
             return row.last_access_token
-        return self._open("last_access_token", row.last_access_token, row, binding)
+        return self.open_text("last_access_token", row.last_access_token, row, binding)
 
     def cells(
         self,
@@ -149,16 +143,13 @@ class Seals:
     ) -> dict[str, Value]:
         """New cells by column, for those of the four that are given."""
         plain = {"encrypted_secret": secret, "encrypted_refresh": refresh, "previous_refresh": previous}
-        if self._seal_access_tokens:
-            plain["last_access_token"] = access
-        sealed: dict[str, Value] = {
+        plain |= {"last_access_token": access} if self._seal_access_tokens else {}
+        cells: dict[str, Value] = {
             column: self.keyring.seal(text, Context(column, location_id, binding.origin))
             for column, text in plain.items()
             if text
         }
-        if access and not self._seal_access_tokens:
-            sealed["last_access_token"] = access
-        return sealed
+        return cells if self._seal_access_tokens or not access else cells | {"last_access_token": access}
 
     def renewed_cells(
         self, row: Row, binding: Binding, access_token: str | None, refresh_token: str | None
@@ -179,10 +170,6 @@ class Seals:
             return True
         return bool(binding.former_origins) and not self._opens(column, cell, row, binding.origin)
 
-    def _sealed_or_none(self, column: str, text: str, row: Row, binding: Binding) -> Value:
-        """A new cell; an empty one for the empty secret that a cell of an older form may hold."""
-        return self.keyring.seal(text, Context(column, row.location_id, binding.origin)) if text else None
-
     def _opens(self, column: str, cell: str, row: Row, origin: str) -> bool:
         try:
             self.keyring.open(cell, Context(column, row.location_id, origin))
@@ -190,7 +177,12 @@ class Seals:
             return False
         return True
 
-    def _open(self, column: str, cell: str, row: Row, binding: Binding) -> str:
+    def open_text(self, column: str, cell: str, row: Row, binding: Binding) -> str:
+        """What one cell holds that belongs in this column of the row.
+
+        Raises:
+            CellError: it does not open here.
+        """
         try:
             if is_sealed(cell):
                 formers = binding.former_origins if binding.is_fixed else ()
@@ -220,6 +212,14 @@ class Seals:
             fix = f"If {host} is right: python token_manager.py rotate-key --allow-host {host}. Otherwise: {_ONBOARD}"
             raise CellError(column, "is of an older form, and the row itself names the token host", fix)
         return plaintext
+
+
+def wrong_key(rows: int) -> RunError:
+    """Where so many rows were looked at, and no configured key opens any cell of them: it is wrong, not the rows."""
+    return RunError(
+        f"ENCRYPTION_KEY opens no cell of the {rows} rows",
+        "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+    )
 
 
 class SealedStore(Seals):

@@ -13,17 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
-from token_refresh.keys.inspection import Finding, Inspector, wrong_key
+from token_refresh.keys.inspection import Finding, Inspector
+from token_refresh.refresh.duplicates import several_rows
 from token_refresh.refresh.jobs import read_params
-from token_refresh.refresh.rows import lacking_columns, several_rows
-from token_refresh.stores.base import STATUS_DISABLED, Change, Row, Store
-from token_refresh.stores.sealed import CellCheck
+from token_refresh.stores.base import STATUS_DISABLED, Change, Row, Store, lacking_columns
+from token_refresh.stores.sealed import CellCheck, wrong_key
 from token_refresh.transfer.export_file import SourceRow
 
+_CHANGED_SINCE = "the row was changed after the plan was shown"
 _CREDENTIAL = ("client_id", "provider_params", "encrypted_secret", "encrypted_refresh")
 
 
-class Step(enum.StrEnum):
+class ImportStep(enum.StrEnum):
     """What becomes of one row of the source."""
 
     CREATE = "created"
@@ -47,7 +48,7 @@ class PlannedRow:
     name: str
     location_id: str
     provider: str
-    step: Step
+    step: ImportStep
     reason: str = ""
     action: str = ""
     row: Row | None = field(default=None, repr=False)
@@ -112,7 +113,7 @@ class ImportPlanner:
         unknown = 0
         for one in source_rows:
             if one.row is None:
-                step = Step.REFUSE if one.is_wrong else Step.SKIP
+                step = ImportStep.REFUSE if one.is_wrong else ImportStep.SKIP
                 planned.append(PlannedRow(one.name, one.location_id, one.provider, step, one.problem, one.action))
                 continue
             identity = self._identity(one.row)
@@ -129,8 +130,8 @@ class ImportPlanner:
     def _planned(self, name: str, row: Row, there: Sequence[Row], fault: Finding | None) -> PlannedRow:
         provider = self._inspector.provider_name(row)
         if fault is not None:
-            return PlannedRow(name, row.location_id, provider, Step.REFUSE, fault.error, fault.action)
-        one = PlannedRow(name, row.location_id, provider, Step.CREATE, row=row, there=there[0] if there else None)
+            return PlannedRow(name, row.location_id, provider, ImportStep.REFUSE, fault.error, fault.action)
+        one = PlannedRow(name, row.location_id, provider, ImportStep.CREATE, row=row, there=there[0] if there else None)
         if not there:
             return one
         ours, theirs = _contents(row, self._inspector), _contents(there[0], self._table_inspector)
@@ -139,16 +140,16 @@ class ImportPlanner:
             # The row's other columns may be newer than the source's.
             change = self._table_inspector.resealing(there[0], free_for="") if self._is_resealing else None
             if change is None:
-                return replace(one, step=Step.UNCHANGED)
-            return replace(one, step=Step.REPLACE, reason="re-encrypted", change=change)
+                return replace(one, step=ImportStep.UNCHANGED)
+            return replace(one, step=ImportStep.REPLACE, reason="re-encrypted", change=change)
         is_empty = not there[0].encrypted_refresh
         if is_empty and there[0].status != STATUS_DISABLED:  # nobody took its credential out
-            return replace(one, step=Step.REPLACE, reason="the table's row waits for its credential")
+            return replace(one, step=ImportStep.REPLACE, reason="the table's row waits for its credential")
         reason = "the table's row is disabled" if is_empty else f"the table has another {' and '.join(differing)}"
         if self._is_replacing:
-            return replace(one, step=Step.REPLACE, reason=reason)
+            return replace(one, step=ImportStep.REPLACE, reason=reason)
         reason += "" if is_empty else ", which may be newer"
-        return replace(one, step=Step.KEEP, reason=reason, action="To have the source's: --replace")
+        return replace(one, step=ImportStep.KEEP, reason=reason, action="To have the source's: --replace")
 
     def _fault(
         self, row: Row, there: Sequence[Row], count: int, owners: Mapping[str, tuple[str, str]]
@@ -192,8 +193,8 @@ def as_shown(planned: Sequence[PlannedRow], shown: Sequence[PlannedRow] | None) 
     agreed = {one.name: (one.step, one.there) for one in shown}
     return [
         one
-        if (one.step, one.there) == agreed[one.name] or one.step in (Step.UNCHANGED, Step.REFUSE)
-        else replace(one, step=Step.KEEP, reason="the row was changed after the plan was shown", action="Repeat it.")
+        if (one.step, one.there) == agreed[one.name] or one.step in (ImportStep.UNCHANGED, ImportStep.REFUSE)
+        else replace(one, step=ImportStep.KEEP, reason=_CHANGED_SINCE, action="Repeat it.")
         for one in planned
     ]
 
@@ -201,4 +202,4 @@ def as_shown(planned: Sequence[PlannedRow], shown: Sequence[PlannedRow] | None) 
 def counts_of(planned: Iterable[PlannedRow]) -> dict[str, int]:
     """How many rows each step has, in the order of the steps, without those that have none."""
     counts = Counter(one.step for one in planned)
-    return {step.value: counts[step] for step in Step if counts[step]}
+    return {step.value: counts[step] for step in ImportStep if counts[step]}

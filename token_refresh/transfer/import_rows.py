@@ -11,7 +11,7 @@ from token_refresh.base.stop import Stop
 from token_refresh.stores.base import Change, Store, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.transfer.export import without_plain_token
 from token_refresh.transfer.export_file import SourceRow, read_export
-from token_refresh.transfer.import_plan import PlannedRow, Step
+from token_refresh.transfer.import_plan import ImportStep, PlannedRow
 
 ROWS_A_BATCH = 10  # what Airtable creates in one call
 
@@ -44,7 +44,7 @@ def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop) -> list[Plan
     """
     done = {one.name: one for one in rows}
     tried = 0
-    batches = [*_batches(rows, Step.CREATE), *_batches(rows, Step.REPLACE)]
+    batches = [*_batches(rows, ImportStep.CREATE), *_batches(rows, ImportStep.REPLACE)]
     left = sum(map(len, batches))
     for batch in batches:
         if stop.reason is not None:
@@ -52,7 +52,7 @@ def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop) -> list[Plan
                 f"{stop.reason}; {left - tried} rows were not tried", "Run it again: it goes on.", Kind.STOPPED
             )
         try:
-            results = _create(store, batch) if batch[0].step is Step.CREATE else _replace(store, batch)
+            results = _create(store, batch) if batch[0].step is ImportStep.CREATE else _replace(store, batch)
         except StoreUnavailableError as error:
             what = f"{error}; {tried} of {left} rows were stored, the others perhaps"
             raise StoreUnavailableError(what, f"{error.action} Then run it again: it goes on.".lstrip()) from None
@@ -61,7 +61,7 @@ def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop) -> list[Plan
     return list(done.values())
 
 
-def _batches(rows: Sequence[PlannedRow], step: Step) -> Iterator[Sequence[PlannedRow]]:
+def _batches(rows: Sequence[PlannedRow], step: ImportStep) -> Iterator[Sequence[PlannedRow]]:
     chosen = [one for one in rows if one.step is step]
     for start in range(0, len(chosen), ROWS_A_BATCH):
         yield chosen[start : start + ROWS_A_BATCH]
@@ -71,7 +71,7 @@ def _create(store: Store, rows: Sequence[PlannedRow]) -> list[PlannedRow]:
     values = [{column: cell for column, cell in _values(store, one).items() if cell is not None} for one in rows]
     refusals = store.create_all(values)
     return [
-        one if error is None else replace(one, step=Step.REFUSE, reason=str(error), action=error.action)
+        one if error is None else replace(one, step=ImportStep.REFUSE, reason=str(error), action=error.action)
         for one, error in zip(rows, refusals, strict=True)
     ]
 
@@ -99,10 +99,10 @@ def _replaced(one: PlannedRow, result: WriteResult) -> PlannedRow:
     if result.written is Written.UNDONE:
         raise result.error or StoreUnavailableError("the store did not confirm the write", "Run it again.")
     if result.error is not None:
-        return replace(one, step=Step.REFUSE, reason=str(result.error), action=result.error.action)
+        return replace(one, step=ImportStep.REFUSE, reason=str(result.error), action=result.error.action)
     is_busy = result.written is Written.BUSY
     reason = "another run is refreshing this row" if is_busy else "somebody changed the row meanwhile; theirs stays"
-    return replace(one, step=Step.REFUSE, reason=reason, action="Repeat it.")
+    return replace(one, step=ImportStep.REFUSE, reason=reason, action="Repeat it.")
 
 
 def _values(store: Store, one: PlannedRow) -> dict[str, Value]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from token_refresh.base.events import (
     RunFinished,
     RunStarted,
 )
-from token_refresh.refresh.frequency import LAST_RUN_FILE
+from token_refresh.diagnosis.notices import LAST_RUN_FILE, first_notices
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import StoreError, StoreUnavailableError
@@ -93,7 +94,8 @@ def test_calls_that_will_not_last_the_month_are_a_notice_before_any_row(
     rows.add("acme", "loc")
     heard: list[Event] = []
     with run_context_of(rows) as context:
-        context = replace(context, check_quota=lambda: Check("quota", state, "990 calls", "Run less often."))
+        quota = Check("quota", state, "990 calls", "Run less often.")
+        context = replace(context, first_notices=partial(first_notices, quota=quota))
         Refresher(context, heard.append).run(Scope())
     notice = Notice(NoticeCode.QUOTA_SHORT, None, "990 calls", "Run less often.")
     assert heard.count(notice) == count
@@ -129,7 +131,7 @@ def test_an_error_that_ends_a_run_is_said_once(rows: SqliteRows) -> None:
     rows.world.program.settings["ENCRYPTION_KEY"] = "A" * 42 + "E="
     result = rows.world.program.run()
     assert result.code == exits.USAGE
-    assert result.err.count("ENCRYPTION_KEY opens none of the 1 rows that are due") == 1
+    assert result.err.count("ENCRYPTION_KEY opens no cell of the 1 rows") == 1
     assert "nothing due" not in result.err
 
 

@@ -22,7 +22,7 @@ from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.clock import iso, parse_time
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -487,7 +487,7 @@ def test_a_key_that_opens_no_row_stops_the_run_before_anything_is_sent(rows: Row
     rows.world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     result = run(rows)
     assert result.code == exits.USAGE
-    assert "ENCRYPTION_KEY opens none of the 10 rows" in result.err
+    assert "ENCRYPTION_KEY opens no cell of the 10 rows" in result.err
     assert sent(rows.world) == 0
     assert {name: rows.row(name) for name in cells} == cells
 
@@ -656,7 +656,7 @@ def test_a_mistake_in_the_settings_is_reported_before_another_run_that_is_active
     rows, world = table, table.world
     assert run(rows).code == 0
     [folder] = {path.parent for path in world.program.home.glob("state/*/run.lock")}
-    with RunLock(folder, world.clock):
+    with run_lock(folder, world.clock):
         busy = run(rows)
         assert busy.code == exits.BUSY
         assert "another run is active: process" in busy.err

@@ -29,7 +29,7 @@ from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Program
 from token_refresh.journal.installation import FILE, InstallationFile
-from token_refresh.journal.lock import RunLock
+from token_refresh.journal.lock import run_lock
 from token_refresh.stores.base import Claimant
 from token_refresh.stores.database import DatabaseStore
 
@@ -114,7 +114,7 @@ def test_under_another_address_the_run_that_is_active_is_known(
     table.add("acme", "loc")
     assert run(table).code == exits.DONE
     [folder] = {path.parent for path in state(table.world).glob("*/run.lock")}
-    with RunLock(folder, table.world.clock):
+    with run_lock(folder, table.world.clock):
         address(table.world)
         assert run(table, "--all").code == exits.BUSY
 

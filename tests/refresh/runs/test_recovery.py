@@ -345,7 +345,7 @@ def test_an_onboarding_that_this_program_cannot_read_stays_and_hinders_no_other(
     """Another version wrote it."""
     run(rows)
     with journal(rows.world) as opened:
-        opened.enrol("loc", "acme", rows.world.oauth.url, "", "token", '{"colour": "green"}')
+        opened.admit("loc", "acme", rows.world.oauth.url, "", "token", '{"colour": "green"}')
     rows.world.clock.advance(200)
     rows.add("acme", "other")
     result = run(rows)
@@ -430,7 +430,7 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
     cell = deleted_during_its_refresh(rows, "acme")
     current = rows.world.oauth.current("loc")
     with journal(rows.world) as opened:  # somebody else's onboarding is aside, too
-        opened.mark(opened.enrol("other", "acme", "https://acme.example", "", "token", "{}"), "superseded")
+        opened.mark(opened.admit("other", "acme", "https://acme.example", "", "token", "{}"), "superseded")
     rows.add("acme", "loc")
     if is_resealed:
         cell = rows.world.seal("loc", "encrypted_refresh", rows.world.open_refresh("loc", cell))

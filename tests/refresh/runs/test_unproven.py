@@ -12,10 +12,14 @@ import pytest
 from tests.conftest import World
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, table_of
 from tests.refresh.runs.test_faults import only, run
+from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes, is_spent
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
+from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import Scope
+from token_refresh.stores.base import StoreUnavailableError
 
 SAMPLE = {"refresh_token": "sample-refresh"}
 
@@ -30,7 +34,7 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 
 @pytest.fixture
-def table(world: World) -> Rows:
+def table(world: World) -> SqliteRows:
     """Rows of the embedded database."""
     return SqliteRows(world)
 
@@ -182,6 +186,22 @@ def test_a_pair_behind_a_failure_is_tried_once_the_old_token_is_refused(rows: Ro
     assert entries(rows.world) == []
 
 
+def test_a_pair_of_a_failing_provider_is_stored_by_the_next_run_where_the_store_was_away(table: SqliteRows) -> None:
+    """It was noted as unproven, but no row ever held it: so it was not refused either."""
+    table.add("acme", "loc")
+    table.world.oauth.fail(behind_a_failure())
+
+    def away(*_: object) -> None:
+        raise StoreUnavailableError("the store does not answer", "Wait.")
+
+    with run_context_of(table) as context:
+        vars(context.store.store)["write"] = away
+        assert Refresher(context).run(Scope()).store_error is not None
+    assert not table.is_current("loc")
+    assert_next_run_refreshes(table)
+    assert entries(table.world) == []
+
+
 def test_a_pair_on_the_page_of_an_outage_is_left_alone_while_the_old_token_works(rows: Rows) -> None:
     rows.add("acme", "loc")
     sample = json.dumps(SAMPLE | {"access_token": "sample-access"}).encode()
@@ -243,7 +263,7 @@ def test_sending_it_once_more_keeps_the_answer_even_where_the_token_is_refused(r
     assert sent(rows) == [token, token]
     [entry] = entries(rows.world, "lost")
     with journal(rows.world) as opened:
-        bodies = [raw.body for raw in opened.answers(entry.id)]
+        bodies = [raw.body for raw in opened.answers(entry)]
     assert rows.world.oauth.current("loc").encode() in bodies[0]
 
 

@@ -72,7 +72,7 @@ class EndlessAnswerError(requests.RequestException):
     """A body that is larger, or comes more slowly, than any page of Airtable's."""
 
 
-def translated(act: Callable[[], _T]) -> _T:
+def map_errors(act: Callable[[], _T]) -> _T:
     """Do `act`; what pyairtable raises becomes a `StoreError`."""
     try:
         return act()

@@ -13,7 +13,7 @@ from pyairtable import Api, Table
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.columns import COLUMN_NAMES, COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, ColumnType
-from token_refresh.stores.airtable.answers import UnknownColumnError, missing_columns, translated
+from token_refresh.stores.airtable.answers import UnknownColumnError, map_errors, missing_columns
 from token_refresh.stores.airtable.options import AirtableOptions
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, StoreRefusedError
 
@@ -111,7 +111,7 @@ class Columns:
         """The table's own name of a column."""
         return self._options.id_field if name == "locationId" else name
 
-    def relearning(self, act: Callable[[], _T]) -> _T:
+    def with_schema_retry(self, act: Callable[[], _T]) -> _T:
         """Do `act`; where Airtable does not know a column, learn the columns again and do it once more."""
         try:
             return act()
@@ -158,7 +158,7 @@ class Columns:
             return [(table["name"], table["id"], columns_of(table["fields"], self._options)) for table in tables]
 
         try:
-            tables = translated(ask)
+            tables = map_errors(ask)
         except StoreRefusedError:
             return None
         for name, table_id, columns in tables:
@@ -187,7 +187,7 @@ class Columns:
         while True:
             asked = sorted(self.name(name) for name in names)
             try:
-                translated(partial(self._table.first, fields=asked))
+                map_errors(partial(self._table.first, fields=asked))
                 return frozenset(names)
             except UnknownColumnError as error:
                 if error.column not in names & set(OPTIONAL_COLUMNS):

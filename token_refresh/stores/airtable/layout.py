@@ -8,7 +8,7 @@ from typing import Any
 from pyairtable import Api
 
 from token_refresh.base.columns import COLUMNS, ColumnType
-from token_refresh.stores.airtable.answers import translated
+from token_refresh.stores.airtable.answers import map_errors
 from token_refresh.stores.airtable.columns import columns_of, faults_of
 from token_refresh.stores.airtable.options import AirtableOptions
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, StoreRefusedError
@@ -79,7 +79,7 @@ class Layout:
 
     def _table(self) -> Mapping[str, Any] | None:
         try:
-            tables = translated(lambda: list(self._api.get(self._url)["tables"]))
+            tables = map_errors(lambda: list(self._api.get(self._url)["tables"]))
         except StoreRefusedError:
             raise StoreRefusedError(
                 "the personal access token may not see the schema of this base",
@@ -100,7 +100,7 @@ class Layout:
 
     def _post(self, url: str, content: dict[str, Any], by_hand: str) -> None:
         try:
-            translated(lambda: self._api.post(url, json=content))
+            map_errors(lambda: self._api.post(url, json=content))
         except StoreRefusedError as error:
             refusal = StoreRefusedError(
                 "the personal access token may not change the schema of this base, or Airtable refuses the change",

@@ -26,8 +26,8 @@ from token_refresh.stores.airtable.answers import (
     PausedError,
     RefusedBatchError,
     altered,
+    map_errors,
     senseless,
-    translated,
 )
 from token_refresh.stores.airtable.cells import Cells, is_kept, json_of, text_of
 from token_refresh.stores.airtable.columns import COLUMN_TYPES, Columns
@@ -118,18 +118,18 @@ class AirtableStore(Store):
 
     def due(self, query: DueQuery) -> list[Row]:
         """See `Store.due`. The filter runs at Airtable; what it lets through is checked here."""
-        records = self._columns.relearning(lambda: self._list(self._due_formula(query)))
+        records = self._columns.with_schema_retry(lambda: self._list(self._due_formula(query)))
         return [row for row in map(self._row, records) if query.admits(row)]
 
     def rows(self, *, complete: bool = False) -> Iterator[Row]:
         """See `Store.rows`."""
         columns = self.columns if complete else None
-        return map(self._row, self._columns.relearning(lambda: self._list(None, columns)))
+        return map(self._row, self._columns.with_schema_retry(lambda: self._list(None, columns)))
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
         location_id = location_id.strip()
-        records = self._columns.relearning(lambda: self._list(self._is_at(location_id), self.columns))
+        records = self._columns.with_schema_retry(lambda: self._list(self._is_at(location_id), self.columns))
         return [row for row in map(self._row, records) if row.location_id == location_id]
 
     def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
@@ -224,7 +224,7 @@ class AirtableStore(Store):
     def _records(self, keys: Sequence[str], columns: frozenset[str] | None) -> Iterator[dict[str, Any]]:
         for start in range(0, len(keys), RECORDS_A_PAGE):
             formula = f.OR([f.EQ(f.RECORD_ID(), key) for key in keys[start : start + RECORDS_A_PAGE]])
-            yield from self._columns.relearning(partial(self._list, formula, columns))
+            yield from self._columns.with_schema_retry(partial(self._list, formula, columns))
 
     def _list(self, formula: f.Formula | None, columns: frozenset[str] | None = None) -> list[dict[str, Any]]:
         """All records that the formula lets through; by default with all columns but `last_access_token`."""
@@ -246,7 +246,7 @@ class AirtableStore(Store):
         """All records, from the first page on; in smaller pages from now on where one of them is too large."""
         while True:
             try:
-                return translated(lambda: list(self._table.all(page_size=self._page_sizes[0], **options)))
+                return map_errors(lambda: list(self._table.all(page_size=self._page_sizes[0], **options)))
             except LargePageError:
                 if len(self._page_sizes) == 1:
                     raise
@@ -375,7 +375,7 @@ class AirtableStore(Store):
             StoreAltersError: it was not kept as it was written, and is taken back.
         """
         try:
-            record = translated(lambda: dict(self._table.create(self._cells(values))))
+            record = map_errors(lambda: dict(self._table.create(self._cells(values))))
         except MissingOptionError as error:
             if not self._learns(error, [values]):
                 raise
@@ -386,7 +386,7 @@ class AirtableStore(Store):
     def _create_batch(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
         records: list[Any] = [self._cells(values) for values in rows]
         try:
-            made = translated(lambda: self._table.batch_create(records))
+            made = map_errors(lambda: self._table.batch_create(records))
         except RefusedBatchError as error:
             if self._learns(error, rows):
                 return self._create_batch(rows)
@@ -404,7 +404,7 @@ class AirtableStore(Store):
 
         def send() -> dict[str, str]:
             records: list[Any] = [{"id": key, "fields": self._cells(values)} for key, values in updates]
-            stored = translated(
+            stored = map_errors(
                 lambda: {record["id"]: record["fields"] for record in self._table.batch_update(records)}
             )
             if stored.keys() != {key for key, _ in updates}:
@@ -412,7 +412,7 @@ class AirtableStore(Store):
             found = {key: self._altered_column(values, stored[key]) for key, values in updates}
             return {key: name for key, name in found.items() if name}
 
-        return self._columns.relearning(send)
+        return self._columns.with_schema_retry(send)
 
     def _altered_column(
         self, values: Mapping[str, Value], fields: Mapping[str, Any], unread: frozenset[str] = frozenset()
@@ -450,7 +450,7 @@ class AirtableStore(Store):
             return
         for record in records:
             with suppress(StoreError):
-                translated(partial(self._table.delete, record["id"]))
+                map_errors(partial(self._table.delete, record["id"]))
         raise self._altered(name)
 
     def _altered(self, name: str) -> StoreAltersError:

@@ -74,14 +74,14 @@ def is_free(claimant: Claimant, query: DueQuery, now: datetime) -> sa.ColumnElem
     owner, claimed_at = CREDENTIALS.c.claim_owner, CREDENTIALS.c.claimed_at
     free = [owner.is_(None), owner == claimant.inherited]
     if claimant.takes_over:
-        free.append(sa.not_(begins(claimant.of_installation)))
+        free.append(sa.not_(owner_startswith(claimant.of_installation)))
     elif claimant.taken_over_at is not None:
         is_before = sa.or_(claimed_at.is_(None), claimed_at < sa.literal(claimant.taken_over_at, UtcTime))
-        free.append(sa.and_(sa.not_(begins(claimant.of_installation)), is_before))
-    if claimant.unspent:
+        free.append(sa.and_(sa.not_(owner_startswith(claimant.of_installation)), is_before))
+    if claimant.non_rotating:
         limit = timedelta(seconds=STALE_SECONDS)  # of a clock that was wrong, too
         is_old = sa.or_(claimed_at < sa.literal(now - limit, UtcTime), claimed_at > sa.literal(now + limit, UtcTime))
-        free.append(sa.and_(owner != claimant.owner, is_old, _provider(query).in_(claimant.unspent)))
+        free.append(sa.and_(owner != claimant.owner, is_old, _provider(query).in_(claimant.non_rotating)))
     return sa.or_(*free)
 
 
@@ -90,7 +90,7 @@ def _provider(query: DueQuery) -> sa.ColumnElement[str]:
     return sa.case((named == "", query.default_provider), else_=named)
 
 
-def begins(prefix: str) -> sa.ColumnElement[bool]:
+def owner_startswith(prefix: str) -> sa.ColumnElement[bool]:
     """A claim whose owner's name begins so."""
     return CREDENTIALS.c.claim_owner.startswith(prefix, autoescape=True)
 
@@ -112,7 +112,7 @@ def conditional_update(
         conditions.append(owner == sa.bindparam("owner", type_=sa.Text))
         conditions.append(CREDENTIALS.c.claim_generation == sa.bindparam("generation", type_=sa.Integer))
     if free_for is not None:
-        conditions.append(sa.or_(owner.is_(None), begins(free_for)) if free_for else owner.is_(None))
+        conditions.append(sa.or_(owner.is_(None), owner_startswith(free_for)) if free_for else owner.is_(None))
     cells: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=CREDENTIALS.c[name].type) for name in columns}
     if (is_claimed and not keeps_claim) or ends_claim:
         cells |= UNCLAIMED

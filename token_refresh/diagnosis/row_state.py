@@ -1,4 +1,4 @@
-"""What state a row is in, for everybody who shows rows. No cell is opened."""
+"""Rows for everybody who shows them: with what is remembered of their failures, and their states. No cell is opened."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from crypto import Keyring
 from providers.base import ProviderSummary
 from token_refresh.base.errors import Kind
+from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
+from token_refresh.refresh.result import with_remembered_failure
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_DISABLED, STATUS_REAUTHORIZE, Row
 
 
@@ -55,7 +59,7 @@ def row_state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now
         return RowState.EXPIRED
     if row.failure_count or row.last_error:
         return RowState.FAILING
-    return RowState.DUE if provider is None or policy.is_due(row, provider, now) else RowState.FRESH
+    return RowState.DUE if policy.is_due(row, provider, now) else RowState.FRESH
 
 
 def row_statuses(
@@ -66,3 +70,14 @@ def row_statuses(
     known = providers.summaries
     statuses = [RowStatus(row, name, row_state(row, known.get(name), policy, now)) for row, name in named]
     return sorted(statuses, key=lambda one: (one.row.location_id, one.provider))
+
+
+def with_remembered_failures(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:
+    """The same for many rows, read beside a run that is active; `folder` is the store's state folder."""
+    known = read_failures(folder)
+
+    def find(row: Row) -> Failure | None:
+        failure = known.get(row.key)
+        return failure if failure is not None and failure.is_of(keyring.fingerprints(row.encrypted_refresh)) else None
+
+    return [with_remembered_failure(row, find(row), columns) for row in rows]

@@ -11,8 +11,8 @@ import pytest
 from providers import Catalog
 from providers.base import Provider
 from tests.world.clock import START
+from token_refresh.diagnosis.row_state import RowState, row_state, row_statuses
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.refresh.row_state import RowState, row_state, row_statuses
 from token_refresh.stores.base import Row
 
 HOURLY = DuePolicy(interval=3600, buffer=300)

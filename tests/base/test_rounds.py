@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.world.clock import FakeClock
+from token_refresh.base.rounds import TICK_SECONDS, rounds
 from token_refresh.base.stop import Stop
-from token_refresh.refresh.rounds import TICK_SECONDS, rounds
 
 
 def starts(interval: float, *lengths: float) -> list[float]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.world.clock import START
 from token_refresh.base.checks import BAD, GOOD
-from token_refresh.net.reachability import check_clock
+from token_refresh.diagnosis.endpoints import check_clock
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(-61, BAD), (-59, GOOD), (59, GOOD), (61, BAD)])

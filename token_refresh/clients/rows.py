@@ -1,11 +1,8 @@
-"""Finding the row that somebody means by its location and provider, and what one needs to be in a table."""
+"""Finding the row that somebody means by its location and provider."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-
-from token_refresh.base.errors import ActionableError, Kind, NoSuchTokenError, SeveralTokensError
-from token_refresh.refresh.duplicates import ACTION, IDENTITY, Member, sentence
+from token_refresh.base.errors import NoSuchTokenError, SeveralTokensError
 from token_refresh.refresh.jobs import JobFactory
 from token_refresh.stores.base import Row, Store
 
@@ -37,24 +34,3 @@ def find_one(store: Store, job_factory: JobFactory, location_id: str, provider: 
         what = f"{location_id!r} has several rows: {names}"
         raise SeveralTokensError(what, "Choose one with --provider; in a program, with provider=.")
     return matching[0]
-
-
-def several_rows(rows: Iterable[Row], provider: str) -> ActionableError | None:
-    """What is wrong where these rows of one identity are several; None where they are not."""
-    members = [Member(row.key, row.location_id, provider) for row in rows]
-    return ActionableError(sentence(IDENTITY, members), ACTION, Kind.ROW) if len(members) > 1 else None
-
-
-def lacking_columns(
-    columns: Collection[str], provider: str, provider_params: str, default_provider: str
-) -> ActionableError | None:
-    """What is wrong where a table lacks a column without which a row would be another one; None where it does not.
-
-    A table without the optional columns holds rows of the default provider with default parameters only.
-    """
-    needed = {"provider": provider != default_provider, "provider_params": bool(provider_params)}
-    missing = [name for name, is_needed in needed.items() if is_needed and name not in columns]
-    if not missing:
-        return None
-    what = f"the table has no column {' and '.join(missing)}, which this row needs"
-    return ActionableError(what, "Run: python token_manager.py setup", Kind.CONFIGURATION)

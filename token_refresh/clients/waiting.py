@@ -1,0 +1,69 @@
+"""What waits in the journal for a person, who ends it by hand."""
+
+from __future__ import annotations
+
+import re
+
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.journal.entries import Journal, Step
+
+_SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
+
+
+def printed_answer(text: str) -> str:
+    """The sealed answer in what was printed when no disk took it.
+
+    Raises:
+        ActionableError: there is none, or there are several.
+    """
+    found: set[str] = set(_SEALED.findall(text))  # on stdout and on stderr it was the same
+    if len(found) != 1:
+        raise ActionableError(
+            "there is no encrypted answer in it" if not found else "there are several encrypted answers in it",
+            "Give it the part that begins with sealed: of one line.",
+            Kind.USAGE,
+        )
+    return found.pop()
+
+
+def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
+    """End the wait of a location's tokens whose answers have a form that is not known; returns how many those are.
+
+    With `resend` the next run sends them once more, as it would after an answer that was lost, and the answers stay
+    until the row is refreshed. Without it the answers are deleted, and the tokens count as never sent.
+
+    Raises:
+        ActionableError: there are none.
+    """
+    waiting = [entry.id for entry in journal.entries(Step.UNREAD) if entry.location_id == location_id.strip()]
+    if not waiting:
+        raise ActionableError(
+            f"no answer of {location_id!r} waits with a form that is not known",
+            "List what waits with: python token_manager.py recover",
+            Kind.USAGE,
+        )
+    for entry_id in waiting:
+        if resend:
+            journal.mark_lost(entry_id)
+        else:
+            journal.finish([entry_id])
+    return len(waiting)
+
+
+def forget_entry(journal: Journal, entry_id: int, *, is_agreed: bool) -> None:
+    """Delete what nobody needs any more; only of entries that no run will ever use.
+
+    Raises:
+        ActionableError: a run may still need it, or nobody agreed.
+    """
+    if all(entry.id != entry_id for entry in journal.entries(Step.SUPERSEDED)):
+        raise ActionableError(
+            f"there is no entry {entry_id} that can be forgotten",
+            "List them with: python token_manager.py recover",
+            Kind.USAGE,
+        )
+    if not is_agreed:
+        raise ActionableError(
+            f"entry {entry_id} holds tokens that nobody can make again", "Repeat with --yes to delete it.", Kind.USAGE
+        )
+    journal.finish([entry_id])

@@ -1,0 +1,110 @@
+"""What a person should know of a run and its rows: what it finds wrong although nothing fails by it yet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from token_refresh.base.checks import GOOD, Check
+from token_refresh.base.clock import iso, parse_time
+from token_refresh.base.events import Notice, NoticeCode
+from token_refresh.refresh.run_context import RunContext, Scope
+from token_refresh.stores.base import KNOWN_STATUSES, DueQuery, Row
+
+LAST_RUN_FILE = "last-run"
+_TOO_FEW_RUNS = {
+    0: "not longer than REFRESH_INTERVAL",
+    1: "too short for two runs at REFRESH_INTERVAL: where one refresh fails, the token ends before the next",
+}
+RARE_RUNS = 1.5  # intervals between two runs that are too many
+
+
+def first_notices(context: RunContext, scope: Scope, quota: Check | None) -> Iterator[Notice]:
+    """What a person should know of it at the start of a run.
+
+    Args:
+        context, scope: of the run.
+        quota: how the store's calls stand against its plan; None where nobody counts them.
+    """
+    if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # of those that come by themselves
+        yield from _rare_runs(context.folder / LAST_RUN_FILE, context.policy.interval, context.clock.now())
+    if quota is not None and quota.state != GOOD:  # once the calls are spent nothing can be stored, nor refreshed
+        yield Notice(NoticeCode.QUOTA_SHORT, None, quota.message, quota.action)
+
+
+def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], query: DueQuery) -> Iterator[Notice]:
+    """What a person should know of the rows that `query` listed, and of those among them that are due."""
+    yield from filter(None, map(unknown_status_notice, due))
+    yield from _of_lifetimes(context, due)
+    yield from _of_times(context, due)
+    yield from _of_ends(context, listed, query)
+
+
+def _rare_runs(file: Path, interval: int, now: datetime) -> Iterator[Notice]:
+    """Tokens are renewed in time only if the program knows how often it is run; `file` has the time of the last one."""
+    last = None
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # the first run, or not written whole
+        last = parse_time(file.read_text())
+    if last is not None and (now - last).total_seconds() > RARE_RUNS * interval:
+        yield Notice(
+            NoticeCode.RARE_RUNS,
+            None,
+            f"the last run was at {last:%Y-%m-%d %H:%M} UTC, longer ago than REFRESH_INTERVAL ({interval} s)",
+            "Set REFRESH_INTERVAL to the seconds between two runs of cron.",
+        )
+    with contextlib.suppress(OSError):  # a full disk is reported by whoever cannot go on without it
+        file.write_text(iso(now))
+
+
+def unknown_status_notice(row: Row) -> Notice | None:
+    """What to say of a status that means nothing to the program; such a row counts as active."""
+    if row.status in KNOWN_STATUSES:
+        return None
+    message = f"status {row.status[:40]!r} is not known and counts as active"
+    return Notice(NoticeCode.UNKNOWN_STATUS, row.location_id, message, provider=row.provider or None)
+
+
+def _of_lifetimes(context: RunContext, rows: Iterable[Row]) -> list[Notice]:
+    """What to say of each provider whose tokens expire before the next run can renew them."""
+    named = {provider.slug: provider for row in rows if (provider := context.provider_of(row)) is not None}
+    return [
+        Notice(
+            NoticeCode.SHORT_LIFETIME,
+            None,
+            f"{provider.name}: tokens live {provider.default_lifetime} s, {_TOO_FEW_RUNS[runs]}",
+            "Run cron more often and lower it, or ask for a token with `get` when it is needed.",
+            provider.slug,
+        )
+        for _, provider in sorted(named.items())
+        if (runs := context.policy.runs_in(provider)) in _TOO_FEW_RUNS
+    ]
+
+
+def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery) -> Iterator[Notice]:
+    """What to say of refresh tokens that end soon, where no refresh brings another one."""
+    now = context.clock.now()
+    for row in rows:
+        end, provider = row.refresh_token_expiry, context.provider_of(row)
+        if end is None or query.ending is None or provider is None or provider.rotates != "never":
+            continue
+        if now < end < query.ending:
+            message = f"its refresh token ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
+            action = "Connect the account again before, then run: python onboard_client.py"
+            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, action, provider.slug)
+
+
+def _of_times(context: RunContext, rows: Iterable[Row]) -> Iterator[Notice]:
+    """What to say of rows whose times cannot be."""
+    now = context.clock.now()
+    for row in rows:
+        provider = context.provider_of(row)
+        if provider is not None and context.policy.is_impossible(row, provider, now):
+            times = ", ".join(
+                f"{name} {moment:%Y-%m-%d %H:%M}"
+                for name, moment in (("last_refreshed", row.last_refreshed), ("expiry", row.access_token_expiry))
+                if moment is not None
+            )
+            message = f"its times cannot be ({times} UTC): written by hand, or by a clock that was wrong; it is due now"
+            yield Notice(NoticeCode.IMPOSSIBLE_TIME, row.location_id, message, provider=provider.slug)
