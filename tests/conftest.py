@@ -41,6 +41,9 @@ settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("long", max_examples=100, deadline=None)
 settings.load_profile("quick")
 
+# Those that the tests may use; none where the system does not say.
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
 # The `provider_params` of a row at its provider's fake.
 PARAMS = {
@@ -207,6 +210,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for turn, alike in enumerate(groups.values(), crc32(name.encode())):  # the same whatever is collected with it
             for item in alike[: turn % len(alike)] + alike[turn % len(alike) + 1 :]:
                 item.add_marker(pytest.mark.long)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures start servers
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep each of several test processes on a core of its own, and its servers with it: they wait for one another.
+
+    Long tests have all cores, for their crowds of processes.
+    """
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number and CORES:
+        own = {CORES[int(number) % len(CORES)]}
+        os.sched_setaffinity(0, CORES if item.get_closest_marker("long") else own)
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """For this test alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

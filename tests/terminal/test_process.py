@@ -73,6 +73,7 @@ ONLY_CORES = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no
 
 
 @ONLY_CORES
+@pytest.mark.usefixtures("all_cores")
 def test_a_run_keeps_its_threads_on_one_core_and_gives_the_others_back(world: World) -> None:
     for location in ("one", "two"):
         line = world.csv_line("acme", location)
@@ -122,6 +123,7 @@ def test_nor_a_c_library_that_does(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 @ONLY_CORES
+@pytest.mark.usefixtures("all_cores")
 def test_without_the_interpreter_lock_threads_may_use_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     before = os.sched_getaffinity(0)
