@@ -49,6 +49,7 @@ class Installation:
     Attributes:
         say_not_saved: called wherever a journal is closed, with each answer that neither it nor the store took; must
             not raise.
+        say_outage: called when the store begins to be waited for, with what happened and what follows.
         connections: what the calls of one program share; a command opens and closes its own.
     """
 
@@ -56,6 +57,7 @@ class Installation:
     state: StateFolder
     clock: Clock
     say_not_saved: Callable[[AnswerNotSaved], None]
+    say_outage: Callable[[str, str], None]
     connections: Connections | None = None
 
     @cached_property
@@ -123,9 +125,9 @@ class Connections:
 
     def adapter(self, ca_bundle: Path | None) -> Adapter:
         """What sends requests to Airtable."""
-        from token_refresh.net.tls import Adapter
+        from token_refresh.net.watchdog import TimedAdapter
 
-        return cast("Adapter", self._kept(lambda: Adapter(ca_bundle, SHARED_CONNECTIONS)))
+        return cast("Adapter", self._kept(lambda: TimedAdapter(ca_bundle, SHARED_CONNECTIONS)))
 
     def close(self) -> None:
         """Release them; the next call makes others."""
@@ -144,7 +146,10 @@ class Connections:
 
 
 def assemble(
-    settings: configuration.Settings, clock: Clock, say_not_saved: Callable[[AnswerNotSaved], None]
+    settings: configuration.Settings,
+    clock: Clock,
+    say_not_saved: Callable[[AnswerNotSaved], None],
+    say_outage: Callable[[str, str], None],
 ) -> Installation:
     """Where checked settings keep things, made where it is not there.
 
@@ -152,7 +157,7 @@ def assemble(
         StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Installation(settings, state, clock, say_not_saved)
+    return Installation(settings, state, clock, say_not_saved, say_outage)
 
 
 def open_store(installation: Installation) -> Store:
@@ -162,13 +167,14 @@ def open_store(installation: Installation) -> Store:
         from token_refresh.stores.database import DatabaseStore
 
         url, shared = _database_url(settings), installation.connections
-        return DatabaseStore(url if shared is None else shared.database(url), installation.clock)
+        database = url if shared is None else shared.database(url)
+        return DatabaseStore(database, installation.clock, installation.say_outage)
     return open_airtable(installation, settings.airtable)
 
 
 def open_airtable(installation: Installation, airtable: configuration.AirtableSettings, table_name: str = "") -> Store:
     """A table of that base; by default the one that the settings name."""
-    from token_refresh.net import tls
+    from token_refresh.net.watchdog import TimedAdapter
     from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 
     settings, shared = installation.settings, installation.connections
@@ -184,8 +190,9 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
         requests_per_second=airtable.requests_per_second,
         schema_file=folder / f"columns-{hashlib.sha256(airtable.table_name.encode()).hexdigest()[:16]}.json",
         pace_file=folder / "pace.json",
-        adapter=shared.adapter(settings.ca_bundle) if shared else tls.Adapter(settings.ca_bundle, connections=1),
+        adapter=shared.adapter(settings.ca_bundle) if shared else TimedAdapter(settings.ca_bundle, connections=1),
         is_adapter_shared=shared is not None,
+        say_outage=installation.say_outage,
         proxy=proxy_of(settings),
     )
     return AirtableStore(options, installation.clock)

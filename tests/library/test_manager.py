@@ -39,7 +39,7 @@ from token_refresh.library import (
     SeveralTokensError,
     TokenManager,
 )
-from token_refresh.library.manager import log_not_saved
+from token_refresh.library.manager import log_not_saved, log_outage
 from token_refresh.library.tokens import Tokens
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
@@ -305,7 +305,7 @@ def host_of(world: World) -> str:
 
 def shop_of(world: World) -> Runtime:
     settings = load(world.program.settings, crypto.parse_key)
-    return runtime_of(assemble(settings, world.clock, log_not_saved))
+    return runtime_of(assemble(settings, world.clock, log_not_saved, log_outage))
 
 
 def silent(event: Event) -> None:

@@ -30,6 +30,7 @@ from tests.net.loopback import (
     SLACK,
     MakeTransport,
     forever,
+    is_refused_as_private,
     may_have_acted,
     request_to,
     serving,
@@ -235,6 +236,68 @@ def test_endless_headers_end_in_no_answer(hasty: HTTPTransport, head: bytes) -> 
         end = hasty.post(request_to(server.url))
     assert isinstance(end, Answer)
     assert may_have_acted(end)
+
+
+@contextlib.contextmanager
+def silent_addresses(count: int) -> Iterator[tuple[list[str], int]]:
+    """Addresses of this machine and a port, where a connection is neither made nor refused."""
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(socket.socket())
+        first.bind(("127.0.0.2", 0))
+        port = first.getsockname()[1]
+        names = [f"127.0.0.{number}" for number in range(2, 2 + count)]
+        for name in names:
+            listener = first if name == names[0] else stack.enter_context(socket.socket())
+            if listener is not first:
+                listener.bind((name, port))
+            listener.listen(0)
+            for _ in range(4):  # fill its queue: whoever comes next gets no answer
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex((name, port))
+        yield names, port
+
+
+def resolved_to(patch: pytest.MonkeyPatch, names: list[str]) -> None:
+    """Any name but an address means these."""
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, port: Any, *more: Any, **flags: Any) -> Any:
+        found = [host] if str(host)[:1].isdigit() else names
+        return [entry for name in found for entry in ask(name, port, *more, **flags)]
+
+    patch.setattr(socket, "getaddrinfo", answer)
+
+
+def test_a_name_with_many_dead_addresses_ends_at_the_limit_of_one_exchange(
+    hasty: HTTPTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_addresses(40) as (names, port):
+        resolved_to(monkeypatch, names)
+        with within(SECONDS + SLACK):
+            end = hasty.post(request_to(f"http://many.example:{port}/token"))
+    assert end == Answer(Verdict.NOT_ACTED, error="no complete connection within 0.3 s")
+
+
+def test_of_several_addresses_the_first_that_answers_is_used(
+    transport_with: MakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(Response(200, PAIR)) as server:
+        resolved_to(monkeypatch, ["127.0.0.9", "127.0.0.1"])
+        end = transport_with().post(request_to(server.url.replace("127.0.0.1", "many.example")))
+    assert isinstance(end, RawAnswer)
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.1"])
+def test_an_address_that_is_not_public_is_not_even_connected_to(transport_with: MakeTransport, host: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        end = transport_with().post(request_to(f"http://{host}:{listener.getsockname()[1]}/token", fixed=False))
+        assert is_refused_as_private(end)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_endless_interim_answers_end_at_the_limit(hasty: HTTPTransport) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from providers.base import Answer, RawAnswer
 from tests.net.loopback import (
@@ -20,14 +21,18 @@ from tests.net.loopback import (
     SECONDS,
     SLACK,
     MakeTransport,
+    forever,
     may_have_acted,
     request_to,
     serving,
+    within,
 )
 from tests.world.clock import FakeClock
 from tests.world.http import Request, Response
+from tests.world.raw import RawServer
+from token_refresh.net.tls import make_session
 from token_refresh.net.transport import HTTPTransport
-from token_refresh.net.watchdog import AWAKE_SECONDS, CURRENT, Watch, Watchdog
+from token_refresh.net.watchdog import AWAKE_SECONDS, CURRENT, TimedAdapter, Watch, Watchdog
 
 
 def test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_connected(
@@ -132,3 +137,15 @@ def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> 
     assert (awake, watch.is_aborted) == (100.0 + AWAKE_SECONDS, False)
     assert watchdog._look(100.0 + AWAKE_SECONDS, awake) is None
     assert watch.is_aborted
+
+
+def test_an_answer_of_a_store_whose_headers_drip_ends_at_the_limit() -> None:
+    def talk(sock: socket.socket) -> None:
+        server.read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n")
+        forever(sock, b"X-Header: y\r\n")
+
+    session = make_session(TimedAdapter(None, 1, SECONDS))
+    with RawServer(talk) as server, within(SECONDS + SLACK), pytest.raises(requests.ConnectionError):
+        session.get(server.url, timeout=FOREVER_SECONDS)
+    session.close()

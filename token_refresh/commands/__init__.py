@@ -121,7 +121,7 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
     console.hide(known.secrets())
     for warning in known.warnings:
         console.warn(warning)
-    return assemble(known, clock, console.answer_not_saved)
+    return assemble(known, clock, console.answer_not_saved, console.warn)
 
 
 def patient_lock(installation: Installation, console: Console) -> AbstractContextManager[object]:

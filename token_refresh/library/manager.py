@@ -369,6 +369,11 @@ def _log(event: Event) -> None:
         _LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
 
 
+def log_outage(what: str, what_follows: str) -> None:
+    """The store is being waited for."""
+    _LOG.warning("%s. %s", what, what_follows)
+
+
 def log_not_saved(answer: AnswerNotSaved) -> None:
     """An answer that neither journal nor store took, in the log; where no file holds it, on stderr, too.
 
@@ -385,7 +390,7 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
 
 def _configured(environ: Mapping[str, str], clock: Clock) -> Runtime:
     settings = configuration.load(environ, crypto.parse_key)
-    made = runtime(assemble(settings, clock, log_not_saved))
+    made = runtime(assemble(settings, clock, log_not_saved, log_outage))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)
     return made

@@ -10,15 +10,20 @@ import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Any, cast
 
+import requests
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
 
 from token_refresh.net import tls
 from token_refresh.net.hosts import PrivateAddressError, is_public
 
 OVERSLEPT_SECONDS = 1.0  # so late after its time the watchdog was stopped with the whole process, not only delayed
+HEAD_SECONDS = 45.0  # of a store's answer; its body has a limit of its own
 AWAKE_SECONDS = 10.0  # what every exchange still gets after that
 
 
@@ -29,21 +34,38 @@ class Watch:
         is_aborted: the watchdog ended it.
         may_have_acted: its request began to leave.
         public_only: it may only reach the public internet.
+        deadline: when the watchdog ends it (monotonic seconds).
     """
 
     def __init__(self) -> None:
         self._connection: HTTPConnection | None = None
         self._handle: socket.socket | None = None
+        self.deadline = 0.0
         self.is_aborted = False
         self.may_have_acted = False
         self.public_only = False
+
+    def seconds_to_connect(self, address: str, most: float) -> float:
+        """How long to wait for a connection to this address of the host.
+
+        Raises:
+            PrivateAddressError: none is made to it.
+            TimeoutError: the exchange has lasted too long already.
+        """
+        if self.public_only and not is_public(address):
+            raise PrivateAddressError
+        left = self.deadline - time.monotonic()
+        self.is_aborted |= left <= 0
+        if self.is_aborted:
+            raise TimeoutError
+        return min(most, left)
 
     def hold(self, connection: HTTPConnection, sock: socket.socket) -> None:
         """Take a connected socket under watch before a byte goes out on it.
 
         The watch has a handle of its own: TLS and a response that outlives its connection take the socket away.
         """
-        # Looked at on the connected socket: a name may resolve differently each time.
+        # Also one that was kept: it was made for another row, and a name may resolve differently each time.
         if self.public_only and not is_public(sock.getpeername()[0]):
             raise PrivateAddressError
         if self._connection is not connection:
@@ -103,7 +125,7 @@ class Watchdog:
                 self._thread = thread
             if not self._deadlines:  # otherwise it already waits for an earlier deadline than this one
                 self._changed.notify()
-            self._deadlines[watch] = time.monotonic() + self._seconds
+            watch.deadline = self._deadlines[watch] = time.monotonic() + self._seconds
         CURRENT.watch = watch
         try:
             yield
@@ -157,13 +179,36 @@ class _WatchedHTTPConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """A TLS handshake is part of the exchange, and a private host gets none."""
-        sock = super()._new_conn()
+        sock = self._connected()
         try:
             CURRENT.watch.hold(self, sock)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    def _connected(self) -> socket.socket:
+        """To one address of the name after the other: each has its time, and all of them have the exchange's.
+
+        urllib3 gives each of them the whole time, and a name may have as many as its owner likes.
+        """
+        watch: Watch = CURRENT.watch
+        name, most = self._dns_host, cast(float, self.timeout)
+        try:
+            found = socket.getaddrinfo(name, self.port, allowed_gai_family(), socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return super()._new_conn()  # which says it in its words
+        failure: HTTPError | None = None
+        try:
+            for address in dict.fromkeys(str(where[0]) for *_, where in found):
+                self._dns_host, self.timeout = address, watch.seconds_to_connect(address, most)
+                try:
+                    return super()._new_conn()
+                except HTTPError as error:
+                    failure = error
+        finally:
+            self._dns_host, self.timeout = name, most
+        raise failure or NewConnectionError(self, "the name has no address")
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         """What a request must pass before it leaves, on a new connection or one that was kept."""
@@ -200,3 +245,34 @@ class WatchedAdapter(tls.Adapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+
+class TimedAdapter(WatchedAdapter):
+    """Ends a request whose answer has not begun in time, however its headers drip: for a store.
+
+    Args:
+        ca_bundle, connections: see `tls.Adapter`.
+        seconds: from the lookup of the name to the end of the headers.
+    """
+
+    def __init__(self, ca_bundle: Path | None, connections: int, seconds: float = HEAD_SECONDS) -> None:
+        self._watchdog = Watchdog(seconds)
+        super().__init__(ca_bundle, connections)
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """See `HTTPAdapter`."""
+        watch = Watch()
+        try:
+            with self._watchdog.guarding(watch):
+                response = super().send(*args, **kwargs)
+        except (RuntimeError, TimeoutError) as error:  # no thread to watch it; too many dead addresses
+            raise requests.ConnectionError(str(error)) from None
+        if watch.is_aborted:  # headers that end with the connection look whole
+            response.close()
+            raise requests.ConnectionError("the answer did not begin in time")
+        return response
+
+    def close(self) -> None:
+        """See `HTTPAdapter`."""
+        super().close()
+        self._watchdog.close()

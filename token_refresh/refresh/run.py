@@ -48,8 +48,12 @@ class Refresher:
         self._stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:
-        """Start no new refresh; the open ones are finished. May be called from a signal handler."""
+        """Start no new refresh; the open ones are finished, and no outage of the store is waited out.
+
+        May be called from a signal handler.
+        """
         self._stop_reason = self._stop_reason or reason
+        self._context.store.store.hurry()
 
     def run(self, scope: Scope) -> RunFinished:
         """Refresh what is due.
@@ -146,7 +150,7 @@ class Refresher:
 
     def _may_start(self) -> bool:
         if self._deadline is not None and self._context.clock.monotonic() >= self._deadline:
-            self.stop("the time allowed by --max-seconds is over")
+            self._stop_reason = self._stop_reason or "the time allowed by --max-seconds is over"
         return self._stop_reason is None
 
     def _collect(self, event: Event) -> None:

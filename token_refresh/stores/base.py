@@ -287,6 +287,8 @@ class Store(ABC):
     """How long a finished row may wait for company."""
     in_trouble: bool = False
     """The store is failing right now: refresh nothing that would have to be stored."""
+    is_hurried: bool = False
+    """See `hurry`."""
     clock_offset: timedelta | None = None
     """How far the store's clock is ahead of ours, by its last answer; None where it has none of its own."""
     journalled_columns: frozenset[str] = frozenset()
@@ -406,6 +408,10 @@ class Store(ABC):
             StoreRefusedError: it may not be made from here; the action says what to do by hand.
         """
         return []
+
+    def hurry(self) -> None:
+        """Wait out no outage any more: somebody wants the end. May be called from a signal handler."""
+        self.is_hurried = True
 
     def usage(self) -> Usage | None:
         """The calls of this month, where the store counts them; None elsewhere."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import cycle
@@ -245,6 +247,27 @@ def stored_by_the_next_run(table: AirtableRows, names: list[str]) -> None:
     assert all(map(table.is_current, names))
     assert table.world.oauth.sent_twice() == []
     assert entries(table.world) == []
+
+
+def test_a_store_that_does_not_answer_is_named_before_it_is_waited_for(table: AirtableRows) -> None:
+    assert table.world.airtable is not None
+    table.world.airtable.inject(airtable_faults.status(503), kind="list", times=None)
+    table.world.program.settings["LOG_FORMAT"] = "json"
+    result = run(table)
+    assert result.code == exits.STORE
+    assert "It is waited for, two minutes at most." in [line.get("action") for line in result.lines()]
+
+
+def test_a_run_that_is_asked_to_end_waits_out_no_outage_of_the_store(table: AirtableRows) -> None:
+    """SIGTERM while a provider answers: what it answered is kept, and the program that stops us need not kill us."""
+    table.add("acme", "loc")
+    table.world.oauth.fail(meanwhile(lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    outage(table, airtable_faults.status(503))
+    result = run(table)
+    assert result.code == exits.STORE
+    assert table.world.clock.slept < 10
+    [entry] = entries(table.world, "answered")
+    assert kept_token(table.world, entry) == table.world.oauth.current("loc")
 
 
 @pytest.mark.by_turns("fault")

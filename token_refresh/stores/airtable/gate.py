@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,7 @@ from token_refresh.stores.airtable.pace import Pace
 from token_refresh.stores.base import StoreRefusedError
 
 PENALTY_SECONDS = 30.0  # what a 429 costs, documented under "rate limits"
+WAITING = "It is waited for, two minutes at most."
 OUTAGE_SECONDS = 120.0  # how long the program waits for a store that does not answer
 MAX_ANSWER_BYTES = 32 * 1024 * 1024  # unpacked; a single row with every cell at Airtable's limit is less
 
@@ -52,9 +54,20 @@ class Gate(BaseAdapter):
         pace: when each request may go.
         adapter: sends one request once, and knows whom to trust.
         answer_seconds: how long the body of one answer may take.
+        say_outage: see `AirtableOptions`.
+
+    Attributes:
+        is_hurried: see `Store.hurry`.
     """
 
-    def __init__(self, clock: Clock, pace: Pace, adapter: BaseAdapter, answer_seconds: float) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        pace: Pace,
+        adapter: BaseAdapter,
+        answer_seconds: float,
+        say_outage: Callable[[str, str], None],
+    ) -> None:
         super().__init__()
         self._adapter = adapter
         self.calls = 0
@@ -64,6 +77,8 @@ class Gate(BaseAdapter):
         self._is_failing = False
         self._updates: _Trouble | None = None  # since the last update that was answered
         self._answer_seconds = answer_seconds
+        self._say_outage = say_outage
+        self.is_hurried = False
         self.clock_offset: timedelta | None = None  # of Airtable's clock, by its last answer
 
     @property
@@ -98,12 +113,17 @@ class Gate(BaseAdapter):
                 self._is_failing = False
                 self._updates = None if is_update else self._updates
                 return response
-            is_too_long = wait is None or self._clock.monotonic() + wait - trouble.since > OUTAGE_SECONDS
+            at = self._clock.monotonic() + (wait or 0.0)
+            is_too_long = wait is None or self.is_hurried or at - trouble.since > OUTAGE_SECONDS
             if is_update:
                 self._updates = None if is_too_long else trouble
             if wait is None or is_too_long or not _is_repeatable(request, response):
                 raise unavailable(response)
+            if trouble.attempts == 1 and not _was_not_done(response):
+                self._say_outage(str(unavailable(response)), WAITING)
             self._clock.sleep(wait)
+            if self.is_hurried:
+                raise unavailable(response)
             if is_update:
                 raise PausedError("Airtable did not take the update", "Nothing to do: it is tried again.")
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from requests.adapters import BaseAdapter
 
-TIMEOUT_SECONDS = (10, 60)  # connect, read
-ANSWER_SECONDS = 90.0  # the body of one answer
+TIMEOUT_SECONDS = (10, 45)  # connect, read
+ANSWER_SECONDS = 45.0  # the body of one answer
 
 
 @dataclass(frozen=True)
 class AirtableOptions:
     """Which table, with which token; `identity` names the base however it is addressed; `schema_file` keeps the known
-    columns for a day, `pace_file` the
-    pace and the calls of the base; `adapter` sends requests, and knows whom to trust under TLS. It is closed with the
-    store, but where several stores share it (`is_adapter_shared`)."""
+    columns for a day, `pace_file` the pace and the calls of the base; `adapter` sends requests, and knows whom to trust
+    under TLS. It is closed with the store, but where several stores share it (`is_adapter_shared`). `say_outage` is
+    called when Airtable begins to be waited for, with what happened and what follows."""
 
     api_key: str = field(repr=False)
     base_id: str
@@ -29,6 +30,7 @@ class AirtableOptions:
     pace_file: Path
     adapter: BaseAdapter = field(repr=False)
     is_adapter_shared: bool = False
+    say_outage: Callable[[str, str], None] = lambda _what, _what_follows: None
     proxy: str | None = None
     timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS
     answer_seconds: float = ANSWER_SECONDS

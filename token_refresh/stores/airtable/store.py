@@ -73,7 +73,7 @@ class AirtableStore(Store):
         self._options = options
         self._clock = clock
         self._pace = Pace(options.pace_file, clock, options.requests_per_second)
-        self._gate = Gate(clock, self._pace, options.adapter, options.answer_seconds)
+        self._gate = Gate(clock, self._pace, options.adapter, options.answer_seconds, options.say_outage)
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)
@@ -209,6 +209,11 @@ class AirtableStore(Store):
         made = Layout(self._options, self._api).complete()
         self._columns.forget()
         return made
+
+    def hurry(self) -> None:
+        """See `Store.hurry`."""
+        super().hurry()
+        self._gate.is_hurried = True
 
     def usage(self) -> Usage | None:
         """See `Store.usage`."""

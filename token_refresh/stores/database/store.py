@@ -68,6 +68,7 @@ class DatabaseStore(Store):
     Args:
         database: an SQLAlchemy address; or what several stores of one program share, and whoever opened it closes.
         clock: for `created_at` and `updated_at`.
+        say_outage: called when the server begins to be waited for, with what happened and what follows.
 
     Raises:
         StoreRefusedError: the file can be read by others, or a newer version of the program made it.
@@ -79,8 +80,14 @@ class DatabaseStore(Store):
     flush_size = 100
     max_wait_seconds = 1.0
 
-    def __init__(self, database: str | Backend, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: str | Backend,
+        clock: Clock,
+        say_outage: Callable[[str, str], None] = lambda _what, _what_follows: None,
+    ) -> None:
         self._clock = clock
+        self._say_outage = say_outage
         self._calls = 0
         self._owner = ""
         self._generations: dict[int, int] = {}  # of the rows that this process has claimed
@@ -282,7 +289,7 @@ class DatabaseStore(Store):
 
         A change is not: what was written is found by reading it back, and new refreshes must stop meanwhile.
         """
-        deadline = self._clock.monotonic() + self._backend.patience_seconds
+        deadline, has_said = self._clock.monotonic() + self._backend.patience_seconds, False
         while True:
             self._calls += 1
             try:
@@ -292,8 +299,11 @@ class DatabaseStore(Store):
                 is_lost = isinstance(error, SQLAlchemyError) and self._backend.is_lost(error)
                 refusal = self._refusal_of(error)
             # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
-            if not is_lost or not is_repeatable or self._clock.monotonic() >= deadline:
+            if not is_lost or not is_repeatable or self.is_hurried or self._clock.monotonic() >= deadline:
                 raise refusal
+            if not has_said:
+                self._say_outage(str(refusal), f"It is waited for, {self._backend.patience_seconds:.0f} s at most.")
+                has_said = True
             self._clock.sleep(RETRY_SECONDS)
 
     def _refusal_of(self, error: Exception) -> StoreError:
