@@ -10,8 +10,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import URL, make_url
 
 import crypto
 from token_refresh import settings
@@ -286,6 +290,67 @@ def test_relative_sqlite_file_is_beside_the_program(load, path):
 def test_database_url_that_names_no_database_is_refused(load, url):
     """Before a library gets to quote it."""
     assert [problem.split()[0] for problem in load.problems(DATABASE_URL=url)] == ["DATABASE_URL"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@ss@h/t",
+        "postgresql://u:@p@h/t",
+        "postgresql://u@x:p@h:5432/t",
+        "postgresql://u:12/p@h/t",
+        "postgresql://u:12?p@h/t",
+        "postgresql://u:/p@h/t",
+        "postgresql://h:5432/t?password=p@ss",
+        "postgresql://h/t?password=p@ss",
+    ],
+)
+def test_a_password_with_a_sign_that_makes_a_part_of_it_look_like_the_host_is_refused(load, url):
+    (problem,) = load.problems(DATABASE_URL=url)
+    assert problem.startswith("DATABASE_URL has no host and port that can be read. ")
+    assert "@ as %40, / as %2F" in problem
+
+
+def address(rest: str) -> URL | None:
+    """What a library reads in an address that is taken."""
+    try:
+        return make_url(settings.parse_database_url(f"postgresql://{rest}", Path("/")))
+    except SettingsError:
+        return None
+
+
+@given(password=st.text("ab1%:/?#@[]&=; +", max_size=12), tail=st.sampled_from(["", "/t", "/t?sslmode=require"]))
+def test_whatever_a_password_holds_it_is_read_whole_or_refused(password, tail):
+    """And nobody else is asked for: the host is the one that was written last."""
+    read = address(f"user:{password}@db.example:5432{tail}")
+    if read is not None:
+        assert (read.username, read.host, read.port) == ("user", "db.example", 5432)
+        assert read.password == unquote(password)
+
+
+@given(rest=st.text("ab1%:/?#@[]&=.", max_size=24))
+def test_of_an_address_that_is_taken_no_part_of_user_and_password_is_the_host(rest):
+    read = address(rest)
+    assert read is None or rest.rpartition("@")[2].removeprefix("[").startswith(read.host or "")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY_URL", "PING_URL"])
+@pytest.mark.parametrize(
+    "url", ["http://u:p@ss@h:1", "http://u:12/p@h:1", "http://u:12?p@h:1", "http://u:12#p@h:1", "http://h/@x"]
+)
+def test_a_password_of_a_proxy_is_taken_for_no_host_either(load, name, url):
+    (problem,) = load.problems(**{name: url})
+    assert problem.startswith(f"{name} cannot be used. ")
+
+
+def test_the_parts_of_an_address_that_are_secret_are_masked_like_the_whole(load):
+    loaded = load(
+        DATABASE_URL="postgresql://u:pass%40word@h/t?sslpassword=another+one&sslmode=verify-full",
+        HTTPS_PROXY_URL="http://u:proxy%20pass@h:1",
+    )
+    parts = set(loaded.secrets())
+    assert {"pass@word", "pass%40word", "another one", "proxy pass", "proxy%20pass"} <= parts
+    assert not {"u", "h", "t", "verify-full"} & parts
 
 
 def test_two_stores_need_a_choice(load):

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
@@ -47,13 +47,17 @@ _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _NOT_IN_URL = re.compile(r"[^!-~]|[?#\\{}]")
 _NOTIFY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*")
 _NEXT_NOTIFY_URL = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")  # an address may hold commas itself
-# What follows the last `@`; a port that is no number would end up, quoted, in the library's error.
-_DATABASE_ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[^:/?#\[\]\s]*){_PORT}(?:[/?].*)?")
+# An address that can be read in one way alone. With a second `@`, or `/` behind what may be a port, a part of the
+# password could be taken for the host, be asked of DNS, and shown (github.com/sqlalchemy/sqlalchemy/issues/11262).
+_USER = r"(?:[^:/?#@\s]+(?::(?![0-9]*[/?#])[^@]*)?@)?"
+_DATABASE_ADDRESS = re.compile(rf"{_USER}(?:\[[0-9A-Fa-f:.]+\]|[^:/?#@\[\]\s]*){_PORT}(?:[/?][^@]*)?")
+_ESCAPES = "escape signs in user and password: @ as %40, / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D, % as %25"
+_SECRET_OPTION = re.compile(r"pass|secret|token|key", re.IGNORECASE)
 _KEY_FIX = "Copy the key you have, or make one with `python token_manager.py generate-key`"
 _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
-_PROXY_FIX = "Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it"
+_PROXY_FIX = f"Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it; {_ESCAPES}"
 _URL_FIX = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _DATABASE_SCHEMES = {
@@ -193,8 +197,9 @@ class Settings:
     warnings: tuple[str, ...] = field(default=())
 
     def secrets(self) -> list[str]:
-        """Every secret that is configured, to be masked wherever it would be shown."""
-        return [secret.reveal() for secret in _secrets_in(self)]
+        """Every secret that is configured, to be masked wherever it would be shown; of addresses also the parts."""
+        whole = [secret.reveal() for secret in _secrets_in(self)]
+        return [*whole, *(part for text in whole for part in _secret_parts(text))]
 
 
 def strip_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
@@ -279,6 +284,18 @@ def _secrets_in(value: object) -> Iterator[Secret]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _secrets_in(one)
+
+
+def _secret_parts(text: str) -> Iterator[str]:
+    """The password of an address, and the options in it that are named for something secret: escaped and not."""
+    _, separator, rest = text.partition("://")
+    if not separator:
+        return
+    place, _, query = rest.partition("?")
+    user, _, _ = place.rpartition("@")
+    options = (option.partition("=") for option in query.split("&"))
+    parts = [user.partition(":")[2], *(value for name, _, value in options if _SECRET_OPTION.search(name))]
+    yield from {spelling for part in parts if part for spelling in (part, unquote(part), unquote_plus(part))}
 
 
 def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
@@ -425,8 +442,8 @@ def _database_url(read: _Reader) -> Secret | None:
         return None
     if mapped == "sqlite":
         return _sqlite_url(read, rest)
-    if not rest or not _DATABASE_ADDRESS.fullmatch(rest.rpartition("@")[2]):
-        read.problem("DATABASE_URL has no host and port that can be read", _DATABASE_FIX)
+    if not rest or not _DATABASE_ADDRESS.fullmatch(rest):
+        read.problem("DATABASE_URL has no host and port that can be read", f"{_DATABASE_FIX}; {_ESCAPES}")
         return None
     if scheme.lower().endswith("+asyncpg"):
         rest = re.sub(r"([?&])ssl=", r"\1sslmode=", rest)  # asyncpg's name for libpq's parameter
@@ -489,12 +506,14 @@ def _is_safe_url(url: str) -> bool:
 
 
 def _is_web_url(url: str) -> bool:
+    """Whether all readers see the same host in it: an `@` behind it would be a password with a sign not escaped."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False
-    return bool(host) and parts.scheme in ("http", "https") and _VISIBLE_ASCII.fullmatch(url) is not None
+    is_clear = url.count("@") == ("@" in parts.netloc) and _VISIBLE_ASCII.fullmatch(url) is not None
+    return bool(host) and parts.scheme in ("http", "https") and is_clear
 
 
 def _is_file(path: Path) -> bool:

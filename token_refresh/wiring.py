@@ -416,7 +416,7 @@ def read_source(
     """
     from functools import partial
 
-    from token_refresh.keys.inspection import Inspector
+    from token_refresh.keys.inspection import Inspector, consent_to_hosts
     from token_refresh.transfer.layouts.base import EarlierApp, Source
     from token_refresh.transfer.layouts.sealing import read_layout
 
@@ -431,7 +431,8 @@ def read_source(
     )
     seals = make_import_seals(installation)
     job_factory = make_job_factory(installation, seals)
-    return read_layout(layout, source, seals, job_factory, Inspector(seals, job_factory, allowed_hosts))
+    inspector = Inspector(seals, job_factory, consent_to_hosts(allowed_hosts))
+    return read_layout(layout, source, seals, job_factory, inspector)
 
 
 def _open_source_table(installation: Installation, name: str) -> Store:
@@ -454,14 +455,14 @@ def make_import_planner(
     is_replacing: bool,
 ) -> ImportPlanner:
     """What compares a source with the table. Of a layout, the table itself may hold what the earlier program sealed."""
-    from token_refresh.keys.inspection import Inspector
+    from token_refresh.keys.inspection import Inspector, consent_to_hosts
     from token_refresh.transfer.import_plan import ImportPlanner
 
     seals = make_import_seals(installation) if is_layout else store
     return ImportPlanner(
         store.store,
         Inspector(store, make_job_factory(installation, store)),
-        Inspector(seals, make_job_factory(installation, seals), allowed_hosts),
+        Inspector(seals, make_job_factory(installation, seals), consent_to_hosts(allowed_hosts)),
         installation.default_provider,
         is_replacing=is_replacing,
         is_resealing=is_layout,

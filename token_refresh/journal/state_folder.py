@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import re
 import stat
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import user_name
 
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
@@ -86,7 +86,7 @@ def _create(path: Path) -> None:
 def _check_owner(path: Path) -> None:
     owner = path.stat().st_uid
     if owner != os.geteuid():
-        name = _user_name(owner)
+        name = user_name(owner)
         raise StateError(
             f"the state folder {path} belongs to {name}",
             f"Run the program as that user: sudo -u {name} python token_manager.py",
@@ -99,13 +99,6 @@ def _check_owner(path: Path) -> None:
             probe.unlink()
     except OSError as error:
         raise _unusable(path, error.strerror or "unknown reason") from None
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
 
 
 def _check_file_system(path: Path, mounts: Path) -> None:

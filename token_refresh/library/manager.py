@@ -102,8 +102,9 @@ class TokenManager:
         Raises:
             MisconfiguredError: with all problems at once; nothing was called yet.
         """
-        values = dict(os.environ) if environ is None else environ
-        return cls(unwrap(capture_error(lambda: _configured(values, clock or SystemClock()))))
+        configured = capture_error(partial(_configured, environ, clock or SystemClock()))
+        del environ  # an error that is raised below keeps this frame, and its locals may go to an error tracker
+        return cls(unwrap(configured))
 
     def __init__(self, runtime: Runtime, wait_seconds: float = WAIT_SECONDS) -> None:
         self._runtime = runtime
@@ -211,7 +212,8 @@ class TokenManager:
             expires_at=end if access_token else None,  # without a token the next run has to fetch one
             received_at=now,
         )
-        unwrap(capture_error(lambda: self._store(entered, login, allow_hosts)))
+        del client_secret, refresh_token, access_token  # see `from_settings`; the other two do not show theirs
+        unwrap(capture_error(partial(self._store, entered, login, allow_hosts)))
         _LOG.info("%s %s: tokens stored", entered.location_id, provider)
 
     def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
@@ -383,8 +385,8 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
             sys.stderr.flush()
 
 
-def _configured(environ: Mapping[str, str], clock: Clock) -> Runtime:
-    settings = configuration.load(environ, crypto.parse_key)
+def _configured(environ: Mapping[str, str] | None, clock: Clock) -> Runtime:
+    settings = configuration.load(dict(os.environ) if environ is None else environ, crypto.parse_key)
     made = runtime(assemble(settings, clock, log_not_saved))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)

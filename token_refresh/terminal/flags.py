@@ -84,6 +84,25 @@ def add_allow_host(parser: argparse.ArgumentParser, whose: str = "a row") -> Non
     )
 
 
+def add_allow_row_host(parser: argparse.ArgumentParser) -> None:
+    """Consent to the token host that one row names."""
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_row_and_host,
+        metavar="LOCATION=HOST",
+        help="the token host (host:port where the port is not 443) that the row of this location id may name itself",
+    )
+
+
+def _row_and_host(text: str) -> tuple[str, str]:
+    location_id, _, host = text.rpartition("=")
+    if not location_id.strip() or not host.strip():
+        raise argparse.ArgumentTypeError("must be LOCATION=HOST: consent is for one row and its host")
+    return location_id.strip(), host.strip()
+
+
 def seconds(text: str) -> float:
     """A number of seconds."""
     try:
