@@ -612,6 +612,77 @@ def test_token_url_that_is_plain_is_taken_as_it_is(load, url):
     assert load(ACME_TOKEN_URL=url).providers["ACME"].token_url == url
 
 
+@pytest.mark.parametrize("end", ["/v0", "/v0/", "/", ""])
+def test_the_endpoint_of_airtable_is_taken_with_its_version_as_well(load, end):
+    loaded = load(**AIRTABLE, AIRTABLE_ENDPOINT_URL=f"https://proxy.example{end}")
+    assert loaded.airtable is not None
+    assert loaded.airtable.endpoint_url == "https://proxy.example"
+
+
+# Names that are nearly ours
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("REFRESH_INTERVALL", "REFRESH_INTERVAL"),
+        ("REFRESH_INTERVALS", "REFRESH_INTERVAL"),
+        ("TOKEN_EXPIRE_BUFFER", "TOKEN_EXPIRY_BUFFER"),
+        ("ENCRYTPION_KEY_FALLBACKS", "ENCRYPTION_KEY_FALLBACKS"),
+        ("ENCRYPTION_KEY_FALLBACK", "ENCRYPTION_KEY_FALLBACKS"),
+        ("AIRTABLE_APIKEY", "AIRTABLE_API_KEY"),
+        ("AIRTABLE_APIKEY_FILE", "AIRTABLE_API_KEY"),
+        ("STATEDIR", "STATE_DIR"),
+        ("HTTP_PROXY_URL", "HTTPS_PROXY_URL"),
+        ("MICROSOFT_CLIENT_SECERT", "MICROSOFT_CLIENT_SECRET"),
+        ("MICROSOFT_TOKENURL", "MICROSOFT_TOKEN_URL"),
+    ],
+)
+@pytest.mark.parametrize("is_in_dotenv", [True, False])
+def test_a_misspelt_setting_is_warned_of_with_the_one_that_was_meant(load, name, meant, is_in_dotenv):
+    known = {"MICROSOFT_CLIENT_ID": "app"}
+    if is_in_dotenv:
+        load.dotenv(f"{name}={CANARY}\n")
+        loaded = load(**known)
+    else:
+        loaded = load(**known, **{name: CANARY})
+    assert loaded.warnings == (f"there is no setting {name}, and it has no effect. Did you mean {meant}?",)
+
+
+def test_other_programs_settings_are_nobody_s_business(load):
+    others = re.findall(
+        r"\w+",
+        "PATH HOME USER LANG LC_ALL TERM SHELL HOSTNAME PWD PYTHONPATH VIRTUAL_ENV TZ HTTP_PROXY HTTPS_PROXY NO_PROXY "
+        "REQUESTS_CA_BUNDLE SSL_CERT_FILE PGPASSFILE PGHOST PGPORT MAIL_CLIENT_ID MAIL_HOST DB_HOST POSTGRES_PASSWORD "
+        "SECRET_KEY API_KEY DEBUG ENVIRONMENT INVOCATION_ID JOURNAL_STREAM STATE_DIRECTORY LOGNAME MICROSOFT_TEAMS",
+    )
+    assert load(**dict.fromkeys(others, "x"), MICROSOFT_CLIENT_ID="app").warnings == ()
+
+
+def test_every_setting_that_is_described_is_known_by_its_name(load):
+    named = set(re.findall(r"^#? ?([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
+    providers = {name for name in named if name.startswith("MICROSOFT_")}
+    assert named - providers <= settings._NAMES
+    assert settings._misspelt(named) == []
+
+
+# Quotes
+
+
+@pytest.mark.parametrize("quote", ['"', "'", "`"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENCRYPTION_KEY", KEY), ("AIRTABLE_API_KEY", "pat.token"), ("AIRTABLE_BASE_ID", "appAbc123"), ("PORT", "81"),
+        ("AIRTABLE_TABLE_NAME", "Clients"), ("MICROSOFT_CLIENT_SECRET", CANARY),
+    ],
+)  # fmt: skip
+def test_quotes_that_docker_keeps_are_named(load, name, value, quote):
+    """`--env-file` takes the line as it stands; the value would be refused far away, or be another table's name."""
+    problems = load.problems(**{**AIRTABLE, name: f"{quote}{value}{quote}"})
+    assert problems == [f"{name} stands in quotes, which count as a part of it here. Leave the quotes out."]
+
+
 def test_missing_key_is_the_only_required_setting(load):
     """The action says how to make one; the problem, which folder has no `.env` either."""
     (problem,) = load.problems_exactly({})
@@ -629,6 +700,23 @@ def test_wrong_fallback_is_reported_by_its_place(load):
     """The second of three, not `one of them`."""
     (problem,) = load.problems(ENCRYPTION_KEY_FALLBACKS=f"{OLD_KEY},{OLD_KEY[:-5]},{OLDER_KEY}")
     assert problem.startswith("ENCRYPTION_KEY_FALLBACKS, key 2, ")
+
+
+def test_a_pipe_in_the_place_of_a_secret_s_file_is_not_waited_for(load, tmp_path):
+    os.mkfifo(tmp_path / "key")
+    (problem,) = load.problems(WEBHOOK_SECRET_FILE=str(tmp_path / "key"))
+    assert problem.startswith("WEBHOOK_SECRET_FILE: the file cannot be read (it is no plain file). ")
+
+
+def test_of_a_very_large_secret_s_file_no_more_is_read_than_a_secret_can_be(load, tmp_path):
+    (tmp_path / "key").touch()
+    os.truncate(tmp_path / "key", 1 << 30)  # a hole: nothing is on the disk
+    (problem,) = load.problems(WEBHOOK_SECRET_FILE=str(tmp_path / "key"))
+    assert problem.startswith("WEBHOOK_SECRET_FILE: the file cannot be read (it is larger than 64 KiB). ")
+    os.truncate(tmp_path / "key", 0)
+    (tmp_path / "key").write_text("s" * 64 * 1024)
+    (tmp_path / "key").chmod(0o600)
+    assert revealed(load(WEBHOOK_SECRET_FILE=str(tmp_path / "key")).webhook_secret) == "s" * 64 * 1024
 
 
 # Sources of secrets
@@ -833,7 +921,9 @@ def test_environment_wins_over_dotenv(load):
         ("WEBHOOK_SECRET=a$HOME${HOME}$(id)`id`", "a$HOME${HOME}$(id)`id`"),
         ("WEBHOOK_SECRET=a#b # a comment", "a#b"),
         ("WEBHOOK_SECRET=a=b==", "a=b=="),
-        ("WEBHOOK_SECRET=first\nWEBHOOK_SECRET=last", "last"),
+        ("WEBHOOK_SECRET=one\nWEBHOOK_SECRET=one", "one"),
+        ("WEBHOOK_SECRET=one\nWEBHOOK_SECRET=", "one"),
+        ("WEBHOOK_SECRET=\nWEBHOOK_SECRET=one\nWEBHOOK_SECRET=''", "one"),
         ("# WEBHOOK_SECRET=no", None),
         ("WEBHOOK_SECRET=", None),
         ("WEBHOOK_SECRET=''", None),
@@ -859,6 +949,23 @@ def test_broken_dotenv_line_is_reported_by_its_number(load, before, line):
     path = load.dotenv(f"{before}{line}\nHOST=::1\n")
     (problem,) = load.problems()
     assert problem == f"{path}, line {before.count(chr(10)) + 1}: cannot be read. Write NAME=value."
+
+
+def test_a_name_with_two_values_in_dotenv_is_refused_with_both_lines(load):
+    """Which of them was meant cannot be known; neither is shown."""
+    path = load.dotenv(f"WEBHOOK_SECRET={CANARY}\n\n# a comment\nPORT=81\nexport WEBHOOK_SECRET='{CANARY}2'\n")
+    assert load.problems() == [f"{path} sets WEBHOOK_SECRET twice, in lines 1 and 5. Keep one of them."]
+
+
+def test_a_pipe_or_a_very_large_file_in_the_place_of_dotenv_is_refused(load):
+    path = load.folder / ".env"
+    os.mkfifo(path, 0o600)
+    assert load.problems() == [f"{path} is no plain file. Move it away and put a file in its place."]
+    path.unlink()
+    load.dotenv("#" * (1024 * 1024 + 1))
+    assert load.problems() == [
+        f"{path} cannot be read (it is larger than 1024 KiB). Correct its permissions or its encoding."
+    ]
 
 
 @pytest.mark.parametrize("content", ["WEBHOOK_SECRET=x".encode("utf-16"), b"WEBHOOK_SECRET=\xe9\n"])

@@ -8,6 +8,7 @@ holds is never quoted: it may be a secret that was pasted into the wrong line.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -18,10 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import read_plain_file
 
 if TYPE_CHECKING:
     from dotenv.parser import Original
@@ -32,16 +34,35 @@ StoreKind = Literal["airtable", "database"]
 _Choice = TypeVar("_Choice", bound=str)
 
 _GIT_SECONDS = 10
+_LONGEST_SECRET_FILE, _LONGEST_DOTENV = 64 * 1024, 1024 * 1024  # bytes
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_PROVIDER_SETTING = re.compile(r"([A-Z0-9_]+)_(TOKEN_URL|AUTH_URL|SCOPE|CLIENT_ID|CLIENT_SECRET)(?:_FILE)?")
+_PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
+_PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE)?")
 # The settings that `_Reader.secret` reads; .env.example marks them too.
 _SECRET_SETTING = re.compile(
     r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
     r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
 )
+# Every setting but those of providers, also ones that only later versions read: what is nearly one of them is misspelt.
+_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    ENCRYPTION_KEY OAUTH_ENCRYPTION_KEY ENCRYPTION_KEY_FALLBACKS LEGACY_CIPHERTEXT SEAL_ACCESS_TOKENS TOKEN_STORE
+    AIRTABLE_API_KEY AIRTABLE_BASE_ID AIRTABLE_TABLE_NAME AIRTABLE_ID_FIELD AIRTABLE_ENDPOINT_URL AIRTABLE_PLAN
+    AIRTABLE_REQUESTS_PER_SECOND DATABASE_URL STATE_DIR STATE_DIR_SPARE TOKEN_REFRESH_HOME CREDENTIALS_DIRECTORY
+    DEFAULT_PROVIDER PROVIDERS_FILE REFRESH_INTERVAL TOKEN_EXPIRY_BUFFER CONCURRENCY HTTPS_PROXY_URL CA_BUNDLE
+    ALLOWED_PRIVATE_HOSTS LOG_LEVEL LOG_FORMAT NOTIFY_URLS NOTIFY_COMMAND WEBHOOK_URL WEBHOOK_SECRET WEBHOOK_EVENTS
+    PING_URL METRICS_FILE SECURITY_LOG HOST PORT PUBLIC_URL ALLOWED_HOSTS ALLOWED_TOKEN_HOSTS TRUSTED_PROXIES
+    TLS_CERT_FILE TLS_KEY_FILE ALLOW_PLAIN_HTTP IMPORT_KEY TENANT_ID CLIENT_ID CLIENT_SECRET GRAPH_REDIRECT_URI
+    """,
+    )
+)
+_LIKE_OURS = 0.88  # of difflib's ratio: one letter more, less, changed or moved
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*")
 _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
+_QUOTES = "\"'`"
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9.:-]+")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _NOT_IN_URL = re.compile(r"[^!-~]|[?#\\{}]")
@@ -237,9 +258,10 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     """
     problems: list[str] = []
     folder = folder or home_folder(environ)
-    values = {name: value for name, value in _read_dotenv(folder / ".env", problems).items() if value.strip()}
+    values = _read_dotenv(folder / ".env", problems)
     values.update({name: value for name, value in environ.items() if value.strip()})
     reader = _Reader(values, folder, problems)
+    reader.warnings += _misspelt(values)
     settings = _settings(reader, check_key)
     if problems:
         raise SettingsError(problems)
@@ -272,6 +294,25 @@ def _git(folder: Path, *arguments: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+def _misspelt(names: Iterable[str]) -> list[str]:
+    """A warning for each name that no setting has and that is nearly one's. Others are other programs'."""
+    matches = [match for match in map(_PROVIDER_SETTING.fullmatch, names) if match]
+    providers, known = {match[1] for match in matches}, {match[0] for match in matches} | _NAMES
+    heads, tails = {name[:3] for name in known}, {name[-3:] for name in known}
+    found: list[str] = []
+    for name in sorted(set(names) - known):
+        base = name.removesuffix("_FILE").removesuffix("_COMMAND")
+        if base in known or not (base[:3] in heads or base[-3:] in tails):
+            continue
+        from difflib import get_close_matches  # a few milliseconds, which most starts need not spend
+
+        prefixes = [provider for provider in providers if name.startswith(provider)]
+        own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
+        nearest = get_close_matches(base, [*_NAMES, *own], 1, _LIKE_OURS)
+        found += [f"there is no setting {name}, and it has no effect. Did you mean {one}?" for one in nearest]
+    return found
 
 
 def _secrets_in(value: object) -> Iterator[Secret]:
@@ -412,7 +453,7 @@ def _airtable(read: _Reader) -> AirtableSettings:
         base_id=base_id,
         table_name=read.text("AIRTABLE_TABLE_NAME", "APISecrets"),
         id_field=read.text("AIRTABLE_ID_FIELD", "locationId"),
-        endpoint_url=read.url("AIRTABLE_ENDPOINT_URL", "https://api.airtable.com"),
+        endpoint_url=read.url("AIRTABLE_ENDPOINT_URL", "https://api.airtable.com").rstrip("/").removesuffix("/v0"),
         requests_per_second=read.number("AIRTABLE_REQUESTS_PER_SECOND", 4.0, 0.1, 50.0),
         plan=read.choice("AIRTABLE_PLAN", ("", "free", "team", "business", "enterprise"), ""),
     )
@@ -455,7 +496,7 @@ def _sqlite_url(read: _Reader, rest: str) -> Secret | None:
     if not rest.startswith("/") or not file or file.startswith(":memory:") or file.endswith(("/", ".")):
         read.problem("DATABASE_URL names no SQLite file", _SQLITE_FIX)
         return None
-    return Secret(f"sqlite:///{read.folder / file}{mark}{query}")
+    return Secret(f"sqlite:///{Path(quote(str(read.folder))) / file}{mark}{query}")
 
 
 def _providers(read: _Reader) -> dict[str, ProviderSettings]:
@@ -534,7 +575,9 @@ class _Reader:
         self._credentials = self._list_credentials()
 
     def problem(self, what: str, fix: str) -> None:
-        self.problems.append(f"{what}. {fix}.")
+        sentence = f"{what}. {fix}."
+        if sentence not in self.problems:  # some settings are looked at twice
+            self.problems.append(sentence)
 
     def names(self) -> set[str]:
         return {*self._values, *self._credentials}
@@ -543,7 +586,15 @@ class _Reader:
         return name in self.names() or f"{name}_FILE" in self._values
 
     def text(self, name: str, default: str = "") -> str:
-        return self._values.get(name, "").strip() or default
+        return self._unquoted(name, self._values.get(name, "")) or default
+
+    def _unquoted(self, source: str, text: str) -> str:
+        """`text` without outer space; quotes around it are a mistake: docker's `--env-file` keeps them, for one."""
+        text = text.strip()
+        if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+            self.problem(f"{source} stands in quotes, which count as a part of it here", "Leave the quotes out")
+            return text[1:-1].strip()
+        return text
 
     def choice(self, name: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
         wanted = self.text(name, default)
@@ -647,15 +698,15 @@ class _Reader:
 
     def _read_secret_file(self, source: str, path: Path) -> str | None:
         try:
-            text = path.read_text(encoding="utf-8-sig").strip()
-            mode = path.stat().st_mode
+            content, status = read_plain_file(path, _LONGEST_SECRET_FILE)
+            text = self._unquoted(source, content.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             self.problem(f"{source}: the file cannot be read ({reason})", "Correct the path or its permissions")
             return None
         if not text:
             self.problem(f"{source}: the file is empty", "Put the secret in it, or unset it")
-        if source.endswith("_FILE") and stat.S_IMODE(mode) & 0o077:
+        if source.endswith("_FILE") and stat.S_IMODE(status.st_mode) & 0o077:
             self.warnings.append(f"{source}: other users can read {path}. Run: chmod 600 {_quoted(path)}")
         return text
 
@@ -671,8 +722,9 @@ def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     except OSError as error:
         problems.append(f"{path} cannot be read ({error.strerror}). Correct its permissions.")
         return {}
-    if stat.S_ISDIR(status.st_mode):
-        problems.append(f"{path} is a directory. Move it away and put a file in its place.")
+    if not stat.S_ISREG(status.st_mode):
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "no plain file"
+        problems.append(f"{path} is {what}. Move it away and put a file in its place.")
         return {}
     if stat.S_IMODE(status.st_mode) & 0o077:
         problems.append(f"Other users can read {path}. Run: chmod 600 {_quoted(path)}")
@@ -685,19 +737,22 @@ def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
 def _parse_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     from dotenv.parser import parse_stream  # brings much along, and many have no such file
 
-    pairs: dict[str, str] = {}
+    pairs: dict[str, tuple[str, int]] = {}
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for binding in parse_stream(stream):
-                if binding.error or (binding.key is not None and binding.value is None):
-                    line = _line_of(binding.original)
-                    problems.append(f"{path}, line {line}: cannot be read. Write NAME=value.")
-                elif binding.key is not None:
-                    pairs[binding.key] = binding.value or ""
+        text = read_plain_file(path, _LONGEST_DOTENV)[0].decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         problems.append(f"{path} cannot be read ({reason}). Correct its permissions or its encoding.")
-    return pairs
+        return {}
+    for binding in parse_stream(io.StringIO(text, newline=None)):
+        line, value = _line_of(binding.original), (binding.value or "").strip()
+        if binding.error or (binding.key is not None and binding.value is None):
+            problems.append(f"{path}, line {line}: cannot be read. Write NAME=value.")
+        elif binding.key is not None and value:  # an empty line takes no value away
+            before, first = pairs.setdefault(binding.key, (value, line))
+            if before != value:
+                problems.append(f"{path} sets {binding.key} twice, in lines {first} and {line}. Keep one of them.")
+    return {name: value for name, (value, _) in pairs.items()}
 
 
 def _line_of(original: Original) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote, unquote
 
 import crypto
 from token_refresh import settings as configuration
@@ -496,6 +497,7 @@ def _earlier_identities(settings: configuration.Settings, store: Store) -> Itera
         return
     scheme, _, place = _without_user(_database_url(settings)).partition("://")
     yield f"database {scheme}://{place}"
+    yield f"database {scheme}://{unquote(place)}"
     if scheme != "sqlite":
         server, slash, rest = place.partition("/")
         other = server.removesuffix(_PORT) if server.endswith(_PORT) else f"{server}{_PORT}"
@@ -515,7 +517,7 @@ def _without_user(url: str) -> str:
 def _database_url(settings: configuration.Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.reveal()
-    return f"sqlite:///{settings.state_dir / DATABASE_FILE}"
+    return f"sqlite:///{quote(str(settings.state_dir / DATABASE_FILE))}"
 
 
 def proxy_of(settings: configuration.Settings) -> str | None:

@@ -164,10 +164,8 @@ def test_at_a_terminal_each_row_is_shown_with_its_host_and_asked_for(world: Worl
     rows = SqliteRows(world)
     for location in ("a", "b"):
         unbound(rows, location)
-    before, program = rows.row("b"), world.program
-    with TerminalProcess(
-        python(program.installed() / "token_manager.py", "rotate-key"), program.environment(), program.home
-    ) as terminal:
+    before = rows.row("b")
+    with world.program.at_terminal("rotate-key") as terminal:
         for location, answer in (("a", "y"), ("b", "n")):
             terminal.expect(f"{location} (acme-instance), encrypted for no host: ")
             terminal.answer(f"will be sent to {world.oauth.url}. Is that right? [y/N]", answer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import stat
 import threading
 from collections.abc import Iterable
@@ -80,7 +81,8 @@ def _create(path: Path) -> None:
         raise _unusable(path, error.strerror or "unknown reason") from None
     status = path.stat()
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
-        raise StateError(f"other users can read the state folder {path}", f"Run: chmod 700 {path}")
+        # One command for all that is in it: a volume's group (fsGroup) is given to every file at once.
+        raise StateError(f"other users can read the state folder {path}", f"Run: chmod -R go= {shlex.quote(str(path))}")
 
 
 def _check_owner(path: Path) -> None:

@@ -41,7 +41,7 @@ from token_refresh.base.events import (
 )
 from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
-from token_refresh.base.text import one_line
+from token_refresh.base.text import one_line, trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
@@ -203,7 +203,7 @@ class TokenManager:
             MisconfiguredError: nothing was stored.
         """
         params = json.dumps(dict(provider_params)) if provider_params else ""
-        entered = NewCredential(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
+        entered = NewCredential(trimmed(location_id), provider, client_id, client_secret, refresh_token, params)
         now = self._runtime.clock.now()
         end = expires_at or access_end({"expires_in": expires_in}, now, LONGEST_LIFETIME_SECONDS).at
         login = Answer(
@@ -298,7 +298,7 @@ class TokenManager:
             yield context
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
-        entered.require_identity()  # before anybody waits for the lock
+        entered.require_usable()  # before anybody waits for the lock
         if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
             raise AdmissionError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
         with self._open(self._wait_seconds) as context:
