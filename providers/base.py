@@ -581,7 +581,7 @@ def _fill(template: str, values: Mapping[str, str | None], name: str) -> str:
             continue
         is_place = f"://{{{placeholder}}}/" in template  # a host, and where a server has others beside it, a path
         if is_place:
-            values[placeholder] = value = re.sub(r"\Ahttps?://", "", value.strip(), flags=re.IGNORECASE).rstrip("/")
+            values[placeholder] = value = re.sub(r"\Ahttps?://", "", value, flags=re.IGNORECASE).rstrip("/")
         if not (_WITH_PATH if is_place else _PLACEHOLDER_VALUE).fullmatch(value):
             raise ProviderError(
                 f"the row's provider_params name a {placeholder} that cannot stand in an address",

@@ -109,7 +109,7 @@ HOSTED = Provider("git", "Git", "https://{instance}/oauth/token", placeholders={
     [
         ("gitlab.example.com", "gitlab.example.com/oauth/token", "gitlab.example.com"),
         ("https://gitlab.example.com/", "gitlab.example.com/oauth/token", "gitlab.example.com"),
-        (" HTTPS://GitLab.example.com ", "GitLab.example.com/oauth/token", "gitlab.example.com"),
+        ("HTTPS://GitLab.example.com", "GitLab.example.com/oauth/token", "gitlab.example.com"),
         ("http://gitlab.example.com:8443", "gitlab.example.com:8443/oauth/token", "gitlab.example.com:8443"),
         ("https://example.com/git/lab/", "example.com/git/lab/oauth/token", "example.com"),
         ("example.com/auth", "example.com/auth/oauth/token", "example.com"),
