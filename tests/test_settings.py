@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, make_url
 
@@ -955,6 +956,29 @@ def test_a_name_with_two_values_in_dotenv_is_refused_with_both_lines(load):
     """Which of them was meant cannot be known; neither is shown."""
     path = load.dotenv(f"WEBHOOK_SECRET={CANARY}\n\n# a comment\nPORT=81\nexport WEBHOOK_SECRET='{CANARY}2'\n")
     assert load.problems() == [f"{path} sets WEBHOOK_SECRET twice, in lines 1 and 5. Keep one of them."]
+
+
+VALUES = st.sampled_from(["", "''", " ", "one", "'one'", "two", "a=b", "x#y"])
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(st.tuples(st.sampled_from(["WEBHOOK_SECRET", "AIRTABLE_PLAN", "#"]), VALUES), max_size=6))
+def test_of_several_lines_of_one_name_the_one_value_counts_or_all_are_refused(load, lines):
+    path = load.dotenv("".join(f"{name}={value}\n" for name, value in lines))
+    values = {value.strip(" '") for name, value in lines if name == "WEBHOOK_SECRET"} - {""}
+    problems = [one for one in problems_of(load) if "WEBHOOK_SECRET" in one]
+    assert bool(problems) == (len(values) > 1)
+    assert all(one.startswith(f"{path} sets WEBHOOK_SECRET twice, in lines ") for one in problems)
+    if not problems_of(load):
+        assert revealed(load().webhook_secret) == next(iter(values), None)
+
+
+def problems_of(load: Loader) -> list[str]:
+    try:
+        load()
+    except SettingsError as error:
+        return list(error.problems)
+    return []
 
 
 def test_a_pipe_or_a_very_large_file_in_the_place_of_dotenv_is_refused(load):

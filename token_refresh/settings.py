@@ -300,19 +300,25 @@ def _misspelt(names: Iterable[str]) -> list[str]:
     """A warning for each name that no setting has and that is nearly one's. Others are other programs'."""
     matches = [match for match in map(_PROVIDER_SETTING.fullmatch, names) if match]
     providers, known = {match[1] for match in matches}, {match[0] for match in matches} | _NAMES
-    heads, tails = {name[:3] for name in known}, {name[-3:] for name in known}
     found: list[str] = []
     for name in sorted(set(names) - known):
         base = name.removesuffix("_FILE").removesuffix("_COMMAND")
-        if base in known or not (base[:3] in heads or base[-3:] in tails):
+        prefixes = [provider for provider in providers if name.startswith(provider)]
+        own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
+        candidates = [one for one in (*_NAMES, *own) if _may_be(base, one)]
+        if base in known or not candidates:
             continue
         from difflib import get_close_matches  # a few milliseconds, which most starts need not spend
 
-        prefixes = [provider for provider in providers if name.startswith(provider)]
-        own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
-        nearest = get_close_matches(base, [*_NAMES, *own], 1, _LIKE_OURS)
+        nearest = get_close_matches(base, candidates, 1, _LIKE_OURS)
         found += [f"there is no setting {name}, and it has no effect. Did you mean {one}?" for one in nearest]
     return found
+
+
+def _may_be(name: str, meant: str) -> bool:
+    """Whether it may be a misspelling at all: begin or end as well as the length are nearly right."""
+    is_as_long = abs(len(name) - len(meant)) <= 1 + len(name) // 12
+    return is_as_long and (name[:3] == meant[:3] or name[-3:] == meant[-3:])
 
 
 def _secrets_in(value: object) -> Iterator[Secret]:
