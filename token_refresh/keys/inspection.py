@@ -12,7 +12,7 @@ from token_refresh.net.hosts import host_of, is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
 from token_refresh.stores.base import Change, Row
-from token_refresh.stores.sealed import Binding, CellCheck, HostUnconfirmedError, Seals, wrong_key
+from token_refresh.stores.sealed import Binding, CellCheck, Seals, wrong_key
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,12 @@ class Inspector:
         """The rows that need a person's consent to their host before their cells of older forms open."""
         for row in rows:
             check = self.check(row) if row.error is None else None
-            if isinstance(check, CellCheck) and any(isinstance(one, HostUnconfirmedError) for one in check.errors):
-                yield UnconfirmedRow(row.location_id, self.provider_name(row), self.binding(row))
+            if not isinstance(check, CellCheck) or not check.errors:
+                continue
+            binding = self.binding(row)
+            agreed = self._seals.check(row, replace(binding, former_origins=(), is_fixed=True))
+            if agreed.opened.keys() - check.opened.keys():
+                yield UnconfirmedRow(row.location_id, self.provider_name(row), binding)
 
     def survey(self, rows: Iterable[Row]) -> Survey:
         """Look at all rows. Of a row nothing is kept but what was found."""

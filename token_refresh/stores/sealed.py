@@ -62,10 +62,6 @@ class CellError(ActionableError):
         self.is_key_unknown = is_key_unknown
 
 
-class HostUnconfirmedError(CellError):
-    """A cell of an older form, bound to no host, in a row that names its token host itself."""
-
-
 class Seals:
     """The keys of a table's cells, and the rules by which they open and are sealed.
 
@@ -214,11 +210,8 @@ class Seals:
         if not binding.is_fixed:
             # Such a cell opens in any row: whoever can edit the table could pair it with a host of their own.
             pair = shlex.quote(f"{row.location_id}={binding.origin.partition('://')[2]}")
-            fix = (
-                f"If that host is right: python token_manager.py rotate-key --allow-host {pair}. Otherwise: {_ONBOARD}"
-            )
-            problem = f"is of an older form, and the row itself names the token host, {binding.origin}"
-            raise HostUnconfirmedError(column, problem, fix)
+            fix = f"If that is right: python token_manager.py rotate-key --allow-host {pair}. Otherwise: {_ONBOARD}"
+            raise CellError(column, "is of an older form, and the row itself names the token host", fix)
         return plaintext
 
 
