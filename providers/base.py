@@ -49,6 +49,7 @@ UNAUTHORIZED = 401
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _PLACEHOLDER_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
+_FIRST_PAGE = re.compile(rf"(?i:https?://)?{_PLACEHOLDER_VALUE.pattern}(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 # Stricter than RFC 3986: two readers of an address must never see two hosts in it. Other alphabets go as punycode.
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
@@ -575,11 +576,14 @@ def _authority(template: str) -> str:
 def _fill(template: str, values: Mapping[str, str | None], name: str) -> str:
     values = {placeholder: value or None for placeholder, value in values.items()}  # nothing is optional here
     for placeholder in placeholders_in(template):
-        value = values.get(placeholder)
-        if value is not None and not _PLACEHOLDER_VALUE.fullmatch(value):
+        value, form = values.get(placeholder), _PLACEHOLDER_VALUE
+        if value is not None and f"://{{{placeholder}}}/" in template:  # a host, perhaps with a path
+            form, value = _FIRST_PAGE, value.rstrip("/")
+            values[placeholder] = value.rpartition("://")[2]
+        if value is not None and not form.fullmatch(value):
             raise ProviderError(
                 f"the row's provider_params name a {placeholder} that cannot stand in an address",
-                f"Write only the {placeholder} itself, such as a host name, without scheme or path.",
+                f"Write only the {placeholder} itself, such as a host name.",
             )
     return _fill_text(template, values, name)
 

@@ -15,13 +15,14 @@ _WORD_MEMBERS = (
 )
 _WORD_LEVELS = 4  # of objects in objects in which they are looked for
 LONGEST_WORDS = 200  # characters
-_SECRET_MEMBER = re.compile(r"(?:token|secret|password|assertion)s?(?:\.|$)", re.IGNORECASE)
+_NAME = r"(?:token|secret|password|assertion|credential|jwt)(?!s?_?(?:type|expir|endpoint|ur[il]))"
+_SECRET_MEMBER = re.compile(_NAME, re.IGNORECASE)
 _SHORTEST_PIECE = 4  # characters; a shorter secret is masked only where it is a word of its own
 _MOST_SECRETS, _LONGEST_SECRETS = 64, 65_536  # in one answer, and characters in all: above that no word is shown
 _MOST_WORDS = 4096  # characters of a page in which its title is looked for
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
-_NAMED_SECRET = re.compile(r"(?:token|secret|password|assertion)[\"']?\s*[=:>]", re.IGNORECASE)
+_NAMED_SECRET = re.compile(rf"{_NAME}\w*[\"']?\s*[=:>]", re.IGNORECASE)
 
 
 def words_in(content: Mapping[str, Any]) -> list[str]:

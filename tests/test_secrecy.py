@@ -146,6 +146,16 @@ def echoing(status: int, body: str = "") -> faults.Fault:
     return faults.Fault(f"echoing {status}", apply)
 
 
+def redirecting() -> faults.Fault:
+    """A provider that repeats what it was sent in the address of a login page."""
+
+    def apply(call: faults.Call, act: faults.Act) -> Response:
+        sent = "/".join(value for _, value in call.request.form())
+        return Response(302, b"", {"Location": f"https://elsewhere.example/{sent}"})
+
+    return faults.Fault("redirecting", apply)
+
+
 LIKE_OTHERS = {"echoing 401", "echoing 422", "cut", "redirect 308"}
 
 
@@ -163,6 +173,7 @@ def rude_faults() -> list[faults.Fault]:
         faults.acted_then_dropped(),
         faults.cut(120),
         faults.redirect("https://elsewhere.example/token", 308),
+        redirecting(),
         faults.wrong_secret(),
         faults.html(502),
     ]

@@ -10,8 +10,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import URL, make_url
 
 import crypto
 from token_refresh import settings
@@ -288,6 +293,67 @@ def test_database_url_that_names_no_database_is_refused(load, url):
     assert [problem.split()[0] for problem in load.problems(DATABASE_URL=url)] == ["DATABASE_URL"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@ss@h/t",
+        "postgresql://u:@p@h/t",
+        "postgresql://u@x:p@h:5432/t",
+        "postgresql://u:12/p@h/t",
+        "postgresql://u:12?p@h/t",
+        "postgresql://u:/p@h/t",
+        "postgresql://h:5432/t?password=p@ss",
+        "postgresql://h/t?password=p@ss",
+    ],
+)
+def test_a_password_with_a_sign_that_makes_a_part_of_it_look_like_the_host_is_refused(load, url):
+    (problem,) = load.problems(DATABASE_URL=url)
+    assert problem.startswith("DATABASE_URL has no host and port that can be read. ")
+    assert "@ as %40, / as %2F" in problem
+
+
+def address(rest: str) -> URL | None:
+    """What a library reads in an address that is taken."""
+    try:
+        return make_url(settings.parse_database_url(f"postgresql://{rest}", Path("/")))
+    except SettingsError:
+        return None
+
+
+@given(password=st.text("ab1%:/?#@[]&=; +", max_size=12), tail=st.sampled_from(["", "/t", "/t?sslmode=require"]))
+def test_whatever_a_password_holds_it_is_read_whole_or_refused(password, tail):
+    """And nobody else is asked for: the host is the one that was written last."""
+    read = address(f"user:{password}@db.example:5432{tail}")
+    if read is not None:
+        assert (read.username, read.host, read.port) == ("user", "db.example", 5432)
+        assert read.password == unquote(password)
+
+
+@given(rest=st.text("ab1%:/?#@[]&=.", max_size=24))
+def test_of_an_address_that_is_taken_no_part_of_user_and_password_is_the_host(rest):
+    read = address(rest)
+    assert read is None or rest.rpartition("@")[2].removeprefix("[").startswith(read.host or "")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY_URL", "PING_URL"])
+@pytest.mark.parametrize(
+    "url", ["http://u:p@ss@h:1", "http://u:12/p@h:1", "http://u:12?p@h:1", "http://u:12#p@h:1", "http://h/@x"]
+)
+def test_a_password_of_a_proxy_is_taken_for_no_host_either(load, name, url):
+    (problem,) = load.problems(**{name: url})
+    assert problem.startswith(f"{name} cannot be used. ")
+
+
+def test_the_parts_of_an_address_that_are_secret_are_masked_like_the_whole(load):
+    loaded = load(
+        DATABASE_URL="postgresql://u:pass%40word@h/t?sslpassword=another+one&sslmode=verify-full",
+        HTTPS_PROXY_URL="http://u:proxy%20pass@h:1",
+    )
+    parts = set(loaded.secrets())
+    assert {"pass@word", "pass%40word", "another one", "proxy pass", "proxy%20pass"} <= parts
+    assert not {"u", "h", "t", "verify-full"} & parts
+
+
 def test_two_stores_need_a_choice(load):
     """With both set nobody guesses; TOKEN_STORE decides, and the other is not looked at."""
     both = {**AIRTABLE, "DATABASE_URL": "sqlite:////x/tokens.db"}
@@ -547,6 +613,77 @@ def test_token_url_that_is_plain_is_taken_as_it_is(load, url):
     assert load(ACME_TOKEN_URL=url).providers["ACME"].token_url == url
 
 
+@pytest.mark.parametrize("end", ["/v0", "/v0/", "/", ""])
+def test_the_endpoint_of_airtable_is_taken_with_its_version_as_well(load, end):
+    loaded = load(**AIRTABLE, AIRTABLE_ENDPOINT_URL=f"https://proxy.example{end}")
+    assert loaded.airtable is not None
+    assert loaded.airtable.endpoint_url == "https://proxy.example"
+
+
+# Names that are nearly ours
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("REFRESH_INTERVALL", "REFRESH_INTERVAL"),
+        ("REFRESH_INTERVALS", "REFRESH_INTERVAL"),
+        ("TOKEN_EXPIRE_BUFFER", "TOKEN_EXPIRY_BUFFER"),
+        ("ENCRYTPION_KEY_FALLBACKS", "ENCRYPTION_KEY_FALLBACKS"),
+        ("ENCRYPTION_KEY_FALLBACK", "ENCRYPTION_KEY_FALLBACKS"),
+        ("AIRTABLE_APIKEY", "AIRTABLE_API_KEY"),
+        ("AIRTABLE_APIKEY_FILE", "AIRTABLE_API_KEY"),
+        ("STATEDIR", "STATE_DIR"),
+        ("HTTP_PROXY_URL", "HTTPS_PROXY_URL"),
+        ("MICROSOFT_CLIENT_SECERT", "MICROSOFT_CLIENT_SECRET"),
+        ("MICROSOFT_TOKENURL", "MICROSOFT_TOKEN_URL"),
+    ],
+)
+@pytest.mark.parametrize("is_in_dotenv", [True, False])
+def test_a_misspelt_setting_is_warned_of_with_the_one_that_was_meant(load, name, meant, is_in_dotenv):
+    known = {"MICROSOFT_CLIENT_ID": "app"}
+    if is_in_dotenv:
+        load.dotenv(f"{name}={CANARY}\n")
+        loaded = load(**known)
+    else:
+        loaded = load(**known, **{name: CANARY})
+    assert loaded.warnings == (f"there is no setting {name}, and it has no effect. Did you mean {meant}?",)
+
+
+def test_other_programs_settings_are_nobody_s_business(load):
+    others = re.findall(
+        r"\w+",
+        "PATH HOME USER LANG LC_ALL TERM SHELL HOSTNAME PWD PYTHONPATH VIRTUAL_ENV TZ HTTP_PROXY HTTPS_PROXY NO_PROXY "
+        "REQUESTS_CA_BUNDLE SSL_CERT_FILE PGPASSFILE PGHOST PGPORT MAIL_CLIENT_ID MAIL_HOST DB_HOST POSTGRES_PASSWORD "
+        "SECRET_KEY API_KEY DEBUG ENVIRONMENT INVOCATION_ID JOURNAL_STREAM STATE_DIRECTORY LOGNAME MICROSOFT_TEAMS",
+    )
+    assert load(**dict.fromkeys(others, "x"), MICROSOFT_CLIENT_ID="app").warnings == ()
+
+
+def test_every_setting_that_is_described_is_known_by_its_name(load):
+    named = set(re.findall(r"^#? ?([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
+    providers = {name for name in named if name.startswith("MICROSOFT_")}
+    assert named - providers <= settings._NAMES
+    assert settings._misspelt(named) == []
+
+
+# Quotes
+
+
+@pytest.mark.parametrize("quote", ['"', "'", "`"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENCRYPTION_KEY", KEY), ("AIRTABLE_API_KEY", "pat.token"), ("AIRTABLE_BASE_ID", "appAbc123"), ("PORT", "81"),
+        ("AIRTABLE_TABLE_NAME", "Clients"), ("MICROSOFT_CLIENT_SECRET", CANARY),
+    ],
+)  # fmt: skip
+def test_quotes_that_docker_keeps_are_named(load, name, value, quote):
+    """`--env-file` takes the line as it stands; the value would be refused far away, or be another table's name."""
+    problems = load.problems(**{**AIRTABLE, name: f"{quote}{value}{quote}"})
+    assert problems == [f"{name} stands in quotes, which count as a part of it here. Leave the quotes out."]
+
+
 def test_missing_key_is_the_only_required_setting(load):
     """The action says how to make one; the problem, which folder has no `.env` either."""
     (problem,) = load.problems_exactly({})
@@ -564,6 +701,23 @@ def test_wrong_fallback_is_reported_by_its_place(load):
     """The second of three, not `one of them`."""
     (problem,) = load.problems(ENCRYPTION_KEY_FALLBACKS=f"{OLD_KEY},{OLD_KEY[:-5]},{OLDER_KEY}")
     assert problem.startswith("ENCRYPTION_KEY_FALLBACKS, key 2, ")
+
+
+def test_a_pipe_in_the_place_of_a_secret_s_file_is_not_waited_for(load, tmp_path):
+    os.mkfifo(tmp_path / "key")
+    (problem,) = load.problems(WEBHOOK_SECRET_FILE=str(tmp_path / "key"))
+    assert problem.startswith("WEBHOOK_SECRET_FILE: the file cannot be read (it is no plain file). ")
+
+
+def test_of_a_very_large_secret_s_file_no_more_is_read_than_a_secret_can_be(load, tmp_path):
+    (tmp_path / "key").touch()
+    os.truncate(tmp_path / "key", 1 << 30)  # a hole: nothing is on the disk
+    (problem,) = load.problems(WEBHOOK_SECRET_FILE=str(tmp_path / "key"))
+    assert problem.startswith("WEBHOOK_SECRET_FILE: the file cannot be read (it is larger than 64 KiB). ")
+    os.truncate(tmp_path / "key", 0)
+    (tmp_path / "key").write_text("s" * 64 * 1024)
+    (tmp_path / "key").chmod(0o600)
+    assert revealed(load(WEBHOOK_SECRET_FILE=str(tmp_path / "key")).webhook_secret) == "s" * 64 * 1024
 
 
 # Sources of secrets
@@ -768,7 +922,9 @@ def test_environment_wins_over_dotenv(load):
         ("WEBHOOK_SECRET=a$HOME${HOME}$(id)`id`", "a$HOME${HOME}$(id)`id`"),
         ("WEBHOOK_SECRET=a#b # a comment", "a#b"),
         ("WEBHOOK_SECRET=a=b==", "a=b=="),
-        ("WEBHOOK_SECRET=first\nWEBHOOK_SECRET=last", "last"),
+        ("WEBHOOK_SECRET=one\nWEBHOOK_SECRET=one", "one"),
+        ("WEBHOOK_SECRET=one\nWEBHOOK_SECRET=", "one"),
+        ("WEBHOOK_SECRET=\nWEBHOOK_SECRET=one\nWEBHOOK_SECRET=''", "one"),
         ("# WEBHOOK_SECRET=no", None),
         ("WEBHOOK_SECRET=", None),
         ("WEBHOOK_SECRET=''", None),
@@ -794,6 +950,46 @@ def test_broken_dotenv_line_is_reported_by_its_number(load, before, line):
     path = load.dotenv(f"{before}{line}\nHOST=::1\n")
     (problem,) = load.problems()
     assert problem == f"{path}, line {before.count(chr(10)) + 1}: cannot be read. Write NAME=value."
+
+
+def test_a_name_with_two_values_in_dotenv_is_refused_with_both_lines(load):
+    """Which of them was meant cannot be known; neither is shown."""
+    path = load.dotenv(f"WEBHOOK_SECRET={CANARY}\n\n# a comment\nPORT=81\nexport WEBHOOK_SECRET='{CANARY}2'\n")
+    assert load.problems() == [f"{path} sets WEBHOOK_SECRET twice, in lines 1 and 5. Keep one of them."]
+
+
+VALUES = st.sampled_from(["", "''", " ", "one", "'one'", "two", "a=b", "x#y"])
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(st.tuples(st.sampled_from(["WEBHOOK_SECRET", "AIRTABLE_PLAN", "#"]), VALUES), max_size=6))
+def test_of_several_lines_of_one_name_the_one_value_counts_or_all_are_refused(load, lines):
+    path = load.dotenv("".join(f"{name}={value}\n" for name, value in lines))
+    values = {value.strip(" '") for name, value in lines if name == "WEBHOOK_SECRET"} - {""}
+    problems = [one for one in problems_of(load) if "WEBHOOK_SECRET" in one]
+    assert bool(problems) == (len(values) > 1)
+    assert all(one.startswith(f"{path} sets WEBHOOK_SECRET twice, in lines ") for one in problems)
+    if not problems_of(load):
+        assert revealed(load().webhook_secret) == next(iter(values), None)
+
+
+def problems_of(load: Loader) -> list[str]:
+    try:
+        load()
+    except SettingsError as error:
+        return list(error.problems)
+    return []
+
+
+def test_a_pipe_or_a_very_large_file_in_the_place_of_dotenv_is_refused(load):
+    path = load.folder / ".env"
+    os.mkfifo(path, 0o600)
+    assert load.problems() == [f"{path} is no plain file. Move it away and put a file in its place."]
+    path.unlink()
+    load.dotenv("#" * (1024 * 1024 + 1))
+    assert load.problems() == [
+        f"{path} cannot be read (it is larger than 1024 KiB). Correct its permissions or its encoding."
+    ]
 
 
 @pytest.mark.parametrize("content", ["WEBHOOK_SECRET=x".encode("utf-16"), b"WEBHOOK_SECRET=\xe9\n"])

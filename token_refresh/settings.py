@@ -8,6 +8,7 @@ holds is never quoted: it may be a secret that was pasted into the wrong line.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -18,10 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import read_plain_file
 
 if TYPE_CHECKING:
     from dotenv.parser import Original
@@ -32,28 +34,51 @@ StoreKind = Literal["airtable", "database"]
 _Choice = TypeVar("_Choice", bound=str)
 
 _GIT_SECONDS = 10
+_LONGEST_SECRET_FILE, _LONGEST_DOTENV = 64 * 1024, 1024 * 1024  # bytes
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_PROVIDER_SETTING = re.compile(r"([A-Z0-9_]+)_(TOKEN_URL|AUTH_URL|SCOPE|CLIENT_ID|CLIENT_SECRET)(?:_FILE)?")
+_PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
+_PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE)?")
 # The settings that `_Reader.secret` reads; .env.example marks them too.
 _SECRET_SETTING = re.compile(
     r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
     r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
 )
+# Every setting but those of providers, also ones that only later versions read: what is nearly one of them is misspelt.
+_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    ENCRYPTION_KEY OAUTH_ENCRYPTION_KEY ENCRYPTION_KEY_FALLBACKS LEGACY_CIPHERTEXT SEAL_ACCESS_TOKENS TOKEN_STORE
+    AIRTABLE_API_KEY AIRTABLE_BASE_ID AIRTABLE_TABLE_NAME AIRTABLE_ID_FIELD AIRTABLE_ENDPOINT_URL AIRTABLE_PLAN
+    AIRTABLE_REQUESTS_PER_SECOND DATABASE_URL STATE_DIR STATE_DIR_SPARE TOKEN_REFRESH_HOME CREDENTIALS_DIRECTORY
+    DEFAULT_PROVIDER PROVIDERS_FILE REFRESH_INTERVAL TOKEN_EXPIRY_BUFFER CONCURRENCY HTTPS_PROXY_URL CA_BUNDLE
+    ALLOWED_PRIVATE_HOSTS LOG_LEVEL LOG_FORMAT NOTIFY_URLS NOTIFY_COMMAND WEBHOOK_URL WEBHOOK_SECRET WEBHOOK_EVENTS
+    PING_URL METRICS_FILE SECURITY_LOG HOST PORT PUBLIC_URL ALLOWED_HOSTS ALLOWED_TOKEN_HOSTS TRUSTED_PROXIES
+    TLS_CERT_FILE TLS_KEY_FILE ALLOW_PLAIN_HTTP IMPORT_KEY TENANT_ID CLIENT_ID CLIENT_SECRET GRAPH_REDIRECT_URI
+    """,
+    )
+)
+_LIKE_OURS = 0.88  # of difflib's ratio: one letter more, less, changed or moved
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*")
 _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
+_QUOTES = "\"'`"
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9.:-]+")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _NOT_IN_URL = re.compile(r"[^!-~]|[?#\\{}]")
 _NOTIFY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*")
 _NEXT_NOTIFY_URL = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")  # an address may hold commas itself
-# What follows the last `@`; a port that is no number would end up, quoted, in the library's error.
-_DATABASE_ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[^:/?#\[\]\s]*){_PORT}(?:[/?].*)?")
+# An address that can be read in one way alone. With a second `@`, or `/` behind what may be a port, a part of the
+# password could be taken for the host, be asked of DNS, and shown (github.com/sqlalchemy/sqlalchemy/issues/11262).
+_USER = r"(?:[^:/?#@\s]+(?::(?![0-9]*[/?#])[^@]*)?@)?"
+_DATABASE_ADDRESS = re.compile(rf"{_USER}(?:\[[0-9A-Fa-f:.]+\]|[^:/?#@\[\]\s]*){_PORT}(?:[/?][^@]*)?")
+_ESCAPES = "escape signs in user and password: @ as %40, / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D, % as %25"
+_SECRET_OPTION = re.compile(r"pass|secret|token|key", re.IGNORECASE)
 _KEY_FIX = "Copy the key you have, or make one with `python token_manager.py generate-key`"
 _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
-_PROXY_FIX = "Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it"
+_PROXY_FIX = f"Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it; {_ESCAPES}"
 _URL_FIX = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _DATABASE_SCHEMES = {
@@ -193,8 +218,9 @@ class Settings:
     warnings: tuple[str, ...] = field(default=())
 
     def secrets(self) -> list[str]:
-        """Every secret that is configured, to be masked wherever it would be shown."""
-        return [secret.reveal() for secret in _secrets_in(self)]
+        """Every secret that is configured, to be masked wherever it would be shown; of addresses also the parts."""
+        whole = [secret.reveal() for secret in _secrets_in(self)]
+        return [*whole, *(part for text in whole for part in _secret_parts(text))]
 
 
 def strip_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
@@ -232,9 +258,10 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     """
     problems: list[str] = []
     folder = folder or home_folder(environ)
-    values = {name: value for name, value in _read_dotenv(folder / ".env", problems).items() if value.strip()}
+    values = _read_dotenv(folder / ".env", problems)
     values.update({name: value for name, value in environ.items() if value.strip()})
     reader = _Reader(values, folder, problems)
+    reader.warnings += _misspelt(values)
     settings = _settings(reader, check_key)
     if problems:
         raise SettingsError(problems)
@@ -269,6 +296,31 @@ def _git(folder: Path, *arguments: str) -> bool:
     return done.returncode == 0
 
 
+def _misspelt(names: Iterable[str]) -> list[str]:
+    """A warning for each name that no setting has and that is nearly one's. Others are other programs'."""
+    matches = [match for match in map(_PROVIDER_SETTING.fullmatch, names) if match]
+    providers, known = {match[1] for match in matches}, {match[0] for match in matches} | _NAMES
+    found: list[str] = []
+    for name in sorted(set(names) - known):
+        base = name.removesuffix("_FILE").removesuffix("_COMMAND")
+        prefixes = [provider for provider in providers if name.startswith(provider)]
+        own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
+        candidates = [one for one in (*_NAMES, *own) if _may_be(base, one)]
+        if base in known or not candidates:
+            continue
+        from difflib import get_close_matches  # a few milliseconds, which most starts need not spend
+
+        nearest = get_close_matches(base, candidates, 1, _LIKE_OURS)
+        found += [f"there is no setting {name}, and it has no effect. Did you mean {one}?" for one in nearest]
+    return found
+
+
+def _may_be(name: str, meant: str) -> bool:
+    """Whether it may be a misspelling at all: begin or end as well as the length are nearly right."""
+    is_as_long = abs(len(name) - len(meant)) <= 1 + len(name) // 12
+    return is_as_long and (name[:3] == meant[:3] or name[-3:] == meant[-3:])
+
+
 def _secrets_in(value: object) -> Iterator[Secret]:
     if isinstance(value, Secret):
         yield value
@@ -279,6 +331,18 @@ def _secrets_in(value: object) -> Iterator[Secret]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _secrets_in(one)
+
+
+def _secret_parts(text: str) -> Iterator[str]:
+    """The password of an address, and the options in it that are named for something secret: escaped and not."""
+    _, separator, rest = text.partition("://")
+    if not separator:
+        return
+    place, _, query = rest.partition("?")
+    user, _, _ = place.rpartition("@")
+    options = (option.partition("=") for option in query.split("&"))
+    parts = [user.partition(":")[2], *(value for name, _, value in options if _SECRET_OPTION.search(name))]
+    yield from {spelling for part in parts if part for spelling in (part, unquote(part), unquote_plus(part))}
 
 
 def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
@@ -395,7 +459,7 @@ def _airtable(read: _Reader) -> AirtableSettings:
         base_id=base_id,
         table_name=read.text("AIRTABLE_TABLE_NAME", "APISecrets"),
         id_field=read.text("AIRTABLE_ID_FIELD", "locationId"),
-        endpoint_url=read.url("AIRTABLE_ENDPOINT_URL", "https://api.airtable.com"),
+        endpoint_url=read.url("AIRTABLE_ENDPOINT_URL", "https://api.airtable.com").rstrip("/").removesuffix("/v0"),
         requests_per_second=read.number("AIRTABLE_REQUESTS_PER_SECOND", 4.0, 0.1, 50.0),
         plan=read.choice("AIRTABLE_PLAN", ("", "free", "team", "business", "enterprise"), ""),
     )
@@ -425,8 +489,8 @@ def _database_url(read: _Reader) -> Secret | None:
         return None
     if mapped == "sqlite":
         return _sqlite_url(read, rest)
-    if not rest or not _DATABASE_ADDRESS.fullmatch(rest.rpartition("@")[2]):
-        read.problem("DATABASE_URL has no host and port that can be read", _DATABASE_FIX)
+    if not rest or not _DATABASE_ADDRESS.fullmatch(rest):
+        read.problem("DATABASE_URL has no host and port that can be read", f"{_DATABASE_FIX}; {_ESCAPES}")
         return None
     if scheme.lower().endswith("+asyncpg"):
         rest = re.sub(r"([?&])ssl=", r"\1sslmode=", rest)  # asyncpg's name for libpq's parameter
@@ -438,7 +502,7 @@ def _sqlite_url(read: _Reader, rest: str) -> Secret | None:
     if not rest.startswith("/") or not file or file.startswith(":memory:") or file.endswith(("/", ".")):
         read.problem("DATABASE_URL names no SQLite file", _SQLITE_FIX)
         return None
-    return Secret(f"sqlite:///{read.folder / file}{mark}{query}")
+    return Secret(f"sqlite:///{Path(quote(str(read.folder))) / file}{mark}{query}")
 
 
 def _providers(read: _Reader) -> dict[str, ProviderSettings]:
@@ -489,12 +553,14 @@ def _is_safe_url(url: str) -> bool:
 
 
 def _is_web_url(url: str) -> bool:
+    """Whether all readers see the same host in it: an `@` behind it would be a password with a sign not escaped."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False
-    return bool(host) and parts.scheme in ("http", "https") and _VISIBLE_ASCII.fullmatch(url) is not None
+    is_clear = url.count("@") == ("@" in parts.netloc) and _VISIBLE_ASCII.fullmatch(url) is not None
+    return bool(host) and parts.scheme in ("http", "https") and is_clear
 
 
 def _is_file(path: Path) -> bool:
@@ -515,7 +581,9 @@ class _Reader:
         self._credentials = self._list_credentials()
 
     def problem(self, what: str, fix: str) -> None:
-        self.problems.append(f"{what}. {fix}.")
+        sentence = f"{what}. {fix}."
+        if sentence not in self.problems:  # some settings are looked at twice
+            self.problems.append(sentence)
 
     def names(self) -> set[str]:
         return {*self._values, *self._credentials}
@@ -524,7 +592,15 @@ class _Reader:
         return name in self.names() or f"{name}_FILE" in self._values
 
     def text(self, name: str, default: str = "") -> str:
-        return self._values.get(name, "").strip() or default
+        return self._unquoted(name, self._values.get(name, "")) or default
+
+    def _unquoted(self, source: str, text: str) -> str:
+        """`text` without outer space; quotes around it are a mistake: docker's `--env-file` keeps them, for one."""
+        text = text.strip()
+        if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+            self.problem(f"{source} stands in quotes, which count as a part of it here", "Leave the quotes out")
+            return text[1:-1].strip()
+        return text
 
     def choice(self, name: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
         wanted = self.text(name, default)
@@ -628,15 +704,15 @@ class _Reader:
 
     def _read_secret_file(self, source: str, path: Path) -> str | None:
         try:
-            text = path.read_text(encoding="utf-8-sig").strip()
-            mode = path.stat().st_mode
+            content, status = read_plain_file(path, _LONGEST_SECRET_FILE)
+            text = self._unquoted(source, content.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             self.problem(f"{source}: the file cannot be read ({reason})", "Correct the path or its permissions")
             return None
         if not text:
             self.problem(f"{source}: the file is empty", "Put the secret in it, or unset it")
-        if source.endswith("_FILE") and stat.S_IMODE(mode) & 0o077:
+        if source.endswith("_FILE") and stat.S_IMODE(status.st_mode) & 0o077:
             self.warnings.append(f"{source}: other users can read {path}. Run: chmod 600 {_quoted(path)}")
         return text
 
@@ -652,8 +728,9 @@ def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     except OSError as error:
         problems.append(f"{path} cannot be read ({error.strerror}). Correct its permissions.")
         return {}
-    if stat.S_ISDIR(status.st_mode):
-        problems.append(f"{path} is a directory. Move it away and put a file in its place.")
+    if not stat.S_ISREG(status.st_mode):
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "no plain file"
+        problems.append(f"{path} is {what}. Move it away and put a file in its place.")
         return {}
     if stat.S_IMODE(status.st_mode) & 0o077:
         problems.append(f"Other users can read {path}. Run: chmod 600 {_quoted(path)}")
@@ -666,19 +743,22 @@ def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
 def _parse_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     from dotenv.parser import parse_stream  # brings much along, and many have no such file
 
-    pairs: dict[str, str] = {}
+    pairs: dict[str, tuple[str, int]] = {}
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for binding in parse_stream(stream):
-                if binding.error or (binding.key is not None and binding.value is None):
-                    line = _line_of(binding.original)
-                    problems.append(f"{path}, line {line}: cannot be read. Write NAME=value.")
-                elif binding.key is not None:
-                    pairs[binding.key] = binding.value or ""
+        text = read_plain_file(path, _LONGEST_DOTENV)[0].decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         problems.append(f"{path} cannot be read ({reason}). Correct its permissions or its encoding.")
-    return pairs
+        return {}
+    for binding in parse_stream(io.StringIO(text, newline=None)):
+        line, value = _line_of(binding.original), (binding.value or "").strip()
+        if binding.error or (binding.key is not None and binding.value is None):
+            problems.append(f"{path}, line {line}: cannot be read. Write NAME=value.")
+        elif binding.key is not None and value:  # an empty line takes no value away
+            before, first = pairs.setdefault(binding.key, (value, line))
+            if before != value:
+                problems.append(f"{path} sets {binding.key} twice, in lines {first} and {line}. Keep one of them.")
+    return {name: value for name, (value, _) in pairs.items()}
 
 
 def _line_of(original: Original) -> int:

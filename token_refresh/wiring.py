@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote, unquote
 
 import crypto
 from token_refresh import settings as configuration
@@ -423,7 +424,7 @@ def read_source(
     """
     from functools import partial
 
-    from token_refresh.keys.inspection import Inspector
+    from token_refresh.keys.inspection import Inspector, consent_to_hosts
     from token_refresh.transfer.layouts.base import EarlierApp, Source
     from token_refresh.transfer.layouts.sealing import read_layout
 
@@ -438,7 +439,8 @@ def read_source(
     )
     seals = make_import_seals(installation)
     job_factory = make_job_factory(installation, seals)
-    return read_layout(layout, source, seals, job_factory, Inspector(seals, job_factory, allowed_hosts))
+    inspector = Inspector(seals, job_factory, consent_to_hosts(allowed_hosts))
+    return read_layout(layout, source, seals, job_factory, inspector)
 
 
 def _open_source_table(installation: Installation, name: str) -> Store:
@@ -461,14 +463,14 @@ def make_import_planner(
     is_replacing: bool,
 ) -> ImportPlanner:
     """What compares a source with the table. Of a layout, the table itself may hold what the earlier program sealed."""
-    from token_refresh.keys.inspection import Inspector
+    from token_refresh.keys.inspection import Inspector, consent_to_hosts
     from token_refresh.transfer.import_plan import ImportPlanner
 
     seals = make_import_seals(installation) if is_layout else store
     return ImportPlanner(
         store.store,
         Inspector(store, make_job_factory(installation, store)),
-        Inspector(seals, make_job_factory(installation, seals), allowed_hosts),
+        Inspector(seals, make_job_factory(installation, seals), consent_to_hosts(allowed_hosts)),
         installation.default_provider,
         is_replacing=is_replacing,
         is_resealing=is_layout,
@@ -502,6 +504,7 @@ def _earlier_identities(settings: configuration.Settings, store: Store) -> Itera
         return
     scheme, _, place = _without_user(_database_url(settings)).partition("://")
     yield f"database {scheme}://{place}"
+    yield f"database {scheme}://{unquote(place)}"
     if scheme != "sqlite":
         server, slash, rest = place.partition("/")
         other = server.removesuffix(_PORT) if server.endswith(_PORT) else f"{server}{_PORT}"
@@ -521,7 +524,7 @@ def _without_user(url: str) -> str:
 def _database_url(settings: configuration.Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.reveal()
-    return f"sqlite:///{settings.state_dir / DATABASE_FILE}"
+    return f"sqlite:///{quote(str(settings.state_dir / DATABASE_FILE))}"
 
 
 def proxy_of(settings: configuration.Settings) -> str | None:

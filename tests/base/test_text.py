@@ -10,11 +10,12 @@ from contextlib import redirect_stderr
 from urllib.parse import quote, quote_plus
 
 import pytest
+from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import World
-from token_refresh.base.text import MASK, Redactor, safe_error
+from token_refresh.base.text import MASK, Redactor, paste_mistake, safe_error, trimmed
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 
@@ -23,6 +24,70 @@ SECRET = "s3cr3t-of-the-app"
 LENGTH = 250  # of what a cell or a log gets to hold of an error
 KNOWN = "a b/c+d=\"e\\f' and more of it"
 PAT = f"pat{'p' * 14}.{'0f' * 32}"  # the shape alone
+
+
+FERNET = Fernet(base64.urlsafe_b64encode(bytes(32))).encrypt(b"a token").decode()
+WRAPPED = {
+    "1//0gAb\nCd": "holds a line break",
+    "1//0gAb\u200bCd": "holds an invisible or typographic character",
+    "\ufeff1//0gAbCd": "holds an invisible or typographic character",
+    "1//0gAb\u00a0Cd": "holds an invisible or typographic character",
+    "“1//0gAbCd”": "holds an invisible or typographic character",
+    "1//0gAb\u2013Cd": "holds an invisible or typographic character",
+    '"1//0gAbCd"': "stands in quotes",
+    "'1//0gAbCd'": "stands in quotes",
+    "Bearer 1//0gAbCd": "begins with `Bearer`",
+    "bearer\t1//0gAbCd": "holds an invisible",
+    "refresh_token=1//0gAbCd": "begins with its name",
+    '"refresh_token": "1//0gAbCd",': "begins with its name",
+    '{"refresh_token": "1//0gAbCd"}': "begins with its name",
+    "client-secret: abc": "begins with its name",
+    '{"a": 1}': "is a piece of JSON",
+    "1%2F%2F0gAbCd": "is percent-encoded",
+    "Atzr%7cIwEB": "is percent-encoded",
+    "sealed:v1:0123456789abcdef:AAAA": "is an encrypted value",
+    FERNET: "is an encrypted value",
+    base64.b64encode(FERNET.encode()).decode(): "is an encrypted value",
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), WRAPPED.items())
+def test_what_was_copied_together_with_a_token_is_named(text: str, problem: str) -> None:
+    assert paste_mistake(text).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "1//0gAbCd-_.~", "Atzr|IwEBIA==", "5Aep861TSESvWeug_xvFHRBTTbf_YrTWgEyjBJrOr.", "stampNL001.gAAAAKj5x9a",
+        "gAAAAKj5x9a!IAAAA", "eyJhbGciOiJSU0EtT0FFUCJ9.x.y", "0.AAAA-Bc~D", "M.C123_BL2.-CYv*!$", "words with blanks",
+        "a%b", "12345678", "token", "",
+    ],
+)  # fmt: skip
+def test_tokens_as_providers_give_them_are_taken(token: str) -> None:
+    assert paste_mistake(token) == ""
+
+
+VSCHARS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=60)
+WRAPPERS = st.sampled_from(['"{}"', "'{}'", "`{}`", "Bearer {}", "refresh_token={}", "{}\n", "\u200b{}", "{}\u2060"])
+
+
+@given(token=VSCHARS, wrapper=WRAPPERS)
+def test_whatever_the_token_a_wrapper_around_it_is_noticed(token: str, wrapper: str) -> None:
+    assert paste_mistake(wrapper.format(token))
+
+
+@given(token=st.text("ABCDEFabcdef0123456789-_.~+/=|", min_size=8, max_size=60))
+def test_a_token_of_the_usual_characters_is_taken(token: str) -> None:
+    assert paste_mistake(token) == ""
+
+
+INVISIBLE = st.text(" \t\r\n\u00a0\u200b\u200e\u2060\ufeff\u00ad", max_size=4)
+
+
+@given(before=INVISIBLE, name=st.text("ab c-_ü😀", min_size=1, max_size=12), after=INVISIBLE)
+def test_what_nobody_sees_around_a_name_is_cut_and_nothing_else(before: str, name: str, after: str) -> None:
+    assert trimmed(f"{before}{name}{after}") == name.strip()
 
 
 @pytest.mark.parametrize(

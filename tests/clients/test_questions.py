@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import cast
 
 import pytest
@@ -18,7 +19,13 @@ from token_refresh.stores.sealed import Seals
 
 FIXED = Provider("acme", "Acme", "https://acme.example/token")
 HOSTED = Provider("hosted", "Hosted", "https://{instance}/token", placeholders={"instance": None})
-BENCH = JobFactory(cast(Seals, None), Listed(FIXED, HOSTED), "acme", lambda _: Client("our-app", "our secret"))
+MANY = Provider(
+    "many",
+    "Many",
+    "https://{instance}/token",
+    placeholders={"instance": "many.example", "redirect_uri": "", "user_type": "B"},
+)
+BENCH = JobFactory(cast(Seals, None), Listed(FIXED, HOSTED, MANY), "acme", lambda _: Client("our-app", "our secret"))
 
 
 class Answers:
@@ -50,6 +57,34 @@ def test_the_settings_client_is_not_asked_for_where_settings_or_catalogue_fix_th
     ]  # fmt: skip
     assert entered == NewCredential("loc", "acme", "our-app", "", "token")
     assert terms == Terms()
+
+
+def test_what_a_provider_takes_is_asked_for_and_a_default_is_stored_nowhere() -> None:
+    """Instance, tenant, redirect URI, user type: whoever leaves one to its default presses Enter."""
+    answers = Answers("loc", "many", "", "https://app.example/callback", "", "app", "secret", "token")
+    entered, _ = asked_for(answers, Terms())
+    assert answers.asked[2:5] == ["Instance", "Redirect uri (may be empty)", "User type"]
+    assert json.loads(entered.provider_params) == {"redirect_uri": "https://app.example/callback"}
+    known = Row("rec1", "loc", "app", provider="many", provider_params='{"instance": "many.example", "user_type": "A"}')
+    answers = Answers("loc", "many", "", "yes", "secret", "token")
+    entered, _ = asked_for(answers, Terms(), known)
+    assert answers.asked[2:3] == ["Redirect uri (may be empty)"]
+    assert entered.provider_params == known.provider_params
+
+
+def test_an_instance_may_be_pasted_as_its_address_and_its_host_is_confirmed() -> None:
+    answers = Answers("loc", "many", "https://Git.example.com/gitlab/", "", "", "yes", "app", "secret", "token")
+    _, terms = asked_for(answers, Terms())
+    question = "The client secret and the refresh token will be sent to https://git.example.com. Is that right?"
+    assert question in answers.asked
+    assert list(terms.hosts) == ["git.example.com"]
+
+
+@pytest.mark.parametrize("token", ["Bearer abcdefgh", '"abcdefgh"', "abc%2Fdefgh", "sealed:v1:x"])
+def test_what_was_pasted_with_a_token_is_named_before_anything_is_locked(token: str) -> None:
+    with pytest.raises(ActionableError, match=r"^the refresh_token .*; it was not sent$") as error:
+        asked_for(Answers("loc", "acme", "", token), Terms())
+    assert error.value.action == "Copy it again as the provider shows it, with nothing around it."
 
 
 def test_a_host_that_a_person_agrees_to_is_the_one_host_agreed_to() -> None:

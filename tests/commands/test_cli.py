@@ -227,9 +227,50 @@ def test_state_folder_that_cannot_be_used_is_named(world: World) -> None:
     (home / "file").write_text("")
     (home / "open").mkdir(mode=0o755)
     (home / "open").chmod(0o755)
-    for name, told in (("file", "cannot be written (File exists)"), ("open", "Run: chmod 700 ")):
+    for name, told in (("file", "cannot be written (File exists)"), ("open", "Run: chmod -R go= ")):
         world.program.settings["STATE_DIR"] = str(home / name)
         assert_reported(world.program.run(), 2, str(home / name), told)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%2Fb", "a b", "a%", "ä?mode=ro"])
+def test_a_state_folder_of_any_name_holds_the_database(world: World, name: str) -> None:
+    folder = world.program.home / name
+    world.program.settings["STATE_DIR"] = str(folder)
+    assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
+    assert (folder / "tokens.sqlite3").stat().st_size > 0
+    assert world.program.run("--all", "--json").outcomes() == {"loc": "refreshed"}
+    assert [one.name for one in world.program.home.iterdir() if one.name.startswith(name[:1])] == [name]
+
+
+# A location that somebody names
+
+
+def test_a_location_without_a_row_is_refused_before_anything_is_refreshed(world: World) -> None:
+    assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
+    asked = len(world.oauth.requests)
+    for words in (["nowhere"], ["loc", "--location", "nowhere"], ["loc", "--provider", "google"]):
+        result = world.program.run("refresh", "--all", "--json", "--location", *words)
+        name = "loc" if "google" in words else "nowhere"
+        assert (result.code, result.json()["error"]["code"]) == (2, "usage")
+        assert f"there is no row of '{name}'" in result.json()["error"]["message"]
+        assert "token_manager.py status" in result.json()["error"]["action"]
+    assert world.program.run("--dry-run", "--location", "nowhere").code == 2
+    assert len(world.oauth.requests) == asked
+    assert world.program.run("--location", "loc").code == 0  # it is there, and not due
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b"])
+@pytest.mark.parametrize("words", [["--location"], ["refresh", "--location"], ["get"], ["revoke"], ["rebind"]])
+def test_an_empty_location_is_refused(world: World, words: list[str], text: str) -> None:
+    result = world.program.run(*words, text)
+    assert (result.code, "must not be empty" in result.err) == (2, True)
+
+
+def test_what_nobody_sees_around_a_location_is_cut(world: World) -> None:
+    line = world.csv_line("acme", "loc")
+    assert world.program.onboard("--from-csv", world.program.csv(("\u200bloc\u00a0\ufeff", *line[1:]))).code == 0
+    assert list(world.rows()) == ["loc"]
+    assert world.program.run("--all", "--json", "--location", "\u200b loc ").outcomes() == {"loc": "refreshed"}
 
 
 def test_folder_in_the_lock_s_place_is_named(airtable_world: World) -> None:
@@ -675,8 +716,9 @@ def test_every_line_is_an_object_where_a_program_reads_them(world: World) -> Non
 
 
 def test_lines_for_a_program_carry_what_their_events_know(world: World) -> None:
-    onboarded(world, "good", "dead")
+    onboarded(world, "good", "dead", "none")
     world.oauth.revoke("dead")
+    change_row(world, "none", status="disabled")
     world.clock.advance(3600)
     world.program.settings["LOG_FORMAT"] = "json"
     result = world.program.run("--json", "--all", "--location", "dead", "--location", "good", "--location", "none")

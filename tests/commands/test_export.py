@@ -150,6 +150,21 @@ def test_a_link_stays_and_what_is_no_file_is_refused(world: World, tmp_path: Pat
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
 
 
+def test_a_link_in_a_shared_folder_is_not_followed(world: World, tmp_path: Path) -> None:
+    """Whoever made it would choose which of our files is overwritten, or read the backup."""
+    (tmp_path / "ours").write_text("as it was")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "export.json").symlink_to(tmp_path / "ours")
+    for name in ("export.json", "new.json"):
+        result = world.program.run("export", "--output", str(shared / name))
+        assert (result.code, f"other users can write in the folder {shared}" in result.err) == (2, True)
+        assert "chmod go-w" in result.err
+    assert (tmp_path / "ours").read_text() == "as it was"
+    assert [one.name for one in shared.iterdir()] == ["export.json"]
+
+
 def test_the_file_is_on_the_disk_before_it_takes_its_name(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

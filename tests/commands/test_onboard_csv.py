@@ -144,6 +144,31 @@ def test_allowed_host_gets_the_credential(world: World, allowed: str) -> None:
     assert onboard(world, line, params=True, flags=flags).code == 0
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "problem"),
+    [
+        ("Bearer {}", "begins with `Bearer`"), ("'{}'", "stands in quotes"), ("{}%2F", "is percent-encoded"),
+        ("\u200b{}", "holds an invisible"), ("refresh_token={}", "begins with its name"),
+        ("sealed:v1:{}", "is an encrypted value"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("column", ["refresh_token", "client_secret", "client_id"])
+@pytest.mark.parametrize("flags", [[], ["--no-check"]])
+def test_what_was_copied_together_with_a_token_or_secret_is_named_and_nothing_is_sent(
+    world: World, column: str, wrapper: str, problem: str, flags: list[str]
+) -> None:
+    """The provider would call a living grant dead."""
+    cells = dict(zip(CSV_HEADER, world.csv_line("acme", "loc1"), strict=True))
+    cells[column] = wrapper.format(cells[column])
+    other = world.csv_line("acme", "loc2")
+    result = world.program.onboard("--from-csv", world.program.csv(tuple(cells.values()), other), *flags)
+    assert result.code == 1
+    assert f"the {column} {problem}" in result.err
+    assert "Copy it again as the provider shows it" in result.err
+    assert list(world.rows()) == ["loc2"]
+    assert len(world.oauth.requests) == (0 if flags else 1)
+
+
 @pytest.mark.parametrize("allowed", [[], ["--allow-host", "127.0.0.1:1"], ["--allow-host", "127.0.0.1"]])
 def test_host_that_nobody_allowed_is_sent_nothing(world: World, allowed: list[str]) -> None:
     host = hosted(world)

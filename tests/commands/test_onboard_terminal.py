@@ -180,11 +180,13 @@ def test_empty_secret_and_provider_take_what_the_settings_say(world: World) -> N
     with onboard(world) as terminal:
         terminal.answer(LOCATION, "loc1")
         terminal.answer(PROVIDER, "")
+        terminal.answer("User type [Location]: ", "")
         terminal.answer("Client secret (empty: the one from the settings) (not shown): ", "")
         terminal.answer(TOKEN, token)
         assert terminal.end() == 0, terminal.transcript
     row = world.rows()["loc1"]
     assert (row["client_id"], row["encrypted_secret"]) == ("app-highlevel", "")
+    assert not row["provider_params"]
 
 
 def test_required_placeholder_is_asked_for_and_the_row_s_other_parameters_stay(world: World) -> None:

@@ -104,21 +104,73 @@ def test_a_row_without_a_refresh_token_keeps_its_secret(rows: Rows) -> None:
     assert_done(rows)
 
 
-def test_an_older_form_beside_a_host_that_the_row_names_needs_that_host_allowed(rows: Rows) -> None:
-    """Otherwise a pasted cell would be sealed for whatever host stands beside it, and sent there by the next run."""
+# A host that a row names
+
+
+def unbound(rows: Rows, location: str) -> str:
+    """A row with a cell of an older form that names its host itself; returns the host."""
     host = rows.world.oauth.url.partition("://")[2]
     rows.add(
-        "acme-instance", "a", LATER, encrypted_refresh=older_form(rows.world, "token"),
+        "acme-instance", location, LATER, encrypted_refresh=older_form(rows.world, f"token of {location}"),
         provider_params=json.dumps({"instance": host}),
     )  # fmt: skip
+    return host
+
+
+def test_an_older_form_beside_a_host_that_the_row_names_needs_that_host_allowed_for_that_row(rows: Rows) -> None:
+    """Otherwise a pasted cell would be sealed for whatever host stands beside it, and sent there by the next run."""
+    host = unbound(rows, "a")
     before = rows.row("a")
-    for flags in ([], ["--allow-host", "another.example"]):
+    for flags in ([], ["--allow-host", "a=another.example"], ["--allow-host", f"b={host}"]):
         result, said = rotated(rows.world, *flags)
         assert (result.code, list(left(said))) == (1, ["a"])
         assert rows.row("a") == before
-    assert rotated(rows.world, "--allow-host", host)[0].code == 0
-    assert rows.stored("a") == "token"
+    assert left(said)["a"].endswith("is of an older form, and the row itself names the token host")
+    assert f"rotate-key --allow-host a={host}. Otherwise: " in said["left"][0]["action"]
+    assert rotated(rows.world, "--allow-host", f"a={host}")[0].code == 0
+    assert rows.stored("a") == "token of a"
     assert_done(rows)
+
+
+def test_consent_to_one_row_is_none_to_a_cell_that_was_pasted_into_another(rows: Rows) -> None:
+    host = unbound(rows, "a")
+    unbound(rows, "pasted")
+    rows.edit("pasted", encrypted_refresh=rows.row("a").encrypted_refresh)
+    before = rows.row("pasted")
+    result, said = rotated(rows.world, "--allow-host", f"a={host}")
+    assert (result.code, list(left(said)), said["rows_resealed"]) == (1, ["pasted"], 1)
+    assert rows.row("pasted") == before
+
+
+def test_a_host_without_its_row_is_no_consent(rows: Rows) -> None:
+    host = unbound(rows, "a")
+    before = rows.row("a")
+    for text in (host, f"={host}", "a="):
+        result = rows.world.program.run("rotate-key", "--allow-host", text)
+        assert (result.code, "must be LOCATION=HOST" in result.err) == (2, True)
+    assert rows.row("a") == before
+
+
+def test_a_location_id_with_signs_is_shown_as_the_shell_wants_it_and_taken_so(rows: Rows) -> None:
+    location = "a=b; c"
+    host = unbound(rows, location)
+    [one] = rotated(rows.world)[1]["left"]
+    pair = f"{location}={host}"
+    assert f"--allow-host '{pair}'" in one["action"]
+    assert rotated(rows.world, "--allow-host", pair)[0].code == 0
+
+
+def test_at_a_terminal_each_row_is_shown_with_its_host_and_asked_for(world: World) -> None:
+    rows = SqliteRows(world)
+    for location in ("a", "b"):
+        unbound(rows, location)
+    before = rows.row("b")
+    with world.program.at_terminal("rotate-key") as terminal:
+        for location, answer in (("a", "y"), ("b", "n")):
+            terminal.expect(f"{location} (acme-instance), encrypted for no host: ")
+            terminal.answer(f"will be sent to {world.oauth.url}. Is that right? [y/N]", answer)
+        assert terminal.end() == 1
+    assert (rows.stored("a"), rows.row("b")) == ("token of a", before)
 
 
 # Not done

@@ -130,7 +130,7 @@ def test_an_older_form_beside_a_host_that_the_row_names_is_a_fault(rows: Rows) -
     rows.add("acme-instance", "default host", LATER, encrypted_refresh=older_form(rows.world, "other"))
     result, said = verified(rows.world)
     assert (result.code, list(found(said))) == (1, ["own host"])
-    assert f"--allow-host {host}" in said["findings"][0]["action"]
+    assert f"--allow-host 'own host={host}'" in said["findings"][0]["action"]
 
 
 def test_one_row_of_an_unknown_key_is_a_fault_and_all_of_them_mean_a_wrong_key(rows: Rows) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from tests.world.clock import FakeClock
 from tests.world.program import ROOT
+from tests.world.unprivileged import unprivileged
 from token_refresh.journal.lock import LOCK_FILE, LockedError, run_lock
 
 HOLDER = """
@@ -132,3 +134,19 @@ def test_a_child_process_does_not_inherit_the_lock(tmp_path: Path, clock: FakeCl
     """Otherwise a notifier that outlives the run would keep the next one out."""
     with run_lock(tmp_path, clock) as descriptor:
         assert not os.get_inheritable(descriptor)
+
+
+def test_a_full_disk_keeps_nobody_from_the_lock() -> None:
+    """The note in it is for others alone; what needs the disk says so later, in words."""
+
+    def locked(home: Path) -> None:
+        with run_lock(home, FakeClock()):
+            pass  # the file is made
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        with run_lock(home, FakeClock()):
+            assert (home / LOCK_FILE).stat().st_size == 0
+            descriptor = os.open(home / LOCK_FILE, os.O_RDWR)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    unprivileged(locked)

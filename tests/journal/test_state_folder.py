@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,20 @@ def test_a_folder_that_others_can_read_is_refused_with_the_fix(tmp_path: Path) -
     path.mkdir(mode=0o750)
     with pytest.raises(StateError, match="other users can read") as error:
         StateFolder(path, is_explicit=True)
-    assert error.value.action == f"Run: chmod 700 {path}"
+    assert error.value.action == f"Run: chmod -R go= {path}"
+
+
+def test_a_folder_whose_files_a_pod_s_group_was_given_is_right_again_after_the_one_command(tmp_path: Path) -> None:
+    """Kubernetes gives `fsGroup` everything in a volume at once."""
+    path = tmp_path / "a state"
+    (StateFolder(path, is_explicit=True).of_store("one") / "file").touch(0o600)
+    for one in (path, *path.rglob("*")):
+        one.chmod(one.stat().st_mode | 0o060)
+    with pytest.raises(StateError, match="other users can read") as error:
+        StateFolder(path, is_explicit=True)
+    subprocess.run(["/bin/sh", "-c", error.value.action.removeprefix("Run: ")], check=True)
+    assert not [one for one in (path, *path.rglob("*")) if one.stat().st_mode & 0o077]
+    StateFolder(path, is_explicit=True).of_store("one")
 
 
 def test_a_store_s_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:

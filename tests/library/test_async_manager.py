@@ -13,6 +13,7 @@ import pytest
 
 from tests.callers import log_in, manager_of, revocable
 from tests.conftest import World
+from tests.library.test_manager import assert_frames_silent
 from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
@@ -237,3 +238,18 @@ def test_it_is_made_from_the_same_settings(world: World) -> None:
             return await manager.get_valid_access_token("loc1")
 
     assert asyncio.run(main()) == world.oauth.current_access("loc1")
+
+
+def test_a_login_that_cannot_be_stored_shows_no_secret_in_any_frame(world: World) -> None:
+    async def main() -> None:
+        login = {
+            "client_secret": "their-secret-1",
+            "refresh_token": "their-refresh-1",
+            "access_token": "their-access-1",
+        }
+        async with made(world) as manager:
+            with pytest.raises(MisconfiguredError) as caught:
+                await manager.store_tokens("loc1", "nobody", client_id="app", **login)
+        assert_frames_silent(caught.value, login.values())
+
+    asyncio.run(main())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,11 +32,13 @@ from tests.world.oauth import faults
 from token_refresh.base.events import Event
 from token_refresh.journal.lock import run_lock
 from token_refresh.library import (
+    AsyncTokenManager,
     LoginAgainError,
     MisconfiguredError,
     NoSuchTokenError,
     RetryLaterError,
     SeveralTokensError,
+    TokenError,
     TokenManager,
 )
 from token_refresh.library.manager import log_not_saved, log_outage
@@ -251,12 +253,54 @@ def test_no_word_of_a_failure_holds_a_secret(world: World, manager: TokenManager
     world.oauth.fail(faults.wrong_secret(), times=100)
     with pytest.raises(MisconfiguredError) as caught:
         manager.get_valid_access_token("loc1")
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    words = f"{caught.value!r} {[frame.locals for frame in told.stack[1:]]}"  # all frames but the test's own
-    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
-    for secret in (*world.oauth.tokens, *world.oauth.access_tokens, world.program.settings["ENCRYPTION_KEY"]):
-        assert secret not in words
+    key = world.program.settings["ENCRYPTION_KEY"]
+    assert_frames_silent(caught.value, (*world.oauth.tokens, *world.oauth.access_tokens, key))
     assert all(token not in repr(manager.list_tokens()) for token in (*world.oauth.tokens, *world.oauth.access_tokens))
+
+
+def assert_frames_silent(error: BaseException, secrets: Iterable[str]) -> None:
+    """Error trackers send the locals of every frame; the first is the test's own, as it would be the program's."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    words = f"{error!r} {[frame.locals for frame in told.stack[1:]]}"
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert [secret for secret in secrets if secret in words] == []
+
+
+@pytest.mark.parametrize("made", [TokenManager, AsyncTokenManager])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_settings_that_cannot_be_used_show_no_key_in_any_frame(
+    made: type[TokenManager] | type[AsyncTokenManager], is_own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"ENCRYPTION_KEY": crypto.generate_key(), "ACME_CLIENT_SECRET": "acme-secret-1", "CONCURRENCY": "none"}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MisconfiguredError, match="CONCURRENCY cannot be used") as caught:
+        made.from_settings(environ) if is_own else made.from_settings()
+    assert_frames_silent(caught.value, [environ["ENCRYPTION_KEY"], environ["ACME_CLIENT_SECRET"]])
+
+
+def test_a_login_that_cannot_be_stored_shows_no_secret_in_any_frame(manager: TokenManager) -> None:
+    login: dict[str, Any]
+    login = {"client_secret": "their-secret-1", "refresh_token": "their-refresh-1", "access_token": "their-access-1"}
+    more: dict[str, Any]
+    for provider, more in (("nobody", {}), ("acme", {"client_id": ""}), ("acme-instance", {"provider_params": {}})):
+        with pytest.raises(TokenError) as caught:
+            manager.store_tokens("loc1", provider, **login, **more)
+        assert_frames_silent(caught.value, login.values())
+
+
+def test_a_token_that_was_copied_with_something_around_it_is_not_stored(manager: TokenManager) -> None:
+    usual: dict[str, Any] = {"client_id": "app", "client_secret": "their-secret-1", "refresh_token": "their-refresh-1"}
+    for more in ({"refresh_token": "Bearer their-refresh-1"}, {"client_secret": "gAAAAAB" + 93 * "x"}):
+        login = usual | more
+        with pytest.raises(MisconfiguredError, match="it was not sent"):
+            manager.store_tokens("loc1", "acme", **login)
+    assert manager.list_tokens() == []
+
+
+def test_what_nobody_sees_around_a_location_id_is_no_part_of_it(manager: TokenManager) -> None:
+    manager.store_tokens("\u200b loc1\ufeff", "acme", client_id="app", refresh_token="their-refresh-1")
+    assert [token.location_id for token in manager.list_tokens()] == ["loc1"]
 
 
 # Others at the same row

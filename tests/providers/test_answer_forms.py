@@ -340,7 +340,10 @@ def test_no_address_whatever_it_says_makes_reading_fail(location: str) -> None:
 
 shown_tokens = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.~+/=", min_size=4, max_size=60)
 secret_names = st.sampled_from(
-    ["access_token", "refresh_token", "id_token", "accessToken", "refreshToken", "token", "client_secret", "newTokens"]
+    [
+        *("access_token", "refresh_token", "id_token", "accessToken", "refreshToken", "token", "client_secret"),
+        *("newTokens", "token_value", "tokenText", "tokens_v2", "credentials", "jwt"),
+    ]
 )
 frames = st.sampled_from(["{}", "token {} is bad", "refresh_token={}&x=y", '"{}"', "x{}x", "({})"])
 word_names = st.sampled_from(["error", "error_description", "message", "errorMessage", "detail", "title", "other"])

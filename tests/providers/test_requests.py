@@ -6,11 +6,13 @@ import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from providers.base import Credential, Provider, RawAnswer, Verdict
+from providers.base import Credential, Provider, ProviderError, RawAnswer, Verdict
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 from token_refresh.net.transport import HTTPTransport
@@ -97,3 +99,60 @@ def test_a_token_is_asked_about_where_the_secret_may_go_and_nowhere_else() -> No
     elsewhere = replace(provider, introspect_url="https://other.example/introspect")
     assert elsewhere.introspect_request(credential, "access") is None
     assert replace(provider, introspect_url=None).introspect_request(credential, "access") is None
+
+
+HOSTED = Provider("git", "Git", "https://{instance}/oauth/token", placeholders={"instance": "git.example"})
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "origin"),
+    [
+        ("gitlab.example.com", "gitlab.example.com/oauth/token", "gitlab.example.com"),
+        ("https://gitlab.example.com/", "gitlab.example.com/oauth/token", "gitlab.example.com"),
+        ("HTTPS://GitLab.example.com", "GitLab.example.com/oauth/token", "gitlab.example.com"),
+        ("http://gitlab.example.com:8443", "gitlab.example.com:8443/oauth/token", "gitlab.example.com:8443"),
+        ("https://example.com/git/lab/", "example.com/git/lab/oauth/token", "example.com"),
+        ("example.com/auth", "example.com/auth/oauth/token", "example.com"),
+    ],
+)
+def test_an_instance_is_taken_from_its_address_with_the_path_below_which_it_lies(
+    written: str, url: str, origin: str
+) -> None:
+    endpoint = HOSTED.endpoint({"instance": written})
+    assert (endpoint.url, endpoint.origin) == (f"https://{url}", f"https://{origin}")
+    assert not endpoint.is_fixed
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://", "/", "/path", "a/../b", "a/./b", "a//b", "a/b?c", "a/b#c", "user@a", "a/%2e%2e/b", "a\\b", "ftp://a/",
+        "https://https://a", "a b/c", "{tenant}", "a/{tenant}",
+    ],
+)  # fmt: skip
+def test_what_could_be_read_as_another_address_is_no_instance(written: str) -> None:
+    with pytest.raises(ProviderError, match="name a instance that cannot stand in an address"):
+        HOSTED.endpoint({"instance": written})
+
+
+def test_only_what_stands_for_the_whole_host_may_bring_a_path() -> None:
+    provider = Provider("x", "X", "https://login.{host}/{tenant}/token", placeholders={"host": None, "tenant": None})
+    for params in ({"host": "a.example/b", "tenant": "t"}, {"host": "a.example", "tenant": "a/b"}):
+        with pytest.raises(ProviderError, match="cannot stand in an address"):
+            provider.endpoint(params)
+
+
+PLACES = st.text("ab.:/-_~?#@%\\ [é", max_size=20)
+
+
+@given(written=PLACES)
+def test_whatever_stands_for_an_instance_the_secrets_are_for_the_host_that_is_asked(written: str) -> None:
+    try:
+        endpoint = HOSTED.endpoint({"instance": written})
+    except ProviderError:
+        return
+    asked = urlsplit(endpoint.url)
+    assert endpoint.origin == f"https://{asked.netloc.lower().removesuffix(':443')}".removesuffix(".")
+    assert "@" not in asked.netloc
+    assert asked.path.endswith("/oauth/token")
+    assert not {"", ".", ".."} & set(asked.path.split("/")[1:])

@@ -115,6 +115,37 @@ def test_a_file_that_others_can_read_is_refused(file: Path, mode: int) -> None:
     assert raised.value.action == f"Run: chmod 600 {file}"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("name", ["", "-wal", "-shm", "-journal"])
+def test_a_file_of_another_user_is_refused_also_beside_the_database(file: Path, name: str) -> None:
+    """What is written into it, its owner reads: encrypted values, and access tokens where these are not encrypted."""
+    opened(file).close()
+    theirs = file.with_name(f"{file.name}{name}")
+    theirs.touch(0o600)
+    os.chown(theirs, 65534, 65534)
+    with pytest.raises(StoreRefusedError, match=f"the database's file {theirs} belongs to ") as raised:
+        opened(file)
+    assert raised.value.action == f"Run the program as that user, or: chown $(id -un) {theirs}"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_folder_that_everybody_writes_in_holds_no_database(file: Path, mode: int) -> None:
+    file.parent.mkdir()
+    file.parent.chmod(mode)
+    with pytest.raises(StoreRefusedError, match="every user can put files beside the database") as raised:
+        opened(file)
+    assert f"chmod o-w {file.parent}" in raised.value.action
+
+
+def test_a_link_to_a_database_is_judged_by_what_it_leads_to(file: Path, tmp_path: Path) -> None:
+    opened(file).close()
+    (tmp_path / "link").symlink_to(file)
+    opened(tmp_path / "link").close()
+    file.parent.chmod(0o1777)
+    with pytest.raises(StoreRefusedError, match="every user can put files beside the database"):
+        opened(tmp_path / "link")
+
+
 def test_a_newer_database_is_refused_in_words(place: DatabasePlace, file: Path) -> None:
     place.shell.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreRefusedError, match="newer version of this program") as raised:

@@ -20,6 +20,17 @@ LONGEST_ERROR = 250
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 VISIBLE_ASCII = re.compile("[ -~]*")  # what can be a token in a header (RFC 6749 appendix A), matched whole
+_PASTE_MISTAKES = (
+    (re.compile(r"[\r\n]"), "holds a line break"),
+    (re.compile(r"[^ -~]"), "holds an invisible or typographic character, which no token has"),
+    (re.compile(r"""\A(["'`]).*\1\Z"""), "stands in quotes"),
+    (re.compile(r"\A(?:bearer|basic)\s", re.IGNORECASE), "begins with `Bearer` or `Basic`, which belong to a header"),
+    (re.compile(r"\A\W*[a-z_-]*(?:token|secret|client_?id)\W*[=:]", re.IGNORECASE), "begins with its name"),
+    (re.compile(r"\A[{\[]"), "is a piece of JSON"),
+    (re.compile(r"%(?:2[0-9BCF]|3[ADF]|40|5[BD]|7[CE])", re.IGNORECASE), "is percent-encoded, as in an address"),
+    # Fernet's first bytes are a version and a time; the second is base64 of these (github.com/fernet/spec).
+    (re.compile(r"\Asealed:|\A(?:gAAAAAB[\w-]{90}|Z0FBQUFBQ[\w+/-]{90})"), "is an encrypted value of a table"),
+)
 _READ_LENGTH = 4 * LONGEST_ERROR
 _MASKED = "\0"  # stands for a masked character; no printable text holds it
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9._~+/=-]{40,}")  # longer than any word or error code
@@ -40,6 +51,20 @@ def one_line(text: str) -> str:
 def squeezed(text: str) -> str:
     """The same without outer blanks, and with one blank for several."""
     return " ".join(one_line(text).split())
+
+
+def trimmed(text: str) -> str:
+    """A name without what nobody sees around it: blanks, line ends, zero-width and other format characters."""
+    seen = [place for place, letter in enumerate(text) if letter.isprintable() and not letter.isspace()]
+    return text[seen[0] : seen[-1] + 1] if seen else ""
+
+
+def paste_mistake(text: str) -> str:
+    """What shows that a token, secret or id was not copied as it is; empty where nothing does.
+
+    All of them are printable ASCII (RFC 6749 appendix A).
+    """
+    return next((problem for pattern, problem in _PASTE_MISTAKES if pattern.search(text)), "")
 
 
 def without_formula(text: str) -> str:

@@ -103,7 +103,7 @@ class Admission:
             JournalError: nothing was sent.
         """
         job_factory = self._context.job_factory
-        entered.require_identity()
+        entered.require_usable()
         entered = replace(entered, provider=job_factory.slug_of(entered.provider))
         row = self._find_row(entered)
         candidate = candidate_of(
@@ -311,9 +311,9 @@ class Admission:
             action = "The entered credential is kept, encrypted: the next run asks once more and saves it."
         else:
             self._context.journal.finish([entry_id])
-        sent = candidate.credential
-        error = safe_error(answer.error or "no answer", sent.refresh_token, sent.client_secret)
-        return _result(candidate, outcome, error, action)
+        secrets = candidate.credential.refresh_token, candidate.credential.client_secret
+        error = safe_error(answer.error or "no answer", *secrets)
+        return _result(candidate, outcome, error, safe_error(action, *secrets) if action else action)
 
     def _store_login(self, candidate: Candidate, entry_id: int, login: Answer) -> RowFinished:
         """Keep what a login brought, then store it. Where the journal refuses, its refresh token is there already."""

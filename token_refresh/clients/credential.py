@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, RawAnswer, Verdict
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import paste_mistake
 from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
 
+_COPY_AGAIN = "Copy it again as the provider shows it, with nothing around it."
 LOGIN = 0  # where an answer in the journal has its HTTP status: what a login brought, which no refresh did
 
 
@@ -45,12 +47,15 @@ class NewCredential:
         """What `to_json` wrote. Raises `TypeError` for what another version wrote."""
         return cls(**json.loads(text))
 
-    def require_identity(self) -> None:
-        """Raises `AdmissionError` where it cannot be said whose credential it is, or there is none."""
+    def require_usable(self) -> None:
+        """Raises `AdmissionError` where it cannot be said whose credential it is, or it was not copied as it is."""
         names = ("location_id", "provider", "refresh_token")
         missing = [name for name in names if not (getattr(self, name) or "").strip()]
         if missing:
             raise AdmissionError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.", Kind.USAGE)
+        for name in ("client_id", "client_secret", "refresh_token"):
+            if problem := paste_mistake(getattr(self, name) or ""):
+                raise AdmissionError(f"the {name} {problem}; it was not sent", _COPY_AGAIN, Kind.USAGE)
 
     def completed(self, row: Row | None, default_client_id: str) -> NewCredential:
         """With what was not entered taken from the prepared row, and the client id else from the settings."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome, RowFinished
+from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.journal.file import JournalError
@@ -97,6 +98,7 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str], default_prov
     if len(cells) != len(header):
         return Line(number, None, f"has {len(cells)} cells, not {len(header)}")
     values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    values["location_id"] = trimmed(values["location_id"])
     missing = [name for name in ("location_id", "refresh_token") if not values[name]]
     if missing:
         return Line(number, None, f"has no {' and no '.join(missing)}")

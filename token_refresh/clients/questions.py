@@ -9,6 +9,7 @@ from typing import Protocol
 
 from providers.base import Endpoint, Provider
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential, endpoint_of
 from token_refresh.net.hosts import agreement_question, host_of, is_agreed
@@ -44,7 +45,7 @@ def ask_for_credential(
     Raises:
         ActionableError: an answer that is needed is empty, or a no.
     """
-    location_id = _required(ask.text("Location id"), "location id")
+    location_id = _required(trimmed(ask.text("Location id")), "location id")
     provider = job_factory.find_provider(ask.text("Provider", default_provider))
     name = provider.slug
     row = find_row(location_id, name)
@@ -57,7 +58,9 @@ def ask_for_credential(
     has_secret = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
     secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
     token = _required(ask.secret("Refresh token"), "refresh token")
-    return replace(draft, client_id=client_id, client_secret=secret, refresh_token=token), terms
+    entered = replace(draft, client_id=client_id, client_secret=secret, refresh_token=token)
+    entered.require_usable()
+    return entered, terms
 
 
 def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
@@ -70,13 +73,20 @@ def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
 
 
 def _ask_params(provider: Provider, ask: Asker, known: str) -> str:
-    """The row's `provider_params`, with what the provider needs beyond them and has no default for."""
+    """The row's `provider_params`, with what the provider takes beyond them; a default is stored nowhere."""
     params = read_params(known)
-    needed = [name for name, default in provider.placeholders.items() if default is None and not params.get(name)]
-    if not needed:
-        return known
-    params |= {name: _required(ask.text(name.capitalize()), name) for name in needed}
-    return json.dumps(params)
+    entered = dict(params)
+    for name, default in provider.placeholders.items():
+        if not params.get(name):
+            answer = ask.text(_words(name) + ("" if default != "" else " (may be empty)"), default or "")
+            entered |= {name: answer} if answer != (default or "") else {}
+            if default is None:
+                _required(answer, _words(name).lower())
+    return json.dumps(entered) if entered != params else known
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _ask_client_id(ask: Asker, endpoint: Endpoint, row: Row | None, default: str) -> str:

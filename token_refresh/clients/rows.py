@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from token_refresh.base.errors import NoSuchTokenError, SeveralTokensError
+from collections.abc import Iterable
+
+from token_refresh.base.errors import ActionableError, Kind, NoSuchTokenError, SeveralTokensError
 from token_refresh.refresh.jobs import JobFactory
 from token_refresh.stores.base import Row, Store
 
@@ -34,3 +36,19 @@ def find_one(store: Store, job_factory: JobFactory, location_id: str, provider: 
         what = f"{location_id!r} has several rows: {names}"
         raise SeveralTokensError(what, "Choose one with --provider; in a program, with provider=.")
     return matching[0]
+
+
+def require_rows(store: Store, job_factory: JobFactory, location_ids: Iterable[str], provider: str | None) -> None:
+    """Whoever names a location means one that is there: a misspelt one would be refreshed by nobody.
+
+    Raises:
+        ActionableError: some of them have no row.
+    """
+    unknown = [one for one in location_ids if not find_all(store, job_factory, one, provider)]
+    if unknown:
+        names = ", ".join(map(repr, unknown))
+        raise ActionableError(
+            f"there is no row of {names}" + (f" and {provider}" if provider else ""),
+            "Nothing was refreshed. Check the name with: python token_manager.py status",
+            Kind.USAGE,
+        )

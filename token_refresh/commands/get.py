@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     installation = prepare(environ, clock, console)
     with closing(runtime(installation)) as opened:
         tokens = Tokens(opened, LineReport(console), guard=ended_by)
-        served = tokens.serve(arguments.location.strip(), arguments.provider, arguments.min_valid)
+        served = tokens.serve(arguments.location, arguments.provider, arguments.min_valid)
     if served.warning:
         console.warn(served.warning, served.action)
     token = served.token

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     former = FormerPlace(arguments.was_location, arguments.was_origin)
     with open_sealed(installation) as store:
         job_factory = make_job_factory(installation, store)
-        find_row = partial(find_one, store.store, job_factory, arguments.location.strip(), arguments.provider)
+        find_row = partial(find_one, store.store, job_factory, arguments.location, arguments.provider)
         plan = plan_rebinding(find_row, store, job_factory, former)
         if plan.check.stale:
             _agree(arguments, plan, console)

@@ -14,7 +14,7 @@ from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import interval, seconds
+from token_refresh.terminal.flags import interval, location, seconds
 from token_refresh.terminal.process import ended_by, on_one_core
 from token_refresh.wiring import Installation, open_run_context
 
@@ -22,7 +22,9 @@ from token_refresh.wiring import Installation, open_run_context
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("--all", action="store_true", help="also what is not due")
-    parser.add_argument("--location", action="append", default=[], metavar="ID", help="only this one; may be repeated")
+    parser.add_argument(
+        "--location", action="append", default=[], type=location, metavar="ID", help="only this one; may be repeated"
+    )
     parser.add_argument("--provider", metavar="P", help="only this provider's rows")
     parser.add_argument("--dry-run", action="store_true", help="show what would be refreshed; call and write nothing")
     parser.add_argument("--max-seconds", type=seconds, metavar="S", help="start nothing new after so many seconds")
@@ -76,13 +78,14 @@ def _run_once(
 def _run_locked(
     arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop
 ) -> Iterable[Kind]:
+    from token_refresh.clients.rows import require_rows
     from token_refresh.refresh.run import Refresher
     from token_refresh.refresh.run_context import Scope
     from token_refresh.terminal.report import report_for, report_object
 
     scope = Scope(
         everything=arguments.all,
-        locations=tuple(name.strip() for name in arguments.location),
+        locations=tuple(arguments.location),
         providers=installation.catalog.get(arguments.provider).spellings if arguments.provider is not None else (),
         dry_run=arguments.dry_run,
         max_seconds=arguments.max_seconds,
@@ -93,6 +96,7 @@ def _run_locked(
         open_run_context(installation, takes_over=takes_over) as context,
         report_for(console, only_news=not scope.is_by_hand) as subscriber,
     ):
+        require_rows(context.store.store, context.job_factory, scope.locations, arguments.provider)
         refresher = Refresher(context, subscriber)
         with ended_by(stop), stop.forwarding_to(refresher.stop), on_one_core():
             report = refresher.run(scope)

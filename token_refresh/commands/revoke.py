@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     from token_refresh.clients.removal import Removal
 
     installation = prepare(environ, clock, console)
-    location, provider = arguments.location.strip(), arguments.provider
+    location, provider = arguments.location, arguments.provider
     if not arguments.yes:
         with open_sealed(installation) as store:
             _, provider = find_one(store.store, make_job_factory(installation, store), location, provider)

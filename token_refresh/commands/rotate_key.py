@@ -11,9 +11,10 @@ from token_refresh.base.errors import Kind
 from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import add_allow_host
+from token_refresh.terminal.flags import add_allow_row_host
 from token_refresh.terminal.process import ended_by
-from token_refresh.wiring import keyring, open_run_context
+from token_refresh.terminal.prompts import Terminal, can_ask
+from token_refresh.wiring import Installation, keyring, make_job_factory, open_run_context, open_sealed
 
 if TYPE_CHECKING:
     from token_refresh.keys.rotation import RotationResult
@@ -24,14 +25,15 @@ _HEAD = ("row", "location", "provider", "why", "what to do")
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    add_allow_host(parser)
+    add_allow_row_host(parser)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Rotate, read everything back, and say done only where no other key is needed any more."""
     installation = prepare(environ, clock, console)
+    agreed = [*arguments.allow_host, *(_ask_for_hosts(arguments.allow_host, installation) if can_ask() else ())]
     with patient_lock(installation, console), open_run_context(installation) as context:
-        result = _rotate(context, arguments.allow_host, keyring(installation.settings).key_id, console)
+        result = _rotate(context, agreed, keyring(installation.settings).key_id, console)
     if console.as_json:
         console.object({"store": installation.settings.store, **result.as_json()})
     _report(result, console)
@@ -44,13 +46,32 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     return () if result.is_done else (Kind.ROW,)
 
 
-def _rotate(context: RunContext, allowed_hosts: list[str], key_id: str, console: Console) -> RotationResult:
-    from token_refresh.keys.inspection import Inspector
+def _ask_for_hosts(agreed: list[tuple[str, str]], installation: Installation) -> list[tuple[str, str]]:
+    """What a person agrees to, row by row, before anything is locked or changed."""
+    from token_refresh.keys.inspection import Inspector, consent_to_rows
+    from token_refresh.net.hosts import agreement_question
+
+    with open_sealed(installation) as store:
+        inspector = Inspector(store, make_job_factory(installation, store), consent_to_rows(agreed))
+        unconfirmed = list(inspector.unconfirmed(store.store.rows(complete=True)))
+    if not unconfirmed:
+        return []
+    with Terminal() as ask:
+        return [
+            one.consent
+            for one in unconfirmed
+            if ask.yes(f"{one.location_id} ({one.provider}), encrypted for no host: {agreement_question(one.binding)}")
+        ]
+
+
+def _rotate(context: RunContext, agreed: list[tuple[str, str]], key_id: str, console: Console) -> RotationResult:
+    from token_refresh.keys.inspection import Inspector, consent_to_rows
     from token_refresh.keys.rotation import KeyRotation
     from token_refresh.refresh.recovery import store_leftovers
     from token_refresh.terminal.report import LineReport, progress_bar
 
-    rotation = KeyRotation(context, Inspector(context.store, context.job_factory, allowed_hosts), key_id)
+    inspector = Inspector(context.store, context.job_factory, consent_to_rows(agreed))
+    rotation = KeyRotation(context, inspector, key_id)
     keys = rotation.stale_rows()
     store_leftovers(context, LineReport(console))
     stop = Stop()

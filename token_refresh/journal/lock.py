@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -66,8 +67,9 @@ def run_lock(
             on_wait = None
         clock.sleep(POLL_SECONDS)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": iso(clock.now())}).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the note is only for others, and the lock holds without it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": iso(clock.now())}).encode(), 0)
         yield descriptor
     finally:  # the file stays; the note is of this holder, not of the next
         os.ftruncate(descriptor, 0)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import re
+import shlex
 import stat
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import user_name
 
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
@@ -80,13 +81,14 @@ def _create(path: Path) -> None:
         raise _unusable(path, error.strerror or "unknown reason") from None
     status = path.stat()
     if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
-        raise StateError(f"other users can read the state folder {path}", f"Run: chmod 700 {path}")
+        # One command for all that is in it: a volume's group (fsGroup) is given to every file at once.
+        raise StateError(f"other users can read the state folder {path}", f"Run: chmod -R go= {shlex.quote(str(path))}")
 
 
 def _check_owner(path: Path) -> None:
     owner = path.stat().st_uid
     if owner != os.geteuid():
-        name = _user_name(owner)
+        name = user_name(owner)
         raise StateError(
             f"the state folder {path} belongs to {name}",
             f"Run the program as that user: sudo -u {name} python token_manager.py",
@@ -99,13 +101,6 @@ def _check_owner(path: Path) -> None:
             probe.unlink()
     except OSError as error:
         raise _unusable(path, error.strerror or "unknown reason") from None
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
 
 
 def _check_file_system(path: Path, mounts: Path) -> None:

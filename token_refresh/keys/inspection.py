@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
 from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.columns import SEALED_COLUMNS
-from token_refresh.net.hosts import is_agreed
+from token_refresh.net.hosts import host_of, is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
 from token_refresh.stores.base import Change, Row
@@ -83,20 +83,56 @@ class Survey:
             raise wrong_key(self.rows)
 
 
+Consent = Callable[[Row, Binding], bool]
+"""Whether a person agreed that cells of older forms in this row belong to the token host that the row itself names."""
+
+
+def no_consent(_row: Row, _binding: Binding) -> bool:
+    """Nobody agreed to anything."""
+    return False
+
+
+def consent_to_hosts(hosts: Collection[str]) -> Consent:
+    """To these hosts, whichever row of a source names them; see `is_agreed` for how they are written."""
+    return lambda _, binding: is_agreed(binding, hosts)
+
+
+def consent_to_rows(agreed: Collection[tuple[str, str]]) -> Consent:
+    """To pairs of a location id and the one host that its row may name."""
+    hosts: dict[str, list[str]] = {}
+    for location_id, host in agreed:
+        hosts.setdefault(location_id, []).append(host)
+    return lambda row, binding: is_agreed(binding, hosts.get(row.location_id, ()))
+
+
+@dataclass(frozen=True)
+class UnconfirmedRow:
+    """A row with cells of an older form that names its token host itself, and nobody agreed to that yet."""
+
+    location_id: str
+    provider: str
+    binding: Binding
+
+    @property
+    def consent(self) -> tuple[str, str]:
+        """What to agree to: see `consent_to_rows`."""
+        return self.location_id, host_of(self.binding.origin)
+
+
 class Inspector:
     """Looks at the cells of rows.
 
     Args:
         seals: opens them.
         job_factory: knows what each row is bound to.
-        allowed_hosts: token hosts that rows may name themselves even beside cells of older forms: whoever runs the
+        is_agreed_to: token hosts that rows may name themselves even beside cells of older forms: whoever runs the
             program has looked at them.
     """
 
-    def __init__(self, seals: Seals, job_factory: JobFactory, allowed_hosts: Collection[str] = ()) -> None:
+    def __init__(self, seals: Seals, job_factory: JobFactory, is_agreed_to: Consent = no_consent) -> None:
         self._seals = seals
         self._job_factory = job_factory
-        self._allowed_hosts = allowed_hosts
+        self._is_agreed_to = is_agreed_to
 
     def provider_name(self, row: Row) -> str:
         """The row's provider, or the default."""
@@ -109,7 +145,7 @@ class Inspector:
             ProviderError: the row's provider or its parameters cannot be used.
         """
         binding = self._job_factory.binding(row)
-        if binding.is_fixed or not is_agreed(binding, self._allowed_hosts):
+        if binding.is_fixed or not self._is_agreed_to(row, binding):
             return binding
         # Former hosts of the provider say nothing about a host that the row names.
         return replace(binding, former_origins=(), is_fixed=True)
@@ -120,6 +156,17 @@ class Inspector:
             return self._seals.check(row, self.binding(row))
         except ProviderError as error:
             return self._finding(row, str(error), error.action)
+
+    def unconfirmed(self, rows: Iterable[Row]) -> Iterator[UnconfirmedRow]:
+        """The rows that need a person's consent to their host before their cells of older forms open."""
+        for row in rows:
+            check = self.check(row) if row.error is None else None
+            if not isinstance(check, CellCheck) or not check.errors:
+                continue
+            binding = self.binding(row)
+            agreed = self._seals.check(row, replace(binding, former_origins=(), is_fixed=True))
+            if agreed.opened.keys() - check.opened.keys():
+                yield UnconfirmedRow(row.location_id, self.provider_name(row), binding)
 
     def survey(self, rows: Iterable[Row]) -> Survey:
         """Look at all rows. Of a row nothing is kept but what was found."""

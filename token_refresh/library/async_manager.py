@@ -38,7 +38,9 @@ class AsyncTokenManager:
     @classmethod
     def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> AsyncTokenManager:
         """See `TokenManager.from_settings`."""
-        return cls(TokenManager.from_settings(environ, clock))
+        handed_in = [environ]
+        del environ  # see there: no frame of an error shows it
+        return cls(TokenManager.from_settings(handed_in.pop(), clock))
 
     async def __aenter__(self) -> AsyncTokenManager:
         return self
@@ -73,7 +75,9 @@ class AsyncTokenManager:
 
     async def store_tokens(self, location_id: str, provider: str, **login: Any) -> None:
         """See `TokenManager.store_tokens`, also for what `login` may hold."""
-        await self._do(partial(self.manager.store_tokens, location_id, provider, **login))
+        storing = self._do(partial(self.manager.store_tokens, location_id, provider, **login))
+        login.clear()  # no frame of an error shows it
+        await storing
 
     async def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
         """See `TokenManager.revoke_tokens`."""
@@ -106,7 +110,9 @@ class AsyncTokenManager:
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""
         self._refuse_closed()
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, act))
+        done = asyncio.get_running_loop().run_in_executor(self._executor, act)
+        del act
+        return await asyncio.shield(done)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:

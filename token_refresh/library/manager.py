@@ -41,7 +41,7 @@ from token_refresh.base.events import (
 )
 from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
-from token_refresh.base.text import one_line
+from token_refresh.base.text import one_line, trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.removal import Removal
@@ -102,8 +102,9 @@ class TokenManager:
         Raises:
             MisconfiguredError: with all problems at once; nothing was called yet.
         """
-        values = dict(os.environ) if environ is None else environ
-        return cls(unwrap(capture_error(lambda: _configured(values, clock or SystemClock()))))
+        configured = capture_error(partial(_configured, environ, clock or SystemClock()))
+        del environ  # an error that is raised below keeps this frame, and its locals may go to an error tracker
+        return cls(unwrap(configured))
 
     def __init__(self, runtime: Runtime, wait_seconds: float = WAIT_SECONDS) -> None:
         self._runtime = runtime
@@ -202,7 +203,7 @@ class TokenManager:
             MisconfiguredError: nothing was stored.
         """
         params = json.dumps(dict(provider_params)) if provider_params else ""
-        entered = NewCredential(location_id.strip(), provider, client_id, client_secret, refresh_token, params)
+        entered = NewCredential(trimmed(location_id), provider, client_id, client_secret, refresh_token, params)
         now = self._runtime.clock.now()
         end = expires_at or access_end({"expires_in": expires_in}, now, LONGEST_LIFETIME_SECONDS).at
         login = Answer(
@@ -211,7 +212,8 @@ class TokenManager:
             expires_at=end if access_token else None,  # without a token the next run has to fetch one
             received_at=now,
         )
-        unwrap(capture_error(lambda: self._store(entered, login, allow_hosts)))
+        del client_secret, refresh_token, access_token  # see `from_settings`; the other two do not show theirs
+        unwrap(capture_error(partial(self._store, entered, login, allow_hosts)))
         _LOG.info("%s %s: tokens stored", entered.location_id, provider)
 
     def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
@@ -296,7 +298,7 @@ class TokenManager:
             yield context
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
-        entered.require_identity()  # before anybody waits for the lock
+        entered.require_usable()  # before anybody waits for the lock
         if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
             raise AdmissionError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
         with self._open(self._wait_seconds) as context:
@@ -388,8 +390,8 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
             sys.stderr.flush()
 
 
-def _configured(environ: Mapping[str, str], clock: Clock) -> Runtime:
-    settings = configuration.load(environ, crypto.parse_key)
+def _configured(environ: Mapping[str, str] | None, clock: Clock) -> Runtime:
+    settings = configuration.load(dict(os.environ) if environ is None else environ, crypto.parse_key)
     made = runtime(assemble(settings, clock, log_not_saved, log_outage))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)

@@ -98,7 +98,8 @@ def result_of(
         finished = RowFinished(location_id, slug, outcome, expires_at=expires_at, is_news=_is_news(before, None))
         return RowResult(finished, _success_values(job.row, answer, expires_at, refreshed_by))
     error = _error(job, answer, verdict, lost_at)
-    result = _failure(job.row, slug, outcome, error, answer.action or action_of(outcome, verdict), before)
+    action = _masked(job, answer.action) or action_of(outcome, verdict)
+    result = _failure(job.row, slug, outcome, error, action, before)
     finished = replace(result.finished, expires_at=job.row.access_token_expiry)
     # A refused client is no row's fault: none is marked.
     values = {} if verdict is Verdict.CLIENT_REFUSED else result.values
@@ -117,7 +118,7 @@ def result_of_unusable(fault: UnusableRow, before: Failure | None) -> RowResult:
 
 def result_of_refuted(job: Job, answer: Answer, before: Failure | None) -> RowResult:
     """What to say of a row whose unproven token was refused, and that gets the one before back."""
-    said = safe_error(answer.error or "", job.credential.refresh_token, job.credential.client_secret)
+    said = _masked(job, answer.error)
     error = f"the last answer brought a refresh token that does not work; the one before is back ({said})"
     action = action_of(Outcome.UNKNOWN, Verdict.UNCLEAR)
     return _failure(job.row, job.provider.slug, Outcome.UNKNOWN, error, action, before)
@@ -150,10 +151,15 @@ def _success_values(row: Row, answer: Answer, expires_at: datetime | None, refre
 
 def _error(job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None) -> str:
     """What to say of a refresh that failed."""
-    error = safe_error(answer.error or "", job.credential.refresh_token, job.credential.client_secret)
+    error = _masked(job, answer.error)
     if verdict is Verdict.DEAD_GRANT and lost_at is not None:
         return f"the answer was lost on {lost_at:%Y-%m-%d %H:%M} UTC, and the token is spent ({error})"
     return error
+
+
+def _masked(job: Job, words: str | None) -> str:
+    """What a provider said, or an address that it named, without what it was sent."""
+    return safe_error(words or "", job.credential.refresh_token, job.credential.client_secret)
 
 
 def _failure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -188,7 +189,7 @@ class Seals:
                 formers = binding.former_origins if binding.is_fixed else ()
                 origin = next((one for one in formers if self._opens(column, cell, row, one)), binding.origin)
                 return self.keyring.open(cell, Context(column, row.location_id, origin))
-            text = self._open_unbound(column, cell, binding)
+            text = self._open_unbound(column, cell, row, binding)
         except UnknownKeyError as error:
             raise CellError(column, str(error), _ADD_KEY, is_key_unknown=True) from None
         except TamperedError as error:
@@ -202,14 +203,14 @@ class Seals:
             raise CellError(column, "holds an empty text", _ONBOARD)
         return text
 
-    def _open_unbound(self, column: str, cell: str, binding: Binding) -> str:
+    def _open_unbound(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         plaintext = self.keyring.open_unbound(cell)
         if not self._accept_legacy:
             raise CellError(column, "is of an older form, which LEGACY_CIPHERTEXT=refuse rules out", _ONBOARD)
         if not binding.is_fixed:
             # Such a cell opens in any row: whoever can edit the table could pair it with a host of their own.
-            host = binding.origin.partition("://")[2]
-            fix = f"If {host} is right: python token_manager.py rotate-key --allow-host {host}. Otherwise: {_ONBOARD}"
+            pair = shlex.quote(f"{row.location_id}={binding.origin.partition('://')[2]}")
+            fix = f"If that is right: python token_manager.py rotate-key --allow-host {pair}. Otherwise: {_ONBOARD}"
             raise CellError(column, "is of an older form, and the row itself names the token host", fix)
         return plaintext
 

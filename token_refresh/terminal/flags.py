@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import trimmed
 from token_refresh.terminal.console import to_stderr
 
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
@@ -62,9 +63,17 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(_JSON, action="store_true", help="one JSON object on stdout")
 
 
+def location(text: str) -> str:
+    """A location id, without what nobody sees around it."""
+    location_id = trimmed(text)
+    if not location_id:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return location_id
+
+
 def add_row(parser: argparse.ArgumentParser, which: str | None = None) -> None:
     """LOCATION, `which` is meant, and which provider's row of it."""
-    parser.add_argument("location", metavar="LOCATION", help=which)
+    parser.add_argument("location", metavar="LOCATION", type=location, help=which)
     parser.add_argument("--provider", metavar="P", help="which, where a location has several")
 
 
@@ -82,6 +91,25 @@ def add_allow_host(parser: argparse.ArgumentParser, whose: str = "a row") -> Non
         metavar="HOST",
         help=f"a token host (host:port where the port is not 443) that {whose} may name itself",
     )
+
+
+def add_allow_row_host(parser: argparse.ArgumentParser) -> None:
+    """Consent to the token host that one row names."""
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_row_and_host,
+        metavar="LOCATION=HOST",
+        help="the token host (host:port where the port is not 443) that the row of this location id may name itself",
+    )
+
+
+def _row_and_host(text: str) -> tuple[str, str]:
+    location_id, _, host = text.rpartition("=")
+    if not trimmed(location_id) or not host.strip():
+        raise argparse.ArgumentTypeError("must be LOCATION=HOST: consent is for one row and its host")
+    return trimmed(location_id), host.strip()
 
 
 def seconds(text: str) -> float:

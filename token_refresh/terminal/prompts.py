@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import one_line
 from token_refresh.terminal.console import to_stderr
 
 _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
@@ -93,7 +94,7 @@ class Terminal:
     def text(self, question: str, default: str = "") -> str:
         """A visible answer, trimmed; `default` for an empty one."""
         hint = f" [{default}]" if default else ""
-        to_stderr(f"{question}{hint}: ")
+        to_stderr(f"{one_line(question + hint)}: ")
         return read_line(self._characters, to_stderr).strip() or default
 
     def secret(self, question: str) -> str:
@@ -103,7 +104,7 @@ class Terminal:
 
     def yes(self, question: str) -> bool:
         """Whether the answer is yes; anything else is no."""
-        to_stderr(f"{question} [y/N] ")
+        to_stderr(f"{one_line(question)} [y/N] ")
         return read_line(self._characters, to_stderr).strip().lower() in ("y", "yes")
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import crypto
 from token_refresh.base.columns import COLUMN_NAMES
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import require_own_place
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.stores.base import Row, Store
 from token_refresh.transfer.export_file import SURROGATES, Cells, cells_of, read_export, write_csv, write_json
@@ -91,13 +92,14 @@ def whole_private_file(path: Path) -> Iterator[TextIO]:
     """A private file that takes the name `path` only when it is whole and on the disk.
 
     Raises:
-        ActionableError: it cannot be written; what was there stays as it was.
+        ActionableError: it cannot be written, or others could put something else in its place; what was there stays as
+            it was.
     """
-    path = path.resolve()  # of a link the file that it leads to is replaced
-    if path.exists() and not path.is_file():
-        raise ActionableError(f"{path} is not a file", "Name a file, or - for standard output.", Kind.USAGE)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        path = require_own_place(path)  # of a link the file that it leads to is replaced
+        if path.exists() and not path.is_file():
+            raise ActionableError(f"{path} is not a file", "Name a file, or - for standard output.", Kind.USAGE)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -30,10 +30,10 @@ class SourceDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        address = sa.make_url(url)
+        address, file = sa.make_url(url), unquote(url.partition("///")[2].partition("?")[0])
         options: dict[str, Any] = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
         if address.get_backend_name() == "sqlite":
-            options = {"creator": lambda: _open_file(address.database or ""), "poolclass": sa.pool.NullPool}
+            options = {"creator": lambda: _open_file(file), "poolclass": sa.pool.NullPool}
         try:
             self._engine = sa.create_engine(address, hide_parameters=True, **options)
         except ModuleNotFoundError:

@@ -106,6 +106,40 @@ def test_a_row_of_another_host_without_a_secret_of_its_own_makes_no_verb_send_ou
     assert customer.requests == []
 
 
+EDITS: tuple[dict[str, str], ...] = (
+    {"client_id": ""},
+    {"client_id": "our-app", "encrypted_secret": ""},
+    {"encrypted_secret": "", "client_id": ""},
+    {"provider_params": ""},
+    {"provider_params": "", "encrypted_secret": "", "client_id": ""},
+    {"provider": "acme"},
+    {"provider": "acme", "provider_params": "", "encrypted_secret": "", "client_id": ""},
+    {"provider": "Hosted", "encrypted_secret": "", "client_id": ""},
+    {"provider": "", "provider_params": "", "encrypted_secret": "", "client_id": ""},
+)
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: " ".join(edit))
+def test_whichever_cells_of_a_customer_s_row_are_changed_neither_secret_reaches_the_other_s_host(
+    rows: Rows, customer: OAuthServer, edit: dict[str, str]
+) -> None:
+    """Our secret stays away from their host, and their token from our provider's."""
+    customer.add_client("acme", "their-app", "their own secret")
+    own = sealed(rows, "encrypted_secret", "their own secret", customer)
+    token = emptied(rows, customer, client_id="their-app", encrypted_secret=own)
+    rows.edit("loc", **edit)
+    for verb in VERBS:
+        rows.world.program.run(*verb)
+    sent = {name: b"".join(one.body for one in server.requests) for name, server in servers(rows, customer)}
+    assert SECRET.replace(" ", "+").encode() not in sent["theirs"]
+    assert token.encode() not in sent["ours"]
+    assert b"their+own+secret" not in sent["ours"]
+
+
+def servers(rows: Rows, customer: OAuthServer) -> tuple[tuple[str, OAuthServer], tuple[str, OAuthServer]]:
+    return ("theirs", customer), ("ours", rows.world.oauth)
+
+
 def test_the_row_says_what_to_do(rows: Rows, customer: OAuthServer) -> None:
     emptied(rows, customer)
     run = rows.world.program.run("--all", "--json")

@@ -43,6 +43,11 @@ _CONNECT = {
     "application_name": "token-refresh",
     "client_encoding": "utf8",
 }
+_SHOWN = frozenset(  # options of an address whose values say where the database is and how it is reached
+    {"host", "hostaddr", "port", "dbname", "user", "application_name", "sslmode", "sslrootcert", "sslcert", "sslcrl"}
+    | {"sslkey", "passfile", "service", "target_session_attrs", "channel_binding", "gssencmode", "client_encoding"}
+)
+_SHORTEST_OPTION = 4  # characters; a shorter value, such as a number, is in every sentence
 _LOST_STATES = ("08", "57P")  # the connection failed; the server was shut down, or is starting
 _PRIMARY_KEY = "credentials_pkey"
 _UNIQUE, _READ_ONLY = "23505", "25006"
@@ -90,7 +95,7 @@ class PostgresBackend(Backend):
                 f"PostgreSQL needs packages that are not installed: {', '.join(missing)}",
                 "Run: pip install --require-hashes -r requirements/postgres.txt",
             )
-        self._passwords = {str(url.password or ""), *map(str, url.normalized_query.get("password", ()))} - {""}
+        self._secrets = _secret_parts(url)
         options = {name: value for name, value in _CONNECT.items() if name not in url.query}
         self.engine = sa.create_engine(
             url,
@@ -187,9 +192,17 @@ class PostgresBackend(Backend):
         return is_away or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
     def _masked(self, said: str) -> str:
-        for password in self._passwords:
-            said = said.replace(password, "***")
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
         return said
+
+
+def _secret_parts(url: sa.URL) -> list[str]:
+    """What of an address is not shown, longest first: its passwords, and each option but those that name a place."""
+    options = {name: values for name, values in url.normalized_query.items() if name not in _SHOWN}
+    passwords = {str(url.password or ""), *options.pop("password", ())} - {""}
+    others = {value for values in options.values() for value in values if len(value) >= _SHORTEST_OPTION}
+    return sorted(passwords | others, key=len, reverse=True)
 
 
 def _state(error: SQLAlchemyError) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import shlex
 import sqlite3
 import stat
 import time
@@ -15,6 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
+from token_refresh.base.files import user_name
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.database.backend import Backend, ruled_out, taken
 from token_refresh.stores.database.schema import CREDENTIALS, IDENTITY, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
@@ -22,6 +25,7 @@ from token_refresh.stores.database.schema import CREDENTIALS, IDENTITY, METADATA
 SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 _OPEN_TO_OTHERS = 0o077
+_OTHERS_WRITE = 0o002
 _UNREADABLE_INDEX = f"CREATE INDEX ix_credentials_unreadable ON credentials ({SQLITE_UNREADABLE})"
 
 # From each version to the next, as the program of that time made it.
@@ -118,8 +122,29 @@ def _prepare_file(path: Path) -> tuple[int, int]:
             f"the database {path} cannot be opened ({error.strerror})", "Correct DATABASE_URL or its permissions."
         ) from None
     if stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
-        raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {path}")
+        raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {shlex.quote(str(path))}")
+    _require_own(path)
     return status.st_dev, status.st_ino
+
+
+def _require_own(path: Path) -> None:
+    """Whose files these are: what is written into another user's, that user reads, also through SQLite's own files."""
+    path = path.resolve()  # SQLite puts its own files beside what a link leads to
+    folder = path.parent
+    if folder.stat().st_mode & _OTHERS_WRITE:
+        raise StoreRefusedError(
+            f"every user can put files beside the database, in {folder}",
+            f"Move it to a folder of its own, or run: chmod o-w {shlex.quote(str(folder))}",
+        )
+    for name in ("", "-wal", "-shm", "-journal"):
+        file = path.with_name(f"{path.name}{name}")
+        with contextlib.suppress(FileNotFoundError):
+            owner = file.stat().st_uid
+            if owner != os.geteuid():
+                raise StoreRefusedError(
+                    f"the database's file {file} belongs to {user_name(owner)}",
+                    f"Run the program as that user, or: chown $(id -un) {shlex.quote(str(file))}",
+                )
 
 
 def _set_up(connection: Any, _: object) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from token_refresh.base.clock import Clock
@@ -58,6 +59,7 @@ from token_refresh.stores.database.schema import (
 _T = TypeVar("_T")
 
 ROWS_A_PAGE = 500
+_SQLITE = "sqlite:///"
 LONGEST_PAUSE_SECONDS = 7200  # one that ends later was written by a clock that was wrong, and holds for nobody
 RETRY_SECONDS = 0.5  # between two attempts to reach a server
 
@@ -383,6 +385,18 @@ def _identity(connection: Connection) -> str:
     return str(known)
 
 
+def parse_address(url: str) -> sa.URL:
+    """The parts of an address. Of SQLite's the file is percent-decoded, which versions of SQLAlchemy do differently.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if not url.startswith(_SQLITE):
+        return sa.make_url(url)
+    file, _, query = url.removeprefix(_SQLITE).partition("?")
+    return sa.URL.create("sqlite", database=unquote(file), query=dict(parse_qsl(query)))
+
+
 def open_backend(url: str, connections: int = 1) -> Backend:
     """The database that an address names. What only one of them needs is imported with it.
 
@@ -394,7 +408,7 @@ def open_backend(url: str, connections: int = 1) -> Backend:
         StoreRefusedError: see `SqliteBackend` and `PostgresBackend`.
     """
     with suppress(ArgumentError):
-        parsed = make_url(url)
+        parsed = parse_address(url)
         if parsed.get_backend_name() == "sqlite":
             from token_refresh.stores.database.sqlite import SqliteBackend
 

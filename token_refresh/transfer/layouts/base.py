@@ -96,7 +96,7 @@ class Source:
 
         url = self.database_url()
         parts = urlsplit(url)
-        if parts.password or "password" in parse_qs(parts.query):
+        if parts.password or any("password" in name.lower() for name in parse_qs(parts.query)):
             raise ActionableError(
                 "the source's address holds a password, which every user of this machine could read",
                 "Leave it out: PostgreSQL's PGPASSFILE, ~/.pgpass or PGPASSWORD may hold it.",

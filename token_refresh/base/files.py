@@ -1,0 +1,95 @@
+"""Files that hold secrets: where nobody else can put another in their place, and read without surprises."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import shlex
+import stat
+from pathlib import Path
+
+from token_refresh.base.errors import ActionableError, Kind
+
+_OTHERS_WRITE = 0o022
+_MOST_LINKS = 40  # as Linux has it, see path_resolution(7)
+
+
+class SharedPlaceError(ActionableError):
+    """Somebody else could read, replace or redirect what is written there."""
+
+    kind = Kind.USAGE
+
+
+def require_own_place(path: Path) -> Path:
+    """Where a file of this name really is, all links followed.
+
+    Every folder and every link on the way belongs to this user or to root, and nobody else may write in any of these
+    folders. /tmp and the like (sticky bit) may be on the way, but hold the file in a folder of its own.
+
+    Raises:
+        SharedPlaceError: somebody else could put another file, or a link, in its place.
+        OSError: a folder on the way is not there or cannot be entered.
+    """
+    place, waiting, links = Path("/"), list(path.absolute().parts[1:]), 0
+    while waiting:
+        name = waiting.pop(0)
+        _require_own_folder(place, may_be_sticky=bool(waiting))
+        following = place.parent if name == ".." else place / name
+        try:
+            status = following.lstat()
+        except FileNotFoundError:
+            if waiting:
+                raise
+            return following
+        _require_owner(following, status)
+        if not stat.S_ISLNK(status.st_mode):
+            place = following
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        target = following.readlink()
+        waiting[:0] = target.parts[1:] if target.is_absolute() else target.parts
+        place = Path("/") if target.is_absolute() else place
+    return place
+
+
+def read_plain_file(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]:
+    """The content of a file, and what the system says of it. Never waits for a pipe, and reads no more than it may.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or is larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 10} KiB")
+    return content, status
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def _require_own_folder(folder: Path, *, may_be_sticky: bool) -> None:
+    status = folder.lstat()
+    _require_owner(folder, status)
+    if status.st_mode & _OTHERS_WRITE and not (may_be_sticky and status.st_mode & stat.S_ISVTX):
+        raise SharedPlaceError(
+            f"other users can write in the folder {folder}",
+            f"Name a folder that only you can write in, or run: chmod go-w {shlex.quote(str(folder))}",
+        )
+
+
+def _require_owner(path: Path, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        raise SharedPlaceError(f"{path} belongs to {user_name(status.st_uid)}", "Name a folder of your own.")
