@@ -90,10 +90,17 @@ def test_a_full_disk_leaves_no_half_file(spare: SpareFolder) -> None:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than those of tests."""
+def disk() -> Iterator[Path]:
+    """A folder on a disk: those of other tests may be in memory."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def elsewhere(disk: Path) -> Iterator[Path]:
+    """A folder on another file system."""
     memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+    if not memory.is_dir() or memory.stat().st_dev == disk.stat().st_dev:
         pytest.skip("there is no other file system here")
     with tempfile.TemporaryDirectory(dir=memory) as name:
         yield Path(name)
@@ -112,34 +119,32 @@ def found(spare: Path, state: Path, mounts: Path) -> list[tuple[str, str]]:
     return [(one.state, one.message.split(":")[0]) for one in SpareFolder(spare).check(state, mounts)]
 
 
-def test_a_private_folder_on_another_disk_is_good(tmp_path: Path, elsewhere: Path, mounts: Path) -> None:
-    own = tmp_path / "own"
+def test_a_private_folder_on_another_disk_is_good(disk: Path, elsewhere: Path, mounts: Path) -> None:
+    own = disk / "own"
     own.mkdir(mode=0o700)
     assert [state for state, _ in found(own, elsewhere, mounts)] == [GOOD]
     assert list(own.iterdir()) == []
 
 
-def test_a_folder_that_has_yet_to_be_made_is_judged_by_the_one_above(
-    tmp_path: Path, elsewhere: Path, mounts: Path
-) -> None:
-    assert [state for state, _ in found(tmp_path / "a/b", elsewhere, mounts)] == [GOOD]
-    assert not (tmp_path / "a").exists()
+def test_a_folder_that_has_yet_to_be_made_is_judged_by_the_one_above(disk: Path, elsewhere: Path, mounts: Path) -> None:
+    assert [state for state, _ in found(disk / "a/b", elsewhere, mounts)] == [GOOD]
+    assert not (disk / "a").exists()
 
 
-def test_the_disk_of_the_state_folder_is_no_other_disk(tmp_path: Path, mounts: Path) -> None:
-    assert found(tmp_path, tmp_path, mounts) == [(DOUBTFUL, f"{tmp_path} is on the same disk as the state folder")]
+def test_the_disk_of_the_state_folder_is_no_other_disk(disk: Path, mounts: Path) -> None:
+    assert found(disk, disk, mounts) == [(DOUBTFUL, f"{disk} is on the same disk as the state folder")]
 
 
-def test_memory_is_no_disk(tmp_path: Path, elsewhere: Path, mounts: Path) -> None:
+def test_memory_is_no_disk(disk: Path, elsewhere: Path, mounts: Path) -> None:
     what = f"{elsewhere} lies on tmpfs, which is not kept over a restart"
-    assert found(elsewhere, tmp_path, mounts) == [(DOUBTFUL, what)]
+    assert found(elsewhere, disk, mounts) == [(DOUBTFUL, what)]
 
 
 @pytest.mark.parametrize(("mode", "is_named"), [(0o1777, False), (0o755, False), (0o777, True), (0o770, True)])
 def test_a_folder_whose_files_others_can_delete_is_named(
-    tmp_path: Path, elsewhere: Path, mounts: Path, mode: int, is_named: bool
+    disk: Path, elsewhere: Path, mounts: Path, mode: int, is_named: bool
 ) -> None:
-    folder = tmp_path / "shared"
+    folder = disk / "shared"
     folder.mkdir()
     folder.chmod(mode)
     named = [(DOUBTFUL, f"other users can delete files in {folder}")]
