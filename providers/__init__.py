@@ -1,6 +1,7 @@
 """Providers: what is known of each, as data in `catalog/`, and how its token endpoint is asked."""
 
-from providers.base import Endpoint, Provider, ProviderError, ProviderSummary, origin_of
+from providers.addresses import origin_of
+from providers.base import Endpoint, Provider, ProviderError, ProviderSummary
 from providers.entries import CatalogError
 from providers.registry import Catalog, Override
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import enum
-import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
+from providers.addresses import ProviderError as ProviderError
+from providers.addresses import authority_of, fill, fill_text, origin_of, placeholders_in
 from providers.times import access_end, refresh_end
 from providers.words import (
     LONGEST_WORDS,
@@ -33,7 +34,6 @@ from providers.words import (
     words_in,
 )
 from token_refresh.base.clock import http_date, retry_after
-from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import VISIBLE_ASCII, squeezed
 
 Rotation = Literal["always", "sometimes", "never"]
@@ -46,15 +46,6 @@ TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 UNAUTHORIZED = 401
 
-_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_PLACEHOLDER_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
-_FIRST_PAGE = re.compile(rf"(?i:https?://)?{_PLACEHOLDER_VALUE.pattern}(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-# Stricter than RFC 3986: two readers of an address must never see two hosts in it. Other alphabets go as punycode.
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
-_ADDRESS = re.compile(r"[!-~]+")
-_NOT_IN_ADDRESS = re.compile(r"[?#\\{}]")
 _PARSEABLE_INTEGER_DIGITS = 640  # up to here Python reads integers however it is set up
 _SHORTEST_TOKEN = 8  # characters; shorter ones are samples, masks and flags
 _JSON_BLANKS = " \t\r\n"
@@ -175,12 +166,6 @@ class Judgement:
     brings_refresh_token: bool = False
 
 
-class ProviderError(ActionableError):
-    """A row or a catalogue entry cannot be used with its provider."""
-
-    kind = Kind.ROW
-
-
 @dataclass(frozen=True)
 class ErrorCodes:
     """Codes that a provider uses beyond RFC 6749 section 5.2, wherever `error_codes` finds them.
@@ -272,7 +257,7 @@ class Provider(ProviderSummary):
         Raises:
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
-        url = _fill(self.token_url, self._values(params), self.name)
+        url = fill(self.token_url, self._values(params), self.name)
         return Endpoint(url=url, origin=origin_of(url), is_fixed=not self._is_supplied(self.token_url, params))
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
@@ -292,7 +277,7 @@ class Provider(ProviderSummary):
         """
         if self.introspect_url is None:
             return None
-        url = _fill(self.introspect_url, self._values(credential.params), self.name)
+        url = fill(self.introspect_url, self._values(credential.params), self.name)
         endpoint = self.endpoint(credential.params)
         if origin_of(url) != endpoint.origin:
             return None
@@ -306,7 +291,7 @@ class Provider(ProviderSummary):
         """
         if self.revoke_url is None:
             return None
-        url = _fill(self.revoke_url, self._values(credential.params), self.name)
+        url = fill(self.revoke_url, self._values(credential.params), self.name)
         endpoint = self.endpoint(credential.params)
         is_fixed = endpoint.is_fixed and not self._is_supplied(self.revoke_url, credential.params)
         if origin_of(url) != endpoint.origin and not is_fixed:
@@ -355,7 +340,7 @@ class Provider(ProviderSummary):
     def refresh_params(self, credential: Credential) -> dict[str, str]:
         """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
         values = self._values(credential.params)
-        filled = {name: _fill_text(text, values, self.name) for name, text in self.params.items()}
+        filled = {name: fill_text(text, values, self.name) for name, text in self.params.items()}
         return {name: text for name, text in filled.items() if text}  # an optional one that the row does not name
 
     def read_answer(self, raw: RawAnswer) -> Answer:
@@ -484,38 +469,10 @@ class Provider(ProviderSummary):
 
     def _is_supplied(self, template: str, params: Mapping[str, str]) -> bool:
         """Whether the row's parameters move the host of an address."""
-        return any(params.get(name) for name in placeholders_in(_authority(template)))
+        return any(params.get(name) for name in placeholders_in(authority_of(template)))
 
     def _values(self, params: Mapping[str, str]) -> dict[str, str | None]:
         return {name: params.get(name) or default for name, default in self.placeholders.items()}
-
-
-def origin_of(url: str) -> str:
-    """`https://host[:port]` of an address, lower case, without the scheme's default port.
-
-    Raises:
-        ProviderError: it is no https address (http on loopback) of a host alone: no user, query or fragment.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = _host_of(parts.hostname or ""), parts.port
-    except ValueError:
-        host, port = "", None
-        parts = urlsplit("")
-    plain = "@" not in parts.netloc and _ADDRESS.fullmatch(url) and not _NOT_IN_ADDRESS.search(url)
-    secure = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK_HOSTS)
-    if not host or not plain or not secure:
-        raise ProviderError(
-            "the token endpoint is not a plain https address", "Correct the provider's address or the row's parameters."
-        )
-    shown = f"[{host}]" if ":" in host else host
-    default = {"https": 443, "http": 80}[parts.scheme]
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, default) else "")
-
-
-def placeholders_in(text: str) -> list[str]:
-    """The names that stand in braces."""
-    return _PLACEHOLDER.findall(text)
 
 
 def error_code(content: Mapping[str, Any]) -> str:
@@ -556,49 +513,6 @@ def _error_objects(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _code(value: object) -> str:
     code = str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
     return code if len(code) <= _LONGEST_CODE else ""
-
-
-def _host_of(name: str) -> str:
-    """One spelling for each host: lower case, no final dot, the short form of IPv6. Raises `ValueError`."""
-    if ":" in name and "%" not in name:
-        return ipaddress.IPv6Address(name).compressed
-    name = name.removesuffix(".")
-    if not _HOST_NAME.fullmatch(name):
-        raise ValueError("no host name")
-    return name
-
-
-def _authority(template: str) -> str:
-    """The part of an address between `//` and the path, placeholders unfilled."""
-    return template.partition("://")[2].partition("/")[0] if "://" in template else template
-
-
-def _fill(template: str, values: Mapping[str, str | None], name: str) -> str:
-    values = {placeholder: value or None for placeholder, value in values.items()}  # nothing is optional here
-    for placeholder in placeholders_in(template):
-        value, form = values.get(placeholder), _PLACEHOLDER_VALUE
-        if value is not None and f"://{{{placeholder}}}/" in template:  # a host, perhaps with a path
-            form, value = _FIRST_PAGE, value.rstrip("/")
-            values[placeholder] = value.rpartition("://")[2]
-        if value is not None and not form.fullmatch(value):
-            raise ProviderError(
-                f"the row's provider_params name a {placeholder} that cannot stand in an address",
-                f"Write only the {placeholder} itself, such as a host name.",
-            )
-    return _fill_text(template, values, name)
-
-
-def _fill_text(template: str, values: Mapping[str, str | None], name: str) -> str:
-    def value_of(match: re.Match[str]) -> str:
-        value = values.get(match[1])
-        if value is None:
-            raise ProviderError(
-                f"{name} needs {match[1]}, which the row does not name",
-                f'Put {{"{match[1]}": "…"}} into the row\'s provider_params.',
-            )
-        return value
-
-    return _PLACEHOLDER.sub(value_of, template)
 
 
 def _basic(credential: Credential, *, is_encoded: bool) -> str:

@@ -7,13 +7,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import (
-    ErrorCodes,
-    Provider,
-    ProviderError,
-    origin_of,
-    placeholders_in,
-)
+from providers.addresses import origin_of, placeholders_in
+from providers.base import ErrorCodes, Provider, ProviderError
 from providers.times import LONGEST_LIFETIME_SECONDS
 from token_refresh.base.errors import Kind
 

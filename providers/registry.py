@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from providers.base import Provider, ProviderError, ProviderSummary, placeholders_in
+from providers.addresses import placeholders_in
+from providers.base import Provider, ProviderError, ProviderSummary
 from providers.entries import CatalogError, check_addresses, make_provider
 from providers.index import read_index
 from token_refresh.base.errors import Kind

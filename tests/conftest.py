@@ -155,10 +155,13 @@ class World:
 
     def undone(self, since: datetime) -> list[str]:
         """The rows without a living access token that a run which began then could have refreshed."""
+        dead = {failure["location_id"] for failure in self._remembered() if failure["status"] == "reauthorize"}
+        named = [(str(row.get("location_id", row.get("locationId"))), row) for row in self._rows()]
         return [
-            str(row.get("location_id", row.get("locationId")))
-            for row in self._rows()
-            if row.get("encrypted_refresh") and row.get("status") not in IDLE_STATUSES and not row.get("claim_owner")
+            name
+            for name, row in named
+            if name not in dead and row.get("encrypted_refresh") and row.get("status") not in IDLE_STATUSES
+            and not row.get("claim_owner")
             and ((end := parse_time(row.get("access_token_expiry"))) is None or end <= since)
         ]  # fmt: skip
 
@@ -173,6 +176,11 @@ class World:
         file = address.removeprefix("sqlite:///") or f"{self.program.settings['STATE_DIR']}/tokens.sqlite3"
         return _select(Path(file), "credentials")
 
+    def _remembered(self) -> list[dict[str, Any]]:
+        """What the journals remember of rows that fail."""
+        paths = sorted(Path(self.program.settings["STATE_DIR"]).glob("*/journal*.sqlite3"))
+        return [failure for path in paths for failure in _select(path, "failures")]
+
     def journalled(self) -> list[dict[str, Any]]:
         """The unfinished entries of all journals."""
         paths = sorted((self.program.home / "state").glob("*/journal*.sqlite3"))
@@ -180,7 +188,7 @@ class World:
 
 
 def _select(path: Path, table: str) -> list[dict[str, Any]]:
-    if not path.exists():
+    if not os.access(path, os.R_OK):  # none, or a test of another user's program
         return []
     with closing(sqlite3.connect(path)) as database:
         database.row_factory = sqlite3.Row

@@ -842,7 +842,7 @@ MUTANTS = (
     ),
     _mutant(
         "the path of an instance leads to another address",
-        "providers/base.py",
+        "providers/addresses.py",
         "(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*",
         "(?:/[A-Za-z0-9._~-]*)*",
         "tests/providers/test_requests.py::test_what_could_be_read_as_another_address_is_no_instance",

@@ -18,7 +18,7 @@ FOLDERS = ("token_refresh", "providers", "examples")
 SCRIPTS = ("crypto", "token_manager", "onboard_client")
 
 _BASE = {"token_refresh.base"}
-_CLOSED = {"providers.base", "crypto"} | _BASE  # what every room may know
+_CLOSED = {"providers.base", "providers.times", "providers.addresses", "crypto"} | _BASE  # what every room may know
 _STORED = {"token_refresh.stores.base", "token_refresh.stores.sealed", "token_refresh.journal", "token_refresh.net"}
 _RUN = {"token_refresh.refresh"} | _STORED | _CLOSED
 _WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis")} | _RUN
@@ -28,11 +28,13 @@ _BUILT = {"token_refresh.wiring"} | _WIRED
 ALLOWED: dict[str, set[str]] = {
     "crypto": set(),
     "providers.words": _BASE,
-    "providers.base": {"providers.words"} | _BASE,
+    "providers.times": _BASE,
+    "providers.addresses": _BASE,
+    "providers.base": {"providers.words", "providers.times", "providers.addresses"} | _BASE,
     "providers.index": {"providers.base"},
-    "providers.entries": {"providers.base"} | _BASE,
-    "providers.registry": {"providers.base", "providers.entries", "providers.index"} | _BASE,
-    "providers": {"providers.base"},
+    "providers.entries": {"providers.base", "providers.times", "providers.addresses"} | _BASE,
+    "providers.registry": {"providers.base", "providers.addresses", "providers.entries", "providers.index"} | _BASE,
+    "providers": {"providers.base", "providers.addresses"},
     "token_refresh.base": _BASE,
     "token_refresh.settings": _BASE,
     "token_refresh.net": {"token_refresh.net"} | _CLOSED - {"crypto"},

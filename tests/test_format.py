@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto import Context, KeyFormatError, Keyring, SealedCellError, parse_key
-from providers.base import origin_of
+from providers.addresses import origin_of
 from tests.world.oidc_provider import find_node
 
 VECTORS = Path(__file__).resolve().parent / "vectors"

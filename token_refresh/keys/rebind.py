@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from providers.base import ProviderError, origin_of
+from providers.addresses import origin_of
+from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.refresh.jobs import JobFactory
 from token_refresh.refresh.run_context import RunContext

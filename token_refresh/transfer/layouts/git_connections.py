@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from providers.base import ProviderError, origin_of
+from providers.addresses import origin_of
+from providers.base import ProviderError
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, flag, some, text, time_with_zone, words
 
