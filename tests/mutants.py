@@ -984,7 +984,7 @@ MUTANTS = (
     ),
     _mutant(
         "the threads of a run end with the daemon that began it",
-        "token_refresh/refresh/loop.py",
+        "token_refresh/base/threads.py",
         "target=self._serve, daemon=False)",
         "target=self._serve)",
         f"{_THREADS}test_refreshes_in_daemon_threads_are_finished_when_the_program_ends",
@@ -999,7 +999,7 @@ MUTANTS = (
     _mutant(
         "the threads of a run leave no room for the watchdog",
         "token_refresh/refresh/loop.py",
-        "            with _Threads(1):  # whose",
+        "            with Threads(1):  # whose",
         "            with contextlib.nullcontext():  # whose",
         f"{_THREADS}test_a_run_that_can_start_only_some_threads_goes_on_with_those",
     ),

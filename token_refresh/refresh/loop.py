@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
 from providers.base import Answer, Judgement, Verdict
-from token_refresh.base.errors import ActionableError, Kind, RunError, internal_error
+from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.base.events import RowWaiting
+from token_refresh.base.threads import Threads
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -27,51 +27,6 @@ UNSAVED_BATCHES = 2  # beyond so many full batches waiting for the store, nothin
 
 # What a thread hands back: what the loop is to do about it.
 _Event = Callable[[], None]
-
-
-class _Threads:
-    """Threads that carry out what they are given; used as a context manager, which waits for all of it.
-
-    Not `ThreadPoolExecutor`: that takes no task once the interpreter ends, and the open round of a program that ends
-    must still send back to the store what providers answered. The end of the program waits for them, also where the
-    thread that starts them is a daemon: what is open then is answered and stored.
-
-    Attributes:
-        count: how many there are; fewer than were asked for where the system starts no more.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> None:
-        """Start them. Raises `RunError` where there can be none."""
-        with contextlib.suppress(RuntimeError):
-            while len(self._threads) < self.count:
-                thread = threading.Thread(target=self._serve, daemon=False)
-                thread.start()
-                self._threads.append(thread)
-        self.count = len(self._threads)
-        if not self._threads:
-            raise RunError(
-                "the system starts no more threads, so nothing was refreshed",
-                "Raise its limit of processes for this user or service (ulimit -u, TasksMax), or end what uses it up.",
-            )
-
-    def __exit__(self, *_: object) -> None:
-        for _thread in self._threads:
-            self._acts.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def submit(self, act: Callable[[], None]) -> None:
-        """Have a thread do it. It must not raise."""
-        self._acts.put(act)
-
-    def _serve(self) -> None:
-        while (act := self._acts.get()) is not None:
-            act()
 
 
 class Loop:
@@ -92,8 +47,8 @@ class Loop:
         self._writeback = writeback
         self._may_start = may_start
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._provider_threads = _Threads(context.concurrency)
-        self._store_thread = _Threads(1)  # one alone: it owns the store
+        self._provider_threads = Threads(context.concurrency)
+        self._store_thread = Threads(1)  # one alone: it owns the store
         self._jobs: dict[Task, Job] = {}  # of the rows that have not ended
         self._answers: dict[Task, Answer] = {}  # to the last request of each
         self._in_flight = 0
@@ -110,7 +65,7 @@ class Loop:
         asked for.
         """
         with self._store_thread, contextlib.ExitStack() as stack:
-            with _Threads(1):  # whose room is then there for the watchdog, without which no request leaves
+            with Threads(1):  # whose room is then there for the watchdog, without which no request leaves
                 stack.enter_context(self._provider_threads)
             for jobs in rounds:
                 tasks = {self._task(job): job for job in jobs}
@@ -178,7 +133,7 @@ class Loop:
             self._is_writing = True
             self._run(self._store_thread, lambda: partial(self._confirm, batch, self._writeback.write(batch)))
 
-    def _run(self, pool: _Threads, act: Callable[[], _Event]) -> None:
+    def _run(self, pool: Threads, act: Callable[[], _Event]) -> None:
         """Have a thread do it; whatever happens there, the loop gets an event."""
 
         def run() -> None:
