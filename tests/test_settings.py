@@ -677,6 +677,7 @@ def test_every_setting_that_is_described_is_known_by_its_name(load):
         ("ENCRYPTION_KEY", KEY), ("AIRTABLE_API_KEY", "pat.token"), ("AIRTABLE_BASE_ID", "appAbc123"), ("PORT", "81"),
         ("AIRTABLE_TABLE_NAME", "Clients"), ("MICROSOFT_CLIENT_SECRET", CANARY),
     ],
+    ids=["key", "token", "base", "port", "table", "secret"],  # the key is another one in each process
 )  # fmt: skip
 def test_quotes_that_docker_keeps_are_named(load, name, value, quote):
     """`--env-file` takes the line as it stands; the value would be refused far away, or be another table's name."""
