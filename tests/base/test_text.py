@@ -51,7 +51,7 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize(("text", "problem"), WRAPPED.items())
+@pytest.mark.parametrize(("text", "problem"), WRAPPED.items(), ids=range(len(WRAPPED)))
 def test_what_was_copied_together_with_a_token_is_named(text: str, problem: str) -> None:
     assert paste_mistake(text).startswith(problem)
 
