@@ -23,7 +23,7 @@ from token_refresh.net import tls
 from token_refresh.net.hosts import PrivateAddressError, is_public
 
 OVERSLEPT_SECONDS = 1.0  # so late after its time the watchdog was stopped with the whole process, not only delayed
-HEAD_SECONDS = 45.0  # of a store's answer; its body has a limit of its own
+HEAD_SECONDS = 60.0  # of a store's answer; its body has a limit of its own
 AWAKE_SECONDS = 10.0  # what every exchange still gets after that
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from requests.adapters import BaseAdapter
 
-TIMEOUT_SECONDS = (10, 45)  # connect, read
+TIMEOUT_SECONDS = (10, 60)  # connect, read
 ANSWER_SECONDS = 45.0  # the body of one answer
 
 
