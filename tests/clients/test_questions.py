@@ -122,6 +122,14 @@ def test_only_a_credential_that_was_there_may_be_replaced(cell: str, agreed: boo
     assert (terms.replace, entered.client_id) == (agreed, "row-app")
 
 
+def test_after_a_no_to_replacing_nothing_more_is_asked() -> None:
+    row = Row("rec1", "loc", "row-app", encrypted_refresh="sealed", provider="acme")
+    answers = Answers("loc", "acme", "no")
+    with pytest.raises(ActionableError, match="nothing was changed"):
+        asked_for(answers, Terms(), row)
+    assert answers.asked == ["Location id", "Provider", "loc already has a credential. Replace it?"]
+
+
 def test_an_empty_answer_that_is_needed_ends_the_questions() -> None:
     with pytest.raises(ActionableError, match="the refresh token is empty; nothing was changed") as error:
         asked_for(Answers("loc", "acme", "secret", ""), Terms())

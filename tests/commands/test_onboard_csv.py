@@ -539,6 +539,14 @@ def test_second_refusal_after_a_lost_answer_says_so(world: World) -> None:
     assert "enter the new refresh token" in result.err
 
 
+def test_where_a_repeat_would_end_the_grant_a_lost_answer_is_not_asked_for_again(world: World) -> None:
+    line = world.csv_line("acme-family", "loc1")
+    world.oauth.fail(faults.reset())
+    assert onboard(world, line).code == 1
+    assert world.oauth.tokens[line[4]].times_sent == 1
+    assert [entry["step"] for entry in world.journalled()] == ["lost"]
+
+
 def test_table_that_may_only_be_read_is_reported_before_anything_is_sent(airtable_world: World) -> None:
     world = airtable_world
     airtable = world.airtable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +12,16 @@ from crypto import Context
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, entries
+from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.world.airtable import AirtableServer
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
+from token_refresh.base.errors import ActionableError
+from token_refresh.clients.rows import find_one
 from token_refresh.journal.lock import run_lock
+from token_refresh.keys.rebind import FormerPlace, plan_rebinding, rebind
+from token_refresh.stores.base import Row
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -268,3 +274,26 @@ def test_a_lost_answer_is_remembered_after_it(world: World) -> None:
     assert world.program.run("--all").code == 0
     assert len(world.oauth.requests) == sent
     assert [entry.step for entry in entries(world)] == ["lost"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_row_that_is_changed_once_it_was_agreed_to_is_left(world: World, when: str) -> None:
+    """Before the row is read for the last time, or between that and the write."""
+    rows = SqliteRows(world)
+    moved(rows)
+    theirs = world.seal("a", "encrypted_refresh", "theirs")
+
+    def looked_up() -> tuple[Row, str]:
+        if when == "before":
+            rows.edit("a", encrypted_refresh=theirs)
+        found = find_one(context.store.store, context.job_factory, "a", "acme")
+        rows.edit("a", encrypted_refresh=theirs)
+        return found
+
+    with run_context_of(rows) as context:
+        former = FormerPlace(None, FORMER)
+        find_row = partial(find_one, context.store.store, context.job_factory, "a", "acme")
+        agreed = plan_rebinding(find_row, context.store, context.job_factory, former)
+        with pytest.raises(ActionableError, match="somebody changed the row meanwhile; nothing was written"):
+            rebind(context, looked_up, former, agreed)
+    assert rows.row("a").encrypted_refresh == theirs

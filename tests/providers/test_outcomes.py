@@ -602,6 +602,16 @@ def test_highlevel_does_so_at_every_status() -> None:
             judge_highlevel(status, case)
 
 
+@pytest.mark.parametrize(
+    "broken", [b'"refresh_token" "refresh-2"}', b'7: "refresh-2"}', b'"refresh_token", "refresh-2"}']
+)
+def test_where_an_object_is_no_json_any_more_it_ends(broken: bytes) -> None:
+    begun = b'{"access_token": "access-2", '
+    for provider in PLAIN.values():
+        for status in EDGES:
+            assert provider.read_answer(raw(status, begun + broken)) == provider.read_answer(raw(status, begun))
+
+
 def test_the_table_is_as_large_as_it_claims() -> None:
     assert len(CASES) >= 40
     assert len({case.name for case in CASES}) == len(CASES)

@@ -10,7 +10,7 @@ from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.refresh.jobs import JobFactory
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Row, StoreUnavailableError, Written
+from token_refresh.stores.base import Row, Written
 from token_refresh.stores.sealed import Binding, CellCheck, Seals
 
 FindRow = Callable[[], tuple[Row, str]]
@@ -104,8 +104,6 @@ def rebind(context: RunContext, find_row: FindRow, former: FormerPlace, agreed: 
     [result] = context.store.store.write([change])
     if result.error is not None:
         raise result.error
-    if result.written is Written.UNDONE:
-        raise StoreUnavailableError("the store did not confirm the write", "Run it again.")
     if result.written is Written.BUSY:
         raise ActionableError("another run is refreshing this row; nothing was written", "Repeat it.", Kind.BUSY)
     if result.written is not Written.STORED:

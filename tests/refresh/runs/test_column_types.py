@@ -208,6 +208,19 @@ def test_a_cell_of_another_type_is_its_rows_fault(airtable_world: World, name: s
     assert "app-acme" not in run.said
 
 
+def test_onboarding_onto_a_row_with_such_a_cell_sends_nothing_and_names_it(airtable_world: World) -> None:
+    world = airtable_world
+    hide_schema(world)
+    table_with(world, columns.shown("client_id"))
+    record = world.table.add({"locationId": "loc", "provider": "acme"})
+    world.table.compute(record, "client_id", LISTED["a lookup"])
+    run = onboard(world, "loc")
+    assert run.code == 1
+    assert "client_id" in run.said
+    assert world.oauth.requests == []
+    assert "encrypted_refresh" not in world.table.cells(record)
+
+
 def test_the_other_rows_go_on(airtable_world: World) -> None:
     world = airtable_world
     hide_schema(world)

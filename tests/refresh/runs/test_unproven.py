@@ -255,6 +255,14 @@ def test_after_a_success_of_unknown_form_the_token_is_not_sent_again_and_the_ans
         assert rows.world.oauth.current("loc").encode() in opened.open_answer(entry).body
 
 
+def test_nor_is_it_sent_when_somebody_enters_it(rows: Rows) -> None:
+    token = unread(rows)
+    line = ("elsewhere", "acme", "app-acme", "acme secret", token)
+    result = rows.world.program.onboard("--from-csv", rows.world.program.csv(line))
+    assert (result.code, "its answer has a form that is not known" in result.err) == (1, True)
+    assert sent(rows) == [token]
+
+
 def test_sending_it_once_more_keeps_the_answer_even_where_the_token_is_refused(rows: Rows) -> None:
     token = unread(rows)
     assert recover(rows, "--resend", "loc").code == 0
