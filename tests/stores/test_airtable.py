@@ -327,7 +327,7 @@ def test_who_says_how_long_an_outage_lasts_is_not_asked_before(scene: Scene) -> 
 def test_without_other_limits_no_request_lasts_for_ever(scene: Scene) -> None:
     """A store that accepts a connection and then says nothing must not hold up the runs of a night."""
     options = airtable_options(scene.server, scene.folder)
-    assert (options.timeout_seconds, options.answer_seconds) == ((10, 60), 90.0)
+    assert (options.timeout_seconds, options.answer_seconds) == ((10, 60), 45.0)
 
 
 def test_an_answer_to_a_write_that_confirms_nothing_is_no_confirmation(scene: Scene) -> None:

@@ -103,9 +103,10 @@ class Program:
 
     def run(self, *argv: str) -> Result:
         """`token_manager.py` in this process, on this test's clock."""
-        since = self.clock.now()
+        is_run = not _PART_OF_A_RUN.intersection(argv) and (not argv or argv[0][:1] == "-")
+        since = self.clock.now() if is_run else None
         result = self._searched(argv, _captured(lambda: cli.main(argv, self.settings, self.clock)))
-        if result.code == 0 and not _PART_OF_A_RUN.intersection(argv) and (not argv or argv[0][:1] == "-"):
+        if since is not None and result.code == 0:
             left = self.undone(since)
             assert not left, f"exit 0, and yet there is no living token in {left}"
         return result

@@ -51,7 +51,7 @@ def calls_of(rows: SqliteRows, location: str) -> int:
     return sum(token.times_sent for token in rows.world.oauth.family(location).refresh_tokens)
 
 
-def test_healthy_rows_live_through_a_day_beside_dead_rows_a_dead_instance_and_a_row_that_is_told_to_wait(
+def test_healthy_rows_live_through_a_day_beside_dead_rows_a_dead_instance_and_a_row_that_is_asked_to_wait(
     rows: SqliteRows, dead_host: str
 ) -> None:
     world = rows.world
@@ -69,13 +69,13 @@ def test_healthy_rows_live_through_a_day_beside_dead_rows_a_dead_instance_and_a_
         rows.add("acme", f"dead {number}")
     for number in range(INSTANCE):
         add_instance(rows, f"gone {number}", dead_host)
-    rows.add("acme", "told to wait")
+    rows.add("acme", "asked to wait")
 
     def of(call: Call, *names: str) -> bool:
         return str(call.location_id).startswith(names)
 
     world.oauth.fail(faults.status(500), times=math.inf, when=lambda call: of(call, "dead"))
-    world.oauth.fail(faults.too_many_requests(3600), times=math.inf, when=lambda call: of(call, "told to wait"))
+    world.oauth.fail(faults.too_many_requests(3600), times=math.inf, when=lambda call: of(call, "asked to wait"))
     for _ in range(RUNS):
         begun = world.clock.timestamp()
         result = world.program.run("--json")
@@ -87,7 +87,7 @@ def test_healthy_rows_live_through_a_day_beside_dead_rows_a_dead_instance_and_a_
         world.clock.advance(QUARTER - (world.clock.timestamp() - begun))
         for name in healthy:
             assert world.oauth.is_live(rows.access(name)), name
-    assert calls_of(rows, "told to wait") <= RUNS
+    assert calls_of(rows, "asked to wait") <= RUNS
     dead = sum(calls_of(rows, f"dead {number}") for number in range(DEAD))
     assert dead <= 22 * RUNS  # ten until the breaker looks for a row that is well, and so on; a resend here and there
     # A token of an hour is due when 35 minutes are left: each second run refreshes it, and nothing else does.
