@@ -290,7 +290,8 @@ def test_only_what_is_asked_for_is_read() -> None:
     files, modules = (line.split() for line in run.stdout.splitlines())
     assert [Path(name).name for name in files] == ["index.json", "gohighlevel.toml"]
     assert set(modules) == {
-        f"providers.{name}" for name in ("base", "addresses", "times", "words", "entries", "index", "registry", "gohighlevel")
+        f"providers.{name}"
+        for name in ("base", "addresses", "times", "words", "entries", "index", "registry", "gohighlevel")
     }
 
 
