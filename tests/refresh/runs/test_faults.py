@@ -205,6 +205,58 @@ def test_a_success_that_breaks_off_is_asked_for_again_at_once_where_tokens_never
     assert (run(rows).code, sent(rows.world), rows.is_current("loc")) == (0, 2, True)
 
 
+HALF_AN_HOUR, AN_HOUR = timedelta(minutes=30), timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("says", "last", "expected"),
+    [
+        ({"expires_in": "1799.5"}, AN_HOUR, timedelta(seconds=1799.5)),
+        ({"expires_in": int((START + HALF_AN_HOUR).timestamp())}, AN_HOUR, HALF_AN_HOUR),
+        ({"expires_in": None, "expires_at": (START + HALF_AN_HOUR).isoformat()}, AN_HOUR, HALF_AN_HOUR),
+        ({"expires_in": None}, HALF_AN_HOUR, HALF_AN_HOUR),  # the last one that was said
+        ({"expires_in": None}, 9 * AN_HOUR, AN_HOUR),  # the catalogue's is shorter
+        ({"expires_in": None}, None, AN_HOUR),
+        ({"expires_in": 10**8}, HALF_AN_HOUR, HALF_AN_HOUR),  # three years
+    ],
+)
+def test_an_access_token_ends_when_the_answer_says_in_whatever_form_else_when_the_last_one_would(
+    rows: Rows, says: dict[str, Any], last: timedelta | None, expected: timedelta
+) -> None:
+    refreshed = None if last is None else START - last
+    rows.add("acme", "loc", START, last_refreshed=refreshed)
+    rows.world.oauth.fail(faults.amended(lambda content: json.dumps(content | says).encode()))
+    result = run(rows)
+    assert result.code == 0
+    expiry = rows.row("loc").access_token_expiry
+    assert expiry is not None
+    assert timedelta(0) <= expiry - START - expected < timedelta(seconds=10)
+    is_named = "cannot be right about the end of its token (expires_in means 2029-" in result.err
+    assert is_named == (says["expires_in"] == 10**8)
+
+
+@pytest.mark.parametrize(("days", "is_named"), [(29, True), (31, False), (-1, False)])
+def test_a_login_that_no_refresh_renews_is_named_a_month_before_its_end_once_a_day(
+    rows: Rows, days: int, is_named: bool
+) -> None:
+    end = START + timedelta(days=days)
+    rows.add("acme-never", "loc", START + AN_HOUR, last_refreshed=START, refresh_token_expiry=end)
+    first, second = run(rows), run(rows)
+    assert (first.code, second.code, sent(rows.world)) == (0, 0, 0)
+    assert ("its refresh token ends on " in first.err) == is_named
+    assert "its refresh token ends on " not in second.err
+
+
+def test_a_refresh_token_that_ends_before_two_more_runs_is_renewed_although_the_access_token_lives(rows: Rows) -> None:
+    rows.world.program.settings["REFRESH_INTERVAL"] = "600"
+    soon, ago = START + timedelta(seconds=1000), START - timedelta(days=30)
+    rows.add("acme", "loc", START + timedelta(hours=9), last_refreshed=ago, refresh_token_expiry=soon)
+    assert run(rows).code == 0
+    assert (sent(rows.world), rows.row("loc").refresh_token_expiry) == (1, None)
+    assert run(rows).code == 0
+    assert sent(rows.world) == 1
+
+
 @pytest.mark.parametrize(("provider", "is_cleared"), [("acme", True), ("acme-never", False)])
 def test_the_end_of_a_refresh_token_is_kept_as_long_as_the_token(rows: Rows, provider: str, is_cleared: bool) -> None:
     """Who looks after the clients sees in the table whose login is about to run out."""
