@@ -313,7 +313,7 @@ def test_what_stays_in_the_journal_is_re_encrypted(rows: Rows) -> None:
     world = rows.world
     rows.add("acme", "a")
     cell = world.seal("a", "encrypted_refresh", "entered elsewhere")
-    world.oauth.fail(meanwhile(lambda: rows.edit("a", encrypted_refresh=cell)))
+    world.oauth.fail(meanwhile(lambda: rows.edit("a", encrypted_refresh=cell, access_token_expiry=LATER)))
     assert world.program.run("--json").outcomes() == {"a": "changed"}
     new_key(world)
     result, said = rotated(world)
@@ -327,7 +327,7 @@ def test_a_journal_entry_of_an_unknown_key_keeps_it_from_being_done(world: World
     rows = SqliteRows(world)
     rows.add("acme", "a")
     cell = world.seal("a", "encrypted_refresh", "entered elsewhere")
-    world.oauth.fail(meanwhile(lambda: rows.edit("a", encrypted_refresh=cell)))
+    world.oauth.fail(meanwhile(lambda: rows.edit("a", encrypted_refresh=cell, access_token_expiry=LATER)))
     assert world.program.run().code == 0
     lost_key = world.program.keyring.key_id
     new_key(world, keep=False)
@@ -352,7 +352,7 @@ def test_a_lost_answer_is_remembered_after_it(world: World, keep: bool) -> None:
         world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = ""
     world.clock.advance(600)
     sent = len(world.oauth.requests)
-    assert world.program.run("--all").code == 0
+    assert world.program.run("--all", "--json").json()["waiting"][0]["location_id"] == "a"
     assert len(world.oauth.requests) == sent
 
 
