@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import stat
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -283,6 +282,8 @@ def check_dotenv(folder: Path) -> Check:
 
 
 def _git(folder: Path, *arguments: str) -> bool:
+    import subprocess  # a cron run asks nobody else
+
     try:
         done = subprocess.run(
             ["git", *arguments],  # noqa: S607 - the user's own git

@@ -22,8 +22,8 @@ from token_refresh.journal.state_folder import StateFolder
 if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.base.checks import Check
-    from token_refresh.base.events import AnswerNotSaved
-    from token_refresh.journal.entries import Journal
+    from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
+    from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
     from token_refresh.net.tls import Adapter
     from token_refresh.refresh.jobs import JobFactory
@@ -228,6 +228,12 @@ def make_seals(installation: Installation) -> Seals:
     return Seals(keyring(installation.settings), **_sealing(installation.settings))
 
 
+def _resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
+    from token_refresh.clients.admission import Admission  # most runs find no onboarding that was cut off
+
+    return Admission(context).resume(entry)
+
+
 @contextmanager
 def open_run_context(
     installation: Installation, connect: Connect | None = None, *, takes_over: bool = False
@@ -254,7 +260,6 @@ def run_context_around(
     """
     import random
 
-    from token_refresh.clients.admission import Admission
     from token_refresh.diagnosis.notices import first_notices, row_notices
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
@@ -288,7 +293,7 @@ def run_context_around(
             claimant=identity.claimant(journal.slot),
             first_notices=lambda context, scope: first_notices(context, scope, quota_of(installation, store.store)),
             row_notices=row_notices,
-            resume_admission=lambda context, entry: Admission(context).resume(entry),
+            resume_admission=_resume_admission,
         )
     finally:
         for answer in journal.not_saved():  # also when an error ended the run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000  # between two runs without cron
@@ -58,6 +57,8 @@ def parse_time(value: object) -> datetime | None:
 
 def http_date(value: str) -> datetime | None:
     """A time as HTTP writes it (RFC 9110 section 5.6.7); None where it is none."""
+    from email.utils import parsedate_to_datetime  # a run that finds another one active needs no mail
+
     try:
         moment = parsedate_to_datetime(value)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
