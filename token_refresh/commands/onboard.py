@@ -129,5 +129,6 @@ def _show_line(console: Console, number: int, result: RowFinished) -> None:
     if is_saved(result):
         console.info(f"line {number}: {result.error or 'saved'}{whose}")
         return
-    said = f"line {number}: not saved ({result.outcome}): {result.error}"
-    console.warn(said, f"{result.action or ''}{whose}".lstrip())
+    console.warn(
+        f"line {number}: not saved ({result.outcome}): {result.error}", f"{result.action or ''}{whose}".strip()
+    )
