@@ -23,9 +23,10 @@ from token_refresh.library import (
 from token_refresh.terminal.process import end
 
 if TYPE_CHECKING:
-    from token_refresh.library import AsyncTokenManager, TokenManager, TokenView
+    from token_refresh.library import AccessToken, AsyncTokenManager, TokenManager, TokenView
 
 __all__ = [
+    "AccessToken",
     "AsyncTokenManager",
     "LoginAgainError",
     "MisconfiguredError",

@@ -305,7 +305,7 @@ class Provider(ProviderSummary):
         RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
         the latter. A server that is failing (503) has left the grant alive.
         """
-        content, is_whole = _parse(raw)
+        content, is_whole = parse_answer(raw)
         content = content if is_whole else {}
         if raw.status >= SERVER_ERROR:
             verdict = Verdict.NOT_ACTED
@@ -355,9 +355,9 @@ class Provider(ProviderSummary):
 
         Of any other status none does: see `pair_in`.
         """
-        content, is_whole = _parse(raw)
+        content, is_whole = parse_answer(raw)
         is_success = HTTP_OK <= raw.status < HTTP_REDIRECT
-        tokens = _find_tokens(content) if is_success else _NO_TOKENS
+        tokens = find_tokens(content) if is_success else _NO_TOKENS
         access_token, refresh_token, members = tokens or _NO_TOKENS
         can_rotate = self.rotates != "never"
         server_time = http_date(raw.headers.get("date", ""))
@@ -394,10 +394,10 @@ class Provider(ProviderSummary):
 
         They count only once the token that was sent is refused, and then unproven; None where there are none.
         """
-        content, is_whole = _parse(raw)
+        content, is_whole = parse_answer(raw)
         if raw.status < SERVER_ERROR or not is_whole or self.rotates == "never":
             return None
-        access_token, refresh_token, _ = _find_tokens(content) or _NO_TOKENS
+        access_token, refresh_token, _ = find_tokens(content) or _NO_TOKENS
         if access_token is None or refresh_token is None:
             return None
         return Answer(Verdict.UNCLEAR, refresh_token=refresh_token, is_unproven=True, received_at=raw.received_at)
@@ -530,7 +530,7 @@ _Tokens = tuple[str | None, str | None, Mapping[str, Any]]
 _NO_TOKENS: _Tokens = (None, None, {})
 
 
-def _parse(raw: RawAnswer) -> tuple[Mapping[str, Any], bool]:
+def parse_answer(raw: RawAnswer) -> tuple[Mapping[str, Any], bool]:
     """The object in a body, and whether it came whole; else what came of it before it breaks off.
 
     JSON is whole where it parses, a form (RFC 6749 appendix B) where the answer is complete; the body decides which it
@@ -596,7 +596,7 @@ def _bounded_int(digits: str) -> float:
     return int(digits) if len(digits) <= _PARSEABLE_INTEGER_DIGITS else float(digits)
 
 
-def _find_tokens(content: Mapping[str, Any]) -> _Tokens | None:
+def find_tokens(content: Mapping[str, Any]) -> _Tokens | None:
     """The tokens at the top level of an answer, else those of the only member that holds any; none beside an error.
 
     None where it cannot be said which count: two members hold some, or two spellings of one name differ.

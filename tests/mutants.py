@@ -171,6 +171,27 @@ MUTANTS = (
         f"{_UNPROVEN}test_an_unproven_token_that_is_refused_gives_way_to_the_one_before",
     ),
     _mutant(
+        "the token before an unproven one is only looked for in the journal",
+        "token_refresh/refresh/write_back.py",
+        "            elif job.previous or job.row.previous_refresh:\n",
+        "            elif job.previous:\n",
+        f"{_UNPROVEN}test_on_a_host_without_the_journal_the_token_before_is_in_the_row",
+    ),
+    _mutant(
+        "a login without a refresh token empties the cell of the one before",
+        "token_refresh/clients/row.py",
+        "    is_kept = not entered.refresh_token and row is not None and bool(row.encrypted_refresh)\n",
+        "    is_kept = False\n",
+        "tests/library/test_earlier_callers.py::test_a_second_login_without_a_refresh_token_keeps_the_one_in_the_row",
+    ),
+    _mutant(
+        "a token before an unproven one outlives the proof",
+        "token_refresh/refresh/result.py",
+        ', "previous_refresh": ""})',
+        "})",
+        f"{_UNPROVEN}test_a_token_before_that_somebody_edited_is_not_taken",
+    ),
+    _mutant(
         "a token counts as spent although its successor is unproven",
         "token_refresh/refresh/write_back.py",
         "                is_spent=has_successor and step is not Step.UNPROVEN,\n",
@@ -971,7 +992,7 @@ MUTANTS = (
     _mutant(
         "a claim outlives the credential that it was for",
         "token_refresh/clients/row.py",
-        ", ends_claim=True",
+        ", ends_claim=is_whole",
         "",
         f"{_TOGETHER}test_an_onboarding_elsewhere_ends_the_claim_of_a_host_that_is_gone",
     ),

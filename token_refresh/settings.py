@@ -243,6 +243,12 @@ def home_folder(environ: Mapping[str, str]) -> Path:
     return Path.cwd() if is_installed else _CODE_FOLDER
 
 
+def log_format(environ: Mapping[str, str]) -> str:
+    """`LOG_FORMAT` alone, `text` or `json`: for what goes wrong before the settings are read, or in them."""
+    named = environ.get("LOG_FORMAT", "") or _read_dotenv(home_folder(environ) / ".env", []).get("LOG_FORMAT", "")
+    return "json" if named.strip().lower() == "json" else "text"
+
+
 def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder: Path | None = None) -> Settings:
     """Read the environment and `folder/.env`.
 

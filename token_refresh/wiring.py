@@ -199,6 +199,24 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
     return AirtableStore(options, installation.clock)
 
 
+def left_in_embedded(installation: Installation) -> int:
+    """How many clients the embedded database holds where the settings name another store: nobody refreshes them."""
+    import sqlite3
+    from contextlib import closing
+
+    settings = installation.settings
+    file = settings.state_dir / DATABASE_FILE
+    is_used = settings.airtable is None and _database_url(settings) == f"sqlite:///{file}"
+    if is_used or not file.is_file():
+        return 0
+    query = "SELECT count(*) FROM credentials WHERE encrypted_refresh <> '' AND status <> 'disabled'"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
+            return int(database.execute(query).fetchone()[0])
+    except sqlite3.Error:  # it is not in use: a broken one concerns nobody
+        return 0
+
+
 def quota_of(installation: Installation, store: Store) -> Check | None:
     """How the month's calls stand against the Airtable plan; None for other stores."""
     airtable, usage = installation.settings.airtable, store.usage()
@@ -413,7 +431,12 @@ def make_import_seals(installation: Installation) -> Seals:
 
 
 def read_source(
-    installation: Installation, layout: str, name: str, redirect_uri: str, allowed_hosts: Collection[str]
+    installation: Installation,
+    layout: str,
+    name: str,
+    redirect_uri: str,
+    allowed_hosts: Collection[str],
+    columns: Collection[str],
 ) -> list[SourceRow]:
     """The rows of what an earlier program kept, sealed for this table.
 
@@ -423,6 +446,7 @@ def read_source(
         name: the source as the command line has it: an address of a database, or a table of the Airtable base.
         redirect_uri: of the logins, where the source does not keep it.
         allowed_hosts: token hosts that records may name themselves.
+        columns: of the table that they are for.
 
     Raises:
         ActionableError: the source cannot be used, or no key opens anything in it.
@@ -445,7 +469,7 @@ def read_source(
     seals = make_import_seals(installation)
     job_factory = make_job_factory(installation, seals)
     inspector = Inspector(seals, job_factory, consent_to_hosts(allowed_hosts))
-    return read_layout(layout, source, seals, job_factory, inspector)
+    return read_layout(layout, source, seals, job_factory, inspector, columns)
 
 
 def _open_source_table(installation: Installation, name: str) -> Store:

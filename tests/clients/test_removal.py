@@ -491,7 +491,7 @@ def test_what_was_superseded_is_forgotten_also_where_the_row_is_empty_already(wo
     rows = SqliteRows(world)
     rows.add("acme", "loc1", world.clock.now())
     Left(rows, "onboarding").superseded()
-    rows.edit("loc1", encrypted_refresh="")
+    rows.edit("loc1", encrypted_refresh="", last_access_token="")
     with pytest.raises(NoSuchTokenError, match="it has no credential"):
         manager_of(world).revoke_tokens("loc1")
     assert world.journalled() == []

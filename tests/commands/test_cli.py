@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import crypto
+from tests.callers import log_in, manager_of
 from tests.commands.test_verify import rows
 from tests.conftest import World
 from tests.refresh.runs.faults_world import AirtableRows, DatabaseRows, Rows, SqliteRows
@@ -28,6 +29,7 @@ from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.program import Program, Result
 from tests.world.terminal import TerminalProcess, python
+from token_refresh.base.clock import iso
 from token_refresh.base.errors import Kind, exit_code
 from token_refresh.base.events import NoticeCode, Outcome, RowFinished, RunFinished
 from token_refresh.journal.file import JournalError
@@ -423,6 +425,70 @@ def test_status_tells_each_row_s_state_and_check_alarms(rows: Rows) -> None:
         rows.edit(location, status="disabled")
 
 
+def test_status_shows_first_what_needs_a_person_and_says_what_to_do(rows: Rows) -> None:
+    world, long = rows.world, "a-location-id-as-long-as-some-providers-make-them-0123456789"
+    onboarded(world, "a-fresh", "b-off", "c-dead", "d-failing", long)
+    rows.edit("b-off", status="disabled")
+    rows.edit("c-dead", status="reauthorize")
+    rows.edit("d-failing", last_error="HTTP 500", failure_count=1)
+    rows.edit(long, access_token_expiry=START - timedelta(hours=1))
+    shown = world.program.run("status")
+    lines = shown.out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == [long, "c-dead", "d-failing", "a-fresh", "b-off"]
+    for line, action in zip(lines, ("Run: python", "log in again", "last error says", "", "enable b-off"), strict=True):
+        assert action in line
+    found = {row["location_id"]: row for row in world.program.run("status", "--json").json()["rows"]}
+    assert (found["b-off"]["is_active"], found["a-fresh"]["is_active"]) == (False, True)
+    assert "enable b-off" in found["b-off"]["action"]
+    assert found["a-fresh"]["action"] is None
+    assert "log in again" in found["c-dead"]["action"]
+
+
+def test_status_shows_what_is_known_of_a_client(world: World) -> None:
+    """All but secrets."""
+    known = {"username": "tom", "email": "tom@acme.example", "workspace_name": "Acme", "scope": "mail calendar"}
+    log_in(world, manager_of(world), **known, id_token="an.id.token")
+    result = world.program.run("status", "--json")
+    [row] = result.json()["rows"]
+    assert {name: row[name] for name in ("username", "email", "workspace_name", "workspace_email")} == {
+        "username": "tom", "email": "tom@acme.example", "workspace_name": "Acme", "workspace_email": None
+    }  # fmt: skip
+    assert (row["scopes"], row["connected_at"], row["last_used_at"]) == (["mail", "calendar"], iso(START), None)
+    assert "an.id.token" not in result.said
+
+
+def test_status_and_doctor_alarm_while_a_client_is_refused(rows: Rows) -> None:
+    """Its rows are not marked, for the fault is none of theirs."""
+    onboarded(rows.world, "loc1")
+    rows.world.clock.advance(3600)
+    rows.world.oauth.fail(faults.wrong_secret(), times=9)
+    assert rows.world.program.run().code == 1
+    assert rows.row("loc1").last_error == ""
+    rows.edit("loc1", access_token_expiry=rows.world.clock.now() + timedelta(hours=1))
+    result = rows.world.program.run("status", "--check", "--json")
+    [row] = result.json()["rows"]
+    assert (result.code, row["state"]) == (1, "failing")
+    assert "invalid_client" in row["last_error"]
+    found = rows.world.program.run("doctor", "--json").json()["findings"]
+    assert "1 need somebody: loc1 (failing)" in [one["text"] for one in found if one["part"] == "clients"]
+    rows.world.oauth.behave()
+    assert rows.world.program.run("--all").code == 0
+    assert rows.world.program.run("status", "--check").code == 0
+
+
+def test_status_warns_of_the_end_of_a_token_that_nothing_refreshes(world: World) -> None:
+    tokens = manager_of(world)
+    for name, days in (("never", None), ("far", 30), ("near", 3)):
+        end = START + timedelta(days=days) if days else None
+        tokens.store_tokens(name, "acme", client_id="app", access_token=f"gho_{name}-token", expires_at=end)
+    result = world.program.run("status", "--check", "--json")
+    assert {row["location_id"]: row["state"] for row in result.json()["rows"]} == {
+        "never": "fresh", "far": "fresh", "near": "ending"
+    }  # fmt: skip
+    assert result.code == 1
+    assert "no token ends" not in result.err
+
+
 def test_status_of_an_empty_store_says_how_to_begin(world: World) -> None:
     result = world.program.run("status")
     assert (result.code, result.out) == (0, "")
@@ -454,7 +520,8 @@ def test_get_refreshes_what_would_not_last(stored: World) -> None:
     assert stored.program.run("get", "loc1", "--min-valid", "60").out.strip() == stored.oauth.current_access("loc1")
     asked = len(stored.oauth.requests)
     result = stored.program.run("get", "loc1", "--min-valid", "600")
-    assert (result.code, result.err) == (0, "")
+    [line] = result.err.splitlines()
+    assert (result.code, "info: loc1 acme: refreshed, until 2026-03-01 " in line) == (0, True)
     assert stored.oauth.is_live(result.out.strip())
     assert len(stored.oauth.requests) == asked + 1
     if stored.airtable is not None:
@@ -495,7 +562,11 @@ def test_get_of_a_disabled_row_says_so(world: World) -> None:
     onboarded(world, "loc1")
     change_row(world, "loc1", status="disabled")
     world.clock.advance(3700)
-    assert_reported(world.program.run("get", "loc1"), 1, "its status is disabled. Set it to active.")
+    assert_reported(
+        world.program.run("get", "loc1"),
+        1,
+        "its status is disabled. To use it again: python token_manager.py enable loc1",
+    )
 
 
 def test_get_of_a_row_without_credential_says_so(airtable_world: World) -> None:
@@ -713,6 +784,22 @@ def test_every_line_is_an_object_where_a_program_reads_them(world: World) -> Non
     assert "reauthorize" in results[0].err
     assert results[1].codes() == [Kind.NOT_FOUND]
     assert results[3].codes() == [Kind.CONFIGURATION]
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_a_wrong_flag_is_one_object_a_line_too(world: World, where: str) -> None:
+    if where == "environment":
+        world.program.settings["LOG_FORMAT"] = "json"
+    else:
+        file = world.program.home / ".env"
+        file.write_text("LOG_FORMAT=json\n")
+        file.chmod(0o600)
+        world.program.settings["TOKEN_REFRESH_HOME"] = str(world.program.home)
+    for result in (world.program.run("status", "--nonsense"), world.program.onboard("--nonsense")):
+        [line] = result.lines()
+        assert (result.code, line["code"], line["level"]) == (2, "usage", "ERROR")
+        assert "there is no flag --nonsense" in line["message"]
+        assert line["action"].startswith("See: python ")
 
 
 def test_lines_for_a_program_carry_what_their_events_know(world: World) -> None:

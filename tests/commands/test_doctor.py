@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+import crypto
 from tests.conftest import World
-from tests.refresh.runs.faults_world import PostgresRows
+from tests.refresh.runs.faults_world import PostgresRows, SqliteRows
 from tests.world.clock import FakeClock
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
 from token_refresh.base.clock import SystemClock
@@ -123,6 +124,56 @@ def test_a_wrong_token_is_one_bad_part_and_the_others_are_still_looked_at(airtab
     assert code == 1
     assert _states(parts["store"]) == {BAD}
     assert _states(parts["provider"]) == {GOOD}
+
+
+def test_a_token_that_died_since_the_columns_were_read_is_bad(airtable_world: World) -> None:
+    """What is known of the columns lasts a day; the token may not."""
+    world = airtable_world
+    world.table.add(world.cells("google", "loc"))
+    assert _found(world)[0] == 0
+    world.program.settings["AIRTABLE_API_KEY"] = "pat-nobody"
+    code, parts = _found(world)
+    assert (code, _states(parts["store"])) == (1, {BAD})
+    assert "does not accept AIRTABLE_API_KEY" in parts["store"][0]["text"]
+
+
+def test_a_key_that_opens_nothing_is_bad(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("google", "one")
+    rows.add("google", "two")
+    world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
+    code, parts = _found(world)
+    [key] = parts["key"]
+    assert (code, key["state"]) == (1, BAD)
+    assert "opens no cell of the 2 rows" in key["text"]
+    assert "ENCRYPTION_KEY_FALLBACKS" in key["action"]
+
+
+def test_clients_that_need_a_person_are_bad(airtable_world: World) -> None:
+    world = airtable_world
+    world.table.add(world.cells("google", "dead") | {"status": "reauthorize"})
+    world.table.add(world.cells("google", "off") | {"status": "disabled"})
+    code, parts = _found(world)
+    [clients] = parts["clients"]
+    assert (code, clients["state"]) == (1, BAD)
+    assert clients["text"] == "1 need somebody: dead (reauthorize)"
+    assert "status" in clients["action"]
+
+
+def test_the_table_s_clock_is_compared_with_ours(airtable_world: World) -> None:
+    world = airtable_world
+    world.table.add(world.cells("google", "loc"))
+    world.program.clock = FakeClock(world.clock.now() + timedelta(hours=2))
+    code, parts = _found(world)
+    assert code == 1
+    assert any("s off the store's" in one["text"] and one["state"] == BAD for one in parts["clock"])
+
+
+def test_a_table_that_is_missing_can_be_made(airtable_world: World) -> None:
+    airtable_world.program.settings["AIRTABLE_TABLE_NAME"] = "Nowhere"
+    code, parts = _found(airtable_world)
+    assert code == 1
+    assert "python token_manager.py setup" in parts["store"][0]["action"]
 
 
 def test_a_provider_that_does_not_answer_is_bad(world: World) -> None:

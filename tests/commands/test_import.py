@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import crypto
+from tests.callers import log_in, manager_of
 from tests.commands.test_verify import LATER, new_key, older_form, rows, store_folder
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
@@ -379,3 +381,71 @@ def test_a_replacement_that_the_store_does_not_confirm_is_reported(
     assert airtable_world.program.run("import", file, "--yes", "--replace").code == 3
     airtable.faults.clear()
     assert imported(rows, file, "--yes", "--replace")[1]["a"] == "replaced"
+
+
+# From a database to Airtable
+
+
+def test_what_airtable_has_no_column_for_is_named(world: World, request: pytest.FixtureRequest) -> None:
+    log_in(world, manager_of(world), username="tom", id_token="an.id.token", token_type="Bearer")
+    file = exported(SqliteRows(world))
+    airtable = AirtableRows(request.getfixturevalue("airtable_world"))
+    result, done = imported(airtable, file, "--yes")
+    assert (result.code, done) == (0, {"loc1": "created"})
+    assert "left behind: token_type (1 rows), id_token (1 rows), username (1 rows), connected_at (1 rows)" in result.err
+    assert airtable.is_current("loc1")
+
+
+def test_details_come_back_into_a_database(world: World) -> None:
+    manager = manager_of(world)
+    log_in(world, manager, username="tom", id_token="an.id.token", scope="mail")
+    before = SqliteRows(world).row("loc1")
+    file = exported(SqliteRows(world), "csv")
+    manager.close()
+    for path in (world.program.home / "state").glob("tokens.sqlite3*"):
+        path.unlink()
+    assert imported(SqliteRows(world), file, "--yes")[1] == {"loc1": "created"}
+    assert SqliteRows(world).row("loc1") == before
+    assert "left behind" not in world.program.run("verify").err
+
+
+def test_clients_in_a_database_that_is_used_no_more_are_named(world: World, request: pytest.FixtureRequest) -> None:
+    """Whoever sets the keys of Airtable beside them would leave them behind without a word."""
+    manager = manager_of(world)
+    log_in(world, manager, "one")
+    log_in(world, manager, "two")
+    assert "not use any more" not in world.program.run("status").err
+    airtable = AirtableRows(request.getfixturevalue("airtable_world"))
+    told = world.program.run("status").err
+    assert "2 clients are in " in told
+    assert "TOKEN_STORE=database DATABASE_URL=sqlite:///" in told
+    place = {"TOKEN_STORE": "database", "DATABASE_URL": SqliteRows(world).address()}
+    file = exported(SqliteRows(replace(world, program=replace(world.program, settings=world.program.settings | place))))
+    assert set(imported(airtable, file, "--yes")[1].values()) == {"created"}
+    (world.program.home / "state/tokens.sqlite3").rename(world.program.home / "state/moved.sqlite3")
+    assert "not use any more" not in world.program.run("status").err
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_an_export_that_a_spreadsheet_saved_comes_back(rows: Rows, separator: str) -> None:
+    before = fill(rows)
+    file = Path(exported(rows, "csv"))
+    lines = list(csv.reader(file.read_text().splitlines()))
+    with file.open("w", newline="") as stream:
+        csv.writer(stream, delimiter=separator).writerows(lines)
+    for location in before:
+        rows.remove(location)
+    assert set(imported(rows, str(file), "--yes")[1].values()) == {"created"}
+    assert {location: rows.row(location).encrypted_refresh for location in before} == {
+        location: row.encrypted_refresh for location, row in before.items()
+    }
+
+
+def test_a_line_with_a_cell_too_many_is_named_by_its_client(rows: Rows) -> None:
+    fill(rows)
+    file = Path(exported(rows, "csv"))
+    head, first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([head, f'{first},"more"', *others]) + "\n")
+    result, _ = imported(rows, str(file))
+    [bad] = [one for one in result.json()["results"] if one["outcome"] == "refused"]
+    assert bad["location_id"] in LOCATIONS

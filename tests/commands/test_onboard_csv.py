@@ -291,9 +291,9 @@ def test_bad_lines_are_named_and_good_ones_saved(world: World) -> None:
     for told in (
         "line 3: not saved (reauthorize): HTTP 400, invalid_grant",
         "line 4: not saved (operator): has no location_id. Correct the line.",
-        "line 5: not saved (operator): has no refresh_token",
-        "line 6: not saved (operator): has 3 cells, not 5",
-        "line 7: not saved (operator): has 6 cells, not 5",
+        "line 5: not saved (operator): has no refresh_token. Correct the line. (no-token, acme)",
+        "line 6: not saved (operator): has 3 cells, not 5. Correct the line. (short, acme)",
+        "line 7: not saved (operator): has 6 cells, not 5. Correct the line. (long, acme)",
         "line 8: not saved (operator): names a provider that is not known. Known: acme,",
         "line 9: not saved (operator): client_id is empty",
         "2 of 9 lines are in the table",
@@ -362,7 +362,6 @@ def test_default_secret_that_a_refusal_quotes_is_not_shown(world: World) -> None
     [
         ("", "the first line is not the expected header. Write: location_id,provider,"),
         ("canary1,acme,app,canary2,canary3\n", "the first line is not the expected header"),
-        (HEADER.replace(",", ";") + "\n", "the first line is not the expected header"),
         (HEADER.replace("location_id", "locationId") + "\n", "the first line is not the expected header"),
         (HEADER + ",canary\n", "the first line is not the expected header"),
         ("provider,location_id,client_id,client_secret,refresh_token\n", "the first line is not the expected header"),
@@ -370,7 +369,7 @@ def test_default_secret_that_a_refusal_quotes_is_not_shown(world: World) -> None
         (f"{HEADER}\n".encode("utf-16"), "is not UTF-8 text"),
         (None, "cannot be read (No such file or directory)"),
     ],
-    ids=["empty", "none", "semicolons", "misnamed", "too many", "another order", "latin-1", "utf-16", "missing"],
+    ids=["empty", "none", "misnamed", "too many", "another order", "latin-1", "utf-16", "missing"],
 )
 def test_file_that_cannot_be_used_is_refused_whole(world: World, content: str | bytes | None, told: str) -> None:
     path = file_of(world, content) if content is not None else str(world.program.home / "nowhere.csv")
@@ -379,6 +378,20 @@ def test_file_that_cannot_be_used_is_refused_whole(world: World, content: str | 
     assert told in result.err
     assert "canary" not in result.said
     assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_file_as_a_spreadsheet_separates_its_cells_is_read(world: World, separator: str) -> None:
+    lines = [HEADER.split(","), world.csv_line("acme", "loc1"), world.csv_line("google", "loc2")]
+    path = file_of(world, "".join(f"{separator.join(line)}\n" for line in lines))
+    assert world.program.onboard("--from-csv", path).code == 0
+    assert sorted(world.rows()) == ["loc1", "loc2"]
+
+
+def test_a_bad_line_that_may_begin_with_a_secret_is_not_named_by_it(world: World) -> None:
+    path = file_of(world, f"{HEADER}\ncanary-secret,canary-token\ncanary-secret,,,,\n")
+    result = world.program.onboard("--from-csv", path)
+    assert (result.code, "canary" in result.said) == (1, False)
 
 
 def test_folder_instead_of_a_file_is_refused(world: World) -> None:

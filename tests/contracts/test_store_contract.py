@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPlace
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
-from token_refresh.base.columns import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+from token_refresh.base.columns import DETAIL_NAMES, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from token_refresh.stores.base import (
     Change,
     DueQuery,
@@ -438,14 +438,42 @@ def test_a_created_row_is_found_with_all_its_cells(place: Place) -> None:
 
 
 def test_a_value_without_a_column_is_refused_by_name(place: Place) -> None:
-    with pytest.raises(StoreRefusedError, match="workspace_name") as refusal:
-        place.store.create(cells(workspace_name="x"))
+    with pytest.raises(StoreRefusedError, match="granted_by") as refusal:
+        place.store.create(cells(granted_by="x"))
     assert refusal.value.action
     assert place.keys() == []
 
 
 def test_columns_are_those_of_the_table(place: Place) -> None:
-    assert place.store.columns == {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
+    details = () if place.store.kind == "airtable" else DETAIL_NAMES
+    assert place.store.columns == {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *details}
+
+
+def test_an_access_token_that_is_all_a_row_has_comes_with_every_listing_and_is_never_due(place: Place) -> None:
+    alone = place.add(cells("a", last_access_token="cell", encrypted_refresh=""))
+    other = place.add(cells(last_access_token="access"))
+    listed = {row.key: row.last_access_token for row in place.store.rows()}
+    assert (listed[alone], listed[other]) == ("cell", "")
+    assert [row.key for row in place.store.due(DueQuery({}, NEVER, "gohighlevel"))] == [other]
+
+
+def test_a_row_is_deleted_and_its_neighbours_are_not(place: Place) -> None:
+    first, second = place.add(cells("a")), place.add(cells("b"))
+    place.store.delete(first)
+    place.store.delete(first)  # safe to repeat
+    assert place.keys() == [second]
+
+
+def test_the_use_of_a_token_changes_nothing_else(place: Place) -> None:
+    key = place.add(cells(last_access_token="access"))
+    before = place.cells(key)
+    place.store.note_use(key, START)
+    after = place.cells(key)
+    after.pop("last_used_at", None)
+    before.pop("last_used_at", None)
+    assert after == before
+    [row] = place.store.find("loc-1")
+    assert row.last_used_at == (None if place.store.kind == "airtable" else START)
 
 
 def test_calls_are_counted(place: Place) -> None:

@@ -26,6 +26,8 @@ from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
 from tests.world.unprivileged import unprivileged
 from token_refresh.stores.base import (
+    STATUS_ACTIVE,
+    STATUS_DISABLED,
     Change,
     Claimant,
     DueQuery,
@@ -486,3 +488,15 @@ def test_a_change_for_a_free_row_leaves_one_that_is_claimed(
     assert place.cells(key)["encrypted_refresh"] == ("new" if fate is Written.STORED else "old")
     [again] = place.store.write([change])
     assert again.written is fate
+
+
+def test_what_is_disabled_is_not_active_and_the_other_way_round(place: DatabasePlace) -> None:
+    """Whichever of the two columns somebody edits."""
+    key = place.store.create(cells())
+    place.store.write([Change(key, "secretcell", {"status": STATUS_DISABLED})])
+    assert (place.cells(key).get("is_active"), place.store.find("loc-1")[0].status) == (None, STATUS_DISABLED)
+    place.store.write([Change(key, "secretcell", {"status": STATUS_ACTIVE})])
+    assert place.cells(key)["is_active"] == 1
+    place.edit(key, is_active=0)
+    [row] = place.store.rows()
+    assert (row.status, place.store.due(EVERYONE)) == (STATUS_DISABLED, [])

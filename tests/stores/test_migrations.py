@@ -16,6 +16,7 @@ from alembic.config import Config
 from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
 from tests.world.postgres import PostgresServer
+from token_refresh.stores.base import Change
 from token_refresh.stores.database import SCHEMA_VERSION, DatabaseStore, postgres
 
 EARLIER = range(1, SCHEMA_VERSION)
@@ -64,6 +65,23 @@ def test_an_earlier_version_is_brought_up_with_its_rows(kind: str, version: int,
             assert connection.exec_driver_sql("SELECT id_token FROM credentials").scalar_one() == "sealed"
     with closing(DatabaseStore(address, FakeClock())) as store:
         assert len(list(store.rows())) == 1
+        store.write([Change(row.key, "cell", {"username": "tom", "connected_at": START, "previous_refresh": "before"})])
+        [row] = store.rows(complete=True)
+        assert (row.username, row.connected_at, row.previous_refresh) == ("tom", START, "before")
+
+
+@pytest.mark.parametrize("version", EARLIER)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_an_earlier_version_had_disabled_is_not_active(
+    kind: str, version: int, tmp_path: Path, empty: str
+) -> None:
+    address = sqlite_of(version, tmp_path) if kind == "sqlite" else postgres_of(version, empty)
+    engine = sa.create_engine(address)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE credentials SET status = 'disabled'")
+    engine.dispose()
+    with closing(DatabaseStore(address, FakeClock())) as store, store._engine.begin() as connection:
+        assert not connection.exec_driver_sql("SELECT is_active FROM credentials").scalar_one()
 
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection")  # of the index of an expression

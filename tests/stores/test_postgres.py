@@ -23,7 +23,7 @@ from tests.stores.places import PostgresPlace, claimed
 from tests.stores.test_airtable import everything_in
 from tests.stores.test_database import EVERYONE, assert_plain, cells, renewal
 from tests.world.clock import START, FakeClock
-from tests.world.postgres import PostgresServer, name_of
+from tests.world.postgres import PostgresServer, Shell, name_of
 from tests.world.raw import RawServer
 from token_refresh.stores.base import Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Written
 from token_refresh.stores.database import DatabaseStore, postgres
@@ -90,6 +90,34 @@ def test_that_a_user_may_not_make_tables_is_reported(postgres: PostgresServer, e
     with pytest.raises(ShutOutError, match="permission denied for schema public") as raised:
         opened(empty.replace("postgres:@", "guest@"))
     assert_plain(raised.value, ShutOutError)
+
+
+def test_a_right_that_a_user_lacks_is_given_by_the_statement_that_the_error_shows(
+    postgres: PostgresServer, empty: str
+) -> None:
+    """PostgreSQL 15 and later let nobody but the owner make tables in `public`."""
+    address = empty.replace("postgres:@", "odd-guest@")
+    with closing(postgres.connect(empty)) as shell:
+        shell.execute('DROP ROLE IF EXISTS "odd-guest"; CREATE ROLE "odd-guest" LOGIN')
+        with pytest.raises(ShutOutError) as raised:
+            opened(address)
+        run(shell, raised.value)
+        with closing(opened(address)) as store:
+            store.create(cells("loc"))
+        shell.execute('ALTER TABLE credentials OWNER TO postgres; REVOKE ALL ON credentials FROM "odd-guest"')
+        with closing(opened(address)) as store:
+            with pytest.raises(ShutOutError, match="permission denied for table credentials") as raised:
+                list(store.rows())
+            run(shell, raised.value)
+            assert len(list(store.rows())) == 1
+        shell.execute('DROP OWNED BY "odd-guest"; DROP ROLE "odd-guest"')
+
+
+def run(shell: Shell, error: ShutOutError) -> None:
+    """Do what an error says."""
+    before, _, statement = error.action.partition("GRANT")
+    assert before == "As a superuser or the owner of the database run: "
+    shell.execute(f"GRANT{statement}".encode())
 
 
 def test_a_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

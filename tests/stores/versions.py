@@ -44,7 +44,11 @@ INSERT INTO store_identity VALUES (lower(hex(randomblob(16))));
 CREATE INDEX ix_credentials_last_refreshed ON credentials (last_refreshed) WHERE is_active IS 1;
 PRAGMA user_version = 4;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = """
+CREATE INDEX ix_credentials_refresh_token_expiry ON credentials (refresh_token_expiry) WHERE is_active IS 1;
+PRAGMA user_version = 5;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

@@ -199,24 +199,74 @@ def test_a_time_without_a_zone_is_not_believed(world: World, make: Callable[[Wor
 def test_what_the_columns_say_becomes_parameters(world: World) -> None:
     rows = SqliteRows(world)
     said: dict[str, Any] = {}
+    known: dict[str, Row] = {}
     for make in DATABASES:
         earlier = make(world)
         assert imported(earlier, "--yes")[0].code == 0
+        known |= all_rows(rows, earlier)
         said |= {location: json.loads(row.provider_params or "{}") for location, row in all_rows(rows, earlier).items()}
     assert said["tom"] == {"tenant": "contoso.example", "redirect_uri": "https://mail.example/auth/callback"}
-    assert said["5f1c"] == {
-        "redirect_uri": "https://app.example/callback", "username": "tom", "scope": "repo read:user"
-    }  # fmt: skip
-    assert said["9ab2"] == {"redirect_uri": "https://app.example/callback", "email": "tom@acme.example"}
-    assert said["uuid-12345"] == {
+    assert said["5f1c"] == said["9ab2"] == {"redirect_uri": "https://app.example/callback"}
+    assert (known["5f1c"].username, known["5f1c"].scopes) == ("tom", "repo read:user")
+    assert (known["9ab2"].email, known["9ab2"].connected_at) == ("tom@acme.example", START - HOUR)
+    branch = known["uuid-12345"]
+    assert said["uuid-12345"] == {"redirect_uri": branch.redirect_uri}
+    assert branch.redirect_uri == "http://localhost:8002/auth/callback"
+    assert (branch.workspace_email, branch.workspace_name) == ("workspace@company.example", "Company Workspace, Zürich")
+    assert (branch.scopes, branch.token_type) == ("https://www.googleapis.com/auth/business.manage", "Bearer")
+    assert (said["dr-g"], said["dr-m"]) == ({}, {})
+    assert (known["dr-g"].scopes, known["dr-m"].scopes) == ("calendar mail", "calendar mail")
+    assert {rows.row(location).provider for location in ("5f1c", "9ab2")} == {"github-app", "gitlab-acme"}
+
+
+def test_what_airtable_has_no_columns_for_becomes_parameters(airtable_world: World) -> None:
+    earlier = sources.clients_and_tokens(airtable_world)
+    airtable_world.program.in_clear |= set(earlier.access.values())
+    imported(earlier, "--yes")
+    row = AirtableRows(airtable_world).row("uuid-12345")
+    assert json.loads(row.provider_params) == {
         "redirect_uri": "http://localhost:8002/auth/callback",
         "workspace_email": "workspace@company.example",
         "workspace_name": "Company Workspace, Zürich",
-        "scope": "https://www.googleapis.com/auth/business.manage",
+        "granted_scope": "https://www.googleapis.com/auth/business.manage",
     }
-    assert said["dr-g"] == {"scope": "calendar mail"}
-    assert said["dr-m"] == {"granted_scope": "calendar mail"}
-    assert {rows.row(location).provider for location in ("5f1c", "9ab2")} == {"github-app", "gitlab-acme"}
+
+
+@pytest.mark.parametrize("end", [None, sources.stored_time(START + 9000 * HOUR)])
+def test_a_connection_without_a_refresh_token_is_served_and_never_due(world: World, end: str | None) -> None:
+    """As of GitHub's OAuth apps, whose tokens do not expire."""
+    earlier = sources.git_connections(world)
+    sources.add_connection(earlier, "odd", "github", refresh_token_encrypted=None, token_expires_at=end)
+    assert imported(earlier, "--yes")[1]["odd"] == "created"
+    before = SqliteRows(world).row("odd")
+    assert before.last_access_token.startswith("sealed:")
+    assert set(imported(earlier, "--yes")[1].values()) == {"unchanged"}
+    assert "odd" not in world.program.run("--all", "--json").outcomes()
+    world.clock.advance(30 * 86400)
+    assert world.program.run("get", "odd").out.strip() == earlier.access["odd"]
+    result = world.program.run("get", "odd", "--json").json()
+    assert (result["expires_at"] is None, result["token_type"]) == (end is None, "Bearer")
+
+
+def test_a_connection_that_was_switched_off_comes_over_disabled(world: World) -> None:
+    earlier = sources.git_connections(world)
+    sources.add_connection(earlier, "off", "github", is_active=False)
+    assert imported(earlier, "--yes")[1]["off"] == "created"
+    assert not manager_of(world).get("off").is_active
+    assert "off" not in world.program.run("--all", "--json").outcomes()
+    refused = world.program.run("get", "off")
+    assert (refused.code, "its status is disabled" in refused.err) == (1, True)
+
+
+def test_a_table_without_a_status_takes_nobody_who_was_switched_off(airtable_world: World) -> None:
+    earlier = sources.git_connections(airtable_world)
+    airtable_world.program.in_clear |= set(earlier.access.values())
+    assert airtable_world.table is not None
+    airtable_world.table.remove_column("status")
+    sources.add_connection(earlier, "off", "github", is_active=False)
+    result, done = imported(earlier, "--yes")
+    assert (result.code, done["off"]) == (1, "refused")
+    assert "no column status" in reported(result, "off")
 
 
 def test_a_secret_of_the_settings_is_not_copied(world: World) -> None:
@@ -257,9 +307,7 @@ def test_a_host_that_a_record_names_needs_a_yes(world: World) -> None:
 @pytest.mark.parametrize(
     ("values", "outcome", "said"),
     [
-        ({"refresh_token_encrypted": None}, "skipped", "no refresh token"),
-        ({"refresh_token_encrypted": ""}, "skipped", "no refresh token"),
-        ({"is_active": False}, "skipped", "not active"),
+        ({"refresh_token_encrypted": "", "access_token_encrypted": ""}, "skipped", "no refresh token"),
         ({"provider": "gitea"}, "refused", "no provider 'gitea'"),
         ({"instance_url": "https://git.acme.example"}, "refused", "git.acme.example"),
         ({"instance_url": "http://git.acme.example"}, "refused", "instance_url"),
@@ -297,9 +345,8 @@ def test_a_connection_without_an_end_is_refreshed_by_the_next_run(world: World) 
 @pytest.mark.parametrize(
     ("client", "token", "outcome", "said"),
     [
-        ({"is_active": False}, {}, "skipped", "not active"),
         ({}, {"is_revoked": True}, "skipped", "revoked"),
-        ({}, {"refresh_token": None}, "skipped", "no refresh token"),
+        ({}, {"refresh_token": None, "expires_at": sources.stored_time(START + HOUR)}, "skipped", "no refresh token"),
         ({"client_id": ""}, {}, "refused", "GOOGLE_CLIENT_ID"),
     ],
 )
@@ -463,8 +510,7 @@ def check_scopes(earlier: Earlier, scopes: str, scope: str | None) -> None:
     sources.add_connection(earlier, "odd", "github", scopes=scopes)
     result, done = imported(earlier, "--yes")
     assert (result.code, done["odd"]) == (0, "created"), result.err
-    params = json.loads(SqliteRows(earlier.world).row("odd").provider_params)
-    assert params.get("scope") == scope
+    assert SqliteRows(earlier.world).row("odd").scopes == (scope or "")
 
 
 def test_a_record_that_is_there_twice_is_refused(world: World) -> None:

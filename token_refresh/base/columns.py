@@ -1,12 +1,12 @@
 """Every column of a table of credentials, once. Stores, exports, `setup` and the seals take theirs from here.
 
-An export holds all of them; a cell of a sealed column that is not sealed is left out of it.
+An export holds all that its table has; a cell of a sealed column that is not sealed is left out of it.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -40,7 +40,7 @@ class Column:
     is_sealed: bool = False
 
 
-COLUMNS = (
+COLUMNS = (  # of every table
     Column("locationId", "location_id", ColumnType.ID, is_required=True),
     Column("client_id", "client_id", ColumnType.ID, is_required=True),
     Column("encrypted_secret", "encrypted_secret", ColumnType.LONG_TEXT, is_required=True, is_sealed=True),
@@ -56,6 +56,21 @@ COLUMNS = (
     Column("failure_count", "failure_count", ColumnType.NUMBER),
     Column("refresh_token_expiry", "refresh_token_expiry", ColumnType.DATETIME),
 )
+DETAILS = (  # of databases: what an answer or an earlier program says of a client beside its tokens
+    Column("scopes", "scopes", ColumnType.TEXT),  # what was granted, blank-separated (RFC 6749 section 3.3)
+    Column("token_type", "token_type", ColumnType.TEXT),
+    Column("id_token", "id_token", ColumnType.LONG_TEXT, is_sealed=True),
+    Column("redirect_uri", "redirect_uri", ColumnType.TEXT),
+    Column("workspace_email", "workspace_email", ColumnType.TEXT),
+    Column("workspace_name", "workspace_name", ColumnType.TEXT),
+    Column("username", "username", ColumnType.TEXT),
+    Column("email", "email", ColumnType.TEXT),
+    Column("connected_at", "connected_at", ColumnType.DATETIME),  # when somebody last logged in
+    Column("last_used_at", "last_used_at", ColumnType.DATETIME),  # when a token was last served, to five minutes
+    # The refresh token before one that no refresh has proved yet, for a host that lacks the journal's entry.
+    Column("previous_refresh", "previous_refresh", ColumnType.LONG_TEXT, is_sealed=True),
+)
+ALL_COLUMNS = (*COLUMNS, *DETAILS)
 
 
 def _names(columns: Iterable[Column]) -> tuple[str, ...]:
@@ -63,7 +78,21 @@ def _names(columns: Iterable[Column]) -> tuple[str, ...]:
 
 
 COLUMN_NAMES = _names(COLUMNS)
+DETAIL_NAMES = _names(DETAILS)
+ALL_COLUMN_NAMES = _names(ALL_COLUMNS)
 REQUIRED_COLUMNS = _names(column for column in COLUMNS if column.is_required)
 OPTIONAL_COLUMNS = _names(column for column in COLUMNS if not column.is_required)
-SEALED_COLUMNS = tuple(sorted(_names(column for column in COLUMNS if column.is_sealed)))
-ATTRIBUTES = {column.name: column.attribute for column in COLUMNS}
+SEALED_COLUMNS = tuple(sorted(_names(column for column in ALL_COLUMNS if column.is_sealed)))
+ATTRIBUTES = {column.name: column.attribute for column in ALL_COLUMNS}
+
+_IN_PARAMS = {  # keys of `provider_params`, which stand for these details where a table has no columns for them
+    "scopes": "granted_scope",
+    **{name: name for name in ("redirect_uri", "workspace_email", "workspace_name", "username", "email")},
+}
+
+
+def split_details(details: Mapping[str, str], columns: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Details by where a table with these columns keeps them: in a column, in its `provider_params`; others nowhere."""
+    known = {name: value for name, value in details.items() if name in columns}
+    params = {_IN_PARAMS[name]: value for name, value in details.items() if name in _IN_PARAMS and name not in known}
+    return known, params

@@ -75,6 +75,14 @@ def without_formula(text: str) -> str:
     return text.lstrip(" " + "".join(FORMULA_STARTS))
 
 
+def delimiter_of(header: str) -> str:
+    """What separates the cells of a CSV file, by its first line.
+
+    Spreadsheets write semicolons where the comma is the decimal sign, and some write tabs.
+    """
+    return next((one for one in ",;\t" if one in header), ",")
+
+
 class Redactor:
     """Masks known secrets as a whole, and whatever looks like one.
 

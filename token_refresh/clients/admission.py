@@ -25,6 +25,7 @@ from token_refresh.clients.credential import (
     read_kept,
     with_client,
 )
+from token_refresh.clients.login_answer import details_of
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import find_row, write_row
 from token_refresh.journal.entries import ANSWER_FIELD, Entry, Place, Step
@@ -103,13 +104,15 @@ class Admission:
             JournalError: nothing was sent.
         """
         job_factory = self._context.job_factory
-        entered.require_usable()
+        entered.require_usable(granted.access_token if granted is not None else None)
         entered = replace(entered, provider=job_factory.slug_of(entered.provider))
         row = self._find_row(entered)
         candidate = candidate_of(
             entered.completed(row, job_factory.default_client_id(entered.provider)), row, job_factory
         )
         require_agreement(candidate.endpoint, terms.hosts)
+        if granted is not None and not entered.refresh_token:
+            return self._store_access_token(candidate, granted)
         begun = self._begun(candidate)
         is_done = granted is None and begun is not None and self._is_saved(candidate, begun)
         if is_done or (terms.skip_done and begun is None and self._is_done(candidate)):
@@ -299,7 +302,7 @@ class Admission:
             token = candidate.entered.refresh_token
             answer = kept_pair(self._context.journal, candidate.provider, entry_id, token) or answer
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
-            return self._store(candidate, entry_id, answer)
+            return self._store(self._with_details(candidate, entry_id), entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if answer.verdict is Verdict.UNREAD:
             self._context.journal.mark(entry_id, Step.UNREAD)
@@ -315,6 +318,13 @@ class Admission:
         error = safe_error(answer.error or "no answer", *secrets)
         return _result(candidate, outcome, error, safe_error(action, *secrets) if action else action)
 
+    def _with_details(self, candidate: Candidate, entry_id: int) -> Candidate:
+        """With what the answers to an onboarding say beside the tokens, as far as the table has columns for it."""
+        journal, columns = self._context.journal, self._context.store.store.columns
+        answers = [raw for entry in journal.entries() if entry.id == entry_id for raw in journal.answers(entry)]
+        known = {name: text for name, text in details_of(answers).items() if name in columns}
+        return replace(candidate, entered=replace(candidate.entered, details={**known, **candidate.entered.details}))
+
     def _store_login(self, candidate: Candidate, entry_id: int, login: Answer) -> RowFinished:
         """Keep what a login brought, then store it. Where the journal refuses, its refresh token is there already."""
         entered = candidate.entered
@@ -322,6 +332,23 @@ class Admission:
         with contextlib.suppress(JournalError):
             self._context.journal.keep(entry_id, login_answer(login), context)
         return self._store(candidate, entry_id, login, LOGIN_ATTEMPTS)
+
+    def _store_access_token(self, candidate: Candidate, login: Answer) -> RowFinished:
+        """Keep a login that brought no refresh token; where the store does not take it, it is to be repeated.
+
+        Raises:
+            AdmissionError: the refresh token in the row is of another client, or for another host.
+        """
+        row = candidate.row
+        if row is not None and row.encrypted_refresh:
+            ours = (candidate.entered.client_id, candidate.endpoint.origin)
+            if (row.client_id, self._context.job_factory.binding(row).origin) != ours:
+                raise AdmissionError(
+                    "the login brought no refresh token, and the row has one of another client",
+                    "Delete its tokens first.",
+                )
+        self._require_columns(candidate.entered)
+        return self._store(candidate, None, login, LOGIN_ATTEMPTS)
 
     def _store(
         self, candidate: Candidate, entry_id: int | None, answer: Answer | None, attempts: int = 1
@@ -344,7 +371,8 @@ class Admission:
             problem = f"somebody changed the row meanwhile, and theirs stays{kept}"
             action = "Look at the row; to replace it all the same, connect the account again and repeat."
             return _result(candidate, Outcome.CHANGED, problem, action)
-        self._supersede_others(candidate, entry_id)
+        if entered.refresh_token:
+            self._supersede_others(candidate, entry_id)
         if entry_id is not None:
             self._finish(entry_id, candidate, answer)
         expires_at = answer.expires_at if answer is not None else None
@@ -375,7 +403,7 @@ class Admission:
     def _note_unproven(self, candidate: Candidate, entry_id: int, answer: Answer) -> None:
         store, entered = self._context.store, candidate.entered
         binding = binding_of(candidate.provider, candidate.endpoint)
-        sent = store.cells(entered.location_id, binding, previous=entered.refresh_token)
+        sent = store.cells(entered.location_id, binding, previous_refresh=entered.refresh_token)
         successor = store.keyring.fingerprint(answer.refresh_token or "")
         self._context.journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, RawAnswer, Verdict
@@ -29,7 +30,12 @@ class AdmissionError(ActionableError):
 
 @dataclass(frozen=True)
 class NewCredential:
-    """What a person or a program hands in for one client; empty text where it leaves something to row or settings."""
+    """What a person or a program hands in for one client; empty text where it leaves something to row or settings.
+
+    Attributes:
+        refresh_token: empty where a login brought only an access token.
+        details: of the login, by column; times as ISO 8601.
+    """
 
     location_id: str
     provider: str
@@ -37,6 +43,7 @@ class NewCredential:
     client_secret: str = field(repr=False)
     refresh_token: str = field(repr=False)
     provider_params: str = ""
+    details: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> str:
         """For the journal, which seals it. Entries outlive versions: the names of the fields stay."""
@@ -47,9 +54,12 @@ class NewCredential:
         """What `to_json` wrote. Raises `TypeError` for what another version wrote."""
         return cls(**json.loads(text))
 
-    def require_usable(self) -> None:
-        """Raises `AdmissionError` where it cannot be said whose credential it is, or it was not copied as it is."""
-        names = ("location_id", "provider", "refresh_token")
+    def require_usable(self, access_token: str | None = None) -> None:
+        """Raises `AdmissionError` where it cannot be said whose credential it is, or it was not copied as it is.
+
+        With an `access_token` it may be that alone.
+        """
+        names = ("location_id", "provider") if access_token else ("location_id", "provider", "refresh_token")
         missing = [name for name in names if not (getattr(self, name) or "").strip()]
         if missing:
             raise AdmissionError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.", Kind.USAGE)
@@ -135,7 +145,8 @@ def login_answer(login: Answer) -> RawAnswer:
     """What a login brought beside its refresh token, as the journal keeps answers; see `read_kept`."""
     assert login.received_at is not None
     end = iso(login.expires_at) if login.expires_at is not None else None
-    content = {"access_token": login.access_token, "expires_at": end}
+    refresh_end = iso(login.refresh_expires_at) if login.refresh_expires_at is not None else None
+    content = {"access_token": login.access_token, "expires_at": end, "refresh_expires_at": refresh_end}
     return RawAnswer(LOGIN, {}, json.dumps(content).encode(), login.received_at, is_complete=True)
 
 
@@ -148,6 +159,7 @@ def read_kept(provider: Provider, raw: RawAnswer) -> Answer:
         Verdict.GRANTED,
         access_token=content["access_token"],
         expires_at=parse_time(content["expires_at"]),
+        refresh_expires_at=parse_time(content.get("refresh_expires_at")),  # entries of earlier builds lack it
         received_at=raw.received_at,
     )
 

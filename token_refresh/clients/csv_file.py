@@ -9,12 +9,12 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome, RowFinished
-from token_refresh.base.text import trimmed
+from token_refresh.base.text import delimiter_of, trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.journal.file import JournalError
@@ -31,11 +31,16 @@ Warn = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the file: a client, or why it is none."""
+    """One line of the file: a client, or why it is none.
+
+    Attributes:
+        begins: its first two cells; where the line is none, they may be anything, a secret too.
+    """
 
     number: int
     entered: NewCredential | None
     problem: str = ""
+    begins: tuple[str, str] = field(default=("", ""), repr=False)
 
 
 def read_text(name: str, warn: Warn) -> str:
@@ -74,7 +79,10 @@ def read_lines(text: str, default_provider: str) -> Iterator[Line]:
     Raises:
         ActionableError: the header is not the expected one. No cell is quoted: it could be a secret.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = io.StringIO(text, newline="")
+    delimiter = delimiter_of(lines.readline())
+    lines.seek(0)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     number = 1
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -95,15 +103,18 @@ def read_lines(text: str, default_provider: str) -> Iterator[Line]:
 
 
 def _line(number: int, header: Sequence[str], cells: Sequence[str], default_provider: str) -> Line:
+    begins = (cells[0].strip(), cells[1].strip() if len(cells) > 1 else "")
     if len(cells) != len(header):
-        return Line(number, None, f"has {len(cells)} cells, not {len(header)}")
+        return Line(number, None, f"has {len(cells)} cells, not {len(header)}", begins)
     values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
     values["location_id"] = trimmed(values["location_id"])
     missing = [name for name in ("location_id", "refresh_token") if not values[name]]
     if missing:
-        return Line(number, None, f"has no {' and no '.join(missing)}")
+        return Line(number, None, f"has no {' and no '.join(missing)}", begins)
     values["provider"] = values["provider"] or default_provider
-    return Line(number, NewCredential(**values))
+    location, provider, client_id, secret, token = (values[name] for name in CSV_HEADER)
+    params = values.get("provider_params", "")
+    return Line(number, NewCredential(location, provider, client_id, secret, token, params))
 
 
 def admit_line(admission: Admission, line: Line, terms: Terms, providers: ProviderIndex) -> RowFinished:
@@ -116,7 +127,10 @@ def admit_line(admission: Admission, line: Line, terms: Terms, providers: Provid
     """
     entered = line.entered
     if entered is None:
-        return RowFinished("", "", Outcome.OPERATOR, line.problem, "Correct the line.")
+        location, provider = line.begins  # with a provider in its place the cell before it is the location
+        slug = providers.slug_of(provider) if provider else None
+        known = (location, slug) if slug is not None else ("", "")
+        return RowFinished(*known, Outcome.OPERATOR, line.problem, "Correct the line.")
     if providers.slug_of(entered.provider) is None:
         action = f"Known: {', '.join(sorted(providers.summaries))}."
         return RowFinished("", "", Outcome.OPERATOR, "names a provider that is not known", action)

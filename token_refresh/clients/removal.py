@@ -1,6 +1,7 @@
-"""The end of a credential: revoked at its provider, and its secrets taken out of the row.
+"""The end of a credential: revoked at its provider, its secrets taken out of the row, the row disabled or deleted.
 
-The row itself stays, disabled: it is the table's, with columns of other people. Onboarding brings it back to life.
+But for `delete` the row itself stays: it is the table's, with columns of other people. Onboarding brings it back to
+life.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
-from token_refresh.base.errors import Kind, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from token_refresh.base.errors import (
+    Kind,
+    LoginAgainError,
+    MisconfiguredError,
+    NoSuchTokenError,
+    RetryLaterError,
+    TokenError,
+)
 from token_refresh.base.events import Subscriber
 from token_refresh.base.text import safe_error
 from token_refresh.clients.rows import POLL_SECONDS, find_one
@@ -21,7 +29,16 @@ from token_refresh.refresh.jobs import UnusableRow
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import STATUS_DISABLED, Change, DueQuery, Row, Value, Written
+from token_refresh.stores.base import (
+    STATUS_ACTIVE,
+    STATUS_DISABLED,
+    STATUS_REAUTHORIZE,
+    Change,
+    DueQuery,
+    Row,
+    Value,
+    Written,
+)
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
@@ -30,6 +47,8 @@ _CLEARED: dict[str, Value] = {
     "encrypted_secret": "",
     "encrypted_refresh": "",
     "last_access_token": "",
+    "id_token": None,
+    "previous_refresh": None,
     "access_token_expiry": None,
     "refresh_token_expiry": None,
     "status": STATUS_DISABLED,
@@ -39,7 +58,7 @@ _CLEARED: dict[str, Value] = {
 
 
 class Removal:
-    """Ends credentials. The caller holds the run lock.
+    """Ends credentials, or lets them rest. The caller holds the run lock.
 
     Args:
         context: what it works with.
@@ -52,8 +71,10 @@ class Removal:
         self._emit = emit
         self._wait_seconds = wait_seconds
 
-    def end(self, location_id: str, provider: str | None, *, at_provider: bool) -> str:
+    def end(self, location_id: str, provider: str | None, *, at_provider: bool, with_row: bool = False) -> str:
         """Take the secrets out of the row, with `at_provider` only after its grant is revoked; returns the provider.
+
+        With `with_row` the row is deleted then.
 
         Safe to repeat: whatever was cut off is done again, and a dead grant is revoked without complaint.
 
@@ -61,6 +82,60 @@ class Removal:
             TokenError: the row is as it was, or (said so) revoked and not emptied.
             StoreError, JournalError: the row is as it was.
         """
+        with self._settled(location_id, provider) as (row, name):
+            if at_provider and row.encrypted_refresh:
+                self._revoke(row, name)
+            self._forget(row, name, Step.SUPERSEDED, Step.UNREAD)  # what could be put back
+            if at_provider and row.has_only_access_token:
+                raise NoSuchTokenError(
+                    f"{row.location_id} {name}: it has only an access token, which is not revoked from here",
+                    "Disconnect the app in the provider's own pages, then: python token_manager.py delete LOCATION",
+                )
+            if at_provider and not row.encrypted_refresh:
+                raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
+            self._clear_secrets(row, name, was_revoked=at_provider)
+            if with_row:
+                self._context.store.store.delete(row.key)
+        return name
+
+    def revoke(self, location_id: str, provider: str | None) -> str:
+        """See `end`."""
+        return self.end(location_id, provider, at_provider=True)
+
+    def delete(self, location_id: str, provider: str | None) -> str:
+        """Take the secrets out of the row, then the row out of the table; returns the provider.
+
+        The grant lives on at its provider. Raises like `end`.
+        """
+        return self.end(location_id, provider, at_provider=False, with_row=True)
+
+    def disable(self, location_id: str, provider: str | None) -> str:
+        """Let the row rest: its tokens stay, and are neither refreshed nor served; returns the provider.
+
+        Raises like `end`.
+        """
+        with self._settled(location_id, provider) as (row, name):
+            self._set_status(row, name, {"status": STATUS_DISABLED})
+        return name
+
+    def enable(self, location_id: str, provider: str | None) -> str:
+        """Refresh and serve a row that was disabled again; returns the provider. Raises like `end`."""
+        with self._settled(location_id, provider) as (row, name):
+            if row.status == STATUS_REAUTHORIZE:
+                raise LoginAgainError(
+                    f"{row.location_id} {name}: it is not disabled, its refresh token does not work any more",
+                    "Connect the account again, then run: python onboard_client.py",
+                )
+            if not row.encrypted_refresh and not row.has_only_access_token:
+                raise LoginAgainError(
+                    f"{row.location_id} {name}: it has no credential", "Onboard it: python onboard_client.py"
+                )
+            self._set_status(row, name, {"status": STATUS_ACTIVE, "last_error": "", "failure_count": 0})
+        return name
+
+    @contextmanager
+    def _settled(self, location_id: str, provider: str | None) -> Iterator[tuple[Row, str]]:
+        """The row and its provider, when the journal holds nothing of it any more and nobody refreshes it."""
         # The token in the row may have a successor in the journal.
         blocked = store_leftovers(self._context, self._emit)
         self._refuse_unfinished(location_id, provider)
@@ -72,13 +147,7 @@ class Removal:
             )
         with self._alone(row, name):
             row, _ = self._row(location_id, name)
-            if at_provider and row.encrypted_refresh:
-                self._revoke(row, name)
-            self._forget(row, name, Step.SUPERSEDED, Step.UNREAD)  # what could be put back
-            if at_provider and not row.encrypted_refresh:
-                raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
-            self._clear_secrets(row, name, was_revoked=at_provider)
-        return name
+            yield row, name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
         return find_one(self._context.store.store, self._context.job_factory, location_id, provider)
@@ -158,6 +227,20 @@ class Removal:
     def _ask_once(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
         answer = self._context.transport.post(request)
         return answer if isinstance(answer, Answer) else read(answer)
+
+    def _set_status(self, row: Row, name: str, values: dict[str, Value]) -> None:
+        columns = self._context.store.store.columns
+        if "status" not in columns:
+            raise MisconfiguredError("the table has no column status", "Run: python token_manager.py setup")
+        values = {column: value for column, value in values.items() if column in columns}
+        [result] = self._context.store.store.write([Change(row.key, row.encrypted_refresh, values)])
+        if result.error is not None:
+            raise result.error
+        if result.written is not Written.STORED:
+            raise RetryLaterError(
+                f"{row.location_id} {name}: somebody changed the row meanwhile; theirs stays", "Repeat it."
+            )
+        self._context.journal.failures.record([], [row.key])
 
     def _clear_secrets(self, row: Row, name: str, *, was_revoked: bool) -> None:
         """Write over what was read, and only over that."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 
 from providers.base import Answer
+from token_refresh.base.clock import iso, parse_time
+from token_refresh.base.columns import DETAILS, ColumnType, split_details
 from token_refresh.clients.credential import AdmissionError, Candidate
 from token_refresh.clients.rows import find_all
 from token_refresh.refresh.duplicates import several_rows
-from token_refresh.refresh.jobs import JobFactory, binding_of
+from token_refresh.refresh.jobs import JobFactory, binding_of, read_params
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
@@ -23,6 +26,16 @@ from token_refresh.stores.base import (
 
 Find = Callable[[], Row | None]  # the candidate's row as it is now
 
+_EMPTY: dict[str, Value] = {  # what a new credential leaves nothing of
+    "encrypted_secret": "",
+    "encrypted_refresh": "",
+    "status": STATUS_ACTIVE,
+    "last_error": "",
+    "failure_count": 0,
+    "last_used_at": None,
+    "previous_refresh": None,
+}
+_SEALED_DETAILS = {column.name for column in DETAILS if column.is_sealed}
 _TAKEN = (Written.CHANGED, Written.GONE)  # somebody else's write came between our look and ours
 
 
@@ -53,25 +66,26 @@ def write_row(context: RunContext, candidate: Candidate, answer: Answer | None, 
     Raises:
         StoreError: the store did not take it.
     """
-    values, row = _values(context, candidate, answer), candidate.row
-    written = _write(context, row, values, find)
+    row = candidate.row
+    written = _write(context, candidate, answer, row, find)
     for _ in range(1, attempts):
         if written not in _TAKEN:
             break
         row = find()
-        written = _write(context, row, values, find)
+        written = _write(context, candidate, answer, row, find)
     if written in _TAKEN:
         return False
-    if row is not None:  # what its former credential met does not count any more
+    if row is not None and candidate.entered.refresh_token:  # what its former one met does not count any more
         context.journal.failures.record([], [row.key])
     return True
 
 
-def _write(context: RunContext, row: Row | None, values: dict[str, Value], find: Find) -> Written:
+def _write(context: RunContext, candidate: Candidate, answer: Answer | None, row: Row | None, find: Find) -> Written:
     store = context.store
+    values = _values(context, candidate, answer, row)
     if row is None:
         try:
-            store.store.create({name: value for name, value in values.items() if name in store.store.columns})
+            store.store.create(values)
         except StoreAltersError:
             raise  # it was taken back
         except StoreRefusedError:
@@ -79,37 +93,82 @@ def _write(context: RunContext, row: Row | None, values: dict[str, Value], find:
                 raise
             return Written.CHANGED  # somebody else has made it meanwhile
         return Written.STORED
-    [result] = store.store.write([Change(row.key, row.encrypted_refresh, values, ends_claim=True)])
+    is_whole = bool(candidate.entered.refresh_token)  # else whoever refreshes the row goes on
+    [result] = store.store.write([Change(row.key, row.encrypted_refresh, values, ends_claim=is_whole)])
     if result.error is not None:
         raise result.error
     return result.written
 
 
-def _values(context: RunContext, candidate: Candidate, answer: Answer | None) -> dict[str, Value]:
-    entered = candidate.entered
+def _values(context: RunContext, candidate: Candidate, answer: Answer | None, row: Row | None) -> dict[str, Value]:
+    """What is written over `row`, as far as the table has columns for it.
+
+    Where a login brought no refresh token, as Google's second does, the one in the row stays, with all that is of it.
+    """
+    entered, columns = candidate.entered, context.store.store.columns
+    is_kept = not entered.refresh_token and row is not None and bool(row.encrypted_refresh)
+    details, params = split_details(entered.details, columns)
+    values = _token_values(context, candidate, answer, is_kept=is_kept) | _details(context, candidate, answer, details)
+    if not is_kept:
+        values = _EMPTY | values | {
+            "locationId": entered.location_id,
+            "provider": entered.provider,
+            "provider_params": _with_params(entered.provider_params, params),
+            "client_id": entered.client_id,
+            "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
+        }  # fmt: skip
+    return {name: value for name, value in values.items() if name in columns}
+
+
+def _token_values(
+    context: RunContext, candidate: Candidate, answer: Answer | None, *, is_kept: bool
+) -> dict[str, Value]:
+    """The cells of the secret and the tokens, and the times of the access token."""
+    entered, binding = candidate.entered, binding_of(candidate.provider, candidate.endpoint)
     refresh = answer.refresh_token if answer is not None else None
     access = answer.access_token if answer is not None else None
     is_unproven = answer is not None and answer.is_unproven and refresh not in (None, entered.refresh_token)
     cells = context.store.cells(
         entered.location_id,
-        binding_of(candidate.provider, candidate.endpoint),
+        binding,
         secret=entered.client_secret,
         refresh=refresh or entered.refresh_token,
         access=access or "",
+        previous_refresh=entered.refresh_token if is_unproven else "",
     )
+    if access and not entered.refresh_token and not is_kept:  # it may live for ever: never in the clear
+        cells |= context.store.cells(entered.location_id, binding, last_access_token=access)
     return {
-        "locationId": entered.location_id,
-        "provider": entered.provider,
-        "provider_params": entered.provider_params,
-        "client_id": entered.client_id,
-        "encrypted_secret": "",
         "last_access_token": "",
         **cells,
         "access_token_expiry": answer.expires_at if answer is not None and not is_unproven else None,
         "last_refreshed": answer.received_at if access and answer is not None else None,
-        "refresh_token_expiry": answer.refresh_expires_at if answer is not None else None,
         "refreshed_by": context.claimant.refreshed_by if access else "",
-        "status": STATUS_ACTIVE,
-        "last_error": "",
-        "failure_count": 0,
     }
+
+
+def _details(
+    context: RunContext, candidate: Candidate, answer: Answer | None, entered: Mapping[str, str]
+) -> dict[str, Value]:
+    """What is known of the client beside its tokens; the rest is emptied: it was another login's."""
+    params, received_at = read_params(candidate.entered.provider_params), answer and answer.received_at
+    known = {
+        "redirect_uri": params.get("redirect_uri", ""),
+        "connected_at": iso(received_at or context.clock.now()),
+        **entered,
+    }
+    values: dict[str, Value] = {}
+    for column in DETAILS:
+        text = known.get(column.name)
+        if column.name not in _EMPTY:
+            values[column.name] = parse_time(text) if column.type is ColumnType.DATETIME else text
+    binding = binding_of(candidate.provider, candidate.endpoint)
+    sealed = context.store.cells(
+        candidate.entered.location_id, binding, **{name: known[name] for name in _SEALED_DETAILS & known.keys()}
+    )
+    return values | sealed
+
+
+def _with_params(provider_params: str, params: Mapping[str, str]) -> str:
+    """`provider_params` with these, too; what they say themselves stays."""
+    return json.dumps({**params, **read_params(provider_params)}, ensure_ascii=False) if params else provider_params

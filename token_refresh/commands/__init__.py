@@ -5,12 +5,14 @@ A new verb is a module with `run`, and `add_flags` where it takes any, and a lin
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
+from typing import Literal
 
 import crypto
 from token_refresh import settings
@@ -18,9 +20,18 @@ from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, actionable_error, exit_code
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
-from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import Parser, add_json, wants_json
-from token_refresh.wiring import LOCK_WAIT_SECONDS, Installation, assemble
+from token_refresh.terminal.console import Console, to_stderr
+from token_refresh.terminal.flags import Parser, UsageError, add_json, wants_json
+from token_refresh.wiring import (
+    DATABASE_FILE,
+    LOCK_WAIT_SECONDS,
+    Installation,
+    assemble,
+    left_in_embedded,
+    make_job_factory,
+    open_run_context,
+    open_sealed,
+)
 
 VERSION = "0.1.0"
 
@@ -29,6 +40,9 @@ VERBS = {
     "status": "show every row and when its access token ends",
     "get": "print one location's access token, refreshed where needed",
     "revoke": "revoke a client's tokens at its provider, and take its secrets out of the table",
+    "disable": "stop refreshing a client; its tokens stay",
+    "enable": "refresh a client that was disabled",
+    "delete": "delete a client's secrets and its row, without asking its provider",
     "recover": "list new tokens that are not yet in the table, and store what can be stored",
     "verify": "decrypt every value, and say which cannot be decrypted",
     "export": "write all rows, encrypted as they are, for a backup",
@@ -74,7 +88,15 @@ def started(
     process.harden_process()
     console = Console(as_json=wants_json(argv))
     given = settings.strip_secrets(os.environ) if environ is None else environ
-    return guarded(console, lambda: act(given, console))
+
+    def begun() -> Iterable[Kind]:
+        try:
+            return act(given, console)
+        except (UsageError, SettingsError):  # nothing is configured yet, and the same program reads the line
+            console.configure("INFO", settings.log_format(given))
+            raise
+
+    return guarded(console, begun)
 
 
 def guarded(console: Console, act: Callable[[], Iterable[Kind]]) -> int:
@@ -99,6 +121,8 @@ def _reported(console: Console, act: Callable[[], Iterable[Kind]]) -> Iterable[K
         return (Kind.STOPPED,)
     except (Exception, KeyboardInterrupt) as error:
         problem = actionable_error(error)
+        if isinstance(problem, UsageError) and not console.is_for_machines:
+            to_stderr(problem.usage)
         if isinstance(problem, SettingsError):
             for sentence in problem.problems:
                 console.error(sentence, code=problem.kind)
@@ -114,19 +138,62 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
     Raises:
         SettingsError, StateError: each with its fix; nothing was called yet.
     """
-    if environ.get("LOG_FORMAT", "").strip().lower() == "json":  # errors in the settings are for the same reader
-        console.configure("INFO", "json")
     known = settings.load(environ, crypto.parse_key)
     console.configure(known.log_level, known.log_format)
     console.hide(known.secrets())
     for warning in known.warnings:
         console.warn(warning)
-    return assemble(known, clock, console.answer_not_saved, console.warn)
+    installation = assemble(known, clock, console.answer_not_saved, console.warn)
+    if left := left_in_embedded(installation):
+        file = known.state_dir / DATABASE_FILE
+        console.warn(
+            f"{left} clients are in {file}, which the settings do not use any more: nobody refreshes them",
+            f"Export them with TOKEN_STORE=database DATABASE_URL=sqlite:///{file} set for that one command, import "
+            "them here, then move the file away.",
+        )
+    return installation
 
 
 def patient_lock(installation: Installation, console: Console) -> AbstractContextManager[object]:
     """The run lock for what a person started: cron's run is waited for, and that is said."""
     return installation.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
+
+
+def change_client(
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    clock: Clock,
+    console: Console,
+    question: str,
+    step: Literal["revoke", "delete", "disable", "enable"],
+) -> str:
+    """Ask about the one client that LOCATION and `--provider` mean, then take a step of `Removal`.
+
+    Args:
+        arguments: with `location`, `provider` and `yes`.
+        environ, clock, console: of the verb.
+        question: with `{whom}` for the client.
+        step: a method of `Removal`.
+
+    Returns:
+        The client's provider.
+    """
+    from token_refresh.clients.removal import Removal
+    from token_refresh.clients.rows import find_one
+    from token_refresh.library.tokens import WAIT_SECONDS
+    from token_refresh.terminal.prompts import require_yes
+    from token_refresh.terminal.report import LineReport
+
+    installation = prepare(environ, clock, console)
+    location, provider = arguments.location.strip(), arguments.provider
+    if not arguments.yes:
+        with open_sealed(installation) as store:
+            _, provider = find_one(store.store, make_job_factory(installation, store), location, provider)
+        whom = f"{location} at {installation.catalog.get(provider).name}"
+        require_yes(question.format(whom=whom), "Repeat with --yes.")
+    with patient_lock(installation, console), open_run_context(installation) as context:
+        done: str = getattr(Removal(context, LineReport(console), WAIT_SECONDS), step)(location, provider)
+    return done
 
 
 def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:

@@ -10,12 +10,14 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
 from token_refresh.commands import prepare
-from token_refresh.diagnosis.endpoints import check_endpoints
+from token_refresh.diagnosis.endpoints import check_clock, check_endpoints
 from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
+from token_refresh.diagnosis.row_state import check_clients, row_statuses
 from token_refresh.keys.inspection import check_jobs, check_key
+from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.settings import check_dotenv
-from token_refresh.stores.base import check_columns, check_writing
+from token_refresh.stores.base import Row, check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import (
@@ -26,6 +28,7 @@ from token_refresh.wiring import (
     open_sealed,
     proxy_of,
     quota_of,
+    recall_failures,
 )
 
 _HEAD = ("part", "", "finding", "what to do")
@@ -49,7 +52,6 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 
 def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
-    yield check_key(keyring(installation.settings).key_id)
     yield check_state_folder(installation.state.path)
     yield from check_spare_folder(installation.settings.state_dir_spare, installation.state.path)
     yield check_dotenv(installation.settings.home)
@@ -66,23 +68,36 @@ def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
 def _table(installation: Installation, made: list[Job | UnusableRow]) -> Iterator[Check]:
     """What is found in the table; what each row's refresh would be, or its fault, is put into `made`."""
     with open_sealed(installation) as store:
-        yield from _guarded("store", lambda: _store(installation, store))  # Airtable is asked when it is used
-        yield from _guarded("rows", lambda: _rows(installation, store, made))
+        yield from _guarded("store", lambda: _store(installation, store, made))
 
 
-def _store(installation: Installation, store: SealedStore) -> Iterator[Check]:
+def _store(installation: Installation, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:
+    """The table is read first: what is known of its columns may be a day old, and so may the right to see them."""
+    rows = list(store.store.rows())
+    store.store.read_clock()
     yield from check_columns(store.store, installation.settings.store)
     quota = quota_of(installation, store.store)
     if quota is not None:
         yield quota
+    if store.store.clock_offset is not None:
+        now = installation.clock.now()
+        yield check_clock(now + store.store.clock_offset, now, "the store's")
+    yield from _guarded("rows", lambda: _rows(installation, store, made, rows))
 
 
-def _rows(installation: Installation, store: SealedStore, made: list[Job | UnusableRow]) -> Iterator[Check]:
-    rows = [row for row in store.store.rows() if row.encrypted_refresh or row.error]
-    yield check_writing(store.store, [row for row in rows if row.error is None])
+def _rows(
+    installation: Installation, store: SealedStore, made: list[Job | UnusableRow], rows: list[Row]
+) -> Iterator[Check]:
+    kept = [row for row in rows if row.encrypted_refresh or row.error]
+    yield check_writing(store.store, [row for row in kept if row.error is None])
     job_factory = make_job_factory(installation, store)
-    made += [job_factory.job(row) for row in rows]
+    made += [job_factory.job(row) for row in kept]
+    yield check_key(keyring(installation.settings).key_id, made)
     yield from check_jobs(made)
+    settings, now = installation.settings, installation.clock.now()
+    policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
+    rows = recall_failures(installation, store.store, rows)
+    yield from check_clients(row_statuses(rows, installation.catalog, installation.default_provider, policy, now))
 
 
 def _tokens(installation: Installation) -> Iterator[Check]:

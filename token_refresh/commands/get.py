@@ -42,7 +42,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
                 "location_id": token.row.location_id,
                 "provider": token.provider,
                 "access_token": token.text,
+                "token_type": token.type,
                 "expires_at": iso(token.expires_at) if token.expires_at else None,
+                "scopes": token.scopes,
             }
         )
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Show the plan, then carry it out where that is wanted; exit 1 where a row was refused."""
     installation = prepare(environ, clock, console)
     console.info("first stop whatever else refreshes these clients, its cron line too: it would spend their tokens")
-    rows = _rows(arguments, installation)
     with open_sealed(installation) as store:
+        rows = _rows(arguments, installation, store.store.columns)
         planner = make_import_planner(
             installation,
             store,
@@ -50,18 +50,19 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         if shown is not None:
             _show(shown, console)
             if not _is_wanted(shown):
+                _say_left_behind(planner, shown, console)
                 return _end(installation, console, shown, is_done=False)
         done = _carry_out(installation, planner, rows, shown, console)
+        _say_left_behind(planner, done, console)
     if done != shown:
         _show(done, console)
     return _end(installation, console, done, is_done=True)
 
 
-def _rows(arguments: argparse.Namespace, installation: Installation) -> list[SourceRow]:
+def _rows(arguments: argparse.Namespace, installation: Installation, columns: Collection[str]) -> list[SourceRow]:
     if arguments.layout is not None:
-        return read_source(
-            installation, arguments.layout, arguments.source, arguments.redirect_uri, arguments.allow_host
-        )
+        source, uri = arguments.source, arguments.redirect_uri
+        return read_source(installation, arguments.layout, source, uri, arguments.allow_host, columns)
     if arguments.redirect_uri or arguments.allow_host:
         raise ActionableError("--redirect-uri and --allow-host are for --layout", "Leave them out.", Kind.USAGE)
     return rows_of_export(arguments.source)
@@ -103,6 +104,11 @@ def _end(installation: Installation, console: Console, rows: Sequence[PlannedRow
         how = ". To do it: --yes" if {ImportStep.CREATE, ImportStep.REPLACE} & counts.keys() else ""
         console.info(f"nothing was written; it would be: {summary}{how}")
     return (Kind.ROW,) if ImportStep.REFUSE in counts else ()
+
+
+def _say_left_behind(planner: ImportPlanner, rows: Sequence[PlannedRow], console: Console) -> None:
+    if left := planner.left_behind(rows):
+        console.warn(f"the table has no columns for this, and it is left behind: {left}", "Keep the source.")
 
 
 def _show(rows: Sequence[PlannedRow], console: Console) -> None:

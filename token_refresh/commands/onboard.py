@@ -125,7 +125,10 @@ def _name_the_end(console: Console, reason: str) -> None:
 
 
 def _show_line(console: Console, number: int, result: RowFinished) -> None:
+    whose = f" ({result.location_id}, {result.provider})" if result.location_id else ""
     if is_saved(result):
-        console.info(f"line {number}: {result.error or 'saved'} ({result.location_id}, {result.provider})")
-    else:
-        console.warn(f"line {number}: not saved ({result.outcome}): {result.error}", result.action or "")
+        console.info(f"line {number}: {result.error or 'saved'}{whose}")
+        return
+    console.warn(
+        f"line {number}: not saved ({result.outcome}): {result.error}", f"{result.action or ''}{whose}".strip()
+    )

@@ -16,12 +16,13 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
 from token_refresh.diagnosis.row_state import ALARMS, RowStatus, row_statuses
+from token_refresh.library.tokens import readable_params, scopes_of
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.stores.base import STATUS_ACTIVE
+from token_refresh.stores.base import STATUS_ACTIVE, STATUS_DISABLED, Row
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import Installation, open_store, recall_failures
 
-_HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error")
+_HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error", "what to do")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +58,11 @@ def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
             one.row.location_id,
             one.provider,
             one.state,
-            until(one.row.access_token_expiry, now),
+            "no end" if one.row.is_endless else until(one.row.access_token_expiry, now),
             f"{one.row.last_refreshed:%Y-%m-%d %H:%M}" if one.row.last_refreshed else "",
             str(one.row.failure_count or ""),
-            one.row.last_error,
+            one.row.last_error or (str(one.row.error) if one.row.error is not None else ""),
+            one.action,
         )
         for one in rows
     ]
@@ -85,8 +87,24 @@ def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:
                 "expires_at": iso(one.row.access_token_expiry) if one.row.access_token_expiry else None,
                 "last_refreshed": iso(one.row.last_refreshed) if one.row.last_refreshed else None,
                 "failure_count": one.row.failure_count,
-                "last_error": one.row.last_error or None,
+                "last_error": one.row.last_error or (str(one.row.error) if one.row.error is not None else None),
+                "action": one.action or None,
+                "is_active": one.row.status != STATUS_DISABLED,
+                "can_refresh": bool(one.row.encrypted_refresh),
+                **_details(one.row),
             }
             for one in rows
         ],
+    }
+
+
+def _details(row: Row) -> dict[str, Any]:
+    """What else is known of the client, without secrets; null where nothing is."""
+    params = readable_params(row)
+    texts = ("token_type", "redirect_uri", "workspace_email", "workspace_name", "username", "email")
+    times = ("connected_at", "last_used_at")
+    return {
+        "scopes": scopes_of(row, params),
+        **{name: getattr(row, name) or params.get(name) for name in texts},
+        **{name: iso(moment) if (moment := getattr(row, name)) else None for name in times},
     }

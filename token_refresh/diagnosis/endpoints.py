@@ -33,12 +33,13 @@ def check_endpoints(
         yield check_clock(theirs, clock.now())
 
 
-def check_clock(theirs: datetime, ours: datetime) -> Check:
+def check_clock(theirs: datetime, ours: datetime, whose: str = "the provider's") -> Check:
     """Our clock against another one."""
     off = abs((ours - theirs).total_seconds())
     if off > CLOCK_SECONDS:
-        return Check("clock", BAD, f"this machine's clock is {off:.0f} s off", "Switch on time synchronisation (NTP).")
-    return Check("clock", GOOD, "agrees with the provider's")
+        what = f"this machine's clock is {off:.0f} s off {whose}"
+        return Check("clock", BAD, what, "Switch on time synchronisation (NTP).")
+    return Check("clock", GOOD, f"agrees with {whose}")
 
 
 def _date_at(url: str, proxy: str | None, ca_bundle: Path | None) -> datetime | str | None:

@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from crypto import Keyring
-from providers.base import ProviderSummary
+from providers.base import ProviderSummary, Verdict
+from token_refresh.base.checks import BAD, Check
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import Outcome
 from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
-from token_refresh.refresh.result import with_remembered_failure
+from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_DISABLED, STATUS_REAUTHORIZE, Row
+
+ENDING = timedelta(days=7)  # a person needs some time for a login that nothing can put off
 
 
 class RowState(enum.StrEnum):
-    """The states of a row; an earlier one wins over a later one."""
+    """The states of a row, in the order in which they need a person."""
 
-    REAUTHORIZE = STATUS_REAUTHORIZE
-    DISABLED = STATUS_DISABLED
-    WAITING = "waiting"  # for its credential
     EXPIRED = "expired"
+    REAUTHORIZE = STATUS_REAUTHORIZE
     FAILING = "failing"
+    ENDING = "ending"  # its access token ends within a week, and there is no refresh token
+    WAITING = "waiting"  # for its credential
     DUE = "due"
     FRESH = "fresh"
+    DISABLED = STATUS_DISABLED
 
 
 ALARMS: Mapping[RowState, Kind] = {
     RowState.EXPIRED: Kind.ROW,
     RowState.FAILING: Kind.ROW,
+    RowState.ENDING: Kind.LOGIN_NEEDED,
     RowState.REAUTHORIZE: Kind.LOGIN_NEEDED,
 }
 """The states that somebody has to look at, and what each is to `status --check`."""
+
+
+_SHOWN_NAMES = 10
+_ORDER = list(RowState)  # what needs a person first
+_LOGIN = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT) or ""
+_ACTIONS = {
+    RowState.REAUTHORIZE: _LOGIN,
+    RowState.ENDING: _LOGIN,
+    RowState.WAITING: "Enter its credential: python onboard_client.py",
+    RowState.DISABLED: "To use it again: python token_manager.py enable LOCATION",
+    RowState.FAILING: "Fix what the last error says; the next run tries again.",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,20 @@ class RowStatus:
     provider: str
     state: RowState
 
+    @property
+    def action(self) -> str:
+        """What to do about it; empty where nothing is to be done."""
+        if self.row.error is not None and self.state is RowState.FAILING:
+            return self.row.error.action
+        if self.state is RowState.EXPIRED:
+            if self.row.has_only_access_token:
+                return _LOGIN
+            failing = self.row.failure_count or self.row.last_error
+            return (
+                _ACTIONS[RowState.FAILING] if failing else "Run: python token_manager.py; and look whether cron does."
+            )
+        return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
+
 
 def row_state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now: datetime) -> RowState:
     """The state of one row; `provider` is None where the catalogue does not have the row's."""
@@ -53,31 +85,57 @@ def row_state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now
         return RowState(row.status)
     if row.error is not None:
         return RowState.FAILING
-    if not row.encrypted_refresh:
+    if not (row.encrypted_refresh or row.has_only_access_token):
         return RowState.WAITING
     if row.access_token_expiry is not None and row.access_token_expiry <= now:
         return RowState.EXPIRED
     if row.failure_count or row.last_error:
         return RowState.FAILING
+    if row.has_only_access_token:
+        return RowState.ENDING if _ends_soon(row, now) else RowState.FRESH
     return RowState.DUE if policy.is_due(row, provider, now) else RowState.FRESH
+
+
+def check_clients(rows: Iterable[RowStatus]) -> Iterator[Check]:
+    """What `doctor` says of the clients that need a person; nothing where none does."""
+    names = [f"{one.row.location_id} ({one.state})" for one in rows if one.state in ALARMS]
+    if names:
+        shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
+        yield Check("clients", BAD, f"{len(names)} need somebody: {shown}", "See: python token_manager.py status")
+
+
+def _ends_soon(row: Row, now: datetime) -> bool:
+    return row.access_token_expiry is not None and row.access_token_expiry - now < ENDING
 
 
 def row_statuses(
     rows: Iterable[Row], providers: ProviderIndex, default_provider: str, policy: DuePolicy, now: datetime
 ) -> list[RowStatus]:
-    """All rows with their states, by location and provider."""
+    """All rows with their states: first those that need a person, then by location and provider."""
     named = [(row, providers.slug_of(row.provider or default_provider) or row.provider) for row in rows]
     known = providers.summaries
     statuses = [RowStatus(row, name, row_state(row, known.get(name), policy, now)) for row, name in named]
-    return sorted(statuses, key=lambda one: (one.row.location_id, one.provider))
+    return sorted(statuses, key=lambda one: (_ORDER.index(one.state), one.row.location_id, one.provider))
 
 
 def with_remembered_failures(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:
-    """The same for many rows, read beside a run that is active; `folder` is the store's state folder."""
+    """Rows with what their table does not say of their failures, read beside a run that is active.
+
+    `folder` is the store's state folder; `columns` are those that say it themselves.
+    """
     known = read_failures(folder)
 
     def find(row: Row) -> Failure | None:
         failure = known.get(row.key)
         return failure if failure is not None and failure.is_of(keyring.fingerprints(row.encrypted_refresh)) else None
 
-    return [with_remembered_failure(row, find(row), columns) for row in rows]
+    return [_with_unmarked_failure(with_remembered_failure(row, find(row), columns), find(row)) for row in rows]
+
+
+def _with_unmarked_failure(row: Row, failure: Failure | None) -> Row:
+    """A refused client is no row's fault, so none is marked; but whoever looks at its rows has to know."""
+    if failure is None or failure.tried_at is None or row.last_error or row.status in IDLE_STATUSES:
+        return row
+    if row.last_refreshed is not None and row.last_refreshed >= failure.tried_at:
+        return row
+    return replace(row, last_error=failure.last_error, failure_count=failure.failure_count)

@@ -211,8 +211,11 @@ class Inspector:
         return Finding(row.key, row.location_id, self.provider_name(row), error, action, is_key_unknown)
 
 
-def check_key(key_id: str) -> Check:
-    """Which key is in use."""
+def check_key(key_id: str, made: Sequence[Job | UnusableRow]) -> Check:
+    """Which key is in use, and whether it is the one that the rows were sealed with; `made`: see `check_jobs`."""
+    if made and all(isinstance(one, UnusableRow) and one.is_key_unknown for one in made):
+        error = wrong_key(len(made))
+        return Check("key", BAD, str(error), error.action)
     return Check("key", GOOD, f"cells are sealed with key {key_id}")
 
 

@@ -16,9 +16,10 @@ from token_refresh.base.errors import (
 
 if TYPE_CHECKING:
     from token_refresh.library.async_manager import AsyncTokenManager
-    from token_refresh.library.manager import TokenManager, TokenView
+    from token_refresh.library.manager import AccessToken, TokenManager, TokenView
 
 __all__ = [
+    "AccessToken",
     "AsyncTokenManager",
     "LoginAgainError",
     "MisconfiguredError",
@@ -29,7 +30,12 @@ __all__ = [
     "TokenManager",
     "TokenView",
 ]
-_MODULES = {"AsyncTokenManager": "async_manager", "TokenManager": "manager", "TokenView": "manager"}
+_MODULES = {
+    "AccessToken": "manager",
+    "AsyncTokenManager": "async_manager",
+    "TokenManager": "manager",
+    "TokenView": "manager",
+}
 
 
 def __getattr__(name: str) -> Any:

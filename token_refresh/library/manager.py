@@ -21,13 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import crypto
-from providers.base import Answer, ProviderError, Verdict
-from providers.times import LONGEST_LIFETIME_SECONDS, access_end
+from providers.base import Answer
 from token_refresh import settings as configuration
-from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock
+from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock, iso
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 from token_refresh.base.events import (
     FAILURES,
@@ -43,15 +42,15 @@ from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import one_line, trimmed
 from token_refresh.clients.admission import Admission, Terms
-from token_refresh.clients.credential import AdmissionError, NewCredential
+from token_refresh.clients.credential import NewCredential
+from token_refresh.clients.login_answer import read_login
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.rows import find_one
 from token_refresh.library.single_flight import SingleFlight
-from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, unguarded
-from token_refresh.refresh.jobs import read_params
+from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, readable_params, scopes_of, unguarded
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import Row
+from token_refresh.stores.base import STATUS_DISABLED, Row
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.wiring import Runtime, assemble, runtime
 
@@ -66,7 +65,12 @@ PAUSE_SECONDS = 30.0  # after an early refresh that failed, the stored token is 
 class TokenView:
     """What may be shown of a row: no secret and no token.
 
-    `has_credential` is false where nobody has logged in yet, or the tokens were deleted.
+    Attributes:
+        has_credential: false where nobody has logged in yet, or the tokens were deleted.
+        can_refresh: false where there is only an access token: without `expires_at` it has no end.
+        scopes, token_type: what was granted, as far as an answer said so.
+        connected_at: when somebody last logged in.
+        last_used_at: when a token was last served, to five minutes; only a database keeps it.
     """
 
     location_id: str
@@ -80,11 +84,36 @@ class TokenView:
     last_error: str
     failure_count: int
     params: Mapping[str, str] = field(default_factory=dict)
+    can_refresh: bool = True
+    scopes: list[str] = field(default_factory=list)
+    token_type: str = ""
+    redirect_uri: str = ""
+    workspace_email: str = ""
+    workspace_name: str = ""
+    username: str = ""
+    email: str = ""
+    connected_at: datetime | None = None
+    last_used_at: datetime | None = None
 
     @property
-    def scopes(self) -> list[str]:
-        """What `provider_params` name as the scope."""
-        return self.params.get("scope", "").split()
+    def is_active(self) -> bool:
+        """Whether its tokens are refreshed and served: nobody has disabled it."""
+        return self.status != STATUS_DISABLED
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """A valid access token, and what a caller may want to know of it. Its `repr` hides the token.
+
+    `expires_at` is None where it has no end.
+    """
+
+    location_id: str
+    provider: str
+    access_token: str = field(repr=False)
+    token_type: str
+    expires_at: datetime | None
+    scopes: list[str]
 
 
 class TokenManager:
@@ -111,7 +140,7 @@ class TokenManager:
         weakref.finalize(self, runtime.close)  # for programs that do not close it
         self._wait_seconds = wait_seconds
         self._tokens = Tokens(runtime, _log, wait_seconds)
-        self._single_flight = SingleFlight[str]()
+        self._single_flight = SingleFlight[AccessToken]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
         self._scheduler_lock = threading.Lock()
@@ -142,6 +171,12 @@ class TokenManager:
             LoginAgainError: only a login helps.
             NoSuchTokenError, MisconfiguredError: see there.
         """
+        return self.get_token(location_id, provider, min_valid).access_token
+
+    def get_token(
+        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
+    ) -> AccessToken:
+        """The same with its end, type and scopes. Raises like `get_valid_access_token`."""
         future, lead = self.token_future(location_id, provider, min_valid)
         if lead is not None:
             lead()
@@ -149,7 +184,7 @@ class TokenManager:
 
     def token_future(
         self, location_id: str, provider: str | None, min_valid: float
-    ) -> tuple[Future[str | TokenError], Callable[[], None] | None]:
+    ) -> tuple[Future[AccessToken | TokenError], Callable[[], None] | None]:
         """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
         key = (location_id.strip(), provider)
         return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
@@ -183,36 +218,60 @@ class TokenManager:
         *,
         client_id: str = "",
         client_secret: str = "",
-        refresh_token: str,
-        access_token: str = "",
-        expires_in: float | str | None = None,
-        expires_at: datetime | None = None,
         provider_params: Mapping[str, str] | None = None,
         allow_hosts: Collection[str] = (),
+        redirect_uri: str = "",
+        workspace_email: str = "",
+        workspace_name: str = "",
+        username: str = "",
+        email: str = "",
+        connected_at: datetime | None = None,
+        **answer: Any,
     ) -> None:
         """Keep what a login brought, sealed, over whatever credential the row had.
 
         It is on the disk before it is written; where the store does not take it, the next run stores it. Client id
-        and secret may be left out where the settings name them; without an access token and its end
-        (`expires_in` seconds from now, as a number or as text, or `expires_at`) the next run fetches one. A token host
-        that `provider_params` choose has to be among `allow_hosts` (`host`, or `host:port`).
+        and secret may be left out where the settings name them. A token host that `provider_params` choose has to be
+        among `allow_hosts` (`host`, or `host:port`).
+
+        Args:
+            location_id, provider: the row.
+            client_id, client_secret, provider_params, allow_hosts: see above.
+            redirect_uri, workspace_email, workspace_name, username, email, connected_at: kept and shown, where given.
+            answer: the provider's answer, as it came: `refresh_token`, `access_token`, `expires_in` (seconds) or
+                `expires_at` (an aware time, ISO 8601, or seconds since 1970), `refresh_token_expires_in`, `scope`,
+                `token_type`, `id_token`; other members are passed over. Without an access token and its end the next
+                run fetches one. Without a refresh token the one in the row stays; where it has none, the access token
+                is served until its end, or without end.
 
         Raises:
             RetryLaterError: nothing was stored, and it is to be repeated, unless the message says that the tokens wait
                 in the journal or are kept there.
             MisconfiguredError: nothing was stored.
         """
-        params = json.dumps(dict(provider_params)) if provider_params else ""
-        entered = NewCredential(trimmed(location_id), provider, client_id, client_secret, refresh_token, params)
-        now = self._runtime.clock.now()
-        end = expires_at or access_end({"expires_in": expires_in}, now, LONGEST_LIFETIME_SECONDS).at
-        login = Answer(
-            Verdict.GRANTED,
-            access_token=access_token or None,
-            expires_at=end if access_token else None,  # without a token the next run has to fetch one
-            received_at=now,
+        read = capture_error(partial(read_login, answer, self._runtime.clock.now()))
+        del answer  # see `from_settings`; what is made of it does not show its tokens
+        login, details = unwrap(read)
+        known = {
+            "redirect_uri": redirect_uri,
+            "workspace_email": workspace_email,
+            "workspace_name": workspace_name,
+            "username": username,
+            "email": email,
+            "connected_at": iso(connected_at) if connected_at is not None else "",
+        }
+        entered = NewCredential(
+            trimmed(location_id),
+            provider,
+            client_id,
+            client_secret,
+            login.refresh_token or "",
+            json.dumps(dict(provider_params)) if provider_params else "",
+            {**details, **{name: value for name, value in known.items() if value}},
         )
-        del client_secret, refresh_token, access_token  # see `from_settings`; the other two do not show theirs
+        # What it brings is in `entered`; without an access token the next run has to fetch one.
+        login = replace(login, refresh_token=None, expires_at=login.expires_at if login.access_token else None)
+        del client_secret
         unwrap(capture_error(partial(self._store, entered, login, allow_hosts)))
         _LOG.info("%s %s: tokens stored", entered.location_id, provider)
 
@@ -277,14 +336,17 @@ class TokenManager:
 
     # Inside
 
-    def _serve(self, location_id: str, provider: str | None, min_valid: float) -> str:
+    def _serve(self, location_id: str, provider: str | None, min_valid: float) -> AccessToken:
         key, clock = (location_id, provider), self._runtime.clock
         is_pause = clock.monotonic() < self._pauses.get(key, -math.inf)
         served = self._tokens.serve(location_id, provider, 0 if is_pause else min_valid)
         if served.warning:
             self._pauses[key] = clock.monotonic() + PAUSE_SECONDS
             _LOG.warning("%s. %s", served.warning, served.action)
-        return served.token.text
+        token = served.token
+        return AccessToken(
+            token.row.location_id, token.provider, token.text, token.type, token.expires_at, token.scopes
+        )
 
     def _views(self, rows: Iterator[Row] | list[Row], store: SealedStore) -> Iterator[TokenView]:
         job_factory = self._runtime.job_factory(store)
@@ -298,9 +360,7 @@ class TokenManager:
             yield context
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
-        entered.require_usable()  # before anybody waits for the lock
-        if login.expires_at is not None and getattr(login.expires_at, "tzinfo", None) is None:
-            raise AdmissionError("expires_at has no time zone", "Use an aware datetime, or expires_in.", Kind.USAGE)
+        entered.require_usable(login.access_token)  # before anybody waits for the lock
         with self._open(self._wait_seconds) as context:
             result = Admission(context).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
         if result.outcome is not Outcome.REFRESHED:
@@ -399,20 +459,24 @@ def _configured(environ: Mapping[str, str] | None, clock: Clock) -> Runtime:
 
 
 def _view(row: Row, provider: str) -> TokenView:
-    try:
-        params = read_params(row.provider_params)
-    except ProviderError:
-        params = {}  # a row that somebody must fix can be shown all the same
+    params = readable_params(row)
+    texts = ("redirect_uri", "workspace_email", "workspace_name", "username", "email")
     return TokenView(
         location_id=row.location_id,
         provider=provider,
         client_id=row.client_id,
         status=row.status,
-        has_credential=bool(row.encrypted_refresh),
+        has_credential=bool(row.encrypted_refresh) or row.has_only_access_token,
         expires_at=row.access_token_expiry,
         refresh_expires_at=row.refresh_token_expiry,
         last_refreshed=row.last_refreshed,
         last_error=row.last_error,
         failure_count=row.failure_count,
         params=params,
+        can_refresh=bool(row.encrypted_refresh),
+        scopes=scopes_of(row, params),
+        token_type=row.token_type,
+        connected_at=row.connected_at,
+        last_used_at=row.last_used_at,
+        **{name: getattr(row, name) or params.get(name, "") for name in texts},
     )

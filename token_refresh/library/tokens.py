@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from providers.base import Verdict
+from providers.base import ProviderError, Verdict
 from token_refresh.base.errors import RetryLaterError, RunError
 from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber
 from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.clients.rows import POLL_SECONDS, find_one
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
+from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_REAUTHORIZE, Row, StoreError
+from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, Row, StoreError
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.wiring import Runtime
 
+BEARER = "Bearer"  # the type of a token whose provider named none (RFC 6750)
 _STATUS_ACTION = "See: python token_manager.py status"
 WAIT_SECONDS = 30.0  # another run may be refreshing this very row
+USE_NOTED = timedelta(minutes=5)  # how old a row's `last_used_at` gets before it is written again
 
 Guard = Callable[[Callable[[str], None]], AbstractContextManager[object]]
 """Around a run: passes the wish for its end on to the run's `stop`."""
@@ -44,13 +47,24 @@ class Token:
     text: str = field(repr=False)
     expires_at: datetime | None
 
+    @property
+    def type(self) -> str:
+        """How it is sent (RFC 6749 section 7.1)."""
+        return self.row.token_type or BEARER
+
+    @property
+    def scopes(self) -> list[str]:
+        """What was granted, as far as an answer or an import said so."""
+        return scopes_of(self.row, readable_params(self.row))
+
     def lasts(self, seconds: float, now: datetime) -> bool:
-        """Whether it is there and still lives that long; a token that is out lasts for no number of seconds."""
-        return (
-            bool(self.text)
-            and self.expires_at is not None
-            and (self.expires_at - now).total_seconds() > max(seconds, 0)
-        )
+        """Whether it is there and still lives that long; a token that is out lasts for no number of seconds.
+
+        One without an end lasts for any where nothing could refresh it: its end is not unknown, there is none.
+        """
+        if self.expires_at is None:
+            return bool(self.text) and self.row.is_endless
+        return bool(self.text) and (self.expires_at - now).total_seconds() > max(seconds, 0)
 
     def is_of(self, row: Row) -> bool:
         """Whether `row` is as it was when the token was read: nobody has refreshed or onboarded it since."""
@@ -99,10 +113,15 @@ class Tokens:
             LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
         """
         with self._runtime.open_store() as store:
-            token = self._stored(store, location_id, provider)
-            if token.lasts(min_valid, self._runtime.clock.now()):
-                return Served(token)
-            return self._renewed(store, token, min_valid)
+            token, now = self._stored(store, location_id, provider), self._runtime.clock.now()
+            if token.row.status == STATUS_DISABLED and (reason := _reason_not_to(token, token.row)) is not None:
+                raise reason.as_error()
+            served = Served(token) if token.lasts(min_valid, now) else self._renewed(store, token, min_valid)
+            used = served.token.row.last_used_at
+            if used is None or abs(now - used) >= USE_NOTED:
+                with contextlib.suppress(StoreError):  # a standby serves tokens, too
+                    store.store.note_use(served.token.row.key, now)
+            return served
 
     def _renewed(self, store: SealedStore, token: Token, min_valid: float) -> Served:
         clock = self._runtime.clock
@@ -171,9 +190,11 @@ class Tokens:
         """Why a run did not refresh the row; None where it did, or somebody else has."""
         row, name = token.row, token.provider
         results = [result for result in report.results if result.location_id == row.location_id]
+        if results and results[-1].outcome in (Outcome.REFRESHED, Outcome.CHANGED):
+            self._emit(results[-1])
+            return None
         if results:
-            good = (Outcome.REFRESHED, Outcome.CHANGED)
-            return None if results[-1].outcome in good else results[-1]
+            return results[-1]
         if not token.is_of(self._stored(store, row.location_id, name).row):
             return None
         waiting = [one for one in report.waiting if _is_about(one, row, name)]
@@ -183,6 +204,19 @@ class Tokens:
         reason = report.stopped or "; ".join(reason for reason, _ in said) or "the row was not refreshed"
         action = " ".join(action for _, action in said if action) or _STATUS_ACTION
         return RowFinished(row.location_id, name, outcome, reason, action)
+
+
+def readable_params(row: Row) -> dict[str, str]:
+    """The row's parameters; none where somebody must fix them: a row can be shown all the same."""
+    try:
+        return read_params(row.provider_params)
+    except ProviderError:
+        return {}
+
+
+def scopes_of(row: Row, params: Mapping[str, str]) -> list[str]:
+    """See `Token.scopes`. Tables without the column keep it among the parameters."""
+    return (row.scopes or params.get("granted_scope") or params.get("scope") or "").split()
 
 
 def _is_about(notice: Notice | RowWaiting, row: Row, provider: str) -> bool:
@@ -195,13 +229,22 @@ def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
         error = row.last_error or "the refresh token does not work any more"
         action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
         return RowFinished(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
-    if not row.encrypted_refresh:
+    if not (row.encrypted_refresh or row.has_only_access_token):
         outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", "Onboard it: python onboard_client.py"
-    elif row.status in IDLE_STATUSES:
-        outcome, error, action = Outcome.OPERATOR, f"its status is {row.status}", "Set it to active."
+    elif row.status == STATUS_DISABLED:
+        action = f"To use it again: python token_manager.py enable {row.location_id}"
+        outcome, error = Outcome.OPERATOR, f"its status is {row.status}"
+    elif row.has_only_access_token:
+        outcome, error = Outcome.REAUTHORIZE, f"there is no refresh token, and its access token {_end_of(row)}"
+        action = action_of(outcome, Verdict.DEAD_GRANT) or ""
     else:
         return None
     return RowFinished(row.location_id, token.provider, outcome, error, action)
+
+
+def _end_of(row: Row) -> str:
+    end = row.access_token_expiry
+    return f"ends on {end:%Y-%m-%d %H:%M} UTC" if end is not None else "cannot be used"
 
 
 def _no_token(token: Token) -> RetryLaterError:

@@ -146,7 +146,7 @@ def _success_values(row: Row, answer: Answer, expires_at: datetime | None, refre
     if answer.refresh_expires_at is not None or answer.refresh_token is not None:
         values |= _differing(row, {"refresh_token_expiry": answer.refresh_expires_at})  # of the one before no more
     status = STATUS_ACTIVE if row.status == STATUS_REAUTHORIZE else row.status
-    return values | _differing(row, {"last_error": "", "failure_count": 0, "status": status})
+    return values | _differing(row, {"last_error": "", "failure_count": 0, "status": status, "previous_refresh": ""})
 
 
 def _error(job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None) -> str:

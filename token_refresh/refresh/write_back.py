@@ -6,6 +6,7 @@ Nothing waits here that the journal does not hold as well; what the store never 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -30,6 +31,7 @@ from token_refresh.stores.base import (
     WriteResult,
     Written,
 )
+from token_refresh.stores.sealed import CellError
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0
@@ -111,9 +113,10 @@ class WriteBack:
             pair = kept_pair(self._journal, job.provider, entry_id, job.credential.refresh_token)
             if pair is not None:
                 answer, verdict = pair, pair.verdict
-            elif job.previous:
-                self._restore(job, answer, entry_id)
-                return
+            elif job.previous or job.row.previous_refresh:
+                with suppress(CellError):  # somebody may have edited the row's
+                    self._restore(job, answer, entry_id)
+                    return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
         has_successor = is_spent(job, answer)
@@ -149,16 +152,17 @@ class WriteBack:
 
     def _note_unproven(self, job: Job, answer: Answer, entry_id: int) -> dict[str, Value]:
         """Keep the token that was sent beside its unproven successor, in the journal before anything is stored."""
-        sent = self._store.cells(job.row.location_id, job.binding, previous=job.credential.refresh_token)
+        sent = self._store.cells(job.row.location_id, job.binding, previous_refresh=job.credential.refresh_token)
         successor = self._store.keyring.fingerprint(answer.refresh_token or "")
         self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
         return sent
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
-        before = self._journal.failures.find(job.row.key, job.cell)
-        result = result_of_refuted(job, answer, before)
-        token = self._store.open_text("previous_refresh", job.previous, job.row, job.binding)
+        result = result_of_refuted(job, answer, self._journal.failures.find(job.row.key, job.cell))
+        # Where another host has the journal's entry, or had it, the row alone holds the token before.
+        previous = job.previous or job.row.previous_refresh
+        token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
         cells = self._store.cells(job.row.location_id, job.binding, refresh=token)
         values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
         change = self._change(job.row, values, keeps_claim=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from token_refresh.base.checks import DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import parse_time
-from token_refresh.base.columns import COLUMNS, OPTIONAL_COLUMNS, ColumnType
+from token_refresh.base.columns import COLUMNS, OPTIONAL_COLUMNS, Column, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
 
 Value = str | int | datetime | None
@@ -58,7 +58,7 @@ class Row:
 
     `key` is the store's own name for the row. `provider` is empty where the row names none. A time that is
     missing or unreadable is None. `error` says why the row cannot be used, where one of its cells holds something
-    of another type than belongs there; such a cell counts as empty.
+    of another type than belongs there; such a cell counts as empty. For the details see `columns.DETAILS`.
     """
 
     key: str
@@ -76,7 +76,28 @@ class Row:
     refreshed_by: str = ""
     failure_count: int = 0
     refresh_token_expiry: datetime | None = None
+    scopes: str = ""
+    token_type: str = ""
+    id_token: str = field(default="", repr=False)
+    redirect_uri: str = ""
+    workspace_email: str = ""
+    workspace_name: str = ""
+    username: str = ""
+    email: str = ""
+    connected_at: datetime | None = None
+    last_used_at: datetime | None = None
+    previous_refresh: str = field(default="", repr=False)
     error: ActionableError | None = field(default=None, compare=False)
+
+    @property
+    def has_only_access_token(self) -> bool:
+        """Whether there is nothing to refresh it with, as of OAuth apps whose tokens do not expire: it is never due."""
+        return bool(self.last_access_token) and not self.encrypted_refresh
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether its access token never expires: nothing could refresh it, and no end is known."""
+        return self.has_only_access_token and self.access_token_expiry is None
 
 
 @dataclass(frozen=True)
@@ -350,7 +371,10 @@ class Store(ABC):
 
     @abstractmethod
     def rows(self, *, complete: bool = False) -> Iterator[Row]:
-        """Every row; with its `last_access_token` only where `complete`."""
+        """Every row; with its `last_access_token` only where `complete`, or where it has no refresh token.
+
+        Secret details come only where `complete`.
+        """
 
     @abstractmethod
     def find(self, location_id: str) -> list[Row]:
@@ -374,6 +398,9 @@ class Store(ABC):
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
         """Write each change over the cell it was made from; one result each, in order. Safe to repeat."""
 
+    def note_use(self, key: str, now: datetime) -> None:  # noqa: B027 - most stores have no column for it
+        """Write the row's `last_used_at`, where there is such a column."""
+
     @abstractmethod
     def create(self, values: Mapping[str, Value]) -> str:
         """Add a row and return its key.
@@ -381,6 +408,10 @@ class Store(ABC):
         Raises:
             StoreRefusedError: a value is for a column that the table lacks.
         """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Take the row out of the table. Safe to repeat."""
 
     def create_all(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
         """Add rows in as few calls as the store can; for each None, or why it was refused.
@@ -413,6 +444,9 @@ class Store(ABC):
         """Wait out no outage any more: somebody wants the end. May be called from a signal handler."""
         self.is_hurried = True
 
+    def read_clock(self) -> None:  # noqa: B027 - most stores hear of a clock with every answer
+        """Ask for what `clock_offset` says, where nothing has been asked yet that shows it."""
+
     def usage(self) -> Usage | None:
         """The calls of this month, where the store counts them; None elsewhere."""
         return None
@@ -421,10 +455,15 @@ class Store(ABC):
         """Release connections."""
 
 
-def make_row(key: str, cell: Callable[[str], object], error: ActionableError | None = None) -> Row:
-    """A row from what a store holds; `cell` gives a column's value, whatever its type, or None."""
+def make_row(
+    key: str,
+    cell: Callable[[str], object],
+    error: ActionableError | None = None,
+    columns: Iterable[Column] = COLUMNS,
+) -> Row:
+    """A row from what a store holds; `cell` gives a value of these columns, whatever its type, or None."""
     values: dict[str, Any] = {}
-    for column in COLUMNS:
+    for column in columns:
         value = cell(column.name)
         if column.type is ColumnType.DATETIME:
             values[column.attribute] = parse_time(value)

@@ -139,12 +139,12 @@ class Seals:
         *,
         secret: str = "",
         refresh: str = "",
-        previous: str = "",
         access: str = "",
+        **others: str,
     ) -> dict[str, Value]:
-        """New cells by column, for those of the four that are given."""
-        plain = {"encrypted_secret": secret, "encrypted_refresh": refresh, "previous_refresh": previous}
-        plain |= {"last_access_token": access} if self._seal_access_tokens else {}
+        """New cells by column, for those of the three that are given, and for `others`, which are always sealed."""
+        plain = {"encrypted_secret": secret, "encrypted_refresh": refresh}
+        plain |= ({"last_access_token": access} if self._seal_access_tokens else {}) | others
         cells: dict[str, Value] = {
             column: self.keyring.seal(text, Context(column, location_id, binding.origin))
             for column, text in plain.items()

@@ -11,12 +11,25 @@ from typing import Any, NoReturn
 from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import trimmed
-from token_refresh.terminal.console import to_stderr
 
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
 _JSON = "--json"
 _UNKNOWN = "unrecognized arguments: "
 _QUOTED = re.compile(r""":? (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")  # what was given, as argparse repeats it first
+
+
+class UsageError(ActionableError):
+    """Flags that cannot be used.
+
+    Attributes:
+        usage: how they can, for people.
+    """
+
+    kind = Kind.USAGE
+
+    def __init__(self, message: str, action: str, usage: str) -> None:
+        super().__init__(message, action)
+        self.usage = usage
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,18 +52,13 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(argv)
 
     def error(self, message: str) -> NoReturn:
-        """Show the usage, on stderr.
-
-        Raises:
-            ActionableError: what is wrong.
-        """
+        """Raises `UsageError`: what is wrong."""
         if message.startswith(_UNKNOWN):
             words = [word.partition("=")[0] for word in message.removeprefix(_UNKNOWN).split(" ")]
             names = ", ".join(dict.fromkeys(word for word in words if _FLAG.fullmatch(word)))
             message = f"there is no flag {names}" if names else "there are more arguments than expected"
             message += "; secrets are never arguments"
-        to_stderr(self.format_usage())
-        raise ActionableError(_QUOTED.sub("", message, count=1), f"See: python {self.prog} --help", Kind.USAGE)
+        raise UsageError(_QUOTED.sub("", message, count=1), f"See: python {self.prog} --help", self.format_usage())
 
 
 def wants_json(argv: Sequence[str]) -> bool:

@@ -26,6 +26,7 @@ from token_refresh.terminal.console import Console, to_stderr, to_stdout
 if TYPE_CHECKING:  # on a terminal only
     from rich.progress import Progress
 
+_IDS = ("row", "location")
 _SHOWN_NAMES = 10
 _SUMMARY = {
     Outcome.REFRESHED: "refreshed",
@@ -279,7 +280,9 @@ def rich_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*head)
+    drawn = Table()
+    for name in head:  # an id is copied, so it stays whole; other words are folded, and never cut off
+        drawn.add_column(name, no_wrap=name in _IDS, overflow="fold")
     for line in lines:
         drawn.add_row(*(Text(one_line(str(cell))) for cell in line))
     return drawn

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import crypto
-from token_refresh.base.columns import COLUMN_NAMES
+from token_refresh.base.columns import ALL_COLUMN_NAMES, SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import require_own_place
 from token_refresh.keys.inspection import Finding, Inspector, Survey
@@ -37,7 +37,7 @@ class Export:
     @property
     def columns(self) -> list[str]:
         """Those that the table has."""
-        return [name for name in COLUMN_NAMES if name in self.store.columns]
+        return [name for name in ALL_COLUMN_NAMES if name in self.store.columns]
 
     def cells(self) -> Iterator[Cells]:
         """Every row, without what anybody could read who finds the file."""
@@ -48,7 +48,9 @@ class Export:
 
     def _sealed_only(self, row: Row) -> Row:
         unsealed: dict[str, Any] = {}
-        for column in ("encrypted_secret", "encrypted_refresh"):
+        for column in SEALED_COLUMNS:
+            if column == "last_access_token" and not row.has_only_access_token:
+                continue  # whoever imports it refreshes the row
             cell = getattr(row, column)
             if cell and not crypto.is_cell(cell):
                 error = ActionableError(

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TextIO
 
 from token_refresh.base.clock import iso, parse_time
-from token_refresh.base.columns import ATTRIBUTES, COLUMN_NAMES, COLUMNS, REQUIRED_COLUMNS, ColumnType
+from token_refresh.base.columns import ALL_COLUMN_NAMES, ALL_COLUMNS, ATTRIBUTES, REQUIRED_COLUMNS, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import FORMULA_STARTS
+from token_refresh.base.text import FORMULA_STARTS, delimiter_of
 from token_refresh.stores.base import Row, Value, make_row
 
 FORMAT, VERSION = "token-refresh export", 1
@@ -30,8 +30,8 @@ SURROGATES = "surrogatepass"  # broken JSON may have brought a lone one into the
 GUARD = "'"
 GUARDED = (*FORMULA_STARTS, GUARD)
 
-_TIMES = [column.name for column in COLUMNS if column.type is ColumnType.DATETIME]
-_NUMBERS = [column.name for column in COLUMNS if column.type is ColumnType.NUMBER]
+_TIMES = [column.name for column in ALL_COLUMNS if column.type is ColumnType.DATETIME]
+_NUMBERS = [column.name for column in ALL_COLUMNS if column.type is ColumnType.NUMBER]
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 Cells = Mapping[str, str | int | None]
 
@@ -136,32 +136,39 @@ def _from_json(text: str) -> Iterator[SourceRow]:
 
 
 def _from_csv(first: str, stream: Iterable[str]) -> Iterator[SourceRow]:
-    reader = csv.reader(chain([first], stream), strict=True)
+    reader = csv.reader(chain([first], stream), strict=True, delimiter=delimiter_of(first))
     number = 1
     try:
         header = next(reader, [])
-        if not set(REQUIRED_COLUMNS) <= set(header) <= set(COLUMN_NAMES) or len(set(header)) < len(header):
+        if not set(REQUIRED_COLUMNS) <= set(header) <= set(ALL_COLUMN_NAMES) or len(set(header)) < len(header):
             raise _NoExportError("is no export of this program: its first line does not name the columns of a table")
         for cells in reader:
             number = reader.line_num
             if len(cells) == len(header):
                 yield _line(f"line {number}", dict(zip(header, map(unguarded, cells), strict=True)))
             elif cells:
-                yield SourceRow(f"line {number}", None, f"has {len(cells)} cells, not {len(header)}")
+                problem = f"has {len(cells)} cells, not {len(header)}"
+                yield SourceRow(f"line {number}", None, problem, location_id=_location_in(header, cells))
     except csv.Error:
         problem = "cannot be read as CSV (a quote that is not closed?), and so what follows it was not read"
         yield SourceRow(f"line {number + 1}", None, problem)
 
 
+def _location_in(header: Sequence[str], cells: Sequence[str]) -> str:
+    """The location id of a line with cells too many or too few. An export holds no secret that could stand there."""
+    place = header.index("locationId")
+    return unguarded(cells[place]) if place < len(cells) else ""
+
+
 def _line(name: str, cells: Mapping[str, str | int | None]) -> SourceRow:
-    if not set(cells) <= set(COLUMN_NAMES):
+    if not set(cells) <= set(ALL_COLUMN_NAMES):
         return SourceRow(name, None, "has columns that are not known")
     values = {column: _number(cell) if column in _NUMBERS else cell for column, cell in cells.items()}
     wrong = [column for column in _TIMES if values.get(column) and parse_time(values[column]) is None]
     wrong += [column for column in _NUMBERS if values.get(column) and not isinstance(values[column], int)]
     if wrong:
         return SourceRow(name, None, f"has something else in {', '.join(wrong)} than belongs there")
-    row = make_row(name, values.get)
+    row = make_row(name, values.get, columns=ALL_COLUMNS)
     return SourceRow(name, row) if row.location_id else SourceRow(name, None, "has no locationId")
 
 

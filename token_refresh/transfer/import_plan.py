@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
+from token_refresh.base.columns import ALL_COLUMNS
 from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.duplicates import several_rows
 from token_refresh.refresh.jobs import read_params
-from token_refresh.stores.base import STATUS_DISABLED, Change, Row, Store, lacking_columns
+from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, Change, Row, Store, lacking_columns
 from token_refresh.stores.sealed import CellCheck, wrong_key
 from token_refresh.transfer.export_file import SourceRow
 
@@ -124,6 +125,14 @@ class ImportPlanner:
             raise wrong_key(len(source_rows))
         return planned
 
+    def left_behind(self, planned: Iterable[PlannedRow]) -> str:
+        """What rows that are stored say, and the table has no column for, in words; empty where there is nothing."""
+        stored = (ImportStep.CREATE, ImportStep.REPLACE)
+        rows = [one.row for one in planned if one.row is not None and one.step in stored]
+        missing = [column for column in ALL_COLUMNS if column.name not in self.store.columns]
+        counts = {one.name: sum(bool(getattr(row, one.attribute)) for row in rows) for one in missing}
+        return ", ".join(f"{name} ({count} rows)" for name, count in counts.items() if count)
+
     def _identity(self, row: Row) -> tuple[str, str]:
         return row.location_id, self._inspector.provider_name(row)
 
@@ -135,14 +144,16 @@ class ImportPlanner:
         if not there:
             return one
         ours, theirs = _contents(row, self._inspector), _contents(there[0], self._table_inspector)
-        differing = [column for column in _CREDENTIAL if ours[column] != theirs[column]]
+        of_row = (*_CREDENTIAL, "last_access_token") if row.has_only_access_token else _CREDENTIAL
+        differing = [column for column in of_row if ours[column] != theirs[column]]
         if not differing:
             # The row's other columns may be newer than the source's.
             change = self._table_inspector.resealing(there[0], free_for="") if self._is_resealing else None
             if change is None:
                 return replace(one, step=ImportStep.UNCHANGED)
             return replace(one, step=ImportStep.REPLACE, reason="re-encrypted", change=change)
-        is_empty = not there[0].encrypted_refresh
+        is_dead = there[0].status == STATUS_REAUTHORIZE
+        is_empty = not (there[0].encrypted_refresh or (there[0].has_only_access_token and not is_dead))
         if is_empty and there[0].status != STATUS_DISABLED:  # nobody took its credential out
             return replace(one, step=ImportStep.REPLACE, reason="the table's row waits for its credential")
         reason = "the table's row is disabled" if is_empty else f"the table has another {' and '.join(differing)}"
@@ -164,6 +175,8 @@ class ImportPlanner:
         wrong = wrong or several_rows(there, provider)
         if wrong is not None:
             return fault(str(wrong), wrong.action)
+        if row.status == STATUS_DISABLED and "status" not in self.store.columns:  # it would come to life
+            return fault("it is disabled, and the table has no column status", "Run: python token_manager.py setup")
         if count > 1:
             return fault(f"{count} rows of the source have this location and provider", "Leave all but one out.")
         owner = owners.get(row.encrypted_refresh) if row.encrypted_refresh else None
@@ -178,7 +191,7 @@ class ImportPlanner:
 def _contents(row: Row, inspector: Inspector) -> dict[str, object]:
     """What a row says, however its cells are sealed; a cell that does not open stands for itself."""
     check = inspector.check(row)
-    contents: dict[str, object] = {column: getattr(row, column) for column in _CREDENTIAL}
+    contents: dict[str, object] = {column: getattr(row, column) for column in (*_CREDENTIAL, "last_access_token")}
     if isinstance(check, CellCheck):
         contents |= {column: text for column, text in check.opened.items() if column in contents}
     with suppress(ProviderError):

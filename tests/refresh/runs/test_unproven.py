@@ -33,6 +33,12 @@ def rows(request: pytest.FixtureRequest) -> Rows:
     return table_of(request.param, request)
 
 
+@pytest.fixture(params=[name for name in TABLES if name != "airtable"])
+def databases(request: pytest.FixtureRequest) -> Rows:
+    """Rows of each kind of database."""
+    return table_of(request.param, request)
+
+
 @pytest.fixture
 def table(world: World) -> SqliteRows:
     """Rows of the embedded database."""
@@ -105,6 +111,37 @@ def test_an_unproven_token_that_is_refused_gives_way_to_the_one_before(rows: Row
     assert rows.stored("loc") == first
     assert not is_spent(rows, first)
     assert_next_run_refreshes(rows)
+
+
+def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases: Rows) -> None:
+    """The first host is gone, and its journal with it; only the table is left."""
+    databases.add("acme", "loc")
+    world, first = databases.world, databases.stored("loc")
+    if isinstance(databases, SqliteRows):
+        world.program.settings["DATABASE_URL"] = databases.address()
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=first)
+    world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
+    assert only(run(databases))["outcome"] == "unknown"
+    assert (databases.stored("loc"), databases.row("loc").previous_refresh[:7]) == ("sample-refresh", "sealed:")
+    world.oauth.behave()
+    other = replace(world.program, settings=world.program.settings | {"STATE_DIR": str(world.program.home / "another")})
+    since = len(world.oauth.requests)
+    assert only(other.run("--json", "--takeover"))["outcome"] == "unknown"
+    assert sent(databases, since) == ["sample-refresh"]
+    assert (databases.stored("loc"), databases.row("loc").previous_refresh) == (first, "")
+    world.clock.advance(100)
+    assert only(other.run("--json"))["outcome"] == "refreshed"
+    assert databases.is_current("loc")
+
+
+def test_a_token_before_that_somebody_edited_is_not_taken(databases: Rows) -> None:
+    """A cell that does not open stops neither its row nor another."""
+    databases.add("acme", "loc", previous_refresh="scribble")
+    databases.add("acme", "other", previous_refresh=databases.world.seal("loc", "previous_refresh", "of another row"))
+    databases.world.oauth.revoke("loc")
+    result = run(databases, "--all")
+    assert result.outcomes() == {"loc": "reauthorize", "other": "refreshed"}
+    assert databases.row("other").previous_refresh == ""
 
 
 def test_a_sample_that_comes_again_and_again_costs_the_row_nothing_for_good(table: Rows) -> None:

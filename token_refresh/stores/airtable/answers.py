@@ -186,7 +186,10 @@ def _store_error(response: requests.Response) -> StoreError:
             "Give it data.records:read and data.records:write on this base; check AIRTABLE_TABLE_NAME.",
         )
     if status == requests.codes.not_found:
-        return StoreRefusedError("there is no such base or table", "Check AIRTABLE_BASE_ID and AIRTABLE_TABLE_NAME.")
+        return StoreRefusedError(
+            "there is no such base or table",
+            "Check AIRTABLE_BASE_ID and AIRTABLE_TABLE_NAME. `setup` makes a table that is missing.",
+        )
     return StoreUnavailableError(f"Airtable refused the request (HTTP {status} {kind})", "The next run tries again.")
 
 

@@ -167,7 +167,8 @@ class Columns:
                 return columns
         shown = ", ".join(sorted(name for name, _, _ in tables))
         raise StoreRefusedError(
-            f"the base has no table {self._options.table_name!r}; it has: {shown}", "Correct AIRTABLE_TABLE_NAME."
+            f"the base has no table {self._options.table_name!r}; it has: {shown}",
+            "Correct AIRTABLE_TABLE_NAME. Or have it made: python token_manager.py setup",
         )
 
     def _usable(self, schema: Mapping[str, SchemaColumn]) -> Found:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -123,8 +124,8 @@ class AirtableStore(Store):
 
     def rows(self, *, complete: bool = False) -> Iterator[Row]:
         """See `Store.rows`."""
-        columns = self.columns if complete else None
-        return map(self._row, self._columns.with_schema_retry(lambda: self._list(None, columns)))
+        for row in map(self._row, self._columns.with_schema_retry(lambda: self._list(None, self.columns))):
+            yield replace(row, last_access_token="") if row.encrypted_refresh and not complete else row
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
@@ -181,6 +182,11 @@ class AirtableStore(Store):
             if len(ours) == 1:
                 return ours[0]
             raise
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        if self.read([key]):  # Airtable does not tell a record that is gone from one that may not be touched
+            map_errors(lambda: self._table.delete(key))
 
     def create_all(self, rows: Sequence[Mapping[str, Value]]) -> list[StoreRefusedError | None]:
         """See `Store.create_all`. By ten, one by one where ten are refused."""

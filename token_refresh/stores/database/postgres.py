@@ -75,6 +75,12 @@ _SAFE = "Correct sslmode and sslrootcert in DATABASE_URL, or the server's certif
 _WRITABLE = (
     "Name the primary server in DATABASE_URL, no standby, and let its user write (default_transaction_read_only)."
 )
+_DENIED = re.compile(r'permission denied for (schema|table|sequence) "?([^"]+)"?')
+_GRANTS = {  # what the program does with each; PostgreSQL 15 and later let nobody make tables in `public` unasked
+    "schema": "USAGE, CREATE ON SCHEMA",
+    "table": "SELECT, INSERT, UPDATE, DELETE ON TABLE",
+    "sequence": "USAGE ON SEQUENCE",
+}
 _RIGHTS = "Give the user of DATABASE_URL what it lacks; docs/postgres.md says what that is."
 
 
@@ -175,7 +181,7 @@ class PostgresBackend(Backend):
         if state == _READ_ONLY:
             return StoreUnavailableError(f"the database rejects writes ({said})", _WRITABLE)
         if isinstance(error, ProgrammingError):  # no right, no such table or option
-            return ShutOutError(f"PostgreSQL refuses: {said}", _RIGHTS)
+            return ShutOutError(f"PostgreSQL refuses: {said}", self._missing_right(line))
         if _is_not_let_in(line):
             action = _POOLER if "startup parameter" in line else _LET_IN
             return ShutOutError(f"PostgreSQL does not let the program in ({said})", action)
@@ -190,6 +196,16 @@ class PostgresBackend(Backend):
         state = _state(error)
         is_away = isinstance(error, OperationalError) and (not state or state.startswith(_LOST_STATES))
         return is_away or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+    def _missing_right(self, line: str) -> str:
+        """The statement that gives the right which a refusal says is missing."""
+        denied = _DENIED.match(line)
+        if denied is None:
+            return _RIGHTS
+        quote = self.engine.dialect.identifier_preparer.quote
+        user = quote(self.engine.url.username) if self.engine.url.username else "USER"
+        grant = f"GRANT {_GRANTS[denied[1]]} {quote(denied[2])} TO {user};"
+        return f"As a superuser or the owner of the database run: {grant}"
 
     def _masked(self, said: str) -> str:
         for secret in self._secrets:

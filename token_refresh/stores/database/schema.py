@@ -6,6 +6,7 @@ which PostgreSQL's are made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +17,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from token_refresh.base.clock import iso, parse_time
-from token_refresh.base.columns import COLUMNS, Column, ColumnType
+from token_refresh.base.columns import ALL_COLUMNS, COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 
@@ -79,6 +80,10 @@ CREDENTIALS = sa.Table(
     sa.Column("claim_owner", sa.Text),
     sa.Column("claim_generation", sa.Integer, nullable=False, server_default="0"),
     sa.Column("claimed_at", UtcTime),
+    sa.Column("username", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("connected_at", UtcTime),
+    sa.Column("previous_refresh", sa.Text),
     sa.UniqueConstraint("location_id", "provider"),
     sa.Index("ix_credentials_due", "access_token_expiry", sqlite_where=_IS_ACTIVE),
     sa.Index("ix_credentials_last_refreshed", "last_refreshed", sqlite_where=_IS_ACTIVE),
@@ -94,8 +99,23 @@ PAUSES = sa.Table(
 )
 IDENTITY = sa.Table("store_identity", METADATA, sa.Column("id", sa.Text, primary_key=True))  # one row, for good
 
-ALL = [CREDENTIALS.c.id, *(CREDENTIALS.c[column.attribute] for column in COLUMNS)]
-ALL_BUT_TOKEN = [column for column in ALL if column.name != "last_access_token"]
+_IDS = [CREDENTIALS.c.id, CREDENTIALS.c.is_active]
+_SECRET = ("last_access_token", "id_token", "previous_refresh")
+_ONLY_TOKEN = sa.case((CREDENTIALS.c.encrypted_refresh == "", CREDENTIALS.c.last_access_token), else_="")
+_COLUMN_OF = {column.attribute: column for column in ALL_COLUMNS}
+# What is read of a row: all of it; what is shown; and what a refresh needs, which is what a large table is listed with.
+ALL = [*_IDS, *(CREDENTIALS.c[name] for name in _COLUMN_OF)]
+SHOWN = [*(one for one in ALL if one.name not in _SECRET), _ONLY_TOKEN.label("last_access_token")]
+LISTED = [
+    *_IDS,
+    *(CREDENTIALS.c[column.attribute] for column in COLUMNS if column.name not in _SECRET),
+    CREDENTIALS.c.previous_refresh,
+]
+
+
+def held_in(columns: Sequence[Any]) -> list[Column]:
+    """Which of the program's columns a selection of these holds."""
+    return [_COLUMN_OF[column.name] for column in columns if column.name in _COLUMN_OF]
 
 
 class Unreadable(FunctionElement[bool]):

@@ -47,6 +47,13 @@ _STEPS = {
         "CREATE INDEX ix_credentials_last_refreshed ON credentials (last_refreshed) WHERE is_active IS 1",
     ),
     4: ("CREATE INDEX ix_credentials_refresh_token_expiry ON credentials (refresh_token_expiry) WHERE is_active IS 1",),
+    5: (
+        "ALTER TABLE credentials ADD COLUMN username TEXT",
+        "ALTER TABLE credentials ADD COLUMN email TEXT",
+        "ALTER TABLE credentials ADD COLUMN connected_at VARCHAR",
+        "ALTER TABLE credentials ADD COLUMN previous_refresh TEXT",
+        "UPDATE credentials SET is_active = 0 WHERE status = 'disabled'",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -17,8 +18,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from token_refresh.base.clock import Clock
-from token_refresh.base.columns import ATTRIBUTES
+from token_refresh.base.columns import ATTRIBUTES, Column
 from token_refresh.stores.base import (
+    STATUS_DISABLED,
     Change,
     Claimant,
     ClaimedRow,
@@ -46,13 +48,15 @@ from token_refresh.stores.database.claims import (
 )
 from token_refresh.stores.database.schema import (
     ALL,
-    ALL_BUT_TOKEN,
     CREDENTIALS,
     IDENTITY,
     LARGEST_ID,
+    LISTED,
     PAUSES,
     SCHEMA_VERSION,
+    SHOWN,
     UtcTime,
+    held_in,
     stripped,
 )
 
@@ -120,7 +124,7 @@ class DatabaseStore(Store):
 
     def due(self, query: DueQuery) -> list[Row]:
         """See `Store.due`."""
-        rows = self._select(ALL_BUT_TOKEN, is_due(query))
+        rows = self._select(LISTED, is_due(query))
         return [row for row in rows if query.admits(row)]
 
     def claim_due(self, query: DueQuery, claimant: Claimant, limit: int) -> Iterator[list[Row]]:
@@ -129,8 +133,7 @@ class DatabaseStore(Store):
         listed = by_urgency(query, is_free(claimant, query, self._clock.now()))
 
         def look_up(connection: Connection) -> array[int]:
-            moment = self._backend.clock(connection)
-            self.clock_offset = moment - self._clock.now() if moment is not None else None
+            self._compare_clock(connection)
             return array("q", connection.execute(listed).scalars())
 
         ids = self._transact(look_up)
@@ -152,11 +155,12 @@ class DatabaseStore(Store):
                 claim_generation=CREDENTIALS.c.claim_generation + 1,
                 claimed_at=now,
             )
-            .returning(*ALL_BUT_TOKEN, CREDENTIALS.c.claim_generation)
+            .returning(*LISTED, CREDENTIALS.c.claim_generation)
         )
         records = self._transact(lambda connection: connection.execute(claim).mappings().all())
         self._generations |= {record["id"]: record["claim_generation"] for record in records}
-        return [row for row in map(_row, records) if query.admits(row)]
+        held = held_in(LISTED)
+        return [row for row in (_row(record, held) for record in records) if query.admits(row)]
 
     def claim_owners(self) -> list[str]:
         """See `Store.claim_owners`."""
@@ -215,7 +219,7 @@ class DatabaseStore(Store):
     def rows(self, *, complete: bool = False) -> Iterator[Row]:
         """See `Store.rows`. Read in pages, so that a large table is never in memory as a whole."""
         after = -1 - LARGEST_ID
-        while page := self._select(_columns(complete), CREDENTIALS.c.id > after, limit=ROWS_A_PAGE):
+        while page := self._select(ALL if complete else SHOWN, CREDENTIALS.c.id > after, limit=ROWS_A_PAGE):
             yield from page
             after = int(page[-1].key)
 
@@ -228,7 +232,7 @@ class DatabaseStore(Store):
         found: dict[str, Row] = {}
         for start in range(0, len(keys), ROWS_A_PAGE):  # SQLite bounds the number of parameters
             ids = [_id(key) for key in keys[start : start + ROWS_A_PAGE]]
-            found |= {row.key: row for row in self._select(_columns(complete), CREDENTIALS.c.id.in_(ids))}
+            found |= {row.key: row for row in self._select(ALL if complete else LISTED, CREDENTIALS.c.id.in_(ids))}
         return found
 
     def prove_writable(self, row: Row) -> None:
@@ -258,6 +262,11 @@ class DatabaseStore(Store):
         except StoreError as error:
             return [WriteResult(Written.UNDONE, error) for _ in changes]
 
+    def note_use(self, key: str, now: datetime) -> None:
+        """See `Store.note_use`. `updated_at` stays: nobody changed the row."""
+        used = sa.update(CREDENTIALS).where(CREDENTIALS.c.id == _id(key)).values(last_used_at=now)
+        self._transact(lambda connection: connection.execute(used))
+
     def create(self, values: Mapping[str, Value]) -> str:
         """See `Store.create`."""
         missing = unknown_columns(values, self.columns)
@@ -267,6 +276,19 @@ class DatabaseStore(Store):
         cells = {**_cells(values), "created_at": now, "updated_at": now}
         created = sa.insert(CREDENTIALS).values(cells).returning(CREDENTIALS.c.id)
         return str(self._transact(lambda connection: connection.execute(created).scalar_one(), is_repeatable=False))
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        one = sa.delete(CREDENTIALS).where(CREDENTIALS.c.id == _id(key))
+        self._transact(lambda connection: connection.execute(one))
+
+    def read_clock(self) -> None:
+        """See `Store.read_clock`."""
+        self._transact(self._compare_clock)
+
+    def _compare_clock(self, connection: Connection) -> None:
+        moment = self._backend.clock(connection)
+        self.clock_offset = moment - self._clock.now() if moment is not None else None
 
     def setup(self) -> list[str]:
         """See `Store.setup`. Opening has done it all."""
@@ -279,12 +301,15 @@ class DatabaseStore(Store):
             self._backend.close()
 
     def _select(
-        self, columns: Sequence[sa.Column[Any]], *conditions: sa.ColumnElement[bool], limit: int | None = None
+        self, columns: Sequence[Any], *conditions: sa.ColumnElement[bool], limit: int | None = None
     ) -> list[Row]:
         query = sa.select(*columns).where(*conditions)
         if limit is not None:
             query = query.order_by(CREDENTIALS.c.id).limit(limit)
-        return self._transact(lambda connection: [_row(record) for record in connection.execute(query).mappings()])
+        held = held_in(columns)
+        return self._transact(
+            lambda connection: [_row(record, held) for record in connection.execute(query).mappings()]
+        )
 
     def _transact(self, act: Callable[[Connection], _T], *, is_repeatable: bool = True) -> _T:
         """Do `act` in a transaction of its own; where it is repeatable, again when the server was lost and is back.
@@ -422,12 +447,10 @@ def open_backend(url: str, connections: int = 1) -> Backend:
     )
 
 
-def _columns(complete: bool) -> Sequence[sa.Column[Any]]:
-    return ALL if complete else ALL_BUT_TOKEN
-
-
-def _row(record: Mapping[Any, Any]) -> Row:
-    return make_row(str(record["id"]), lambda name: record.get(ATTRIBUTES[name]))
+def _row(record: Mapping[Any, Any], held: Sequence[Column]) -> Row:
+    """A record that holds these columns as a row. One that somebody made inactive by hand is disabled."""
+    row = make_row(str(record["id"]), lambda name: record[ATTRIBUTES[name]], columns=held)
+    return row if record["is_active"] else replace(row, status=STATUS_DISABLED)
 
 
 def _id(key: str) -> int:
@@ -437,8 +460,10 @@ def _id(key: str) -> int:
 
 
 def _cells(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Cells by column; None empties one, whatever its type."""
+    """Cells by column; None empties one, whatever its type. `is_active` follows the status."""
     cells = {ATTRIBUTES[name]: value for name, value in values.items()}
+    if "status" in cells:
+        cells["is_active"] = cells["status"] != STATUS_DISABLED
     return {name: _empty(CREDENTIALS.c[name]) if value is None else value for name, value in cells.items()}
 
 

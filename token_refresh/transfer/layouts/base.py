@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from token_refresh.base.clock import parse_time
+from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.stores.base import Row, Store
@@ -28,8 +28,10 @@ class Found:
         client_id, client_secret: empty where the settings know them.
         cells: which of `client_secret`, `refresh_token` and `access_token` are cells of the earlier program.
         expiry: of the access token; None where it is not certain.
+        has_no_end: the record says that the access token does not expire.
         params: what goes into `provider_params`.
-        scope: what was granted, blank-separated.
+        details: what else is known of the client, by column.
+        is_active: false where the earlier program had switched it off.
         row: the row that it is, where the source is a table of this program's own kind; its other cells stay.
         reason, action: why it is not taken, and what to do; empty where nothing is against it.
         is_wrong: that somebody has to fix this, not merely know it.
@@ -45,8 +47,10 @@ class Found:
     cells: frozenset[str] = frozenset()
     expiry: datetime | None = None
     last_refreshed: datetime | None = None
+    has_no_end: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
-    scope: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+    is_active: bool = True
     row: Row | None = None
     reason: str = ""
     action: str = ""
@@ -118,8 +122,8 @@ def flag(value: object) -> bool:
 
 def time_with_zone(value: object) -> datetime | None:
     """The time in a column that was declared with a time zone; SQLite drops the zone, which is UTC then."""
-    moment = _time(value)
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else parse_time(moment)
+    found = _time(value)
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else parse_time(found)
 
 
 def certain_time(value: object) -> datetime | None:
@@ -137,6 +141,11 @@ def words(value: object) -> str:
     if isinstance(value, list):
         return " ".join(text(one) for one in value if isinstance(one, str))
     return text(value) if isinstance(value, str) else ""
+
+
+def moment(value: datetime | None) -> str:
+    """A time among details, as ISO 8601."""
+    return iso(value) if value is not None else ""
 
 
 def some(**params: str) -> dict[str, str]:

@@ -19,8 +19,8 @@ _CLIENT_COLUMNS = (
     "is_active",
 )
 _TOKEN_COLUMNS = (
-    *("id", "client_id", "access_token", "refresh_token", "expires_at", "is_valid", "is_revoked", "scope"),
-    *("last_refreshed_at", "created_at", "updated_at"),
+    *("id", "client_id", "access_token", "refresh_token", "expires_at", "is_valid", "is_revoked"),
+    *("token_type", "scope", "last_refreshed_at", "created_at", "updated_at"),
 )
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -37,18 +37,14 @@ def read(source: Source) -> Iterator[Found]:
             provider="google",
             client_id=text(record["client_id"]),
             client_secret=text(record["client_secret"]),
-            params=some(
-                redirect_uri=text(record["redirect_uri"]) or source.redirect_uri,
+            params=some(redirect_uri=text(record["redirect_uri"]) or source.redirect_uri),
+            details=some(
                 workspace_email=text(record["workspace_email"]),
                 workspace_name=text(record["workspace_name"]),
             ),
+            is_active=flag(record["is_active"]),
         )
-        if not flag(record["is_active"]):
-            yield replace(
-                client, reason="the client is not active", action="If it is wanted: log in again, then onboard it."
-            )
-        else:
-            yield _with_token(client, tokens[record["id"]])
+        yield _with_token(client, tokens[record["id"]])
 
 
 def _with_token(client: Found, tokens: Sequence[Mapping[str, Any]]) -> Found:
@@ -66,7 +62,7 @@ def _with_token(client: Found, tokens: Sequence[Mapping[str, Any]]) -> Found:
         access_token=text(newest["access_token"]) if is_valid else "",
         expiry=certain_time(newest["expires_at"]),
         last_refreshed=certain_time(newest["last_refreshed_at"]),
-        scope=words(newest["scope"]),
+        details={**client.details, **some(scopes=words(newest["scope"]), token_type=text(newest["token_type"]))},
     )
 
 

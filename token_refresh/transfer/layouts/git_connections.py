@@ -13,11 +13,21 @@ from urllib.parse import urlsplit
 from providers.addresses import origin_of
 from providers.base import ProviderError
 from token_refresh.refresh.jobs import ProviderIndex
-from token_refresh.transfer.layouts.base import TOKEN_CELLS, Found, Source, flag, some, text, time_with_zone, words
+from token_refresh.transfer.layouts.base import (
+    TOKEN_CELLS,
+    Found,
+    Source,
+    flag,
+    moment,
+    some,
+    text,
+    time_with_zone,
+    words,
+)
 
 _COLUMNS = (
     *("id", "provider", "instance_url", "username", "email", "access_token_encrypted", "refresh_token_encrypted"),
-    *("token_expires_at", "scopes", "is_active"),
+    *("token_expires_at", "scopes", "connected_at", "last_used_at", "is_active"),
 )
 _INSTANCE = "instance"
 
@@ -25,14 +35,7 @@ _INSTANCE = "instance"
 def read(source: Source) -> Iterator[Found]:
     """The records of the table."""
     for record in source.rows("git_connections", _COLUMNS):
-        found = _found(source, record)
-        if not flag(record["is_active"]):
-            found = replace(
-                found,
-                reason="the connection is not active",
-                action="If it is wanted: connect it again, then onboard it.",
-            )
-        yield found
+        yield _found(source, record)
 
 
 def _found(source: Source, record: Mapping[str, Any]) -> Found:
@@ -46,12 +49,16 @@ def _found(source: Source, record: Mapping[str, Any]) -> Found:
         access_token=text(record["access_token_encrypted"]),
         cells=TOKEN_CELLS,
         expiry=time_with_zone(record["token_expires_at"]),
-        params=some(
-            redirect_uri=source.redirect_uri,
+        has_no_end=not text(record["token_expires_at"]),
+        params=some(redirect_uri=source.redirect_uri),
+        details=some(
             username=text(record["username"]),
             email=text(record["email"]),
+            scopes=words(record["scopes"]),
+            connected_at=moment(time_with_zone(record["connected_at"])),
+            last_used_at=moment(time_with_zone(record["last_used_at"])),
         ),
-        scope=words(record["scopes"]),
+        is_active=flag(record["is_active"]),
     )
     address = text(record["instance_url"])
     return _on_instance(found, providers, address) if address and slug is not None else found

@@ -26,5 +26,5 @@ def read(source: Source) -> Iterator[Found]:
             cells=TOKEN_CELLS,
             expiry=certain_time(record["expires_at"]),
             params=some(redirect_uri=source.redirect_uri),
-            scope=words(record["scopes"]),
+            details=some(scopes=words(record["scopes"])),
         )
