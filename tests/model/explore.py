@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.model.state import FRESH, IMPOSSIBLE, LAST_MINUTE, NOBODY, STRANGER, Installation, Rules, State, Token
+from tests.model.state import (
+    BEFORE_THE_CLONE,
+    FRESH,
+    IMPOSSIBLE,
+    LAST_MINUTE,
+    NOBODY,
+    STRANGER,
+    Installation,
+    Rules,
+    State,
+    Token,
+)
 from tests.model.steps import OPEN, Step, advance, asked, begin, changed, first, kept, whole
 
 LOST = "a living grant is lost"
@@ -178,7 +189,13 @@ def _folders(state: State, rules: Rules) -> Iterator[Step]:
     if not more and rules.machines > 1:
         yield Step("the folder copied", 1, state._replace(folders=(folder, folder._replace(is_copy=True))))
         twins = (folder._replace(is_twin=True),) * 2
-        yield Step("the machine cloned", 1, state._replace(folders=twins, row=row._replace(by=NOBODY, claim=NOBODY)))
+        yield Step(
+            "the machine cloned",
+            1,
+            state._replace(
+                folders=twins, row=row._replace(by=NOBODY, claim=BEFORE_THE_CLONE if row.claim == 0 else NOBODY)
+            ),
+        )
     if not more and rules.machines > 1 and rules.store == "database":
         yield Step("another machine begins", 1, state._replace(folders=(folder, Installation())))
     names = {0: STRANGER}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 FRESH, DUE, LAST_MINUTE, IMPOSSIBLE = range(4)  # what the row's expiry says; a missing one is its last minute, too
 KINDS = ("never", "once", "family", "grace", "until_used")
 STORES = ("database", "airtable")
-NOBODY, STRANGER = -1, 2  # 0 and 1 are the installations
+NOBODY, STRANGER, BEFORE_THE_CLONE = -1, 2, 3  # 0 and 1 are the installations
 
 
 class Token(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tests.model.state import (
+    BEFORE_THE_CLONE,
     FRESH,
     IMPOSSIBLE,
     LAST_MINUTE,
@@ -135,7 +136,7 @@ def _listed(state: State, who: int, rules: Rules) -> tuple[State, str]:
         if rules.store == "airtable" and row.expiry != LAST_MINUTE:
             return ended(state, who), "takeover"
     if rules.store == "database" and rules.has("rows are claimed"):
-        if row.claim not in (NOBODY, who):
+        if row.claim not in (NOBODY, who, BEFORE_THE_CLONE if folder.is_twin else NOBODY):
             return state, "claimed"
         state = state._replace(row=row._replace(claim=who))
     overtaken = {one for one in folder.entries if one.step in ("sent", "lost") and one.token != row.token}

@@ -121,7 +121,7 @@ class Twin:
         is_good = token is not None and token.spent_at is None and token.revoked_at is None
         now = self.rows.world.clock.now()
         is_fresh = row.access_token_expiry is not None and (row.access_token_expiry - now).total_seconds() > DUE_SECONDS
-        open_steps = sorted(one.step for one in entries(self.rows.world) if one.step != "superseded")
+        open_steps = sorted(str(one.step) for one in entries(self.rows.world) if one.step != "superseded")
         return is_good, row.status == "reauthorize", is_fresh, open_steps
 
 
