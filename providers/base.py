@@ -353,8 +353,10 @@ class Provider(ProviderSummary):
         - of one that breaks off: a refresh token that came whole;
         - without an access token a refresh token counts, unproven, where the provider replaces them at all.
 
-        Of any other status none does: see `pair_in`.
+        Of any other status none does, but see `pair_in`: where it revokes to send the old one again, that is tried.
         """
+        if self.replay == "last_minute" and (pair := self.pair_in(raw)) is not None:
+            return pair
         content, is_whole = parse_answer(raw)
         is_success = HTTP_OK <= raw.status < HTTP_REDIRECT
         tokens = find_tokens(content) if is_success else _NO_TOKENS
@@ -400,7 +402,14 @@ class Provider(ProviderSummary):
         access_token, refresh_token, _ = find_tokens(content) or _NO_TOKENS
         if access_token is None or refresh_token is None:
             return None
-        return Answer(Verdict.UNCLEAR, refresh_token=refresh_token, is_unproven=True, received_at=raw.received_at)
+        return Answer(
+            Verdict.UNCLEAR,
+            refresh_token=refresh_token,
+            is_unproven=True,
+            error=self._error(raw, content),
+            status=raw.status,
+            received_at=raw.received_at,
+        )
 
     def _verdict(self, raw: RawAnswer, content: Mapping[str, Any], *, is_whole: bool) -> Verdict:
         """A complete answer that refuses is a refusal, whatever its form."""

@@ -176,6 +176,28 @@ def test_what_a_replay_could_not_store_is_said_and_listed(table: AirtableRows) -
     assert [entry["step"] for entry in result.json()["entries"]] == ["answered"]
 
 
+def test_tokens_that_waited_while_the_table_was_restored_from_a_backup_go_over_the_used_one(
+    table: AirtableRows,
+) -> None:
+    world = table.world
+    assert world.program.run("recover", "--replay").code == exits.DONE
+    backup = world.table.cells(world.table.find(locationId="loc")[0])["encrypted_refresh"]
+    for fails in (False, True):
+        world.clock.advance(3600)
+        if fails:
+            outage(table, airtable_faults.status(503))
+        run(table)
+    assert world.airtable is not None
+    world.airtable.faults.clear()
+    table.edit("loc", encrypted_refresh=backup)
+    asked = sent(world)
+    result = run(table)
+    assert result.json()["results"][-1]["action"].endswith("recover --replay")
+    assert [entry.step for entry in entries(world)] == ["superseded"]
+    assert world.program.run("recover", "--replay").code == exits.DONE
+    assert (table.is_current("loc"), entries(world), sent(world)) == (True, [], asked)
+
+
 # A printed answer
 
 

@@ -92,9 +92,9 @@ def test_a_cap_beyond_the_window_changes_nothing() -> None:
 
 
 def test_the_last_minute_is_when_the_next_run_would_come_too_late_or_nobody_knows() -> None:
-    assert HOURLY.is_last_minute(row(3899), START)
-    assert not HOURLY.is_last_minute(row(3900), START)
-    assert HOURLY.is_last_minute(row(None), START)
+    assert HOURLY.is_last_minute(row(3899), provider(), START)
+    assert not HOURLY.is_last_minute(row(3900), provider(), START)
+    assert HOURLY.is_last_minute(row(None), provider(), START)
 
 
 @pytest.mark.parametrize(

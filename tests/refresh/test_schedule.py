@@ -50,7 +50,7 @@ def job(
     expiry = None if minutes is None else START + timedelta(minutes=minutes)
     lost_at = START - timedelta(hours=1) if lost else None
     row = Row(name, name, client, access_token_expiry=expiry)
-    is_last_minute = POLICY.is_last_minute(row, START)
+    is_last_minute = POLICY.is_last_minute(row, of, START)
     return Task(name, of, ClientKey(of.token_url, client, "secret"), expiry, lost_at, is_last_minute, failed)
 
 

@@ -6,6 +6,7 @@ import re
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.journal.entries import Journal, Step
+from token_refresh.refresh.run_context import RunContext
 
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
@@ -50,13 +51,17 @@ def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
     return len(waiting)
 
 
-def forget_entry(journal: Journal, entry_id: int, *, is_agreed: bool) -> None:
-    """Delete what nobody needs any more; only of entries that no run will ever use.
+def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None:
+    """Delete what nobody needs any more; only of entries that no run will ever use, or whose rows are gone.
 
     Raises:
         ActionableError: a run may still need it, or nobody agreed.
     """
-    if all(entry.id != entry_id for entry in journal.entries(Step.SUPERSEDED)):
+    journal, store = context.journal, context.store.store
+    entries = [entry for entry in journal.entries() if entry.id == entry_id]
+    is_kept = any(entry.step is Step.SUPERSEDED for entry in entries)
+    gone = [one for one in entries if one.row_key and one.place in ("", store.place) and not store.read([one.row_key])]
+    if not is_kept and not gone:
         raise ActionableError(
             f"there is no entry {entry_id} that can be forgotten",
             "List them with: python token_manager.py recover",

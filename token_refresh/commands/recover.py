@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     events: list[Event] = []
     with installation.lock(), open_run_context(installation) as context, released_at_the_end(context):
         if arguments.forget is not None:
-            forget_entry(context.journal, arguments.forget, is_agreed=arguments.yes)
+            forget_entry(context, arguments.forget, is_agreed=arguments.yes)
         if arguments.resend is not None:
             end_wait(context.journal, arguments.resend, resend=True)
         if arguments.discard is not None:

@@ -59,7 +59,7 @@ class Entry:
         lost_at: when the request left whose answer was the first to be lost; None where none was.
         answer: the sealed answers to its requests, oldest first, with a blank between two; see `answers`.
         admission: the credential that a person entered, sealed; empty where a row is refreshed.
-        successor: the fingerprint of an unproven token that came for it, also of one that was refused since.
+        successor: the fingerprints of unproven tokens that came for it; the last is to be proved, or was refused, too.
         previous: the token that was sent, sealed as the row's `previous_refresh`, while its successor is unproven.
     """
 
@@ -339,11 +339,16 @@ class Journal:
 
     def note_unproven(self, entry_id: int, successor: str, previous: str) -> None:
         """Note durably, before it is stored, a new token that is not known to work; see `Entry`."""
-        self._update(entry_id, synced=True, successor=successor, previous=previous)
+        note = (
+            "UPDATE entries SET successor = ltrim(replace(' ' || successor, ' ' || ?, '') || ' ' || ?), previous = ?"
+            " WHERE id = ?"
+        )
+        self._file.execute([(note, (successor, successor, previous, entry_id))])
 
     def is_refuted(self, entry: Entry, token: str) -> bool:
-        """Whether this token was the unproven successor of an entry's, and was refused."""
-        return entry.successor in self._keyring.fingerprints(token) and not entry.previous
+        """Whether this token was an unproven successor of an entry's, and was refused."""
+        refuted = entry.successor.split()[: -1 if entry.previous else None]
+        return not set(refuted).isdisjoint(self._keyring.fingerprints(token))
 
     def give_to_row(self, entry_id: int, row_key: str, step: Step) -> None:
         """The row holds what an entry is about, or what came of it: from here on it is one of that row's refreshes."""
@@ -530,6 +535,16 @@ class Journal:
                 remove(path)
             else:
                 self._spare_files.setdefault(entry.id, []).append(path)
+
+
+def predecessors(token: Collection[str], unproven: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entry whose unproven successor has these fingerprints, the one whose successor is its token, and so on."""
+    left = {one: entry for entry in unproven for one in entry.successor.split()[-1:]}
+    chain: tuple[Entry, ...] = ()
+    while found := [left.pop(one) for one in token if one in left]:
+        chain += (found[0],)
+        token = (found[0].token,)
+    return chain
 
 
 def by_token(entries: Iterable[Entry]) -> Callable[[Collection[str]], Entry | None]:

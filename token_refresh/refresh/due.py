@@ -88,15 +88,17 @@ class DuePolicy:
         seconds = self._two_runs
         return max(self.window(lifetime, earliest), timedelta(seconds=min(seconds, earliest) if earliest else seconds))
 
-    def last_minute(self, row: Row) -> datetime | None:
-        """When the old access token is nearly out: before the next run; None where its expiry is unknown."""
-        if row.access_token_expiry is None:
-            return None
-        return row.access_token_expiry - timedelta(seconds=self.interval + self.buffer)
+    def believed_expiry(self, row: Row, provider: ProviderSummary, now: datetime) -> datetime | None:
+        """When its access token ends; None where nothing that can be says so."""
+        return None if self.is_impossible(row, provider, now) else row.access_token_expiry
 
-    def is_last_minute(self, row: Row, now: datetime) -> bool:
+    def last_minute(self, expires_at: datetime | None) -> datetime | None:
+        """When an access token with this end is nearly out: before the next run; None where its end is unknown."""
+        return None if expires_at is None else expires_at - timedelta(seconds=self.interval + self.buffer)
+
+    def is_last_minute(self, row: Row, provider: ProviderSummary, now: datetime) -> bool:
         """Whether the old access token is nearly out, or its expiry unknown."""
-        moment = self.last_minute(row)
+        moment = self.last_minute(self.believed_expiry(row, provider, now))
         return moment is None or now > moment
 
     def runs_in(self, provider: ProviderSummary) -> int:

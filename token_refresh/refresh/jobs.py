@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
 from token_refresh.base.errors import ActionableError
+from token_refresh.journal.entries import Entry
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError, Seals
 
@@ -42,8 +43,8 @@ class Job:
         cell, token: the fingerprints of its refresh cell and of the refresh token in it, one a key.
         lost_entry: the journal entry of an earlier run that sent this row's token and never saw a usable answer.
         lost_at: when that was.
-        proves: the journal entry whose unproven token this is.
-        previous: the token before it, sealed as the row's `previous_refresh`; it is back where this one is refused.
+        proves: the journal entry whose unproven token this is, and those whose unproven tokens led to it; the token
+            before it, sealed there as the row's `previous_refresh`, is back where this one is refused.
     """
 
     row: Row
@@ -55,8 +56,7 @@ class Job:
     token: tuple[str, ...]
     lost_entry: int | None = None
     lost_at: datetime | None = None
-    proves: int | None = None
-    previous: str = field(default="", repr=False)
+    proves: tuple[Entry, ...] = ()
 
     @cached_property
     def client(self) -> ClientKey:

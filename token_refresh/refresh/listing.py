@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from providers.base import Verdict
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
-from token_refresh.journal.entries import Step, by_token
+from token_refresh.journal.entries import Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
@@ -127,7 +127,7 @@ def list_unproven(
     for fault in made:
         if isinstance(fault, UnusableRow):
             unusable(fault)
-    yield [job for job in made if isinstance(job, Job) and job.proves is not None]
+    yield [job for job in made if isinstance(job, Job) and job.proves]
 
 
 def query_of(context: RunContext, scope: Scope) -> DueQuery:
@@ -182,9 +182,11 @@ class _Unfinished:
         lost = context.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = by_token(lost)
-        self._superseded = by_token(context.journal.entries(Step.SUPERSEDED))
+        superseded = context.journal.entries(Step.SUPERSEDED)
+        self._superseded = by_token(superseded)
+        self._newer = {(entry.location_id, entry.provider) for entry in superseded if not entry.admission}
         self._unread = by_token(context.journal.entries(Step.UNREAD))
-        self._unproven_of_row = {entry.row_key: entry for entry in context.journal.entries(Step.UNPROVEN)}
+        self._unproven = context.journal.entries(Step.UNPROVEN)
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
@@ -201,17 +203,17 @@ class _Unfinished:
                 self._overtaken.append(of_row.id)
         if entry is not None:
             job = replace(job, lost_entry=entry.id, lost_at=entry.lost_at or entry.sent_at)
-        unproven = self._unproven_of_row.get(row.key)
-        if unproven is not None and unproven.successor in job.token:
-            job = replace(job, proves=unproven.id, previous=unproven.previous)
+        if chain := predecessors(job.token, self._unproven):
+            job = replace(job, proves=chain)
         if job.provider.rotates == "never":
             return job
         fault = self._used_up(job)
         if fault is not None:
             return fault
         sent_at = entry.sent_at if entry is not None else None
-        last_minute = self._context.policy.last_minute(row)
-        wait = replay.reason_to_wait(job.provider, row.access_token_expiry, sent_at, now, last_minute)
+        policy = self._context.policy
+        expires_at = policy.believed_expiry(row, job.provider, now)
+        wait = replay.reason_to_wait(job.provider, expires_at, sent_at, now, policy.last_minute(expires_at))
         if wait is not None:
             reason, until = wait
             words = _WAITS[reason].format(provider=job.provider)
@@ -224,13 +226,15 @@ class _Unfinished:
 
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
-        if self._superseded(job.token) is not None:
+        is_used_up = replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token))
+        is_older = is_used_up and (job.row.location_id, job.provider.slug) in self._newer
+        if is_older or self._superseded(job.token) is not None:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
             action = "Store them: python token_manager.py recover --replay"
         elif self._unread(job.token) is not None:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
             action = action_of(Outcome.OPERATOR, Verdict.UNREAD) or ""
-        elif replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token)):
+        elif is_used_up:
             what = "this refresh token is older than the last refresh; was the row restored from a backup?"
             action = "Restore the newer cell, or onboard the client again with `python onboard_client.py`."
         else:

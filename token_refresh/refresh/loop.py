@@ -85,7 +85,7 @@ class Loop:
 
     def _task(self, job: Job) -> Task:
         now, expires_at = self._context.clock.now(), job.row.access_token_expiry
-        is_last_minute = self._context.policy.is_last_minute(job.row, now)
+        is_last_minute = self._context.policy.is_last_minute(job.row, job.provider, now)
         has_failed = job.row.failure_count > 0
         return Task(job.row.key, job.provider, job.client, expires_at, job.lost_at, is_last_minute, has_failed)
 

@@ -9,10 +9,11 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
-from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token
+from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token, predecessors
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.jobs import Job, UnusableRow
+from token_refresh.refresh.replay import is_used_up
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Row, StoreError
@@ -82,8 +83,9 @@ def replay(
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     if with_superseded:
         for entry, row in _restored(context):
-            entries.append(replace(entry, row_key=row.key))
-            rows[row.key] = row
+            if row.key not in rows:
+                entries.append(entry)
+                rows[row.key] = row
     for entry in entries:
         try:
             notice = _of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
@@ -108,10 +110,11 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
     """Rows that were to hold an unproven token, and hold another by now: the one before, or somebody else's."""
     entries = context.journal.entries(Step.UNPROVEN)
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
+    noted = [*entries, *context.journal.entries(Step.ANSWERED)] if entries else []
     for entry in entries:
         row = rows.get(entry.row_key)
         job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
-        if isinstance(job, UnusableRow) or (job is not None and entry.successor in job.token):
+        if isinstance(job, UnusableRow) or (job is not None and entry in predecessors(job.token, noted)):
             continue
         if job is not None and entry.token in job.token:
             context.journal.mark_lost(entry.id)
@@ -122,12 +125,21 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
 
 
 def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
-    """Superseded entries, with the row that holds their token again: restored, or edited back."""
-    for entry in context.journal.entries(Step.SUPERSEDED):
-        if entry.admission:
-            continue
-        found = context.store.store.find(entry.location_id)
-        yield from [(entry, row) for row in found if _is_of(context, entry, row)][:1]
+    """Superseded entries, with the row that holds their token again, restored or edited back, or an older one."""
+    superseded = [entry for entry in reversed(context.journal.entries(Step.SUPERSEDED)) if not entry.admission]
+    pairs = [(entry, row) for entry in superseded for row in context.store.store.find(entry.location_id)]
+    for fits in (_is_of, _is_newer):
+        for entry, row in pairs:
+            if fits(context, entry, row):
+                yield replace(entry, row_key=row.key, cell=context.journal.fingerprint(row.encrypted_refresh)), row
+
+
+def _is_newer(context: RunContext, entry: Entry, row: Row) -> bool:
+    """Whether the row's own token is of no use any more, as after a backup of the table was restored."""
+    job = context.job_factory.job(row)
+    if isinstance(job, UnusableRow) or job.provider.slug != entry.provider:
+        return False
+    return is_used_up(job.provider, is_spent=context.journal.is_spent(job.token))
 
 
 def _of_another_table(context: RunContext, entry: Entry, code: NoticeCode) -> Notice | None:
@@ -191,7 +203,10 @@ def _replay_one(
     try:
         raw = context.journal.open_answer(entry)
     except SealedCellError as error:
-        emit(_locked(entry, "an answer", error))
+        if row is None or isinstance(context.job_factory.job(row), UnusableRow) or _is_of(context, entry, row):
+            emit(_locked(entry, "an answer", error))
+        else:  # which waits for its key no longer: the row has another credential, that opens
+            _set_aside(context, entry, emit)
         return
     if row is None:
         answer = context.job_factory.find_provider(entry.provider).read_answer(raw)
@@ -208,6 +223,8 @@ def _replay_one(
             _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
         )
         return
+    if chain := predecessors(job.token, context.journal.entries(Step.UNPROVEN)):
+        job = replace(job, proves=chain)
     answer = job.provider.read_answer(raw)
     if not _is_of(context, entry, row):
         _supersede(context, entry, job, answer, emit)
@@ -237,16 +254,22 @@ def _is_of(context: RunContext, entry: Entry, row: Row) -> bool:
 
 def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
+    if entry.previous and predecessors(job.token, [entry]):  # whichever of its answers brought that one
+        context.journal.give_to_row(entry.id, job.row.key, Step.UNPROVEN)
+        return
     if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
-        if answer.is_unproven:
-            context.journal.give_to_row(entry.id, job.row.key, Step.UNPROVEN)
-        else:
-            context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
+        context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
         return
     if not answer.brings_token:
         context.journal.finish([entry.id])
         return
-    _keep_aside(context, entry, answer)
+    if answer.refresh_token is not None:
+        context.journal.finish([], [entry.id])
+    _set_aside(context, entry, emit)
+
+
+def _set_aside(context: RunContext, entry: Entry, emit: Subscriber) -> None:
+    context.journal.mark(entry.id, Step.SUPERSEDED)
     message = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal"
     emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 

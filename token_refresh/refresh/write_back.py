@@ -50,7 +50,7 @@ class Pending:
         brings_token: there is a new token among the values.
         is_spent: the token that was sent has a successor among them that is known to work.
         step: what the entry is at then; None where it is finished.
-        proves: the entry of the token before, which a success ends, and a refusal opens again.
+        proves: the entries of the tokens before, all of which a success ends; a refusal opens the last again.
     """
 
     change: Change
@@ -60,7 +60,7 @@ class Pending:
     brings_token: bool = False
     is_spent: bool = False
     step: Step | None = None
-    proves: int | None = None
+    proves: tuple[int, ...] = ()
 
 
 class WriteBack:
@@ -113,7 +113,7 @@ class WriteBack:
             pair = kept_pair(self._journal, job.provider, entry_id, job.credential.refresh_token)
             if pair is not None:
                 answer, verdict = pair, pair.verdict
-            elif job.previous or job.row.previous_refresh:
+            elif job.proves or job.row.previous_refresh:
                 with suppress(CellError):  # somebody may have edited the row's
                     self._restore(job, answer, entry_id)
                     return
@@ -137,7 +137,7 @@ class WriteBack:
                 brings_token=answer.brings_token,
                 is_spent=has_successor and step is not Step.UNPROVEN,
                 step=step,
-                proves=job.proves if verdict is Verdict.GRANTED else None,
+                proves=tuple(one.id for one in job.proves) if verdict is Verdict.GRANTED else (),
             )
         )
 
@@ -159,14 +159,15 @@ class WriteBack:
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
-        result = result_of_refuted(job, answer, self._journal.failures.find(job.row.key, job.cell))
+        before = self._journal.failures.find(job.row.key, job.cell)
+        result = result_of_refuted(job, answer, before)
         # Where another host has the journal's entry, or had it, the row alone holds the token before.
-        previous = job.previous or job.row.previous_refresh
+        previous = job.proves[0].previous if job.proves else job.row.previous_refresh
         token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
         cells = self._store.cells(job.row.location_id, job.binding, refresh=token)
         values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
         change = self._change(job.row, values, keeps_claim=True)
-        self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=job.proves))
+        self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=(job.proves[0].id,)))
 
     def add_unusable(self, fault: UnusableRow) -> None:
         """Take a row that cannot be tried."""
@@ -282,7 +283,7 @@ class WriteBack:
                 self._well.append(pending.change.key)
         if pending.entry_id is not None:
             self._close_entry(pending.entry_id, pending, result)
-        if pending.proves is not None:
+        if pending.proves:
             self._close_proved(pending.proves, pending, result)
 
     def _close_entry(self, entry_id: int, pending: Pending, result: WriteResult) -> None:
@@ -303,15 +304,15 @@ class WriteBack:
         else:
             self._try(self._journal.mark, entry_id, step)
 
-    def _close_proved(self, entry_id: int, pending: Pending, result: WriteResult) -> None:
-        """The entry of the token before: it has a successor that works, or one that does not."""
+    def _close_proved(self, entry_ids: Sequence[int], pending: Pending, result: WriteResult) -> None:
+        """The entries of the tokens before: they have a successor that works, or the last has one that does not."""
         if pending.result.failed is None:
-            self._finished.append(entry_id)
-            self._spent.append(entry_id)
+            self._finished += entry_ids
+            self._spent += entry_ids
         elif result.written is Written.STORED:
-            self._try(self._journal.mark_lost, entry_id)
+            self._try(self._journal.mark_lost, entry_ids[0])
         elif result.written in (Written.CHANGED, Written.GONE):
-            self._try(self._journal.mark, entry_id, Step.SUPERSEDED)
+            self._try(self._journal.mark, entry_ids[0], Step.SUPERSEDED)
 
     def _try(self, act: Callable[..., None], *args: object) -> None:
         try:

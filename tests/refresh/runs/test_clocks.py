@@ -69,6 +69,13 @@ def test_a_row_that_claims_to_live_for_ten_years_is_due(rows: Rows) -> None:
     assert only(run(rows))["outcome"] == "refreshed"
 
 
+def test_where_replay_kills_the_family_an_expiry_that_cannot_be_puts_off_no_second_request(rows: Rows) -> None:
+    rows.add("acme-family", "loc", START + timedelta(days=3650), last_refreshed=START - timedelta(hours=1))
+    rows.world.oauth.fail(faults.reset())
+    assert only(run(rows))["outcome"] == "refreshed"
+    assert rows.is_current("loc")
+
+
 def test_a_token_that_a_customer_set_to_live_for_a_day_is_not_due(rows: Rows) -> None:
     rows.add("acme", "loc", START + timedelta(hours=23), last_refreshed=START - timedelta(hours=1))
     assert run(rows).json()["results"] == []

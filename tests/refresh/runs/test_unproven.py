@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
+from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, table_of
 from tests.refresh.runs.test_faults import only, run
 from tests.refresh.runs.test_faults_inside import run_context_of
@@ -209,7 +210,81 @@ def test_where_refresh_tokens_never_change_a_new_one_is_proved_before_the_old_on
     assert_next_run_refreshes(rows)
 
 
+def test_a_token_that_came_alone_twice_in_a_row_leaves_nothing_open_once_it_is_proved(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(faults.amended(alone), times=2)
+    assert only(run(rows))["outcome"] == "unknown"
+    assert rows.is_current("loc")
+    assert_next_run_refreshes(rows)
+    assert entries(rows.world) == []
+    assert is_spent(rows, first)
+
+
+def test_of_two_samples_in_a_row_each_gives_way_to_the_one_before(table: Rows) -> None:
+    table.add("acme", "loc")
+    first = table.stored("loc")
+    for number in "12":
+        table.world.oauth.fail(faults.raw(json.dumps({"refresh_token": f"sample-refresh-{number}"}).encode()))
+    for _ in range(3):
+        assert only(run(table))["outcome"] == "unknown"
+        table.world.clock.advance(100)
+    assert table.stored("loc") == first
+    assert_next_run_refreshes(table)
+
+
+def test_a_refusal_that_was_kept_when_the_run_was_killed_puts_the_token_before_back(table: Rows) -> None:
+    table.add("acme", "loc")
+    first = table.stored("loc")
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    table.world.oauth.fail(faults.reset(), times=9)
+    assert only(run(table))["outcome"] == "unknown"
+    table.world.oauth.behave()
+    table.world.clock.advance(100)
+    struck(table.world, Point.KEPT, Fate.KILL)
+    assert sent(table)[-1] == "sample-refresh"
+    table.world.clock.advance(100)
+    run(table)
+    table.world.clock.advance(100)
+    run(table)
+    assert sent(table)[-1] == first
+    assert table.is_current("loc")
+
+
+def test_a_proof_that_was_kept_when_the_run_was_killed_ends_what_it_was_for(table: Rows) -> None:
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.amended(alone))
+    table.world.oauth.fail(faults.reset(), times=9)
+    run(table)
+    table.world.oauth.behave()
+    table.world.clock.advance(100)
+    struck(table.world, Point.KEPT, Fate.KILL)
+    assert run(table).code == 0
+    assert run(table).code == 0
+    assert table.is_current("loc")
+    assert entries(table.world) == []
+
+
 # A pair in the answer of a server that failed
+
+
+def test_where_replay_kills_the_family_a_pair_behind_a_failure_is_tried_before_the_old_token(rows: Rows) -> None:
+    rows.add("acme-family", "loc")
+    first = rows.stored("loc")
+    rows.world.oauth.fail(behind_a_failure())
+    assert (run(rows).code, rows.is_current("loc")) == (0, True)
+    assert sent(rows).count(first) == 1
+    assert rows.world.oauth.replayed() == []
+
+
+def test_a_pair_that_was_noted_when_the_run_was_killed_is_tried_by_the_next_run(table: Rows) -> None:
+    table.add("acme", "loc")
+    table.world.oauth.fail(behind_a_failure())
+    struck(table.world, Point.WRITE, Fate.KILL)
+    table.world.clock.advance(100)
+    assert only(run(table))["outcome"] == "refreshed"
+    assert table.is_current("loc")
+    assert entries(table.world) == []
 
 
 def test_a_pair_behind_a_failure_is_tried_once_the_old_token_is_refused(rows: Rows) -> None:
@@ -260,6 +335,57 @@ def test_a_pair_that_does_not_work_is_tried_once_before_the_loss_is_said(table: 
             break
     assert outcomes[-1] == "reauthorize"
     assert sent(table).count("sample-refresh") == 1
+
+
+def test_of_two_pairs_behind_failures_the_second_is_kept_while_the_first_is_tried_and_the_run_is_killed(
+    table: Rows,
+) -> None:
+    table.add("acme", "loc")
+    sample = json.dumps(SAMPLE | {"access_token": "sample-access"}).encode()
+    table.world.oauth.fail(faults.raw(sample, 503))
+    table.world.oauth.fail(behind_a_failure())
+    assert only(run(table))["outcome"] == "unknown"
+    table.world.clock.advance(100)
+    struck(table.world, Point.WRITTEN, Fate.KILL)
+    assert table.stored("loc") == "sample-refresh"
+    for _ in range(3):
+        table.world.clock.advance(100)
+        run(table)
+    assert table.is_current("loc")
+    assert entries(table.world) == []
+
+
+def test_the_token_before_a_chain_outlives_a_run_that_is_killed_between_two_of_its_successors(table: Rows) -> None:
+    table.add("acme", "loc")
+    first = table.stored("loc")
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    table.world.oauth.fail(faults.raw(b'{"refresh_token": "sample-refresh-2", "access_token": "sample-access"}', 503))
+    table.world.oauth.fail(faults.reset())
+    assert only(run(table))["outcome"] == "unknown"
+    table.world.clock.advance(100)
+    struck(table.world, Point.WRITTEN, Fate.KILL)
+    assert table.stored("loc") == "sample-refresh-2"
+    for _ in range(4):
+        table.world.clock.advance(100)
+        run(table)
+    assert first in sent(table)[1:]
+    assert table.is_current("loc")
+    assert entries(table.world) == []
+
+
+def test_of_two_pages_that_show_a_pair_each_is_tried_once_and_then_the_loss_is_said(table: Rows) -> None:
+    table.add("acme", "loc")
+    for number in "12":
+        page = {"access_token": "sample-access", "refresh_token": f"sample-refresh-{number}"}
+        table.world.oauth.fail(faults.raw(json.dumps(page).encode(), 503))
+    assert only(run(table))["outcome"] == "unknown"
+    table.world.oauth.revoke("loc")
+    outcomes = []
+    for _ in range(4):
+        table.world.clock.advance(3600)
+        outcomes += [row["outcome"] for row in run(table).json()["results"]]
+    assert outcomes[-1] == "reauthorize", outcomes
+    assert [sent(table).count(f"sample-refresh-{number}") for number in "12"] == [1, 1]
 
 
 # A form that is not known

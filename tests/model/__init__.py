@@ -1,0 +1,1 @@
+"""A model of the rules that keep tokens, small enough that every order of a few faults can be tried."""
