@@ -219,15 +219,15 @@ MUTANTS = (
     _mutant(
         "the token before an unproven one is not kept",
         "token_refresh/refresh/write_back.py",
-        "            elif job.proves:\n",
-        "            elif verdict is None:\n",
+        "            elif job.proves or job.row.previous_refresh:\n",
+        "            elif job.row.previous_refresh:\n",
         f"{_UNPROVEN}test_an_unproven_token_that_is_refused_gives_way_to_the_one_before",
     ),
     _mutant(
         "the token before an unproven one is only looked for in the journal",
         "token_refresh/refresh/write_back.py",
-        "            elif job.previous or job.row.previous_refresh:\n",
-        "            elif job.previous:\n",
+        "            elif job.proves or job.row.previous_refresh:\n",
+        "            elif job.proves:\n",
         f"{_UNPROVEN}test_on_a_host_without_the_journal_the_token_before_is_in_the_row",
     ),
     _mutant(

@@ -174,7 +174,8 @@ def test_that_the_server_lets_nobody_in_is_reported_at_once(
 ) -> None:
     postgres.admin(f"REVOKE CONNECT ON DATABASE {door.database} FROM public")
     door.use(user, database=database)
-    door.assert_refused(told, LOGIN_FIX)
+    # A secret is hidden wherever it stands, also where it is a word of ours.
+    door.assert_refused(told, LOGIN_FIX.replace("password", "[…]") if user.endswith(":password") else LOGIN_FIX)
     assert f"C{state}\0".encode() in door.gate.said or not state
 
 

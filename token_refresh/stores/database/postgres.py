@@ -59,7 +59,7 @@ _MEND = "Check that PostgreSQL runs, that it can be reached from here, and that 
 _CONNECTING = ("connection failed", "connection is bad")
 _FATAL = re.compile(r"FATAL: |no password supplied")  # the server, or a pooler in front of it, ends the connection
 _PASSES = re.compile(  # 57P03, 57P01, 53300; and PgBouncer's
-    r"database system is (starting up|shutting down|in recovery mode)|not yet accepting connections"
+    r"database system is (starting up|shutting down|in recovery mode)|(not yet|not currently) accepting connections"
     r"|consistent recovery state has not been|too many (clients|connections)|connection slots are reserved"
     r"|administrator command|pooler is|server_login_retry|query_wait_timeout|server conn crashed|max_client_conn"
     r"|no more connections allowed|cannot connect to server|could not connect to server|server login failed: connect"
