@@ -359,6 +359,7 @@ class Runtime:
     Attributes:
         default_provider: for rows that name none.
         refresh_interval: how often a run is expected, in seconds.
+        expiry_buffer: how many seconds a token that is handed out has to live at least, where nobody says otherwise.
         lock: keeps another run of this host out, where the store has no claims; waits so many seconds for it to end.
         open_store: the store with its keys.
         close: releases the connections that stores shared; the next one opens others.
@@ -370,6 +371,7 @@ class Runtime:
     clock: Clock
     default_provider: str
     refresh_interval: float
+    expiry_buffer: float
     lock: Callable[[float], AbstractContextManager[object]]
     open_store: Callable[[], AbstractContextManager[SealedStore]]
     close: Callable[[], None]
@@ -392,6 +394,7 @@ def runtime(installation: Installation) -> Runtime:
         clock=installation.clock,
         default_provider=installation.default_provider,
         refresh_interval=installation.settings.refresh_interval,
+        expiry_buffer=installation.settings.token_expiry_buffer,
         lock=installation.lock,
         open_store=partial(open_sealed, installation),
         close=connections.close,

@@ -557,6 +557,26 @@ def test_a_token_that_can_never_last_that_long_is_served_with_a_word(
     assert "does not live as long as was asked for" in log.text
 
 
+@pytest.mark.parametrize(("left", "requests"), [(890, 1), (910, 0)])
+def test_a_token_lives_as_long_as_the_settings_want_where_nobody_says_otherwise(
+    world: World, left: int, requests: int
+) -> None:
+    world.program.settings["TOKEN_EXPIRY_BUFFER"] = "900"
+    manager = manager_of(world)
+    log_in(world, manager, expires_in=left)
+    manager.get_valid_access_token("loc1")
+    assert asked(world) == requests
+
+
+def test_get_wants_a_token_to_live_as_long_as_the_settings_say(world: World, manager: TokenManager) -> None:
+    log_in(world, manager, expires_in=600)
+    world.program.settings["TOKEN_EXPIRY_BUFFER"] = "900"
+    assert world.program.run("get", "loc1", "--min-valid", "500").code == 0
+    assert asked(world) == 0
+    assert world.program.run("get", "loc1").code == 0
+    assert asked(world) == 1
+
+
 @pytest.mark.parametrize("min_valid", [-math.inf, -60, -1])
 def test_a_token_that_is_out_is_never_served(world: World, manager: TokenManager, min_valid: float) -> None:
     log_in(world, manager)

@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     add_row(parser)
     parser.add_argument(
-        "--min-valid", type=seconds, default=300, metavar="S", help="seconds the token must still live (300)"
+        "--min-valid", type=seconds, metavar="S", help="seconds the token must still live (TOKEN_EXPIRY_BUFFER, 300)"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
 from token_refresh.base.events import RunFinished
-from token_refresh.library.manager import MIN_VALID_SECONDS, AccessToken, TokenManager, TokenView
+from token_refresh.library.manager import AccessToken, TokenManager, TokenView
 
 _T = TypeVar("_T")
 THREADS = 32
@@ -56,13 +56,13 @@ class AsyncTokenManager:
         await asyncio.to_thread(self.manager.close)
 
     async def get_valid_access_token(
-        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
+        self, location_id: str, provider: str | None = None, min_valid: float | None = None
     ) -> str:
         """See `TokenManager.get_valid_access_token`."""
         return (await self.get_token(location_id, provider, min_valid)).access_token
 
     async def get_token(
-        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
+        self, location_id: str, provider: str | None = None, min_valid: float | None = None
     ) -> AccessToken:
         """See `TokenManager.get_token`. Any number of tasks that ask for the same take one thread."""
         self._refuse_closed()

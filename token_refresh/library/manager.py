@@ -57,7 +57,6 @@ from token_refresh.wiring import Runtime, assemble, runtime
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")
 
-MIN_VALID_SECONDS = 300.0
 PAUSE_SECONDS = 30.0  # after an early refresh that failed, the stored token is served so long without another try
 
 
@@ -159,9 +158,9 @@ class TokenManager:
     # One token
 
     def get_valid_access_token(
-        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
+        self, location_id: str, provider: str | None = None, min_valid: float | None = None
     ) -> str:
-        """The access token, refreshed first where it would not live `min_valid` seconds more.
+        """The access token, refreshed first where it would not live `min_valid` seconds more (TOKEN_EXPIRY_BUFFER).
 
         One refresh, however many threads, processes and machines ask. When it fails, the stored token as long as it
         lives, and a warning in the log.
@@ -173,9 +172,7 @@ class TokenManager:
         """
         return self.get_token(location_id, provider, min_valid).access_token
 
-    def get_token(
-        self, location_id: str, provider: str | None = None, min_valid: float = MIN_VALID_SECONDS
-    ) -> AccessToken:
+    def get_token(self, location_id: str, provider: str | None = None, min_valid: float | None = None) -> AccessToken:
         """The same with its end, type and scopes. Raises like `get_valid_access_token`."""
         future, lead = self.token_future(location_id, provider, min_valid)
         if lead is not None:
@@ -183,7 +180,7 @@ class TokenManager:
         return unwrap(future.result())
 
     def token_future(
-        self, location_id: str, provider: str | None, min_valid: float
+        self, location_id: str, provider: str | None, min_valid: float | None
     ) -> tuple[Future[AccessToken | TokenError], Callable[[], None] | None]:
         """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
         key = (location_id.strip(), provider)
@@ -336,7 +333,7 @@ class TokenManager:
 
     # Inside
 
-    def _serve(self, location_id: str, provider: str | None, min_valid: float) -> AccessToken:
+    def _serve(self, location_id: str, provider: str | None, min_valid: float | None) -> AccessToken:
         key, clock = (location_id, provider), self._runtime.clock
         is_pause = clock.monotonic() < self._pauses.get(key, -math.inf)
         served = self._tokens.serve(location_id, provider, 0 if is_pause else min_valid)

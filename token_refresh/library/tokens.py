@@ -103,8 +103,8 @@ class Tokens:
         self._wait_seconds = wait_seconds
         self._guard = guard
 
-    def serve(self, location_id: str, provider: str | None, min_valid: float) -> Served:
-        """The row's token; after a refresh where it would not live `min_valid` seconds more.
+    def serve(self, location_id: str, provider: str | None, min_valid: float | None) -> Served:
+        """The row's token; after a refresh where it would not live `min_valid` seconds more (TOKEN_EXPIRY_BUFFER).
 
         When the refresh fails, the stored one as long as it lives.
 
@@ -112,6 +112,7 @@ class Tokens:
             TokenError: there is none that is valid.
             LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
         """
+        min_valid = self._runtime.expiry_buffer if min_valid is None else min_valid
         with self._runtime.open_store() as store:
             token, now = self._stored(store, location_id, provider), self._runtime.clock.now()
             if token.row.status == STATUS_DISABLED and (reason := _reason_not_to(token, token.row)) is not None:
