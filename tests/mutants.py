@@ -81,6 +81,8 @@ _SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
 _COMPLETE = "tests/net/test_completeness.py::"
 _FORMS = "tests/providers/test_answer_forms.py::"
+_IDENTITY = "tests/refresh/runs/test_identity.py::"
+_CLOCKS = "tests/refresh/runs/test_clocks.py::"
 
 MUTANTS = (
     # Nothing is lost
@@ -1097,6 +1099,56 @@ MUTANTS = (
         "is_fixed = endpoint.is_fixed and not self._is_supplied",
         "is_fixed = not self._is_supplied",
         "tests/providers/test_revocation.py::test_a_row_that_moves_one_host_sends_nothing_to_the_other",
+    ),
+    _mutant(
+        "a full disk where an unproven token came is called a mistake of the program",
+        "token_refresh/refresh/loop.py",
+        "            self.journal_error = error\n            self._writeback.add_unusable(UnusableRow(",
+        "            self._writeback.add_unusable(UnusableRow(",
+        f"{_UNPROVEN}test_where_the_disk_is_full_when_it_came_the_run_says_so_and_the_next_one_stores_it",
+    ),
+    _mutant(
+        "an expiry that a wrong clock wrote is believed",
+        "token_refresh/refresh/due.py",
+        "        return None if self.is_impossible(row, provider, now) else row.access_token_expiry\n",
+        "        return row.access_token_expiry\n",
+        f"{_CLOCKS}test_a_lost_answer_does_not_wait_for_the_end_of_an_access_token_that_a_wrong_clock_wrote",
+    ),
+    _mutant(
+        "a copied state folder goes on with an onboarding",
+        "token_refresh/clients/admission.py",
+        "            self._context.identity.require_alone()",
+        "            pass",
+        f"{_IDENTITY}test_a_copied_state_folder_leaves_an_onboarding_that_was_cut_off_to_the_original",
+    ),
+    _mutant(
+        "a token is sent again that another base's journal has the answer to",
+        "token_refresh/refresh/listing.py",
+        "is not None and kept.answer:",
+        "is not None and not kept:",
+        f"{_IDENTITY}test_what_waits_for_a_base_is_stored_in_the_one_it_was_restored_to",
+    ),
+    _mutant(
+        "an answer that was lost is unknown in the base that was restored",
+        "token_refresh/refresh/listing.py",
+        "        known = entry or self._elsewhere(job.token)\n",
+        "        known = entry\n",
+        f"{_IDENTITY}test_an_answer_that_was_lost_is_known_in_the_base_that_was_restored",
+    ),
+    _mutant(
+        "a restored folder is taken for the original where its file has the same inode",
+        "token_refresh/journal/installation.py",
+        "{generation[:4].hex()}",
+        "",
+        "tests/journal/test_installation.py::test_a_restored_folder_is_noticed_although_its_files_get_the_inodes_of_"
+        "those_that_were_deleted",
+    ),
+    _mutant(
+        "the backslashes of rich text keep a cell from opening",
+        "token_refresh/stores/airtable/cells.py",
+        'text.replace("\\\\", "") if',
+        "text if",
+        f"{_COLUMN_TYPES}test_what_rich_text_left_in_a_row_keeps_its_new_tokens_from_nobody",
     ),
 )
 

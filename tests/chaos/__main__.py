@@ -38,14 +38,18 @@ def _played(options: argparse.Namespace) -> Figures:
 
 
 def _table(figures: Figures, seconds: float) -> Iterator[str]:
-    yield f"{'runs':<34}{figures.runs:>7}   in {figures.rounds} rounds, {seconds:.0f} s"
-    yield f"{'killed by SIGKILL':<34}{figures.kills:>7}"
-    yield f"{'two runs at once':<34}{figures.doubles:>7}"
-    yield f"{'access tokens issued':<34}{figures.refreshes:>7}"
-    yield f"{'refresh tokens sent more than once':<34}{figures.resends:>7}"
-    lost = ", ".join(f"{kind} {count}" for kind, count in sorted(figures.lost.items()))
-    yield f"{'lost in the admitted window':<34}{figures.lost.total():>7}   {lost}"
-    yield f"{'violations':<34}{len(figures.violations):>7}"
+    yield f"{'runs of cron':<46}{figures.runs:>7}   in {figures.rounds} lives, {seconds:.0f} s"
+    yield f"{'two runs at once':<46}{figures.doubles:>7}"
+    yield f"{'killed by SIGKILL, of all commands':<46}{figures.kills:>7}"
+    for name, count in sorted(figures.kills_of.items()):
+        yield f"    {name:<42}{count:>7}"
+    yield f"{'access tokens issued':<46}{figures.refreshes:>7}"
+    yield f"{'refresh tokens sent more than once':<46}{figures.resends:>7}"
+    yield f"{'violations':<46}{len(figures.violations):>7}"
+    yield ""
+    yield "what happened, and what was found"
+    for name, count in sorted(figures.counts.items()):
+        yield f"    {name:<42}{count:>7}"
     yield ""
     yield f"{'where the kill came':<34}{'kills':>7}{'rows':>7}"
     for phase in PHASES:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.chaos.world import all_rows
-from tests.refresh.runs.faults_world import DatabaseRows, Rows
+from tests.refresh.runs.faults_world import DatabaseRows, PostgresRows, Rows
 from token_refresh.stores.base import Row
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
@@ -71,7 +71,49 @@ class Hand:
             filled = {name: cell for name, cell in cells.items() if cell not in ("", None)}
             self._rows.add(old.provider, old.location_id, expiry, **filled)
 
-    def _execute(self, statement: sa.Executable) -> None:
+    def contents(self) -> list[tuple[str, dict[str, Any]]]:
+        """The whole table, with what the program does not show: each row's key and cells."""
+        if self._table is not None:
+            return [(record["id"], record["fields"]) for record in self._table.records()]
+        with self._store() as store, store._engine.connect() as connection:
+            return [(str(row.id), dict(row._mapping)) for row in connection.execute(sa.select(CREDENTIALS))]
+
+    def put_back(self, contents: list[tuple[str, dict[str, Any]]]) -> None:
+        """The whole table as it was. At Airtable by hand: the records stay the same where they are still there."""
+        if self._table is None:
+            self._execute(CREDENTIALS.delete())
+            for _, cells in contents:
+                self._execute(CREDENTIALS.insert().values(**cells))
+            return
+        there = {record["fields"]["locationId"]: record for record in self._table.records()}
+        for _, cells in contents:
+            if (record := there.get(cells["locationId"])) is not None:
+                self._table.edit(record["id"], dict.fromkeys(record["fields"]) | cells)
+            else:
+                self._table.add(cells)
+
+    def refuse_writes_of(self, location: str) -> None:
+        """A rule that somebody made for a database: the refresh cell of this location is not to be changed."""
+        what = "BEFORE UPDATE OF encrypted_refresh ON credentials"
+        if isinstance(self._rows, PostgresRows):
+            body = f"BEGIN IF NEW.location_id = '{location}' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END"
+            self._execute(sa.text(f"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"))
+            self._execute(sa.text(f"CREATE TRIGGER no {what} FOR EACH ROW EXECUTE FUNCTION no()"))
+        else:
+            body = "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            self._execute(sa.text(f"CREATE TRIGGER no {what} WHEN NEW.location_id = '{location}' {body}"))
+
+    def accept_writes(self) -> None:
+        """The rule is gone."""
+        if isinstance(self._rows, PostgresRows):
+            self._execute(sa.text("DROP FUNCTION IF EXISTS no CASCADE"))
+        elif self._table is None:
+            self._execute(sa.text("DROP TRIGGER IF EXISTS no"))
+
+    def _store(self) -> closing[DatabaseStore]:
         assert isinstance(self._rows, DatabaseRows)
-        with closing(DatabaseStore(self._rows.address(), self._rows.world.clock)) as store:
+        return closing(DatabaseStore(self._rows.address(), self._rows.world.clock))
+
+    def _execute(self, statement: sa.Executable) -> None:
+        with self._store() as store:
             store._transact(lambda connection: connection.execute(statement))

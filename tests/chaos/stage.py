@@ -1,7 +1,8 @@
-"""Where runs are killed: real processes between the fake services, which see every request and choose the moment."""
+"""Where runs are struck: real processes between the fake services, which see every request and choose the moment."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -18,9 +19,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from crypto import SealedCellError
+from tests import exits
 from tests.chaos import child
 from tests.chaos.oracle import Oracle
-from tests.chaos.world import CLOCK_FILE, DATABASE_FILE, journalled, server, state_folder, wait_for_sessions
+from tests.chaos.world import CLOCK_FILE, end_sessions, journalled, server, wait_for_sessions
 from tests.refresh.runs.faults_world import PostgresRows, Rows
 from tests.world import http
 from tests.world.airtable import errors
@@ -36,6 +39,7 @@ DRAIN_SECONDS = 0.003
 KILLED = -9
 DROPS_IN_A_ROW = 3
 READABLE = [shape for shape in SHAPES.values() if shape.is_read]
+UNREAD = SHAPES["two levels down"]
 LONE_TOKENS = 9  # one answer in so many has no access token
 
 # Where a run may be killed, and how often each is chosen. `timed` is any moment; `busy` holds the database,
@@ -45,14 +49,23 @@ POINTS = {
     "postgres": {"timed": 5, "arrived": 3, "acted": 4, "answered": 6, "busy": 6},
     "airtable": {"timed": 4, "arrived": 3, "acted": 4, "answered": 5, "asked": 4, "done": 3, "confirmed": 2},
 }
+# What happens to it there, and how often.
+KILL = "killed"
+FATES = {
+    KILL: 24,
+    "journal's disk full": 3,  # until the ballast is gone, or even then
+    "clock set": 1,  # while it runs
+    "database sessions ended": 1,  # of a server
+}
+CLOCK_STEPS = (-3 * 3600.0, -420.0, 420.0, 3 * 3600.0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one run is to end: at the `nth` event of this kind, after `delay` real seconds.
+    """What one run is to meet: at the `nth` event of this kind, after `delay` real seconds, its `fate`.
 
     `acts`: the provider still does what the killed run asked for. `drops`: the answers to this request of the run
-    and the next two are lost, too. `is_double`: a second run starts at the same time.
+    and the next two are lost, too. `is_double`: a second run starts at the same time. `lot` decides the rest.
     """
 
     point: str
@@ -61,15 +74,22 @@ class Plan:
     acts: bool
     drops: int
     is_double: bool
+    fate: str = KILL
+    lot: int = 0
 
     @classmethod
     def draw(cls, rng: random.Random, store: str) -> Plan:
-        """The next plan."""
+        """The next plan that kills."""
         points = POINTS[store]
         point = rng.choices(list(points), list(points.values()))[0]
         delay = rng.uniform(0, RUN_SECONDS) if point == "timed" else rng.choice((0.0, rng.expovariate(500)))
         drops = rng.randint(1, 9) if rng.random() < 0.3 else 0
         return cls(point, rng.randint(1, 7), delay, rng.random() < 0.5, drops, rng.random() < 0.1)
+
+    def with_fate(self, rng: random.Random, store: str) -> Plan:
+        """The same with a fate by chance."""
+        fates = [fate for fate in FATES if fate != "database sessions ended" or store == "postgres"]
+        return replace(self, fate=rng.choices(fates, [FATES[fate] for fate in fates])[0], lot=rng.randrange(4))
 
 
 @dataclass
@@ -77,8 +97,10 @@ class Weather:
     """What goes wrong beside kills: the next faults of the provider and of the store, and what a person does.
 
     Attributes:
-        provider: `throttled`, `reset`, `down` (nothing is done) or `dropped` (done, and the answer is lost).
-        store: of Airtable: `down`, `reset` (nothing is done) or `unacknowledged` (done).
+        provider: `throttled`, `reset`, `down` (nothing is done), `dropped` (done, and the answer is lost) or
+            `unread` (done, and answered in a form that is not known).
+        store: of Airtable: `down`, `reset` (nothing is done), `unacknowledged`, `failing` (done, and answered with
+            500) or `altered` (done, and what was written is changed on the way); `up` is none.
         meanwhile: is called once, while a run waits for a provider that has acted, with the location.
     """
 
@@ -122,6 +144,7 @@ class Trap:
         self._threads: list[threading.Thread] = []
         self._there = set(threading.enumerate())
         self._process: BaseProcess | None = None
+        self.is_struck = False
         self.writing: set[str] = set()  # refresh tokens on their way into the table
 
     def aim(self, process: BaseProcess) -> None:
@@ -166,8 +189,8 @@ class Trap:
         """Stands around each call to Airtable."""
         refuse_torn(request)
         self.writing |= self._tokens_in(request)
-        if self._weather.store:
-            return _store_fault(self._weather.store.pop(0), act)
+        if self._weather.store and (fault := self._weather.store.pop(0)) != "up":
+            return self._fail_store(fault, request, act)
         if self._is_moment("asked"):
             self._kill()
             raise http.Hangup
@@ -193,6 +216,10 @@ class Trap:
         if fault == "throttled":
             self._oracle.refused(call)
             return faults.too_many_requests(5).apply(call, act)
+        if fault == "unread":
+            answer = act()
+            self._oracle.acted(call)
+            return answer if answer.status != 200 else replace(answer, body=UNREAD.write(json.loads(answer.body)))
         self._oracle.dropped(call)
         if fault == "reset":
             return faults.reset().apply(call, act)
@@ -201,6 +228,26 @@ class Trap:
         act()
         self._oracle.acted(call)
         raise http.Hangup
+
+    def _fail_store(self, fault: str, request: http.Request, act: Callable[[], http.Response]) -> http.Response:
+        if fault == "down":
+            return errors.server_error(503).response()
+        if fault == "reset":
+            raise http.Hangup
+        answer = act()
+        if fault == "unacknowledged":
+            raise http.Hangup
+        if fault == "failing":
+            return errors.server_error(500).response()
+        if request.method not in ("PATCH", "PUT", "POST") or answer.status != 200:
+            return answer
+        content = json.loads(answer.body)
+        for record in content.get("records", [content]):
+            cell = record.get("fields", {}).get("encrypted_refresh")
+            if cell:  # as a column of rich text does
+                record["fields"]["encrypted_refresh"] = altered = cell.replace("_", "\\_") + "\n"
+                self._rows.world.table.edit(record["id"], {"encrypted_refresh": altered})
+        return replace(answer, body=json.dumps(content).encode())
 
     def _counted(self, point: str) -> int:
         with self._lock:
@@ -222,10 +269,19 @@ class Trap:
         thread.start()
 
     def _kill(self) -> None:
+        """The moment has come: for most it is the end."""
         assert self._plan is not None
         self._started.wait(PATIENCE_SECONDS)
         time.sleep(self._plan.delay)
-        if self._process is not None:
+        self.is_struck = True
+        world, lot = self._rows.world, self._plan.lot
+        if self._plan.fate == "journal's disk full":
+            (world.program.home / child.DISK_FULL).write_text(child.WITH_BALLAST if lot == 0 else child.WITHOUT_BALLAST)
+        elif self._plan.fate == "clock set":
+            self._oracle.set_clock(CLOCK_STEPS[lot])
+        elif self._plan.fate == "database sessions ended":
+            end_sessions(self._rows)
+        elif self._process is not None:
             self._process.kill()
 
     def _block(self) -> ExitStack:
@@ -236,9 +292,8 @@ class Trap:
             shell.execute("BEGIN")
             shell.execute("LOCK TABLE credentials IN EXCLUSIVE MODE")
             return stack
-        database = sqlite3.connect(
-            state_folder(self._rows) / DATABASE_FILE, isolation_level=None, check_same_thread=False, timeout=10
-        )
+        path = self._rows.world.program.settings["DATABASE_URL"].removeprefix("sqlite:///")
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         stack.enter_context(closing(database)).execute("BEGIN IMMEDIATE")
         return stack
 
@@ -262,7 +317,11 @@ class Trap:
             return set()
         names = {record["id"]: record["fields"].get("locationId") for record in self._rows.world.table.records()}
         cells = {record["id"]: record["fields"].get("encrypted_refresh") for record in request.json()["records"]}
-        return {self._rows.world.open_refresh(names[key], cell) for key, cell in cells.items() if cell}
+        found: set[str] = set()
+        for key, cell in cells.items():
+            with contextlib.suppress(SealedCellError):  # a cell that the table altered is put back
+                found |= {self._rows.world.open_refresh(names[key], cell)} if cell else set()
+        return found
 
 
 def _reach(url: str) -> None:
@@ -279,20 +338,13 @@ def refuse_torn(request: http.Request) -> None:
         raise http.Hangup
 
 
-def _store_fault(fault: str, act: Callable[[], http.Response]) -> http.Response:
-    if fault == "down":
-        return errors.server_error(503).response()
-    if fault == "unacknowledged":
-        act()
-    raise http.Hangup
-
-
 @dataclass(frozen=True)
 class Ended:
     """How the processes of one step ended; of two the first is the one that was to be killed."""
 
     codes: list[int | None]
     writing: set[str]
+    is_struck: bool
 
     @property
     def is_killed(self) -> bool:
@@ -316,6 +368,7 @@ class Stage:
 
     def __init__(self, rows: Rows, forks: ForkServerContext, folder: Path) -> None:
         self.rows = rows
+        self.host = ""  # the name of the machine
         self._forks = forks
         self._clock_file = folder / CLOCK_FILE
         self.log = folder / "log"
@@ -334,15 +387,19 @@ class Stage:
         count = 2 if plan is not None and plan.is_double else 1
         self._trap = trap = Trap(self.rows, self.oracle, plan, self.weather)
         self.oracle.begin(is_alone=count == 1 and script == child.RUN)
+        is_calm = not (self.weather.provider or self.weather.store)
         settings = self.rows.world.program.settings
-        processes = [child.start(self._forks, script, argv, settings, self._clock_file, self.log) for _ in range(count)]
+        place = (self._clock_file, self.log, self.host)
+        processes = [child.start(self._forks, script, argv, settings, *place) for _ in range(count)]
         trap.aim(processes[0])
         for process in processes:
             self._await(process, plan)
         wait_for_sessions(self.rows)
         trap.rest()
-        ended = Ended([process.exitcode for process in processes], trap.writing)
-        self.oracle.end(is_killed=ended.is_killed)
+        (self._clock_file.with_name(child.DISK_FULL)).unlink(missing_ok=True)
+        ended = Ended([process.exitcode for process in processes], trap.writing, trap.is_struck)
+        is_whole = is_calm and not ended.is_struck and set(ended.codes) <= {exits.DONE, exits.FAILED}
+        self.oracle.end(is_killed=ended.is_killed, is_whole=is_whole)
         issued = self.rows.world.oauth.tokens
         replaced = {one for one in trap.writing if self.oracle.durable & set(issued[one].successors)}  # proved since
         if trap.writing - self.oracle.durable - replaced:

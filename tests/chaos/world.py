@@ -16,7 +16,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from crypto import Context, SealedCellError
+from crypto import Context, Keyring, SealedCellError, parse_key
+from tests.callers import revocable
 from tests.chaos.clock import SharedClock
 from tests.conftest import World, providers_file
 from tests.refresh.runs.faults_world import AirtableRows, DatabaseRows, PostgresRows, Rows, SqliteRows
@@ -31,8 +32,29 @@ from token_refresh.stores.database import DatabaseStore
 KINDS = ("acme", "acme-family", "acme-grace", "acme-until-used", "acme-never")
 STORES = ("sqlite", "airtable", "postgres")
 GRACE_SECONDS = 1800  # longer than the 90 s that a dead run's request is waited for, else a grace is none
-DATABASE_FILE = "tokens.sqlite3"
 CLOCK_FILE = "clock"
+MACHINES = "machines"  # holds the state folder of each
+
+
+class ChaosProgram(Program):
+    """See `Program`. What it sealed is opened here with every key that it ever had."""
+
+    @property
+    def keyring(self) -> Keyring:
+        """See `Program.keyring`; no state folder is touched for it."""
+        now, *before = [*map(parse_key, (self.settings["ENCRYPTION_KEY"], *self.settings.get(KEYS, "").split()))]
+        return Keyring(now, before)
+
+
+KEYS = "KEYS_BEFORE"  # not a setting of the program's, which passes over it
+
+
+class FileRows(SqliteRows):
+    """See `SqliteRows`: outside the state folder, so that several machines can share it."""
+
+    def address(self) -> str:
+        """See `DatabaseRows.address`."""
+        return self.world.program.settings["DATABASE_URL"]
 
 
 @contextmanager
@@ -43,12 +65,16 @@ def installation(store: str, folder: Path, clock: FakeClock, **settings: str) ->
         oauth = stack.enter_context(OAuthServer(dialects, clock=clock.timestamp))
         own = folder / "providers.toml"
         own.write_text(providers_file(oauth))
-        program = Program(folder, {"PROVIDERS_FILE": str(own), **settings}, clock)
+        state = folder / MACHINES / "1"
+        state.mkdir(mode=0o700, parents=True)
+        program = ChaosProgram(folder, {"PROVIDERS_FILE": str(own), "STATE_DIR": str(state), **settings}, clock)
         world = World(clock, oauth, program)
         for kind in KINDS:
             world.add_client(kind)
+            revocable(world, provider=kind)
         if store == "sqlite":
-            yield SqliteRows(world)
+            program.settings["DATABASE_URL"] = f"sqlite:///{folder / 'tokens.sqlite3'}"
+            yield FileRows(world)
             return
         if store == "postgres":
             address = server().database()
@@ -84,13 +110,19 @@ def wait_for_sessions(rows: Rows) -> None:
             time.sleep(0.001)
 
 
+def end_sessions(rows: Rows) -> None:
+    """A server that somebody restarts: every session on the database ends, and what was not committed is undone."""
+    if isinstance(rows, PostgresRows):
+        server().cut(rows.address())
+
+
 def shared_clock(folder: Path) -> closing[SharedClock]:
     """A clock for the processes of one installation."""
     return closing(SharedClock(folder / CLOCK_FILE))
 
 
 def state_folder(rows: Rows) -> Path:
-    """The program's STATE_DIR."""
+    """The STATE_DIR of the machine that is in use."""
     return Path(rows.world.program.settings["STATE_DIR"])
 
 
@@ -103,15 +135,20 @@ def all_rows(rows: Rows) -> list[Row]:
         return list(store.rows())
 
 
-def journalled(rows: Rows) -> tuple[set[str], list[str]]:
-    """The refresh tokens in the answers that the state folder holds durably, and every text in its journals.
+def journalled(rows: Rows, machine: str = "*") -> tuple[set[str], list[str]]:
+    """The refresh tokens in the answers that the state folders hold durably, and every text in their journals.
 
     Reads copies: to open the files themselves would recover them, which is the next run's part.
+
+    Args:
+        rows: the table.
+        machine: the name of one state folder; by default all count, and the spare folder.
     """
     tokens: set[str] = set()
-    texts: list[str] = []
+    home = rows.world.program.home
+    texts = [path.read_text().strip() for path in home.glob("spare/*.sealed")] if machine == "*" else []
     with tempfile.TemporaryDirectory() as scratch:
-        for number, path in enumerate(sorted(state_folder(rows).glob("*/journal*.sqlite3"))):
+        for number, path in enumerate(sorted(home.glob(f"{MACHINES}/{machine}/*/journal*.sqlite3"))):
             copy = Path(scratch) / f"{number}.sqlite3"
             for suffix in ("", "-wal"):
                 with contextlib.suppress(FileNotFoundError):
@@ -119,7 +156,7 @@ def journalled(rows: Rows) -> tuple[set[str], list[str]]:
             texts += _texts(copy)
     for text in filter(lambda text: text.startswith("sealed:"), texts):
         for cell in text.split():  # an entry keeps all its answers
-            tokens |= _refresh_tokens(rows.world, cell)
+            tokens |= refresh_tokens_in(rows.world, cell)
     return tokens, texts
 
 
@@ -134,12 +171,14 @@ def _texts(path: Path) -> list[str]:
     return [cell for row in found for cell in row if isinstance(cell, str)]
 
 
-def _refresh_tokens(world: World, cell: str) -> set[str]:
-    """The refresh tokens in a sealed answer, if the cell is one, in whatever form it came."""
+def refresh_tokens_in(world: World, cell: str) -> set[str]:
+    """The refresh tokens in a sealed answer or onboarding, if the cell is one, in whatever form it came."""
     issued = tuple(world.oauth.tokens)
     for location in filter(None, {grant.location_id for grant in map(world.oauth.family, issued)}):
         with contextlib.suppress(SealedCellError):
             content = json.loads(world.program.keyring.open(cell, Context("answer", location, world.oauth.url)))
+            if entered := content.get("refresh_token"):  # of an onboarding
+                return {entered}
             with contextlib.suppress(KeyError, ValueError):
                 body = base64.b64decode(content["body"])
                 text = body.decode(json.detect_encoding(body), "replace")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from crypto import Keyring
 from tests.world.clock import START
 from token_refresh.journal.file import JournalError
-from token_refresh.journal.installation import EARLIER_ID_FILE, FILE, KEPT_RUNS, Identity, InstallationFile
+from token_refresh.journal.installation import EARLIER_ID_FILE, FILE, KEPT_RUNS, MARK_FILE, Identity, InstallationFile
 
 STORE = "airtable appBase"
 OLD_KEY, NEW_KEY = bytes(range(32)), bytes(range(1, 33))
@@ -141,6 +141,19 @@ def test_a_copy_says_so_until_somebody_takes_over_and_is_another_one_then(tmp_pa
     assert not begin(original).is_copy
 
 
+def test_a_restored_folder_is_noticed_although_its_files_get_the_inodes_of_those_that_were_deleted() -> None:
+    """As the next file that is made does on ext4; in memory, where tests are, numbers do not come again."""
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        state, backup = Path(folder) / "state", Path(folder) / "backup"
+        state.mkdir()
+        begin(state)
+        shutil.copytree(state, backup)
+        for path in (state / FILE, state / MARK_FILE):
+            path.unlink()
+            shutil.copy2(backup / path.name, path)
+        assert begin(state).is_copy
+
+
 def test_a_doubt_stays_until_somebody_takes_over(tmp_path: Path) -> None:
     before = begin(tmp_path)
     InstallationFile(tmp_path).doubt()
@@ -186,7 +199,7 @@ def test_whatever_is_done_to_a_folder_only_the_one_that_somebody_chose_goes_on(s
             elif step == "back up":
                 backup = Path(shutil.copytree(state, root / f"backup {number}"))
             elif step == "restore" and backup is not None:
-                state.rename(root / f"thrown away {number}")  # not deleted: its inode would be free for the new one
+                shutil.rmtree(state)
                 shutil.copytree(backup, state)
                 is_own = False
             elif step == "take over":

@@ -36,6 +36,7 @@ from token_refresh.refresh.exchange import kept_pair
 from token_refresh.refresh.jobs import Job, UnusableRow, binding_of
 from token_refresh.refresh.result import action_of, outcome_of
 from token_refresh.refresh.run_context import RunContext
+from token_refresh.refresh.run_identity import NotAloneError
 from token_refresh.stores.base import (
     Row,
     StoreAltersError,
@@ -165,6 +166,10 @@ class Admission:
                 return _ends(NoticeCode.ONBOARDING_ABANDONED, entry, what, error.action)
         if answer is not None:
             return self._conclude(candidate, entry.id, answer)
+        try:
+            self._context.identity.require_alone()  # else the other one asks, too
+        except NotAloneError as error:
+            return _waits(entry, f"its onboarding waits in the journal: {error}", error.action)
         if candidate.row is not None:
             self._context.store.store.prove_writable(candidate.row)
         return self._conclude(candidate, entry.id, self._prover.ask_again(candidate, entry.id), was_lost=True)

@@ -401,6 +401,22 @@ class Journal:
         query = f"SELECT {', '.join(_COLUMNS)} FROM entries WHERE step IN ({marks}) ORDER BY id"  # noqa: S608 - names
         return [_entry(record) for record in self._file.select(query, *steps)]
 
+    def entries_elsewhere(self) -> list[Entry]:
+        """Unfinished refreshes in the journals of other stores; a base restored from a snapshot has another id."""
+        own = {entry.uid for entry in self.entries()}
+        query = f"SELECT {', '.join(_COLUMNS)} FROM entries WHERE admission = ''"  # noqa: S608 - names
+        found = map(_entry, self._file.select_everywhere(query, all_stores=True))
+        return [entry for entry in found if entry.uid not in own]
+
+    def adopt(self, entry: Entry) -> int:
+        """Note durably here what the journal of another store keeps; returns its entry here."""
+        values = [getattr(entry, name) or "" for name in _COLUMNS[1:]]
+        marks = ", ".join("?" for _ in values)
+        insert = f"INSERT OR IGNORE INTO entries ({', '.join(_COLUMNS[1:])}) VALUES ({marks})"  # noqa: S608 - names
+        self._file.execute([(insert, tuple(iso(one) if isinstance(one, datetime) else one for one in values))])
+        [(entry_id,)] = self._file.select("SELECT id FROM entries WHERE uid = ?", entry.uid)
+        return int(entry_id)
+
     def lost(self) -> list[Entry]:
         """Refreshes whose answer never came, in this run or one that died."""
         return [entry for entry in self.entries(Step.LOST, Step.SENT) if not entry.admission]

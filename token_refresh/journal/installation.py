@@ -1,12 +1,13 @@
 """Which installation this is: what a state folder knows of itself, and how it notices that it is not the only one.
 
-The id is random, and belongs to the file that keeps it: in a copy of the folder, and in one that was restored, that
-file is another one. Two machines that were cloned whole differ in the numbers of their runs.
+The id is random, and belongs to a file beside it: in a copy of the folder, and in one that was restored, that file is
+another one. Two machines that were cloned whole differ in the numbers of their runs.
 """
 
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import random
 import re
@@ -27,9 +28,11 @@ _T = TypeVar("_T")
 
 FILE = "installation.sqlite3"
 EARLIER_ID_FILE = "host-id"  # of version 0.1.0
+MARK_FILE = "installation.mark"
 KEPT_RUNS = 1000
 # The next run's number is not the next one, or clones that always run at the same minute would number alike.
 _STEP = 2**16
+_GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION
 _STABLE_IDS = ("ext4", "btrfs")  # whose file system ids outlive a restart
 _FINGERPRINT_KEY = Context("fingerprint_key", "", "")
 
@@ -156,9 +159,20 @@ class InstallationFile:
         database.execute("INSERT INTO identity VALUES (?, ?)", (own_id, self._mark()))
 
     def _mark(self) -> str:
-        """What is another one for a copy of the file: its inode, and the file system's id where that is kept."""
+        """What is another one for a copy of the folder: a file's inode, and the file system's id where that is kept.
+
+        An inode's number is given again, to the next file; its generation (ioctl_iflags(2)) tells the two apart.
+        """
+        # A file of its own: to close the database's would take its locks from other threads (POSIX).
+        descriptor = os.open(self._state / MARK_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            inode, generation = str(os.fstat(descriptor).st_ino), bytes(8)
+            with suppress(OSError):  # of this file system none is known
+                generation = fcntl.ioctl(descriptor, _GET_GENERATION, generation)
+        finally:
+            os.close(descriptor)
         is_stable = file_system(self._path) in _STABLE_IDS
-        return f"{self._path.stat().st_ino} {os.statvfs(self._path).f_fsid if is_stable else ''}"
+        return f"{inode}.{generation[:4].hex()} {os.statvfs(self._path).f_fsid if is_stable else ''}"
 
     def _earlier_id(self) -> str:
         with suppress(FileNotFoundError):

@@ -185,6 +185,7 @@ class _Unfinished:
         superseded = context.journal.entries(Step.SUPERSEDED)
         self._superseded = by_token(superseded)
         self._newer = {(entry.location_id, entry.provider) for entry in superseded if not entry.admission}
+        self._elsewhere = by_token(context.journal.entries_elsewhere())
         self._unread = by_token(context.journal.entries(Step.UNREAD))
         self._unproven = context.journal.entries(Step.UNPROVEN)
         self._overtaken: list[int] = []
@@ -201,8 +202,9 @@ class _Unfinished:
                 entry = of_row  # the key that its token was hashed with is gone
             else:
                 self._overtaken.append(of_row.id)
-        if entry is not None:
-            job = replace(job, lost_entry=entry.id, lost_at=entry.lost_at or entry.sent_at)
+        known = entry or self._elsewhere(job.token)
+        if known is not None:
+            job = replace(job, lost_entry=entry.id if entry else None, lost_at=known.lost_at or known.sent_at)
         if chain := predecessors(job.token, self._unproven):
             job = replace(job, proves=chain)
         if job.provider.rotates == "never":
@@ -210,7 +212,7 @@ class _Unfinished:
         fault = self._used_up(job)
         if fault is not None:
             return fault
-        sent_at = entry.sent_at if entry is not None else None
+        sent_at = known.sent_at if known is not None else None
         policy = self._context.policy
         expires_at = policy.believed_expiry(row, job.provider, now)
         wait = replay.reason_to_wait(job.provider, expires_at, sent_at, now, policy.last_minute(expires_at))
@@ -237,6 +239,9 @@ class _Unfinished:
         elif is_used_up:
             what = "this refresh token is older than the last refresh; was the row restored from a backup?"
             action = "Restore the newer cell, or onboard the client again with `python onboard_client.py`."
+        elif (kept := self._elsewhere(job.token)) is not None and kept.answer:
+            what = "newer tokens of this row are kept in the journal of another table, or of this one before a restore"
+            action = "Store them: python token_manager.py recover --replay"
         else:
             return None
         return UnusableRow(job.row, job.provider.slug, ActionableError(what, action, Kind.ROW))

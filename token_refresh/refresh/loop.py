@@ -261,6 +261,9 @@ class Loop:
             if task.failure is not None or answer is None or task.verdict is None:
                 raise task.failure or AssertionError("a task ended without an answer")
             self._writeback.add(job, answer, task.verdict, task.entry_id, lost_at)
+        except JournalError as error:  # full, perhaps; what was received is kept, or in the spare folder
+            self.journal_error = error
+            self._writeback.add_unusable(UnusableRow(job.row, job.provider.slug, error))
         except Exception as error:
             self._writeback.add_unusable(_unusable(job, error))  # its journal entry stays
 

@@ -125,13 +125,22 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
 
 
 def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
-    """Superseded entries, with the row that holds their token again, restored or edited back, or an older one."""
-    superseded = [entry for entry in reversed(context.journal.entries(Step.SUPERSEDED)) if not entry.admission]
-    pairs = [(entry, row) for entry in superseded for row in context.store.store.find(entry.location_id)]
+    """Superseded entries, with the row that holds their token again, restored or edited back, or an older one.
+
+    And those with an answer in the journals of other stores, which are noted here first.
+    """
+    journal, store = context.journal, context.store.store
+    superseded = [entry for entry in reversed(journal.entries(Step.SUPERSEDED)) if not entry.admission]
+    pairs = [(entry, row) for entry in superseded for row in store.find(entry.location_id)]
     for fits in (_is_of, _is_newer):
         for entry, row in pairs:
             if fits(context, entry, row):
-                yield replace(entry, row_key=row.key, cell=context.journal.fingerprint(row.encrypted_refresh)), row
+                yield replace(entry, row_key=row.key, cell=journal.fingerprint(row.encrypted_refresh)), row
+    elsewhere = [entry for entry in journal.entries_elsewhere() if entry.answer]
+    for entry, row in [(one, row) for one in elsewhere for row in store.find(one.location_id)]:
+        if _is_of(context, entry, row):
+            own = replace(entry, place=store.place, row_key=row.key)
+            yield replace(own, id=journal.adopt(own)), row
 
 
 def _is_newer(context: RunContext, entry: Entry, row: Row) -> bool:

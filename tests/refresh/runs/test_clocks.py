@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.base import Provider
+from tests import exits
 from tests.conftest import World
 from tests.refresh.runs.faults_world import (
     TABLES,
@@ -163,6 +164,20 @@ def test_a_request_that_left_in_the_future_is_waited_for_from_the_first_run_that
     [entry] = entries(rows.world)
     assert entry.sent_at > rows.world.clock.now() + timedelta(days=99)
     assert run(rows).json()["results"] == []
+    rows.world.clock.advance(100)
+    assert only(run(rows))["outcome"] == "refreshed"
+    assert rows.is_current("loc")
+
+
+def test_a_lost_answer_does_not_wait_for_the_end_of_an_access_token_that_a_wrong_clock_wrote(rows: Rows) -> None:
+    """That time may be days away, and the token ended long ago."""
+    rows.world.program.settings["REFRESH_INTERVAL"] = "600"
+    rows.world.clock.advance(timedelta(days=3).total_seconds())
+    rows.add("acme-family", "loc", rows.world.clock.now() + timedelta(hours=1), last_refreshed=rows.world.clock.now())
+    rows.world.oauth.fail(faults.reset())
+    assert run(rows, "--all").code == exits.FAILED
+    rows.world.clock.set_back(timedelta(days=3).total_seconds())
+    run(rows)  # the request may be on its way, from the first run that sees it
     rows.world.clock.advance(100)
     assert only(run(rows))["outcome"] == "refreshed"
     assert rows.is_current("loc")

@@ -5,6 +5,9 @@ Each with and without the scope that shows the schema: without it, only the cell
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import exits
 from tests.conftest import World
 from tests.world.airtable import Column, columns
-from tests.world.http import Request
+from tests.world.http import Request, Response
 from tests.world.program import Result
 from token_refresh.base.clock import iso
 from token_refresh.base.events import NoticeCode
@@ -152,6 +156,36 @@ def test_a_change_that_rich_text_makes_later_is_not_counted_as_stored(airtable_w
     assert len(world.oauth.requests) == asked
     assert_held(world, "loc")
     assert "last_access_token" not in world.table.cells(other)
+
+
+@pytest.mark.parametrize("holds_new", [True, False])
+def test_what_rich_text_left_in_a_row_keeps_its_new_tokens_from_nobody(airtable_world: World, holds_new: bool) -> None:
+    """The run was killed before it took the cell back, or the column changed that one, too; then it is plain again."""
+    world = airtable_world
+    hide_schema(world)
+    record = world.table.add(world.cells("acme", "loc"))
+    before = world.table.cells(record)["encrypted_refresh"]
+    written: list[str] = []
+
+    def escape(request: Request, act: Callable[[], Response]) -> Response:
+        answer = act()
+        new = world.table.cells(record)["encrypted_refresh"]
+        written.append(new if holds_new and new != before else before)
+        world.table.edit(record, {"encrypted_refresh": written[-1].replace("_", "\\_") + "\n"})
+        shown = json.loads(answer.body)
+        shown["records"][0]["fields"]["encrypted_refresh"] = world.table.cells(record)["encrypted_refresh"]
+        return replace(answer, body=json.dumps(shown).encode())
+
+    assert world.airtable is not None
+    world.airtable.inject(escape, kind="update", times=None, when=lambda request: b"encrypted_refresh" in request.body)
+    assert world.program.run().code == exits.USAGE
+    world.airtable.faults.clear()
+    world.table.edit(record, {"encrypted_refresh": written[0].replace("_", "\\_")})
+    asked = len(world.oauth.requests)
+    assert world.program.run().code == exits.DONE
+    assert len(world.oauth.requests) == asked
+    assert world.program.run("--all").code == exits.DONE
+    assert_held(world, "loc")
 
 
 def test_what_airtable_does_to_the_words_of_an_error_stops_nobody(airtable_world: World) -> None:

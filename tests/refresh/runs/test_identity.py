@@ -145,6 +145,46 @@ def test_a_base_that_was_restored_under_a_new_id_sends_no_spent_token(table: Air
     assert "older than the last refresh" in result.err
 
 
+def restored_base(table: AirtableRows, *, keeps_record_ids: bool = True) -> None:
+    """The base as it is now, under a new id; the program goes on with that one."""
+    world = table.world
+    assert world.airtable is not None
+    base = world.airtable.restore_snapshot(keeps_record_ids=keeps_record_ids)
+    world.program.settings["AIRTABLE_BASE_ID"] = base.id
+    world.table = base.table(world.table.name)
+
+
+@pytest.mark.parametrize("keeps_record_ids", [True, False])
+def test_what_waits_for_a_base_is_stored_in_the_one_it_was_restored_to(
+    table: AirtableRows, keeps_record_ids: bool
+) -> None:
+    waiting(table)
+    restored_base(table, keeps_record_ids=keeps_record_ids)
+    result = run(table)
+    assert (result.code, sent(table.world)) == (exits.FAILED, 1)
+    assert "recover --replay" in result.err
+    assert table.world.program.run("recover", "--replay").code == exits.DONE
+    assert (table.is_current("loc"), sent(table.world)) == (True, 1)
+    assert run(table, "--all").code == exits.DONE
+    assert table.is_current("loc")
+
+
+def test_an_answer_that_was_lost_is_known_in_the_base_that_was_restored(table: AirtableRows) -> None:
+    """To send its token again before the last minute could revoke the grant."""
+    world = table.world
+    world.program.settings["REFRESH_INTERVAL"] = "600"
+    table.add("acme-family", "loc", world.clock.now() + HOUR, last_refreshed=world.clock.now())
+    world.oauth.fail(faults.reset())
+    assert run(table, "--all").code == exits.FAILED
+    restored_base(table)
+    world.clock.advance(600)
+    run(table, "--all")
+    assert sent(world) == 1
+    world.clock.advance(HOUR.total_seconds())
+    assert run(table).code == exits.DONE
+    assert table.is_current("loc")
+
+
 def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:
     world = table.world
     world.oauth.fail(faults.reset(), times=2)
@@ -304,6 +344,22 @@ def test_a_copied_state_folder_stores_the_answers_it_holds(table: AirtableRows) 
     assert run(table).code == exits.DONE  # the original finds it done, and no twin
     assert entries(table.world) == []
     assert sent(table.world) == 1
+
+
+def test_a_copied_state_folder_leaves_an_onboarding_that_was_cut_off_to_the_original(rows: Rows) -> None:
+    """Both would send the entered token."""
+    shared(rows)
+    world = rows.world
+    world.oauth.fail(faults.reset())
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme-family", "loc")))
+    asked = len(world.oauth.requests)
+    other = copied(world.program)
+    world.clock.advance(91)
+    for command in ((), ("recover", "--replay")):
+        assert "its onboarding waits in the journal: the state folder" in other.run(*command).err
+    assert len(world.oauth.requests) == asked
+    assert run(rows).code == exits.DONE
+    assert rows.is_current("loc")
 
 
 def test_the_first_machine_finds_out_by_the_table_that_another_one_goes_on(table: AirtableRows) -> None:

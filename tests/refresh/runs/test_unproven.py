@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests import exits
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, table_of
@@ -18,6 +20,8 @@ from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
 from tests.world.program import Result
+from token_refresh.journal.entries import Journal
+from token_refresh.journal.file import refused
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import StoreUnavailableError
@@ -82,6 +86,25 @@ def sent(rows: Rows, since: int = 0) -> list[str]:
 
 
 # A new refresh token without an access token
+
+
+def test_where_the_disk_is_full_when_it_came_the_run_says_so_and_the_next_one_stores_it(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise refused(sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(Journal, "note_unproven", refuse)
+    rows.add("acme", "loc")
+    rows.world.oauth.fail(faults.amended(alone))
+    result = run(rows)
+    assert result.code == exits.USAGE
+    assert "the journal cannot be written (database or disk is full)" in result.err
+    assert "internal error" not in result.said
+    monkeypatch.undo()
+    assert run(rows).code == exits.DONE
+    assert rows.is_current("loc")
+    assert len(sent(rows)) == 2
 
 
 @pytest.mark.parametrize("change", [alone, broken_off, broken_off_one_level_down])

@@ -46,7 +46,7 @@ def is_kept(sent: str | int | None, shown: object) -> bool:
 
 def text_of(cell: object) -> str:
     """A cell of text as `make_row` reads it; empty where it holds anything else."""
-    return cell.encode(errors="replace").decode().strip() if isinstance(cell, str) else ""
+    return _unescaped(cell.encode(errors="replace").decode().strip()) if isinstance(cell, str) else ""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,16 @@ class Cells:
             if column.type is ColumnType.DATETIME:
                 cell = _bounded(name, cell)
             fits = cell is None or _fits(column.type, cell)
+            cell = _unescaped(cell) if isinstance(cell, str) else cell
             usable[column.name] = cell if fits else None
             if not fits:
                 error = error or _error(record["id"], name, cell, COLUMN_TYPES[column.name][1])
         return cls(usable, error)
+
+
+def _unescaped(text: str) -> str:
+    """An encrypted value without the backslashes of rich text: none is its own, and the column may be plain by now."""
+    return text.replace("\\", "") if text.startswith("sealed:") else text
 
 
 def _fits(kind: ColumnType, cell: object) -> bool:
