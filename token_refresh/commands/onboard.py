@@ -26,7 +26,6 @@ from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
 from token_refresh.wiring import Installation, make_job_factory, make_seals, open_run_context, open_store
 
-
 _FINISHING = "; the request that is under way is brought to its end"
 
 
