@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
@@ -26,6 +25,8 @@ from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, result_object
 from token_refresh.wiring import Installation, make_job_factory, make_seals, open_run_context, open_store
+
+_FINISHING = "; the request that is under way is brought to its end"
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> int:
@@ -116,12 +117,8 @@ def _admission(installation: Installation, console: Console, stop: Stop) -> Iter
     """
     with patient_lock(installation, console), open_run_context(installation) as context:
         store_leftovers(context, LineReport(console))
-        with ended_by(stop), stop.forwarding_to(partial(_name_the_end, console)):
+        with ended_by(stop), stop.forwarding_to(lambda reason: console.warn(f"{reason}{_FINISHING}")):
             yield Admission(context)
-
-
-def _name_the_end(console: Console, reason: str) -> None:
-    console.warn(f"{reason}; the request that is under way is brought to its end")
 
 
 def _show_line(console: Console, number: int, result: RowFinished) -> None:
