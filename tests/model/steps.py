@@ -68,6 +68,8 @@ def begin(state: State, who: int, rules: Rules, *, takeover: bool = False) -> tu
         folder = state.folders[who]._replace(is_copy=False, is_twin=False, ignores=True)
         claim = who if state.row.claim != NOBODY else NOBODY
         state = changed(state, who, folder)._replace(row=state.row._replace(claim=claim))
+    if state.row.claim == BEFORE_THE_CLONE and state.folders[who].is_twin:
+        state = state._replace(row=state.row._replace(claim=who))
     state = _replayed(state, who, rules)
     if state.run is not None:
         return state, ""
@@ -136,7 +138,7 @@ def _listed(state: State, who: int, rules: Rules) -> tuple[State, str]:
         if rules.store == "airtable" and row.expiry != LAST_MINUTE:
             return ended(state, who), "takeover"
     if rules.store == "database" and rules.has("rows are claimed"):
-        if row.claim not in (NOBODY, who, BEFORE_THE_CLONE if folder.is_twin else NOBODY):
+        if row.claim not in (NOBODY, who):
             return state, "claimed"
         state = state._replace(row=row._replace(claim=who))
     overtaken = {one for one in folder.entries if one.step in ("sent", "lost") and one.token != row.token}
