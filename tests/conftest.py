@@ -158,13 +158,7 @@ class World:
         """The rows without a living access token that a run which began then could have refreshed."""
         dead = {failure["location_id"] for failure in self._remembered() if failure["status"] == "reauthorize"}
         named = [(str(row.get("location_id", row.get("locationId"))), row) for row in self._rows()]
-        return [
-            name
-            for name, row in named
-            if name not in dead and row.get("encrypted_refresh") and row.get("status") not in IDLE_STATUSES
-            and not row.get("claim_owner")
-            and ((end := parse_time(row.get("access_token_expiry"))) is None or end <= since)
-        ]  # fmt: skip
+        return [name for name, row in named if name not in dead and _is_undone(row, since)]
 
     def _rows(self) -> list[dict[str, Any]]:
         """The table as it is, past the program."""
@@ -190,6 +184,13 @@ class World:
         """The unfinished entries of all journals."""
         paths = sorted((self.program.home / "state").glob("*/journal*.sqlite3"))
         return [entry for path in paths for entry in _select(path, "entries")]
+
+
+def _is_undone(row: dict[str, Any], since: datetime) -> bool:
+    cell, end = row.get("encrypted_refresh"), parse_time(row.get("access_token_expiry"))
+    if not (isinstance(cell, str) and cell.strip()) or row.get("status") in IDLE_STATUSES or row.get("claim_owner"):
+        return False
+    return end is None or end <= since
 
 
 def _select(path: Path, table: str) -> list[dict[str, Any]]:

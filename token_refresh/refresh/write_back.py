@@ -167,7 +167,7 @@ class WriteBack:
         cells = self._store.cells(job.row.location_id, job.binding, refresh=token)
         values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
         change = self._change(job.row, values, keeps_claim=True)
-        self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=(job.proves[0].id,)))
+        self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=tuple(one.id for one in job.proves[:1])))
 
     def add_unusable(self, fault: UnusableRow) -> None:
         """Take a row that cannot be tried."""

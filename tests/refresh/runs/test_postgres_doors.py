@@ -218,7 +218,7 @@ def test_a_right_that_is_taken_away_during_a_run_ends_it_and_the_tokens_wait(
 
 def test_that_the_table_may_not_be_used_is_reported_at_once(door: Door) -> None:
     door.use("visitor")
-    door.assert_refused("permission denied for table", "Give the user of DATABASE_URL what it lacks")
+    door.assert_refused("permission denied for table", "run: GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE")
     assert b"C42501\0" in door.gate.said
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -124,8 +123,11 @@ class AirtableStore(Store):
 
     def rows(self, *, complete: bool = False) -> Iterator[Row]:
         """See `Store.rows`."""
-        for row in map(self._row, self._columns.with_schema_retry(lambda: self._list(None, self.columns))):
-            yield replace(row, last_access_token="") if row.encrypted_refresh and not complete else row
+        columns = self.columns if complete else None
+        rows = list(map(self._row, self._columns.with_schema_retry(lambda: self._list(None, columns))))
+        lone = [] if complete else [row.key for row in rows if not row.encrypted_refresh]
+        whole = self.read(lone, complete=True) if lone else {}  # which may hold an access token alone
+        yield from (whole.get(row.key, row) for row in rows)
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
