@@ -11,20 +11,20 @@ from pathlib import Path
 from crypto import Keyring
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import RunError
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import without_formula
 from token_refresh.journal.installation import InstallationFile
 from token_refresh.stores.base import Claimant, Row, Store, run_of
+
+_STOP = "Two would spend each other's tokens. Make sure that the other one is stopped, and its cron line, then"
+_PUT_BACK = "Put the earlier folder back, or set STATE_DIR to it: it may hold new tokens. If it is gone for ever,"
 
 
 class NotAloneError(RunError):
     """Another installation may refresh the same tokens; nothing is sent until a person says which one goes on."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(
-            message,
-            "Two installations would spend each other's tokens. Make sure that the other one is stopped, and "
-            "its cron line, then run here once: python token_manager.py refresh --takeover",
-        )
+    def __init__(self, message: str, first: str = _STOP) -> None:
+        super().__init__(message, f"{first} run here once: {TOKEN_MANAGER} refresh --takeover")
 
 
 class RunIdentity:
@@ -118,8 +118,9 @@ class RunIdentity:
             self._find_twin(who)
             self.require_alone()
         if number is None and not self._store.claims and at >= horizon:
-            lost = "" if self._host not in row.refreshed_by else " (or its own STATE_DIR was lost or changed)"
-            raise NotAloneError(f"another installation refreshes this table: {who}{lost}")
+            if row.refreshed_by.startswith(f"{self._host}-"):
+                raise NotAloneError(f"this machine ran with another STATE_DIR, perhaps lost or moved: {who}", _PUT_BACK)
+            raise NotAloneError(f"another installation refreshes this table: {who}")
 
     def reseal_keys(self, keyring: Keyring) -> None:
         """Re-encrypt what tokens are recognised by with the primary key."""
