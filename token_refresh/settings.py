@@ -370,7 +370,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         state_dir_is_explicit=state_dir is not None,
         state_dir_spare=read.path("STATE_DIR_SPARE") or Path("/var/tmp"),  # noqa: S108 - files there are our own
         default_provider=read.matching(
-            "DEFAULT_PROVIDER", "gohighlevel", _PROVIDER_NAME, "docs/providers.md lists the names"
+            "DEFAULT_PROVIDER", "gohighlevel", _PROVIDER_NAME, "The page docs/providers.md lists the names"
         ),
         refresh_interval=read.integer("REFRESH_INTERVAL", 3600, 1, 604_800),
         token_expiry_buffer=read.integer("TOKEN_EXPIRY_BUFFER", 300, 0, 86_400),

@@ -90,7 +90,8 @@ def _check_owner(path: Path) -> None:
     owner = path.stat().st_uid
     if owner != os.geteuid():
         name = user_name(owner)
-        raise StateError(f"the state folder {path} belongs to {name}", f"Run as {name}: sudo -u {name} {TOKEN_MANAGER}")
+        action = f"Run the program as that user: sudo -u {shlex.quote(name)} {TOKEN_MANAGER}"
+        raise StateError(f"the state folder {path} belongs to {name}", action)
     probe = path / f".probe-{os.getpid()}"
     try:
         with _PROBING:

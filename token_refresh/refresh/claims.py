@@ -51,7 +51,7 @@ def _waiting(row: ClaimedRow, context: RunContext, now: datetime) -> RowWaiting:
         if not is_brief:
             reason, first = f"{host} claimed it and has not finished with it", "Run the program there once"
             if host == context.claimant.host:
-                reason += ", with another STATE_DIR, perhaps lost or moved"
+                reason += "; perhaps STATE_DIR was lost or moved"
                 first = "Put that folder back, or set STATE_DIR to it"
             action = f"{first}. If it is gone for ever, run here once: {TOKEN_MANAGER} refresh --takeover"
     provider = context.job_factory.slug_of(row.provider or context.default_provider)

@@ -118,9 +118,8 @@ class RunIdentity:
             self._find_twin(who)
             self.require_alone()
         if number is None and not self._store.claims and at >= horizon:
-            if row.refreshed_by.startswith(f"{self._host}-"):
-                raise NotAloneError(f"this machine ran with another STATE_DIR, perhaps lost or moved: {who}", _PUT_BACK)
-            raise NotAloneError(f"another installation refreshes this table: {who}")
+            lost = "; perhaps STATE_DIR was lost or moved" if row.refreshed_by.startswith(f"{self._host}-") else ""
+            raise NotAloneError(f"another installation refreshes this table: {who}{lost}", _PUT_BACK if lost else _STOP)
 
     def reseal_keys(self, keyring: Keyring) -> None:
         """Re-encrypt what tokens are recognised by with the primary key."""
