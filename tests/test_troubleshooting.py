@@ -257,7 +257,10 @@ def _said(result: Result) -> str:
             if one["state"] != "ok" and one["part"] != "spare folder"  # a test's is on the disk of its state folder
         ]
     if "rows" in answer:
-        said += [f"{one['location_id']}: {one['state']}. {one['last_error'] or ''}" for one in answer["rows"]]
+        said += [
+            ". ".join(filter(None, (f"{one['location_id']}: {one['state']}", one["last_error"], one["action"])))
+            for one in answer["rows"]
+        ]
     return "<br>".join(line.strip() for line in said) or "nothing"
 
 
