@@ -581,7 +581,7 @@ MUTANTS = (
     _mutant(
         "a second host goes unnoticed",
         "token_refresh/refresh/listing.py",
-        "            context.identity.refuse_others_row(row, horizon)\n",
+        "            context.identity.refuse_others_row(row, context.policy.interval)\n",
         "            pass\n",
         f"{_FAULTS}test_a_second_host_stops_the_run_until_it_is_taken_over",
     ),

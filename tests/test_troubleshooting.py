@@ -256,11 +256,9 @@ def _said(result: Result) -> str:
             for one in answer["findings"]
             if one["state"] != "ok" and one["part"] != "spare folder"  # a test's is on the disk of its state folder
         ]
-    if "rows" in answer:
-        said += [
-            ". ".join(filter(None, (f"{one['location_id']}: {one['state']}", one["last_error"], one["action"])))
-            for one in answer["rows"]
-        ]
+    for one in answer.get("rows", ()):
+        words = [text.rstrip(".") + "." for text in (one["last_error"], one["action"]) if text]
+        said.append(" ".join([f"{one['location_id']} ({one['state']}):", *words]).rstrip(":"))
     return "<br>".join(line.strip() for line in said) or "nothing"
 
 

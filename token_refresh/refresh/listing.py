@@ -62,9 +62,8 @@ def list_due(
         _check_clock(context, emit)
         rows = _wanted(context, scope, listed, now)
         unseen.difference_update(row.location_id for row in rows)
-        horizon = now - timedelta(seconds=2 * context.policy.interval)
         for row in rows if not scope.takeover else ():
-            context.identity.refuse_others_row(row, horizon)
+            context.identity.refuse_others_row(row, context.policy.interval)
         for notice in context.row_notices(context, listed, rows, query):
             emit(notice)
         for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from datetime import datetime
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -99,15 +99,15 @@ class RunIdentity:
         if self._refusal is not None:
             raise self._refusal
 
-    def refuse_others_row(self, row: Row, horizon: datetime) -> None:
+    def refuse_others_row(self, row: Row, interval: int) -> None:
         """See who refreshed a row last.
 
         Args:
             row: a row that is due.
-            horizon: who has refreshed nothing since then is gone.
+            interval: seconds between two runs; who has refreshed nothing in two of them is gone.
 
         Raises:
-            NotAloneError: it was a twin of ours; or, where rows are not claimed, another installation since `horizon`.
+            NotAloneError: it was a twin of ours; or, where rows are not claimed, another installation lately.
         """
         at, taken_over_at = row.last_refreshed, self._identity.taken_over_at
         if not row.refreshed_by or at is None or (taken_over_at is not None and at <= taken_over_at):
@@ -117,6 +117,7 @@ class RunIdentity:
         if number is not None and not (number == 0 or self._has_issued(number)):
             self._find_twin(who)
             self.require_alone()
+        horizon = self._clock.now() - timedelta(seconds=2 * interval)
         if number is None and not self._store.claims and at >= horizon:
             lost = "; perhaps STATE_DIR was lost or moved" if row.refreshed_by.startswith(f"{self._host}-") else ""
             raise NotAloneError(f"another installation refreshes this table: {who}{lost}", _PUT_BACK if lost else _STOP)
