@@ -725,9 +725,9 @@ MUTANTS = (
     ),
     _mutant(
         "a second host counts as gone after one interval",
-        "token_refresh/refresh/listing.py",
-        "timedelta(seconds=2 * context.policy.interval)",
-        "timedelta(seconds=context.policy.interval)",
+        "token_refresh/refresh/run_identity.py",
+        "timedelta(seconds=2 * interval)",
+        "timedelta(seconds=interval)",
         f"{_FAULTS}test_a_host_that_has_refreshed_nothing_for_two_intervals_is_gone",
     ),
     _mutant(
