@@ -87,5 +87,7 @@ clean:  ## what was installed or built here
 # Node and npm of the system where there are any, else those that a Python package carries.
 $(NODE_MODULES): tests/world/oidc/package-lock.json | .venv/bin/python
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/node.txt
-	PATH="$$PATH:$$PWD/.venv/bin" npm ci --silent --no-audit --no-fund --prefix tests/world/oidc
+	@PATH="$$PATH:$$PWD/.venv/bin" npm ci --loglevel error --no-audit --no-fund --prefix tests/world/oidc || { \
+		echo "npm ci failed: the tests' OAuth server (tests/world/oidc) could not be installed. The reason is above; npm needs" \
+			"to reach its registry (npm config get registry), and Node 18 or newer." >&2; exit 1; }
 	@touch $@

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Add a client or replace its credential: asked for at a terminal, or from a CSV file."""
 
-from __future__ import annotations
-
 import sys
 from typing import NoReturn
 
-from token_refresh.commands.onboard import main
+from token_refresh.base.program import Starting
+
+with Starting(is_script=__name__ == "__main__"):  # up to here, any Python from 3.6 on can read this file
+    from token_refresh.commands.onboard import main
 
 
 def command() -> NoReturn:

@@ -5,22 +5,23 @@
 >>> TokenManager.from_settings().get_valid_access_token("LOCATION")
 """
 
-from __future__ import annotations
-
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from token_refresh import library
-from token_refresh.commands import main
-from token_refresh.library import (
-    LoginAgainError,
-    MisconfiguredError,
-    NoSuchTokenError,
-    RetryLaterError,
-    SeveralTokensError,
-    TokenError,
-)
-from token_refresh.terminal.process import end
+from token_refresh.base.program import Starting
+
+with Starting(is_script=__name__ == "__main__"):  # up to here, any Python from 3.6 on can read this file
+    from token_refresh import library
+    from token_refresh.commands import main
+    from token_refresh.library import (
+        LoginAgainError,
+        MisconfiguredError,
+        NoSuchTokenError,
+        RetryLaterError,
+        SeveralTokensError,
+        TokenError,
+    )
+    from token_refresh.terminal.process import end
 
 if TYPE_CHECKING:
     from token_refresh.library import AccessToken, AsyncTokenManager, TokenManager, TokenView

@@ -581,7 +581,7 @@ MUTANTS = (
     _mutant(
         "a second host goes unnoticed",
         "token_refresh/refresh/listing.py",
-        "            context.identity.refuse_others_row(row, horizon)\n",
+        "            context.identity.refuse_others_row(row, context.policy.interval)\n",
         "            pass\n",
         f"{_FAULTS}test_a_second_host_stops_the_run_until_it_is_taken_over",
     ),
@@ -725,9 +725,9 @@ MUTANTS = (
     ),
     _mutant(
         "a second host counts as gone after one interval",
-        "token_refresh/refresh/listing.py",
-        "timedelta(seconds=2 * context.policy.interval)",
-        "timedelta(seconds=context.policy.interval)",
+        "token_refresh/refresh/run_identity.py",
+        "timedelta(seconds=2 * interval)",
+        "timedelta(seconds=interval)",
         f"{_FAULTS}test_a_host_that_has_refreshed_nothing_for_two_intervals_is_gone",
     ),
     _mutant(

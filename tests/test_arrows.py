@@ -60,8 +60,8 @@ ALLOWED: dict[str, set[str]] = {
         *("token_refresh.stores", "providers"),
     }
     | _BUILT,
-    "token_manager": {"token_refresh.commands", "token_refresh.library", "token_refresh.terminal"},
-    "onboard_client": {"token_refresh.commands"},
+    "token_manager": {"token_refresh.commands", "token_refresh.library", "token_refresh.terminal"} | _BASE,
+    "onboard_client": {"token_refresh.commands"} | _BASE,
     "examples": {"examples", "token_manager"},
 }  # fmt: skip
 # Arrows that still run upwards. This list only gets shorter.

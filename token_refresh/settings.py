@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote, unquote_plus, urlsplit
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import read_plain_file
+from token_refresh.base.program import TOKEN_MANAGER
 
 if TYPE_CHECKING:
     from dotenv.parser import Original
@@ -73,7 +74,7 @@ _USER = r"(?:[^:/?#@\s]+(?::(?![0-9]*[/?#])[^@]*)?@)?"
 _DATABASE_ADDRESS = re.compile(rf"{_USER}(?:\[[0-9A-Fa-f:.]+\]|[^:/?#@\[\]\s]*){_PORT}(?:[/?][^@]*)?")
 _ESCAPES = "escape signs in user and password: @ as %40, / as %2F, ? as %3F, # as %23, [ as %5B, ] as %5D, % as %25"
 _SECRET_OPTION = re.compile(r"pass|secret|token|key", re.IGNORECASE)
-_KEY_FIX = "Copy the key you have, or make one with `python token_manager.py generate-key`"
+_KEY_FIX = f"Copy the key you have, or make one with `{TOKEN_MANAGER} generate-key`"
 _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3"
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
@@ -369,7 +370,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         state_dir_is_explicit=state_dir is not None,
         state_dir_spare=read.path("STATE_DIR_SPARE") or Path("/var/tmp"),  # noqa: S108 - files there are our own
         default_provider=read.matching(
-            "DEFAULT_PROVIDER", "gohighlevel", _PROVIDER_NAME, "`python token_manager.py providers` lists the names"
+            "DEFAULT_PROVIDER", "gohighlevel", _PROVIDER_NAME, "The page docs/providers.md lists the names"
         ),
         refresh_interval=read.integer("REFRESH_INTERVAL", 3600, 1, 604_800),
         token_expiry_buffer=read.integer("TOKEN_EXPIRY_BUFFER", 300, 0, 86_400),

@@ -32,6 +32,7 @@ from tests.world.terminal import TerminalProcess, python
 from token_refresh.base.clock import iso
 from token_refresh.base.errors import Kind, exit_code
 from token_refresh.base.events import NoticeCode, Outcome, RowFinished, RunFinished
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import run_lock
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
@@ -93,7 +94,7 @@ def assert_reported(result: Result, code: int, *sentences: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"ENCRYPTION_KEY": ""}, "Copy the key you have, or make one with `python token_manager.py generate-key`."),
+        ({"ENCRYPTION_KEY": ""}, f"Copy the key you have, or make one with `{TOKEN_MANAGER} generate-key`."),
         ({"ENCRYPTION_KEY": CANARY}, "ENCRYPTION_KEY "),
         ({"ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode()}, "ENCRYPTION_KEY "),
         ({"ENCRYPTION_KEY_FALLBACKS": CANARY}, "ENCRYPTION_KEY_FALLBACKS, key 1,"),
@@ -189,7 +190,7 @@ def test_a_secret_file_that_others_can_read_is_reported_and_used(world: World, t
 def test_wrong_flag_is_usage(world: World, argv: list[str]) -> None:
     result = world.program.run(*argv)
     assert (result.code, result.out) == (2, "")
-    assert "usage: token_manager.py" in result.err
+    assert f"usage: {TOKEN_MANAGER} " in result.err
     assert "error: " in result.err
     assert CANARY not in result.err
     assert not re.search(r"Traceback|_seconds|[\x00-\x09\x0b-\x1f]", result.err)
@@ -199,7 +200,7 @@ def test_wrong_flag_is_usage(world: World, argv: list[str]) -> None:
 def test_secret_as_an_argument_is_refused_and_not_repeated(world: World, argv: list[str]) -> None:
     result = world.program.onboard(*argv)
     assert result.code == 2
-    assert "usage: onboard_client.py" in result.err
+    assert f"usage: {ONBOARD_CLIENT} " in result.err
     assert CANARY not in result.said
 
 
@@ -209,7 +210,7 @@ def test_secret_as_an_argument_is_refused_and_not_repeated(world: World, argv: l
 def test_help_is_data(argv: list[str], tmp_path: Path) -> None:
     result = Program(tmp_path).run(*argv)
     assert (result.code, result.err) == (0, "")
-    assert "usage: token_manager.py" in result.out
+    assert f"usage: {TOKEN_MANAGER} " in result.out
     assert "--json" in result.out or argv == ["--help"]
 
 
@@ -218,7 +219,8 @@ def test_both_scripts_show_their_help_without_any_settings(world: World) -> None
     for script in ("token_manager.py", "onboard_client.py"):
         result = world.program.spawn("--help", script=script)
         assert (result.code, result.err) == (0, "")
-        assert f"usage: {script}" in result.out
+        assert result.out.startswith("usage: ")
+        assert f"/{script} " in result.out.partition("[-h]")[0].replace("\n", " ")
 
 
 # Wrong places and stores
@@ -492,7 +494,7 @@ def test_status_warns_of_the_end_of_a_token_that_nothing_refreshes(world: World)
 def test_status_of_an_empty_store_says_how_to_begin(world: World) -> None:
     result = world.program.run("status")
     assert (result.code, result.out) == (0, "")
-    assert "no rows yet; add one with: python onboard_client.py" in result.err
+    assert f"no rows yet; add one with: {ONBOARD_CLIENT}" in result.err
 
 
 # get
@@ -565,7 +567,7 @@ def test_get_of_a_disabled_row_says_so(world: World) -> None:
     assert_reported(
         world.program.run("get", "loc1"),
         1,
-        "its status is disabled. To use it again: python token_manager.py enable loc1",
+        "its status is disabled. To use it again: .venv/bin/python token_manager.py enable loc1",
     )
 
 
@@ -578,7 +580,7 @@ def test_get_of_a_row_without_credential_says_so(airtable_world: World) -> None:
 
 def test_get_of_an_unknown_location_says_where_to_look(world: World) -> None:
     assert_reported(
-        world.program.run("get", "loc1"), 1, "there is no row of 'loc1'. Check the name with: python token_"
+        world.program.run("get", "loc1"), 1, "there is no row of 'loc1'. Check the name with: .venv/bin/python token_"
     )
     onboarded(world, "loc1")
     assert_reported(world.program.run("get", "loc1", "--provider", "google"), 1, "there is no row of 'loc1' and google")

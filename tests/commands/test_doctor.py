@@ -34,7 +34,18 @@ def test_everything_in_order_is_all_ok(airtable_world: World) -> None:
     assert code == 0
     assert _states(parts.pop("spare folder")) == {DOUBTFUL}  # a test's is on the disk of its state folder
     assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
-    assert {"key", "state folder", ".env", "store", "quota", "writing", "cells", "provider", "clock"} == set(parts)
+    assert {
+        "key",
+        "state folder",
+        ".env",
+        "store",
+        "quota",
+        "writing",
+        "cells",
+        "provider",
+        "clock",
+        "installation",
+    } == set(parts)
 
 
 def test_everything_in_order_on_a_database(postgres_world: World) -> None:
@@ -45,7 +56,9 @@ def test_everything_in_order_on_a_database(postgres_world: World) -> None:
     assert code == 0
     assert _states(parts.pop("spare folder")) == {DOUBTFUL}
     assert _states([finding for part in parts.values() for finding in part]) == {GOOD}
-    assert {"key", "state folder", ".env", "store", "writing", "cells", "provider", "clock"} == set(parts)
+    assert {"key", "state folder", ".env", "store", "writing", "cells", "provider", "clock", "installation"} == set(
+        parts
+    )
     assert rows.row("loc") == before
     rows.add("google", "bad", encrypted_refresh="scribble")
     code, parts = _found(postgres_world)

@@ -15,6 +15,7 @@ from tests.conftest import World
 from tests.world.airtable import faults as airtable_faults
 from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.commands import guarded, reported
 from token_refresh.journal.lock import run_lock
 from token_refresh.settings import SettingsError
@@ -164,8 +165,8 @@ def test_flags_that_cannot_be_used_are_a_wrong_call(world: World, argv: list[str
     error = error_in(result)
     assert (result.code, error["code"]) == (exits.USAGE, "usage")
     assert error["message"].startswith(message)
-    assert error["action"].startswith("See: python token_manager.py ")
-    assert "usage: token_manager.py" in result.err
+    assert error["action"].startswith(f"See: {TOKEN_MANAGER} ")
+    assert f"usage: {TOKEN_MANAGER} " in result.err
 
 
 @pytest.mark.parametrize("argv", [["--json", "--nonsense"], ["--from-csv", "--json"], ["--json", CANARY]])
@@ -173,7 +174,7 @@ def test_flags_of_onboarding_that_cannot_be_used_are_a_wrong_call(world: World, 
     result = world.program.onboard(*argv)
     error = error_in(result)
     assert (result.code, error["code"]) == (exits.USAGE, "usage")
-    assert error["action"] == "See: python onboard_client.py --help"
+    assert error["action"] == f"See: {ONBOARD_CLIENT} --help"
 
 
 def test_what_follows_two_dashes_is_no_flag(world: World) -> None:

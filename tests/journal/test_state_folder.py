@@ -129,7 +129,7 @@ def test_a_folder_of_a_user_without_a_name_is_refused_with_the_number(tmp_path: 
     os.chown(path, SOMEBODY, SOMEBODY)
     with pytest.raises(StateError, match=f"belongs to #{SOMEBODY}") as error:
         StateFolder(path, is_explicit=True)
-    assert f"sudo -u #{SOMEBODY} " in error.value.action
+    assert f"sudo -u '#{SOMEBODY}' " in error.value.action
 
 
 @AS_ROOT

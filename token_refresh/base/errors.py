@@ -12,6 +12,8 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from token_refresh.base.program import unfit
+
 _T = TypeVar("_T")
 
 
@@ -148,6 +150,9 @@ def actionable_error(error: BaseException) -> ActionableError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return ActionableError("interrupted; nothing half-written is left behind", "", Kind.STOPPED)
+    if isinstance(error, ImportError):
+        python = unfit(error)
+        return ActionableError(python.what, python.action, Kind.CONFIGURATION)
     if isinstance(error, OSError) and error.filename:
         what = f"{error.filename} cannot be used ({error.strerror})"
         return ActionableError(what, "Correct its permissions, or free the disk.", Kind.CONFIGURATION)

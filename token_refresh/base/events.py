@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind, TokenError, internal_error, library_error
+from token_refresh.base.program import TOKEN_MANAGER
 
 
 class Outcome(enum.StrEnum):
@@ -173,7 +174,7 @@ def answer_not_saved(location_id: str, provider: str, sealed: str, file: Path | 
         action = "Keep that file: the next run takes it over."
     else:
         message = f"{answer} could not be saved anywhere"
-        action = f"Keep this line and give it to `python token_manager.py recover --cell -`: {sealed}"
+        action = f"Keep this line and give it to `{TOKEN_MANAGER} recover --cell -`: {sealed}"
     return AnswerNotSaved(NoticeCode.ANSWER_NOT_SAVED, location_id, message, action, provider, sealed=sealed, file=file)
 
 

@@ -15,6 +15,7 @@ from crypto import Context, SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import FAILURES, Notice, NoticeCode, Outcome, RowFinished
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import (
     AdmissionError,
@@ -221,7 +222,7 @@ class Admission:
             if is_elsewhere or _may_be_under_way(entry, self._context.clock.now()):
                 raise AdmissionError(
                     "the onboarding of this refresh token has begun and is not at its end",
-                    "In two minutes run: python token_manager.py. It goes on from there.",
+                    f"In two minutes run: {TOKEN_MANAGER}. It goes on from there.",
                     Kind.RETRY_LATER,
                 )
             return entry

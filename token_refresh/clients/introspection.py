@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from providers.base import Answer, Provider, RawAnswer
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row
@@ -44,7 +45,7 @@ def check_tokens(context: RunContext) -> Iterator[Check]:
                 "online",
                 DOUBTFUL if is_active is None else BAD,
                 f"{row.location_id}: {job.provider.name} {what}",
-                f"Run: python token_manager.py refresh --all --location {row.location_id}",
+                f"Run: {TOKEN_MANAGER} refresh --all --location {row.location_id}",
             )
     yield Check("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
 from token_refresh.journal.entries import Step
 from token_refresh.refresh import replay
@@ -50,7 +51,7 @@ class Prover:
             if entry.token in token:
                 raise AdmissionError(
                     "this refresh token was sent, and its answer has a form that is not known; it is kept, encrypted",
-                    "To send it once more: python token_manager.py recover --resend LOCATION, then run it again.",
+                    f"To send it once more: {TOKEN_MANAGER} recover --resend LOCATION, then run it again.",
                     Kind.USAGE,
                 )
 

@@ -20,6 +20,7 @@ from token_refresh.base.errors import (
     TokenError,
 )
 from token_refresh.base.events import Subscriber
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.rows import POLL_SECONDS, find_one
 from token_refresh.journal.entries import OPEN_STEPS, Step
@@ -89,7 +90,7 @@ class Removal:
             if at_provider and row.has_only_access_token:
                 raise NoSuchTokenError(
                     f"{row.location_id} {name}: it has only an access token, which is not revoked from here",
-                    "Disconnect the app in the provider's own pages, then: python token_manager.py delete LOCATION",
+                    f"Disconnect the app in the provider's own pages, then: {TOKEN_MANAGER} delete LOCATION",
                 )
             if at_provider and not row.encrypted_refresh:
                 raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
@@ -124,11 +125,11 @@ class Removal:
             if row.status == STATUS_REAUTHORIZE:
                 raise LoginAgainError(
                     f"{row.location_id} {name}: it is not disabled, its refresh token does not work any more",
-                    "Connect the account again, then run: python onboard_client.py",
+                    f"Connect the account again, then run: {ONBOARD_CLIENT}",
                 )
             if not row.encrypted_refresh and not row.has_only_access_token:
                 raise LoginAgainError(
-                    f"{row.location_id} {name}: it has no credential", "Onboard it: python onboard_client.py"
+                    f"{row.location_id} {name}: it has no credential", f"Onboard it: {ONBOARD_CLIENT}"
                 )
             self._set_status(row, name, {"status": STATUS_ACTIVE, "last_error": "", "failure_count": 0})
         return name
@@ -143,7 +144,7 @@ class Removal:
         if row.key in blocked:
             raise RetryLaterError(
                 f"{row.location_id} {name}: newer tokens of it wait in the journal, and cannot be stored now",
-                "See: python token_manager.py recover",
+                f"See: {TOKEN_MANAGER} recover",
             )
         with self._alone(row, name):
             row, _ = self._row(location_id, name)
@@ -164,7 +165,7 @@ class Removal:
                 what = "its onboarding is" if entry.admission else "a request of an earlier run may still be"
                 raise RetryLaterError(
                     f"{location_id} {entry.provider}: {what} on its way; nothing was changed",
-                    "Repeat it in two minutes. If that does not help: python token_manager.py recover",
+                    f"Repeat it in two minutes. If that does not help: {TOKEN_MANAGER} recover",
                 )
 
     def _forget(self, row: Row, name: str, *steps: str) -> None:
@@ -231,7 +232,7 @@ class Removal:
     def _set_status(self, row: Row, name: str, values: dict[str, Value]) -> None:
         columns = self._context.store.store.columns
         if "status" not in columns:
-            raise MisconfiguredError("the table has no column status", "Run: python token_manager.py setup")
+            raise MisconfiguredError("the table has no column status", f"Run: {TOKEN_MANAGER} setup")
         values = {column: value for column, value in values.items() if column in columns}
         [result] = self._context.store.store.write([Change(row.key, row.encrypted_refresh, values)])
         if result.error is not None:

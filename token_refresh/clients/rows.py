@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from token_refresh.base.errors import ActionableError, Kind, NoSuchTokenError, SeveralTokensError
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.refresh.jobs import JobFactory
 from token_refresh.stores.base import Row, Store
 
@@ -29,7 +30,7 @@ def find_one(store: Store, job_factory: JobFactory, location_id: str, provider: 
     if not matching:
         raise NoSuchTokenError(
             f"there is no row of {location_id!r}" + (f" and {provider}" if provider else ""),
-            "Check the name with: python token_manager.py status",
+            f"Check the name with: {TOKEN_MANAGER} status",
         )
     if len(matching) > 1:
         names = ", ".join(sorted(name for _, name in matching))
@@ -49,6 +50,6 @@ def require_rows(store: Store, job_factory: JobFactory, location_ids: Iterable[s
         names = ", ".join(map(repr, unknown))
         raise ActionableError(
             f"there is no row of {names}" + (f" and {provider}" if provider else ""),
-            "Nothing was refreshed. Check the name with: python token_manager.py status",
+            f"Nothing was refreshed. Check the name with: {TOKEN_MANAGER} status",
             Kind.USAGE,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.journal.entries import Journal, Step
 from token_refresh.refresh.run_context import RunContext
 
@@ -40,7 +41,7 @@ def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
     if not waiting:
         raise ActionableError(
             f"no answer of {location_id!r} waits with a form that is not known",
-            "List what waits with: python token_manager.py recover",
+            f"List what waits with: {TOKEN_MANAGER} recover",
             Kind.USAGE,
         )
     for entry_id in waiting:
@@ -64,7 +65,7 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
     if not is_kept and not gone:
         raise ActionableError(
             f"there is no entry {entry_id} that can be forgotten",
-            "List them with: python token_manager.py recover",
+            f"List them with: {TOKEN_MANAGER} recover",
             Kind.USAGE,
         )
     if not is_agreed:

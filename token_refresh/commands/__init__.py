@@ -18,6 +18,7 @@ import crypto
 from token_refresh import settings
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind, actionable_error, exit_code
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console, to_stderr
@@ -215,9 +216,9 @@ def _module_of(verb: str) -> ModuleType:
 
 def _parser(chosen: str, module: ModuleType | None) -> Parser:
     """With the flags of the chosen verb alone: those of the others would be most of what an idle start costs."""
-    parser = Parser(prog="token_manager.py", description="Keep every client's OAuth access token fresh.")
+    parser = Parser(prog=TOKEN_MANAGER, description="Keep every client's OAuth access token fresh.")
     parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(prog=TOKEN_MANAGER, dest="verb", required=True, metavar="VERB")
     for name in [chosen] if module is not None else VERBS:
         verb = verbs.add_parser(name, help=VERBS[name], description=VERBS[name])
         add_json(verb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from token_refresh.base.checks import BAD, Check
+from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
@@ -16,6 +16,7 @@ from token_refresh.diagnosis.row_state import check_clients, row_statuses
 from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import Job, UnusableRow
+from token_refresh.refresh.run_identity import RunIdentity
 from token_refresh.settings import check_dotenv
 from token_refresh.stores.base import Row, check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
@@ -97,7 +98,17 @@ def _rows(
     settings, now = installation.settings, installation.clock.now()
     policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
     rows = recall_failures(installation, store.store, rows)
+    yield from _guarded("installation", lambda: _alone(installation, store, rows))
     yield from check_clients(row_statuses(rows, installation.catalog, installation.default_provider, policy, now))
+
+
+def _alone(installation: Installation, store: SealedStore, rows: list[Row]) -> Iterator[Check]:
+    """Whether a run would refuse these rows, since another installation refreshes them."""
+    identity = RunIdentity(installation.state.path, store.store, installation.clock, frozenset(), takes_over=False)
+    identity.require_alone()
+    for row in rows:
+        identity.refuse_others_row(row, installation.settings.refresh_interval)
+    yield Check("installation", GOOD, "no other one refreshes this table")
 
 
 def _tokens(installation: Installation) -> Iterator[Check]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import RowFinished
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms, is_saved
 from token_refresh.clients.csv_file import CSV_HEADER, admit_line, read_lines, read_text
@@ -40,7 +41,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: C
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The flags of `onboard_client.py`. Secrets are never among them."""
-    parser = Parser(prog="onboard_client.py", description="Add a client, or replace its credential.")
+    parser = Parser(prog=ONBOARD_CLIENT, description="Add a client, or replace its credential.")
     file_help = f"one client a line, - for standard input; header: {','.join(CSV_HEADER)}"
     parser.add_argument("--from-csv", metavar="FILE", help=file_help)
     parser.add_argument("--replace", action="store_true", help="replace existing credentials without asking")

@@ -64,6 +64,7 @@ def _run_on(arguments: argparse.Namespace, installation: Installation, console: 
     for _ in rounds(arguments.every, installation.clock, stop):
         kinds = reported(console, partial(_run_once, arguments, installation, console, stop))
         was_cut = Kind.STOPPED in kinds and stop.reason is not None
+    console.info(f"{stop.reason}: no further round begins")
     return (Kind.STOPPED,) if was_cut else ()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         console.object({"store": installation.settings.store, **result.as_json()})
     _report(result, console)
     if result.is_done and installation.settings.encryption_key_fallbacks:
-        console.info("now remove ENCRYPTION_KEY_FALLBACKS, and check: python token_manager.py verify")
+        console.info(f"now remove ENCRYPTION_KEY_FALLBACKS, and check: {TOKEN_MANAGER} verify")
         console.info(
             "if an older key leaked, this does not fix it: table history, record revisions and backups keep cells "
             "that it opens. Revoke every client at its provider, log in again, and onboard what you get"

@@ -14,6 +14,7 @@ from typing import Any
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import Kind
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.commands import prepare
 from token_refresh.diagnosis.row_state import ALARMS, RowStatus, row_statuses
 from token_refresh.library.tokens import readable_params, scopes_of
@@ -70,7 +71,7 @@ def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
         show_table(_HEAD, lines)
     counts = Counter(one.state for one in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    console.info(f"{len(rows)} rows: {summary}" if rows else "no rows yet; add one with: python onboard_client.py")
+    console.info(f"{len(rows)} rows: {summary}" if rows else f"no rows yet; add one with: {ONBOARD_CLIENT}")
 
 
 def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:

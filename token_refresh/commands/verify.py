@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import Installation, make_job_factory, make_seals, open_sealed
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from token_refresh.keys.inspection import Survey
 
 _HEAD = ("row", "location", "provider", "", "finding", "what to do")
-_REENCRYPT = "The next refresh re-encrypts it, or: python token_manager.py rotate-key"
+_REENCRYPT = f"The next refresh re-encrypts it, or: {TOKEN_MANAGER} rotate-key"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

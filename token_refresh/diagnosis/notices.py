@@ -10,6 +10,7 @@ from pathlib import Path
 from token_refresh.base.checks import GOOD, Check
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.events import Notice, NoticeCode
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import KNOWN_STATUSES, DueQuery, Row
 
@@ -91,7 +92,7 @@ def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery) -> Itera
             continue
         if now < end < query.ending:
             message = f"its refresh token ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
-            action = "Connect the account again before, then run: python onboard_client.py"
+            action = f"Connect the account again before, then run: {ONBOARD_CLIENT}"
             yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, action, provider.slug)
 
 

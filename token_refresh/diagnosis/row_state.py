@@ -13,6 +13,7 @@ from providers.base import ProviderSummary, Verdict
 from token_refresh.base.checks import BAD, Check
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import Outcome
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
@@ -50,8 +51,8 @@ _LOGIN = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT) or ""
 _ACTIONS = {
     RowState.REAUTHORIZE: _LOGIN,
     RowState.ENDING: _LOGIN,
-    RowState.WAITING: "Enter its credential: python onboard_client.py",
-    RowState.DISABLED: "To use it again: python token_manager.py enable LOCATION",
+    RowState.WAITING: f"Enter its credential: {ONBOARD_CLIENT}",
+    RowState.DISABLED: f"To use it again: {TOKEN_MANAGER} enable LOCATION",
     RowState.FAILING: "Fix what the last error says; the next run tries again.",
 }
 
@@ -73,9 +74,7 @@ class RowStatus:
             if self.row.has_only_access_token:
                 return _LOGIN
             failing = self.row.failure_count or self.row.last_error
-            return (
-                _ACTIONS[RowState.FAILING] if failing else "Run: python token_manager.py; and look whether cron does."
-            )
+            return _ACTIONS[RowState.FAILING] if failing else f"Run: {TOKEN_MANAGER}; and look whether cron does."
         return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
 
 
@@ -101,7 +100,7 @@ def check_clients(rows: Iterable[RowStatus]) -> Iterator[Check]:
     names = [f"{one.row.location_id} ({one.state})" for one in rows if one.state in ALARMS]
     if names:
         shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-        yield Check("clients", BAD, f"{len(names)} need somebody: {shown}", "See: python token_manager.py status")
+        yield Check("clients", BAD, f"{len(names)} need somebody: {shown}", f"See: {TOKEN_MANAGER} status")
 
 
 def _ends_soon(row: Row, now: datetime) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import user_name
+from token_refresh.base.program import TOKEN_MANAGER
 
 _OPEN_TO_OTHERS = 0o077
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "aufs"})
@@ -89,10 +90,8 @@ def _check_owner(path: Path) -> None:
     owner = path.stat().st_uid
     if owner != os.geteuid():
         name = user_name(owner)
-        raise StateError(
-            f"the state folder {path} belongs to {name}",
-            f"Run the program as that user: sudo -u {name} python token_manager.py",
-        )
+        action = f"Run the program as that user: sudo -u {shlex.quote(name)} {TOKEN_MANAGER}"
+        raise StateError(f"the state folder {path} belongs to {name}", action)
     probe = path / f".probe-{os.getpid()}"
     try:
         with _PROBING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.refresh.run_context import RunContext
@@ -17,7 +18,7 @@ from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
 
 ROUNDS = 24  # a row that changed while it was re-encrypted, or is being refreshed, is read again,
 PAUSE_SECONDS = 5.0  # after a pause: in all two minutes, longer than any refresh takes
-AGAIN = "Run it again: python token_manager.py rotate-key"
+AGAIN = f"Run it again: {TOKEN_MANAGER} rotate-key"
 
 
 @dataclass

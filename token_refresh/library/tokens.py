@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from providers.base import ProviderError, Verdict
 from token_refresh.base.errors import RetryLaterError, RunError
 from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.clients.rows import POLL_SECONDS, find_one
 from token_refresh.journal.file import JournalError
@@ -24,7 +25,7 @@ from token_refresh.stores.sealed import SealedStore
 from token_refresh.wiring import Runtime
 
 BEARER = "Bearer"  # the type of a token whose provider named none (RFC 6750)
-_STATUS_ACTION = "See: python token_manager.py status"
+_STATUS_ACTION = f"See: {TOKEN_MANAGER} status"
 WAIT_SECONDS = 30.0  # another run may be refreshing this very row
 USE_NOTED = timedelta(minutes=5)  # how old a row's `last_used_at` gets before it is written again
 
@@ -231,9 +232,9 @@ def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
         action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
         return RowFinished(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
     if not (row.encrypted_refresh or row.has_only_access_token):
-        outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", "Onboard it: python onboard_client.py"
+        outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", f"Onboard it: {ONBOARD_CLIENT}"
     elif row.status == STATUS_DISABLED:
-        action = f"To use it again: python token_manager.py enable {row.location_id}"
+        action = f"To use it again: {TOKEN_MANAGER} enable {row.location_id}"
         outcome, error = Outcome.OPERATOR, f"its status is {row.status}"
     elif row.has_only_access_token:
         outcome, error = Outcome.REAUTHORIZE, f"there is no refresh token, and its access token {_end_of(row)}"

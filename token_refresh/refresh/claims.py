@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from token_refresh.base.events import RowWaiting
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.journal.entries import OPEN_STEPS, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.run_context import RunContext
@@ -48,8 +49,10 @@ def _waiting(row: ClaimedRow, context: RunContext, now: datetime) -> RowWaiting:
     if not row.owner.startswith(context.claimant.of_installation):
         reason += f", on {host}"
         if not is_brief:
-            reason = f"{host} claimed it and has not finished with it"
-            command = "python token_manager.py refresh --takeover"
-            action = f"Run the program there once. If that machine is gone for ever, run here once: {command}"
+            reason, first = f"{host} claimed it and has not finished with it", "Run the program there once"
+            if host == context.claimant.host:
+                reason += "; perhaps STATE_DIR was lost or moved"
+                first = "Put that folder back, or set STATE_DIR to it"
+            action = f"{first}. If it is gone for ever, run here once: {TOKEN_MANAGER} refresh --takeover"
     provider = context.job_factory.slug_of(row.provider or context.default_provider)
     return RowWaiting(row.location_id, provider, reason, None, action, is_claimed=True, is_brief=is_brief)

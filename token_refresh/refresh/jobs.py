@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
 from token_refresh.base.errors import ActionableError
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.journal.entries import Entry
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError, Seals
@@ -199,7 +200,7 @@ class JobFactory:
             raise ProviderError(
                 f"it has no client secret of its own, and {setting}_CLIENT_SECRET is not sent to {endpoint.origin}, "
                 "which its provider_params name",
-                "Enter the client's own secret: python onboard_client.py. "
+                f"Enter the client's own secret: {ONBOARD_CLIENT}. "
                 f"Or fix the host: set {setting}_TOKEN_URL, or describe a provider of that host in PROVIDERS_FILE.",
             )
         return default

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from providers.base import Verdict
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.journal.entries import Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
@@ -61,9 +62,8 @@ def list_due(
         _check_clock(context, emit)
         rows = _wanted(context, scope, listed, now)
         unseen.difference_update(row.location_id for row in rows)
-        horizon = now - timedelta(seconds=2 * context.policy.interval)
         for row in rows if not scope.takeover else ():
-            context.identity.refuse_others_row(row, horizon)
+            context.identity.refuse_others_row(row, context.policy.interval)
         for notice in context.row_notices(context, listed, rows, query):
             emit(notice)
         for row in rows:
@@ -232,16 +232,16 @@ class _Unfinished:
         is_older = is_used_up and (job.row.location_id, job.provider.slug) in self._newer
         if is_older or self._superseded(job.token) is not None:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
-            action = "Store them: python token_manager.py recover --replay"
+            action = f"Store them: {TOKEN_MANAGER} recover --replay"
         elif self._unread(job.token) is not None:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
             action = action_of(Outcome.OPERATOR, Verdict.UNREAD) or ""
         elif is_used_up:
             what = "this refresh token is older than the last refresh; was the row restored from a backup?"
-            action = "Restore the newer cell, or onboard the client again with `python onboard_client.py`."
+            action = f"Restore the newer cell, or onboard the client again with `{ONBOARD_CLIENT}`."
         elif (kept := self._elsewhere(job.token)) is not None and kept.answer:
             what = "newer tokens of this row are kept in the journal of another table, or of this one before a restore"
-            action = "Store them: python token_manager.py recover --replay"
+            action = f"Store them: {TOKEN_MANAGER} recover --replay"
         else:
             return None
         return UnusableRow(job.row, job.provider.slug, ActionableError(what, action, Kind.ROW))

@@ -9,6 +9,7 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token, predecessors
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.claims import released_at_the_end
@@ -156,9 +157,8 @@ def _of_another_table(context: RunContext, entry: Entry, code: NoticeCode) -> No
     store = context.store.store
     if entry.place in ("", store.place) or entry.place in store.places:
         return None
-    message = f"what waits for it in the journal belongs to the table {entry.place}"
-    action = "Set AIRTABLE_TABLE_NAME to it. If it is this one, renamed: python token_manager.py recover --replay"
-    return _notice(code, entry, message, action)
+    action = f"Set AIRTABLE_TABLE_NAME to it. If it is this one, renamed: {TOKEN_MANAGER} recover --replay"
+    return _notice(code, entry, f"what waits for it in the journal belongs to the table {entry.place}", action)
 
 
 def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[str], *, with_renamed: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from crypto import Keyring
 from providers.base import Answer, Rotation, Verdict
 from token_refresh.base.events import Outcome, RowFinished
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh.due import stated_lifetime
@@ -27,16 +28,14 @@ _OUTCOMES = {
 _ACTIONS = {
     Outcome.TRANSIENT: "Nothing to do if it passes: the next run tries again.",
     Outcome.UNKNOWN: "Nothing to do now: the next run tries again, and the old access token stays in place.",
-    Outcome.REAUTHORIZE: "A person must log in again: connect the account again, then run `python onboard_client.py`.",
-    Outcome.OPERATOR: "Correct the row, or onboard it again with `python onboard_client.py`.",
+    Outcome.REAUTHORIZE: f"A person must log in again: connect the account again, then run `{ONBOARD_CLIENT}`.",
+    Outcome.OPERATOR: f"Correct the row, or onboard it again with `{ONBOARD_CLIENT}`.",
 }
 _VERDICT_ACTIONS = {
-    Verdict.CLIENT_REFUSED: (
-        "Correct client_id and client secret of this app (python onboard_client.py); its rows were left alone."
-    ),
+    Verdict.CLIENT_REFUSED: f"Correct the app's client_id and secret ({ONBOARD_CLIENT}); its rows were left alone.",
     Verdict.UNREAD: (
         "Report the provider and how its answer looks. To send the same refresh token once more: "
-        "python token_manager.py recover --resend LOCATION. To give the answer up: recover --discard LOCATION."
+        f"{TOKEN_MANAGER} recover --resend LOCATION. To give the answer up: recover --discard LOCATION."
     ),
 }
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import os
 import secrets
-from datetime import datetime
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
 from crypto import Keyring
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import RunError
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import without_formula
 from token_refresh.journal.installation import InstallationFile
 from token_refresh.stores.base import Claimant, Row, Store, run_of
+
+_STOP = "Two would spend each other's tokens. Make sure that the other one is stopped, and its cron line, then"
+_PUT_BACK = "Put the earlier folder back, or set STATE_DIR to it: it may hold new tokens. If it is gone for ever,"
 
 
 class NotAloneError(RunError):
     """Another installation may refresh the same tokens; nothing is sent until a person says which one goes on."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(
-            message,
-            "Two installations would spend each other's tokens. Make sure that the other one is stopped, and "
-            "its cron line, then run here once: python token_manager.py refresh --takeover",
-        )
+    def __init__(self, message: str, first: str = _STOP) -> None:
+        super().__init__(message, f"{first} run here once: {TOKEN_MANAGER} refresh --takeover")
 
 
 class RunIdentity:
@@ -99,15 +99,15 @@ class RunIdentity:
         if self._refusal is not None:
             raise self._refusal
 
-    def refuse_others_row(self, row: Row, horizon: datetime) -> None:
+    def refuse_others_row(self, row: Row, interval: int) -> None:
         """See who refreshed a row last.
 
         Args:
             row: a row that is due.
-            horizon: who has refreshed nothing since then is gone.
+            interval: seconds between two runs; who has refreshed nothing in two of them is gone.
 
         Raises:
-            NotAloneError: it was a twin of ours; or, where rows are not claimed, another installation since `horizon`.
+            NotAloneError: it was a twin of ours; or, where rows are not claimed, another installation lately.
         """
         at, taken_over_at = row.last_refreshed, self._identity.taken_over_at
         if not row.refreshed_by or at is None or (taken_over_at is not None and at <= taken_over_at):
@@ -117,9 +117,10 @@ class RunIdentity:
         if number is not None and not (number == 0 or self._has_issued(number)):
             self._find_twin(who)
             self.require_alone()
+        horizon = self._clock.now() - timedelta(seconds=2 * interval)
         if number is None and not self._store.claims and at >= horizon:
-            lost = "" if self._host not in row.refreshed_by else " (or its own STATE_DIR was lost or changed)"
-            raise NotAloneError(f"another installation refreshes this table: {who}{lost}")
+            lost = "; perhaps STATE_DIR was lost or moved" if row.refreshed_by.startswith(f"{self._host}-") else ""
+            raise NotAloneError(f"another installation refreshes this table: {who}{lost}", _PUT_BACK if lost else _STOP)
 
     def reseal_keys(self, keyring: Keyring) -> None:
         """Re-encrypt what tokens are recognised by with the primary key."""

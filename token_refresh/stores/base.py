@@ -17,6 +17,7 @@ from token_refresh.base.checks import DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import parse_time
 from token_refresh.base.columns import COLUMNS, OPTIONAL_COLUMNS, Column, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 
 Value = str | int | datetime | None
 
@@ -481,7 +482,7 @@ def check_columns(store: Store, name: str) -> Iterator[Check]:
     yield Check("store", GOOD, f"{name} answers, with all required columns")
     if "refreshed_by" in missing:
         what = "without refreshed_by a second machine on this table goes unnoticed"
-        yield Check("columns", DOUBTFUL, what, "Run: python token_manager.py setup")
+        yield Check("columns", DOUBTFUL, what, f"Run: {TOKEN_MANAGER} setup")
     for what, action in store.warnings():
         yield Check("columns", DOUBTFUL, what, action)
     if missing:
@@ -495,7 +496,7 @@ def check_writing(store: Store, rows: Sequence[Row]) -> Check:
         StoreError: it does not.
     """
     if not rows:
-        return Check("writing", DOUBTFUL, "there is no row to try it on", "Add a client: python onboard_client.py")
+        return Check("writing", DOUBTFUL, "there is no row to try it on", f"Add a client: {ONBOARD_CLIENT}")
     store.prove_writable(rows[0])
     return Check("writing", GOOD, "the store accepts writes (one cell was written with the value it had)")
 
@@ -517,4 +518,4 @@ def lacking_columns(
     if not missing:
         return None
     what = f"the table has no column {' and '.join(missing)}, which this row needs"
-    return ActionableError(what, "Run: python token_manager.py setup", Kind.CONFIGURATION)
+    return ActionableError(what, f"Run: {TOKEN_MANAGER} setup", Kind.CONFIGURATION)

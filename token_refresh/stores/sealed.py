@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
 from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind, RunError
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.stores.base import Change, Row, Store, Value
 
-_ONBOARD = "Onboard the client again with `python onboard_client.py`."
+_ONBOARD = f"Onboard the client again with `{ONBOARD_CLIENT}`."
 _ADD_KEY = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"
 
 
@@ -210,7 +211,7 @@ class Seals:
         if not binding.is_fixed:
             # Such a cell opens in any row: whoever can edit the table could pair it with a host of their own.
             pair = shlex.quote(f"{row.location_id}={binding.origin.partition('://')[2]}")
-            fix = f"If that is right: python token_manager.py rotate-key --allow-host {pair}. Otherwise: {_ONBOARD}"
+            fix = f"If that is right: {TOKEN_MANAGER} rotate-key --allow-host {pair}. Otherwise: {_ONBOARD}"
             raise CellError(column, "is of an older form, and the row itself names the token host", fix)
         return plaintext
 

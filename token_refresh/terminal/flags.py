@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             names = ", ".join(dict.fromkeys(word for word in words if _FLAG.fullmatch(word)))
             message = f"there is no flag {names}" if names else "there are more arguments than expected"
             message += "; secrets are never arguments"
-        raise UsageError(_QUOTED.sub("", message, count=1), f"See: python {self.prog} --help", self.format_usage())
+        raise UsageError(_QUOTED.sub("", message, count=1), f"See: {self.prog} --help", self.format_usage())
 
 
 def wants_json(argv: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ import crypto
 from token_refresh.base.columns import ALL_COLUMN_NAMES, SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import require_own_place
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.stores.base import Row, Store
 from token_refresh.transfer.export_file import SURROGATES, Cells, cells_of, read_export, write_csv, write_json
@@ -55,7 +56,7 @@ class Export:
             if cell and not crypto.is_cell(cell):
                 error = ActionableError(
                     f"{row.location_id}: {column} is not a sealed cell, and was left out",
-                    "If it holds a secret, empty it and onboard the client: python onboard_client.py",
+                    f"If it holds a secret, empty it and onboard the client: {ONBOARD_CLIENT}",
                     Kind.ROW,
                 )
                 self.left_out.append(error)

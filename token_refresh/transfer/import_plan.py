@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from providers.base import ProviderError
 from token_refresh.base.columns import ALL_COLUMNS
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.duplicates import several_rows
 from token_refresh.refresh.jobs import read_params
@@ -176,7 +177,7 @@ class ImportPlanner:
         if wrong is not None:
             return fault(str(wrong), wrong.action)
         if row.status == STATUS_DISABLED and "status" not in self.store.columns:  # it would come to life
-            return fault("it is disabled, and the table has no column status", "Run: python token_manager.py setup")
+            return fault("it is disabled, and the table has no column status", f"Run: {TOKEN_MANAGER} setup")
         if count > 1:
             return fault(f"{count} rows of the source have this location and provider", "Leave all but one out.")
         owner = owners.get(row.encrypted_refresh) if row.encrypted_refresh else None

@@ -24,6 +24,7 @@ from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Call, Fault
 from token_refresh.base.events import Event, NoticeCode, RowsListed
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.refresh import listing
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Claimant, DueQuery, StoreUnavailableError
@@ -274,7 +275,7 @@ def test_rows_of_another_host_are_left_alone_and_named_until_it_is_taken_over(ro
     assert waiting["message"] == (
         "2 due rows were not tried (one acme, two acme): elsewhere claimed it and has not finished with it"
     )
-    assert waiting["action"].endswith("run here once: python token_manager.py refresh --takeover")
+    assert waiting["action"].endswith(f"run here once: {TOKEN_MANAGER} refresh --takeover")
     taken = world.program.run("--json", "--takeover")
     assert taken.outcomes() == {"one": "refreshed", "two": "refreshed"}
     assert owners(world) == {}

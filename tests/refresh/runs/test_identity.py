@@ -471,5 +471,20 @@ def test_a_lost_state_folder_is_named_as_a_reason(table: AirtableRows) -> None:
     state(table.world).rename(table.world.program.home / "lost")
     result = run(table, "--all")
     assert result.code == exits.USAGE
-    assert "STATE_DIR was lost or changed" in result.err
-    assert os.uname().nodename in result.err
+    assert f"another installation refreshes this table: {os.uname().nodename}-" in result.err
+    assert "UTC; perhaps STATE_DIR was lost or moved. Put the" in result.err
+    assert "Put the earlier folder back, or set STATE_DIR to it: it may hold new tokens." in result.err
+    state(table.world).rename(table.world.program.home / "empty")
+    (table.world.program.home / "lost").rename(state(table.world))
+    assert run(table, "--all").outcomes() == {"loc": "refreshed"}
+
+
+def test_a_lost_state_folder_is_named_where_its_claims_stay_in_a_database(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    claim(world, replace(ELSEWHERE, host=os.uname().nodename), "loc")
+    world.clock.advance(121)
+    result = run(rows)
+    assert result.code == exits.FAILED
+    assert "claimed it and has not finished with it; perhaps STATE_DIR was lost or moved" in result.err
+    assert "Put that folder back, or set STATE_DIR to it. If it is gone for ever, run here once: " in result.err

@@ -34,6 +34,7 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.events import NoticeCode
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.clients.proof import Prover
 from token_refresh.journal.entries import ANSWER_FIELD
 from token_refresh.journal.file import JournalError
@@ -437,7 +438,7 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
     rows.edit("loc", encrypted_refresh=cell)
     before = sent(rows.world)
     told = only(run(rows))
-    assert (told["outcome"], told["action"]) == ("operator", "Store them: python token_manager.py recover --replay")
+    assert (told["outcome"], told["action"]) == ("operator", f"Store them: {TOKEN_MANAGER} recover --replay")
     assert sent(rows.world) == before
     assert rows.world.program.run("recover", "--replay").code == 0
     assert rows.stored("loc") == current

@@ -13,6 +13,7 @@ from pyairtable import Api, Table
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.columns import COLUMN_NAMES, COLUMNS, OPTIONAL_COLUMNS, REQUIRED_COLUMNS, ColumnType
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.stores.airtable.answers import UnknownColumnError, map_errors, missing_columns
 from token_refresh.stores.airtable.options import AirtableOptions
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_ACTIVE, StoreRefusedError
@@ -168,7 +169,7 @@ class Columns:
         shown = ", ".join(sorted(name for name, _, _ in tables))
         raise StoreRefusedError(
             f"the base has no table {self._options.table_name!r}; it has: {shown}",
-            "Correct AIRTABLE_TABLE_NAME. Or have it made: python token_manager.py setup",
+            f"Correct AIRTABLE_TABLE_NAME. Or have it made: {TOKEN_MANAGER} setup",
         )
 
     def _usable(self, schema: Mapping[str, SchemaColumn]) -> Found:
