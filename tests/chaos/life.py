@@ -219,7 +219,7 @@ class Life:
             self._ends(name)
 
     def _ends(self, name: str) -> None:
-        how = self._rng.choice(("revoke", "revoke", "delete", "row disabled", "row deleted"))
+        how = self._rng.choice(("revoke", "delete", "delete_tokens", "disable", "row disabled", "row deleted"))
         self.counts[how] += 1
         if how.startswith("row"):  # by hand
             with self._oracle.harm():
@@ -229,10 +229,12 @@ class Life:
         families = {token.family for token in self._world.oauth.tokens.values() if _of(self._world, token) == name}
         whom = {"location_id": name, "provider": _kind(name)}
         for _ in range(2):
-            if how == "revoke":
-                code = self._command("revoke", name, "--provider", _kind(name), "--yes", name=how)
+            if how == "delete_tokens":
+                code = self._command(how, json.dumps(whom), script=child.LIBRARY, name=how)
             else:
-                code = self._command("delete_tokens", json.dumps(whom), script=child.LIBRARY, name=how)
+                code = self._command(how, name, "--provider", _kind(name), "--yes", name=how)
+            if code == exits.DONE and how == "disable":
+                return
             if code == exits.DONE:
                 self._oracle.ended |= families
                 self._names = [one for one in self._names if one != name] or self._names
