@@ -61,10 +61,10 @@ def _advanced(state: State, rules: Rules) -> Step:
     after, _ = advance(state, rules)
     is_overwriting = rules.store == "airtable" and run.at == "decided" and state.row.token != run.token
     if is_overwriting and after.row.token != state.row.token:  # the second window
-        tokens = [after.row.token, run.token, *(entry.token for entry in after.folders[run.who].entries)]
-        after = after._replace(
-            theirs=next(after.book[token - 1].grant for token in tokens if after.book[token - 1].grant)
-        )
+        proved = [entry.token for entry in after.folders[run.who].entries if entry.step != "superseded"]
+        grants = [after.book[token - 1].grant for token in (after.row.token, run.token, *proved)]
+        after = after._replace(theirs=next(filter(None, grants)))
+        state = state._replace(is_lost=True)
     broken = SPENT if run.at == "noted" and rules.kind == "family" and _is_known_spent(state) else ""
     after = _judged(rules, state, after, is_excused=is_overwriting)
     return Step(f"{run.who}: {run.at}", 0, after, broken or broken_by(after))
