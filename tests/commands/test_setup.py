@@ -143,5 +143,5 @@ def test_that_a_postgresql_user_may_make_no_table_is_reported(world: World, post
     refused = world.program.run("setup")
     assert refused.code == 2
     assert "permission denied for schema public" in refused.err
-    assert "run: GRANT USAGE, CREATE ON SCHEMA public TO onlooker" in refused.err
+    assert "GRANT USAGE, CREATE ON SCHEMA public TO onlooker;" in refused.err
     postgres.drop(address)
