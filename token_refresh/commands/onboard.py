@@ -97,8 +97,8 @@ def _from_csv(name: str, terms: Terms, installation: Installation, console: Cons
                 break
             _show_line(console, line.number, results[-1])
     if console.as_json:
-        numbered = zip(lines, results, strict=False)  # those that were not tried have no result
-        objects = [{"line": line.number, **result_object(result)} for line, result in numbered]
+        # Those that were not tried have no result.
+        objects = [{"line": line.number, **result_object(one)} for line, one in zip(lines, results, strict=False)]
         console.object({"store": installation.settings.store, "results": objects})
     if len(results) < len(lines):
         console.warn(f"{len(lines) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
