@@ -150,7 +150,8 @@ def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases:
     world.oauth.behave()
     other = replace(world.program, settings=world.program.settings | {"STATE_DIR": str(world.program.home / "another")})
     since = len(world.oauth.requests)
-    assert only(other.run("--json", "--takeover"))["outcome"] == "unknown"
+    second = other.run("--json", "--takeover")
+    assert only(second)["outcome"] == "unknown", second.out
     assert sent(databases, since) == ["sample-refresh"]
     assert (databases.stored("loc"), databases.row("loc").previous_refresh) == (first, "")
     world.clock.advance(100)
