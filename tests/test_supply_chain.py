@@ -148,3 +148,20 @@ def test_a_package_is_asked_for_its_expression_first() -> None:
             return path
 
     assert licence_of(Package()) == "AGPL-3.0-only"
+
+
+def test_npm_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
+    oidc = tmp_path / "tests/world/oidc"
+    for folder in (oidc, tmp_path / ".venv/bin", tmp_path / "bin"):
+        folder.mkdir(parents=True)
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    (oidc / "package-lock.json").touch()
+    (tmp_path / ".venv/bin/python").touch()
+    npm = tmp_path / "bin/npm"
+    npm.write_text('#!/bin/sh\ncase "$*" in *silent*) ;; *) echo "npm error 404 Not Found" >&2 ;; esac\nexit 1\n')
+    npm.chmod(0o755)
+    environ = {"PATH": f"{npm.parent}:/usr/bin:/bin"}
+    made = subprocess.run(["make", "node"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert made.returncode == 2
+    assert "npm error 404 Not Found\nnpm ci failed: " in made.stderr
+    assert not (oidc / "node_modules/.package-lock.json").exists()
