@@ -203,6 +203,13 @@ MUTANTS = (
         f"{_UNPROVEN}test_of_two_pages_that_show_a_pair_each_is_tried_once_and_then_the_loss_is_said",
     ),
     _mutant(
+        "a token counts as spent although somebody onboarded over its unproven successor",
+        "token_refresh/refresh/recovery.py",
+        "    if answer.refresh_token is not None and not answer.is_unproven:\n",
+        "    if answer.refresh_token is not None:\n",
+        f"{_UNPROVEN}test_a_token_whose_unproven_successor_somebody_onboarded_over_does_not_count_as_used",
+    ),
+    _mutant(
         "an expiry that cannot be puts off the second request",
         "token_refresh/refresh/due.py",
         "self.last_minute(self.believed_expiry(row, provider, now))",

@@ -112,7 +112,8 @@ def _answers(state: State, rules: Rules) -> Iterator[tuple[str, State]]:
 def _well_between_runs(state: State, rules: Rules) -> Iterator[Step]:
     for who, folder in enumerate(state.folders):
         ready = state
-        if folder.is_twin and _is_open(state, 1 - who):  # they cannot know yet of each other
+        is_unaware = folder.is_twin or rules.store == "airtable"  # which twins are at first, and who was not stopped
+        if is_unaware and len(state.folders) > 1 and _is_open(state, 1 - who):
             ready = state._replace(is_lost=True, jumped=bool(state.flying))
         yield _step(rules, f"{who}: run", 0, ready, begin(ready, who, rules)[0])
         yield _step(rules, f"{who}: recover --replay", 0, state, replayed_by_hand(state, who, rules))

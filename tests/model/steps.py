@@ -97,7 +97,8 @@ def _replayed(state: State, who: int, rules: Rules) -> State:
             state = changed(state, who, folder.drop(entry.token, entry.token))
         elif entry.step == "answered" and new and _brings(entry, rules):
             aside = folder.put(entry._replace(step="superseded"))
-            state = changed(state, who, aside._replace(spent=aside.spent | {entry.token}))
+            is_proved = entry.answers[-1][0] == "pair" or not rules.has("what an unproven answer was for is not spent")
+            state = changed(state, who, aside._replace(spent=aside.spent | ({entry.token} if is_proved else set())))
         elif entry.step == "answered":
             state = changed(state, who, folder.drop(entry.token))
     return state

@@ -215,7 +215,8 @@ def _replay_one(
         if row is None or isinstance(context.job_factory.job(row), UnusableRow) or _is_of(context, entry, row):
             emit(_locked(entry, "an answer", error))
         else:  # which waits for its key no longer: the row has another credential, that opens
-            _set_aside(context, entry, emit)
+            context.journal.mark(entry.id, Step.SUPERSEDED)
+            _say_aside(entry, emit)
         return
     if row is None:
         answer = context.job_factory.find_provider(entry.provider).read_answer(raw)
@@ -272,13 +273,11 @@ def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit
     if not answer.brings_token:
         context.journal.finish([entry.id])
         return
-    if answer.refresh_token is not None:
-        context.journal.finish([], [entry.id])
-    _set_aside(context, entry, emit)
+    _keep_aside(context, entry, answer)
+    _say_aside(entry, emit)
 
 
-def _set_aside(context: RunContext, entry: Entry, emit: Subscriber) -> None:
-    context.journal.mark(entry.id, Step.SUPERSEDED)
+def _say_aside(entry: Entry, emit: Subscriber) -> None:
     message = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal"
     emit(_notice(NoticeCode.SUPERSEDED, entry, message))
 
@@ -286,5 +285,5 @@ def _set_aside(context: RunContext, entry: Entry, emit: Subscriber) -> None:
 def _keep_aside(context: RunContext, entry: Entry, answer: Answer) -> None:
     """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
     context.journal.mark(entry.id, Step.SUPERSEDED)
-    if answer.refresh_token is not None:
+    if answer.refresh_token is not None and not answer.is_unproven:
         context.journal.finish([], [entry.id])

@@ -397,6 +397,17 @@ def test_the_token_before_a_chain_outlives_a_run_that_is_killed_between_two_of_i
     assert entries(table.world) == []
 
 
+def test_a_token_whose_unproven_successor_somebody_onboarded_over_does_not_count_as_used(table: Rows) -> None:
+    table.add("acme", "loc")
+    first = table.stored("loc")
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    struck(table.world, Point.KEPT, Fate.KILL)
+    table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
+    run(table)
+    assert [entry.step for entry in entries(table.world)] == ["superseded"]
+    assert not is_spent(table, first)
+
+
 def test_of_two_pages_that_show_a_pair_each_is_tried_once_and_then_the_loss_is_said(table: Rows) -> None:
     table.add("acme", "loc")
     for number in "12":
