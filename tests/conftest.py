@@ -165,7 +165,8 @@ class World:
         if self.airtable is not None:
             name = self.program.settings.get("AIRTABLE_TABLE_NAME", "APISecrets")
             with contextlib.suppress(KeyError):  # of another base
-                return [record["fields"] for record in self.airtable.table(name).records()]
+                base = self.program.settings.get("AIRTABLE_BASE_ID", "")
+                return [record["fields"] for record in self.airtable.table(name, base).records()]
             return []
         address = self.program.settings.get("DATABASE_URL", "")
         if address.startswith("postgresql"):

@@ -66,7 +66,7 @@ def test_each_round_refreshes_what_is_due_by_then(world: World) -> None:
     result = run_for(world, 3 * 3600)
     assert result.code == 0
     assert result.err.count("loc1 acme: refreshed") == len(world.oauth.requests) - asked
-    assert len(world.oauth.requests) - asked == 3  # the first round with less than a third of its life left
+    assert len(world.oauth.requests) - asked == 4  # the first round with less than two rounds and the buffer left
     assert world.oauth.is_live(world.program.run("get", "loc1").out.strip())
     assert world.journalled() == []
 
