@@ -73,6 +73,7 @@ INNER = {
     "_PrivateAddressError",
     "SenselessError",
     "EndlessAnswerError",
+    "UnfitPythonError",  # an `ImportError`, readable by every Python: it says that nothing else of ours can be imported
 }
 
 

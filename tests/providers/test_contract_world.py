@@ -106,7 +106,7 @@ def test_a_client_that_is_not_accepted_flags_no_row_and_is_reported(table: Table
             table.edit(f"loc-{number}", client_id="nobody")
     run = world.program.run("--json")
     assert set(run.outcomes().values()) == {"operator"}
-    assert all("Correct client_id and client secret" in row["action"] for row in run.json()["results"])
+    assert all("Correct the app's client_id and secret" in row["action"] for row in run.json()["results"])
     for number in range(3):
         row = table.row(f"loc-{number}")
         assert (row.status, row.last_error, row.failure_count) == ("active", "", 0)

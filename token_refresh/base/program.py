@@ -5,7 +5,6 @@ Attributes:
     ONBOARD_CLIENT: the same for `onboard_client.py`.
 """
 
-import json
 import os
 import shlex
 import sys
@@ -63,6 +62,8 @@ class Starting:
         if not self._is_script:
             raise error from None
         if "--json" in sys.argv:
+            import json  # most runs say nothing of the kind
+
             said = {"code": "configuration", "message": error.what, "action": error.action}
             sys.stdout.write(json.dumps({"error": said}) + "\n")
         sys.stderr.write(f"error: {error}\n")
