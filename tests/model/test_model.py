@@ -45,10 +45,12 @@ def test_no_order_of_so_many_faults_breaks_a_promise(kind: str, store: str, faul
     assert found.states > 400
 
 
-@pytest.mark.parametrize("rule", BREAKS)
+@pytest.mark.parametrize(
+    "rule", [pytest.param(rule, marks=[LONG] * (faults > 2)) for rule, (*_, faults, _) in BREAKS.items()]
+)
 def test_without_a_rule_a_promise_breaks(rule: str) -> None:
     kind, store, faults, promise = BREAKS[rule]
     ways = explore(Rules(kind, store, frozenset({rule})), faults, stop_at_first=True).ways
     assert promise in ways, ways
-    assert len(ways[promise]) > 1
+    assert ways[promise]
     assert CALLED_DEAD not in ways
