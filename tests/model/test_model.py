@@ -36,7 +36,7 @@ BREAKS = {
 LONG = pytest.mark.long
 
 
-@pytest.mark.parametrize(("faults", "machines"), [(2, 2), (3, 1), pytest.param(3, 2, marks=LONG)])
+@pytest.mark.parametrize(("faults", "machines"), [(2, 2), pytest.param(3, 2, marks=LONG)])
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_order_of_so_many_faults_breaks_a_promise(kind: str, store: str, faults: int, machines: int) -> None:
