@@ -75,6 +75,7 @@ class Oracle:
         self._number = 0
         self._clock_set_at: list[float] = []
         self._overtaken: set[str] = set()  # tokens that were sent, and their rows had others at a run's end since
+        self._unnoted: set[str] = set()
         self._whole_runs: list[_Run] = []
         self.violations: list[str] = []
         self.harmed: set[str] = set()
@@ -95,8 +96,13 @@ class Oracle:
         self.run += 1
         self._began = self._world.clock.timestamp() if is_alone else None
 
-    def end(self, *, is_killed: bool, is_whole: bool = False) -> None:
-        """It has ended, `is_whole` where nothing kept it from its work: what it left behind is looked at."""
+    def end(self, *, is_killed: bool, is_whole: bool = False, is_disk_full: bool = False) -> None:
+        """It has ended, `is_whole` where nothing kept it from its work: what it left behind is looked at.
+
+        `is_disk_full`: its journal's was, so which tokens it used need not be remembered once their rows have others.
+        """
+        if is_disk_full:
+            self._unnoted |= {token for token, run in self._spent_in.items() if run == self.run}
         if is_killed:
             self._killed.add(self.run)
         elif self._began is not None and is_whole:
@@ -202,7 +208,9 @@ class Oracle:
             self._blame_strict(token, who, len(in_run) + 1)
         if not is_harmed:
             self._check_resend_of_lost(token, who, before[-1])
-        elif token.provider in REPLAY_UNSAFE and self.stored & set(token.successors):
+        elif (
+            token.provider in REPLAY_UNSAFE and self.stored & set(token.successors) and token.value not in self._unnoted
+        ):
             # A person put an old cell back, and with it goes what was known of its answer; but not this.
             self.blame(who, "was sent again although its successor had been stored")
 

@@ -50,10 +50,10 @@ POINTS = {
     "airtable": {"timed": 4, "arrived": 3, "acted": 4, "answered": 5, "asked": 4, "done": 3, "confirmed": 2},
 }
 # What happens to it there, and how often.
-KILL = "killed"
+KILL, DISK_FULL = "killed", "journal's disk full"
 FATES = {
     KILL: 24,
-    "journal's disk full": 3,  # until the ballast is gone, or even then
+    DISK_FULL: 3,  # until the ballast is gone, or even then
     "clock set": 1,  # while it runs
     "database sessions ended": 1,  # of a server
 }
@@ -275,7 +275,7 @@ class Trap:
         time.sleep(self._plan.delay)
         self.is_struck = True
         world, lot = self._rows.world, self._plan.lot
-        if self._plan.fate == "journal's disk full":
+        if self._plan.fate == DISK_FULL:
             (world.program.home / child.DISK_FULL).write_text(child.WITH_BALLAST if lot == 0 else child.WITHOUT_BALLAST)
         elif self._plan.fate == "clock set":
             self._oracle.set_clock(CLOCK_STEPS[lot])
@@ -399,7 +399,8 @@ class Stage:
         (self._clock_file.with_name(child.DISK_FULL)).unlink(missing_ok=True)
         ended = Ended([process.exitcode for process in processes], trap.writing, trap.is_struck)
         is_whole = is_calm and not ended.is_struck and set(ended.codes) <= {exits.DONE, exits.FAILED}
-        self.oracle.end(is_killed=ended.is_killed, is_whole=is_whole)
+        is_disk_full = plan is not None and plan.fate == DISK_FULL and ended.is_struck
+        self.oracle.end(is_killed=ended.is_killed, is_whole=is_whole, is_disk_full=is_disk_full)
         issued = self.rows.world.oauth.tokens
         replaced = {one for one in trap.writing if self.oracle.durable & set(issued[one].successors)}  # proved since
         if trap.writing - self.oracle.durable - replaced:
