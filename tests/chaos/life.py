@@ -6,9 +6,10 @@ import json
 import random
 import re
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from tests.chaos.oracle import A_COPY
 from tests.chaos.stage import KILL, POINTS, Ended, Plan, Stage
 from tests.chaos.world import KEYS, KINDS, MACHINES, all_rows, refresh_tokens_in
 from tests.world.program import Result
+from token_refresh.journal.installation import FILE
 
 # 2500 s after a refresh a row is due although its last minute, of 720 s, has not begun.
 PAUSES = (5.0, 95.0, 120.0, 1000.0, 2500.0, 2500.0, 2500.0, 3600.0, 4000.0, 3 * 3600.0)
@@ -256,7 +258,7 @@ class Life:
             if self._rng.random() < 0.5:
                 shutil.rmtree(self._machine.state)
                 shutil.copytree(older.state, self._machine.state)
-                self._machine.is_copy = True
+                self._machine.is_copy = _has_id(older.state)
             else:
                 _restore_in_place(older.state, self._machine.state)
                 self._machine.is_copy = False  # as far as anybody can see
@@ -270,7 +272,10 @@ class Life:
         """To a second machine, while the first lives."""
         if len(self._others) < 2:
             host = f"host-{self._made + 1}"
-            self._others.append(self._machine.copied(self._folder(MACHINES), host=host, is_copy=True, is_doubted=True))
+            is_copy = _has_id(self._machine.state)
+            self._others.append(
+                self._machine.copied(self._folder(MACHINES), host=host, is_copy=is_copy, is_doubted=True)
+            )
 
     def moves_the_state(self) -> None:
         """To another place on the same disk."""
@@ -577,6 +582,14 @@ def _kind(name: str) -> str:
 def _of(world: Any, token: Any) -> str | None:
     location: str | None = world.oauth.family(token.value).location_id
     return location
+
+
+def _has_id(state: Path) -> bool:
+    """Whether a run came so far as to give the state folder its id; else a copy of it is a new one."""
+    if not (state / FILE).exists():
+        return False
+    with closing(sqlite3.connect(state / FILE)) as database:
+        return bool(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _restore_in_place(older: Path, folder: Path) -> None:
