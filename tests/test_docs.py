@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,9 +68,13 @@ class Clone:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """What `git clone` would give: the files of the project and nothing else."""
-    folder = tmp_path_factory.mktemp("clone")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """What `git clone` would give: the project's files and nothing else, on a disk: other folders may be in memory."""
+    with tempfile.TemporaryDirectory(prefix="clone-") as name:
+        yield _cloned(Path(name), tmp_path_factory.mktemp("home"))
+
+
+def _cloned(folder: Path, home: Path) -> Clone:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
     )
@@ -77,7 +82,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    made = Clone(folder, tmp_path_factory.mktemp("home"))
+    made = Clone(folder, home)
     assert made.sh("git init -q . && git add -A").returncode == 0
     return made
 

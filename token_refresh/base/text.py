@@ -27,7 +27,11 @@ _PASTE_MISTAKES = (
     (re.compile(r"\A(?:bearer|basic)\s", re.IGNORECASE), "begins with `Bearer` or `Basic`, which belong to a header"),
     (re.compile(r"\A\W*[a-z_-]*(?:token|secret|client_?id)\W*[=:]", re.IGNORECASE), "begins with its name"),
     (re.compile(r"\A[{\[]"), "is a piece of JSON"),
-    (re.compile(r"%(?:2[0-9BCF]|3[ADF]|40|5[BD]|7[CE])", re.IGNORECASE), "is percent-encoded, as in an address"),
+    # Nothing of it is left that would have been encoded, too: a secret may hold a percent sign of its own.
+    (
+        re.compile(r"\A(?=.*%(?:2[0-9BCF]|3[ADF]|40|5[BD]|7[CE]))(?:[A-Za-z0-9_.~+*-]|%[0-9A-F]{2})+\Z", re.IGNORECASE),
+        "is percent-encoded, as in an address",
+    ),
     # Fernet's first bytes are a version and a time; the second is base64 of these (github.com/fernet/spec).
     (re.compile(r"\Asealed:|\A(?:gAAAAAB[\w-]{90}|Z0FBQUFBQ[\w+/-]{90})"), "is an encrypted value of a table"),
 )
