@@ -61,7 +61,7 @@ def test_what_was_copied_together_with_a_token_is_named(text: str, problem: str)
     [
         "1//0gAbCd-_.~", "Atzr|IwEBIA==", "5Aep861TSESvWeug_xvFHRBTTbf_YrTWgEyjBJrOr.", "stampNL001.gAAAAKj5x9a",
         "gAAAAKj5x9a!IAAAA", "eyJhbGciOiJSU0EtT0FFUCJ9.x.y", "0.AAAA-Bc~D", "M.C123_BL2.-CYv*!$", "words with blanks",
-        "a%b", "12345678", "token", "",
+        "a%b", "a:+/%25&=", "12345678", "token", "",
     ],
 )  # fmt: skip
 def test_tokens_as_providers_give_them_are_taken(token: str) -> None:

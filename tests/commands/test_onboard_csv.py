@@ -147,7 +147,7 @@ def test_allowed_host_gets_the_credential(world: World, allowed: str) -> None:
 @pytest.mark.parametrize(
     ("wrapper", "problem"),
     [
-        ("Bearer {}", "begins with `Bearer`"), ("'{}'", "stands in quotes"), ("{}%2F", "is percent-encoded"),
+        ("Bearer {}", "begins with `Bearer`"), ("'{}'", "stands in quotes"), ("1%2F%2F0gAb", "is percent-encoded"),
         ("\u200b{}", "holds an invisible"), ("refresh_token={}", "begins with its name"),
         ("sealed:v1:{}", "is an encrypted value"),
     ],
