@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from tests.chaos.life import STEPS, Life
 from tests.chaos.stage import Ended, Plan, Stage
@@ -137,6 +138,10 @@ def play(seed: str, number: int, forks: ForkServerContext) -> Figures:
             one = Round(stage, store, rng)
             one.play()
             found = [*one.figures.violations, *leaked_secrets(stage)]
+            if found:
+                found.append(
+                    f"what all said is in {shutil.copy(stage.log, Path(gettempdir()) / f'chaos-{number}.log')}"
+                )
     one.figures.violations = [f"seed {seed}, round {number} ({store}): {what}" for what in found]
     return one.figures
 

@@ -379,9 +379,12 @@ class Life:
             self.tend()
             if number > 0 and not self._unsettled():
                 break
-        for command in (self._by_recover, self._by_resend, self._by_discard, self._by_time, self._by_login):
+        for command in (self._by_recover, self._by_resend, self._by_discard, self._by_login):
             for name in self._unsettled():
                 said = command(name, said)
+        for _ in range(SETTLING_RUNS):
+            if self._unsettled():
+                said = self._later(said)  # the last answers happened to be some that the next run has to try again
         for name in self._unsettled():
             [row] = self._hand.rows_of(name)
             self._oracle.blame(name, f"is stuck: {row.status}, {row.last_error!r}, expiry {row.access_token_expiry}")
@@ -434,13 +437,11 @@ class Life:
         self._require(self._here("recover", "--discard", name, "--yes"))
         return self._later(said)
 
-    def _by_time(self, name: str, said: str) -> str:
-        """The provider's last answer happened to be one that the next run has to try again."""
-        return self._later(said)
-
     def _by_login(self, name: str, said: str) -> str:
-        """Where it says so."""
+        """Where it says so; what is only to be tried again is."""
         [row] = self._hand.rows_of(name)
+        if "Nothing to do now" in " ".join(line for line in said.splitlines() if name in line):
+            return self._later(said)
         told = " ".join(line for line in said.splitlines() if name in line)
         if not re.search("onboard|log in|connect", told + row.last_error, re.IGNORECASE):
             self._oracle.blame(name, f"needs a login, and nothing says so: {told!r}, {row.last_error!r}")
@@ -495,6 +496,7 @@ class Life:
     def _judged(self, name: str, plan: Plan | None, act: Callable[[], Ended], *, is_refresh: bool = False) -> Ended:
         """Do it, and look how it ended."""
         has_table_failed = bool(self._stage.weather.store or self._refused)
+        self._stage.note(f"{name}: {plan}")
         spare = self._settings["STATE_DIR_SPARE"]
         if plan is not None and plan.lot > 1:
             self._settings["STATE_DIR_SPARE"] = f"{self._stage.log}/spare"  # which no disk takes

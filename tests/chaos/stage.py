@@ -407,11 +407,17 @@ class Stage:
             self.oracle.violations.append("an answer went to the table before it was durable")
         return ended
 
+    def note(self, text: str) -> None:
+        """Put a line into the log, between what the processes print."""
+        with self.log.open("a") as log:
+            log.write(f"--- {self.rows.world.clock.now():%d. %H:%M:%S} {text}\n")
+
     def here(self, act: Callable[[], Result]) -> Result:
         """A command in this process, which nobody kills."""
         self._trap = Trap(self.rows, self.oracle, None, self.weather)
         self.oracle.begin(is_alone=False)
         result = act()
+        self.note(f"ended with {result.code}\n{result.said}")
         self.oracle.end(is_killed=False)
         return result
 
