@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from providers.addresses import ProviderError as ProviderError
 from providers.addresses import authority_of, fill, fill_text, origin_of, placeholders_in
+from providers.login import Login
 from providers.times import access_end, refresh_end
 from providers.words import (
     LONGEST_WORDS,
@@ -209,6 +210,7 @@ class ProviderSummary:
     aliases: tuple[str, ...] = ()
     rotates: Rotation = "always"
     lifetime: int | None = None  # seconds, when the answer names none
+    grant: Literal["refresh_token", "exchange", "none"] = "refresh_token"
     earliest: int = 0  # seconds before expiry that a refresh is accepted; 0: any time
     unreliable_invalid_grant: bool = False  # `invalid_grant` is known to come for grants that live
 
@@ -236,14 +238,22 @@ class Provider(ProviderSummary):
     """A provider as the catalogue describes it; see the table of keys in docs/providers.md."""
 
     token_url: str
+    refresh_url: str | None = None  # where it is not `token_url`
     authorize_url: str | None = None
     revoke_url: str | None = None
     introspect_url: str | None = None
+    device_url: str | None = None
+    login: Login = Login()
     auth: Literal["body", "basic", "basic_plain", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
+    client_id_param: str = "client_id"
     params: Mapping[str, str] = field(default_factory=dict)
     placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it; empty: it may
     replay: Replay = "once"
+    replay_window: int = 0  # seconds in which a used refresh token may be sent again; `replay` says what follows
+    refresh_lifetime: int = 0  # seconds, moved by each refresh; 0: not known
+    refresh_ends_anyway: int = 0  # seconds from the login, moved by no refresh; 0: never
+    secret_lifetime: int = 0  # seconds, of a client secret; 0: it has no end
     former_origins: tuple[str, ...] = ()
     error_codes: ErrorCodes = ErrorCodes()
     docs: str = ""
@@ -257,8 +267,9 @@ class Provider(ProviderSummary):
         Raises:
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
-        url = fill(self.token_url, self._values(params), self.name)
-        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self._is_supplied(self.token_url, params))
+        address = self.refresh_url or self.token_url
+        url = fill(address, self._values(params), self.name)
+        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self._is_supplied(address, params))
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
         """The request of RFC 6749 section 6, in this provider's manner.
@@ -327,7 +338,7 @@ class Provider(ProviderSummary):
         if self.auth in ("basic", "basic_plain"):
             headers["Authorization"] = _basic(credential, is_encoded=self.auth == "basic")
         else:
-            fields["client_id"] = credential.client_id
+            fields[self.client_id_param] = credential.client_id
             if self.auth == "body" and credential.client_secret:
                 fields["client_secret"] = credential.client_secret
         if self.encoding == "json":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from providers.addresses import origin_of, placeholders_in
 from providers.base import ErrorCodes, Provider, ProviderError
+from providers.login import Login
 from providers.times import LONGEST_LIFETIME_SECONDS
 from token_refresh.base.errors import Kind
 
@@ -25,23 +28,41 @@ QUIRKS: Mapping[str, tuple[str, str]] = {
 }
 
 KEYS: Mapping[str, type] = {
-    "name": str, "aliases": list, "token_url": str, "authorize_url": str, "revoke_url": str, "introspect_url": str,
-    "auth": str, "encoding": str, "params": dict, "placeholders": dict, "rotates": str, "replay": str, "lifetime": int,
-    "earliest": int, "former_origins": list, "unreliable_invalid_grant": bool, "errors": dict, "docs": str,
+    "name": str, "aliases": list, "token_url": str, "refresh_url": str, "authorize_url": str, "revoke_url": str,
+    "introspect_url": str, "device_url": str, "grant": str, "auth": str, "encoding": str, "client_id_param": str,
+    "params": dict, "placeholders": dict, "rotates": str, "replay": str, "replay_window": int, "lifetime": int,
+    "refresh_lifetime": int, "refresh_ends_anyway": int, "secret_lifetime": int, "earliest": int,
+    "former_origins": list, "unreliable_invalid_grant": bool, "errors": dict, "revoke_token": str, "revoke_param": str,
+    "revoke_auth": str, "revoke_encoding": str, "revoke_method": str, "revoke_ends": bool,
+    "authorize_params": dict, "code_params": dict, "code_param": str, "scopes": list, "scope_separator": str,
+    "pkce": str, "redirect": str, "any_port": bool, "issuer": str, "iss_required": bool, "account": str,
+    "account_is_location": bool, "callback_hosts": list, "client_id_pattern": str, "docs": str, "checked": date,
+    "unsure": list,
 }  # fmt: skip
 _FORMER_NAMES = {"doubtful_refusals": "unreliable_invalid_grant"}
 _CHOICES = {
+    "grant": ("refresh_token", "exchange", "none"),
     "auth": ("body", "basic", "basic_plain", "none"),
     "encoding": ("form", "json"),
     "rotates": ("always", "sometimes", "never"),
     "replay": ("safe", "once", "last_minute"),
+    "revoke_token": ("refresh", "access", "both"),
+    "revoke_auth": ("client", "body", "basic", "bearer", "none"),
+    "revoke_encoding": ("form", "json"),
+    "revoke_method": ("POST", "DELETE"),
+    "pkce": ("required", "supported", "none", "unknown"),
+    "redirect": ("127.0.0.1", "localhost", "https", "unknown"),
 }
 _SHAPES = {
     str: "a text in quotes", int: "a whole number", bool: "true or false", dict: "a table in braces",
-    list: "a list in brackets",
+    list: "a list in brackets", date: "a date, such as 2026-11-28",
 }  # fmt: skip
-_ADDRESSES = ("token_url", "authorize_url", "revoke_url", "introspect_url")
+_ADDRESSES = ("token_url", "refresh_url", "authorize_url", "revoke_url", "introspect_url", "device_url")
+_FILLED = ("params", "authorize_params", "code_params")  # tables that may hold placeholders
+_FOR_BROWSERS = ("authorize_url",)  # only opened, and some providers want a query there
 _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
+_OF_LOGIN = frozenset(entry.name for entry in dataclasses.fields(Login))
+_ACCOUNT = re.compile(r"answer(\.\w+)+|callback\.[\w-]+")
 
 
 class CatalogError(ProviderError):
@@ -60,14 +81,14 @@ def make_provider(slug: str, table: Any) -> Provider:
         raise CatalogError(f"Provider {slug}: token_url is missing", f"Write [{slug}] and token_url below it.")
     for key, value in table.items():
         _check_key(slug, key, value)
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     errors = {kind: frozenset(codes) for kind, codes in table.get("errors", {}).items()}
-    values = {key: value for key, value in table.items() if key != "errors"} | {
+    values = {key: value for key, value in frozen.items() if key != "errors" and key not in _OF_LOGIN} | {
         "slug": slug,
         "name": table.get("name", slug),
-        "aliases": tuple(table.get("aliases", ())),
-        "former_origins": tuple(table.get("former_origins", ())),
         "placeholders": {**_needed(table), **table.get("placeholders", {})},
         "error_codes": ErrorCodes(**errors),
+        "login": Login(**{key: value for key, value in frozen.items() if key in _OF_LOGIN}),
     }
     provider = _class_of(slug)(**values)
     check_addresses(provider)
@@ -84,8 +105,9 @@ def _class_of(slug: str) -> type[Provider]:
 
 def _needed(table: Mapping[str, Any]) -> dict[str, None]:
     """Placeholders that stand in an address or parameter and have no default: the row must name them."""
-    addresses = [table[key] for key in _ADDRESSES if key in table]
-    return {name: None for text in (*addresses, *table.get("params", {}).values()) for name in placeholders_in(text)}
+    texts = [table[key] for key in (*_ADDRESSES, "issuer") if key in table]
+    texts += [text for key in _FILLED for text in table.get(key, {}).values()]
+    return {name: None for text in texts for name in placeholders_in(text)}
 
 
 def _check_key(slug: str, key: str, value: Any) -> None:
@@ -98,12 +120,23 @@ def _check_key(slug: str, key: str, value: Any) -> None:
         raise CatalogError(f"Provider {slug}: {key} has the wrong type", f"Write {_SHAPES[KEYS[key]]}.")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise CatalogError(f"Provider {slug}: {key} is {value!r}", f"Use {', '.join(_CHOICES[key])}.")
-    if isinstance(value, int) and not 0 <= value <= LONGEST_LIFETIME_SECONDS:
+    if isinstance(value, int) and not isinstance(value, bool) and not 0 <= value <= LONGEST_LIFETIME_SECONDS:
         raise CatalogError(f"Provider {slug}: {key} is out of range", "Write seconds, from 0 to ten years.")
     if key == "errors":
         _check_errors(slug, value)
     else:
         _check_texts(slug, key, value)
+    if key == "account" and not _ACCOUNT.fullmatch(value):
+        raise CatalogError(f"Provider {slug}: account is {value!r}", "Write answer.PATH or callback.NAME.")
+    if key == "client_id_pattern":
+        _check_pattern(slug, value)
+
+
+def _check_pattern(slug: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise CatalogError(f"Provider {slug}: client_id_pattern: {error}", "Correct the pattern.") from None
 
 
 def _check_texts(slug: str, key: str, value: Any) -> None:
@@ -133,7 +166,7 @@ def check_addresses(provider: Provider) -> None:
         url = getattr(provider, key)
         if url is None:
             continue
-        if key == "authorize_url":  # only opened in a browser, and some providers want a query there
+        if key in _FOR_BROWSERS:
             url = url.partition("?")[0]
         try:
             dataclasses.replace(provider, token_url=url).endpoint(filled)

@@ -48,28 +48,75 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class LoginAnswers:
+    """A login. `asks` is what the authorization request carries beyond RFC 6749, RFC 7636, scope and state.
+
+    Attributes:
+        scope: what is asked for where a person asks for `one` and `two`.
+        callback: what the callback brings beside code, state and issuer.
+        sends: what the exchange of the code carries beyond grant type, code, redirect URI, verifier and client.
+        url: the endpoint of that exchange, where it is not the one of a refresh.
+        body: its answer, where it is not that of a refresh.
+        account: whose login it is.
+    """
+
+    authorize_url: str
+    redirect_uri: str
+    pkce: Literal["required", "supported", "none", "unknown"]
+    scope: str = "one two"
+    asks: Mapping[str, str] = field(default_factory=dict)
+    callback: Mapping[str, str] = field(default_factory=dict)
+    sends: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    body: str = ""
+    account: str = ""
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """A revocation. `sends` is its whole body but for the client; `says`, what a person may be told of its success."""
+
+    url: str
+    sends: Mapping[str, str]
+    method: Literal["POST", "DELETE"] = "POST"
+    auth: Literal["body", "basic", "basic_plain", "bearer", "none"] = "body"
+    encoding: Literal["form", "json"] = "form"
+    body: str = ""
+    says: Literal["revoked", "asked"] = "asked"
+
+
+@dataclass(frozen=True)
 class Answers:
     """One provider. `sends` is what the request carries beyond grant type, refresh token and client."""
 
     url: str
     auth: Literal["body", "basic", "basic_plain", "none"]
-    rotates: Literal["always", "sometimes", "never"]
-    replay: Literal["safe", "once", "last_minute"]
-    lifetime: int
-    lost_answer: Literal["recovered", "lost"]  # what comes of a row whose answer never arrived
     granted: Sequence[Granted]
-    refused: Sequence[Refused]
+    lifetime: int = 3600
+    rotates: Literal["always", "sometimes", "never"] = "never"
+    replay: Literal["safe", "once", "last_minute"] = "safe"
+    grant: Literal["refresh_token", "exchange", "none"] = "refresh_token"
+    lost_answer: Literal["recovered", "lost"] = "lost"  # what comes of a row whose answer never arrived
+    refused: Sequence[Refused] = ()
     earliest: int = 0
     encoding: Literal["form", "json"] = "form"
+    method: Literal["POST", "GET"] = "POST"
+    token_param: str = "refresh_token"
+    client_id_param: str = "client_id"
     row: Mapping[str, str] = field(default_factory=dict)  # the row's provider_params
     sends: Mapping[str, str] = field(default_factory=dict)
+    device_url: str | None = None
+    login: LoginAnswers | None = None
+    revocation: Revocation | None = None
 
 
 def read(text: str) -> Answers:
     """The answers in a file of this folder."""
     table = tomllib.loads(text)
     table["granted"] = [Granted(**one) for one in table["granted"]]
-    table["refused"] = [Refused(*one) for one in table["refused"]]
+    table["refused"] = [Refused(*one) for one in table.get("refused", ())]
+    for name, kind in (("login", LoginAnswers), ("revocation", Revocation)):
+        table[name] = kind(**table[name]) if name in table else None
     return Answers(**table)
 
 
