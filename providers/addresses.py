@@ -49,6 +49,11 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, default) else "")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, whatever a name server says."""
+    return host in _LOOPBACK_HOSTS
+
+
 def placeholders_in(text: str) -> list[str]:
     """The names that stand in braces."""
     return _PLACEHOLDER.findall(text)

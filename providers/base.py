@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from providers.addresses import ProviderError as ProviderError
 from providers.addresses import authority_of, fill, fill_text, origin_of, placeholders_in
-from providers.login import Login
+from providers.login import NO_LOGIN, Login
 from providers.times import access_end, refresh_end
 from providers.words import (
     LONGEST_WORDS,
@@ -84,12 +84,16 @@ class Credential:
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """One POST to a token endpoint. `host_is_fixed`: the table had no say in where it goes."""
+    """One request to a token endpoint. `host_is_fixed`: the table had no say in where it goes.
+
+    The body of a `GET` goes into the query of its address.
+    """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     host_is_fixed: bool
+    method: Literal["POST", "GET", "DELETE"] = "POST"
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,7 @@ class Provider(ProviderSummary):
     revoke_url: str | None = None
     introspect_url: str | None = None
     device_url: str | None = None
-    login: Login = Login()
+    login: Login = NO_LOGIN
     auth: Literal["body", "basic", "basic_plain", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
     client_id_param: str = "client_id"
@@ -268,8 +272,8 @@ class Provider(ProviderSummary):
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
         address = self.refresh_url or self.token_url
-        url = fill(address, self._values(params), self.name)
-        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self._is_supplied(address, params))
+        url = fill(address, self.values(params), self.name)
+        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self.is_supplied(address, params))
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
         """The request of RFC 6749 section 6, in this provider's manner.
@@ -279,7 +283,7 @@ class Provider(ProviderSummary):
         """
         fields = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
         fields |= self.refresh_params(credential)
-        return self._request(self.endpoint(credential.params), fields, credential)
+        return self.request(self.endpoint(credential.params), fields, credential)
 
     def introspect_request(self, credential: Credential, token: str) -> TokenRequest | None:
         """The request of RFC 7662 section 2.1 for `token`; None where the provider has no such endpoint.
@@ -288,11 +292,11 @@ class Provider(ProviderSummary):
         """
         if self.introspect_url is None:
             return None
-        url = fill(self.introspect_url, self._values(credential.params), self.name)
+        url = fill(self.introspect_url, self.values(credential.params), self.name)
         endpoint = self.endpoint(credential.params)
         if origin_of(url) != endpoint.origin:
             return None
-        return self._request(replace(endpoint, url=url), {"token": token}, credential)
+        return self.request(replace(endpoint, url=url), {"token": token}, credential)
 
     def revoke_request(self, credential: Credential) -> TokenRequest | None:
         """The request of RFC 7009 section 2.1 for the refresh token; None where the provider has no such endpoint.
@@ -302,13 +306,13 @@ class Provider(ProviderSummary):
         """
         if self.revoke_url is None:
             return None
-        url = fill(self.revoke_url, self._values(credential.params), self.name)
+        url = fill(self.revoke_url, self.values(credential.params), self.name)
         endpoint = self.endpoint(credential.params)
-        is_fixed = endpoint.is_fixed and not self._is_supplied(self.revoke_url, credential.params)
+        is_fixed = endpoint.is_fixed and not self.is_supplied(self.revoke_url, credential.params)
         if origin_of(url) != endpoint.origin and not is_fixed:
             return None
         fields = {"token": credential.refresh_token, "token_type_hint": "refresh_token"}
-        return replace(self, encoding="form")._request(replace(endpoint, url=url), fields, credential)
+        return replace(self, encoding="form").request(replace(endpoint, url=url), fields, credential)
 
     def read_revocation(self, raw: RawAnswer) -> Answer:
         """What an answer to `revoke_request` means: `DEAD_GRANT` is what was wanted.
@@ -332,7 +336,7 @@ class Provider(ProviderSummary):
             status=raw.status,
         )
 
-    def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
+    def request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self.auth in ("basic", "basic_plain"):
@@ -350,9 +354,17 @@ class Provider(ProviderSummary):
 
     def refresh_params(self, credential: Credential) -> dict[str, str]:
         """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
-        values = self._values(credential.params)
-        filled = {name: fill_text(text, values, self.name) for name, text in self.params.items()}
-        return {name: text for name, text in filled.items() if text}  # an optional one that the row does not name
+        return self.filled(self.params, credential.params)
+
+    def filled(self, texts: Mapping[str, str], params: Mapping[str, str]) -> dict[str, str]:
+        """Parameters of a request, placeholders filled in, without optional ones that the row does not name.
+
+        Raises:
+            ProviderError: the row lacks one.
+        """
+        values = self.values(params)
+        filled = {name: fill_text(text, values, self.name) for name, text in texts.items()}
+        return {name: text for name, text in filled.items() if text}
 
     def read_answer(self, raw: RawAnswer) -> Answer:
         """What an answer means. Never raises: an answer that cannot be read is `UNCLEAR`.
@@ -487,11 +499,12 @@ class Provider(ProviderSummary):
         """What to do where the provider's page knows better than the general advice; None otherwise."""
         return None
 
-    def _is_supplied(self, template: str, params: Mapping[str, str]) -> bool:
+    def is_supplied(self, template: str, params: Mapping[str, str]) -> bool:
         """Whether the row's parameters move the host of an address."""
         return any(params.get(name) for name in placeholders_in(authority_of(template)))
 
-    def _values(self, params: Mapping[str, str]) -> dict[str, str | None]:
+    def values(self, params: Mapping[str, str]) -> dict[str, str | None]:
+        """What a row's parameters and the defaults put in the place of placeholders."""
         return {name: params.get(name) or default for name, default in self.placeholders.items()}
 
 

@@ -7,7 +7,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 from providers.addresses import origin_of, placeholders_in
 from providers.base import ErrorCodes, Provider, ProviderError
@@ -23,9 +23,23 @@ QUIRKS: Mapping[str, tuple[str, str]] = {
     "exact-online": ("providers.exact_online", "ExactOnline"),
     "gohighlevel": ("providers.gohighlevel", "GoHighLevel"),
     "hubspot": ("providers.hubspot", "HubSpot"),
+    "instagram": ("providers.exchange", "Instagram"),
+    "meta": ("providers.exchange", "Meta"),
     "microsoft": ("providers.microsoft", "Microsoft"),
+    "shopify": ("providers.shopify", "Shopify"),
+    "threads": ("providers.exchange", "Threads"),
+    "zoho": ("providers.zoho", "Zoho"),
     "zoom": ("providers.zoom", "Zoom"),
 }
+# The same of logins.
+LOGINS: Mapping[str, tuple[str, str]] = {
+    "gohighlevel": ("providers.gohighlevel", "GoHighLevelLogin"),
+    "instagram": ("providers.exchange", "ShortLivedLogin"),
+    "shopify": ("providers.shopify", "ShopifyLogin"),
+    "threads": ("providers.exchange", "ShortLivedLogin"),
+    "zoho": ("providers.zoho", "ZohoLogin"),
+}
+_T = TypeVar("_T", Provider, Login)
 
 KEYS: Mapping[str, type] = {
     "name": str, "aliases": list, "token_url": str, "refresh_url": str, "authorize_url": str, "revoke_url": str,
@@ -35,9 +49,9 @@ KEYS: Mapping[str, type] = {
     "former_origins": list, "unreliable_invalid_grant": bool, "errors": dict, "revoke_token": str, "revoke_param": str,
     "revoke_auth": str, "revoke_encoding": str, "revoke_method": str, "revoke_ends": bool,
     "authorize_params": dict, "code_params": dict, "code_param": str, "scopes": list, "scope_separator": str,
-    "pkce": str, "redirect": str, "any_port": bool, "issuer": str, "iss_required": bool, "account": str,
-    "account_is_location": bool, "callback_hosts": list, "client_id_pattern": str, "docs": str, "checked": date,
-    "unsure": list,
+    "scope_prefix": str, "refresh_setting": str, "pkce": str, "redirect": str, "any_port": bool, "issuer": str,
+    "iss_required": bool, "account": str, "account_is_location": bool, "callback_hosts": list,
+    "client_id_pattern": str, "docs": str, "checked": date, "unsure": list,
 }  # fmt: skip
 _FORMER_NAMES = {"doubtful_refusals": "unreliable_invalid_grant"}
 _CHOICES = {
@@ -62,7 +76,8 @@ _FILLED = ("params", "authorize_params", "code_params")  # tables that may hold 
 _FOR_BROWSERS = ("authorize_url",)  # only opened, and some providers want a query there
 _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
 _OF_LOGIN = frozenset(entry.name for entry in dataclasses.fields(Login))
-_ACCOUNT = re.compile(r"answer(\.\w+)+|callback\.[\w-]+")
+_PLACE = r"(?:answer(?:\.\w+)+|callback\.[\w-]+)"
+_ACCOUNT = re.compile(rf"{_PLACE}(?:\|{_PLACE})*")
 
 
 class CatalogError(ProviderError):
@@ -83,23 +98,25 @@ def make_provider(slug: str, table: Any) -> Provider:
         _check_key(slug, key, value)
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     errors = {kind: frozenset(codes) for kind, codes in table.get("errors", {}).items()}
+    of_login: dict[str, Any] = {key: value for key, value in frozen.items() if key in _OF_LOGIN}
+    login = _class_of(slug, LOGINS, Login)(**of_login)
     values = {key: value for key, value in frozen.items() if key != "errors" and key not in _OF_LOGIN} | {
         "slug": slug,
         "name": table.get("name", slug),
         "placeholders": {**_needed(table), **table.get("placeholders", {})},
         "error_codes": ErrorCodes(**errors),
-        "login": Login(**{key: value for key, value in frozen.items() if key in _OF_LOGIN}),
+        "login": login,
     }
-    provider = _class_of(slug)(**values)
+    provider = _class_of(slug, QUIRKS, Provider)(**values)
     check_addresses(provider)
     return provider
 
 
-def _class_of(slug: str) -> type[Provider]:
-    if slug not in QUIRKS:
-        return Provider
-    module, name = QUIRKS[slug]
-    quirk: type[Provider] = getattr(importlib.import_module(module), name)
+def _class_of(slug: str, quirks: Mapping[str, tuple[str, str]], usual: type[_T]) -> type[_T]:
+    if slug not in quirks:
+        return usual
+    module, name = quirks[slug]
+    quirk: type[_T] = getattr(importlib.import_module(module), name)
     return quirk
 
 

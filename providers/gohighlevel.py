@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import UNAUTHORIZED, Provider, Verdict
+from providers.login import Login
 
 # Billing is paused or the agency is inactive. The refresh token is not used up and works again afterwards.
 _PAUSED = "location is not active"
@@ -51,6 +52,15 @@ class GoHighLevel(Provider):
         if verdict is Verdict.REQUEST_REFUSED and (message.startswith(_REQUEST_REFUSED) or "user_type" in message):
             return "Check user_type in the row's provider_params: Location for a sub-account, Company for an agency."
         return None
+
+
+class GoHighLevelLogin(Login):
+    """See `Login`. An agency that installs an app for sub-accounts gets a token of the kind `Company`."""
+
+    def params_in_answer(self, content: Mapping[str, Any]) -> dict[str, str]:
+        """See `Login.params_in_answer`."""
+        user_type = content.get("userType")
+        return {"user_type": user_type} if user_type in ("Location", "Company") else {}
 
 
 def _message(content: Mapping[str, Any]) -> str:

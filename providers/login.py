@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from providers.base import Answer, Credential, Provider, TokenRequest
 
 Pkce = Literal["required", "supported", "none", "unknown"]
 Redirect = Literal["127.0.0.1", "localhost", "https", "unknown"]
@@ -20,11 +23,13 @@ class Login:
         code_params: of the request that exchanges the code, beyond RFC 6749 section 4.1.3.
         code_param: the name under which the callback brings the code.
         scopes: without these no refresh token comes.
+        refresh_setting: the setting of the app without which none comes.
+        scope_prefix: of a scope that is a bare name.
         pkce: RFC 7636; it is sent unless `none`.
         redirect: the host of a redirect URI that the provider takes without https; `unknown` counts as `https`.
         any_port: the provider takes any port of a loopback redirect URI (RFC 8252 section 7.3).
         issuer: the `iss` of a callback (RFC 9207); `iss_required`: a callback without one is refused.
-        account: where it stands whose login it is: `answer.PATH` or `callback.NAME`.
+        account: where it stands whose login it is: `answer.PATH` or `callback.NAME`; several with `|`, the first wins.
         account_is_location: the account is the row's location id.
         callback_hosts: the only hosts that a callback may name.
         client_id_pattern: what a client id matches in full.
@@ -34,7 +39,9 @@ class Login:
     code_params: Mapping[str, str] = field(default_factory=dict)
     code_param: str = "code"
     scopes: tuple[str, ...] = ()
+    refresh_setting: str = ""
     scope_separator: str = " "
+    scope_prefix: str = ""
     pkce: Pkce = "unknown"
     redirect: Redirect = "unknown"
     any_port: bool = False
@@ -46,3 +53,41 @@ class Login:
     client_id_pattern: str | None = None
     checked: date | None = None
     unsure: tuple[str, ...] = ()
+
+    def account_in(self, content: Mapping[str, Any], callback: Mapping[str, str]) -> str:
+        """Whose login it is, as the answer to the code or the callback says; empty where neither does."""
+        return next(filter(None, (_text_at(place, content, callback) for place in (self.account or "").split("|"))), "")
+
+    def params_in_callback(self, callback: Mapping[str, str], client_secret: str) -> dict[str, str]:  # noqa: ARG002 - for quirks
+        """What the callback alone says, as parameters of the row.
+
+        Raises:
+            ProviderError: it is forged, or names a place that is not the provider's.
+        """
+        names = [
+            name
+            for source, _, name in (one.partition(".") for one in (self.account or "").split("|"))
+            if source == "callback"
+        ]
+        return {name: callback[name] for name in names if callback.get(name)}
+
+    def params_in_answer(self, content: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002 - for quirks
+        """What the answer to the code says that every refresh has to repeat, as parameters of the row."""
+        return {}
+
+    def second_request(self, provider: Provider, credential: Credential, answer: Answer) -> TokenRequest | None:  # noqa: ARG002 - for quirks
+        """What is asked once the code is exchanged, where that brings only a token to trade; None elsewhere."""
+        return None
+
+
+NO_LOGIN = Login()  # a provider whose login nobody described
+
+
+def _text_at(place: str, content: Mapping[str, Any], callback: Mapping[str, str]) -> str:
+    source, _, path = place.partition(".")
+    if source == "callback":
+        return callback.get(path, "")
+    found: Any = content
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""

@@ -15,6 +15,8 @@ from providers.entries import CatalogError, check_addresses, make_provider
 from providers.index import read_index
 from token_refresh.base.errors import Kind
 
+_HOST_PARTS = 3  # of an address, between slashes: `https:`, nothing, the host
+_SIBLINGS = ("refresh_url", "revoke_url", "introspect_url", "device_url")
 CATALOG_FOLDER = Path(__file__).with_name("catalog")  # a file a provider: SLUG.toml
 
 
@@ -142,26 +144,33 @@ def _overridden(provider: Provider, override: Override) -> Provider:
     named = dict.fromkeys(placeholders_in(override.token_url or "")) | dict(provider.placeholders)
     if override.scope and "scope" in named:
         named["scope"] = override.scope
+    addresses = {key: getattr(provider, key) for key in _SIBLINGS}
+    if override.token_url:
+        addresses = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
     changed = dataclasses.replace(
         provider,
         placeholders=named,
         token_url=override.token_url or provider.token_url,
         authorize_url=override.authorize_url or provider.authorize_url,
-        revoke_url=_unmoved(provider.revoke_url, provider, override.token_url),
-        introspect_url=_unmoved(provider.introspect_url, provider, override.token_url),
+        **addresses,
     )
     check_addresses(changed)
     return changed
 
 
-def _unmoved(address: str | None, provider: Provider, token_url: str | None) -> str | None:
-    """An endpoint that is sent tokens; None where the token endpoint was moved away from its host.
+def _moved(address: str | None, old: str, new: str) -> str | None:
+    """Where a sibling of the token endpoint is once that one was moved from `old` to `new`: beside it.
 
-    Who moves the token endpoint does not want the tokens to go to the old host for their revocation.
+    What is sent there is as secret as what the token endpoint is sent, so nothing goes to the former host any more.
     """
-    moved = token_url is not None and _host(token_url) != _host(provider.token_url)
-    return None if moved and _host(address) != _host(token_url) else address
-
-
-def _host(template: str | None) -> str:
-    return (template or "").partition("://")[2].partition("/")[0].lower()
+    if address is None:
+        return None
+    shared = 0  # parts of the path that both end in
+    parts, others, place = old.split("/"), new.split("/"), address.split("/")
+    while shared < min(len(parts), len(others)) - _HOST_PARTS and parts[-1 - shared] == others[-1 - shared]:
+        shared += 1
+    before, after = parts[: len(parts) - shared], others[: len(others) - shared]
+    if not shared:
+        before, after = parts[:_HOST_PARTS], others[:_HOST_PARTS]
+    is_beside = place[: len(before)] == before
+    return "/".join([*after, *place[len(before) if is_beside else _HOST_PARTS :]])

@@ -246,27 +246,39 @@ def make_seals(installation: Installation) -> Seals:
     return Seals(keyring(installation.settings), **_sealing(installation.settings))
 
 
-def _resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
-    from token_refresh.clients.admission import Admission  # most runs find no onboarding that was cut off
+def resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
+    """Bring an onboarding to its end that is in the journal: that of an entered token, or of a login.
 
-    return Admission(context).resume(entry)
+    Raises:
+        SealedCellError: the entry's key is gone.
+        StoreError, JournalError: it waits for the next run.
+    """
+    from token_refresh.clients.admission import Admission  # most runs find no onboarding that was cut off
+    from token_refresh.clients.login import redemption
+
+    return Admission(context).resume(entry) if entry.token else redemption.resume(context, entry)
 
 
 @contextmanager
 def open_run_context(
-    installation: Installation, connect: Connect | None = None, *, takes_over: bool = False
+    installation: Installation, connect: Connect | None = None, *, takes_over: bool = False, is_bystander: bool = False
 ) -> Iterator[RunContext]:
     """Everything a refresh needs. The caller holds the lock. See `run_context_around`."""
     with (
         open_sealed(installation) as store,
-        run_context_around(installation, store, connect, takes_over=takes_over) as context,
+        run_context_around(installation, store, connect, takes_over=takes_over, is_bystander=is_bystander) as context,
     ):
         yield context
 
 
 @contextmanager
 def run_context_around(
-    installation: Installation, store: SealedStore, connect: Connect | None = None, *, takes_over: bool = False
+    installation: Installation,
+    store: SealedStore,
+    connect: Connect | None = None,
+    *,
+    takes_over: bool = False,
+    is_bystander: bool = False,
 ) -> Iterator[RunContext]:
     """The same around a store that is open already.
 
@@ -275,6 +287,7 @@ def run_context_around(
         store: the table.
         connect: opens the journal's file, where given.
         takes_over: a person said that no other installation refreshes this store any more.
+        is_bystander: the lock is not held, so what earlier runs left in the journal is not touched.
     """
     import random
 
@@ -293,7 +306,7 @@ def run_context_around(
     identity = RunIdentity(
         installation.state.path, store.store, installation.clock, non_rotating, takes_over=takes_over
     )
-    journal = _open_journal(installation, store, connect, identity)
+    journal = _open_journal(installation, store, connect, None if is_bystander else identity)
     try:
         yield RunContext(
             store=store,
@@ -311,7 +324,7 @@ def run_context_around(
             claimant=identity.claimant(journal.slot),
             first_notices=lambda context, scope: first_notices(context, scope, quota_of(installation, store.store)),
             row_notices=row_notices,
-            resume_admission=_resume_admission,
+            resume_admission=resume_admission,
         )
     finally:
         for answer in journal.not_saved():  # also when an error ended the run
@@ -321,7 +334,7 @@ def run_context_around(
 
 
 def _open_journal(
-    installation: Installation, store: SealedStore, connect: Connect | None, identity: RunIdentity
+    installation: Installation, store: SealedStore, connect: Connect | None, identity: RunIdentity | None
 ) -> Journal:
     """The journal of a store; what version 0.1.0 kept of it, by how it was addressed, is taken over."""
     import sqlite3
@@ -334,7 +347,10 @@ def _open_journal(
         return {key: store.keyring.fingerprints(row.encrypted_refresh) for key, row in rows.items()}
 
     settings, folder = installation.settings, installation.folder_of(store.store)
-    earlier = earlier_folders(installation.state, _earlier_identities(settings, store.store), folder, marks)
+    earlier: list[Path] = []
+    if identity is not None:
+        identities = _earlier_identities(settings, store.store)
+        earlier = earlier_folders(installation.state, identities, folder, marks)
     with ExitStack() as stack:
         for path in earlier if settings.airtable is not None else ():
             stack.enter_context(run_lock(path, installation.clock))  # a run of that version may still be active
@@ -344,7 +360,7 @@ def _open_journal(
             installation.clock,
             settings.concurrency * BALLAST_BYTES,
             connect or sqlite3.connect,
-            identity.inherit,
+            identity.inherit if identity is not None else None,
             settings.state_dir_spare,
             store.store.place,
             earlier,

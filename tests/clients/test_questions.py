@@ -12,7 +12,7 @@ from tests.callers import Listed
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential
-from token_refresh.clients.questions import ask_for_credential
+from token_refresh.clients.questions import ask_for_credential, ask_whose
 from token_refresh.refresh.jobs import Client, JobFactory
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Seals
@@ -46,7 +46,8 @@ class Answers:
 
 
 def asked_for(answers: Answers, terms: Terms, row: Row | None = None) -> tuple[NewCredential, Terms]:
-    return ask_for_credential(answers, BENCH, "acme", terms, lambda *_: row)
+    location_id, provider = ask_whose(answers, BENCH, "acme")
+    return ask_for_credential(answers, BENCH, provider, location_id, terms, lambda *_: row)
 
 
 def test_the_settings_client_is_not_asked_for_where_settings_or_catalogue_fix_the_host() -> None:

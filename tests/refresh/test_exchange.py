@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from crypto import Keyring
+from crypto import Context, Keyring
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from tests.world.clock import START, FakeClock
-from token_refresh.journal.entries import Journal, Step
+from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 
@@ -47,7 +47,8 @@ def send(
     def admit() -> int:
         return journal.admit("loc", "acme", ORIGIN, "", "token", "{}")
 
-    return exchange(journal, line, provider, CREDENTIAL, location_id="loc", origin=ORIGIN, note_intent=intent or admit)
+    request, context = provider.refresh_request(CREDENTIAL), Context(ANSWER_FIELD, "loc", ORIGIN)
+    return exchange(journal, line, request, provider.read_answer, context, intent or admit)
 
 
 def test_the_intent_is_noted_before_the_request_leaves_and_the_answer_kept_after_it(journal: Journal) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome, RowFinished
+from token_refresh.base.stop import Stop
 from token_refresh.base.text import delimiter_of, trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
@@ -115,6 +116,30 @@ def _line(number: int, header: Sequence[str], cells: Sequence[str], default_prov
     location, provider, client_id, secret, token = (values[name] for name in CSV_HEADER)
     params = values.get("provider_params", "")
     return Line(number, NewCredential(location, provider, client_id, secret, token, params))
+
+
+def admit_lines(
+    admission: Admission,
+    lines: Sequence[Line],
+    terms: Terms,
+    providers: ProviderIndex,
+    stop: Stop,
+    done: Callable[[Line, RowFinished], None],
+) -> tuple[list[RowFinished], ActionableError | None]:
+    """Save one line after the other, until a signal, or until nothing more can be saved; and why, then.
+
+    Those that were not tried have no result. `done` is told of each.
+    """
+    results: list[RowFinished] = []
+    for line in lines:
+        if stop.reason is not None or admission.is_futile:
+            break
+        try:
+            results.append(admit_line(admission, line, terms, providers))
+        except (StoreError, JournalError) as error:
+            return results, error
+        done(line, results[-1])
+    return results, None
 
 
 def admit_line(admission: Admission, line: Line, terms: Terms, providers: ProviderIndex) -> RowFinished:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from crypto import Context
 from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential
-from token_refresh.journal.entries import Step
+from token_refresh.journal.entries import ANSWER_FIELD, Step
 from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.run_context import RunContext
@@ -77,11 +78,10 @@ class Prover:
             exchange,
             self._context.journal,
             self._context.transport,
-            candidate.provider,
-            candidate.credential,
-            location_id=candidate.entered.location_id,
-            origin=candidate.endpoint.origin,
-            note_intent=note_intent,
+            candidate.provider.refresh_request(candidate.credential),
+            candidate.provider.read_answer,
+            Context(ANSWER_FIELD, candidate.entered.location_id, candidate.endpoint.origin),
+            note_intent,
         )
         entry_id, answer, _ = _finished_before_exit(ask)
         return entry_id, answer  # also where the journal has no room for it: the store may have

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from providers.base import Endpoint, Provider
@@ -15,6 +16,8 @@ from token_refresh.clients.credential import NewCredential, endpoint_of
 from token_refresh.net.hosts import agreement_question, host_of, is_agreed
 from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
+
+FindRow = Callable[[str, str], Row | None]  # by location and provider
 
 
 class Asker(Protocol):
@@ -33,22 +36,103 @@ class Asker(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Order:
+    """Which login somebody wants; the rest is asked for.
+
+    Attributes:
+        location_id, provider: empty where it is to be asked for.
+        scopes: beyond the catalogue's; empty where they are to be asked for.
+        by_device: RFC 8628.
+    """
+
+    location_id: str = ""
+    provider: str = ""
+    scopes: Sequence[str] = ()
+    redirect_uri: str = ""
+    opens_browser: bool = True
+    by_device: bool = False
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Order:
+        """What the flags say."""
+        return cls(
+            arguments.location,
+            arguments.provider,
+            arguments.scope,
+            arguments.redirect_uri,
+            not arguments.no_browser,
+            arguments.device,
+        )
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What was asked for before a token is: whose credential, of which provider, for which app.
+
+    Attributes:
+        entered: without a refresh token.
+        terms: what the person agreed to.
+        row: where it goes; None where there is none yet, or the location is not known.
+    """
+
+    entered: NewCredential
+    provider: Provider
+    terms: Terms
+    row: Row | None
+
+
+def ask_whose(ask: Asker, job_factory: JobFactory, default_provider: str) -> tuple[str, Provider]:
+    """The location, and the provider; `default_provider` for an empty answer.
+
+    Raises:
+        ActionableError: there is no location, or no such provider.
+    """
+    location_id = _required(trimmed(ask.text("Location id")), "location id")
+    return location_id, job_factory.find_provider(ask.text("Provider", default_provider))
+
+
+def offer_login(ask: Asker, provider: Provider) -> bool:
+    """Whether the person would rather log in at the provider than enter a token; asked where that is possible."""
+    if provider.authorize_url is None:
+        return False
+    return ask.yes(f"Log in at {provider.name} in a browser, instead of entering a refresh token?")
+
+
 def ask_for_credential(
-    ask: Asker, job_factory: JobFactory, default_provider: str, terms: Terms, find_row: Callable[[str, str], Row | None]
+    ask: Asker, job_factory: JobFactory, provider: Provider, location_id: str, terms: Terms, find_row: FindRow
 ) -> tuple[NewCredential, Terms]:
     """The credential, and what the person agreed to beyond `terms`.
 
     Args:
-        default_provider: for an empty answer.
         find_row: the row of a location and provider, if any.
 
     Raises:
         ActionableError: an answer that is needed is empty, or a no.
     """
-    location_id = _required(trimmed(ask.text("Location id")), "location id")
-    provider = job_factory.find_provider(ask.text("Provider", default_provider))
+    draft = ask_for_client(ask, job_factory, provider, location_id, terms, find_row)
+    token = _required(ask.secret("Refresh token"), "refresh token")
+    entered = replace(draft.entered, refresh_token=token)
+    entered.require_usable()
+    return entered, draft.terms
+
+
+def ask_for_client(
+    ask: Asker,
+    job_factory: JobFactory,
+    provider: Provider,
+    location_id: str,
+    terms: Terms,
+    find_row: FindRow,
+    *,
+    keeps_secret: bool = False,
+) -> Draft:
+    """Parameters, consent to the host, and the app's id and secret; what row or settings hold is not asked for.
+
+    `keeps_secret`: the row's client secret is used again, where it has one.
+    """
     name = provider.slug
-    row = find_row(location_id, name)
+    row = find_row(location_id, name) if location_id else None
     terms = replace(terms, replace=_may_replace(ask, terms, row))
     params = _ask_params(provider, ask, row.provider_params if row else "")
     draft = NewCredential(location_id, name, "", "", "", params)
@@ -56,11 +140,10 @@ def ask_for_credential(
     terms = _agreed_host(ask, endpoint, terms)
     client_id = _ask_client_id(ask, endpoint, row, job_factory.default_client_id(name))
     has_secret = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
-    secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
-    token = _required(ask.secret("Refresh token"), "refresh token")
-    entered = replace(draft, client_id=client_id, client_secret=secret, refresh_token=token)
-    entered.require_usable()
-    return entered, terms
+    secret = ""
+    if provider.auth != "none" and not (row is not None and row.encrypted_secret and keeps_secret):
+        secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
+    return Draft(replace(draft, client_id=client_id, client_secret=secret), provider, terms, row)
 
 
 def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:

@@ -159,7 +159,7 @@ class Journal:
         clock: Clock,
         ballast_bytes: int = 0,
         connect: Connect = sqlite3.connect,
-        inherit: Inherit = inherit_nothing,
+        inherit: Inherit | None = inherit_nothing,
         spare: Path | None = None,
         place: str = "",
         earlier: Sequence[Path] = (),
@@ -231,6 +231,11 @@ class Journal:
         """
         sealed = self._keyring.seal(credential, Context(ANSWER_FIELD, location_id, origin))
         return self._insert("", location_id, provider, origin, cell, token, sealed)
+
+    def note_agreement(self, entry_id: int, context: Context, credential: str, cell: str) -> None:
+        """Note durably what a person agreed to behind an answer: the credential, and which cell it may replace."""
+        sealed = self._keyring.seal(credential, context)
+        self._file.execute([("UPDATE entries SET admission = ?, cell = ? WHERE id = ?", (sealed, cell, entry_id))])
 
     def keep(self, entry_id: int, raw: RawAnswer, context: Context) -> None:
         """Write an answer down, sealed and durable, before it is read.

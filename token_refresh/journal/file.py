@@ -113,7 +113,8 @@ class JournalFile:
         ballast_bytes: room kept free for answers, in a file that is given up when the disk is full.
         connect: opens a file.
         inherit: called with this process's slot, and folder and slot of a dead one, before what that left is deleted;
-            at first with its own slot, which dead ones had before.
+            at first with its own slot, which dead ones had before. None: nothing is taken over, for a process that
+            does not hold the run lock.
         earlier: other folders whose files are taken over, too, as version 0.1.0 left them; they are deleted then.
         state: what holds the folders of all stores.
 
@@ -129,7 +130,7 @@ class JournalFile:
         folder: Path,
         ballast_bytes: int,
         connect: Connect,
-        inherit: Inherit,
+        inherit: Inherit | None,
         earlier: Sequence[Path] = (),
         state: Path | None = None,
     ) -> None:
@@ -147,7 +148,7 @@ class JournalFile:
         self._others: dict[bool, list[sqlite3.Connection]] = {}
         try:
             _fill(self._ballast, ballast_bytes)
-            self.slot, self._held = _free_slot(folder)
+            self.slot, self._held = _free_slot(folder, is_unused=inherit is None)
             try:
                 self._database = _open(connect, _file(folder, self.slot))
             except BaseException:
@@ -289,6 +290,8 @@ class JournalFile:
 
     def _take_over(self) -> None:
         """Copy what dead processes left, then delete it there; repeated from the start if cut off between the two."""
+        if self._inherit is None:
+            return
         self._inherit(self.slot, self._folder, self.slot)
         for folder in (self._folder, *self._earlier):
             for slot in _slots(folder):
@@ -304,7 +307,8 @@ class JournalFile:
             return
         try:
             self._copy(_file(folder, slot))
-            self._inherit(self.slot, folder, slot)
+            if self._inherit is not None:
+                self._inherit(self.slot, folder, slot)
             _delete(folder, slot)
         finally:
             os.close(held)
@@ -364,10 +368,12 @@ def read_only(folder: Path, query: str, *values: str | int) -> list[Any]:
     return found
 
 
-def _free_slot(folder: Path) -> tuple[int, int]:
-    """The lowest slot that nobody holds, and the descriptor that holds it now."""
+def _free_slot(folder: Path, *, is_unused: bool) -> tuple[int, int]:
+    """The lowest slot that nobody holds, and the descriptor that holds it now; `is_unused`: that has no file yet."""
     slot = 1
-    while (held := hold(_lock(folder, slot))) is None:
+    while (held := hold(_lock(folder, slot))) is None or (is_unused and _file(folder, slot).exists()):
+        if held is not None:
+            os.close(held)
         slot += 1
     return slot, held
 

@@ -107,7 +107,10 @@ class HTTPTransport:
                 raise PrivateAddressError
 
     def _exchange(self, request: TokenRequest) -> RawAnswer:
-        prepared = requests.Request("POST", request.url, dict(request.headers), data=request.body).prepare()
+        url, body = request.url, request.body
+        if request.method == "GET":
+            url, body = f"{url}?{body.decode('ascii')}", b""
+        prepared = requests.Request(request.method, url, dict(request.headers), data=body).prepare()
         prepared.headers["User-Agent"] = USER_AGENT
         with self._session.send(
             prepared,

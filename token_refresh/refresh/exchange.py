@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from crypto import Context
-from providers.base import Answer, Credential, Provider
-from token_refresh.journal.entries import ANSWER_FIELD, Journal
+from providers.base import Answer, Provider, RawAnswer, TokenRequest
+from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import JournalError
 from token_refresh.net.transport import Transport
+
+T = TypeVar("T")
 
 
 def exchange(
     journal: Journal,
     transport: Transport,
-    provider: Provider,
-    credential: Credential,
-    *,
-    location_id: str,
-    origin: str,
+    request: TokenRequest,
+    read: Callable[[RawAnswer], T],
+    context: Context,
     note_intent: Callable[[], int],
-) -> tuple[int, Answer, JournalError | None]:
-    """Send a refresh token once: intent on the disk, request, answer kept sealed, and only then read.
+) -> tuple[int, T | Answer, JournalError | None]:
+    """Send a request that may bring tokens: intent on the disk, request, answer kept sealed, and only then read.
 
     Args:
-        location_id: whose token it is.
-        origin: `https://host` of the token endpoint; with the location it is what the kept answer is bound to.
+        request: with the token, or the code of a login, that is used up by it.
+        read: makes of the answer what it means.
+        context: what the kept answer is bound to: location and origin.
         note_intent: notes durably that the request is about to leave, in a new journal entry or in one that there is
             (`Journal.intend`, `admit`, `send_again`); returns the entry.
 
@@ -36,17 +38,16 @@ def exchange(
     Raises:
         JournalError: the intent could not be noted: nothing was sent.
     """
-    request = provider.refresh_request(credential)
     entry_id = note_intent()
     raw = transport.post(request)
     if isinstance(raw, Answer):
         return entry_id, raw, None
     not_saved = None
     try:
-        journal.keep(entry_id, raw, Context(ANSWER_FIELD, location_id, origin))
+        journal.keep(entry_id, raw, context)
     except JournalError as error:
         not_saved = error
-    return entry_id, provider.read_answer(raw), not_saved
+    return entry_id, read(raw), not_saved
 
 
 def kept_pair(journal: Journal, provider: Provider, entry_id: int | None, sent: str) -> Answer | None:

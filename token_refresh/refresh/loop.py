@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
+from crypto import Context
 from providers.base import Answer, Judgement, Verdict
 from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.base.events import RowWaiting
 from token_refresh.base.threads import Threads
+from token_refresh.journal.entries import ANSWER_FIELD
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -206,11 +208,10 @@ class Loop:
             _, answer, not_saved = exchange(
                 self._context.journal,
                 self._context.transport,
-                job.provider,
-                job.credential,
-                location_id=job.row.location_id,
-                origin=job.endpoint.origin,
-                note_intent=partial(self._note_intent, task),
+                job.provider.refresh_request(job.credential),
+                job.provider.read_answer,
+                Context(ANSWER_FIELD, job.row.location_id, job.endpoint.origin),
+                partial(self._note_intent, task),
             )
         except JournalError as error:
             self.journal_error = error

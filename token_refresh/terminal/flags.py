@@ -145,3 +145,9 @@ def _is_broken(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def refuse_together(parser: Parser, arguments: argparse.Namespace, one: str, other: str) -> None:
+    """Raises `UsageError` where both of two flags were given that contradict each other."""
+    if getattr(arguments, one) and getattr(arguments, other):
+        parser.error(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} do not go together")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import select
 import signal
 import sys
 import termios
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -69,7 +71,8 @@ class Terminal:
                 Kind.USAGE,
             )
         self._descriptor = sys.stdin.fileno()
-        self._characters = _without_doubled_ends(_characters(self._descriptor))
+        self._wait: Callable[[], None] = lambda: None
+        self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -101,6 +104,30 @@ class Terminal:
         """An answer that is not shown, without line breaks and paste marks."""
         to_stderr(f"{question} (not shown): ")
         return read_line(self._characters, _show_ends_only).strip()
+
+    def say(self, text: str) -> None:
+        """Show lines between two questions."""
+        to_stderr(text.replace("\n", "\r\n") + "\r\n")
+
+    def secret_until(self, question: str, wake: int | None, seconds: float) -> str | None:
+        """An answer that is not shown; None once the descriptor `wake` can be read, or so many seconds are over."""
+        ends = time.monotonic() + seconds
+
+        def wait() -> None:
+            watched = [self._descriptor] + ([wake] if wake is not None else [])
+            ready, _, _ = select.select(watched, [], [], max(0.0, ends - time.monotonic()))
+            if self._descriptor not in ready:
+                raise _NoAnswerError
+
+        self._wait = wait
+        try:
+            return self.secret(question)
+        except _NoAnswerError:
+            to_stderr("\r\n")
+            self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
+            return None
+        finally:
+            self._wait = lambda: None
 
     def yes(self, question: str) -> bool:
         """Whether the answer is yes; anything else is no."""
@@ -167,11 +194,17 @@ def _escape_code(characters: Iterator[str]) -> tuple[str, str]:
     return code, ""
 
 
-def _characters(descriptor: int) -> Iterator[str]:
+class _NoAnswerError(Exception):
+    """Something else came first."""
+
+
+def _characters(descriptor: int, wait: Callable[[], None]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with contextlib.suppress(OSError):  # a terminal that was closed ends the input
+        wait()
         while data := os.read(descriptor, 1):
             yield from decoder.decode(data)
+            wait()
 
 
 def _without_doubled_ends(characters: Iterator[str]) -> Iterator[str]:

@@ -1,0 +1,77 @@
+"""Providers without refresh tokens, whose access token is traded for another one that lives longer.
+
+What stands for the refresh token is the access token itself, as long as it lives. Sources:
+developers.facebook.com/docs/facebook-login/guides/access-tokens/get-long-lived,
+developers.facebook.com/docs/instagram-platform/reference/refresh_access_token,
+developers.facebook.com/docs/threads/get-started/long-lived-tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+from urllib.parse import urlencode
+
+from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
+from providers.login import Login
+
+
+class Exchange(Provider):
+    """See `Provider`."""
+
+    grant_type: ClassVar[str]
+    token_param: ClassVar[str]
+    names_client: ClassVar[bool] = False
+
+    def refresh_request(self, credential: Credential) -> TokenRequest:
+        """The request that trades the token. Raises as `Provider.refresh_request` does."""
+        endpoint = self.endpoint(credential.params)
+        fields = {"grant_type": self.grant_type, self.token_param: credential.refresh_token}
+        if self.names_client:
+            fields |= {"client_id": credential.client_id, "client_secret": credential.client_secret}
+        return _get(endpoint.url, fields, is_fixed=endpoint.is_fixed)
+
+    def read_answer(self, raw: RawAnswer) -> Answer:
+        """See `Provider.read_answer`. The new access token is what is traded the next time."""
+        answer = super().read_answer(raw)
+        return replace(answer, refresh_token=answer.access_token, refresh_expires_at=answer.expires_at)
+
+
+class Meta(Exchange):
+    """Facebook's: also trades the short-lived token of a login."""
+
+    grant_type, token_param, names_client = "fb_exchange_token", "fb_exchange_token", True
+
+
+class Instagram(Exchange):
+    """Instagram's: the token must be a day old."""
+
+    grant_type, token_param = "ig_refresh_token", "access_token"
+
+
+class Threads(Exchange):
+    """Threads': as Instagram's."""
+
+    grant_type, token_param = "th_refresh_token", "access_token"
+
+
+@dataclass(frozen=True)
+class ShortLivedLogin(Login):
+    """A login that brings a token of an hour, which is traded for one of sixty days before it is stored."""
+
+    def second_request(self, provider: Provider, credential: Credential, answer: Answer) -> TokenRequest | None:
+        """See `Login.second_request`."""
+        prefix = {"instagram": "ig", "threads": "th"}[provider.slug]
+        fields = {
+            "grant_type": f"{prefix}_exchange_token",
+            "client_secret": credential.client_secret,
+            "access_token": answer.access_token or "",
+        }
+        endpoint = provider.endpoint(credential.params)
+        url = endpoint.url.replace("/refresh_access_token", "/access_token")
+        return _get(url, fields, is_fixed=endpoint.is_fixed)
+
+
+def _get(url: str, fields: dict[str, str], *, is_fixed: bool) -> TokenRequest:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return TokenRequest(url, headers, urlencode(fields).encode("ascii"), is_fixed, "GET")

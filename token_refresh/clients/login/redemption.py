@@ -1,0 +1,232 @@
+"""A code is exchanged once (RFC 6749 section 4.1.3), through the journal: its answer is the proof, no refresh follows.
+
+The answer is kept sealed before anything is read in it. Whatever is cut off behind that, the next run goes on from
+there; a code whose answer was lost is of no use to anybody, and the person logs in again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+
+from crypto import Context
+from providers.base import (
+    Answer,
+    Credential,
+    Provider,
+    ProviderError,
+    RawAnswer,
+    TokenRequest,
+    Verdict,
+    error_code,
+    parse_answer,
+)
+from token_refresh.base.clock import iso
+from token_refresh.base.events import Notice, NoticeCode, RowFinished
+from token_refresh.base.text import safe_error
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import AdmissionError, NewCredential, candidate_of, with_client
+from token_refresh.clients.login_answer import details_of
+from token_refresh.clients.row import find_row
+from token_refresh.journal.entries import ANSWER_FIELD, Entry, Step
+from token_refresh.net.hosts import host_of
+from token_refresh.refresh.exchange import exchange
+from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.run_context import RunContext
+from token_refresh.stores.base import Row
+
+AGAIN = "Log in again."
+
+
+class NoGrantError(AdmissionError):
+    """The login brought nothing that can be stored.
+
+    Attributes:
+        code: the provider's (RFC 6749 section 5.2, RFC 8628 section 3.5); empty where it says none.
+        is_passing: no whole answer came, and another request may get one.
+    """
+
+    code = ""
+    is_passing = False
+
+
+class OtherAccountError(AdmissionError):
+    """The login is of another account than the one that it was to be for."""
+
+
+class Redemption:
+    """Exchanges what a login brought for tokens, and has them stored.
+
+    Args:
+        context: what it works with; for `redeem` no lock is needed.
+        draft: what was entered, without a refresh token; the location is empty where the login is to name it.
+        cell: the refresh cell that the person agreed to replace; empty where there was none.
+    """
+
+    def __init__(self, context: RunContext, draft: NewCredential, cell: str) -> None:
+        self._context = context
+        self._draft = draft
+        self._cell = context.journal.fingerprint(cell) if cell else ""
+        self._candidate = with_client(candidate_of(draft, None, context.job_factory), context.job_factory)
+        self._sealed_for = Context(ANSWER_FIELD, draft.location_id, self._candidate.endpoint.origin)
+
+    @property
+    def provider(self) -> Provider:
+        """Where."""
+        return self._candidate.provider
+
+    @property
+    def credential(self) -> Credential:
+        """The client that logs in."""
+        return self._candidate.credential
+
+    def ask(self, request: TokenRequest) -> tuple[int, RawAnswer | Answer]:
+        """Send a request whose answer may bring tokens: it is in the journal before it is read.
+
+        Returns the entry, and what came.
+
+        Raises:
+            JournalError: nothing was sent.
+        """
+        context, draft = self._context, self._draft
+        origin = self._candidate.endpoint.origin
+        note = partial(
+            context.journal.admit, draft.location_id, self.provider.slug, origin, self._cell, "", draft.to_json()
+        )
+        entry_id, answer, _ = exchange(
+            context.journal, context.transport, request, lambda raw: raw, self._sealed_for, note
+        )
+        return entry_id, answer
+
+    def ask_openly(self, request: TokenRequest) -> RawAnswer | Answer:
+        """Send a request whose answer brings no tokens."""
+        return self._context.transport.post(request)
+
+    def redeem(self, request: TokenRequest) -> tuple[int, RawAnswer]:
+        """Exchange the code; of a provider that gives a token to trade for it, that one, too.
+
+        Raises:
+            NoGrantError: nothing came, or a refusal.
+            JournalError: nothing was sent.
+        """
+        entry_id, raw = self.ask(request)
+        answer = self._granted(entry_id, raw)
+        second = self.provider.login.second_request(self.provider, self.credential, answer)
+        if second is None:
+            assert isinstance(raw, RawAnswer)
+            return entry_id, raw
+        next_id, raw = self.ask(second)
+        self._granted(next_id, raw)
+        self._context.journal.finish([entry_id])
+        assert isinstance(raw, RawAnswer)
+        return next_id, raw
+
+    def _granted(self, entry_id: int, raw: RawAnswer | Answer) -> Answer:
+        answer = raw if isinstance(raw, Answer) else self.provider.read_answer(raw)
+        if answer.verdict is Verdict.GRANTED:
+            return answer
+        if answer.verdict is Verdict.UNREAD:
+            self._context.journal.mark(entry_id, Step.SUPERSEDED)
+        else:
+            self._context.journal.finish([entry_id])
+        said = safe_error(answer.error or "no answer", self.credential.client_secret)
+        if answer.verdict is Verdict.CLIENT_REFUSED:
+            action = answer.action or "Check the client id and the client secret, then log in again."
+        else:
+            action = answer.action or AGAIN
+        error = NoGrantError(f"the login was not completed: {said}", action)
+        error.is_passing = answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR)
+        error.code = error_code(parse_answer(raw)[0]) if isinstance(raw, RawAnswer) else ""
+        raise error
+
+
+def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple[NewCredential, Answer]:
+    """What is to be stored of a login: the draft with what its answer says.
+
+    Raises:
+        NoGrantError: there is no refresh token in it, where the provider gives some.
+        OtherAccountError: it is of another location than the one asked for.
+    """
+    answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
+    if answer.refresh_token is None and provider.grant == "refresh_token":
+        raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
+    params = read_params(draft.provider_params)
+    account = provider.login.account_in(content, params)
+    location_id = draft.location_id
+    if not provider.login.account_is_location:
+        params |= {"account": account} if account else {}
+    elif location_id and account not in ("", location_id):
+        raise OtherAccountError(
+            f"the login was for {account}, not for {location_id}; its tokens are kept, encrypted, in the journal",
+            f"Log in again and choose {location_id}.",
+        )
+    params |= provider.login.params_in_answer(content)
+    if provider.refresh_ends_anyway:
+        params["login_at"] = iso(raw.received_at)
+    entered = replace(
+        draft,
+        location_id=location_id or account,
+        refresh_token=answer.refresh_token or "",
+        provider_params=json.dumps(params) if params else "",
+        details={**details_of([raw]), **draft.details},
+    )
+    return entered, answer
+
+
+def other_account(entered: NewCredential, row: Row | None) -> str:
+    """The account whose login the row holds, where that is another than that of the new one; empty elsewhere."""
+    known = read_params(row.provider_params).get("account", "") if row is not None and row.encrypted_refresh else ""
+    return known if known != read_params(entered.provider_params).get("account", known) else ""
+
+
+def how_to_get_one(provider: Provider) -> str:
+    """What brings a refresh token at this provider."""
+    login = provider.login
+    if login.refresh_setting:
+        return f"In the app's settings at {provider.name}: {login.refresh_setting}. Then log in again."
+    asked = [
+        *(f"the scope {one}" for one in login.scopes),
+        *(f"{name}={text}" for name, text in login.authorize_params.items()),
+    ]
+    if asked:
+        asked_for = " and ".join(asked)
+        return f"{provider.name} gives one for {asked_for}: check that the app may ask for that, then log in again."
+    return f"Check the app's settings at {provider.name}, then log in again."
+
+
+def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
+    """Store what a login brought; the way of one that was just made, and of one that was cut off.
+
+    The caller holds the lock.
+
+    Raises:
+        SealedCellError: the entry's key is gone.
+        StoreError, JournalError: it waits in the journal for the next run.
+    """
+    journal = context.journal
+    draft = NewCredential.from_json(journal.open_admission(entry))
+    if entry.lacks_answer:
+        journal.finish([entry.id])
+        return _notice(entry, "a login was cut off before its answer came; nothing was stored", AGAIN)
+    try:
+        provider = context.job_factory.find_provider(draft.provider)
+        entered, answer = completed(provider, draft, journal.open_answer(entry))
+        row = find_row(context.store.store, context.job_factory, entered.location_id, provider.slug)
+        if row is not None and row.encrypted_refresh and not journal.is_of(entry, row.encrypted_refresh):
+            raise AdmissionError(f"{entered.location_id} has another credential", "To replace it, log in again.")
+        agreed = read_params(draft.provider_params).get("account")
+        if other_account(entered, row) and agreed != read_params(entered.provider_params)["account"]:
+            problem = f"{entered.location_id} holds the login of another account"
+            raise AdmissionError(problem, "To replace it, log in again.")
+        host = host_of(candidate_of(entered, None, context.job_factory).endpoint.origin)
+        result = Admission(context).admit(entered, Terms(replace=True, hosts=[host]), granted=answer)
+    except (AdmissionError, ProviderError) as error:
+        journal.mark(entry.id, Step.SUPERSEDED)
+        return _notice(entry, f"a login was not stored: {error}", error.action)
+    journal.finish([entry.id])  # by now the tokens are in the table, or in an entry of their own
+    return result
+
+
+def _notice(entry: Entry, message: str, action: str) -> Notice:
+    return Notice(NoticeCode.ONBOARDING_ABANDONED, entry.location_id, message, action, entry.provider)

@@ -1,0 +1,60 @@
+"""Where a provider sends a person back to: a loopback address that is served here, or one of the operator's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from providers.addresses import is_loopback
+from providers.base import Provider
+from token_refresh.base.errors import ActionableError, Kind
+
+USUAL_PORT = 8765  # where the provider takes only the port that was entered there
+PATH = "/callback"
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+
+class RedirectError(ActionableError):
+    """A redirect URI that cannot be used."""
+
+    kind = Kind.USAGE
+
+
+def loopback_redirect(provider: Provider, given: str) -> str | None:
+    """The loopback address that the callback comes to; None where it cannot come to this machine.
+
+    A port of 0 stands for any free one. Args: `given`, what the person or the row names; empty for the usual.
+    """
+    if given:
+        return given if is_loopback(urlsplit(given).hostname or "") else None
+    host = provider.login.redirect
+    if host not in _LOOPBACK:
+        return None
+    return f"http://{host}:{0 if provider.login.any_port else USUAL_PORT}{PATH}"
+
+
+def check_redirect(uri: str) -> None:
+    """Whether it can be a redirect URI (RFC 6749 section 3.1.2, RFC 8252 section 7.3).
+
+    Raises:
+        RedirectError: it cannot.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise RedirectError("the redirect URI is no address", "Write it as it is entered at the provider.") from None
+    is_plain = uri.isascii() and uri.isprintable() and not parts.fragment and "@" not in parts.netloc and " " not in uri
+    if not host or not is_plain:
+        raise RedirectError(
+            "the redirect URI is no address without user and fragment", "Write it as it is entered at the provider."
+        )
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise RedirectError(
+            "the redirect URI is neither https nor a loopback address", "Write https://HOST/PATH, as at the provider."
+        )
+
+
+def redirect_of(params: Mapping[str, str]) -> str:
+    """The redirect URI that a row's login had; empty where it is not known."""
+    return params.get("redirect_uri", "")
