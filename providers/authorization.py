@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 
-from providers.addresses import fill, origin_of
-from providers.base import Credential, Endpoint, Provider, ProviderError, TokenRequest
+from providers.addresses import fill
+from providers.base import Credential, Provider, ProviderError, TokenRequest
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 section 3.4
 _PLAIN_SCOPES = ("openid", "email", "profile")
@@ -79,7 +79,7 @@ def code_request(
     if verifier is not None:
         fields["code_verifier"] = verifier
     fields |= provider.filled(provider.login.code_params, credential.params)
-    return provider.request(_at(provider, provider.token_url, credential.params), fields, credential)
+    return provider.request(provider.endpoint_at(provider.token_url, credential.params), fields, credential)
 
 
 def device_request(provider: Provider, credential: Credential, scope: str) -> TokenRequest:
@@ -91,16 +91,10 @@ def device_request(provider: Provider, credential: Credential, scope: str) -> To
     if provider.device_url is None:
         raise ProviderError(f"{provider.name} has no login by device", "Log in with a browser: leave out --device.")
     fields = {"scope": scope} if scope else {}
-    return provider.request(_at(provider, provider.device_url, credential.params), fields, credential)
+    return provider.request(provider.endpoint_at(provider.device_url, credential.params), fields, credential)
 
 
 def device_token_request(provider: Provider, credential: Credential, device_code: str) -> TokenRequest:
     """The request that asks whether the person has agreed by now (RFC 8628 section 3.4)."""
     fields = {"grant_type": DEVICE_GRANT, "device_code": device_code}
-    return provider.request(_at(provider, provider.token_url, credential.params), fields, credential)
-
-
-def _at(provider: Provider, template: str, params: Mapping[str, str]) -> Endpoint:
-    """Another endpoint of the provider than that of a refresh."""
-    url = fill(template, provider.values(params), provider.name)
-    return Endpoint(url, origin_of(url), is_fixed=not provider.is_supplied(template, params))
+    return provider.request(provider.endpoint_at(provider.token_url, credential.params), fields, credential)

@@ -12,7 +12,7 @@ import enum
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from providers.addresses import ProviderError as ProviderError
 from providers.addresses import authority_of, fill, fill_text, origin_of, placeholders_in
-from providers.login import NO_LOGIN, Login
+from providers.login import NO_LOGIN, USUAL_REVOCATION, Login, Revocation
 from providers.times import access_end, refresh_end
 from providers.words import (
     LONGEST_WORDS,
@@ -248,6 +248,7 @@ class Provider(ProviderSummary):
     introspect_url: str | None = None
     device_url: str | None = None
     login: Login = NO_LOGIN
+    revocation: Revocation = USUAL_REVOCATION
     auth: Literal["body", "basic", "basic_plain", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
     client_id_param: str = "client_id"
@@ -271,9 +272,12 @@ class Provider(ProviderSummary):
         Raises:
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
-        address = self.refresh_url or self.token_url
-        url = fill(address, self.values(params), self.name)
-        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self.is_supplied(address, params))
+        return self.endpoint_at(self.refresh_url or self.token_url, params)
+
+    def endpoint_at(self, template: str, params: Mapping[str, str]) -> Endpoint:
+        """Where another of its addresses leads for such a row. Raises like `endpoint`."""
+        url = fill(template, self.values(params), self.name)
+        return Endpoint(url, origin_of(url), is_fixed=not self.is_supplied(template, params))
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
         """The request of RFC 6749 section 6, in this provider's manner.
@@ -285,72 +289,16 @@ class Provider(ProviderSummary):
         fields |= self.refresh_params(credential)
         return self.request(self.endpoint(credential.params), fields, credential)
 
-    def introspect_request(self, credential: Credential, token: str) -> TokenRequest | None:
-        """The request of RFC 7662 section 2.1 for `token`; None where the provider has no such endpoint.
-
-        It carries the client secret, so it only goes to the host that the secret is bound to.
-        """
-        if self.introspect_url is None:
-            return None
-        url = fill(self.introspect_url, self.values(credential.params), self.name)
-        endpoint = self.endpoint(credential.params)
-        if origin_of(url) != endpoint.origin:
-            return None
-        return self.request(replace(endpoint, url=url), {"token": token}, credential)
-
-    def revoke_request(self, credential: Credential) -> TokenRequest | None:
-        """The request of RFC 7009 section 2.1 for the refresh token; None where the provider has no such endpoint.
-
-        It carries the token and the client secret, so it goes to the host that they are bound to, or to another
-        only where nothing in the table chose either.
-        """
-        if self.revoke_url is None:
-            return None
-        url = fill(self.revoke_url, self.values(credential.params), self.name)
-        endpoint = self.endpoint(credential.params)
-        is_fixed = endpoint.is_fixed and not self.is_supplied(self.revoke_url, credential.params)
-        if origin_of(url) != endpoint.origin and not is_fixed:
-            return None
-        fields = {"token": credential.refresh_token, "token_type_hint": "refresh_token"}
-        return replace(self, encoding="form").request(replace(endpoint, url=url), fields, credential)
-
-    def read_revocation(self, raw: RawAnswer) -> Answer:
-        """What an answer to `revoke_request` means: `DEAD_GRANT` is what was wanted.
-
-        RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
-        the latter. A server that is failing (503) has left the grant alive.
-        """
-        content, is_whole = parse_answer(raw)
-        content = content if is_whole else {}
-        if raw.status >= SERVER_ERROR:
-            verdict = Verdict.NOT_ACTED
-        elif HTTP_OK <= raw.status < HTTP_REDIRECT or error_code(content) == "invalid_token":
-            verdict = Verdict.DEAD_GRANT
-        else:
-            verdict = self._verdict_by_code(raw.status, content) or Verdict.UNCLEAR
-        error = self._error(raw, content)
-        return Answer(
-            verdict,
-            error=error,
-            retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
-            status=raw.status,
-        )
-
     def request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        headers = {}
         if self.auth in ("basic", "basic_plain"):
             headers["Authorization"] = _basic(credential, is_encoded=self.auth == "basic")
         else:
             fields[self.client_id_param] = credential.client_id
             if self.auth == "body" and credential.client_secret:
                 fields["client_secret"] = credential.client_secret
-        if self.encoding == "json":
-            headers["Content-Type"], body = "application/json", json.dumps(fields)
-        else:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-            body = urlencode(fields, errors="surrogatepass")
-        return TokenRequest(endpoint.url, headers, body.encode("ascii"), endpoint.is_fixed)
+        return plain_request(endpoint, fields, self.encoding, headers)
 
     def refresh_params(self, credential: Credential) -> dict[str, str]:
         """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
@@ -408,7 +356,7 @@ class Provider(ProviderSummary):
             verdict,
             refresh_token=refresh_token if brings_token else None,
             is_unproven=brings_token,
-            error=self._error(raw, content),
+            error=self.error_in(raw, content),
             action=_address_advice(verdict, raw) or self.advise(verdict, content),
             retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
             status=raw.status if raw.is_complete or not is_success else None,
@@ -429,23 +377,23 @@ class Provider(ProviderSummary):
             Verdict.UNCLEAR,
             refresh_token=refresh_token,
             is_unproven=True,
-            error=self._error(raw, content),
+            error=self.error_in(raw, content),
             status=raw.status,
             received_at=raw.received_at,
         )
 
     def _verdict(self, raw: RawAnswer, content: Mapping[str, Any], *, is_whole: bool) -> Verdict:
         """A complete answer that refuses is a refusal, whatever its form."""
-        verdict = self._verdict_by_code(raw.status, content)
+        verdict = self.verdict_by_code(raw.status, content)
         if verdict is not None or not (raw.is_complete or is_whole):
             return verdict or Verdict.UNCLEAR
         if raw.status < HTTP_REDIRECT:
-            return Verdict.REQUEST_REFUSED if _is_refusal(content) else Verdict.UNCLEAR
+            return Verdict.REQUEST_REFUSED if is_refusal(content) else Verdict.UNCLEAR
         if raw.status in _FIREWALL and not is_whole and is_page(raw.body, raw.headers.get("content-type", "")):
             return Verdict.NOT_ACTED
         return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED
 
-    def _verdict_by_code(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
+    def verdict_by_code(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """What the status alone decides, else `judge`.
 
         From a server that is failing (5xx) codes are no evidence: outages are known to answer `invalid_grant` for
@@ -457,7 +405,7 @@ class Provider(ProviderSummary):
             return Verdict.UNCLEAR
         return self.judge(status, content)
 
-    def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
+    def error_in(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
         """Status and words, for people: one line, without what the answer's own members keep secret."""
         words = self.describe(content)
         if not words and raw.status >= HTTP_REDIRECT:
@@ -506,6 +454,18 @@ class Provider(ProviderSummary):
     def values(self, params: Mapping[str, str]) -> dict[str, str | None]:
         """What a row's parameters and the defaults put in the place of placeholders."""
         return {name: params.get(name) or default for name, default in self.placeholders.items()}
+
+
+def plain_request(
+    endpoint: Endpoint, fields: Mapping[str, str], encoding: str = "form", headers: Mapping[str, str] | None = None
+) -> TokenRequest:
+    """A POST as it is."""
+    if encoding == "json":
+        media_type, body = "application/json", json.dumps(fields)
+    else:
+        media_type, body = "application/x-www-form-urlencoded", urlencode(fields, errors="surrogatepass")
+    usual = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": media_type}
+    return TokenRequest(endpoint.url, {**usual, **(headers or {})}, body.encode("ascii"), endpoint.is_fixed)
 
 
 def error_code(content: Mapping[str, Any]) -> str:
@@ -635,7 +595,7 @@ def find_tokens(content: Mapping[str, Any]) -> _Tokens | None:
     None where it cannot be said which count: two members hold some, or two spellings of one name differ.
     """
     found = _tokens_in(content)
-    if found != _NO_TOKENS or _is_refusal(content):
+    if found != _NO_TOKENS or is_refusal(content):
         return found
     inner = [_tokens_in(member) for member in content.values() if isinstance(member, Mapping)]
     holding = [tokens for tokens in inner if tokens != _NO_TOKENS]
@@ -653,7 +613,7 @@ def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
         else:
             several = value if isinstance(value, tuple) else (value,)
             found[spelled].update(filter(None, map(_usable_token, several)))
-    if not any(found.values()) or _is_refusal(others):
+    if not any(found.values()) or is_refusal(others):
         return _NO_TOKENS
     if any(len(tokens) > 1 for tokens in found.values()):
         return None
@@ -661,14 +621,14 @@ def _tokens_in(content: Mapping[str, Any]) -> _Tokens | None:
     return access, refresh, others
 
 
-def _is_refusal(content: Mapping[str, Any]) -> bool:
+def is_refusal(content: Mapping[str, Any]) -> bool:
     """Whether an object says of itself that it is an error."""
     return bool(content.get("error")) or bool(content.get("errors")) or content.get("ok") is False
 
 
 def _speaks_of_tokens(content: Mapping[str, Any]) -> bool:
     """Whether some name in it contains "token", and it is no error, nor a member of it."""
-    if any(isinstance(one, Mapping) and _is_refusal(one) for one in (content, *content.values())):
+    if any(isinstance(one, Mapping) and is_refusal(one) for one in (content, *content.values())):
         return False
     return any("token" in path.lower() for path, _ in all_members(content))
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from providers.addresses import origin_of, placeholders_in
 from providers.base import ErrorCodes, Provider, ProviderError
-from providers.login import Login
+from providers.login import Login, Revocation
 from providers.times import LONGEST_LIFETIME_SECONDS
 from token_refresh.base.errors import Kind
 
@@ -75,6 +75,7 @@ _ADDRESSES = ("token_url", "refresh_url", "authorize_url", "revoke_url", "intros
 _FILLED = ("params", "authorize_params", "code_params")  # tables that may hold placeholders
 _FOR_BROWSERS = ("authorize_url",)  # only opened, and some providers want a query there
 _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
+_OF_REVOCATION = {f"revoke_{entry.name}": entry.name for entry in dataclasses.fields(Revocation)}
 _OF_LOGIN = frozenset(entry.name for entry in dataclasses.fields(Login))
 _PLACE = r"(?:answer(?:\.\w+)+|callback\.[\w-]+)"
 _ACCOUNT = re.compile(rf"{_PLACE}(?:\|{_PLACE})*")
@@ -99,13 +100,21 @@ def make_provider(slug: str, table: Any) -> Provider:
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     errors = {kind: frozenset(codes) for kind, codes in table.get("errors", {}).items()}
     of_login: dict[str, Any] = {key: value for key, value in frozen.items() if key in _OF_LOGIN}
+    of_revocation: dict[str, Any] = {
+        _OF_REVOCATION[key]: value for key, value in table.items() if key in _OF_REVOCATION
+    }
     login = _class_of(slug, LOGINS, Login)(**of_login)
-    values = {key: value for key, value in frozen.items() if key != "errors" and key not in _OF_LOGIN} | {
+    values = {
+        key: value
+        for key, value in frozen.items()
+        if not (key in _OF_LOGIN or key in _OF_REVOCATION or key == "errors")
+    } | {
         "slug": slug,
         "name": table.get("name", slug),
         "placeholders": {**_needed(table), **table.get("placeholders", {})},
         "error_codes": ErrorCodes(**errors),
         "login": login,
+        "revocation": Revocation(**of_revocation),
     }
     provider = _class_of(slug, QUIRKS, Provider)(**values)
     check_addresses(provider)

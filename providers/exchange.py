@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
-from urllib.parse import urlencode
 
-from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
+from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, plain_request
 from providers.login import Login
 
 
@@ -29,7 +28,7 @@ class Exchange(Provider):
         fields = {"grant_type": self.grant_type, self.token_param: credential.refresh_token}
         if self.names_client:
             fields |= {"client_id": credential.client_id, "client_secret": credential.client_secret}
-        return _get(endpoint.url, fields, is_fixed=endpoint.is_fixed)
+        return replace(plain_request(endpoint, fields), method="GET")
 
     def read_answer(self, raw: RawAnswer) -> Answer:
         """See `Provider.read_answer`. The new access token is what is traded the next time."""
@@ -69,9 +68,4 @@ class ShortLivedLogin(Login):
         }
         endpoint = provider.endpoint(credential.params)
         url = endpoint.url.replace("/refresh_access_token", "/access_token")
-        return _get(url, fields, is_fixed=endpoint.is_fixed)
-
-
-def _get(url: str, fields: dict[str, str], *, is_fixed: bool) -> TokenRequest:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    return TokenRequest(url, headers, urlencode(fields).encode("ascii"), is_fixed, "GET")
+        return replace(plain_request(replace(endpoint, url=url), fields), method="GET")

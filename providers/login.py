@@ -1,4 +1,4 @@
-"""What a login at a provider needs (RFC 6749 section 4.1, RFC 7636, RFC 8628), as the catalogue says it."""
+"""What a login at a provider needs (RFC 6749 section 4.1, RFC 7636, RFC 8628) and its end, by the catalogue."""
 
 from __future__ import annotations
 
@@ -80,6 +80,26 @@ class Login:
         return None
 
 
+@dataclass(frozen=True)
+class Revocation:
+    """How a grant is ended at its provider (RFC 7009), as its own pages say it.
+
+    Attributes:
+        token: which one is sent; `both`: one after the other.
+        param: the name that it is sent under; empty where it is only in the header.
+        auth: who asks: the client as at the token endpoint, or in that way; `bearer`: the access token itself.
+        ends: the page promises that the grant ends with it.
+    """
+
+    token: Literal["refresh", "access", "both"] = "refresh"  # noqa: S105 - which one
+    param: str = "token"
+    auth: Literal["client", "body", "basic", "bearer", "none"] = "client"
+    encoding: Literal["form", "json"] = "form"
+    method: Literal["POST", "DELETE"] = "POST"
+    ends: bool = False
+
+
+USUAL_REVOCATION = Revocation()
 NO_LOGIN = Login()  # a provider whose login nobody described
 
 

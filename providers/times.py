@@ -12,11 +12,12 @@ from token_refresh.base.clock import parse_time
 LONGEST_LIFETIME_SECONDS = 10 * 365 * 86_400
 _POINT_IN_TIME = 10**9  # from here on a number is no lifetime (31 years) but seconds since 1970
 _IN_MILLISECONDS = 10**12
-_ACCESS_MEMBERS = ("expires_in", "expires_at", "expires_on", "expires")  # RFC 6749 section 5.1 knows the first alone
+# RFC 6749 section 5.1 knows the first alone; the last is Clover's.
+_ACCESS_MEMBERS = ("expires_in", "expires_at", "expires_on", "expires", "access_token_expiration")
 # No standard has a name yet (draft-ietf-oauth-refresh-token-expiration).
 _REFRESH_MEMBERS = (
     *("refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"),
-    *("refresh_token_expires_at", "refresh_token_expires_on", "refresh_expires_at"),
+    *("refresh_token_expires_at", "refresh_token_expires_on", "refresh_expires_at", "refresh_token_expiration"),
 )
 _NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{0,12})?")
 

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Iterator
 
 from providers.base import Answer, Provider, RawAnswer
+from providers.introspection import introspection_request
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.clients.rows import access_token_of
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Row
 
 
 def endpoints_in_use(made: Iterable[Job | UnusableRow], default: Provider) -> dict[str, str]:
@@ -33,8 +34,8 @@ def check_tokens(context: RunContext) -> Iterator[Check]:
         job = context.job_factory.job(row) if row.encrypted_refresh else None
         if not isinstance(job, Job) or job.provider.introspect_url is None:
             continue
-        token = _access_token(context, row, job)
-        request = job.provider.introspect_request(job.credential, token) if token else None
+        token = access_token_of(context, row, job)
+        request = introspection_request(job.provider, job.credential, token) if token else None
         if request is None:
             continue
         asked += 1
@@ -48,11 +49,6 @@ def check_tokens(context: RunContext) -> Iterator[Check]:
                 f"Run: {TOKEN_MANAGER} refresh --all --location {row.location_id}",
             )
     yield Check("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
-
-
-def _access_token(context: RunContext, row: Row, job: Job) -> str:
-    whole = context.store.store.read([row.key], complete=True).get(row.key)
-    return context.store.access_token(whole, job.binding) if whole is not None else ""
 
 
 def _is_active(answer: RawAnswer | Answer) -> bool | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
+from providers.revocation import read_revocation, revocation_requests
 from token_refresh.base.errors import (
     Kind,
     LoginAgainError,
@@ -22,7 +24,7 @@ from token_refresh.base.errors import (
 from token_refresh.base.events import Subscriber
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
-from token_refresh.clients.rows import POLL_SECONDS, find_one
+from token_refresh.clients.rows import POLL_SECONDS, access_token_of, find_one
 from token_refresh.journal.entries import OPEN_STEPS, Step
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import released_at_the_end, rows_of_others
@@ -204,17 +206,18 @@ class Removal:
         job = self._context.job_factory.job(row)
         if isinstance(job, UnusableRow):
             raise MisconfiguredError(f"{what}: {job.error}", job.error.action, Kind.ROW)
-        request = job.provider.revoke_request(job.credential)
-        if request is None:
+        requests = revocation_requests(job.provider, job.credential, access_token_of(self._context, row, job))
+        if not requests:
             raise MisconfiguredError(
                 f"{what}: no revocation endpoint of {job.provider.name} is known for this row",
                 "Disconnect the app in the provider's own pages, then delete the tokens.",
                 Kind.ROW,
             )
-        answer = self._ask(request, job.provider.read_revocation)
-        if answer.verdict is not Verdict.DEAD_GRANT:
-            said = safe_error(answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret)
-            raise _refusal(what, answer, said)
+        for request in requests:
+            answer = self._ask(request, partial(read_revocation, job.provider))
+            if answer.verdict is not Verdict.DEAD_GRANT:
+                said = safe_error(answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret)
+                raise _refusal(what, answer, said)
 
     def _ask(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
         answer = self._ask_once(request, read)

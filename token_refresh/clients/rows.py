@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from token_refresh.base.errors import ActionableError, Kind, NoSuchTokenError, SeveralTokensError
 from token_refresh.base.program import TOKEN_MANAGER
-from token_refresh.refresh.jobs import JobFactory
+from token_refresh.refresh.jobs import Job, JobFactory
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, Store
 
 POLL_SECONDS = 0.5  # how often a row that another process is refreshing is looked at again
@@ -53,3 +54,9 @@ def require_rows(store: Store, job_factory: JobFactory, location_ids: Iterable[s
             f"Nothing was refreshed. Check the name with: {TOKEN_MANAGER} status",
             Kind.USAGE,
         )
+
+
+def access_token_of(context: RunContext, row: Row, job: Job) -> str:
+    """The row's access token; empty where it has none."""
+    whole = context.store.store.read([row.key], complete=True).get(row.key)
+    return context.store.access_token(whole, job.binding) if whole is not None else ""

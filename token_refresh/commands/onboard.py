@@ -59,9 +59,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--provider", default="", metavar="P", help="with --authorize: where")
     parser.add_argument("--location", default="", metavar="ID", help="with --authorize: whose row it is")
     parser.add_argument("--scope", action="append", default=[], metavar="S", help="with --authorize: also ask for this")
-    parser.add_argument(
-        "--redirect-uri", default="", metavar="URI", help="with --authorize: as the provider has it"
-    )
+    parser.add_argument("--redirect-uri", default="", metavar="URI", help="with --authorize: as the provider has it")
     parser.add_argument("--no-browser", action="store_true", help="with --authorize: only print the address")
     parser.add_argument("--device", action="store_true", help="with --authorize: on another device, by a code")
     file_help = f"one client a line, - for standard input; header: {','.join(CSV_HEADER)}"

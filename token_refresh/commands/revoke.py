@@ -24,6 +24,12 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         arguments, environ, clock, console, "End the grant of {whom}? Only a new login brings it back.", "revoke"
     )
     if console.as_json:
-        console.object({"location_id": arguments.location.strip(), "provider": name, "revoked": True})
-    console.info(f"{arguments.location.strip()} {name}: revoked; its row is disabled and holds no secret any more")
+        console.object({"location_id": location, "provider": name.slug, "revoked": is_certain})
+    if is_certain:
+        console.info(f"{location} {name.slug}: revoked; its row is disabled and holds no secret any more")
+    else:
+        console.info(
+            f"{location} {name.slug}: asked to revoke; its row is disabled and holds no secret any more."
+            f" {name.name} does not promise that this ends the grant: remove the app there to be sure"
+        )
     return ()

@@ -86,9 +86,7 @@ def _ask_for_agreement(context: RunContext, ask: Terminal, draft: Draft, entry_i
         entered, _ = completed(draft.provider, draft.entered, raw)
         row = find_row(context.store.store, context.job_factory, entered.location_id, draft.provider.slug)
         if known := other_account(entered, row):
-            _require(
-                ask, f"{entered.location_id} holds the login of {known}; this is another account's. Replace it?"
-            )
+            _require(ask, f"{entered.location_id} holds the login of {known}; this is another account's. Replace it?")
         elif row is not None and row.encrypted_refresh and draft.row is None and not draft.terms.replace:
             _require(ask, f"{entered.location_id} already has a credential. Replace it?")
     except NoGrantError:
