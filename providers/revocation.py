@@ -54,13 +54,14 @@ def _request(provider: Provider, where: Endpoint, credential: Credential, kind: 
     fields = {own.param: token} if own.param else {}
     if own.param == "token":
         fields["token_type_hint"] = f"{kind}_token"  # RFC 7009 section 2.1
-    if own.auth in ("bearer", "none"):
-        headers = {"Authorization": f"Bearer {token}"} if own.auth == "bearer" else {}
-        return replace(plain_request(where, fields, own.encoding, headers), method=own.method)
+    if own.auth == "bearer":
+        bearer = {"Authorization": f"Bearer {token}"}
+        return replace(plain_request(where, fields, own.encoding, bearer), method=own.method)
+    if own.auth == "none":
+        return replace(plain_request(where, fields, own.encoding), method=own.method)
     auth = provider.auth if own.auth == "client" else own.auth
-    return replace(
-        replace(provider, auth=auth, encoding=own.encoding).request(where, fields, credential), method=own.method
-    )
+    asking = replace(provider, auth=auth, encoding=own.encoding)
+    return replace(asking.request(where, fields, credential), method=own.method)
 
 
 def read_revocation(provider: Provider, raw: RawAnswer) -> Answer:

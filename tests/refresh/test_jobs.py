@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 from crypto import Context, Keyring, generate_key, parse_key
 from providers import Catalog
-from providers.base import Provider, ProviderError
+from providers.base import Credential, Provider, ProviderError, TokenRequest
+from providers.introspection import introspection_request
+from providers.revocation import revocation_requests
 from tests.callers import Listed
 from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow, read_params
 from token_refresh.stores.base import Row, Store
@@ -41,6 +43,12 @@ REGIONAL = Provider("regional", "Regional", "https://{region}.acme.example/token
 PROVIDERS = {provider.slug: provider for provider in (FIXED, NEVER, OWN_HOST, AUDIENCE, TENANT, REGIONAL)}
 DEFAULT_CLIENT = Client("default-app", "default secret")
 NUMBERS = itertools.count()
+
+
+def revoke_request(provider: Provider, credential: Credential) -> TokenRequest | None:
+    """The one request that ends the grant of this refresh token, if any."""
+    requests = revocation_requests(provider, credential, "")
+    return requests[0] if requests else None
 
 
 def bench(client: Client = DEFAULT_CLIENT, accept_legacy: bool = True) -> JobFactory:
@@ -256,8 +264,8 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
     credential = made.credential
     asked = [
         provider.refresh_request(credential),
-        provider.revoke_request(credential),
-        provider.introspect_request(credential, "access"),
+        revoke_request(provider, credential),
+        introspection_request(provider, credential, "access"),
     ]
     for request in filter(None, asked):
         assert urlsplit(request.url).netloc in usual

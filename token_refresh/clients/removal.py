@@ -216,7 +216,9 @@ class Removal:
         for request in requests:
             answer = self._ask(request, partial(read_revocation, job.provider))
             if answer.verdict is not Verdict.DEAD_GRANT:
-                said = safe_error(answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret)
+                said = safe_error(
+                    answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret
+                )
                 raise _refusal(what, answer, said)
 
     def _ask(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:

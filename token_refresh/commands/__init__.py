@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import crypto
 from token_refresh import settings
@@ -33,6 +33,9 @@ from token_refresh.wiring import (
     open_run_context,
     open_sealed,
 )
+
+if TYPE_CHECKING:
+    from providers.base import Provider
 
 VERSION = "0.1.0"
 
@@ -167,7 +170,7 @@ def change_client(
     console: Console,
     question: str,
     step: Literal["revoke", "delete", "disable", "enable"],
-) -> str:
+) -> Provider:
     """Ask about the one client that LOCATION and `--provider` mean, then take a step of `Removal`.
 
     Args:
@@ -194,7 +197,7 @@ def change_client(
         require_yes(question.format(whom=whom), "Repeat with --yes.")
     with patient_lock(installation, console), open_run_context(installation) as context:
         done: str = getattr(Removal(context, LineReport(console), WAIT_SECONDS), step)(location, provider)
-    return done
+    return installation.catalog.get(done)
 
 
 def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:

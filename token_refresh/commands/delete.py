@@ -24,8 +24,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Ask, empty the row, delete it."""
-    name = change_client(arguments, environ, clock, console, _QUESTION, "delete")
+    provider = change_client(arguments, environ, clock, console, _QUESTION, "delete")
     if console.as_json:
-        console.object({"location_id": arguments.location.strip(), "provider": name, "deleted": True})
-    console.info(f"{arguments.location.strip()} {name}: deleted; to end its grant, disconnect the app at the provider")
+        console.object({"location_id": arguments.location.strip(), "provider": provider.slug, "deleted": True})
+    console.info(
+        f"{arguments.location.strip()} {provider.slug}: deleted; to end its grant, disconnect the app at the provider"
+    )
     return ()

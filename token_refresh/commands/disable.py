@@ -20,10 +20,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Ask, and set the status. Safe to repeat."""
-    name = change_client(
+    provider = change_client(
         arguments, environ, clock, console, "Stop refreshing {whom}? `enable` starts it again.", "disable"
     )
     if console.as_json:
-        console.object({"location_id": arguments.location.strip(), "provider": name, "disabled": True})
-    console.info(f"{arguments.location.strip()} {name}: disabled; to use it again: enable")
+        console.object({"location_id": arguments.location.strip(), "provider": provider.slug, "disabled": True})
+    console.info(f"{arguments.location.strip()} {provider.slug}: disabled; to use it again: enable")
     return ()

@@ -20,8 +20,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Ask, and set the status. Safe to repeat."""
-    name = change_client(arguments, environ, clock, console, "Refresh {whom} again?", "enable")
+    provider = change_client(arguments, environ, clock, console, "Refresh {whom} again?", "enable")
     if console.as_json:
-        console.object({"location_id": arguments.location.strip(), "provider": name, "enabled": True})
-    console.info(f"{arguments.location.strip()} {name}: enabled; the next run refreshes it when it is due")
+        console.object({"location_id": arguments.location.strip(), "provider": provider.slug, "enabled": True})
+    console.info(f"{arguments.location.strip()} {provider.slug}: enabled; the next run refreshes it when it is due")
     return ()

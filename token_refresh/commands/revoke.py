@@ -20,16 +20,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Ask, revoke, empty the row. Safe to repeat."""
-    name = change_client(
-        arguments, environ, clock, console, "End the grant of {whom}? Only a new login brings it back.", "revoke"
-    )
+    question = "End the grant of {whom}? Only a new login brings it back."
+    provider = change_client(arguments, environ, clock, console, question, "revoke")
+    location, is_certain = arguments.location.strip(), provider.revocation.ends
     if console.as_json:
-        console.object({"location_id": location, "provider": name.slug, "revoked": is_certain})
+        console.object({"location_id": location, "provider": provider.slug, "revoked": is_certain})
     if is_certain:
-        console.info(f"{location} {name.slug}: revoked; its row is disabled and holds no secret any more")
+        console.info(f"{location} {provider.slug}: revoked; its row is disabled and holds no secret any more")
     else:
         console.info(
-            f"{location} {name.slug}: asked to revoke; its row is disabled and holds no secret any more."
-            f" {name.name} does not promise that this ends the grant: remove the app there to be sure"
+            f"{location} {provider.slug}: asked to revoke; its row is disabled and holds no secret any more."
+            f" {provider.name} does not promise that this ends the grant: remove the app there to be sure"
         )
     return ()
