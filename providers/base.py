@@ -191,7 +191,7 @@ class ErrorCodes:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A token endpoint for one row.
+    """A token endpoint for one row, or another endpoint of its provider.
 
     Attributes:
         url: with all placeholders filled in.
@@ -330,8 +330,7 @@ class Provider(ProviderSummary):
             return pair
         content, is_whole = parse_answer(raw)
         is_success = HTTP_OK <= raw.status < HTTP_REDIRECT
-        tokens = find_tokens(content) if is_success else _NO_TOKENS
-        access_token, refresh_token, members = tokens or _NO_TOKENS
+        access_token, refresh_token, members = (find_tokens(content) if is_success else None) or _NO_TOKENS
         can_rotate = self.rotates != "never"
         server_time = http_date(raw.headers.get("date", ""))
         answer = partial(Answer, status=raw.status, received_at=raw.received_at, server_time=server_time)
