@@ -27,7 +27,10 @@ QUIRKS: Mapping[str, tuple[str, str]] = {
     "meta": ("providers.exchange", "Meta"),
     "microsoft": ("providers.microsoft", "Microsoft"),
     "shopify": ("providers.shopify", "Shopify"),
+    "strava": ("providers.by_words", "Strava"),
     "threads": ("providers.exchange", "Threads"),
+    "twitch": ("providers.by_words", "Twitch"),
+    "x-twitter": ("providers.by_words", "XTwitter"),
     "zoho": ("providers.zoho", "Zoho"),
     "zoom": ("providers.zoom", "Zoom"),
 }

@@ -92,9 +92,8 @@ def test_the_request_holds_what_the_provider_asks_for_and_nothing_else(slug: str
     request = CATALOG.get(slug).refresh_request(Credential("app:1", "s/1 +", "r1", answers.row))
     wanted = {"grant_type": "refresh_token", answers.token_param: "r1", **answers.sends}
     if answers.grant == "exchange":
-        assert sent_in(request) == sorted(
-            {**wanted, **({"client_id": "app:1", "client_secret": "s/1 +"} if slug == "meta" else {})}.items()
-        )
+        client = {"client_id": "app:1", "client_secret": "s/1 +"} if slug == "meta" else {}
+        assert sent_in(request) == sorted({**wanted, **client}.items())
     else:
         check_client(request, answers.auth, wanted, answers.client_id_param)
     is_json = answers.encoding == "json"
