@@ -42,8 +42,11 @@ class DuePolicy:
     def is_due(self, row: Row, provider: ProviderSummary | None, now: datetime) -> bool:
         """Whether the row's token is to be refreshed now. A missing, unreadable or impossible expiry is due.
 
-        So is a row whose provider the catalogue does not have: somebody has to hear of it.
+        So is a row whose provider the catalogue does not have: somebody has to hear of it. Where a provider gives
+        nothing to refresh with, nothing is.
         """
+        if provider is not None and provider.grant == "none":
+            return False
         if provider is None or row.access_token_expiry is None or self.is_impossible(row, provider, now):
             return True
         left = row.access_token_expiry - now
