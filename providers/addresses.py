@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
 
+CLIENT_ID = "client_id"  # in braces, it is that of whoever asks
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _PLACEHOLDER_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")

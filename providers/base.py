@@ -249,7 +249,7 @@ class Provider(ProviderSummary):
     device_url: str | None = None
     login: Login = NO_LOGIN
     revocation: Revocation = USUAL_REVOCATION
-    auth: Literal["body", "basic", "basic_plain", "none"] = "body"
+    auth: Literal["body", "basic", "basic_plain", "basic_secret", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
     client_id_param: str = "client_id"
     params: Mapping[str, str] = field(default_factory=dict)
@@ -292,8 +292,8 @@ class Provider(ProviderSummary):
     def request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
         headers = {}
-        if self.auth in ("basic", "basic_plain"):
-            headers["Authorization"] = _basic(credential, is_encoded=self.auth == "basic")
+        if self.auth.startswith("basic"):
+            headers["Authorization"] = _basic(credential, self.auth)
         else:
             fields[self.client_id_param] = credential.client_id
             if self.auth == "body" and credential.client_secret:
@@ -507,12 +507,14 @@ def _code(value: object) -> str:
     return code if len(code) <= _LONGEST_CODE else ""
 
 
-def _basic(credential: Credential, *, is_encoded: bool) -> str:
+def _basic(credential: Credential, auth: str) -> str:
     """RFC 6749 section 2.3.1 form-encodes id and secret before they are joined; many servers expect them as they are
     (https://github.com/panva/openid-client/issues/134).
     """
     pair = [credential.client_id, credential.client_secret]
-    if is_encoded:
+    if auth == "basic_secret":  # Stripe's: the secret stands for the user, and there is no password
+        pair = [credential.client_secret, ""]
+    elif auth == "basic":
         pair = [quote_plus(part, errors="surrogatepass") for part in pair]
     return "Basic " + base64.b64encode(":".join(pair).encode(errors="surrogatepass")).decode("ascii")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, TypeVar
 
-from providers.addresses import origin_of, placeholders_in
+from providers.addresses import CLIENT_ID, origin_of, placeholders_in
 from providers.base import ErrorCodes, Provider, ProviderError
 from providers.login import Login, Revocation
 from providers.times import LONGEST_LIFETIME_SECONDS
@@ -59,7 +59,7 @@ KEYS: Mapping[str, type] = {
 _FORMER_NAMES = {"doubtful_refusals": "unreliable_invalid_grant"}
 _CHOICES = {
     "grant": ("refresh_token", "exchange", "none"),
-    "auth": ("body", "basic", "basic_plain", "none"),
+    "auth": ("body", "basic", "basic_plain", "basic_secret", "none"),
     "encoding": ("form", "json"),
     "rotates": ("always", "sometimes", "never"),
     "replay": ("safe", "once", "last_minute"),
@@ -136,7 +136,7 @@ def _needed(table: Mapping[str, Any]) -> dict[str, None]:
     """Placeholders that stand in an address or parameter and have no default: the row must name them."""
     texts = [table[key] for key in (*_ADDRESSES, "issuer") if key in table]
     texts += [text for key in _FILLED for text in table.get(key, {}).values()]
-    return {name: None for text in texts for name in placeholders_in(text)}
+    return {name: None for text in texts for name in placeholders_in(text) if name != CLIENT_ID}
 
 
 def _check_key(slug: str, key: str, value: Any) -> None:
@@ -191,6 +191,7 @@ def check_addresses(provider: Provider) -> None:
     """
     slug = provider.slug
     filled = {name: default or "placeholder" for name, default in provider.placeholders.items()}
+    provider = dataclasses.replace(provider, placeholders={**provider.placeholders, CLIENT_ID: "client"})
     for key in _ADDRESSES:
         url = getattr(provider, key)
         if url is None:

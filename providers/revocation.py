@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import quote
 
+from providers.addresses import CLIENT_ID
 from providers.base import (
     HTTP_OK,
     HTTP_REDIRECT,
@@ -40,7 +42,8 @@ def revocation_requests(provider: Provider, credential: Credential, access_token
     if provider.revoke_url is None:
         return []
     bound = provider.endpoint(credential.params)
-    endpoint = provider.endpoint_at(provider.revoke_url, credential.params)
+    template = provider.revoke_url.replace(f"{{{CLIENT_ID}}}", quote(credential.client_id, safe=""))
+    endpoint = provider.endpoint_at(template, credential.params)
     if endpoint.origin != bound.origin and not (bound.is_fixed and endpoint.is_fixed):
         return []
     where = replace(bound, url=endpoint.url)

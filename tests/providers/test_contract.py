@@ -76,7 +76,11 @@ def sent_in(request: TokenRequest) -> list[tuple[str, str]]:
 
 def check_client(request: TokenRequest, auth: str, wanted: dict[str, str], client_id_param: str) -> None:
     """Whether the request holds these parameters and the client, authenticated in this way, and nothing else."""
-    in_header = {"basic": b"app%3A1:s%2F1+%2B", "basic_plain": b"app:1:s/1 +"}  # RFC 6749, section 2.3.1
+    in_header = {
+        "basic": b"app%3A1:s%2F1+%2B",
+        "basic_plain": b"app:1:s/1 +",
+        "basic_secret": b"s/1 +:",
+    }  # RFC 6749, section 2.3.1
     if auth in in_header:
         encoded = base64.b64encode(in_header[auth]).decode()
         assert request.headers["Authorization"] == f"Basic {encoded}"

@@ -26,7 +26,7 @@ def google(world: World) -> World:
 
 @contextmanager
 def login(world: World, *flags: str) -> Iterator[TerminalProcess]:
-    with world.program.terminal("onboard_client.py", "--authorize", "--no-browser", *flags) as terminal:
+    with world.program.at_terminal("--authorize", "--no-browser", *flags, script="onboard_client.py") as terminal:
         yield terminal
 
 

@@ -18,6 +18,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.login.attempt import Attempt, Callback, CallbackError, LoginRefusedError
 
 _SECONDS_OF_A_REQUEST = 10
+_SECONDS_OF_LAST_PAGE = 3.0  # how long a browser has to follow the redirect that takes the code out of its history
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -55,6 +56,8 @@ class Loopback:
         self._attempt: Attempt | None = None
         self._now: Callable[[], datetime] | None = None
         self._lock = threading.Lock()
+        self.is_over = False
+        self.shown = threading.Event()  # the page behind the callback was sent
         self._path = parts.path or "/"
         self._servers = [_Server(self, "127.0.0.1" if host == "localhost" else host, port)]
         port = self._servers[0].server_address[1]
@@ -77,6 +80,8 @@ class Loopback:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.is_over:
+            self.shown.wait(_SECONDS_OF_LAST_PAGE)
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -98,6 +103,7 @@ class Loopback:
                 return 400, f"This answer was not used: {error}. {error.action}", ""
             except LoginRefusedError as error:
                 ended = error
+            self.is_over = True
             self.ended.put(ended)
             os.write(self._waker, b"!")
         return 303, "", _REFUSED if isinstance(ended, LoginRefusedError) else _DONE
@@ -144,6 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        if self.path in (_DONE, _REFUSED):
+            self.server.loopback.shown.set()
 
     def log_message(self, *_: object) -> None:
         """The address of a request holds a code."""
