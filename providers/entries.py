@@ -37,9 +37,7 @@ QUIRKS: Mapping[str, tuple[str, str]] = {
 # The same of logins.
 LOGINS: Mapping[str, tuple[str, str]] = {
     "gohighlevel": ("providers.gohighlevel", "GoHighLevelLogin"),
-    "instagram": ("providers.exchange", "ShortLivedLogin"),
     "shopify": ("providers.shopify", "ShopifyLogin"),
-    "threads": ("providers.exchange", "ShortLivedLogin"),
     "zoho": ("providers.zoho", "ZohoLogin"),
 }
 _T = TypeVar("_T", Provider, Login)

@@ -98,6 +98,11 @@ class RowFinished:
         """Of which kind its failure is; None where it did not fail."""
         return KINDS.get(self.outcome) if self.outcome is not None else None
 
+    @property
+    def is_saved(self) -> bool:
+        """Of an onboarding: whether the credential is in the table, now or already; one that asks for a look is not."""
+        return self.outcome not in FAILURES and self.action is None
+
     def as_error(self) -> TokenError:
         """What it means for whoever wanted the row's token."""
         what = f"{self.location_id} {self.provider}: {self.outcome}, {self.error or 'no reason was given'}"
