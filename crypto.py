@@ -144,15 +144,9 @@ class FingerprintKey:
 
 @dataclass(frozen=True)
 class _Key:
-    raw: bytes = field(repr=False)
-    fingerprint_key: bytes = field(repr=False)
-    key_id: str
+    """32 bytes that no traceback or debug line shows."""
 
-    @classmethod
-    def of(cls, raw: bytes) -> _Key:
-        if len(raw) != KEY_BYTES:
-            raise KeyFormatError(f"is {len(raw)} bytes, not {KEY_BYTES}")
-        return cls(raw, _derive(raw, _FINGERPRINT_INFO, 32), _derive(raw, _KEY_ID_INFO, 8).hex())
+    raw: bytes = field(repr=False)
 
 
 class Keyring:
@@ -164,6 +158,9 @@ class Keyring:
         fingerprint_keys: what fingerprints are made with, the one for new ones first; by default one that is derived
             from each of the keys, as version 0.1.0 did: whoever drops a key then forgets what was known by it.
 
+    Attributes:
+        key_id: the id of the key that seals.
+
     Raises:
         KeyFormatError: a key has another length.
     """
@@ -173,17 +170,17 @@ class Keyring:
     ) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        self._primary = _Key.of(primary)
-        keys = [self._primary, *(_Key.of(raw) for raw in fallbacks)]
-        self._keys = {key.key_id: key for key in keys}
+        keys = [primary, *fallbacks]
+        for raw in keys:
+            if len(raw) != KEY_BYTES:
+                raise KeyFormatError(f"is {len(raw)} bytes, not {KEY_BYTES}")
+        self._keys = {_derive(raw, _KEY_ID_INFO, 8).hex(): _Key(raw) for raw in keys}
         self._ciphers = {key_id: AESGCM(key.raw) for key_id, key in self._keys.items()}
-        derived = [FingerprintKey(key_id, key.fingerprint_key) for key_id, key in self._keys.items()]
+        self.key_id = next(iter(self._keys))
+        derived = [
+            FingerprintKey(key_id, _derive(one.raw, _FINGERPRINT_INFO, 32)) for key_id, one in self._keys.items()
+        ]
         self.fingerprint_keys = tuple(fingerprint_keys or derived)
-
-    @property
-    def key_id(self) -> str:
-        """The id of the key that seals."""
-        return self._primary.key_id
 
     def seal(self, plaintext: str, context: Context) -> str:
         """Seal `plaintext` for `context` under the primary key, with a fresh random nonce.
@@ -196,7 +193,7 @@ class Keyring:
         nonce = os.urandom(NONCE_BYTES)
         data = context.associated_data(self.key_id)
         sealed = nonce + self._ciphers[self.key_id].encrypt(nonce, plaintext.encode(*_UTF8), data)
-        return f"{_PREFIX}:{self.key_id}:{_unpadded(sealed)}"
+        return f"{_PREFIX}:{self.key_id}:{base64.urlsafe_b64encode(sealed).decode('ascii').rstrip('=')}"
 
     def open(self, cell: str, context: Context) -> str:
         """The text that was sealed for exactly this context. Only the key that the cell names is tried.
@@ -224,7 +221,8 @@ class Keyring:
             TamperedError: no key of the ring opens it.
             MalformedCellError: this is none of the older forms.
         """
-        text = self._open_fernet(cell) if _is_fernet(cell) else self._open_bare(cell)
+        is_fernet = cell.startswith((_FERNET_START, _ENCODED_FERNET_START))
+        text = self._open_fernet(cell) if is_fernet else self._open_bare(cell)
         if text is None:
             raise TamperedError("opens with none of the configured keys: it was encrypted with another key, or changed")
         return text
@@ -279,16 +277,10 @@ class Keyring:
 
 def _split(cell: str) -> tuple[str, bytes]:
     match = _CELL.fullmatch(cell)
-    if match is None:
-        raise MalformedCellError("is not an encrypted value of this program")
-    sealed = _canonical_base64(match[2] + "=" * (-len(match[2]) % 4))
-    if sealed is None or len(sealed) <= NONCE_BYTES + TAG_BYTES:
+    sealed = _canonical_base64(match[2] + "=" * (-len(match[2]) % 4)) if match is not None else None
+    if match is None or sealed is None or len(sealed) <= NONCE_BYTES + TAG_BYTES:
         raise MalformedCellError("is not an encrypted value of this program")
     return match[1], sealed
-
-
-def _is_fernet(cell: str) -> bool:
-    return cell.startswith((_FERNET_START, _ENCODED_FERNET_START))
 
 
 def _fernet_token(cell: str) -> bytes:
@@ -310,10 +302,6 @@ def _canonical_base64(text: str) -> bytes | None:
         return None
     # Several texts decode to the same bytes (unused bits, the other alphabet); only one of them is canonical.
     return raw if base64.b64encode(raw, alphabet) == text.encode("ascii") else None
-
-
-def _unpadded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
 
 
 def _derive(key: bytes, info: bytes, length: int) -> bytes:

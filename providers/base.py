@@ -12,7 +12,7 @@ import enum
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -186,7 +186,7 @@ class ErrorCodes:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A token endpoint for one row.
+    """A token endpoint for one row, or another endpoint of its provider.
 
     Attributes:
         url: with all placeholders filled in.
@@ -257,8 +257,13 @@ class Provider(ProviderSummary):
         Raises:
             ProviderError: a placeholder is missing, or the address that results may not be used.
         """
-        url = fill(self.token_url, self._values(params), self.name)
-        return Endpoint(url=url, origin=origin_of(url), is_fixed=not self._is_supplied(self.token_url, params))
+        return self.endpoint_at(self.token_url, params)
+
+    def endpoint_at(self, template: str, params: Mapping[str, str]) -> Endpoint:
+        """Where another of its addresses leads for such a row. Raises like `endpoint`."""
+        url = fill(template, self._values(params), self.name)
+        is_supplied = any(params.get(name) for name in placeholders_in(authority_of(template)))
+        return Endpoint(url, origin_of(url), is_fixed=not is_supplied)
 
     def refresh_request(self, credential: Credential) -> TokenRequest:
         """The request of RFC 6749 section 6, in this provider's manner.
@@ -268,60 +273,9 @@ class Provider(ProviderSummary):
         """
         fields = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
         fields |= self.refresh_params(credential)
-        return self._request(self.endpoint(credential.params), fields, credential)
+        return self.request(self.endpoint(credential.params), fields, credential)
 
-    def introspect_request(self, credential: Credential, token: str) -> TokenRequest | None:
-        """The request of RFC 7662 section 2.1 for `token`; None where the provider has no such endpoint.
-
-        It carries the client secret, so it only goes to the host that the secret is bound to.
-        """
-        if self.introspect_url is None:
-            return None
-        url = fill(self.introspect_url, self._values(credential.params), self.name)
-        endpoint = self.endpoint(credential.params)
-        if origin_of(url) != endpoint.origin:
-            return None
-        return self._request(replace(endpoint, url=url), {"token": token}, credential)
-
-    def revoke_request(self, credential: Credential) -> TokenRequest | None:
-        """The request of RFC 7009 section 2.1 for the refresh token; None where the provider has no such endpoint.
-
-        It carries the token and the client secret, so it goes to the host that they are bound to, or to another
-        only where nothing in the table chose either.
-        """
-        if self.revoke_url is None:
-            return None
-        url = fill(self.revoke_url, self._values(credential.params), self.name)
-        endpoint = self.endpoint(credential.params)
-        is_fixed = endpoint.is_fixed and not self._is_supplied(self.revoke_url, credential.params)
-        if origin_of(url) != endpoint.origin and not is_fixed:
-            return None
-        fields = {"token": credential.refresh_token, "token_type_hint": "refresh_token"}
-        return replace(self, encoding="form")._request(replace(endpoint, url=url), fields, credential)
-
-    def read_revocation(self, raw: RawAnswer) -> Answer:
-        """What an answer to `revoke_request` means: `DEAD_GRANT` is what was wanted.
-
-        RFC 7009 section 2.2: any success, also for a token that was dead or unknown. `invalid_token` is how some say
-        the latter. A server that is failing (503) has left the grant alive.
-        """
-        content, is_whole = parse_answer(raw)
-        content = content if is_whole else {}
-        if raw.status >= SERVER_ERROR:
-            verdict = Verdict.NOT_ACTED
-        elif HTTP_OK <= raw.status < HTTP_REDIRECT or error_code(content) == "invalid_token":
-            verdict = Verdict.DEAD_GRANT
-        else:
-            verdict = self._verdict_by_code(raw.status, content) or Verdict.UNCLEAR
-        error = self._error(raw, content)
-        return Answer(
-            verdict,
-            error=error,
-            retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
-            status=raw.status,
-        )
-
-    def _request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
+    def request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
         """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self.auth in ("basic", "basic_plain"):
@@ -359,8 +313,7 @@ class Provider(ProviderSummary):
             return pair
         content, is_whole = parse_answer(raw)
         is_success = HTTP_OK <= raw.status < HTTP_REDIRECT
-        tokens = find_tokens(content) if is_success else _NO_TOKENS
-        access_token, refresh_token, members = tokens or _NO_TOKENS
+        access_token, refresh_token, members = (find_tokens(content) if is_success else None) or _NO_TOKENS
         can_rotate = self.rotates != "never"
         server_time = http_date(raw.headers.get("date", ""))
         answer = partial(Answer, status=raw.status, received_at=raw.received_at, server_time=server_time)
@@ -385,7 +338,7 @@ class Provider(ProviderSummary):
             verdict,
             refresh_token=refresh_token if brings_token else None,
             is_unproven=brings_token,
-            error=self._error(raw, content),
+            error=self.error_in(raw, content),
             action=_address_advice(verdict, raw) or self.advise(verdict, content),
             retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
             status=raw.status if raw.is_complete or not is_success else None,
@@ -406,14 +359,14 @@ class Provider(ProviderSummary):
             Verdict.UNCLEAR,
             refresh_token=refresh_token,
             is_unproven=True,
-            error=self._error(raw, content),
+            error=self.error_in(raw, content),
             status=raw.status,
             received_at=raw.received_at,
         )
 
     def _verdict(self, raw: RawAnswer, content: Mapping[str, Any], *, is_whole: bool) -> Verdict:
         """A complete answer that refuses is a refusal, whatever its form."""
-        verdict = self._verdict_by_code(raw.status, content)
+        verdict = self.verdict_by_code(raw.status, content)
         if verdict is not None or not (raw.is_complete or is_whole):
             return verdict or Verdict.UNCLEAR
         if raw.status < HTTP_REDIRECT:
@@ -422,7 +375,7 @@ class Provider(ProviderSummary):
             return Verdict.NOT_ACTED
         return Verdict.CLIENT_REFUSED if raw.status == UNAUTHORIZED else Verdict.REQUEST_REFUSED
 
-    def _verdict_by_code(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
+    def verdict_by_code(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """What the status alone decides, else `judge`.
 
         From a server that is failing (5xx) codes are no evidence: outages are known to answer `invalid_grant` for
@@ -434,7 +387,7 @@ class Provider(ProviderSummary):
             return Verdict.UNCLEAR
         return self.judge(status, content)
 
-    def _error(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
+    def error_in(self, raw: RawAnswer, content: Mapping[str, Any]) -> str:
         """Status and words, for people: one line, without what the answer's own members keep secret."""
         words = self.describe(content)
         if not words and raw.status >= HTTP_REDIRECT:
@@ -475,10 +428,6 @@ class Provider(ProviderSummary):
     def advise(self, verdict: Verdict, content: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - for quirks
         """What to do where the provider's page knows better than the general advice; None otherwise."""
         return None
-
-    def _is_supplied(self, template: str, params: Mapping[str, str]) -> bool:
-        """Whether the row's parameters move the host of an address."""
-        return any(params.get(name) for name in placeholders_in(authority_of(template)))
 
     def _values(self, params: Mapping[str, str]) -> dict[str, str | None]:
         return {name: params.get(name) or default for name, default in self.placeholders.items()}

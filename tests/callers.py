@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from providers.base import Provider, ProviderError
+from providers.base import Provider, ProviderError, ProviderSummary
 from tests.conftest import CLIENTS, World
 from token_refresh.base.clock import Clock
 from token_refresh.library import TokenManager
@@ -21,15 +21,20 @@ class Listed:
         self._providers = {provider.slug: provider for provider in providers}
 
     def get(self, name: str) -> Provider:
-        """See `ProviderLookup.get`."""
+        """See `ProviderIndex.get`."""
         slug = self.slug_of(name)
         if slug is None:
             raise ProviderError(f"there is no provider {name!r}", "Correct it.")
         return self._providers[slug]
 
     def slug_of(self, name: str) -> str | None:
-        """See `ProviderLookup.slug_of`."""
+        """See `ProviderIndex.slug_of`."""
         return next((slug for slug, one in self._providers.items() if name in one.spellings), None)
+
+    @property
+    def summaries(self) -> Mapping[str, ProviderSummary]:
+        """See `ProviderIndex.summaries`."""
+        return self._providers
 
 
 class Meanwhile:

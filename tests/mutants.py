@@ -138,10 +138,10 @@ MUTANTS = (
         "::test_where_refresh_tokens_never_change_one_without_an_access_token_replaces_none",
     ),
     _mutant(
-        "an answer without tokens is kept aside as if it had some",
+        "an answer without tokens is kept as if it had some",
         "token_refresh/refresh/recovery.py",
-        "        if answer.brings_token:\n            _keep_aside",
-        "        if answer:\n            _keep_aside",
+        "        if answer.brings_token:\n            message",
+        "        if answer:\n            message",
         "tests/refresh/runs/test_recovery.py::test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept",
     ),
     _mutant(
@@ -205,8 +205,8 @@ MUTANTS = (
     _mutant(
         "a token counts as spent although somebody onboarded over its unproven successor",
         "token_refresh/refresh/recovery.py",
-        "    if answer.refresh_token is not None and not answer.is_unproven:\n",
-        "    if answer.refresh_token is not None:\n",
+        " and answer.refresh_token is not None and not answer.is_unproven:\n",
+        " and answer.refresh_token is not None:\n",
         f"{_UNPROVEN}test_a_token_whose_unproven_successor_somebody_onboarded_over_does_not_count_as_used",
     ),
     _mutant(
@@ -368,8 +368,8 @@ MUTANTS = (
     _mutant(
         "new rows are refreshed while the store is away",
         "token_refresh/refresh/loop.py",
-        "self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start()",
-        "self._is_journal_closed() or not self._may_start()",
+        "self._writeback.has_failed or self._context.store.store.in_trouble or not self._may_start()",
+        "self._writeback.journal_error is not None or not self._may_start()",
         f"{_FAULTS}test_nothing_new_is_refreshed_while_the_store_is_away",
     ),
     _mutant(
@@ -389,7 +389,7 @@ MUTANTS = (
     _mutant(
         "what the journal refuses is not saved before the store is asked",
         "token_refresh/journal/entries.py",
-        "                file = self._spare.save(uid, sealed, self._clock.now())\n",
+        "                file = self._spare.save(request.uid, sealed, self._clock.now())\n",
         "                raise OSError\n",
         f"{_SPARE}test_a_kill_between_the_file_and_the_store_s_write_loses_nothing",
     ),
@@ -417,8 +417,8 @@ MUTANTS = (
     _mutant(
         "a file in the spare folder outlives its entry",
         "token_refresh/journal/entries.py",
-        "            for path in self._spare_files.pop(entry_id, ()):\n                remove(path)\n",
-        "            self._spare_files.pop(entry_id, None)\n",
+        "            for path in self._requests.pop(entry_id, _Request()).files:\n                remove(path)\n",
+        "            self._requests.pop(entry_id, None)\n",
         f"{_JOURNAL}test_what_the_store_confirmed_counts_as_saved_although_the_journal_cannot_note_it",
     ),
     _mutant(
@@ -1095,22 +1095,22 @@ MUTANTS = (
     ),
     _mutant(
         "a failing provider counts as having revoked",
-        "providers/base.py",
-        "        if raw.status >= SERVER_ERROR:\n            verdict",
-        "        if raw.status >= 600:\n            verdict",
+        "providers/revocation.py",
+        "    if raw.status >= SERVER_ERROR:\n",
+        "    if raw.status >= 600:\n",
         f"{_OFFBOARD}test_a_provider_that_is_failing_has_left_the_grant_alive",
     ),
     _mutant(
         "a revocation goes beside what a row chose",
-        "providers/base.py",
-        "is_fixed = endpoint.is_fixed and not self._is_supplied",
-        "is_fixed = not self._is_supplied",
+        "providers/revocation.py",
+        "not (bound.is_fixed and endpoint.is_fixed)",
+        "not endpoint.is_fixed",
         "tests/providers/test_revocation.py::test_a_row_that_moves_one_host_sends_nothing_to_the_other",
     ),
     _mutant(
         "a full disk where an unproven token came is called a mistake of the program",
         "token_refresh/refresh/loop.py",
-        "            self.journal_error = error\n            self._writeback.add_unusable(UnusableRow(",
+        "            self._writeback.journal_error = error\n            self._writeback.add_unusable(UnusableRow(",
         "            self._writeback.add_unusable(UnusableRow(",
         f"{_UNPROVEN}test_where_the_disk_is_full_when_it_came_the_run_says_so_and_the_next_one_stores_it",
     ),

@@ -31,6 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "providers.times": _BASE,
     "providers.addresses": _BASE,
     "providers.base": {"providers.words", "providers.times", "providers.addresses"} | _BASE,
+    "providers.introspection": {"providers.base"},
+    "providers.revocation": {"providers.base"} | _BASE,
     "providers.index": {"providers.base"},
     "providers.entries": {"providers.base", "providers.times", "providers.addresses"} | _BASE,
     "providers.registry": {"providers.base", "providers.addresses", "providers.entries", "providers.index"} | _BASE,
@@ -46,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.stores.database": {"token_refresh.stores.database", "token_refresh.stores.base"} | _BASE,
     "token_refresh.stores.database.migrations": set(),
     "token_refresh.refresh": _RUN,
-    "token_refresh.clients": {"token_refresh.clients"} | _RUN,
+    "token_refresh.clients": {"token_refresh.clients", "providers.introspection", "providers.revocation"} | _RUN,
     "token_refresh.diagnosis": {"token_refresh.diagnosis"} | _RUN,
     "token_refresh.keys": {"token_refresh.keys"} | _RUN,
     "token_refresh.transfer": {"token_refresh.transfer", "token_refresh.keys", "token_refresh.stores.database.postgres"}

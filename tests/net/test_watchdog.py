@@ -48,7 +48,7 @@ def test_an_exchange_has_ninety_seconds_of_which_ten_may_go_by_before_it_is_conn
         hold(watch, connection, sock)
 
     def answer(_: Request) -> Response:
-        watched.extend((watch, at - time.monotonic()) for watch, at in usual._watchdog._deadlines.items())
+        watched.extend((watch, watch.deadline - time.monotonic()) for watch in usual._watchdog._watches)
         return Response(200, PAIR)
 
     monkeypatch.setattr(Watch, "hold", look)
@@ -85,7 +85,7 @@ def test_an_exchange_that_ended_is_no_longer_watched(hasty: HTTPTransport) -> No
         hasty.post(request_to(server.url))
         time.sleep(SECONDS + 0.1)  # its deadline passes while the connection is kept
         assert isinstance(hasty.post(request_to(server.url)), RawAnswer)
-    assert hasty._watchdog._deadlines == {}
+    assert hasty._watchdog._watches == set()
 
 
 def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_nothing(
@@ -132,7 +132,8 @@ def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> 
     """The process was stopped: the answer may have come meanwhile, and nobody has looked at it."""
     watchdog = Watchdog(seconds=5.0)
     watch = Watch()
-    watchdog._deadlines[watch] = 5.0
+    watch.deadline = 5.0
+    watchdog._watches.add(watch)
     awake = watchdog._look(100.0, planned=5.0)
     assert (awake, watch.is_aborted) == (100.0 + AWAKE_SECONDS, False)
     assert watchdog._look(100.0 + AWAKE_SECONDS, awake) is None

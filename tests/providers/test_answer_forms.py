@@ -16,6 +16,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from providers.base import Answer, Provider, RawAnswer, Rotation, Verdict
+from providers.revocation import read_revocation
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROVIDERS: dict[Rotation, Provider] = {
@@ -309,7 +310,7 @@ def test_a_wait_that_is_asked_for_is_a_day_at_most_and_nonsense_is_none(header: 
     for status in (200, 429, 503):
         answer = PROVIDERS["always"].read_answer(RawAnswer(status, {"retry-after": header}, b"", NOW, True))
         assert answer.retry_after is None or 0 <= answer.retry_after <= 86_400
-        revoked = PROVIDERS["always"].read_revocation(RawAnswer(status, {"retry-after": header}, b"", NOW, True))
+        revoked = read_revocation(PROVIDERS["always"], RawAnswer(status, {"retry-after": header}, b"", NOW, True))
         assert revoked.retry_after == answer.retry_after
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.base import Credential, Provider, ProviderError, RawAnswer, Verdict
+from providers.introspection import introspection_request
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
 from token_refresh.net.transport import HTTPTransport
@@ -91,14 +92,14 @@ def test_a_token_is_asked_about_where_the_secret_may_go_and_nowhere_else() -> No
         placeholders={"instance": None},
     )
     credential = Credential("app", "secret", "r", {"instance": "one.example"})
-    request = provider.introspect_request(credential, "access")
+    request = introspection_request(provider, credential, "access")
     assert request is not None
     assert request.url == "https://one.example/introspect"
     assert not request.host_is_fixed
     assert parse_qs(request.body.decode()) == {"token": ["access"], "client_id": ["app"], "client_secret": ["secret"]}
     elsewhere = replace(provider, introspect_url="https://other.example/introspect")
-    assert elsewhere.introspect_request(credential, "access") is None
-    assert replace(provider, introspect_url=None).introspect_request(credential, "access") is None
+    assert introspection_request(elsewhere, credential, "access") is None
+    assert introspection_request(replace(provider, introspect_url=None), credential, "access") is None
 
 
 HOSTED = Provider("git", "Git", "https://{instance}/oauth/token", placeholders={"instance": "git.example"})

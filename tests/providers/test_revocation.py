@@ -12,6 +12,8 @@ import pytest
 
 from providers import Catalog
 from providers.base import Credential, Provider, RawAnswer, Verdict
+from providers.introspection import introspection_request
+from providers.revocation import read_revocation, revocation_request
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ACME = Provider("acme", "Acme", "https://acme.example/token", revoke_url="https://acme.example/revoke")
@@ -19,12 +21,12 @@ CREDENTIAL = Credential("app", "hush", "grant-1", {})
 
 
 def read(status: int, body: bytes = b"", retry_after: str = "") -> tuple[Verdict, float | None]:
-    answer = ACME.read_revocation(RawAnswer(status, {"retry-after": retry_after}, body, NOW))
+    answer = read_revocation(ACME, RawAnswer(status, {"retry-after": retry_after}, body, NOW))
     return answer.verdict, answer.retry_after
 
 
 def test_the_refresh_token_goes_as_a_form_with_its_kind_and_the_client() -> None:
-    request = replace(ACME, encoding="json").revoke_request(CREDENTIAL)
+    request = revocation_request(replace(ACME, encoding="json"), CREDENTIAL)
     assert request is not None
     assert (request.url, request.host_is_fixed) == ("https://acme.example/revoke", True)
     assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
@@ -37,11 +39,11 @@ def test_the_refresh_token_goes_as_a_form_with_its_kind_and_the_client() -> None
 
 
 def test_without_an_endpoint_there_is_no_request() -> None:
-    assert replace(ACME, revoke_url=None).revoke_request(CREDENTIAL) is None
+    assert revocation_request(replace(ACME, revoke_url=None), CREDENTIAL) is None
 
 
 def test_another_host_is_asked_where_the_catalogue_alone_names_both() -> None:
-    request = replace(ACME, revoke_url="https://api.example/revoke").revoke_request(CREDENTIAL)
+    request = revocation_request(replace(ACME, revoke_url="https://api.example/revoke"), CREDENTIAL)
     assert request is not None
     assert request.url == "https://api.example/revoke"
 
@@ -53,13 +55,13 @@ def test_another_host_is_asked_where_the_catalogue_alone_names_both() -> None:
 def test_a_row_that_moves_one_host_sends_nothing_to_the_other(token_url: str, revoke_url: str) -> None:
     provider = replace(ACME, token_url=token_url, revoke_url=revoke_url, placeholders={"host": "acme.example"})
     moved = replace(CREDENTIAL, params={"host": "evil.example"})
-    assert provider.revoke_request(CREDENTIAL) is not None
-    assert provider.revoke_request(moved) is None
+    assert revocation_request(provider, CREDENTIAL) is not None
+    assert revocation_request(provider, moved) is None
 
 
 def test_an_instance_of_its_own_is_asked_itself() -> None:
     provider = Catalog().get("gitlab")
-    request = provider.revoke_request(replace(CREDENTIAL, params={"instance": "git.acme.example"}))
+    request = revocation_request(provider, replace(CREDENTIAL, params={"instance": "git.acme.example"}))
     assert request is not None
     assert (request.url, request.host_is_fixed) == ("https://git.acme.example/oauth/revoke", False)
 
@@ -123,5 +125,5 @@ def test_who_moves_the_token_endpoint_asks_no_old_host_about_a_token(token_url: 
     override = SimpleNamespace(token_url=token_url, authorize_url=None, scope=None)
     provider = Catalog(overrides={"KEYCLOAK": override}).get("keycloak")
     params = {"realm": "acme"} | ({"host": "login.acme.example"} if is_kept else {})
-    request = provider.introspect_request(replace(CREDENTIAL, params=params), "access")
+    request = introspection_request(provider, replace(CREDENTIAL, params=params), "access")
     assert (request is not None) == is_kept

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from crypto import Context, Keyring, generate_key, parse_key
 from providers import Catalog
 from providers.base import Provider, ProviderError
+from providers.introspection import introspection_request
+from providers.revocation import revocation_request
 from tests.callers import Listed
 from token_refresh.refresh.jobs import Client, Job, JobFactory, UnusableRow, read_params
 from token_refresh.stores.base import Row, Store
@@ -256,8 +258,8 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
     credential = made.credential
     asked = [
         provider.refresh_request(credential),
-        provider.revoke_request(credential),
-        provider.introspect_request(credential, "access"),
+        revocation_request(provider, credential),
+        introspection_request(provider, credential, "access"),
     ]
     for request in filter(None, asked):
         assert urlsplit(request.url).netloc in usual

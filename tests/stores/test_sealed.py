@@ -19,6 +19,7 @@ from tests.stores.places import DatabasePlace
 from tests.stores.test_airtable import everything_in
 from tests.world.clock import FakeClock
 from token_refresh.base.columns import SEALED_COLUMNS
+from token_refresh.keys.cells import check_cells
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError, SealedStore
 
@@ -164,12 +165,12 @@ def test_of_sixty_cells_none_opens_in_the_place_of_another(place: DatabasePlace)
     places = [(one, binding, column) for one, binding in rows for column in SEALED_COLUMNS]
     swaps = 0
     for one, binding, column in places:
-        assert sealed.check(one, binding).opened[column] == f"{column} of {one.location_id}"
+        assert check_cells(sealed, one, binding).opened[column] == f"{column} of {one.location_id}"
         for other, _, its_column in places:
             if (other, its_column) != (one, column):
                 swapped = replace(one, **{column: getattr(other, its_column)})
                 swaps += 1
-                assert [error.column for error in sealed.check(swapped, binding).errors] == [column]
+                assert [error.column for error in check_cells(sealed, swapped, binding).errors] == [column]
     assert swaps == 3540
 
 
@@ -331,7 +332,7 @@ def test_a_sealed_access_token_is_bound_like_the_others(sealed: SealedStore) -> 
 
 
 def test_no_plain_text_reaches_the_store(place: DatabasePlace, sealed: SealedStore) -> None:
-    cells = sealed.cells("loc-1", FIXED, secret=SECRET, refresh=TOKEN, access="hush access token")
+    cells = sealed.cells("loc-1", FIXED, encrypted_secret=SECRET, encrypted_refresh=TOKEN, access="hush access token")
     place.store.create({"locationId": "loc-1", **cells})
     place.shell.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = b"".join(part.read_bytes() for part in place.file.parent.iterdir())

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from providers.base import Answer, Provider, RawAnswer
+from providers.introspection import introspection_request
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -34,7 +35,7 @@ def check_tokens(context: RunContext) -> Iterator[Check]:
         if not isinstance(job, Job) or job.provider.introspect_url is None:
             continue
         token = _access_token(context, row, job)
-        request = job.provider.introspect_request(job.credential, token) if token else None
+        request = introspection_request(job.provider, job.credential, token) if token else None
         if request is None:
             continue
         asked += 1

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
+from providers.revocation import read_revocation, revocation_request
 from token_refresh.base.errors import (
     Kind,
     LoginAgainError,
@@ -204,14 +206,14 @@ class Removal:
         job = self._context.job_factory.job(row)
         if isinstance(job, UnusableRow):
             raise MisconfiguredError(f"{what}: {job.error}", job.error.action, Kind.ROW)
-        request = job.provider.revoke_request(job.credential)
+        request = revocation_request(job.provider, job.credential)
         if request is None:
             raise MisconfiguredError(
                 f"{what}: no revocation endpoint of {job.provider.name} is known for this row",
                 "Disconnect the app in the provider's own pages, then delete the tokens.",
                 Kind.ROW,
             )
-        answer = self._ask(request, job.provider.read_revocation)
+        answer = self._ask(request, partial(read_revocation, job.provider))
         if answer.verdict is not Verdict.DEAD_GRANT:
             said = safe_error(answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret)
             raise _refusal(what, answer, said)

@@ -131,8 +131,8 @@ def _token_values(
     cells = context.store.cells(
         entered.location_id,
         binding,
-        secret=entered.client_secret,
-        refresh=refresh or entered.refresh_token,
+        encrypted_secret=entered.client_secret,
+        encrypted_refresh=refresh or entered.refresh_token,
         access=access or "",
         previous_refresh=entered.refresh_token if is_unproven else "",
     )

@@ -13,11 +13,12 @@ import enum
 import json
 import secrets
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
@@ -101,15 +102,21 @@ _COLUMNS = tuple(Entry.__dataclass_fields__)
 _SEALED_COLUMNS = {"answer": ANSWER_FIELD, "admission": ANSWER_FIELD, "previous": PREVIOUS_FIELD}
 
 
-class _Request(NamedTuple):
-    """A request that is out: the uid of its entry, its provider, and the fingerprint of its token."""
+@dataclass
+class _Request:
+    """A request that is out, when the disk may refuse to be read.
 
-    uid: str
-    provider: str
-    token: str
+    Attributes:
+        uid, provider, token: as in its entry.
+        not_saved: its answers that the journal does not hold.
+        files: its files in the spare folder.
+    """
 
-
-_UNKNOWN = _Request("", "", "")
+    uid: str = ""
+    provider: str = ""
+    token: str = ""
+    not_saved: list[AnswerNotSaved] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -169,9 +176,7 @@ class Journal:
         self._clock = clock
         self._place = place
         self._spare = SpareFolder(spare) if spare is not None else None
-        self._requests: dict[int, _Request] = {}
-        self._not_saved: dict[int, list[AnswerNotSaved]] = {}
-        self._spare_files: dict[int, list[Path]] = {}
+        self._requests: defaultdict[int, _Request] = defaultdict(_Request)  # by entry
         self._file = JournalFile(folder, ballast_bytes, connect, inherit, earlier, state)
         self.failures = Failures(self._file, clock, place)
         try:
@@ -241,14 +246,13 @@ class Journal:
         Raises:
             JournalError: the journal did not take it; `not_saved` says where it is.
         """
-        request = self._requests.get(entry_id, _UNKNOWN)
         content = {
             "status": raw.status,
             "headers": dict(raw.headers),
             "body": base64.b64encode(raw.body).decode("ascii"),
             "received_at": iso(raw.received_at),
             "is_complete": raw.is_complete,
-            "token": request.token,
+            "token": self._requests[entry_id].token,
         }
         sealed = self._keyring.seal(json.dumps(content), context)
         try:
@@ -279,14 +283,14 @@ class Journal:
 
     def not_saved(self) -> list[AnswerNotSaved]:
         """The answers that neither this journal nor, as far as it knows, the store has; for whoever closes it."""
-        return [answer for answers in self._not_saved.values() for answer in answers]
+        return [answer for request in list(self._requests.values()) for answer in request.not_saved]
 
     def place_of(self, entry_id: int | None) -> Place:
         """Where the answer of an entry waits for the store."""
-        answers = self._not_saved.get(entry_id) if entry_id is not None else None
-        if not answers:
+        request = self._requests.get(entry_id) if entry_id is not None else None
+        if request is None or not request.not_saved:
             return IN_JOURNAL
-        file = answers[-1].file
+        file = request.not_saved[-1].file
         return Place(f"in {file}", "that file") if file is not None else PRINTED
 
     def open_answer(self, entry: Entry) -> RawAnswer:
@@ -334,8 +338,8 @@ class Journal:
         return self._keyring.open(entry.admission, entry.context)
 
     def mark(self, entry_id: int, step: str) -> None:
-        """Set what became of an entry."""
-        self._update(entry_id, step=step)
+        """Set what became of an entry. Not synced: what a power failure undoes, the next run finds out again."""
+        self._file.execute([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))], synced=False)
 
     def note_unproven(self, entry_id: int, successor: str, previous: str) -> None:
         """Note durably, before it is stored, a new token that is not known to work; see `Entry`."""
@@ -352,7 +356,8 @@ class Journal:
 
     def give_to_row(self, entry_id: int, row_key: str, step: Step) -> None:
         """The row holds what an entry is about, or what came of it: from here on it is one of that row's refreshes."""
-        self._update(entry_id, step=step, row_key=row_key, admission="")
+        give = "UPDATE entries SET step = ?, row_key = ?, admission = '' WHERE id = ?"
+        self._file.execute([(give, (step, row_key, entry_id))], synced=False)
 
     def follow(self, cell: Collection[str], new: str) -> None:
         """Note durably that the refresh cell with these fingerprints is about to be replaced by its successor `new`.
@@ -499,12 +504,6 @@ class Journal:
         self._requests[entry_id] = _Request(uid, provider, token)
         return entry_id
 
-    def _update(self, entry_id: int, *, synced: bool = False, **values: str) -> None:
-        """Not synced unless it has to be: what a power failure undoes, the next run finds out again."""
-        columns = ", ".join(f"{name} = ?" for name in values)
-        update = f"UPDATE entries SET {columns} WHERE id = ?"  # noqa: S608 - names
-        self._file.execute([(update, (*values.values(), entry_id))], synced=synced)
-
     # The spare folder
 
     def _recall_request(self, entry_id: int) -> None:
@@ -516,19 +515,17 @@ class Journal:
     def _forget_requests(self, entry_ids: Iterable[int]) -> None:
         """The store has what came of them: their files go first, for without its entry a file is nobody's."""
         for entry_id in entry_ids:
-            self._requests.pop(entry_id, None)
-            self._not_saved.pop(entry_id, None)
-            for path in self._spare_files.pop(entry_id, ()):
+            for path in self._requests.pop(entry_id, _Request()).files:
                 remove(path)
 
     def _save_to_spare(self, entry_id: int, location_id: str, sealed: str) -> None:
-        uid, provider, _ = self._requests.get(entry_id, _UNKNOWN)
+        request = self._requests[entry_id]
         file: Path | None = None
         if self._spare is not None:
             with contextlib.suppress(Exception):  # whatever it is, the answer must not go with it
-                file = self._spare.save(uid, sealed, self._clock.now())
-                self._spare_files.setdefault(entry_id, []).append(file)
-        self._not_saved.setdefault(entry_id, []).append(answer_not_saved(location_id, provider, sealed, file))
+                file = self._spare.save(request.uid, sealed, self._clock.now())
+                request.files.append(file)
+        request.not_saved.append(answer_not_saved(location_id, request.provider, sealed, file))
 
     def _take_over_spare_files(self) -> None:
         """Put the answers in the spare folder where they belong: their requests are in this journal.
@@ -550,7 +547,8 @@ class Journal:
             elif sealed in entry.answers:  # the last start was cut off before it deleted the file
                 remove(path)
             else:
-                self._spare_files.setdefault(entry.id, []).append(path)
+                request = _Request(entry.uid, entry.provider, entry.token)
+                self._requests.setdefault(entry.id, request).files.append(path)
 
 
 def predecessors(token: Collection[str], unproven: Iterable[Entry]) -> tuple[Entry, ...]:

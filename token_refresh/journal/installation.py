@@ -155,7 +155,9 @@ class InstallationFile:
         for statement in filter(str.strip, _SCHEMA.split(";")):
             database.execute(statement)
         database.execute("PRAGMA user_version = 1")
-        own_id = self._earlier_id() or os.urandom(8).hex()
+        own_id = os.urandom(8).hex()
+        with suppress(FileNotFoundError):
+            own_id = (self._state / EARLIER_ID_FILE).read_text().strip() or own_id
         database.execute("INSERT INTO identity VALUES (?, ?)", (own_id, self._mark()))
 
     def _mark(self) -> str:
@@ -173,11 +175,6 @@ class InstallationFile:
             os.close(descriptor)
         is_stable = file_system(self._path) in _STABLE_IDS
         return f"{inode}.{generation[:4].hex()} {os.statvfs(self._path).f_fsid if is_stable else ''}"
-
-    def _earlier_id(self) -> str:
-        with suppress(FileNotFoundError):
-            return (self._state / EARLIER_ID_FILE).read_text().strip()
-        return ""
 
     def _make_keys(self, database: sqlite3.Connection, keyring: Keyring) -> list[FingerprintKey]:
         """A random key; beside the first one also those that version 0.1.0 derived from the keys in use."""

@@ -48,16 +48,14 @@ class StateFolder:
 
     def __init__(self, path: Path, *, is_explicit: bool, mounts: Path = MOUNTS) -> None:
         self.path = path
-        _create(path)
-        _check_owner(path)
+        _prepare(path)
         if not is_explicit:
             _check_file_system(path, mounts)
 
     def of_store(self, identity: str) -> Path:
         """The folder of one store, by a short hash of its identity; created where needed."""
         folder = self.path / _folder_name(identity)
-        _create(folder)
-        _check_owner(folder)
+        _prepare(folder)
         return folder
 
     def kept_under(self, identities: Iterable[str]) -> list[Path]:
@@ -75,31 +73,31 @@ def _folder_name(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _create(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(path, error.strerror or "unknown reason") from None
-    status = path.stat()
-    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
-        # One command for all that is in it: a volume's group (fsGroup) is given to every file at once.
-        raise StateError(f"other users can read the state folder {path}", f"Run: chmod -R go= {shlex.quote(str(path))}")
-
-
-def _check_owner(path: Path) -> None:
-    owner = path.stat().st_uid
-    if owner != os.geteuid():
-        name = user_name(owner)
-        action = f"Run the program as that user: sudo -u {shlex.quote(name)} {TOKEN_MANAGER}"
-        raise StateError(f"the state folder {path} belongs to {name}", action)
+def _prepare(path: Path) -> None:
+    """Make a folder where there is none, and see that it is this user's alone and can be written."""
     probe = path / f".probe-{os.getpid()}"
     try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_own(path, path.stat())
         with _PROBING:
             probe.unlink(missing_ok=True)  # of a process that was killed right here: in containers numbers come again
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             probe.unlink()
     except OSError as error:
-        raise _unusable(path, error.strerror or "unknown reason") from None
+        raise StateError(
+            f"the state folder {path} cannot be written ({error.strerror or 'unknown reason'})",
+            "Correct its permissions, or set STATE_DIR to a folder that this user can write.",
+        ) from None
+
+
+def _require_own(path: Path, status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid():
+        name = user_name(status.st_uid)
+        action = f"Run the program as that user: sudo -u {shlex.quote(name)} {TOKEN_MANAGER}"
+        raise StateError(f"the state folder {path} belongs to {name}", action)
+    if stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
+        # One command for all that is in it: a volume's group (fsGroup) is given to every file at once.
+        raise StateError(f"other users can read the state folder {path}", f"Run: chmod -R go= {shlex.quote(str(path))}")
 
 
 def _check_file_system(path: Path, mounts: Path) -> None:
@@ -133,10 +131,3 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
 
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def _unusable(path: Path, reason: str) -> StateError:
-    return StateError(
-        f"the state folder {path} cannot be written ({reason})",
-        "Correct its permissions, or set STATE_DIR to a folder that this user can write.",
-    )

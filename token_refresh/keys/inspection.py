@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from providers.base import ProviderError
 from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.columns import SEALED_COLUMNS
+from token_refresh.keys.cells import CellCheck, check_cells, resealing
 from token_refresh.net.hosts import host_of, is_agreed
 from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
 from token_refresh.stores.base import Change, Row
-from token_refresh.stores.sealed import Binding, CellCheck, Seals, wrong_key
+from token_refresh.stores.sealed import Binding, Seals, wrong_key
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Inspector:
     def check(self, row: Row) -> CellCheck | Finding:
         """How the row's cells stand; a finding where it cannot be said what they are bound to."""
         try:
-            return self._seals.check(row, self.binding(row))
+            return check_cells(self._seals, row, self.binding(row))
         except ProviderError as error:
             return self._finding(row, str(error), error.action)
 
@@ -164,7 +165,7 @@ class Inspector:
             if not isinstance(check, CellCheck) or not check.errors:
                 continue
             binding = self.binding(row)
-            agreed = self._seals.check(row, replace(binding, former_origins=(), is_fixed=True))
+            agreed = check_cells(self._seals, row, replace(binding, former_origins=(), is_fixed=True))
             if agreed.opened.keys() - check.opened.keys():
                 yield UnconfirmedRow(row.location_id, self.provider_name(row), binding)
 
@@ -201,7 +202,7 @@ class Inspector:
         check = self.check(row)
         if isinstance(check, Finding) or not check.stale:
             return None
-        return self._seals.resealing(row, self.binding(row), check, free_for)
+        return resealing(self._seals, row, self.binding(row), check, free_for)
 
     def findings(self, row: Row, check: CellCheck) -> list[Finding]:
         """One for each cell that does not open."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from providers.addresses import origin_of
 from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.keys.cells import CellCheck, check_moved_cells, resealing
 from token_refresh.refresh.jobs import JobFactory
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, Written
-from token_refresh.stores.sealed import Binding, CellCheck, Seals
+from token_refresh.stores.sealed import Binding, Seals
 
 FindRow = Callable[[], tuple[Row, str]]
 """The one row that is meant, as it is now, and the name of its provider; raises where it is not one."""
@@ -75,7 +76,7 @@ def plan_rebinding(find_row: FindRow, seals: Seals, job_factory: JobFactory, for
     binding = job_factory.binding(row)
     was_location = row.location_id if former.location_id is None else former.location_id.strip()
     was_origin = binding.origin if former.origin is None else origin_of(former.origin.strip())
-    check = seals.check_moved(row, binding, was_location, was_origin)
+    check = check_moved_cells(seals, row, binding, was_location, was_origin)
     for error in check.errors:
         raise ActionableError(
             f"{row.location_id}: {error}, neither for {binding.origin} nor for {was_origin} and {was_location!r}",
@@ -97,7 +98,7 @@ def rebind(context: RunContext, find_row: FindRow, former: FormerPlace, agreed: 
     if (plan.row, plan.binding) != (agreed.row, agreed.binding):
         raise changed
     dead = context.claimant.inherited
-    change = context.store.resealing(plan.row, plan.binding, plan.check, dead)
+    change = resealing(context.store, plan.row, plan.binding, plan.check, dead)
     cell = change.values.get("encrypted_refresh")
     if isinstance(cell, str):  # what the journal has of this token must still be known for this row's
         context.journal.rekey_entries({plan.row.encrypted_refresh: cell})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -82,17 +82,6 @@ def agreement_question(destination: Destination) -> str:
 
 
 # Which addresses are public
-
-
-def may_be_private(url: str, listed: Collection[str], *, is_fixed: bool) -> bool:
-    """Whether a request may reach an address that is not on the public internet, such as loopback.
-
-    Args:
-        url: where it goes.
-        listed: ALLOWED_PRIVATE_HOSTS, in the form of `host_of`.
-        is_fixed: whether catalogue or settings name the host, and no row does.
-    """
-    return is_fixed or host_of(url) in listed
 
 
 def is_public(address: str) -> bool:

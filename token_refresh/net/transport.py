@@ -18,7 +18,7 @@ import urllib3
 from providers.base import Answer, RawAnswer, TokenRequest, Verdict
 from token_refresh.base.clock import Clock
 from token_refresh.net import tls
-from token_refresh.net.hosts import PrivateAddressError, may_be_private, may_be_public
+from token_refresh.net.hosts import PrivateAddressError, host_of, may_be_public
 from token_refresh.net.watchdog import Watch, Watchdog, WatchedAdapter
 
 CONNECT_SECONDS = 10.0
@@ -99,7 +99,7 @@ class HTTPTransport:
     def _limit(self, watch: Watch, request: TokenRequest) -> None:
         """Keep a request whose host the table supplied on the public internet."""
         parts = urlsplit(request.url)
-        watch.public_only = not may_be_private(request.url, self._private_hosts, is_fixed=request.host_is_fixed)
+        watch.public_only = not (request.host_is_fixed or host_of(request.url) in self._private_hosts)
         if watch.public_only and self._proxy and parts.scheme == "https":
             # The proxy looks the name up, so only an address in the request itself can be judged.
             watch.public_only = False

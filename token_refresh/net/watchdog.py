@@ -99,7 +99,7 @@ class Watchdog:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._deadlines: dict[Watch, float] = {}
+        self._watches: set[Watch] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -123,16 +123,17 @@ class Watchdog:
                 thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
-            if not self._deadlines:  # otherwise it already waits for an earlier deadline than this one
+            if not self._watches:  # otherwise it already waits for an earlier deadline than this one
                 self._changed.notify()
-            watch.deadline = self._deadlines[watch] = time.monotonic() + self._seconds
+            watch.deadline = time.monotonic() + self._seconds
+            self._watches.add(watch)
         CURRENT.watch = watch
         try:
             yield
         finally:
             CURRENT.watch = None
             with self._changed:
-                self._deadlines.pop(watch, None)
+                self._watches.discard(watch)
                 watch.drop()
 
     def _guard(self) -> None:
@@ -146,15 +147,13 @@ class Watchdog:
     def _look(self, now: float, planned: float | None) -> float | None:
         """End what has lasted too long by `now`, which was to be `planned`; returns when to look again."""
         if planned is not None and now - planned > OVERSLEPT_SECONDS:
-            self._postpone(now + AWAKE_SECONDS)
-        for watch in [watch for watch, deadline in self._deadlines.items() if deadline <= now]:
+            # This process was stopped for a while: a request may just have left, or its answer be on its way.
+            for watch in self._watches:
+                watch.deadline = max(watch.deadline, now + AWAKE_SECONDS)
+        for watch in [watch for watch in self._watches if watch.deadline <= now]:
             watch.abort()
-            del self._deadlines[watch]
-        return min(self._deadlines.values(), default=None)
-
-    def _postpone(self, until: float) -> None:
-        """This process was stopped for a while: a request may just have left, or its answer be on its way."""
-        self._deadlines = {watch: max(deadline, until) for watch, deadline in self._deadlines.items()}
+            self._watches.discard(watch)
+        return min((watch.deadline for watch in self._watches), default=None)
 
 
 CURRENT = threading.local()  # the watch of the exchange that this thread is in

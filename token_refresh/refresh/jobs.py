@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
 from token_refresh.base.errors import ActionableError
@@ -17,15 +17,13 @@ from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Binding, CellError, Seals
 
 
-class ClientKey(NamedTuple):
+@dataclass(frozen=True)
+class ClientKey:
     """What makes two rows share a client; the secret is only ever compared."""
 
     token_url: str
     client_id: str
-    client_secret: str
-
-    def __repr__(self) -> str:
-        return f"ClientKey({self.token_url}, {self.client_id})"
+    client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,8 @@ class UnusableRow:
         return isinstance(self.error, CellError) and self.error.is_key_unknown
 
 
-class ProviderLookup(Protocol):
-    """Finds providers by any of their names; the catalogue does."""
+class ProviderIndex(Protocol):
+    """Finds providers by any of their names, and knows what each is without its description; the catalogue does."""
 
     def get(self, name: str) -> Provider:
         """The provider of that name, or `ProviderError`."""
@@ -95,10 +93,6 @@ class ProviderLookup(Protocol):
     def slug_of(self, name: str) -> str | None:
         """The slug that a name means; None where it means none."""
         ...
-
-
-class ProviderIndex(ProviderLookup, Protocol):
-    """And knows what all of them are, without their descriptions; the catalogue does."""
 
     @property
     def summaries(self) -> Mapping[str, ProviderSummary]:
@@ -119,7 +113,7 @@ class JobFactory:
     def __init__(
         self,
         seals: Seals,
-        providers: ProviderLookup,
+        providers: ProviderIndex,
         default_provider: str,
         default_client: Callable[[str], Client],
     ) -> None:

@@ -56,7 +56,6 @@ class Loop:
         self._is_polling = False
         self._polls_at = 0.0
         self._unpublished: list[Pause] = []
-        self.journal_error: JournalError | None = None
 
     def work(self, rounds: Iterable[Sequence[Job]]) -> None:
         """Work off round after round, until there is none or nothing may be refreshed any more.
@@ -73,7 +72,7 @@ class Loop:
                 self._schedule.extend(tasks)
                 del jobs, tasks  # what has ended is let go
                 self._work_off()
-                if self._is_journal_closed() or self._writeback.error is not None or not self._may_start():
+                if self._writeback.has_failed or not self._may_start():
                     break
 
     def not_begun(self) -> Iterator[RowWaiting]:
@@ -115,13 +114,10 @@ class Loop:
             self._run(self._provider_threads, partial(self._ask, task))
 
     def _has_room(self) -> bool:
-        if self._is_journal_closed() or self._writeback.is_waiting_for_store or not self._may_start():
+        if self._writeback.has_failed or self._context.store.store.in_trouble or not self._may_start():
             return False
         unsaved = len(self._writeback) + self._in_flight
         return unsaved < UNSAVED_BATCHES * self._context.store.store.flush_size + self._context.concurrency
-
-    def _is_journal_closed(self) -> bool:
-        return self.journal_error is not None or self._writeback.journal_error is not None
 
     def _write(self) -> None:
         if self._is_writing or not len(self._writeback) or self._writeback.is_given_up:
@@ -213,12 +209,12 @@ class Loop:
                 note_intent=partial(self._note_intent, task),
             )
         except JournalError as error:
-            self.journal_error = error
+            self._writeback.journal_error = error
             return partial(self._withdraw, task)
         except Exception as error:  # a mistake that one row brings to light must not cost the others' answers
             task.failure = error
             return partial(self._settle, task, Judgement(Verdict.REQUEST_REFUSED))
-        self.journal_error = self.journal_error or not_saved
+        self._writeback.journal_error = self._writeback.journal_error or not_saved
         self._answers[task] = answer
         return partial(self._settle, task, answer.judgement)
 
@@ -262,7 +258,7 @@ class Loop:
                 raise task.failure or AssertionError("a task ended without an answer")
             self._writeback.add(job, answer, task.verdict, task.entry_id, lost_at)
         except JournalError as error:  # full, perhaps; what was received is kept, or in the spare folder
-            self.journal_error = error
+            self._writeback.journal_error = error
             self._writeback.add_unusable(UnusableRow(job.row, job.provider.slug, error))
         except Exception as error:
             self._writeback.add_unusable(_unusable(job, error))  # its journal entry stays

@@ -120,9 +120,8 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         if job is not None and entry.token in job.token:
             context.journal.mark_lost(entry.id)
             continue
-        context.journal.mark(entry.id, Step.SUPERSEDED)
         message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
-        emit(_notice(NoticeCode.SUPERSEDED, entry, message))
+        _supersede(context, entry, None, emit, message=message)
 
 
 def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
@@ -215,15 +214,13 @@ def _replay_one(
         if row is None or isinstance(context.job_factory.job(row), UnusableRow) or _is_of(context, entry, row):
             emit(_locked(entry, "an answer", error))
         else:  # which waits for its key no longer: the row has another credential, that opens
-            context.journal.mark(entry.id, Step.SUPERSEDED)
-            _say_aside(entry, emit)
+            _supersede(context, entry, None, emit)
         return
     if row is None:
         answer = context.job_factory.find_provider(entry.provider).read_answer(raw)
         if answer.brings_token:
-            _keep_aside(context, entry, answer)
             message = "the row is gone; its tokens are kept, encrypted, in the journal"
-            emit(_notice(NoticeCode.ROW_GONE, entry, message))
+            _supersede(context, entry, answer, emit, NoticeCode.ROW_GONE, message)
         else:
             _close(context, entry, answer)
         return
@@ -237,7 +234,7 @@ def _replay_one(
         job = replace(job, proves=chain)
     answer = job.provider.read_answer(raw)
     if not _is_of(context, entry, row):
-        _supersede(context, entry, job, answer, emit)
+        _end_overtaken(context, entry, job, answer, emit)
     elif answer.brings_token or answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
     else:
@@ -262,28 +259,32 @@ def _is_of(context: RunContext, entry: Entry, row: Row) -> bool:
     return isinstance(job, Job) and by_token([entry])(job.token) is not None
 
 
-def _supersede(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
+def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
     if entry.previous and predecessors(job.token, [entry]):  # whichever of its answers brought that one
         context.journal.give_to_row(entry.id, job.row.key, Step.UNPROVEN)
-        return
-    if answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
+    elif answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
-        return
-    if not answer.brings_token:
+    elif answer.brings_token:
+        _supersede(context, entry, answer, emit)
+    else:
         context.journal.finish([entry.id])
-        return
-    _keep_aside(context, entry, answer)
-    _say_aside(entry, emit)
 
 
-def _say_aside(entry: Entry, emit: Subscriber) -> None:
-    message = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal"
-    emit(_notice(NoticeCode.SUPERSEDED, entry, message))
+def _supersede(
+    context: RunContext,
+    entry: Entry,
+    answer: Answer | None,
+    emit: Subscriber,
+    code: NoticeCode = NoticeCode.SUPERSEDED,
+    message: str = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal",
+) -> None:
+    """Keep the tokens of an entry's answer that have no place in the table any more.
 
-
-def _keep_aside(context: RunContext, entry: Entry, answer: Answer) -> None:
-    """Keep the tokens; the one that was sent has a successor now, whichever row it turns up in again."""
+    The token that was sent has a successor then, whichever row it turns up in again; but not where `answer` is None:
+    it does not open, or its tokens are not proved.
+    """
     context.journal.mark(entry.id, Step.SUPERSEDED)
-    if answer.refresh_token is not None and not answer.is_unproven:
+    if answer is not None and answer.refresh_token is not None and not answer.is_unproven:
         context.journal.finish([], [entry.id])
+    emit(_notice(code, entry, message))

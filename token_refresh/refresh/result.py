@@ -68,10 +68,6 @@ class RowResult:
     failed: Row | None = None
     is_lost: bool = False
 
-    def failure(self, keyring: Keyring, now: datetime) -> Failure | None:
-        """What is to be remembered of it."""
-        return failure_of(self.failed, keyring, now) if self.failed is not None else None
-
 
 def result_of(
     job: Job, answer: Answer, verdict: Verdict, lost_at: datetime | None, before: Failure | None, refreshed_by: str

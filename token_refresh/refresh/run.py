@@ -79,7 +79,7 @@ class Refresher:
             report.error = actionable_error(error)
             raise
         finally:
-            report.journal_error = report.journal_error or self._writeback.journal_error
+            report.journal_error = self._writeback.journal_error
             report.store_error = self._writeback.error
             report.finished_at = self._context.clock.now()
             self._emit(report)
@@ -88,7 +88,7 @@ class Refresher:
     def _replay_and_refresh(self, scope: Scope) -> None:
         blocked = replay(self._context, self._writeback, self._emit)
         self._context.identity.require_alone()
-        if not self._has_failed():
+        if not self._writeback.has_failed:
             with released_at_the_end(self._context):
                 self._refresh(scope, blocked)
 
@@ -102,13 +102,12 @@ class Refresher:
             due = list_due(self._context, scope, query, blocked, self._emit_once, unusable)
             loop.work(chain(due, list_unproven(self._context, self._writeback.unproven, self._emit_once, unusable)))
         finally:
-            self._report.journal_error = loop.journal_error
             self._writeback.end_unproven()
         for what, action in self._context.store.store.warnings():
             self._emit(Notice(NoticeCode.COLUMN_UNSUITABLE, None, what, action))
         self._forget_old_spent()
         self._name_what_was_left(loop)
-        if not self._has_failed():
+        if not self._writeback.has_failed:
             for row in rows_of_others(self._context, query):
                 self._emit(row)
 
@@ -117,14 +116,9 @@ class Refresher:
         offset = self._context.store.store.clock_offset
         is_confirmed = self._writeback.is_clock_confirmed or offset is not None
         is_off = any(notice.code is NoticeCode.CLOCK_OFF for notice in self._report.notices)
-        if is_confirmed and not is_off and not self._has_failed():
+        if is_confirmed and not is_off and not self._writeback.has_failed:
             with suppress(JournalError):  # the next run may do it
                 self._context.journal.forget_old_spent()
-
-    def _has_failed(self) -> bool:
-        """Whether store or journal rejects writes in this run."""
-        errors = (self._writeback.error, self._writeback.journal_error, self._report.journal_error)
-        return any(error is not None for error in errors)
 
     def _foresee(self, scope: Scope) -> None:
         """Say what would be refreshed, and what somebody has to fix first."""
@@ -142,7 +136,7 @@ class Refresher:
     def _name_what_was_left(self, loop: Loop) -> None:
         """A row that its host or client holds back says so; the others what ended the run."""
         reason = self._stop_reason or "the store rejects writes"
-        if (self._report.journal_error or self._writeback.journal_error) is not None:
+        if self._writeback.journal_error is not None:
             reason = "the journal cannot be written"
         for row in loop.not_begun():
             self._report.stopped = self._stop_reason

@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Judgement, Provider, Verdict
@@ -69,6 +68,7 @@ class Task:
 class _Host:
     """One host and port that token requests go to."""
 
+    name: str
     failures: int = 0
     probe: Task | None = None  # a row that was well so far; the others wait until it is answered
     paused_until: float = 0.0
@@ -81,7 +81,7 @@ class _Client:
 
     provider: str
     client_id: str
-    host: str
+    host: _Host
     rows: dict[Task, None] = field(default_factory=dict)  # in the order of the run; a task that ended is let go
     in_flight: int = 0
     held: list[Task] = field(default_factory=list)  # until it is judged or its pause is over
@@ -95,7 +95,17 @@ class _Client:
     @property
     def key(self) -> str:
         """Its name to other processes."""
-        return f"{self.host} {self.client_id}"
+        return f"{self.host.name} {self.client_id}"
+
+    @property
+    def held_until(self) -> float:
+        """Until when it is left alone, or its host."""
+        return max(self.paused_until, self.host.paused_until)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether any of its rows is started in this run."""
+        return not (self.closed or self.host.is_broken)
 
     def next_probe(self) -> Task | None:
         """The row to send as a probe: of those not begun the one with the latest expiry."""
@@ -115,14 +125,6 @@ class Hold:
     key: str
     seconds: float
     is_broken: bool
-
-
-class NotBegun(NamedTuple):
-    """A row that no request went out for; `until`: when its reason ends (monotonic seconds), where that is known."""
-
-    task: Task
-    reason: str
-    until: float | None
 
 
 class Schedule:
@@ -154,9 +156,9 @@ class Schedule:
             key = task.client
             client = self._clients.get(key)
             if client is None:
-                host = urlsplit(key.token_url).netloc.lower()
+                name = urlsplit(key.token_url).netloc.lower()
+                host = self._hosts.setdefault(name, _Host(name))
                 client = self._clients[key] = _Client(task.provider.name, key.client_id, host)
-                self._hosts.setdefault(host, _Host())
             client.rows[task] = None
             heapq.heappush(self._waiting, task)
 
@@ -165,7 +167,7 @@ class Schedule:
         self._release(now)
         while (task := self._pop(now)) is not None:
             client = self._client(task)
-            if not self._may_go(task):
+            if not client.may_start:
                 continue
             if self._has_to_wait(task, now):
                 client.held.append(task)
@@ -200,9 +202,8 @@ class Schedule:
 
     def wakes_at(self, now: float) -> float | None:
         """When `next` may have something that it has not now; None where only an answer can change that."""
-        times = [max(at, self._paused_until(task)) for at, task in self._delayed if self._may_go(task)]
-        for client in self._holding:
-            times += [at for at in map(self._paused_until, filter(self._may_go, client.held)) if at > now]
+        times = [max(at, self._client(task).held_until) for at, task in self._delayed if self._client(task).may_start]
+        times += [one.held_until for one in self._holding if one.may_start and one.held_until > now]
         return min(times, default=None)
 
     def settle(self, task: Task, answer: Judgement, now: float) -> list[Task]:
@@ -216,7 +217,7 @@ class Schedule:
         elif not self._postponed(task, answer, now):
             ended += _give_up([task])
         ended += self._throttle(client, task, answer, now)
-        ended += self._watch(self._hosts[client.host], client.host, answer)
+        ended += self._watch(client.host, answer)
         if client.refused and not client.in_flight and not client.closed:
             ended += self._judge(client)
         return self._let_go(ended)
@@ -236,18 +237,19 @@ class Schedule:
         left, self._open = sorted(self._open), set()
         return _give_up(left)
 
-    def not_begun(self, now: float) -> Iterator[NotBegun]:
-        """The rows that no request went out for; the reason is empty where nothing here holds them back."""
+    def not_begun(self, now: float) -> Iterator[tuple[Task, str, float | None]]:
+        """The rows that no request went out for, why, and when that ends (monotonic seconds), where it is known.
+
+        The reason is empty where nothing here holds them back.
+        """
         for client in self._clients.values():
-            host = self._hosts[client.host]
-            paused_until = max(client.paused_until, host.paused_until)
-            until = paused_until if paused_until > now else None
+            until = client.held_until if client.held_until > now else None
             reason = client.closed
-            if host.is_broken or host.paused_until > now:
-                reason = f"{client.host} does not answer"
+            if client.host.is_broken or client.host.paused_until > now:
+                reason = f"{client.host.name} does not answer"
             elif until is not None:
                 reason = _asks_for_a_pause(client)
-            yield from (NotBegun(task, reason, until) for task in client.rows if not task.is_begun)
+            yield from ((task, reason, until) for task in client.rows if not task.is_begun)
 
     # Picking
 
@@ -265,32 +267,20 @@ class Schedule:
             for task in held:
                 if self._has_to_wait(task, now):
                     client.held.append(task)
+                elif task.is_begun:
+                    self._delayed.append((0.0, task))
                 else:
-                    self._put_back(task)
+                    heapq.heappush(self._waiting, task)
             if not client.held:
                 del self._holding[client]
 
-    def _put_back(self, task: Task) -> None:
-        if task.is_begun:
-            self._delayed.append((0.0, task))
-        else:
-            heapq.heappush(self._waiting, task)
-
-    def _may_go(self, task: Task) -> bool:
-        client = self._client(task)
-        return not (client.closed or self._hosts[client.host].is_broken)
-
     def _has_to_wait(self, task: Task, now: float) -> bool:
         client = self._client(task)
-        if self._paused_until(task) > now or (client.throttled is not None and client.in_flight):
+        if client.held_until > now or (client.throttled is not None and client.in_flight):
             return True
-        if self._hosts[client.host].probe not in (None, task):
+        if client.host.probe not in (None, task):
             return True
         return bool(client.refused) and task is not client.probe
-
-    def _paused_until(self, task: Task) -> float:
-        client = self._client(task)
-        return max(client.paused_until, self._hosts[client.host].paused_until)
 
     def _client(self, task: Task) -> _Client:
         return self._clients[task.client]
@@ -300,7 +290,7 @@ class Schedule:
     def _postponed(self, task: Task, answer: Judgement, now: float) -> bool:
         """Whether the task is to be tried again in this run; it is put on the list then."""
         delay = self._delay(task, answer)
-        if delay is None or not self._may_go(task):
+        if delay is None or not self._client(task).may_start:
             return False
         self._delayed.append((now + delay, task))
         return True
@@ -348,7 +338,7 @@ class Schedule:
         client.paused_until = max(client.paused_until, now + seconds)
         return self._close(client, _asks_for_a_pause(client)) if seconds > MAX_PAUSE_SECONDS else []
 
-    def _watch(self, host: _Host, name: str, answer: Judgement) -> list[Task]:
+    def _watch(self, host: _Host, answer: Judgement) -> list[Task]:
         """The breaker: opens after many requests in a row that brought no complete answer.
 
         Some servers fail at each grant that is dead: so a row that was well until now is heard before.
@@ -360,20 +350,19 @@ class Schedule:
             host.probe = None
             return []
         if host.probe is None:
-            host.probe = self._host_probe(name)
+            host.probe = self._host_probe(host)
         if host.probe is not None and host.probe.answer is None:
             return []
         host.is_broken = True
-        self._holds.append(Hold(name, BREAKER_SECONDS, is_broken=True))
-        return self._give_up_delayed({client for client in self._clients.values() if client.host == name})
+        self._holds.append(Hold(host.name, BREAKER_SECONDS, is_broken=True))
+        return self._give_up_delayed({client for client in self._clients.values() if client.host is host})
 
-    def _host_probe(self, name: str) -> Task | None:
+    def _host_probe(self, host: _Host) -> Task | None:
         """Of the rows of a host that have a token, and did not fail last time, the one with the latest expiry."""
-        free = [client for client in self._clients.values() if client.host == name and not client.closed]
+        free = [one for one in self._clients.values() if one.host is host and not (one.closed or one.refused)]
         well = [
             task
             for client in free
-            if not client.refused
             for task in client.rows
             if not (task.is_begun or task.has_failed or task.lost_at or task.expires_at is None)
         ]
@@ -420,9 +409,8 @@ class Schedule:
     def _close(self, client: _Client, reason: str) -> list[Task]:
         """None of its rows is started any more, and those that were not are not blamed."""
         client.closed = client.closed or reason
-        host = self._hosts[client.host]
-        if host.probe in client.rows and not host.probe.is_begun:
-            host.probe = None
+        if client.host.probe in client.rows and not client.host.probe.is_begun:
+            client.host.probe = None
         return self._end_judgement(client) + self._give_up_delayed({client})
 
     def _end_judgement(self, client: _Client) -> list[Task]:

@@ -19,7 +19,14 @@ from token_refresh.journal.file import JournalError
 from token_refresh.refresh.clock_check import clock_notice
 from token_refresh.refresh.exchange import kept_pair
 from token_refresh.refresh.jobs import Job, UnusableRow
-from token_refresh.refresh.result import RowResult, is_spent, result_of, result_of_refuted, result_of_unusable
+from token_refresh.refresh.result import (
+    RowResult,
+    failure_of,
+    is_spent,
+    result_of,
+    result_of_refuted,
+    result_of_unusable,
+)
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     Change,
@@ -71,6 +78,8 @@ class WriteBack:
         emit: gets each row's final result, and what a provider's clock says of ours.
 
     Attributes:
+        error: why the store's last write failed.
+        journal_error: why the journal takes no more; set by whoever writes to it.
         is_clock_confirmed: a provider's clock agreed with ours.
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
         replaced_cells: the fingerprints of refresh cells that onboardings are to replace which wait in the journal.
@@ -164,7 +173,7 @@ class WriteBack:
         # Where another host has the journal's entry, or had it, the row alone holds the token before.
         previous = job.proves[0].previous if job.proves else job.row.previous_refresh
         token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
-        cells = self._store.cells(job.row.location_id, job.binding, refresh=token)
+        cells = self._store.cells(job.row.location_id, job.binding, encrypted_refresh=token)
         values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
         change = self._change(job.row, values, keeps_claim=True)
         self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=tuple(one.id for one in job.proves[:1])))
@@ -208,9 +217,9 @@ class WriteBack:
         return self._clock.monotonic() >= self._retry_at
 
     @property
-    def is_waiting_for_store(self) -> bool:
-        """Whether the last write failed: nothing new may be refreshed until one succeeds."""
-        return self.error is not None or self._store.store.in_trouble
+    def has_failed(self) -> bool:
+        """Whether the store's last write failed, or the journal takes no more: nothing new may be refreshed then."""
+        return self.error is not None or self.journal_error is not None
 
     def take(self) -> list[Pending]:
         """What is to be written next."""
@@ -276,9 +285,8 @@ class WriteBack:
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
-            failure = pending.result.failure(self._store.keyring, self._clock.now())
-            if failure is not None:
-                self._failed.append(failure)
+            if (failed := pending.result.failed) is not None:
+                self._failed.append(failure_of(failed, self._store.keyring, self._clock.now()))
             else:
                 self._well.append(pending.change.key)
         if pending.entry_id is not None:

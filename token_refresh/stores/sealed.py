@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
-from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.errors import ActionableError, Kind, RunError
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
-from token_refresh.stores.base import Change, Row, Store, Value
+from token_refresh.stores.base import Row, Store, Value
 
 _ONBOARD = f"Onboard the client again with `{ONBOARD_CLIENT}`."
 _ADD_KEY = f"Add that key to ENCRYPTION_KEY_FALLBACKS if you still have it. Otherwise: {_ONBOARD}"
@@ -30,21 +28,6 @@ class Binding:
     origin: str
     former_origins: tuple[str, ...] = ()
     is_fixed: bool = False
-
-
-@dataclass(frozen=True)
-class CellCheck:
-    """What became of opening each sealed cell of one row by itself.
-
-    Attributes:
-        opened: what they hold, by column.
-        stale: the columns of those that open and need re-encrypting.
-        errors: one for each cell that does not open.
-    """
-
-    opened: Mapping[str, str] = field(repr=False)
-    stale: tuple[str, ...]
-    errors: tuple[CellError, ...]
 
 
 class CellError(ActionableError):
@@ -87,42 +70,6 @@ class Seals:
         secret = self.open_text("encrypted_secret", row.encrypted_secret, row, binding) if row.encrypted_secret else ""
         return secret, refresh_token
 
-    def check(self, row: Row, binding: Binding) -> CellCheck:
-        """Try each sealed cell of the row by itself; empty cells and plain access tokens are passed over."""
-        opened: dict[str, str] = {}
-        errors: list[CellError] = []
-        cells = _sealed_cells(row)
-        for column, cell in cells.items():
-            try:
-                opened[column] = self.open_text(column, cell, row, binding)
-            except CellError as error:
-                errors.append(error)
-        stale = tuple(column for column in opened if self._is_cell_stale(column, cells[column], row, binding))
-        return CellCheck(opened, stale, tuple(errors))
-
-    def check_moved(self, row: Row, binding: Binding, location_id: str, origin: str) -> CellCheck:
-        """The same where cells may still be sealed for a former location id and host.
-
-        Those that open only there count as stale; those that open in their place already are left.
-        """
-        here = self.check(row, binding)
-        there = self.check(replace(row, location_id=location_id), Binding(origin))
-        moved = tuple(error.column for error in here.errors if error.column in there.opened)
-        errors = tuple(error for error in here.errors if error.column not in moved)
-        return CellCheck({**there.opened, **here.opened}, moved, errors)
-
-    def resealing(self, row: Row, binding: Binding, check: CellCheck, free_for: str) -> Change:
-        """What re-encrypts the stale cells of a row for this binding, only while they are as they were read.
-
-        And only while nobody refreshes the row (`free_for`: see `Change`): the token in it may be on its way.
-        """
-        values: dict[str, Value] = dict.fromkeys(check.stale)  # empty, where a cell of an older form holds nothing
-        for column in filter(check.opened.get, check.stale):
-            values[column] = self.keyring.seal(check.opened[column], Context(column, row.location_id, binding.origin))
-        cells = _sealed_cells(row)
-        beside = {column: cells[column] for column in check.stale if column != "encrypted_refresh"}
-        return Change(row.key, row.encrypted_refresh, values, beside=beside, free_for=free_for)
-
     def access_token(self, row: Row, binding: Binding) -> str:
         """The row's access token, opened where it is sealed; empty where there is none.
 
@@ -133,25 +80,19 @@ class Seals:
             return row.last_access_token
         return self.open_text("last_access_token", row.last_access_token, row, binding)
 
-    def cells(
-        self,
-        location_id: str,
-        binding: Binding,
-        *,
-        secret: str = "",
-        refresh: str = "",
-        access: str = "",
-        **others: str,
-    ) -> dict[str, Value]:
-        """New cells by column, for those of the three that are given, and for `others`, which are always sealed."""
-        plain = {"encrypted_secret": secret, "encrypted_refresh": refresh}
-        plain |= ({"last_access_token": access} if self._seal_access_tokens else {}) | others
+    def cells(self, location_id: str, binding: Binding, *, access: str = "", **texts: str) -> dict[str, Value]:
+        """New cells by column, of those texts that are not empty: sealed, but for `access` where settings say so.
+
+        `access` is a new access token; `texts` are named by their columns.
+        """
+        if access and self._seal_access_tokens:
+            texts["last_access_token"], access = access, ""
         cells: dict[str, Value] = {
             column: self.keyring.seal(text, Context(column, location_id, binding.origin))
-            for column, text in plain.items()
+            for column, text in texts.items()
             if text
         }
-        return cells if self._seal_access_tokens or not access else cells | {"last_access_token": access}
+        return cells | {"last_access_token": access} if access else cells
 
     def renewed_cells(
         self, row: Row, binding: Binding, access_token: str | None, refresh_token: str | None
@@ -161,23 +102,10 @@ class Seals:
         A row with a cell of an older form, another key or a former host is encrypted whole.
         """
         cells = {"encrypted_refresh": row.encrypted_refresh, "encrypted_secret": row.encrypted_secret}
-        is_stale = any(self._is_cell_stale(column, cell, row, binding) for column, cell in cells.items() if cell)
+        is_stale = any(self.is_stale(column, cell, row, binding) for column, cell in cells.items() if cell)
         secret, refresh = self.open(row, binding) if is_stale else ("", "")
-        return self.cells(
-            row.location_id, binding, secret=secret, refresh=refresh_token or refresh, access=access_token or ""
-        )
-
-    def _is_cell_stale(self, column: str, cell: str, row: Row, binding: Binding) -> bool:
-        if self.keyring.needs_reseal(cell):
-            return True
-        return bool(binding.former_origins) and not self._opens(column, cell, row, binding.origin)
-
-    def _opens(self, column: str, cell: str, row: Row, origin: str) -> bool:
-        try:
-            self.keyring.open(cell, Context(column, row.location_id, origin))
-        except SealedCellError:
-            return False
-        return True
+        texts = {"encrypted_secret": secret, "encrypted_refresh": refresh_token or refresh}
+        return self.cells(row.location_id, binding, access=access_token or "", **texts)
 
     def open_text(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         """What one cell holds that belongs in this column of the row.
@@ -203,6 +131,19 @@ class Seals:
         if not text and column == "encrypted_refresh":  # only cells of older forms can hold nothing
             raise CellError(column, "holds an empty text", _ONBOARD)
         return text
+
+    def is_stale(self, column: str, cell: str, row: Row, binding: Binding) -> bool:
+        """Whether a cell that opens needs re-encrypting: it is of an older form, an older key or a former host."""
+        if self.keyring.needs_reseal(cell):
+            return True
+        return bool(binding.former_origins) and not self._opens(column, cell, row, binding.origin)
+
+    def _opens(self, column: str, cell: str, row: Row, origin: str) -> bool:
+        try:
+            self.keyring.open(cell, Context(column, row.location_id, origin))
+        except SealedCellError:
+            return False
+        return True
 
     def _open_unbound(self, column: str, cell: str, row: Row, binding: Binding) -> str:
         plaintext = self.keyring.open_unbound(cell)
@@ -235,10 +176,3 @@ class SealedStore(Seals):
     def __init__(self, store: Store, keyring: Keyring, *, accept_legacy: bool, seal_access_tokens: bool) -> None:
         super().__init__(keyring, accept_legacy=accept_legacy, seal_access_tokens=seal_access_tokens)
         self.store = store
-
-
-def _sealed_cells(row: Row) -> dict[str, str]:
-    cells = {column: str(getattr(row, column)) for column in SEALED_COLUMNS}
-    return {
-        column: cell for column, cell in cells.items() if cell and (column != "last_access_token" or is_sealed(cell))
-    }

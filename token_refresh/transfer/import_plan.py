@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from providers.base import ProviderError
 from token_refresh.base.columns import ALL_COLUMNS
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.keys.cells import CellCheck
 from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.duplicates import several_rows
 from token_refresh.refresh.jobs import read_params
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, Change, Row, Store, lacking_columns
-from token_refresh.stores.sealed import CellCheck, wrong_key
+from token_refresh.stores.sealed import wrong_key
 from token_refresh.transfer.export_file import SourceRow
 
 _CHANGED_SINCE = "the row was changed after the plan was shown"

@@ -116,7 +116,8 @@ class _Sealer:
         refresh = self._opened(found, "refresh_token", row, binding)
         secret = self._secret(found, row, binding, client.client_id)
         access = self._access_token(found, row, binding)
-        cells = self._seals.cells(row.location_id, binding, secret=secret, refresh=refresh, access=access)
+        texts = {"encrypted_secret": secret, "encrypted_refresh": refresh}
+        cells = self._seals.cells(row.location_id, binding, access=access, **texts)
         return replace(
             row,
             client_id=client.client_id,
