@@ -1,4 +1,4 @@
-"""What an authorization server says of itself (RFC 8414, OpenID Connect Discovery 1.0), as a table of a PROVIDERS_FILE."""
+"""What an authorization server says of itself (RFC 8414, OpenID Connect Discovery), as a table of a PROVIDERS_FILE."""
 
 from __future__ import annotations
 
@@ -60,14 +60,24 @@ def described(issuer: str, body: bytes) -> str:
         )
     if not isinstance(metadata.get("token_endpoint"), str):
         raise DiscoveryError("the description names no token endpoint", "Check the issuer's address.")
-    lines = [f"[{_slug(issuer)}]", f"name = {_quoted(urlsplit(issuer).hostname or '')}"]
-    for key, name in _ADDRESSES.items():
-        if isinstance(address := metadata.get(name), str):
+    head = [f"[{_slug(issuer)}]", f"name = {_quoted(urlsplit(issuer).hostname or '')}"]
+    return "\n".join([*head, *_addresses(metadata), *_ways(issuer, metadata)]) + "\n"
+
+
+def _addresses(metadata: Mapping[str, Any]) -> list[str]:
+    found = {key: metadata.get(name) for key, name in _ADDRESSES.items()}
+    for address in found.values():
+        if isinstance(address, str):
             origin_of(address.partition("?")[0])
-            lines.append(f"{key} = {_quoted(address)}")
-    lines.append(f'auth = "{_auth(metadata)}"')
-    lines.append('rotates = "always"    # if its refresh tokens never change: "never"')
-    lines.append('replay = "once"       # if a used one ends the whole login: "last_minute"')
+    return [f"{key} = {_quoted(address)}" for key, address in found.items() if isinstance(address, str)]
+
+
+def _ways(issuer: str, metadata: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f'auth = "{_auth(metadata)}"',
+        'rotates = "always"    # if its refresh tokens never change: "never"',
+        'replay = "once"       # if a used one ends the whole login: "last_minute"',
+    ]
     if "offline_access" in _texts(metadata, "scopes_supported"):
         lines.append('scopes = ["offline_access"]')
     if "S256" in _texts(metadata, "code_challenge_methods_supported"):
@@ -75,13 +85,15 @@ def described(issuer: str, body: bytes) -> str:
     lines.append(f"issuer = {_quoted(issuer)}")
     if metadata.get("authorization_response_iss_parameter_supported") is True:
         lines.append("iss_required = true   # RFC 9207")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _auth(metadata: Mapping[str, Any]) -> str:
     """RFC 8414 section 2: without the member it is HTTP Basic."""
     offered = _texts(metadata, "token_endpoint_auth_methods_supported") or ["client_secret_basic"]
-    return next((_AUTH[method] for method in ("client_secret_post", *offered) if method in offered and method in _AUTH), "body")
+    return next(
+        (_AUTH[method] for method in ("client_secret_post", *offered) if method in offered and method in _AUTH), "body"
+    )
 
 
 def _texts(metadata: Mapping[str, Any], name: str) -> list[str]:

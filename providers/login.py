@@ -29,6 +29,7 @@ class Login:
         account: where it stands whose login it is: `answer.PATH` or `callback.NAME`; several with `|`, the first wins.
         account_is_location: the account is the row's location id.
         callback_hosts: the only hosts that a callback may name.
+        app_steps: how the app is made at the provider, a sentence each.
         client_id_pattern: what a client id matches in full.
     """
 
@@ -48,6 +49,7 @@ class Login:
     account_is_location: bool = False
     callback_hosts: tuple[str, ...] = ()
     client_id_pattern: str | None = None
+    app_steps: tuple[str, ...] = ()
     checked: date | None = None
     unsure: tuple[str, ...] = ()
 

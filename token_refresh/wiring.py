@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import crypto
 from token_refresh import settings as configuration
@@ -39,6 +39,7 @@ DATABASE_FILE = "tokens.sqlite3"
 _PORT = ":5432"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
 LOCK_WAIT_SECONDS = 120.0  # of what a person started: whoever has typed everything should not have to again
+DISCOVERY_SECONDS = 30.0
 SHARED_CONNECTIONS = 4  # at the most, of one program with any number of threads; each is needed for milliseconds
 BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
@@ -197,6 +198,34 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
         proxy=proxy_of(settings),
     )
     return AirtableStore(options, installation.clock)
+
+
+def discover(installation: Installation, issuer: str) -> str:
+    """What an authorization server says of itself, as a table for PROVIDERS_FILE.
+
+    Raises:
+        ProviderError: it says nothing that can be used.
+    """
+    from providers.addresses import is_loopback
+    from providers.base import Answer, TokenRequest
+    from providers.discovery import DiscoveryError, described, metadata_urls
+    from token_refresh.net.transport import HTTPTransport
+
+    settings, error = installation.settings, ""
+    private, proxy = settings.allowed_private_hosts, proxy_of(settings)
+    is_fixed = is_loopback(urlsplit(issuer).hostname or "")
+    transport = HTTPTransport(installation.clock, 1, proxy, settings.ca_bundle, private, DISCOVERY_SECONDS)
+    try:
+        for url in metadata_urls(issuer):
+            raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
+            if not isinstance(raw, Answer) and raw.status == 200 and raw.is_complete:
+                return described(issuer, raw.body)
+            error = raw.error or "" if isinstance(raw, Answer) else f"HTTP {raw.status}"
+    finally:
+        transport.close()
+    raise DiscoveryError(
+        f"{issuer} does not describe itself ({error})", "Write the table by hand: see docs/providers.md."
+    )
 
 
 def left_in_embedded(installation: Installation) -> int:

@@ -304,11 +304,12 @@ def until(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "unknown"
     left = moment - now
-    return _span(left) if left > timedelta(0) else f"expired {_span(-left)} ago"
+    return span(left) if left > timedelta(0) else f"expired {span(-left)} ago"
 
 
-def _span(span: timedelta) -> str:
-    minutes = int(span.total_seconds()) // 60
+def span(length: timedelta) -> str:
+    """A length of time, for people."""
+    minutes = int(length.total_seconds()) // 60
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
