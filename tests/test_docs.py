@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import generated
+from docs.generate import LIST, PAGE, anchor_of, generated
 from providers import Catalog
-from providers.base import RawAnswer, Verdict
+from providers.base import ErrorCodes, RawAnswer, Verdict
 from providers.entries import KEYS, make_provider
 from tests.conftest import World
 from tests.providers.answers import read
@@ -214,9 +215,18 @@ def test_what_is_made_of_the_catalogue_is_as_new_as_the_catalogue() -> None:
         assert path.read_text(encoding="utf-8") == text, f"run make docs: {path.name} is older than the catalogue"
 
 
-def test_every_key_of_the_catalogue_is_in_the_docs() -> None:
-    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/providers.md").read_text()))
-    assert set(KEYS) <= documented
+def test_every_name_in_the_table_of_providers_leads_to_its_section() -> None:
+    sections = [anchor_of(heading) for heading in re.findall(r"^## (.+)$", LIST.read_text(), re.MULTILINE)]
+    linked = re.findall(r"\(provider-list\.md#([^)]+)\)", PAGE.read_text())
+    assert sorted(linked) == sorted(sections)
+    assert len(set(sections)) == len(Catalog().summaries)
+
+
+def test_every_key_of_the_catalogue_is_explained_once() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \|", PAGE.read_text(), re.MULTILINE)
+    kinds = {entry.name for entry in dataclasses.fields(ErrorCodes)}
+    assert sorted(set(rows) - kinds) == sorted(KEYS)
+    assert len(rows) == len(set(rows))
 
 
 def test_every_rule_of_the_security_page_names_tests_that_exist() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000  # between two runs without cron
@@ -79,3 +79,12 @@ def retry_after(value: str, now: datetime) -> float | None:
 def iso(moment: datetime) -> str:
     """An aware time as ISO 8601 in UTC with milliseconds and `Z`; a time without a zone would shift on the way."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(length: timedelta) -> str:
+    """A length of time, for people."""
+    minutes = int(length.total_seconds()) // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
