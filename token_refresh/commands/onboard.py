@@ -72,8 +72,8 @@ def _from_terminal(
 ) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
+    order, uid = Order.of(arguments), ""
     with Terminal() as ask:
-        order = Order.of(arguments)
         if not arguments.authorize:
             location_id, provider = ask_whose(ask, job_factory, default)
             order = replace(order, location_id=location_id, provider=provider.slug)
@@ -82,10 +82,12 @@ def _from_terminal(
 
             with open_run_context(installation, is_bystander=True) as context:
                 uid = log_in(context, ask, order, default, terms)
-            return _store_login(uid, installation, console)
-        with closing(open_store(installation)) as store:
-            find = partial(find_row, store, job_factory)
-            entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
+        else:
+            with closing(open_store(installation)) as store:
+                find = partial(find_row, store, job_factory)
+                entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
+    if uid:
+        return _store_login(uid, installation, console)
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
         return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
@@ -105,7 +107,6 @@ def _from_csv(name: str, terms: Terms, installation: Installation, console: Cons
     with _admission(installation, console, stop) as admission:
         results, failure = admit_lines(admission, lines, terms, installation.catalog, stop, partial(show_line, console))
     if console.as_json:
-        # Those that were not tried have no result.
         objects = [{"line": line.number, **result_object(one)} for line, one in zip(lines, results, strict=False)]
         console.object({"store": installation.settings.store, "results": objects})
     if len(results) < len(lines):
