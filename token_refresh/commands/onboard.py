@@ -23,7 +23,7 @@ from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_allow_host, add_json, add_login, refuse_without_login
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
-from token_refresh.terminal.report import LineReport, result_object, show_line, show_onboarded
+from token_refresh.terminal.report import LineReport, show_file, show_line, show_onboarded
 from token_refresh.wiring import (
     Installation,
     make_job_factory,
@@ -106,12 +106,7 @@ def _from_csv(name: str, terms: Terms, installation: Installation, console: Cons
     lines, stop = list(read_lines(read_text(name, console.warn), installation.default_provider)), Stop()
     with _admission(installation, console, stop) as admission:
         results, failure = admit_lines(admission, lines, terms, installation.catalog, stop, partial(show_line, console))
-    if console.as_json:
-        objects = [{"line": line.number, **result_object(one)} for line, one in zip(lines, results, strict=False)]
-        console.object({"store": installation.settings.store, "results": objects})
-    if len(results) < len(lines):
-        console.warn(f"{len(lines) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
-    console.info(f"{sum(one.is_saved for one in results)} of {len(lines)} lines are in the table")
+    show_file(console, installation.settings.store, [line.number for line in lines], results)
     if failure is not None:
         raise failure
     if stop.reason is not None and len(results) < len(lines):
