@@ -296,6 +296,9 @@ class Pause:
     is_broken: bool = False
 
 
+STOP_SECONDS = 98.0  # after a stop was asked for a store is silent, whatever it does: a provider may need 90 of them
+
+
 class Store(ABC):
     """A table of credentials.
 
@@ -442,7 +445,10 @@ class Store(ABC):
         return []
 
     def hurry(self) -> None:
-        """Wait out no outage any more: somebody wants the end. May be called from a signal handler."""
+        """Wait out no outage any more, and be through in `STOP_SECONDS`: somebody wants the end.
+
+        May be called from a signal handler.
+        """
         self.is_hurried = True
 
     def read_clock(self) -> None:  # noqa: B027 - most stores hear of a clock with every answer

@@ -73,7 +73,7 @@ class AirtableStore(Store):
         self._options = options
         self._clock = clock
         self._pace = Pace(options.pace_file, clock, options.requests_per_second)
-        self._gate = Gate(clock, self._pace, options.adapter, options.answer_seconds, options.say_outage)
+        self._gate = Gate(clock, self._pace, options)
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)
@@ -221,7 +221,7 @@ class AirtableStore(Store):
     def hurry(self) -> None:
         """See `Store.hurry`."""
         super().hurry()
-        self._gate.is_hurried = True
+        self._gate.hurry()
 
     def usage(self) -> Usage | None:
         """See `Store.usage`."""
