@@ -88,6 +88,12 @@ class Installation:
         named = {self.catalog.slug_of(name): own for name, own in self.settings.providers.items()}
         return named.get(slug, configuration.ProviderSettings())
 
+    def misspelt_settings(self) -> list[str]:
+        """See `misspelt_providers`; others are another program's. Raises like `catalog`."""
+        catalog = self.catalog
+        unknown = {name: own for name, own in self.settings.providers.items() if catalog.slug_of(name) is None}
+        return configuration.misspelt_providers(unknown, catalog.summaries) if unknown else []
+
     @cached_property
     def keyring(self) -> crypto.Keyring:
         """The keys that the settings hold, and what this installation recognises tokens by. Raises `JournalError`."""
