@@ -13,6 +13,7 @@ from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.journal.entries import Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
+from token_refresh.refresh.claims import rows_of_others
 from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -83,7 +84,8 @@ def list_due(
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
     yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
     _check_clock(context, emit)  # also where nothing seems to be due: a clock may be why
-    for name in sorted(unseen):
+    claimed = {row.location_id for row in rows_of_others(context, query)} if unseen else set()
+    for name in sorted(unseen - claimed):
         emit(Notice(NoticeCode.NOT_SELECTED, name, "no such row, or it has no credential, or its status rules it out"))
 
 
