@@ -28,6 +28,7 @@ _WAITS = {
     replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out",
 }
 WARNED_AHEAD = timedelta(days=30)  # of a refresh token's end
+_PAUSED = "its provider asked for a pause"
 _BLOCKED = "what the journal holds for it comes first, and cannot be stored yet"
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
@@ -61,16 +62,18 @@ def list_due(
         nonlocal total, due
         now = context.clock.now()
         _check_clock(context, emit)
-        rows = _wanted(context, scope, listed, now)
+        waits: dict[str, datetime | None] = dict.fromkeys(blocked)
+        rows = _wanted(context, scope, listed, now, waits)
         unseen.difference_update(row.location_id for row in rows)
         for row in rows if not scope.takeover else ():
             context.identity.refuse_others_row(row, context.policy.interval)
         for notice in context.row_notices(context, listed, rows, query):
             emit(notice)
         for row in rows:
-            if row.key in blocked:
-                emit(RowWaiting(row.location_id, context.job_factory.provider_name(row), _BLOCKED))
-        jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in blocked], now, emit)
+            if row.key in waits:
+                reason, until = (_PAUSED if waits[row.key] else _BLOCKED), waits[row.key]
+                emit(RowWaiting(row.location_id, context.job_factory.provider_name(row), reason, until))
+        jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in waits], now, emit)
         if jobs and not due and not scope.dry_run:
             store.prove_writable(jobs[0].row)
         due += len(jobs)
@@ -146,10 +149,12 @@ def query_of(context: RunContext, scope: Scope) -> DueQuery:
     return query
 
 
-def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime) -> list[Row]:
+def _wanted(
+    context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, waits: dict[str, datetime | None]
+) -> list[Row]:
     """Of the rows that the store calls due those that are, by all that is known of them.
 
-    They come with what their table has no columns for.
+    They come with what their table has no columns for. In `waits` is put until when a provider asked for a pause.
     """
     failures, store = context.journal.failures, context.store.store
     columns = store.columns - store.journalled_columns
@@ -158,6 +163,8 @@ def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetim
         cell = context.store.keyring.fingerprints(listed.encrypted_refresh)
         failure = failures.find(listed.key, cell)
         row = listed if failure is None else with_remembered_failure(listed, failure, columns)
+        if failure is not None and (until := failure.paused_until(now)) is not None:
+            waits.setdefault(listed.key, until)
         if row.status == STATUS_REAUTHORIZE and not _may_live(context, row, cell, failure, now):
             continue
         is_due = scope.everything or context.policy.is_due(row, context.provider_of(row), now)
