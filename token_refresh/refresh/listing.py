@@ -15,6 +15,7 @@ from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import rows_of_others
 from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
+from token_refresh.refresh.due import ENDING
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.result import action_of, with_remembered_failure
@@ -138,13 +139,15 @@ def list_unproven(
 def query_of(context: RunContext, scope: Scope) -> DueQuery:
     """What the store is asked for.
 
-    Once a day also rows with a dead grant, in case somebody fixed one, and those whose refresh token ends soon.
+    Once a day also rows with a dead grant, in case somebody fixed one, and those whose refresh token ends soon, or
+    whose access token where there is no other.
     """
     query = context.policy.query(context.providers.values(), context.default_provider, context.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
     failures = context.journal.failures
     if not scope.is_by_hand and not scope.dry_run and failures.starts_daily_check():
-        query = replace(query, ending=context.clock.now() + WARNED_AHEAD)
+        now = context.clock.now()
+        query = replace(query, ending=now + WARNED_AHEAD, lone=now + ENDING)
         return replace(query, idle=(STATUS_DISABLED,)) if failures.has_dead_grant else query
     return query
 
@@ -167,6 +170,8 @@ def _wanted(
             waits.setdefault(listed.key, until)
         if row.status == STATUS_REAUTHORIZE and not _may_live(context, row, cell, failure, now):
             continue
+        if not (row.encrypted_refresh or row.error):
+            continue  # an access token alone, whose end is near
         is_due = scope.everything or context.policy.is_due(row, context.provider_of(row), now)
         if is_due and (scope.still is None or scope.still(row)):
             kept.append(row)
