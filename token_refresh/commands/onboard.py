@@ -64,15 +64,19 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
         return _from_csv(arguments.from_csv, replace(terms, skip_done=True), installation, console)
-    return _from_terminal(arguments, terms, installation, console)
+    return _from_terminal(arguments, environ, terms, installation, console)
 
 
 def _from_terminal(
-    arguments: argparse.Namespace, terms: Terms, installation: Installation, console: Console
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    terms: Terms,
+    installation: Installation,
+    console: Console,
 ) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
-    order, uid = Order.of(arguments), ""
+    order, uid = Order.of(arguments, environ), ""
     with Terminal() as ask:
         if not arguments.authorize:
             location_id, provider = ask_whose(ask, job_factory, default)
