@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
-    from token_refresh.net.tls import Adapter
+    from token_refresh.net.watchdog import TimedAdapter
     from token_refresh.refresh.jobs import JobFactory
     from token_refresh.refresh.run_context import RunContext
     from token_refresh.refresh.run_identity import RunIdentity
@@ -89,6 +89,12 @@ class Installation:
         named = {self.catalog.slug_of(name): own for name, own in self.settings.providers.items()}
         return named.get(slug, configuration.ProviderSettings())
 
+    def misspelt_settings(self) -> list[str]:
+        """See `misspelt_providers`; others are another program's. Raises like `catalog`."""
+        catalog = self.catalog
+        unknown = {name: own for name, own in self.settings.providers.items() if catalog.slug_of(name) is None}
+        return configuration.misspelt_providers(unknown, catalog.summaries) if unknown else []
+
     @cached_property
     def keyring(self) -> crypto.Keyring:
         """The keys that the settings hold, and what this installation recognises tokens by. Raises `JournalError`."""
@@ -117,7 +123,7 @@ class Connections:
     """
 
     def __init__(self) -> None:
-        self._made: dict[int, Backend | Adapter] = {}  # by process; a child keeps its parent's, and never uses it
+        self._made: dict[int, Backend | TimedAdapter] = {}  # by process; a child keeps its parent's, and never uses it
 
     def database(self, url: str) -> Backend:
         """The database. Raises like `open_backend`."""
@@ -125,11 +131,11 @@ class Connections:
 
         return cast("Backend", self._kept(lambda: open_backend(url, SHARED_CONNECTIONS)))
 
-    def adapter(self, ca_bundle: Path | None) -> Adapter:
+    def adapter(self, ca_bundle: Path | None) -> TimedAdapter:
         """What sends requests to Airtable."""
         from token_refresh.net.watchdog import TimedAdapter
 
-        return cast("Adapter", self._kept(lambda: TimedAdapter(ca_bundle, SHARED_CONNECTIONS)))
+        return cast("TimedAdapter", self._kept(lambda: TimedAdapter(ca_bundle, SHARED_CONNECTIONS)))
 
     def close(self) -> None:
         """Release them; the next call makes others."""
@@ -137,7 +143,7 @@ class Connections:
         if made is not None:
             made.close()
 
-    def _kept(self, make: Callable[[], Backend | Adapter]) -> Backend | Adapter:
+    def _kept(self, make: Callable[[], Backend | TimedAdapter]) -> Backend | TimedAdapter:
         made = self._made.get(os.getpid())
         if made is None:
             new = make()
@@ -182,6 +188,7 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
     settings, shared = installation.settings, installation.connections
     airtable = replace(airtable, table_name=table_name or airtable.table_name)
     folder = installation.state.of_store(airtable.identity)
+    adapter = shared.adapter(settings.ca_bundle) if shared else TimedAdapter(settings.ca_bundle, connections=1)
     options = AirtableOptions(
         api_key=airtable.api_key.reveal(),
         base_id=airtable.base_id,
@@ -192,9 +199,10 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
         requests_per_second=airtable.requests_per_second,
         schema_file=folder / f"columns-{hashlib.sha256(airtable.table_name.encode()).hexdigest()[:16]}.json",
         pace_file=folder / "pace.json",
-        adapter=shared.adapter(settings.ca_bundle) if shared else TimedAdapter(settings.ca_bundle, connections=1),
+        adapter=adapter,
         is_adapter_shared=shared is not None,
         say_outage=installation.say_outage,
+        shorten=adapter.shorten if shared is None else lambda _: None,  # the requests of other calls keep their time
         proxy=proxy_of(settings),
     )
     return AirtableStore(options, installation.clock)

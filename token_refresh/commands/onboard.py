@@ -23,7 +23,7 @@ from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_allow_host, add_json, add_login, refuse_without_login
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
-from token_refresh.terminal.report import LineReport, result_object, show_line, show_onboarded
+from token_refresh.terminal.report import LineReport, show_file, show_line, show_onboarded
 from token_refresh.wiring import (
     Installation,
     make_job_factory,
@@ -64,16 +64,20 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
         return _from_csv(arguments.from_csv, replace(terms, skip_done=True), installation, console)
-    return _from_terminal(arguments, terms, installation, console)
+    return _from_terminal(arguments, environ, terms, installation, console)
 
 
 def _from_terminal(
-    arguments: argparse.Namespace, terms: Terms, installation: Installation, console: Console
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    terms: Terms,
+    installation: Installation,
+    console: Console,
 ) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
+    order, uid = Order.of(arguments, environ), ""
     with Terminal() as ask:
-        order = Order.of(arguments)
         if not arguments.authorize:
             location_id, provider = ask_whose(ask, job_factory, default)
             order = replace(order, location_id=location_id, provider=provider.slug)
@@ -82,10 +86,12 @@ def _from_terminal(
 
             with open_run_context(installation, is_bystander=True) as context:
                 uid = log_in(context, ask, order, default, terms)
-            return _store_login(uid, installation, console)
-        with closing(open_store(installation)) as store:
-            find = partial(find_row, store, job_factory)
-            entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
+        else:
+            with closing(open_store(installation)) as store:
+                find = partial(find_row, store, job_factory)
+                entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
+    if uid:
+        return _store_login(uid, installation, console)
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
         return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
@@ -104,13 +110,7 @@ def _from_csv(name: str, terms: Terms, installation: Installation, console: Cons
     lines, stop = list(read_lines(read_text(name, console.warn), installation.default_provider)), Stop()
     with _admission(installation, console, stop) as admission:
         results, failure = admit_lines(admission, lines, terms, installation.catalog, stop, partial(show_line, console))
-    if console.as_json:
-        # Those that were not tried have no result.
-        objects = [{"line": line.number, **result_object(one)} for line, one in zip(lines, results, strict=False)]
-        console.object({"store": installation.settings.store, "results": objects})
-    if len(results) < len(lines):
-        console.warn(f"{len(lines) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
-    console.info(f"{sum(one.is_saved for one in results)} of {len(lines)} lines are in the table")
+    show_file(console, installation.settings.store, [line.number for line in lines], results)
     if failure is not None:
         raise failure
     if stop.reason is not None and len(results) < len(lines):

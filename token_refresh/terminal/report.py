@@ -327,3 +327,13 @@ def show_line(console: Console, number: int, result: RowFinished) -> None:
         return
     problem = f"line {number}: not saved ({result.outcome}): {result.error}"
     console.warn(problem, f"{result.action or ''}{whose}".strip())
+
+
+def show_file(console: Console, store: str, numbers: Sequence[int], results: Sequence[RowFinished]) -> None:
+    """Say what became of a file; the lines that were not tried, at its end, have no result."""
+    if console.as_json:
+        objects = [{"line": number, **result_object(one)} for number, one in zip(numbers, results, strict=False)]
+        console.object({"store": store, "results": objects})
+    if len(results) < len(numbers):
+        console.warn(f"{len(numbers) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
+    console.info(f"{sum(one.is_saved for one in results)} of {len(numbers)} lines are in the table")

@@ -71,6 +71,8 @@ def _exchanged(
     attempt, callback = wait_for_callback(draft.provider, params, draft.entered.client_id, wish, ask, context.clock)
     secret = Redemption(context, draft.entered, cell).credential.client_secret
     said = draft.provider.login.params_in_callback(callback.others, secret)
+    if "redirect_uri" in draft.provider.placeholders:  # every refresh repeats it
+        said["redirect_uri"] = attempt.redirect_uri
     entered = _with_params(draft.entered, said)
     redemption = Redemption(context, entered, cell)
     request = code_request(
