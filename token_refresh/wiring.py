@@ -21,6 +21,7 @@ from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
     from providers import Catalog
+    from providers.base import RawAnswer
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
@@ -215,7 +216,7 @@ def discover(installation: Installation, issuer: str) -> str:
         ProviderError: it says nothing that can be used.
     """
     from providers.addresses import is_loopback
-    from providers.base import Answer, TokenRequest
+    from providers.base import Answer, TokenRequest, Verdict
     from providers.discovery import DiscoveryError, described, metadata_urls
     from token_refresh.net.transport import HTTPTransport
 
@@ -228,12 +229,20 @@ def discover(installation: Installation, issuer: str) -> str:
             raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
             if not isinstance(raw, Answer) and raw.status == 200 and raw.is_complete:
                 return described(issuer, raw.body)
-            error = raw.error or "" if isinstance(raw, Answer) else f"HTTP {raw.status}"
+            if isinstance(raw, Answer) and raw.verdict is Verdict.REQUEST_REFUSED:
+                raise DiscoveryError(
+                    f"{issuer} is not on the public internet", "If it is yours, add its host to ALLOWED_PRIVATE_HOSTS."
+                )
+            error = raw.error or "" if isinstance(raw, Answer) else _http(raw)
     finally:
         transport.close()
     raise DiscoveryError(
         f"{issuer} does not describe itself ({error})", "Write the table by hand: see docs/providers.md."
     )
+
+
+def _http(raw: RawAnswer) -> str:
+    return f"HTTP {raw.status}" if raw.is_complete else f"HTTP {raw.status}, cut off or too large"
 
 
 def left_in_embedded(installation: Installation) -> int:
