@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -28,6 +29,8 @@ from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
+from tests.world.terminal import CTRL_C
+from token_refresh.base.errors import Kind, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
@@ -130,6 +133,10 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
     return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 
+def _needs_person(command: str) -> bool:
+    return "onboard_client.py" in command and "--from-csv" not in command
+
+
 @pytest.mark.long
 def test_every_command_of_readme_and_docs_does_what_it_says(
     clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer
@@ -142,8 +149,9 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
             early = clone.sh(".venv/bin/python token_manager.py setup", **own[page])
             assert (early.returncode, command.partition(" -m ")[2] in early.stderr) == (2, True), early.stderr
         result = clone.sh(command, **own.get(page, {}))
-        expected = NO_TERMINAL if command.endswith("onboard_client.py") else 0
+        expected = NO_TERMINAL if _needs_person(command) else 0
         assert result.returncode == expected, f"{command}\n{result.stdout}\n{result.stderr}"
+        assert ("this is no terminal" in result.stderr) == _needs_person(command)
         if command.endswith("generate-key") and not done:
             _fill_in(clone, result.stdout.strip(), oauth)
         done += command.endswith("generate-key")
@@ -171,6 +179,16 @@ def test_the_cron_line_runs_under_crons_own_shell(clone: Clone, postgres: Postgr
     assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), log.read_text()
     assert "nothing due" in log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("command", [one for one in commands(ROOT / "docs/onboarding.md") if _needs_person(one)])
+def test_every_onboarding_of_the_docs_asks_its_first_question(world: World, command: str) -> None:
+    """What comes after it is tested with a person and a provider in tests/clients and tests/commands."""
+    _, script, *argv = shlex.split(command)
+    with world.program.at_terminal(*argv, script=script) as terminal:
+        terminal.expect(" id")
+        terminal.type(CTRL_C)
+        assert terminal.end() == exit_code([Kind.STOPPED])
 
 
 def test_every_schedule_that_the_readme_names_is_one_that_cron_knows() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,7 @@ def test_what_a_server_writes_stays_text_in_the_table(world: World, described: D
     ids=str,
 )
 def test_a_description_that_cannot_be_trusted_prints_no_table(
-    world: World, described: Described, changed: Mapping[str, object], sentence: str
+    world: World, described: Described, changed: dict[str, Any], sentence: str
 ) -> None:
     described.pages[AS_OAUTH] = described.says(**changed)
     assert sentence in _refused(world, described.issuer)
