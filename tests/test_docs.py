@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -14,13 +15,16 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from docs.generate import LIST, PAGE, anchor_of, generated
 from providers import Catalog
-from providers.base import ErrorCodes, RawAnswer, Verdict
+from providers.authorization import scope_of
+from providers.base import Credential, ErrorCodes, RawAnswer, Verdict
 from providers.entries import KEYS, make_provider
+from providers.revocation import revocation_requests
 from tests.conftest import World
 from tests.providers.answers import read
 from tests.transfer import sources
@@ -226,6 +230,19 @@ def test_the_two_files_of_the_page_on_adding_a_provider_fit_each_other() -> None
     for one in answers.refused:
         raw = RawAnswer(one.status, {}, one.body.encode(), START)
         assert provider.read_answer(raw).verdict is ends[one.end]
+    assert (login := answers.login) is not None
+    assert provider.authorize_url is not None
+    assert provider.endpoint_at(provider.authorize_url, answers.row).url == login.authorize_url
+    assert (provider.login.pkce, scope_of(provider, ["one", "two"])) == (login.pkce, login.scope)
+    assert provider.filled(provider.login.authorize_params, answers.row) == login.asks
+    assert provider.login.account_in(json.loads(login.body), {}) == login.account
+    assert {login.redirect_uri} == {
+        word.rstrip(".") for word in " ".join(provider.login.app_steps).split() if "8765" in word
+    }
+    [request] = revocation_requests(provider, Credential("app", "secret", "refresh-1", answers.row), "access-1")
+    assert (revocation := answers.revocation) is not None
+    assert (request.url, dict(parse_qsl(request.body.decode()))) == (revocation.url, revocation.sends)
+    assert provider.revocation.ends == (revocation.says == "revoked")
 
 
 def test_what_is_made_of_the_catalogue_is_as_new_as_the_catalogue() -> None:
