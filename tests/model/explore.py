@@ -83,8 +83,11 @@ def _advanced(state: State, run: Run, rules: Rules) -> Step:
         proved = [entry.token for entry in after.folders[run.who].entries if entry.step != "superseded"]
         grants = [after.book[token - 1].grant for token in (after.row.token, run.token, *proved)]
         after = after._replace(theirs=next(filter(None, grants), after.theirs), is_lost=True)
+    # Where the folder was lost that knew of it: a row keeps one token before an unproven one.
+    is_second = state.row.previous > 0 and state.row.token == run.token and after.row.previous == run.token
+    is_second &= state.folders[run.who].proved_by(run.token) is None
     is_known = run.at == "noted" and rules.kind == "family" and _is_known_spent(state, run)
-    return Step(f"{run.who}: {run.at}", 0, after, is_overwriting, SPENT if is_known else "")
+    return Step(f"{run.who}: {run.at}", 0, after, is_overwriting or is_second, SPENT if is_known else "")
 
 
 def _ill_in_a_run(state: State, run: Run, rules: Rules) -> Iterator[Step]:
@@ -210,13 +213,13 @@ def _at(state: State, later: Callable[[int], int], *, waits: bool = False) -> St
 def _judged(step: Step, rules: Rules) -> Step:
     """With whether the grant that counts is lost, and what that breaks."""
     after = step.state
-    is_lost = after.is_lost or step.is_excused
-    if after.is_held():
+    is_lost, is_held = after.is_lost or step.is_excused, after.is_held()
+    if is_held:
         grant, status, _ = after.book[after.row.token - 1]
         is_lost = after.is_lost and (grant, status) != (after.theirs, "good")
     after = after._replace(is_lost=is_lost)
     after = after if after.run is not None else after.canonical(rules)
-    broken = "" if is_lost or after.is_held() else LOST
+    broken = "" if is_lost or is_held else LOST
     is_called_dead = after.row.dead == after.row.token and after.is_good(after.row.token)
     return step._replace(state=after, broken=step.broken or broken or (CALLED_DEAD if is_called_dead else ""))
 
@@ -272,11 +275,8 @@ class Ends:
             if self.rules.is_strict:
                 return state.is_lost and row.token not in folder.spent
             return state.is_lost or folder.is_at("superseded")  # an old token is back, and only the provider says so
-        return (
-            row.expiry == FRESH
-            and state.is_good(row.token)
-            and not folder.is_at("sent", "answered", "lost", "unproven")
-        )
+        is_living = state.book[row.token - 1].status in ("good", "kept")  # of whichever grant
+        return row.expiry == FRESH and is_living and not folder.is_at("sent", "answered", "lost", "unproven")
 
 
 # Exploring
