@@ -42,7 +42,7 @@ def fake_of(slug: str, answers: Answers, catalog: Mapping[str, Any]) -> Dialect:
         "grace_seconds": math.inf if answers.grant == "exchange" else catalog.get("replay_window", GRACE_SECONDS),
         "earliest": answers.earliest,
         "lifetime": usual.lives,
-        "refresh_lifetime": _refresh_lifetime(answers, fresh or usual),
+        "refresh_lifetime": _refresh_lifetime(answers, usual),
         "fresh": (fresh or usual).body,
         "steady": (steady or usual).body,
         "repeats_refresh_token": templates.repeats_refresh_token((steady or usual).body),
