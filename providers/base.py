@@ -253,9 +253,6 @@ class Provider(ProviderSummary):
     placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it; empty: it may
     replay: Replay = "once"
     replay_window: int = 0  # seconds in which a used refresh token may be sent again; `replay` says what follows
-    refresh_lifetime: int = 0  # seconds, moved by each refresh; 0: not known
-    refresh_ends_anyway: int = 0  # seconds from the login, moved by no refresh; 0: never
-    secret_lifetime: int = 0  # seconds, of a client secret; 0: it has no end
     former_origins: tuple[str, ...] = ()
     error_codes: ErrorCodes = ErrorCodes()
     docs: str = ""
