@@ -33,7 +33,7 @@ def facts_of(provider: Provider) -> list[tuple[str, str]]:
         ("Access token", lifetime_of(provider)),
         ("Refresh token", "; ".join(filter(None, _refresh_token(provider)))),
         ("A used refresh token", used_of(provider)),
-        ("Client secret", _until("ends after", provider.secret_lifetime, "at most")),
+        ("Client secret", _until("ends after", login.secret_lifetime, "at most")),
         ("Scopes that are always asked for", " ".join(login.scopes)),
         ("What a row has to name", ", ".join(name for name in usual if usual[name] is None)),
         ("What a row may name", ", ".join(_with_usual(name, text) for name, text in usual.items() if text is not None)),
@@ -78,8 +78,8 @@ def revocation_of(provider: Provider) -> str:
 
 def _refresh_token(provider: Provider) -> Iterable[str]:
     yield changes_of(provider)
-    yield _until("ends after", provider.refresh_lifetime, "without a refresh")
-    yield _until("ends", provider.refresh_ends_anyway, "after the login in any case")
+    yield _until("ends after", provider.login.refresh_lifetime, "without a refresh")
+    yield _until("ends", provider.login.refresh_ends_anyway, "after the login in any case")
 
 
 def _until(begin: str, seconds: int, end: str) -> str:
