@@ -21,7 +21,6 @@ from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
     from providers import Catalog
-    from providers.base import RawAnswer
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
@@ -217,7 +216,7 @@ def discover(installation: Installation, issuer: str) -> str:
     """
     from providers.addresses import is_loopback
     from providers.base import Answer, TokenRequest, Verdict
-    from providers.discovery import DiscoveryError, described, metadata_urls
+    from providers.discovery import DiscoveryError, described, metadata_in, metadata_urls
     from token_refresh.net.transport import HTTPTransport
 
     settings, error = installation.settings, ""
@@ -227,22 +226,22 @@ def discover(installation: Installation, issuer: str) -> str:
     try:
         for url in metadata_urls(issuer):
             raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
-            if not isinstance(raw, Answer) and raw.status == 200 and raw.is_complete:
-                return described(issuer, raw.body)
-            if isinstance(raw, Answer) and raw.verdict is Verdict.REQUEST_REFUSED:
-                raise DiscoveryError(
-                    f"{issuer} is not on the public internet", "If it is yours, add its host to ALLOWED_PRIVATE_HOSTS."
-                )
-            error = raw.error or "" if isinstance(raw, Answer) else _http(raw)
+            if isinstance(raw, Answer):
+                if raw.verdict is Verdict.REQUEST_REFUSED:
+                    action = "If it is yours, add its host to ALLOWED_PRIVATE_HOSTS."
+                    raise DiscoveryError(f"{issuer} is not on the public internet", action)
+                error = raw.error or ""
+            elif not raw.is_complete:
+                error = f"HTTP {raw.status}, cut off or too large"
+            elif raw.status != 200 or (metadata := metadata_in(raw.body)) is None:
+                error = f"HTTP {raw.status}" + (", no JSON object" if raw.status == 200 else "")
+            else:
+                return described(issuer, metadata)
     finally:
         transport.close()
     raise DiscoveryError(
         f"{issuer} does not describe itself ({error})", "Write the table by hand: see docs/providers.md."
     )
-
-
-def _http(raw: RawAnswer) -> str:
-    return f"HTTP {raw.status}" if raw.is_complete else f"HTTP {raw.status}, cut off or too large"
 
 
 def left_in_embedded(installation: Installation) -> int:

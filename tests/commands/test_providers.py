@@ -252,8 +252,13 @@ def test_a_slash_at_the_end_is_another_issuer(world: World, described: Described
 
 @pytest.mark.parametrize("body", [b"<html>Not here</html>", b"[]", b"", b"[" * 100_000, b"\xff\xfe"], ids=repr)
 def test_what_is_no_json_object_describes_nothing(world: World, described: Described, body: bytes) -> None:
-    described.pages[AS_OAUTH] = Response(200, body)
+    described.pages |= {AS_OAUTH: Response(200, body), AS_OPENID: Response(200, body)}
     assert "no JSON object" in _refused(world, described.issuer)
+
+
+def test_a_page_that_stands_for_every_address_does_not_hide_the_description(world: World, described: Described) -> None:
+    described.pages |= {AS_OAUTH: Response(200, b"<html>Welcome</html>"), AS_OPENID: described.says()}
+    assert _discovered(world, described.issuer)["token_url"] == f"{described.issuer}/token"
 
 
 def test_a_redirect_is_not_followed(world: World, described: Described) -> None:
