@@ -10,7 +10,7 @@ from token_refresh.base.clock import span
 from token_refresh.clients.login.redirects import redirect_hint
 
 _MINUTE = 60
-_INSTEAD = {"exchange": "none: the access token is renewed", "none": "none: nothing is refreshed"}
+_INSTEAD = {"exchange": "none, the access token is renewed", "none": "none, nothing is refreshed"}
 _CHANGES = {"always": "changes", "sometimes": "may change", "never": "stays"}
 _AGAIN = {
     "safe": "may be sent again",
