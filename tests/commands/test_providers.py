@@ -57,6 +57,26 @@ def test_one_is_shown_by_any_of_its_names_with_the_way_to_make_its_app(world: Wo
     assert shown[-1].endswith("onboard_client.py --authorize --provider gohighlevel")
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("exact-online", "A refresh is accepted: in the last 30 seconds of an access token's life"),
+        ("amazon-lwa", "Refresh token: stays; ends 365 days after the login in any case"),
+        ("microsoft", "Client secret: ends after 730 days at most"),
+        ("microsoft", "What a row may name: tenant (usually common), scope"),
+        ("keycloak", "What a row has to name: host, realm"),
+        ("salesforce", "A used refresh token: ends the whole login when it is sent again"),
+        ("meta", "Refresh token: none, the access token is renewed"),
+        ("mailchimp", "Refresh token: none, nothing is refreshed"),
+        ("zoom", "What its page promises of a revocation: nothing; remove the app at the provider to be sure"),
+        ("google", "What its page promises of a revocation: the login ends with it"),
+        ("linkedin", "Setting of the app: ask for programmatic refresh tokens, which only approved partners have"),
+    ],
+)
+def test_what_is_shown_is_what_the_catalogue_says(world: World, name: str, line: str) -> None:
+    assert line in world.program.run("providers", name).out.splitlines()
+
+
 def test_one_as_json_is_its_entry_alone(world: World) -> None:
     assert world.program.run("providers", "quickbooks", "--json").json() == {
         "slug": "quickbooks",

@@ -31,6 +31,7 @@ def facts_of(provider: Provider) -> list[tuple[str, str]]:
         ("Revoked at", provider.revoke_url or ""),
         ("What its page promises of a revocation", revocation_of(provider)),
         ("Access token", lifetime_of(provider)),
+        ("A refresh is accepted", _until("in the last", provider.earliest, "of an access token's life")),
         ("Refresh token", "; ".join(filter(None, _refresh_token(provider)))),
         ("A used refresh token", used_of(provider)),
         ("Client secret", _until("ends after", login.secret_lifetime, "at most")),
