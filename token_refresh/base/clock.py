@@ -55,6 +55,14 @@ def parse_time(value: object) -> datetime | None:
         return None
 
 
+def parse_day(text: str) -> datetime | None:
+    """The start of a day in UTC, written as `2026-11-28`; None where it is none."""
+    try:
+        return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def http_date(value: str) -> datetime | None:
     """A time as HTTP writes it (RFC 9110 section 5.6.7); None where it is none."""
     from email.utils import parsedate_to_datetime  # a run that finds another one active needs no mail

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from providers.addresses import placeholders_in
 from providers.base import Endpoint, Provider
+from token_refresh.base.clock import parse_day
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Terms
@@ -146,7 +147,10 @@ def ask_for_client(
     secret = ""
     if provider.auth != "none" and not (row is not None and row.encrypted_secret and is_login):
         secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
-    return Draft(replace(draft, client_id=client_id, client_secret=secret), provider, terms, row)
+    if secret and provider.login.secret_lifetime:
+        params = _ask_secret_end(ask, params)
+    entered = replace(draft, client_id=client_id, client_secret=secret, provider_params=params)
+    return Draft(entered, provider, terms, row)
 
 
 def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
@@ -170,6 +174,16 @@ def _ask_params(provider: Provider, ask: Asker, known: str, *, is_login: bool) -
             if default is None:
                 _required(answer, _words(name).lower())
     return json.dumps(entered) if entered != params else known
+
+
+def _ask_secret_end(ask: Asker, params: str) -> str:
+    """The parameters with the last day of the client secret: when it is over, every client of the app stops."""
+    answer = ask.text("Last day of the client secret, such as 2027-05-31 (may be empty)")
+    if not answer:
+        return params
+    if parse_day(answer) is None:
+        raise ActionableError("that is no day; nothing was changed", "Write it as 2027-05-31.", Kind.USAGE)
+    return json.dumps({**read_params(params), "secret_ends": answer.strip()})
 
 
 def _of_login_alone(provider: Provider) -> set[str]:
