@@ -11,10 +11,11 @@ import pytest
 from providers import Catalog
 from providers.base import Answer, Credential, RawAnswer, Verdict
 from tests.conftest import PARAMS, World
-from tests.providers.answers import ANSWERS, fakes
+from tests.providers.answers import ANSWERS
 from tests.refresh.runs.faults_world import SqliteRows
 from tests.world.oauth import OAuthServer, faults
-from tests.world.oauth.dialects import DAY_SECONDS, HUBSPOT_CAMEL_CASE
+from tests.world.oauth.answered import FAKES, HUBSPOT_CAMEL_CASE
+from tests.world.oauth.dialects import DAY_SECONDS
 from tests.world.oauth.forms import refused_in
 from token_refresh.net.transport import HTTPTransport
 
@@ -25,7 +26,7 @@ SHORT_INTERVAL = {"REFRESH_INTERVAL": "60", "TOKEN_EXPIRY_BUFFER": "30"}  # the 
 
 
 # After so long, a day at least, every token that may be refreshed is due.
-RIPE_SECONDS = {slug: max(DAY_SECONDS, fake.lifetime) for slug, fake in fakes().items()}
+RIPE_SECONDS = {slug: max(DAY_SECONDS, fake.lifetime) for slug, fake in FAKES.items()}
 
 
 class Table(SqliteRows):

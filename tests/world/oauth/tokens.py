@@ -120,21 +120,23 @@ class TokenBook:
         return grant
 
     def find(self, key: str) -> Grant:
-        """The grant of a refresh token, a family, or a location (its newest). Raises `LookupError`."""
-        token = self.refresh_tokens.get(key)
+        """The grant of a token, a family, or a location (its newest). Raises `LookupError`."""
+        token = self.refresh_tokens.get(key) or self.access_tokens.get(key)
         grant = self.grants.get(token.family if token else key) or self._newest.get(key)
         if grant is None:
             raise LookupError(f"no grant is known as {key[:40]}")
         return grant
 
     def issue(self, dialect: Dialect, grant: Grant, parent: RefreshToken | None = None, rotate: bool = True) -> Pair:
-        """A new access token, and a new refresh token with it where `rotate`."""
+        """A new access token, and a new refresh token with it where `rotate`: the same where it is exchanged itself."""
         grant.minted += 1
         if not rotate:
             with_token = parent.value if parent else ""
-            return Pair(self._access(dialect, grant, with_token), None)
-        token = self._refresh_token(dialect, grant, parent)
-        return Pair(self._access(dialect, grant, token.value), token.value)
+            return Pair(self._access(dialect, grant, with_token, _mint("access", dialect, grant)), None)
+        value = _mint("access" if dialect.grant == "exchange" else "refresh", dialect, grant)
+        token = self._refresh_token(dialect, grant, parent, value)
+        access = value if dialect.grant == "exchange" else _mint("access", dialect, grant)
+        return Pair(self._access(dialect, grant, token.value, access), token.value)
 
     def present(self, value: str) -> RefreshToken | None:
         """Note that a refresh token reached the token endpoint."""
@@ -240,10 +242,10 @@ class TokenBook:
             access.died_at, access.died_why = self._clock(), why
             self.grants[access.family].access_tokens.remove(access)
 
-    def _refresh_token(self, dialect: Dialect, grant: Grant, parent: RefreshToken | None) -> RefreshToken:
+    def _refresh_token(self, dialect: Dialect, grant: Grant, parent: RefreshToken | None, value: str) -> RefreshToken:
         now = self._clock()
         token = RefreshToken(
-            value=_mint("refresh", dialect, grant),
+            value=value,
             family=grant.family,
             provider=grant.provider,
             client_id=grant.client_id,
@@ -258,9 +260,8 @@ class TokenBook:
         self.refresh_tokens[token.value] = token
         return token
 
-    def _access(self, dialect: Dialect, grant: Grant, refresh_token: str) -> str:
+    def _access(self, dialect: Dialect, grant: Grant, refresh_token: str, value: str) -> str:
         now = self._clock()
-        value = _mint("access", dialect, grant)
         token = AccessToken(value, grant.family, refresh_token, now, now + dialect.lifetime)
         grant.access_tokens.append(token)
         self.access_tokens[value] = token
