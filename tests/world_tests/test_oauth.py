@@ -414,7 +414,8 @@ def test_highlevel_wants_the_user_type_of_the_grant(server, refresh):
     assert odd.json()["message"] == ["user_type must be one of the following values: Company, Location"]
     other = refresh("gohighlevel", token, user_type="Location")
     assert (other.status_code, other.json()["message"]) == (401, "Invalid client credentials!")
-    assert refresh("gohighlevel", token, user_type="Company").json()["userType"] == "Company"
+    content = refresh("gohighlevel", token, user_type="Company").json()
+    assert (content["userType"], content["isBulkInstallation"], "locationId" in content) == ("Company", True, False)
     assert len(server.violations) == 2
 
 
@@ -1053,15 +1054,23 @@ def test_a_mistake_of_the_fake_is_reported(clock, http):
 def test_as_a_process_it_prints_one_line_and_serves_until_stdin_closes(tmp_path, http):
     entries = [{"provider": "gohighlevel", "client_id": CLIENT, "client_secret": SECRET, "location_id": "loc-1"}]
     (tmp_path / "grants.json").write_text(json.dumps(entries))
-    command = [sys.executable, "-m", "tests.world.oauth", "--grants", str(tmp_path / "grants.json")]
+    command = [sys.executable, "-m", "tests.world.oauth", "--grants", str(tmp_path / "grants.json"), "--fail", "outage"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         line = json.loads(process.stdout.readline())
         (granted,) = line["grants"]
         form = correct_form(granted["refresh_token"]) | {"user_type": "Location"}
+        assert http.post(granted["token_url"], data=form).status_code == 503
         assert http.post(granted["token_url"], data=form).json()["locationId"] == "loc-1"
         assert line["token_urls"]["google"].startswith(line["url"])
+        assert line["providers"]["acme"] == {
+            "token": f"{line['url']}/acme/token",
+            "code": f"{line['url']}/acme/token",
+            "authorize": f"{line['url']}/acme/authorize",
+            "device": f"{line['url']}/acme/device_authorization",
+            "revoke": f"{line['url']}/acme/revoke",
+        }
         process.stdin.close()
         assert process.wait(60) == 0
         assert process.stdout.read() == b""

@@ -130,7 +130,7 @@ class Dialect:
     errors: refusals.ErrorShape = refusals.rfc6749
     fresh: str = ""
     steady: str = ""
-    extras: Callable[[Facts], dict[str, Any]] = no_extras  # more members of a successful answer; knows `issued_at`
+    extras: Callable[[Facts], dict[str, Any]] = no_extras  # more members of a successful answer; None: one less
     long_tokens: bool = False  # about 1 kB, in three parts as a JWT has them
     form_unless_asked: bool = False  # answers form-encoded unless Accept names application/json
     login: Login | None = Login()
@@ -155,17 +155,16 @@ class Dialect:
 
 
 def _highlevel_extras(facts: Facts) -> dict[str, Any]:
-    user_type = facts["user_type"]
     extras = {
-        "userType": user_type,
+        "userType": facts["user_type"],
         "companyId": facts.get("company_id", "company-1"),
         "userId": facts.get("user_id", "user-1"),
         "planId": "plan-1",
         "scope": facts.get("scope", "contacts.readonly"),
     }
-    if user_type == "Location":
-        return {**extras, "locationId": facts.get("location_id", "location-1")}
-    return {**extras, "approvedLocations": [], "isBulkInstallation": True}
+    if facts["user_type"] == "Company":
+        return {**extras, "locationId": None, "approvedLocations": [], "isBulkInstallation": True}
+    return {**extras, **({"locationId": facts["location_id"]} if "location_id" in facts else {})}
 
 
 def _scope(facts: Facts) -> dict[str, Any]:

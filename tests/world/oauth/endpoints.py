@@ -178,7 +178,8 @@ class Endpoints:
         """In the provider's words where they are known, else RFC 6749, section 5.1."""
         now = self.book.access_tokens[pair.access_token].issued_at
         content = templates.filled(body or _usual(dialect), pair.access_token, pair.refresh_token, now)
-        content |= dialect.extras({**grant.facts, "issued_at": now})
+        extras = dialect.extras(grant.facts)
+        content = {name: value for name, value in (content | extras).items() if extras.get(name, "") is not None}
         if dialect.form_unless_asked and "application/json" not in request.headers.get("accept", ""):
             headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
             return Response(200, urlencode(content).encode(), headers)
