@@ -68,10 +68,9 @@ def _exchanged(
             redemption, scope_of(draft.provider, wish.scopes), ask.say, context.clock
         ), draft.entered
     params = read_params(draft.entered.provider_params)
-    attempt, callback = wait_for_callback(draft.provider, params, draft.entered.client_id, wish, ask, context.clock)
-    secret = Redemption(context, draft.entered, cell).credential.client_secret
-    said = draft.provider.login.params_in_callback(callback.others, secret)
-    entered = _with_params(draft.entered, said)
+    client = Redemption(context, draft.entered, cell).credential
+    attempt, callback = wait_for_callback(draft.provider, params, client, wish, ask, context.clock)
+    entered = _with_params(draft.entered, dict(callback.params))
     redemption = Redemption(context, entered, cell)
     request = code_request(
         redemption.provider, redemption.credential, callback.code, attempt.redirect_uri, attempt.verifier

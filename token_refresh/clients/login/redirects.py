@@ -26,7 +26,8 @@ def loopback_redirect(provider: Provider, given: str) -> str | None:
     A port of 0 stands for any free one. Args: `given`, what the person or the row names; empty for the usual.
     """
     if given:
-        return given if is_loopback(urlsplit(given).hostname or "") else None
+        parts = urlsplit(given)
+        return given if parts.scheme == "http" and is_loopback(parts.hostname or "") else None
     host = provider.login.redirect
     if host not in _LOOPBACK:
         return None
