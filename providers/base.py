@@ -286,23 +286,24 @@ class Provider(ProviderSummary):
             ProviderError: see `endpoint`.
         """
         fields = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token}
-        fields |= self.refresh_params(credential)
+        fields |= self.filled(self.params, credential.params)
         return self.request(self.endpoint(credential.params), fields, credential)
 
-    def request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential) -> TokenRequest:
-        """A POST with the client's authentication (RFC 6749 section 2.3.1)."""
-        headers = {}
-        if self.auth.startswith("basic"):
+    def request(self, endpoint: Endpoint, fields: dict[str, str], credential: Credential | None) -> TokenRequest:
+        """A POST with the client's authentication (RFC 6749 section 2.3.1); without it where there is no credential."""
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if credential is not None and self.auth.startswith("basic"):
             headers["Authorization"] = _basic(credential, self.auth)
-        else:
+        elif credential is not None:
             fields[self.client_id_param] = credential.client_id
             if self.auth == "body" and credential.client_secret:
                 fields["client_secret"] = credential.client_secret
-        return plain_request(endpoint, fields, self.encoding, headers)
-
-    def refresh_params(self, credential: Credential) -> dict[str, str]:
-        """What the request carries beyond RFC 6749: the catalogue's `params`, placeholders filled in."""
-        return self.filled(self.params, credential.params)
+        if self.encoding == "json":
+            headers["Content-Type"], body = "application/json", json.dumps(fields)
+        else:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(fields, errors="surrogatepass")
+        return TokenRequest(endpoint.url, headers, body.encode("ascii"), endpoint.is_fixed)
 
     def filled(self, texts: Mapping[str, str], params: Mapping[str, str]) -> dict[str, str]:
         """Parameters of a request, placeholders filled in, without optional ones that the row does not name.
@@ -453,18 +454,6 @@ class Provider(ProviderSummary):
     def values(self, params: Mapping[str, str]) -> dict[str, str | None]:
         """What a row's parameters and the defaults put in the place of placeholders."""
         return {name: params.get(name) or default for name, default in self.placeholders.items()}
-
-
-def plain_request(
-    endpoint: Endpoint, fields: Mapping[str, str], encoding: str = "form", headers: Mapping[str, str] | None = None
-) -> TokenRequest:
-    """A POST as it is."""
-    if encoding == "json":
-        media_type, body = "application/json", json.dumps(fields)
-    else:
-        media_type, body = "application/x-www-form-urlencoded", urlencode(fields, errors="surrogatepass")
-    usual = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": media_type}
-    return TokenRequest(endpoint.url, {**usual, **(headers or {})}, body.encode("ascii"), endpoint.is_fixed)
 
 
 def error_code(content: Mapping[str, Any]) -> str:

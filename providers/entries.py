@@ -37,9 +37,7 @@ QUIRKS: Mapping[str, tuple[str, str]] = {
 # The same of logins.
 LOGINS: Mapping[str, tuple[str, str]] = {
     "gohighlevel": ("providers.gohighlevel", "GoHighLevelLogin"),
-    "instagram": ("providers.exchange", "ShortLivedLogin"),
     "shopify": ("providers.shopify", "ShopifyLogin"),
-    "threads": ("providers.exchange", "ShortLivedLogin"),
     "zoho": ("providers.zoho", "ZohoLogin"),
 }
 _T = TypeVar("_T", Provider, Login)
@@ -54,7 +52,7 @@ KEYS: Mapping[str, type] = {
     "authorize_params": dict, "code_params": dict, "code_param": str, "scopes": list, "scope_separator": str,
     "scope_prefix": str, "refresh_setting": str, "pkce": str, "redirect": str, "any_port": bool, "issuer": str,
     "iss_required": bool, "account": str, "account_is_location": bool, "callback_hosts": list,
-    "client_id_pattern": str, "docs": str, "checked": date, "unsure": list,
+    "client_id_pattern": str, "docs": str, "app_steps": list, "checked": date, "unsure": list,
 }  # fmt: skip
 _FORMER_NAMES = {"doubtful_refusals": "unreliable_invalid_grant"}
 _CHOICES = {

@@ -8,11 +8,10 @@ developers.facebook.com/docs/threads/get-started/long-lived-tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
-from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, plain_request
-from providers.login import Login
+from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
 
 
 class Exchange(Provider):
@@ -28,7 +27,7 @@ class Exchange(Provider):
         fields = {"grant_type": self.grant_type, self.token_param: credential.refresh_token}
         if self.names_client:
             fields |= {"client_id": credential.client_id, "client_secret": credential.client_secret}
-        return replace(plain_request(endpoint, fields), method="GET")
+        return replace(self.request(endpoint, fields, None), method="GET")
 
     def read_answer(self, raw: RawAnswer) -> Answer:
         """See `Provider.read_answer`. The new access token is what is traded the next time."""
@@ -42,30 +41,30 @@ class Meta(Exchange):
     grant_type, token_param, names_client = "fb_exchange_token", "fb_exchange_token", True
 
 
-class Instagram(Exchange):
-    """Instagram's: the token must be a day old."""
+class ShortLived(Exchange):
+    """Where a login brings a token of an hour, which another request trades for one of sixty days."""
 
-    grant_type, token_param = "ig_refresh_token", "access_token"
+    login_grant_type: ClassVar[str]
 
-
-class Threads(Exchange):
-    """Threads': as Instagram's."""
-
-    grant_type, token_param = "th_refresh_token", "access_token"
-
-
-@dataclass(frozen=True)
-class ShortLivedLogin(Login):
-    """A login that brings a token of an hour, which is traded for one of sixty days before it is stored."""
-
-    def second_request(self, provider: Provider, credential: Credential, answer: Answer) -> TokenRequest | None:
-        """See `Login.second_request`."""
-        prefix = {"instagram": "ig", "threads": "th"}[provider.slug]
+    def trade_request(self, credential: Credential, answer: Answer) -> TokenRequest:
+        """The request that trades the token of a login. Raises as `Provider.endpoint` does."""
+        endpoint = self.endpoint(credential.params)
         fields = {
-            "grant_type": f"{prefix}_exchange_token",
+            "grant_type": self.login_grant_type,
             "client_secret": credential.client_secret,
             "access_token": answer.access_token or "",
         }
-        endpoint = provider.endpoint(credential.params)
         url = endpoint.url.replace("/refresh_access_token", "/access_token")
-        return replace(plain_request(replace(endpoint, url=url), fields), method="GET")
+        return replace(self.request(replace(endpoint, url=url), fields, None), method="GET")
+
+
+class Instagram(ShortLived):
+    """Instagram's: the token must be a day old."""
+
+    grant_type, login_grant_type, token_param = "ig_refresh_token", "ig_exchange_token", "access_token"
+
+
+class Threads(ShortLived):
+    """Threads': as Instagram's."""
+
+    grant_type, login_grant_type, token_param = "th_refresh_token", "th_exchange_token", "access_token"

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from providers.base import Answer, Credential, Provider, TokenRequest
+from typing import Any, Literal
 
 Pkce = Literal["required", "supported", "none", "unknown"]
 Redirect = Literal["127.0.0.1", "localhost", "https", "unknown"]
@@ -32,6 +29,7 @@ class Login:
         account: where it stands whose login it is: `answer.PATH` or `callback.NAME`; several with `|`, the first wins.
         account_is_location: the account is the row's location id.
         callback_hosts: the only hosts that a callback may name.
+        app_steps: how the app is made at the provider, a sentence each.
         client_id_pattern: what a client id matches in full.
     """
 
@@ -51,6 +49,7 @@ class Login:
     account_is_location: bool = False
     callback_hosts: tuple[str, ...] = ()
     client_id_pattern: str | None = None
+    app_steps: tuple[str, ...] = ()
     checked: date | None = None
     unsure: tuple[str, ...] = ()
 
@@ -74,10 +73,6 @@ class Login:
     def params_in_answer(self, content: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002 - for quirks
         """What the answer to the code says that every refresh has to repeat, as parameters of the row."""
         return {}
-
-    def second_request(self, provider: Provider, credential: Credential, answer: Answer) -> TokenRequest | None:  # noqa: ARG002 - for quirks
-        """What is asked once the code is exchanged, where that brings only a token to trade; None elsewhere."""
-        return None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from providers.base import (
     error_code,
     is_refusal,
     parse_answer,
-    plain_request,
 )
 from token_refresh.base.clock import retry_after
 
@@ -57,14 +56,12 @@ def _request(provider: Provider, where: Endpoint, credential: Credential, kind: 
     fields = {own.param: token} if own.param else {}
     if own.param == "token":
         fields["token_type_hint"] = f"{kind}_token"  # RFC 7009 section 2.1
-    if own.auth == "bearer":
-        bearer = {"Authorization": f"Bearer {token}"}
-        return replace(plain_request(where, fields, own.encoding, bearer), method=own.method)
-    if own.auth == "none":
-        return replace(plain_request(where, fields, own.encoding), method=own.method)
-    auth = provider.auth if own.auth == "client" else own.auth
+    is_client = own.auth not in ("bearer", "none")
+    auth = own.auth if own.auth in ("body", "basic") else provider.auth
     asking = replace(provider, auth=auth, encoding=own.encoding)
-    return replace(asking.request(where, fields, credential), method=own.method)
+    request = asking.request(where, fields, credential if is_client else None)
+    bearer = {"Authorization": f"Bearer {token}"} if own.auth == "bearer" else {}
+    return replace(request, headers={**request.headers, **bearer}, method=own.method)
 
 
 def read_revocation(provider: Provider, raw: RawAnswer) -> Answer:

@@ -17,7 +17,7 @@ import pytest
 
 from docs.generate import generated
 from providers import Catalog
-from providers.base import Credential, RawAnswer, Verdict
+from providers.base import RawAnswer, Verdict
 from providers.entries import KEYS, make_provider
 from tests.conftest import World
 from tests.providers.answers import read
@@ -202,7 +202,7 @@ def test_the_two_files_of_the_page_on_adding_a_provider_fit_each_other() -> None
     provider, answers = make_provider("example-crm", tomllib.loads(data)), read(told)
     assert provider.endpoint(answers.row).url == answers.url
     assert (provider.auth, provider.rotates, provider.replay) == (answers.auth, answers.rotates, answers.replay)
-    assert provider.refresh_params(Credential("app", "secret", "token", answers.row)) == answers.sends
+    assert provider.filled(provider.params, answers.row) == answers.sends
     ends = {"reauthorize": Verdict.DEAD_GRANT, "client": Verdict.CLIENT_REFUSED}
     for one in answers.refused:
         raw = RawAnswer(one.status, {}, one.body.encode(), START)

@@ -660,6 +660,47 @@ def test_other_programs_settings_are_nobody_s_business(load):
     assert load(**dict.fromkeys(others, "x"), MICROSOFT_CLIENT_ID="app").warnings == ()
 
 
+PROVIDERS = re.findall(  # as a catalogue of more than a hundred has them
+    r"[a-z0-9-]+",
+    "adobe airtable amazon asana atlassian auth0 aweber basecamp bitbucket box calendly canva clickup close constant "
+    "deezer dialpad discord docusign dropbox dynamics ebay etsy eventbrite exact-online facebook figma fitbit "
+    "freshbooks front garmin github-app gitlab gohighlevel google gotomeeting gusto harvest hubspot instagram "
+    "intercom jobber keap keycloak lightspeed linear linkedin mailchimp meta microsoft miro monday netsuite notion "
+    "okta outreach paypal pinterest pipedrive podio procore quickbooks ramp reddit ringcentral sage salesforce shopify "
+    "slack smartsheet snapchat spotify square strava stripe surveymonkey tiktok todoist toggl trello twitch twitter "
+    "typeform vimeo webex webflow whoop wix wordpress wrike xero yahoo yandex zendesk zoho zoom",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("GOGLE_CLIENT_ID", "GOOGLE_CLIENT_ID"),
+        ("GOHIGHLEVL_TOKEN_URL", "GOHIGHLEVEL_TOKEN_URL"),
+        ("GO_HIGH_LEVL_SCOPE", "GOHIGHLEVEL_SCOPE"),
+        ("QUICKBOOK_CLIENT_SECRET", "QUICKBOOKS_CLIENT_SECRET"),
+        ("EXACT_ONLIN_AUTH_URL", "EXACT_ONLINE_AUTH_URL"),
+    ],
+)
+def test_a_setting_of_a_misspelt_provider_is_warned_of_with_the_one_that_was_meant(load, name, meant):
+    loaded = load(**{name: "https://id.example"}, MAIL_CLIENT_ID="app")
+    expected = [f"there is no setting {name}, and it has no effect. Did you mean {meant}?"]
+    assert loaded.warnings == ()  # which providers there are is known later
+    assert settings.misspelt_providers(loaded.providers, PROVIDERS) == expected
+
+
+def test_no_short_name_of_a_provider_is_taken_for_what_another_program_calls_its_own(load):
+    others = re.findall(
+        r"\w+",
+        "MAIL API APP WEB AUTH OAUTH OAUTH2 OIDC SSO SAML LDAP DB AWS AZURE GCP GMAIL COGNITO JIRA SMTP IMAP NEXTAUTH "
+        "BOXES BOT EBAY2 BAY KEEP LEAP HEAP BETA METAL DATA MIRROR WIFI ZERO HERO ZOO ROOM ROHO HOME OTTO SLICK STACK "
+        "FLACK CLOSER FRONTEND BACKEND ADMIN PORTAL GITHUB TEST DEV PROD STAGING MY_GOOGLE GOOGLE_SSO RAMPS SQARE",
+    )
+    loaded = load(**{f"{name}_CLIENT_ID": "app" for name in others})
+    named = {text.split()[4] for text in settings.misspelt_providers(loaded.providers, PROVIDERS)}
+    assert named == {"SQARE_CLIENT_ID,"}  # which is meant to be `square`
+
+
 def test_every_setting_that_is_described_is_known_by_its_name(load):
     named = set(re.findall(r"^#? ?([A-Z_]+)=", ENV_EXAMPLE.read_text(), re.MULTILINE))
     providers = {name for name in named if name.startswith("MICROSOFT_")}

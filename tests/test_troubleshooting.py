@@ -192,6 +192,7 @@ SITUATIONS = (
         lambda world, _: world.table.edit(_row(world), {"encrypted_refresh": "pasted"}),
     ),
     Situation("there is no setting REFRESH_INTERVALL", "A setting is misspelt.", _setting("REFRESH_INTERVALL", "600")),
+    Situation("there is no setting GOGLE_SCOPE", "A setting's provider is misspelt.", _setting("GOGLE_SCOPE", "x")),
     Situation(
         "sets CONCURRENCY twice", "A name stands twice in `.env`, with two values.", _dotenv(0o600, "CONCURRENCY=8")
     ),

@@ -36,6 +36,7 @@ _Choice = TypeVar("_Choice", bound=str)
 _GIT_SECONDS = 10
 _LONGEST_SECRET_FILE, _LONGEST_DOTENV = 64 * 1024, 1024 * 1024  # bytes
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+# In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
 _PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE)?")
 # The settings that `_Reader.secret` reads; .env.example marks them too.
@@ -59,6 +60,8 @@ _NAMES = frozenset(
     )
 )
 _LIKE_OURS = 0.88  # of difflib's ratio: one letter more, less, changed or moved
+_LIKE_A_PROVIDER = 0.85  # the same in a name as short as `google`, but for changed
+_SHORTEST_SLUG = 6  # letters; shorter ones (box, ebay, meta) are one letter away from too many others' names
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*")
 _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
 _HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
@@ -319,8 +322,26 @@ def _misspelt(names: Iterable[str]) -> list[str]:
         from difflib import get_close_matches  # a few milliseconds, which most starts need not spend
 
         nearest = get_close_matches(base, candidates, 1, _LIKE_OURS)
-        found += [f"there is no setting {name}, and it has no effect. Did you mean {one}?" for one in nearest]
+        found += [_no_such_setting(name, one) for one in nearest]
     return found
+
+
+def misspelt_providers(unknown: Mapping[str, ProviderSettings], slugs: Iterable[str]) -> list[str]:
+    """A warning for each setting of a provider that nobody has and that is nearly one with a slug of these."""
+    from difflib import get_close_matches
+
+    found: list[str] = []
+    known = [slug.replace("-", "_").upper() for slug in slugs if len(slug) >= _SHORTEST_SLUG]
+    for name, own in sorted(unknown.items()):
+        for meant in get_close_matches(name, known, 1, _LIKE_A_PROVIDER):
+            values = (getattr(own, one.name) for one in fields(own))
+            suffixes = (suffix for suffix, value in zip(_PROVIDER_SUFFIXES, values, strict=True) if value is not None)
+            found += [_no_such_setting(f"{name}_{suffix}", f"{meant}_{suffix}") for suffix in suffixes]
+    return found
+
+
+def _no_such_setting(name: str, meant: str) -> str:
+    return f"there is no setting {name}, and it has no effect. Did you mean {meant}?"
 
 
 def _may_be(name: str, meant: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import crypto
 from token_refresh import settings as configuration
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
-    from token_refresh.net.tls import Adapter
+    from token_refresh.net.watchdog import TimedAdapter
     from token_refresh.refresh.jobs import JobFactory
     from token_refresh.refresh.run_context import RunContext
     from token_refresh.refresh.run_identity import RunIdentity
@@ -39,6 +39,7 @@ DATABASE_FILE = "tokens.sqlite3"
 _PORT = ":5432"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
 LOCK_WAIT_SECONDS = 120.0  # of what a person started: whoever has typed everything should not have to again
+DISCOVERY_SECONDS = 30.0
 SHARED_CONNECTIONS = 4  # at the most, of one program with any number of threads; each is needed for milliseconds
 BALLAST_BYTES = 256 * 1024  # room for one answer in flight
 
@@ -88,6 +89,12 @@ class Installation:
         named = {self.catalog.slug_of(name): own for name, own in self.settings.providers.items()}
         return named.get(slug, configuration.ProviderSettings())
 
+    def misspelt_settings(self) -> list[str]:
+        """See `misspelt_providers`; others are another program's. Raises like `catalog`."""
+        catalog = self.catalog
+        unknown = {name: own for name, own in self.settings.providers.items() if catalog.slug_of(name) is None}
+        return configuration.misspelt_providers(unknown, catalog.summaries) if unknown else []
+
     @cached_property
     def keyring(self) -> crypto.Keyring:
         """The keys that the settings hold, and what this installation recognises tokens by. Raises `JournalError`."""
@@ -116,7 +123,7 @@ class Connections:
     """
 
     def __init__(self) -> None:
-        self._made: dict[int, Backend | Adapter] = {}  # by process; a child keeps its parent's, and never uses it
+        self._made: dict[int, Backend | TimedAdapter] = {}  # by process; a child keeps its parent's, and never uses it
 
     def database(self, url: str) -> Backend:
         """The database. Raises like `open_backend`."""
@@ -124,11 +131,11 @@ class Connections:
 
         return cast("Backend", self._kept(lambda: open_backend(url, SHARED_CONNECTIONS)))
 
-    def adapter(self, ca_bundle: Path | None) -> Adapter:
+    def adapter(self, ca_bundle: Path | None) -> TimedAdapter:
         """What sends requests to Airtable."""
         from token_refresh.net.watchdog import TimedAdapter
 
-        return cast("Adapter", self._kept(lambda: TimedAdapter(ca_bundle, SHARED_CONNECTIONS)))
+        return cast("TimedAdapter", self._kept(lambda: TimedAdapter(ca_bundle, SHARED_CONNECTIONS)))
 
     def close(self) -> None:
         """Release them; the next call makes others."""
@@ -136,7 +143,7 @@ class Connections:
         if made is not None:
             made.close()
 
-    def _kept(self, make: Callable[[], Backend | Adapter]) -> Backend | Adapter:
+    def _kept(self, make: Callable[[], Backend | TimedAdapter]) -> Backend | TimedAdapter:
         made = self._made.get(os.getpid())
         if made is None:
             new = make()
@@ -181,6 +188,7 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
     settings, shared = installation.settings, installation.connections
     airtable = replace(airtable, table_name=table_name or airtable.table_name)
     folder = installation.state.of_store(airtable.identity)
+    adapter = shared.adapter(settings.ca_bundle) if shared else TimedAdapter(settings.ca_bundle, connections=1)
     options = AirtableOptions(
         api_key=airtable.api_key.reveal(),
         base_id=airtable.base_id,
@@ -191,12 +199,41 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
         requests_per_second=airtable.requests_per_second,
         schema_file=folder / f"columns-{hashlib.sha256(airtable.table_name.encode()).hexdigest()[:16]}.json",
         pace_file=folder / "pace.json",
-        adapter=shared.adapter(settings.ca_bundle) if shared else TimedAdapter(settings.ca_bundle, connections=1),
+        adapter=adapter,
         is_adapter_shared=shared is not None,
         say_outage=installation.say_outage,
+        shorten=adapter.shorten if shared is None else lambda _: None,  # the requests of other calls keep their time
         proxy=proxy_of(settings),
     )
     return AirtableStore(options, installation.clock)
+
+
+def discover(installation: Installation, issuer: str) -> str:
+    """What an authorization server says of itself, as a table for PROVIDERS_FILE.
+
+    Raises:
+        ProviderError: it says nothing that can be used.
+    """
+    from providers.addresses import is_loopback
+    from providers.base import Answer, TokenRequest
+    from providers.discovery import DiscoveryError, described, metadata_urls
+    from token_refresh.net.transport import HTTPTransport
+
+    settings, error = installation.settings, ""
+    private, proxy = settings.allowed_private_hosts, proxy_of(settings)
+    is_fixed = is_loopback(urlsplit(issuer).hostname or "")
+    transport = HTTPTransport(installation.clock, 1, proxy, settings.ca_bundle, private, DISCOVERY_SECONDS)
+    try:
+        for url in metadata_urls(issuer):
+            raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
+            if not isinstance(raw, Answer) and raw.status == 200 and raw.is_complete:
+                return described(issuer, raw.body)
+            error = raw.error or "" if isinstance(raw, Answer) else f"HTTP {raw.status}"
+    finally:
+        transport.close()
+    raise DiscoveryError(
+        f"{issuer} does not describe itself ({error})", "Write the table by hand: see docs/providers.md."
+    )
 
 
 def left_in_embedded(installation: Installation) -> int:

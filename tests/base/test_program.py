@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 import crypto
 from tests.world.program import ROOT, copy_program
 from token_refresh.base.errors import Kind, actionable_error
+from token_refresh.base.program import Starting
 
 SCRIPTS = ("token_manager.py", "onboard_client.py")
 READ_BY_ALL = (*SCRIPTS, *(f"token_refresh/{name}.py" for name in ("__init__", "base/__init__", "base/program")))
@@ -35,6 +38,7 @@ def own_python(clone: Path) -> None:
 
 def run(words: list[str], folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    environ |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return subprocess.run(
         words, cwd=folder, env=environ | settings, capture_output=True, text=True, timeout=60, check=False
     )
@@ -73,6 +77,8 @@ def test_each_python_that_is_too_old_says_so_in_a_sentence(clone: Path, python: 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_python_that_is_too_old_is_no_traceback(clone: Path, script: str) -> None:
     assert f"{sys.executable} is 3.10.13. Install Python 3.11 or newer, then: " in sentence(earlier([script], clone))
+    own_python(clone)
+    assert sentence(earlier([script], clone)).endswith(". Use .venv/bin/python instead.\n")
 
 
 def test_with_json_the_wrong_python_is_an_object_too(clone: Path) -> None:
@@ -97,6 +103,20 @@ def test_a_program_that_imports_it_gets_the_sentence_as_an_import_error(clone: P
     assert "Python 3.11 or newer is needed" in run([sys.executable, "-c", code], clone).stdout
 
 
+def test_a_program_that_imports_it_without_a_package_gets_the_sentence_too() -> None:
+    with pytest.raises(ImportError, match="lacks the package no_such_package"), Starting(is_script=False):
+        importlib.import_module("no_such_package.part")
+
+
+def test_where_pip_installed_it_for_a_python_that_is_too_old_it_is_to_be_installed_again(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/site-packages"
+    packages.parent.mkdir()
+    copy_program(packages)
+    code = "import sys; sys.version_info = (3, 10, 13); import token_manager"
+    ended = run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(packages))
+    assert ended.stderr.endswith("is 3.10.13. Install token-refresh again, by a Python that is new enough.\n")
+
+
 def test_a_package_that_is_missing_later_is_no_internal_error() -> None:
     error = actionable_error(ModuleNotFoundError("No module named 'requests.auth'", name="requests.auth"))
     assert (error.kind, str(error)) == (Kind.CONFIGURATION, f"{sys.executable} lacks the package requests")
@@ -104,10 +124,11 @@ def test_a_package_that_is_missing_later_is_no_internal_error() -> None:
     assert str(error) == f"{sys.executable} has an unfit version of the package sqlalchemy"
 
 
-@pytest.mark.parametrize("folder", ["a clone", "."])
+@pytest.mark.parametrize("folder", ["a clone", ".", "elsewhere"])
 def test_the_command_that_a_message_names_works_in_the_folder_it_was_said_in(clone: Path, folder: str) -> None:
     own_python(clone)
     place = clone.parent / folder
+    place.mkdir(exist_ok=True)
     ended = run([str(clone / ".venv/bin/python"), str(clone / "token_manager.py"), "status"], place)
     [command] = re.findall(r"make one with `(.+?)`", ended.stderr)
     assert (command == ".venv/bin/python token_manager.py generate-key") is (folder == "a clone")

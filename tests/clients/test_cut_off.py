@@ -344,6 +344,19 @@ def test_what_was_superseded_is_stored_by_recover_once_its_row_has_no_credential
     assert story.steps() == []
 
 
+def test_an_onboarding_beside_a_row_that_cannot_be_used_waits_until_it_can(rows: Rows) -> None:
+    story = Story(rows, "acme", ONBOARDING)
+    story.cut_by_kill(Point.KEPT)
+    theirs = put_another(story)
+    rows.edit("loc", provider_params="{")
+    said = rows.world.program.run().err
+    assert "its onboarding waits in the journal, for provider_params is not a JSON object of texts" in said
+    assert story.steps() == ["answered"]
+    rows.edit("loc", provider_params="")
+    story.run()
+    assert (story.steps(), story.newest_in_row()) == (["superseded"], theirs)
+
+
 def test_what_an_earlier_version_left_of_a_login_that_is_in_its_row_is_ended_by_recover(rows: Rows) -> None:
     """It took its own write for somebody else's."""
     story = Story(rows, "acme", LOGIN)

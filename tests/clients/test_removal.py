@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,10 +19,12 @@ from tests.conftest import World
 from tests.library.test_manager import claim, host_of, shop_of
 from tests.refresh.nothing_lost.struck import Fate, Point, refresh, struck
 from tests.refresh.runs.faults_world import STEPS, TABLES, Rows, SqliteRows, table_of
+from tests.refresh.runs.test_faults_inside import OtherStore, on, run_context_of
 from tests.world.http import Hangup, HTTPServer, Request, Response
 from tests.world.oauth import faults
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
+from token_refresh.clients.removal import Removal
 from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,
@@ -31,7 +33,7 @@ from token_refresh.library import (
     TokenManager,
 )
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import StoreUnavailableError, WriteResult, Written
+from token_refresh.stores.base import Change, Store, StoreUnavailableError, WriteResult, Written
 
 
 @pytest.fixture(params=["sqlite", "airtable"])
@@ -214,6 +216,18 @@ def test_a_row_that_does_not_open_is_not_revoked(world: World) -> None:
         manager.revoke_tokens("loc1")
 
 
+def test_an_access_token_alone_is_not_revoked_from_here_and_stays(world: World) -> None:
+    world.program.settings["ACME_CLIENT_ID"] = "app-acme"
+    revocable(world)
+    manager = manager_of(world)
+    manager.store_tokens("gh", "acme", access_token="gho_an-access-token")
+    with pytest.raises(NoSuchTokenError, match="gh acme: it has only an access token") as caught:
+        manager.revoke_tokens("gh")
+    assert "the provider's own pages" in caught.value.action
+    assert manager.get_valid_access_token("gh") == "gho_an-access-token"
+    assert world.oauth.requests == []
+
+
 # Out of the table
 
 
@@ -361,6 +375,32 @@ def test_a_row_that_cannot_be_emptied_after_its_grant_is_dead_is_reported(
         deaf(world, manager, lambda _: written).delete_tokens("loc1")
     manager.revoke_tokens("loc1")
     assert_emptied(world)
+
+
+class ChangedStore(OtherStore):
+    """Somebody changes a row just before it is written."""
+
+    def __init__(self, usual: Store, happens: Callable[[], None]) -> None:
+        super().__init__(usual)
+        self._happens = happens
+
+    def write(self, changes: Sequence[Change]) -> list[WriteResult]:
+        self._happens()
+        return self.usual.write(changes)
+
+
+@pytest.mark.parametrize("verb", ["disable", "enable"])
+def test_a_client_that_somebody_changes_meanwhile_keeps_its_status_and_theirs(world: World, verb: str) -> None:
+    rows = SqliteRows(world)
+    status = {"disable": "active", "enable": "disabled"}[verb]
+    rows.add("acme", "loc1", status=status)
+    before = rows.row("loc1").encrypted_refresh
+    with run_context_of(rows) as context:
+        changed = on(context, ChangedStore(context.store.store, lambda: put_another(rows)))
+        with pytest.raises(RetryLaterError, match="loc1 acme: somebody changed the row meanwhile; theirs stays"):
+            getattr(Removal(changed, lambda _: None, 0.0), verb)("loc1", None)
+    assert rows.row("loc1").status == status
+    assert rows.row("loc1").encrypted_refresh != before
 
 
 # What the journal holds of it, at any step

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests import exits
 from tests.callers import manager_of
 from tests.commands.test_cli import assert_reported, onboarded, state_folder
 from tests.commands.test_verify import rows
 from tests.conftest import World
 from tests.library.test_manager import claim, host_of
 from tests.refresh.runs.faults_world import AirtableRows, Rows, entries
+from tests.world.airtable import AirtableServer
+from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth import faults
 from token_refresh.journal.lock import run_lock
 
@@ -125,6 +128,15 @@ def test_a_table_without_a_status_disables_nobody(airtable_world: World) -> None
         airtable_world.program.run("disable", "loc1", "--yes"), 2, "the table has no column status", "setup"
     )
     assert AirtableRows(airtable_world).is_current("loc1")
+
+
+def test_a_status_that_the_store_does_not_take_is_reported(airtable_world: World, airtable: AirtableServer) -> None:
+    onboarded(airtable_world, "loc1")
+    airtable.inject(airtable_faults.status(503), kind="update", times=None)
+    assert airtable_world.program.run("disable", "loc1", "--yes").code == exits.STORE
+    airtable.faults.clear()
+    assert AirtableRows(airtable_world).row("loc1").status == "active"
+    assert airtable_world.program.run("disable", "loc1", "--yes").code == exits.DONE
 
 
 def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 import crypto
+from tests.callers import log_in, manager_of
 from tests.conftest import World
 from tests.refresh.runs.faults_world import PostgresRows, SqliteRows
 from tests.world.clock import FakeClock
+from tests.world.http import Hangup, HTTPServer, Request, Response
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
 from token_refresh.base.clock import SystemClock
 
@@ -208,6 +210,14 @@ def test_the_endpoint_of_every_row_is_tried_and_no_host_that_a_row_names_itself(
     assert sorted(finding["text"] for finding in parts["provider"]) == ["Google answers", "acme answers"]
 
 
+def test_of_an_empty_table_whose_rows_will_name_their_host_no_endpoint_is_tried(world: World) -> None:
+    own = world.program.home / "providers.toml"
+    own.write_text(own.read_text() + '\n[acme-own]\nname = "Acme"\ntoken_url = "https://{instance}/oauth/token"\n')
+    world.program.settings["DEFAULT_PROVIDER"] = "acme-own"
+    code, parts = _found(world)
+    assert (code, "provider" in parts) == (0, False)
+
+
 def test_a_clock_that_is_off_is_bad(world: World) -> None:
     world.program.clock = SystemClock()
     code, parts = _found(world)
@@ -232,3 +242,30 @@ def test_online_asks_for_each_token_where_the_provider_can_say(world: World) -> 
     code, parts = _found(world, "--online")
     assert code == 1
     assert "two: acme-basic says that the access token is not active" in parts["online"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Hangup(), Response(404, b"not here"), Response.of_json(200, {"active": "yes"})],
+    ids=["none", "404", "odd"],
+)
+def test_online_where_no_usable_answer_comes_somebody_should_look(world: World, answer: Response | Hangup) -> None:
+    def serve(request: Request) -> Response:
+        if request.path != "/introspect":
+            return Response(404)
+        if isinstance(answer, Hangup):
+            raise answer
+        return answer
+
+    with HTTPServer(serve) as server:
+        server.now = world.clock.timestamp
+        own = world.program.home / "providers.toml"
+        text = own.read_text().replace(world.oauth.token_url("acme-basic"), f"{server.url}/token")
+        own.write_text(text.replace("[acme-basic]\n", f'[acme-basic]\nintrospect_url = "{server.url}/introspect"\n'))
+        log_in(world, manager_of(world), "one", "acme-basic")
+        log_in(world, manager_of(world), "without access token", "acme-basic", access_token=None)
+        code, parts = _found(world, "--online")
+    assert code == 0
+    [doubtful, total] = parts["online"]
+    assert (doubtful["state"], total["text"].split()[0]) == (DOUBTFUL, "1")
+    assert "one: acme-basic gave no usable answer" in doubtful["text"]

@@ -202,6 +202,21 @@ def test_each_provider_has_its_own_cutoff(place: Place, provider: str, hours: fl
         assert bool(place.store.due(DueQuery(cutoffs, START + timedelta(hours=1), "brief"))) is is_due
 
 
+def test_an_access_token_alone_is_listed_where_somebody_asks_for_those_that_end(place: Place) -> None:
+    soon, later = START + timedelta(hours=1), START + timedelta(days=2)
+    alone = {"encrypted_refresh": "", "last_access_token": "access token"}
+    ending = place.add(cells("ending", **alone, access_token_expiry=soon))
+    place.add(cells("later", **alone, access_token_expiry=later))
+    place.add(cells("endless", **alone))
+    place.add(cells("disabled", **alone, access_token_expiry=soon, status="disabled"))
+    place.add(cells("waits for its credential", encrypted_refresh="", access_token_expiry=soon))
+    due = place.add(cells("due", access_token_expiry=START))
+    place.add(cells("not due", last_access_token="access token", access_token_expiry=soon))
+    query = DueQuery({}, START + timedelta(minutes=1), "google")
+    assert {row.key for row in place.store.due(query)} == {due}
+    assert {row.key for row in place.store.due(replace(query, lone=START + timedelta(days=1)))} == {due, ending}
+
+
 def test_rows_are_complete_but_for_the_access_token(place: Place) -> None:
     expiry, refreshed = START + timedelta(hours=2, milliseconds=123), START - timedelta(days=1)
     full = cells(

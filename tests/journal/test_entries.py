@@ -279,6 +279,7 @@ def test_in_a_file_of_an_older_version_the_step_gets_its_new_name(tmp_path: Path
         for column in ("successor", "previous", "place"):  # which came with version 4
             older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
         older.execute("ALTER TABLE entries RENAME COLUMN admission TO enrolment")
+        older.execute("ALTER TABLE failures DROP COLUMN retry_at")  # with version 5
         older.execute("PRAGMA user_version = 2")
         older.commit()
     with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as journal:

@@ -150,3 +150,25 @@ def test_an_answer_of_a_store_whose_headers_drip_ends_at_the_limit() -> None:
     with RawServer(talk) as server, within(SECONDS + SLACK), pytest.raises(requests.ConnectionError):
         session.get(server.url, timeout=FOREVER_SECONDS)
     session.close()
+
+
+def test_once_somebody_wants_the_end_what_is_under_way_and_what_follows_gets_less_time() -> None:
+    over, arrived = threading.Event(), threading.Semaphore(0)
+
+    def hang(sock: socket.socket) -> None:
+        server.read_request(sock)
+        arrived.release()
+        over.wait(SLACK)
+
+    adapter = TimedAdapter(None, 2, FOREVER_SECONDS)
+    session = make_session(adapter)
+    with RawServer(hang) as server, ThreadPoolExecutor(1) as pool, within(2 * SECONDS + SLACK):
+        under_way = pool.submit(session.get, server.url, timeout=FOREVER_SECONDS)
+        assert arrived.acquire(timeout=SLACK)
+        adapter.shorten(SECONDS)
+        with pytest.raises(requests.ConnectionError):
+            under_way.result()
+        with pytest.raises(requests.ConnectionError):
+            session.get(server.url, timeout=FOREVER_SECONDS)
+        over.set()
+    session.close()

@@ -442,7 +442,7 @@ def test_params_are_filled_from_row_and_defaults_without_being_an_address() -> N
 def test_braces_that_are_no_placeholder_stay_in_a_parameter(own_file: Path) -> None:
     provider = acme(own_file, TOKEN_URL + "params = { claims = '{\"a\": {}}' }")
     assert provider.placeholders == {}
-    assert provider.refresh_params(Credential("app", "", "r", {})) == {"claims": '{"a": {}}'}
+    assert provider.filled(provider.params, {}) == {"claims": '{"a": {}}'}
 
 
 # Origins

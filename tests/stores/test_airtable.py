@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +26,10 @@ from tests.world.clock import START, FakeClock
 from tests.world.http import HTTPServer, Request, Response
 from tests.world.raw import Authority, RawServer, serving_tls
 from token_refresh.base.columns import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+from token_refresh.net.watchdog import TimedAdapter
 from token_refresh.stores.airtable import AirtableStore
 from token_refresh.stores.base import (
+    STOP_SECONDS,
     Change,
     DueQuery,
     StoreAltersError,
@@ -871,6 +874,63 @@ def test_an_answer_without_end_costs_bounded_time_and_memory(scene: Scene, name:
             assert tracemalloc.get_traced_memory()[1] < 2.5 * (32 << 20)
         finally:
             tracemalloc.stop()
+
+
+def test_a_request_under_way_ends_soon_once_somebody_wants_the_end(scene: Scene) -> None:
+    """Its headers would be waited for a minute, and its body three quarters of one."""
+    arrived, over = threading.Event(), threading.Event()
+
+    def hang(sock: Any) -> None:
+        server.read_request(sock)
+        arrived.set()
+        over.wait(30)
+
+    adapter = TimedAdapter(None, 1)
+    (scene.folder / "columns.json").unlink()
+    with RawServer(hang) as server, ThreadPoolExecutor(1) as pool:
+        url = server.url.removesuffix("/token")
+        store = scene.reopened(endpoint_url=url, adapter=adapter, shorten=lambda seconds: adapter.shorten(seconds / 50))
+        under_way = pool.submit(store.due, EVERYONE)
+        assert arrived.wait(30)
+        started = time.monotonic()
+        store.hurry()
+        with pytest.raises(StoreUnavailableError):
+            under_way.result()
+        over.set()
+    assert time.monotonic() - started < 5
+    assert server.accepted == 1  # no outage is waited out
+
+
+@pytest.mark.parametrize("name", ["a drip", "a drip of chunks", "headers without end"])
+def test_the_last_request_ends_before_the_time_to_end_is_over(scene: Scene, name: str) -> None:
+    head, then = OVERLONG[name]
+    (scene.folder / "columns.json").unlink()
+    adapter = TimedAdapter(None, 1)
+    with RawServer(_saying(lambda: server, b"HTTP/1.1 200 OK\r\n" + head, then)) as server:
+        url = server.url.removesuffix("/token")
+        store = scene.reopened(endpoint_url=url, adapter=adapter, shorten=adapter.shorten)
+        store.hurry()
+        scene.clock.advance(STOP_SECONDS - 2)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            store.due(EVERYONE)
+        assert time.monotonic() - started < 2
+        assert server.accepted == 1
+        scene.clock.advance(2)
+        calls = store.calls
+        with pytest.raises(StoreUnavailableError):
+            store.due(EVERYONE)
+        assert (store.calls, server.accepted) == (calls, 1)
+
+
+def test_no_pause_of_the_base_is_waited_for_once_somebody_wants_the_end(scene: Scene) -> None:
+    scene.fill(1)
+    (scene.folder / "pace.json").write_text(json.dumps({"next_at": scene.clock.timestamp() + 100}))
+    scene.store.hurry()
+    started = scene.clock.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        scene.store.due(EVERYONE)
+    assert scene.clock.monotonic() == started
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -19,7 +19,7 @@ def _moments(clock: FakeClock, *paces: Pace) -> list[float]:
     """When each of these, in turn, was let through."""
     moments = []
     for pace in paces:
-        pace.wait()
+        clock.sleep(pace.take())
         moments.append(clock.monotonic())
     return moments
 
@@ -37,7 +37,7 @@ def test_two_processes_in_one_second_share_one_pace(file: Path, clock: FakeClock
 
 def test_a_penalty_that_one_process_met_holds_the_other_back(file: Path, clock: FakeClock) -> None:
     one, other = Pace(file, clock, 4), Pace(file, clock, 4)
-    one.wait()
+    one.take()
     one.pause(30)
     before = clock.monotonic()
     assert _moments(clock, other)[0] - before >= 30
@@ -57,7 +57,7 @@ def test_a_moment_far_ahead_was_written_before_the_clock_was_set_back(
 def test_a_file_that_cannot_be_read_begins_again(file: Path, clock: FakeClock, content: str) -> None:
     file.write_text(content)
     pace = Pace(file, clock, 4)
-    pace.wait()
+    pace.take()
     assert pace.usage().calls == 1
 
 

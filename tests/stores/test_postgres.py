@@ -8,6 +8,7 @@ import random
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,6 +28,7 @@ from tests.world.postgres import PostgresServer, Shell, name_of
 from tests.world.raw import RawServer
 from token_refresh.stores.base import Claimant, DueQuery, StoreError, StoreRefusedError, StoreUnavailableError, Written
 from token_refresh.stores.database import DatabaseStore, postgres
+from token_refresh.stores.database import store as store_module
 from token_refresh.stores.database.backend import ShutOutError
 
 ME = Claimant("host", 1, "run")
@@ -465,6 +467,24 @@ def test_a_row_that_a_rule_of_the_table_forbids_is_refused_alone(place: Postgres
     assert [result.written for result in results] == [Written.REFUSED, Written.STORED, Written.STORED]
     assert_plain(results[0].error, StoreRefusedError)
     assert "constraint or trigger" in str(results[0].error)
+
+
+def test_a_server_that_hangs_is_left_in_time_once_somebody_wants_the_end(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that somebody holds keeps the server silent, too, for half a minute."""
+    monkeypatch.setattr(store_module, "STOP_SECONDS", 0.5)
+    key = place.add(cells("loc-1"))
+    with place.shell.transaction(), ThreadPoolExecutor(1) as pool:
+        place.shell.execute("LOCK TABLE credentials")
+        started = time.monotonic()
+        waiting = pool.submit(place.store.read, [key])
+        place.store.hurry()
+        with pytest.raises(StoreUnavailableError):
+            waiting.result()
+        assert time.monotonic() - started < 10
+    with pytest.raises(StoreUnavailableError, match="left alone"):
+        place.store.read([key])
 
 
 # Costs

@@ -45,7 +45,7 @@ class NoticeCode(enum.StrEnum):
     UNKNOWN_STATUS = "unknown_status"  # the row's status means nothing to the program: it counts as active
     COLUMN_UNSUITABLE = "column_unsuitable"  # a column of the table does not take everything that belongs there
     SHORT_LIFETIME = "short_lifetime"  # a provider's tokens expire before the next run
-    LOGIN_ENDS = "login_ends"  # a refresh token does, soon, and no refresh brings another one
+    LOGIN_ENDS = "login_ends"  # a token does, soon, and no refresh brings another one
     RARE_RUNS = "rare_runs"  # runs come more rarely than `REFRESH_INTERVAL` says
     QUOTA_SHORT = "quota_short"  # the month's Airtable calls will not last
     NOT_SELECTED = "not_selected"  # no row of a location that was asked for can be refreshed
@@ -97,6 +97,11 @@ class RowFinished:
     def kind(self) -> Kind | None:
         """Of which kind its failure is; None where it did not fail."""
         return KINDS.get(self.outcome) if self.outcome is not None else None
+
+    @property
+    def is_saved(self) -> bool:
+        """Of an onboarding: whether the credential is in the table, now or already; one that asks for a look is not."""
+        return self.outcome not in FAILURES and self.action is None
 
     def as_error(self) -> TokenError:
         """What it means for whoever wanted the row's token."""

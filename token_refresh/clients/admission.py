@@ -14,7 +14,7 @@ from functools import partial
 from crypto import Context, SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import Kind
-from token_refresh.base.events import FAILURES, Notice, NoticeCode, Outcome, RowFinished
+from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import (
@@ -244,7 +244,7 @@ class Admission:
 
     def failure_kinds(self, results: Iterable[RowFinished]) -> set[Kind]:
         """Of which kinds the failures among `results` are, and that of a store that did not take one."""
-        kinds = {result.kind or Kind.ROW for result in results if not is_saved(result)}
+        kinds = {result.kind or Kind.ROW for result in results if not result.is_saved}
         if self.store_error is not None:
             kinds.add(self.store_error.kind)
         return kinds
@@ -428,11 +428,6 @@ def _ends(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Not
 
 def _waits(entry: Entry, message: str, action: str = "") -> Notice:
     return _ends(NoticeCode.ONBOARDING_WAITS, entry, message, action)
-
-
-def is_saved(result: RowFinished) -> bool:
-    """Whether the credential is in the table, now or already; a row that somebody changed meanwhile asks for a look."""
-    return result.outcome not in FAILURES and result.action is None
 
 
 def _not_stored(candidate: Candidate, error: StoreError, place: Place | None) -> RowFinished:

@@ -106,8 +106,9 @@ def endpoint_of(provider: Provider, entered: NewCredential) -> Endpoint:
         AdmissionError: its parameters cannot be used.
     """
     try:
-        endpoint = provider.endpoint(read_params(entered.provider_params))
-        provider.refresh_params(_credential(entered))
+        params = read_params(entered.provider_params)
+        endpoint = provider.endpoint(params)
+        provider.filled(provider.params, params)
     except ProviderError as error:
         raise AdmissionError.of(error) from None
     return endpoint

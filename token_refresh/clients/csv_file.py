@@ -124,11 +124,11 @@ def admit_lines(
     terms: Terms,
     providers: ProviderIndex,
     stop: Stop,
-    done: Callable[[Line, RowFinished], None],
+    done: Callable[[int, RowFinished], None],
 ) -> tuple[list[RowFinished], ActionableError | None]:
     """Save one line after the other, until a signal, or until nothing more can be saved; and why, then.
 
-    Those that were not tried have no result. `done` is told of each.
+    Those that were not tried have no result. `done` gets the number and the result of each.
     """
     results: list[RowFinished] = []
     for line in lines:
@@ -138,7 +138,7 @@ def admit_lines(
             results.append(admit_line(admission, line, terms, providers))
         except (StoreError, JournalError) as error:
             return results, error
-        done(line, results[-1])
+        done(line.number, results[-1])
     return results, None
 
 

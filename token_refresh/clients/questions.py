@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -54,14 +55,15 @@ class Order:
     by_device: bool = False
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Order:
-        """What the flags say."""
+    def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Order:
+        """What the flags say; a browser is opened where there is a display."""
+        has_display = sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
         return cls(
             arguments.location,
             arguments.provider,
             arguments.scope,
             arguments.redirect_uri,
-            not arguments.no_browser,
+            has_display and not arguments.no_browser,
             arguments.device,
         )
 

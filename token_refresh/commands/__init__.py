@@ -54,6 +54,7 @@ VERBS = {
     "rebind": "re-encrypt a row after its provider's host or its location id changed",
     "rotate-key": "re-encrypt all rows with the new key, ENCRYPTION_KEY",
     "setup": "make the table, or the columns that it lacks",
+    "providers": "list the providers that are known, or show one and how to make its app",
     "doctor": "check the set-up and say how to fix it",
     "generate-key": "print a new encryption key",
 }

@@ -44,7 +44,10 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Check every part and report; exit 1 where one is bad."""
     from token_refresh.terminal.report import show_table
 
-    checks = list(_checks(prepare(environ, clock, console), online=arguments.online))
+    installation = prepare(environ, clock, console)
+    for warning in installation.misspelt_settings():
+        console.warn(warning)
+    checks = list(_checks(installation, online=arguments.online))
     if console.as_json:
         console.object({"findings": [_object(check) for check in checks]})
     else:

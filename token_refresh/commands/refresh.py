@@ -84,6 +84,8 @@ def _run_locked(
     from token_refresh.refresh.run_context import Scope
     from token_refresh.terminal.report import report_for, report_object
 
+    for warning in installation.misspelt_settings():
+        console.warn(warning)
     scope = Scope(
         everything=arguments.all,
         locations=tuple(arguments.location),

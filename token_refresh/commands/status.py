@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Show all rows; with `--check` the exit code says whether a person has to look."""
     installation = prepare(environ, clock, console)
     now = clock.now()
+    for warning in installation.misspelt_settings():
+        console.warn(warning)
     rows = _rows(installation, now)
     if console.as_json:
         console.object(_object(rows, installation.settings.store, now))

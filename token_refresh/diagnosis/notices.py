@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from token_refresh.base.checks import GOOD, Check
@@ -19,6 +19,8 @@ _TOO_FEW_RUNS = {
     0: "not longer than REFRESH_INTERVAL",
     1: "too short for two runs at REFRESH_INTERVAL: where one refresh fails, the token ends before the next",
 }
+ONE_DAY = timedelta(days=1)
+_CONNECT = f"Connect the account again before, then run: {ONBOARD_CLIENT}"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
 
 
@@ -41,6 +43,7 @@ def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], 
     yield from _of_lifetimes(context, due)
     yield from _of_times(context, due)
     yield from _of_ends(context, listed, query)
+    yield from _of_lone_tokens(context, listed)
 
 
 def _rare_runs(file: Path, interval: int, now: datetime) -> Iterator[Notice]:
@@ -92,8 +95,20 @@ def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery) -> Itera
             continue
         if now < end < query.ending:
             message = f"its refresh token ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
-            action = f"Connect the account again before, then run: {ONBOARD_CLIENT}"
-            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, action, provider.slug)
+            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, _CONNECT, provider.slug)
+
+
+def _of_lone_tokens(context: RunContext, rows: Iterable[Row]) -> Iterator[Notice]:
+    """What to say of access tokens that nothing refreshes and that end soon, or did since the last look."""
+    now = context.clock.now()
+    for row in rows:
+        end = row.access_token_expiry
+        if row.encrypted_refresh or row.error is not None or end is None or end < now - ONE_DAY:
+            continue
+        verb, action = ("ends", _CONNECT) if end > now else ("ended", _CONNECT.replace(" before", ""))
+        message = f"its access token {verb} on {end:%Y-%m-%d %H:%M} UTC, and there is no refresh token"
+        provider = context.job_factory.provider_name(row)
+        yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, action, provider)
 
 
 def _of_times(context: RunContext, rows: Iterable[Row]) -> Iterator[Notice]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from crypto import Keyring
@@ -15,12 +15,10 @@ from token_refresh.base.errors import Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.journal.failures import Failure, read_failures
-from token_refresh.refresh.due import DuePolicy
+from token_refresh.refresh.due import ENDING, DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.stores.base import IDLE_STATUSES, STATUS_DISABLED, STATUS_REAUTHORIZE, Row
-
-ENDING = timedelta(days=7)  # a person needs some time for a login that nothing can put off
 
 
 class RowState(enum.StrEnum):

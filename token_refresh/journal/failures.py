@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from token_refresh.base.clock import Clock, iso, parse_time
+from token_refresh.base.clock import LONGEST_RETRY_AFTER_SECONDS, Clock, iso, parse_time
 from token_refresh.journal.file import JournalFile, Statement, read_only
 
 A_DAY = timedelta(hours=23)  # less than 24: a run is never on the second, and no day is to go by without a look
 _LOOK = "dead grants"
+_LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Failure:
     Attributes:
         cell: the fingerprint of the refresh cell it failed with, and of the one that the token was moved to.
         dead_since: when its grant was found dead; None where it was not.
+        retry_at: until when its provider asked to be left alone; None where it did not.
     """
 
     row_key: str
@@ -36,12 +38,19 @@ class Failure:
     failure_count: int
     dead_since: datetime | None
     tried_at: datetime | None
+    retry_at: datetime | None = None
 
     def is_of(self, cell: Iterable[str]) -> bool:
         """Whether it was found on the refresh cell with these fingerprints, one a key."""
         return not set(self.cell.split()).isdisjoint(cell)
 
+    def paused_until(self, now: datetime) -> datetime | None:
+        """`retry_at` while it is ahead; one more than a day ahead was written by a clock that was wrong."""
+        is_ahead = self.retry_at is not None and timedelta(0) < self.retry_at - now <= _LONGEST_PAUSE
+        return self.retry_at if is_ahead else None
 
+
+_TIMES = ("dead_since", "tried_at", "retry_at")
 _COLUMNS = tuple(Failure.__dataclass_fields__)
 _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
 
@@ -78,15 +87,16 @@ class Failures:
         """Remember these failures, and forget those of the rows with the keys in `recovered`."""
         # A grant that is found dead again, on the same cell, has been dead since the first time.
         remember = (
-            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (row_key) DO UPDATE SET"
+            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (row_key) DO UPDATE SET"
             " dead_since = CASE WHEN cell = excluded.cell AND dead_since <> '' THEN dead_since"
             " ELSE excluded.dead_since END, cell = excluded.cell, status = excluded.status,"
-            " last_error = excluded.last_error, failure_count = excluded.failure_count, tried_at = excluded.tried_at"
+            " last_error = excluded.last_error, failure_count = excluded.failure_count, tried_at = excluded.tried_at,"
+            " retry_at = excluded.retry_at"
         )
         statements: list[Statement] = []
         for one in failed:
             values = (one.row_key, one.location_id, one.provider, one.cell, one.status, one.last_error)
-            times = (iso(at) if at is not None else "" for at in (one.dead_since, one.tried_at))
+            times = (iso(at) if at is not None else "" for at in (one.dead_since, one.tried_at, one.retry_at))
             statements.append((remember, (*values, one.failure_count, *times)))
         forget = "DELETE FROM failures WHERE row_key = ?"
         statements += [(forget, (key,)) for key in recovered if key in self._known()]
@@ -131,7 +141,7 @@ def _by_row(records: Iterable[Any]) -> dict[str, Failure]:
     found: dict[str, Failure] = {}
     for record in records:
         values = dict(zip(_COLUMNS, record, strict=True))
-        one = Failure(**{**values, **{name: parse_time(values[name]) for name in ("dead_since", "tried_at")}})
+        one = Failure(**{**values, **{name: parse_time(values[name]) for name in _TIMES}})
         other = found.get(one.row_key)
         if other is None or (one.tried_at or _NEVER) > (other.tried_at or _NEVER):
             found[one.row_key] = one

@@ -20,7 +20,7 @@ from token_refresh.journal.lock import hold
 from token_refresh.journal.state_folder import is_store_folder
 
 BALLAST_FILE = "ballast"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # `uid` tells an entry that was taken over from one that was not, should the taking be cut off half-way.
 # `place`: which table of the store; empty where there is only one.
@@ -61,7 +61,8 @@ CREATE TABLE IF NOT EXISTS failures (
     last_error TEXT NOT NULL,
     failure_count INTEGER NOT NULL,
     dead_since TEXT NOT NULL,
-    tried_at TEXT NOT NULL
+    tried_at TEXT NOT NULL,
+    retry_at TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (
     name TEXT PRIMARY KEY,
@@ -77,6 +78,7 @@ _UPGRADES = {
         "ALTER TABLE entries RENAME COLUMN enrolment TO admission",
         *(f"ALTER TABLE entries ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in _ADDED),
     ),
+    5: ("ALTER TABLE failures ADD COLUMN retry_at TEXT NOT NULL DEFAULT ''",),
 }
 
 Statement = tuple[str, tuple[str | int, ...]]

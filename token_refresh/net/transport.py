@@ -109,7 +109,7 @@ class HTTPTransport:
     def _exchange(self, request: TokenRequest) -> RawAnswer:
         url, body = request.url, request.body
         if request.method == "GET":
-            url, body = f"{url}?{body.decode('ascii')}", b""
+            url, body = f"{url}?{body.decode('ascii')}" if body else url, b""
         prepared = requests.Request(request.method, url, dict(request.headers), data=body).prepare()
         prepared.headers["User-Agent"] = USER_AGENT
         with self._session.send(

@@ -103,6 +103,14 @@ class Watchdog:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
+    def shorten(self, seconds: float) -> None:
+        """From now on an exchange has so many seconds, and what is under way no more left. In a signal handler, too."""
+        with self._changed:
+            self._seconds = seconds
+            for watch in self._watches:
+                watch.deadline = min(watch.deadline, time.monotonic() + seconds)
+            self._changed.notify()
+
     def close(self) -> None:
         """End the thread."""
         with self._changed:
@@ -256,6 +264,7 @@ class TimedAdapter(WatchedAdapter):
 
     def __init__(self, ca_bundle: Path | None, connections: int, seconds: float = HEAD_SECONDS) -> None:
         self._watchdog = Watchdog(seconds)
+        self.shorten = self._watchdog.shorten
         super().__init__(ca_bundle, connections)
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:

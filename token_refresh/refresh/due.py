@@ -11,6 +11,7 @@ from token_refresh.stores.base import DueQuery, Row
 
 EARLY_SHARE = 1 / 3  # a long-lived token is renewed when a third of its life is left
 LATEST_SHARE = 9 / 10  # a run right after another finds nothing due
+ENDING = timedelta(days=7)  # before an access token that nothing refreshes ends: a person needs time for a login
 AHEAD = timedelta(minutes=5)  # so far in the future a time that we wrote may lie: another machine's clock
 
 

@@ -208,7 +208,7 @@ class JobFactory:
             secret, token = self._seals.open(row, binding)
             client = self.client(name, endpoint, row.client_id, secret)
             credential = Credential(client.client_id, client.client_secret, token, params)
-            provider.refresh_params(credential)
+            provider.filled(provider.params, credential.params)
         except (ProviderError, CellError) as error:
             return UnusableRow(row, name, error.with_traceback(None))  # whose frames hold what was opened
         fingerprints = self._seals.keyring.fingerprints

@@ -13,7 +13,9 @@ from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.journal.entries import Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
+from token_refresh.refresh.claims import rows_of_others
 from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
+from token_refresh.refresh.due import ENDING
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.result import action_of, with_remembered_failure
@@ -27,6 +29,7 @@ _WAITS = {
     replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out",
 }
 WARNED_AHEAD = timedelta(days=30)  # of a refresh token's end
+_PAUSED = "its provider asked for a pause"
 _BLOCKED = "what the journal holds for it comes first, and cannot be stored yet"
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
@@ -60,16 +63,18 @@ def list_due(
         nonlocal total, due
         now = context.clock.now()
         _check_clock(context, emit)
-        rows = _wanted(context, scope, listed, now)
+        waits: dict[str, datetime | None] = dict.fromkeys(blocked)
+        rows = _wanted(context, scope, listed, now, waits)
         unseen.difference_update(row.location_id for row in rows)
         for row in rows if not scope.takeover else ():
             context.identity.refuse_others_row(row, context.policy.interval)
         for notice in context.row_notices(context, listed, rows, query):
             emit(notice)
         for row in rows:
-            if row.key in blocked:
-                emit(RowWaiting(row.location_id, context.job_factory.provider_name(row), _BLOCKED))
-        jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in blocked], now, emit)
+            if row.key in waits:
+                reason, until = (_PAUSED if waits[row.key] else _BLOCKED), waits[row.key]
+                emit(RowWaiting(row.location_id, context.job_factory.provider_name(row), reason, until))
+        jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in waits], now, emit)
         if jobs and not due and not scope.dry_run:
             store.prove_writable(jobs[0].row)
         due += len(jobs)
@@ -83,7 +88,8 @@ def list_due(
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
     yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
     _check_clock(context, emit)  # also where nothing seems to be due: a clock may be why
-    for name in sorted(unseen):
+    claimed = {row.location_id for row in rows_of_others(context, query)} if unseen else set()
+    for name in sorted(unseen - claimed):
         emit(Notice(NoticeCode.NOT_SELECTED, name, "no such row, or it has no credential, or its status rules it out"))
 
 
@@ -133,21 +139,25 @@ def list_unproven(
 def query_of(context: RunContext, scope: Scope) -> DueQuery:
     """What the store is asked for.
 
-    Once a day also rows with a dead grant, in case somebody fixed one, and those whose refresh token ends soon.
+    Once a day also rows with a dead grant, in case somebody fixed one, and those whose refresh token ends soon, or
+    whose access token where there is no other.
     """
     query = context.policy.query(context.providers.values(), context.default_provider, context.clock.now())
     query = replace(query, everything=scope.everything, locations=scope.locations, providers=scope.providers)
     failures = context.journal.failures
     if not scope.is_by_hand and not scope.dry_run and failures.starts_daily_check():
-        query = replace(query, ending=context.clock.now() + WARNED_AHEAD)
+        now = context.clock.now()
+        query = replace(query, ending=now + WARNED_AHEAD, lone=now + ENDING)
         return replace(query, idle=(STATUS_DISABLED,)) if failures.has_dead_grant else query
     return query
 
 
-def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime) -> list[Row]:
+def _wanted(
+    context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, waits: dict[str, datetime | None]
+) -> list[Row]:
     """Of the rows that the store calls due those that are, by all that is known of them.
 
-    They come with what their table has no columns for.
+    They come with what their table has no columns for. In `waits` is put until when a provider asked for a pause.
     """
     failures, store = context.journal.failures, context.store.store
     columns = store.columns - store.journalled_columns
@@ -156,8 +166,12 @@ def _wanted(context: RunContext, scope: Scope, rows: Sequence[Row], now: datetim
         cell = context.store.keyring.fingerprints(listed.encrypted_refresh)
         failure = failures.find(listed.key, cell)
         row = listed if failure is None else with_remembered_failure(listed, failure, columns)
+        if failure is not None and (until := failure.paused_until(now)) is not None:
+            waits.setdefault(listed.key, until)
         if row.status == STATUS_REAUTHORIZE and not _may_live(context, row, cell, failure, now):
             continue
+        if not (row.encrypted_refresh or row.error):
+            continue  # an access token alone, whose end is near
         is_due = scope.everything or context.policy.is_due(row, context.provider_of(row), now)
         if is_due and (scope.still is None or scope.still(row)):
             kept.append(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from crypto import Keyring
@@ -61,12 +61,14 @@ class RowResult:
         values: what the row should say, by column.
         failed: the row as it is after its failure; None where it did not fail.
         is_lost: an answer to the token was lost, and it has no successor that is known.
+        retry_after: for how many seconds the provider asks to be left alone; None or 0 where it does not.
     """
 
     finished: RowFinished
     values: Mapping[str, Value]
     failed: Row | None = None
     is_lost: bool = False
+    retry_after: float | None = None
 
 
 def result_of(
@@ -98,8 +100,9 @@ def result_of(
     finished = replace(result.finished, expires_at=job.row.access_token_expiry)
     # A refused client is no row's fault: none is marked.
     values = {} if verdict is Verdict.CLIENT_REFUSED else result.values
+    retry_after = answer.retry_after if outcome in (Outcome.TRANSIENT, Outcome.UNKNOWN) else None
     is_lost = not is_spent(job, answer) and (outcome is Outcome.UNKNOWN or lost_at is not None)
-    return replace(result, finished=finished, values=values, is_lost=is_lost)
+    return replace(result, finished=finished, values=values, is_lost=is_lost, retry_after=retry_after)
 
 
 def result_of_unusable(fault: UnusableRow, before: Failure | None) -> RowResult:
@@ -191,9 +194,10 @@ def with_remembered_failure(row: Row, failure: Failure | None, columns: frozense
     return replace(row, **missing) if missing else row
 
 
-def failure_of(row: Row, keyring: Keyring, now: datetime) -> Failure:
-    """What is to be remembered of a row; it is handed in as it is after its failure."""
+def failure_of(row: Row, keyring: Keyring, now: datetime, retry_after: float | None = None) -> Failure:
+    """What is to be remembered of a row, handed in as it is after its failure; for `retry_after` see `RowResult`."""
     cell = keyring.fingerprint(row.encrypted_refresh)
     dead_since = now if row.status == STATUS_REAUTHORIZE else None
     said = (row.status, row.last_error, row.failure_count)
-    return Failure(row.key, row.location_id, row.provider, cell, *said, dead_since, now)
+    retry_at = now + timedelta(seconds=retry_after) if retry_after else None
+    return Failure(row.key, row.location_id, row.provider, cell, *said, dead_since, now, retry_at)

@@ -286,7 +286,8 @@ class WriteBack:
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
             if (failed := pending.result.failed) is not None:
-                self._failed.append(failure_of(failed, self._store.keyring, self._clock.now()))
+                retry_after = pending.result.retry_after
+                self._failed.append(failure_of(failed, self._store.keyring, self._clock.now(), retry_after))
             else:
                 self._well.append(pending.change.key)
         if pending.entry_id is not None:

@@ -109,7 +109,8 @@ class DueQuery:
     narrowed to `locations` and `providers` where these are given. Providers are compared by the exact text of their
     cells; a row that names none counts as `default_provider`'s. `idle`: the statuses that are left out.
     Also those whose refresh token ends before `ending`, and those whose times cannot be: refreshed after `ahead`, or
-    refreshed at all and said to live beyond `latest`.
+    refreshed at all and said to live beyond `latest`. Those that have an access token alone, which only the store can
+    see, and that ends before `lone`.
     """
 
     cutoffs: Mapping[str, datetime]
@@ -122,11 +123,15 @@ class DueQuery:
     latest: datetime | None = None
     ahead: datetime | None = None
     ending: datetime | None = None
+    lone: datetime | None = None
 
     def admits(self, row: Row) -> bool:
         """Whether `row` belongs to the answer; what a store's own filter must agree with."""
-        if not (row.encrypted_refresh or row.error) or row.status in self.idle:
+        if row.status in self.idle:
             return False
+        if not (row.encrypted_refresh or row.error):
+            end = row.access_token_expiry
+            return self.lone is not None and end is not None and end < self.lone
         if self.locations and row.location_id not in self.locations:
             return False
         provider = row.provider or self.default_provider
@@ -296,6 +301,9 @@ class Pause:
     is_broken: bool = False
 
 
+STOP_SECONDS = 98.0  # after a stop was asked for a store is silent, whatever it does: a provider may need 90 of them
+
+
 class Store(ABC):
     """A table of credentials.
 
@@ -442,7 +450,10 @@ class Store(ABC):
         return []
 
     def hurry(self) -> None:
-        """Wait out no outage any more: somebody wants the end. May be called from a signal handler."""
+        """Wait out no outage any more, and be through in `STOP_SECONDS`: somebody wants the end.
+
+        May be called from a signal handler.
+        """
         self.is_hurried = True
 
     def read_clock(self) -> None:  # noqa: B027 - most stores hear of a clock with every answer

@@ -12,6 +12,13 @@ from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import trimmed
 
+_OF_LOGIN = ("provider", "location", "scope", "redirect_uri", "no_browser", "device")
+_CONTRADICTIONS = (
+    ("authorize", "from_csv"),
+    ("authorize", "no_check"),
+    ("device", "redirect_uri"),
+    ("device", "no_browser"),
+)
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
 _JSON = "--json"
 _UNKNOWN = "unrecognized arguments: "
@@ -147,7 +154,21 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def refuse_together(parser: Parser, arguments: argparse.Namespace, one: str, other: str) -> None:
-    """Raises `UsageError` where both of two flags were given that contradict each other."""
-    if getattr(arguments, one) and getattr(arguments, other):
-        parser.error(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} do not go together")
+def add_login(parser: argparse.ArgumentParser) -> None:
+    """The flags of a login; see `refuse_without_login`."""
+    parser.add_argument("--authorize", action="store_true", help="by logging in at the provider, without a token")
+    parser.add_argument("--provider", default="", metavar="P", help="with --authorize: where")
+    parser.add_argument("--location", default="", metavar="ID", help="with --authorize: whose row it is")
+    parser.add_argument("--scope", action="append", default=[], metavar="S", help="with --authorize: also ask for this")
+    parser.add_argument("--redirect-uri", default="", metavar="URI", help="with --authorize: as the provider has it")
+    parser.add_argument("--no-browser", action="store_true", help="with --authorize: only print the address")
+    parser.add_argument("--device", action="store_true", help="with --authorize: on another device, by a code")
+
+
+def refuse_without_login(parser: Parser, arguments: argparse.Namespace) -> None:
+    """Raises `UsageError` where flags were given that contradict each other, or that only a login has."""
+    for one, other in _CONTRADICTIONS:
+        if getattr(arguments, one) and getattr(arguments, other):
+            parser.error(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} do not go together")
+    if not arguments.authorize and (given := [name for name in _OF_LOGIN if getattr(arguments, name)]):
+        parser.error(f"--{given[0].replace('_', '-')} is for --authorize")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from token_refresh.base.clock import iso
+from token_refresh.base.errors import Kind
 from token_refresh.base.events import (
     FAILURES,
     Event,
@@ -303,12 +304,45 @@ def until(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "unknown"
     left = moment - now
-    return _span(left) if left > timedelta(0) else f"expired {_span(-left)} ago"
+    return span(left) if left > timedelta(0) else f"expired {span(-left)} ago"
 
 
-def _span(span: timedelta) -> str:
-    minutes = int(span.total_seconds()) // 60
+def span(length: timedelta) -> str:
+    """A length of time, for people."""
+    minutes = int(length.total_seconds()) // 60
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
+
+
+def show_onboarded(console: Console, store: str, result: RowFinished) -> Iterable[Kind]:
+    """Say what became of a credential that was entered or logged in; the kinds of its failure."""
+    if console.as_json:
+        console.object({"store": store, "results": [result_object(result)]})
+    if result.is_saved:
+        ends = f"; its access token lives until {result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else ""
+        console.info(f"{result.location_id} is saved{ends}")
+        return ()
+    console.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
+    return (result.kind or Kind.ROW,)
+
+
+def show_line(console: Console, number: int, result: RowFinished) -> None:
+    """Say what became of one line of a file."""
+    whose = f" ({result.location_id}, {result.provider})" if result.location_id else ""
+    if result.is_saved:
+        console.info(f"line {number}: {result.error or 'saved'}{whose}")
+        return
+    problem = f"line {number}: not saved ({result.outcome}): {result.error}"
+    console.warn(problem, f"{result.action or ''}{whose}".strip())
+
+
+def show_file(console: Console, store: str, numbers: Sequence[int], results: Sequence[RowFinished]) -> None:
+    """Say what became of a file; the lines that were not tried, at its end, have no result."""
+    if console.as_json:
+        objects = [{"line": number, **result_object(one)} for number, one in zip(numbers, results, strict=False)]
+        console.object({"store": store, "results": objects})
+    if len(results) < len(numbers):
+        console.warn(f"{len(numbers) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
+    console.info(f"{sum(one.is_saved for one in results)} of {len(numbers)} lines are in the table")

@@ -101,6 +101,16 @@ def test_a_run_works_round_by_round_and_leaves_no_claim(rows: SqliteRows, monkey
     assert rows.world.oauth.sent_twice() == []
 
 
+def test_a_location_that_is_asked_for_and_that_another_process_is_refreshing_is_said_to_be(rows: SqliteRows) -> None:
+    rows.add("acme", "loc")
+    claim(rows.world, ELSEWHERE, "loc")
+    result = rows.world.program.run("--json", "--all", "--location", "loc")
+    [waiting] = result.json()["waiting"]
+    assert (result.code, result.json()["results"]) == (exits.DONE, [])
+    assert waiting["reason"] == "another process is refreshing it, on elsewhere"
+    assert "no such row" not in result.err
+
+
 def test_a_run_claims_five_hundred_rows_at_most_before_it_has_worked_them_off(rows: SqliteRows) -> None:
     """Whoever else works on the table finds some, and a host that dies holds up no more."""
     limits: list[int] = []

@@ -14,7 +14,7 @@ from tests.world.airtable import AirtableServer
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Result
-from token_refresh.base.clock import iso
+from token_refresh.base.clock import iso, parse_time
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -335,3 +335,60 @@ def test_a_dry_run_tells_what_cannot_be_refreshed_and_marks_nothing(rows: Rows) 
     expiry = rows.row("bad").access_token_expiry
     assert expiry is not None
     assert iso(expiry) == "2026-03-01T12:01:00.000Z"
+
+
+# A pause that a provider asked for
+
+
+PAUSES = {
+    "429": faults.too_many_requests(3600),
+    "503": faults.status(503, b"busy", {"Retry-After": "3600"}),
+}
+
+
+@pytest.mark.parametrize("fault", PAUSES.values(), ids=PAUSES)
+def test_a_pause_that_a_provider_asks_for_is_kept_by_the_runs_within_it(rows: Rows, fault: faults.Fault) -> None:
+    rows.add("acme-never", "loc")
+    rows.world.oauth.fail(fault)
+    asked_at = rows.world.clock.now()
+    assert run(rows.world).outcomes() == {"loc": "transient"}
+    for _ in range(3):
+        rows.world.clock.advance(900)
+        result = run(rows.world)
+        [waiting] = result.json()["waiting"]
+        assert (result.code, result.json()["results"]) == (exits.FAILED, [])
+        assert waiting["reason"] == "its provider asked for a pause"
+        until = parse_time(waiting["until"])
+        assert until is not None
+        assert timedelta(0) <= until - asked_at - timedelta(hours=1) < timedelta(seconds=60)
+    assert sent(rows.world) == 1
+    rows.world.clock.advance(1000)
+    assert run(rows.world).outcomes() == {"loc": "refreshed"}
+
+
+@pytest.mark.parametrize("flags", [["--all"], ["--location", "loc"]])
+def test_a_pause_counts_for_runs_by_hand_too_and_never_for_more_than_a_day(rows: Rows, flags: list[str]) -> None:
+    rows.add("acme-never", "loc")
+    rows.world.oauth.fail(faults.too_many_requests(10 * DAY))
+    run(rows.world)
+    rows.world.clock.advance(DAY - 600)
+    assert (run(rows.world, *flags).code, sent(rows.world)) == (exits.FAILED, 1)
+    rows.world.clock.advance(700)
+    assert run(rows.world, *flags).outcomes() == {"loc": "refreshed"}
+
+
+def test_a_pause_ends_with_the_credential_that_it_was_asked_for(rows: Rows) -> None:
+    rows.add("acme-never", "loc")
+    rows.world.oauth.fail(faults.too_many_requests(3600))
+    run(rows.world)
+    rows.world.clock.advance(60)
+    rows.edit("loc", encrypted_refresh=rows.world.cells("acme-never", "loc")["encrypted_refresh"])
+    assert run(rows.world).outcomes() == {"loc": "refreshed"}
+
+
+def test_a_pause_that_a_wrong_clock_noted_is_not_waited_for(rows: Rows) -> None:
+    rows.add("acme-never", "loc")
+    rows.world.oauth.fail(faults.too_many_requests(3600))
+    run(rows.world)
+    rows.world.clock.set_back(10 * DAY)
+    assert run(rows.world).outcomes() == {"loc": "refreshed"}

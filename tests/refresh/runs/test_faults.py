@@ -249,6 +249,25 @@ def test_a_login_that_no_refresh_renews_is_named_a_month_before_its_end_once_a_d
     assert NoticeCode.LOGIN_ENDS not in second.codes()
 
 
+@pytest.mark.parametrize(("hours", "says"), [(7 * 24 - 1, "ends"), (7 * 24 + 1, ""), (-23, "ended"), (-25, "")])
+def test_an_access_token_that_nothing_refreshes_is_named_a_week_before_its_end_once_a_day(
+    rows: Rows, hours: int, says: str
+) -> None:
+    end = START + timedelta(hours=hours)
+    token = rows.world.seal("loc", "last_access_token", "an access token alone")
+    cells = {"locationId": "loc", "provider": "acme", "client_id": "app", "last_access_token": token}
+    rows.put(cells | {"access_token_expiry": iso(end) if isinstance(rows, AirtableRows) else end})
+    rows.put({"locationId": "waits for its credential", "provider": "acme", "client_id": "app"})
+    rows.world.program.settings["LOG_FORMAT"] = "json"
+    first, second = run(rows), run(rows)
+    assert (first.code, second.code, sent(rows.world)) == (0, 0, 0)
+    named = [line for line in first.lines() if line.get("code") == NoticeCode.LOGIN_ENDS]
+    assert [line["location_id"] for line in named] == ["loc"] * bool(says)
+    said = f"its access token {says} on {end:%Y-%m-%d %H:%M} UTC, and there is no refresh token"
+    assert (said in first.err) == bool(says)
+    assert NoticeCode.LOGIN_ENDS not in second.codes()
+
+
 def test_a_refresh_token_that_ends_before_two_more_runs_is_renewed_although_the_access_token_lives(rows: Rows) -> None:
     rows.world.program.settings["REFRESH_INTERVAL"] = "600"
     soon, ago = START + timedelta(seconds=1000), START - timedelta(days=30)
@@ -641,12 +660,13 @@ def test_a_provider_that_asks_for_time_gets_it(rows: Rows) -> None:
     assert 20 <= second - first <= 25
 
 
-def test_a_provider_that_asks_for_more_time_than_a_run_has_is_asked_by_the_next_run(rows: Rows) -> None:
+def test_a_provider_that_asks_for_more_time_than_a_run_has_is_asked_by_a_later_run(rows: Rows) -> None:
     rows.add("acme", "loc")
     rows.world.oauth.fail(faults.too_many_requests(600))
     result = run(rows)
     assert (result.code, only(result)["outcome"]) == (1, "transient")
     assert rows.world.clock.slept < 60
+    rows.world.clock.advance(600)
     assert (run(rows).code, rows.is_current("loc")) == (0, True)
 
 
@@ -700,6 +720,7 @@ def test_a_row_that_waits_for_another_attempt_when_the_time_is_over_ends_as_it_s
     result = run(rows, "--max-seconds", "5")
     assert only(result)["outcome"] == "transient"
     assert sent(rows.world) == 1
+    rows.world.clock.advance(30)
     assert (run(rows).code, rows.is_current("loc")) == (0, True)
 
 

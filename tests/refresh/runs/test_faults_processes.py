@@ -23,6 +23,7 @@ from tests.world.clock import FakeClock
 from tests.world.http import Hangup
 from tests.world.oauth.faults import Act, Call, Fault
 from tests.world.program import Result
+from token_refresh.stores.airtable.gate import LAST_SECONDS
 
 pytestmark = pytest.mark.long
 
@@ -111,8 +112,8 @@ def begin(
     return process
 
 
-def end(process: subprocess.Popen[str]) -> Result:
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+def end(process: subprocess.Popen[str], seconds: float = PATIENCE_SECONDS) -> Result:
+    out, err = process.communicate(timeout=seconds)
     return Result(process.returncode, out, err)
 
 
@@ -153,6 +154,25 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_began(
     assert len(world.oauth.requests) == 3
     assert all(rows.is_current(f"loc{index}") for index in range(8))
     assert entries(world) == []
+
+
+def test_a_run_that_is_asked_to_stop_waits_little_for_an_airtable_that_hangs(
+    table: AirtableRows, gate: Gate, processes: list[subprocess.Popen[str]]
+) -> None:
+    """It would wait a minute for the headers; what the provider answered is stored by the next run."""
+    world = table.world
+    table.add("acme", "loc0")
+    assert world.airtable is not None
+    world.airtable.inject(gate.before_airtable(), kind="update", nth=2)
+    process = begin(processes, world, "--json")
+    gate.wait_for(1)
+    os.kill(process.pid, signal.SIGTERM)
+    result = end(process, LAST_SECONDS + 5)
+    gate.open.set()
+    assert result.code == exits.STORE, result.err
+    assert [entry.step for entry in entries(world)] == ["answered"]
+    assert run_later(world).code == exits.DONE
+    assert table.is_current("loc0")
 
 
 def test_what_a_kill_between_answer_and_write_back_left_is_stored_by_the_next_run(

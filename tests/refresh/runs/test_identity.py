@@ -419,6 +419,19 @@ def test_a_clone_s_claims_are_not_stolen(world: World, monkeypatch: pytest.Monke
     assert sent(world) == 1
 
 
+def test_who_takes_over_beside_a_clone_s_claims_goes_on_under_an_id_of_its_own(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc")
+    assert run(rows).code == exits.DONE
+    identity = InstallationFile(state(world)).begin("x", START, takes_over=False)
+    twin = Claimant(identity.id, 1, "run", identity.number + 1, "host")
+    with closing(DatabaseStore(rows.address(), world.clock)) as store:
+        assert claimed(store, EVERYONE, twin)
+    world.clock.advance(1)
+    assert run(rows, "--all", "--takeover").outcomes() == {"loc": "refreshed"}
+    assert InstallationFile(state(world)).begin("x", START, takes_over=False).id != identity.id
+
+
 def test_a_container_whose_name_is_new_at_each_start_goes_on_with_its_claims(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -286,6 +286,17 @@ def test_an_onboarding_without_answer_is_asked_for_once_more_and_saved(
     assert entries(rows.world) == []
 
 
+def test_an_onboarding_that_the_next_run_gets_no_answer_to_either_is_kept_and_a_login_asked_for(
+    rows: Rows, onboarding: Callable[..., Result]
+) -> None:
+    onboarding()
+    rows.world.oauth.fail(faults.reset())
+    assert "Log in again and onboard the new token; the entered one is kept" in run(rows).err
+    assert [entry.step for entry in entries(rows.world)] == ["superseded"]
+    assert "Log in again" not in run(rows).err
+    assert sent(rows.world) == 3
+
+
 def test_an_onboarding_over_an_existing_row_proves_that_it_can_be_written_first(
     rows: Rows, onboarding: Callable[..., Result]
 ) -> None:

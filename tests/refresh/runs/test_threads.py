@@ -21,11 +21,15 @@ from tests import exits
 from tests.callers import log_in, manager_of
 from tests.conftest import World, providers_file
 from tests.net.loopback import PAIR, request_to, serving
-from tests.refresh.runs.faults_world import SqliteRows
+from tests.refresh.runs.faults_world import SqliteRows, entries
+from tests.refresh.runs.test_faults_inside import EndedThread, run_context_of
 from tests.world.clock import FakeClock
 from tests.world.http import Response
 from tests.world.oauth import faults
 from tests.world.unprivileged import unprivileged
+from token_refresh.base.events import RowFinished
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import NewCredential
 from token_refresh.net.transport import HTTPTransport
 
 PATIENCE_SECONDS = 20
@@ -101,6 +105,51 @@ def test_a_run_that_can_start_only_some_threads_goes_on_with_those(world: World,
     in_child(world, act)
     assert len(world.oauth.requests) == 5
     assert world.oauth.sent_twice() == []
+
+
+def in_daemon_thread(act: Callable[[], Any]) -> Any:
+    """What it returns, or the error that it ends with, in a thread that the end of a program cuts off."""
+    ends: list[Any] = []
+
+    def work() -> None:
+        try:
+            ends.append(act())
+        except BaseException as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    [end] = ends
+    return end
+
+
+def test_an_onboarding_in_a_daemon_thread_ends_as_in_any_other(world: World) -> None:
+    rows = SqliteRows(world)
+    first, second = (NewCredential(*world.csv_line("acme", name)) for name in ("first", "second"))
+    with run_context_of(rows) as context:
+        ended = replace(context, transport=EndedThread())
+        assert in_daemon_thread(lambda: Admission(context).admit(first, Terms())).outcome == "refreshed"
+        assert isinstance(in_daemon_thread(lambda: Admission(ended).admit(second, Terms())), SystemExit)
+    assert rows.is_current("first")
+    assert [(entry.location_id, entry.step) for entry in entries(world)] == [("second", "sent")]
+
+
+def test_an_onboarding_in_a_daemon_thread_that_can_start_no_other_sends_nothing(world: World) -> None:
+    entered = NewCredential(*world.csv_line("acme", "new"))
+
+    def act(rows: SqliteRows) -> None:
+        def admit() -> RowFinished:
+            allow(0)
+            return Admission(context).admit(entered, Terms())
+
+        with run_context_of(rows) as context:
+            error = in_daemon_thread(admit)
+            assert context.journal.entries() == []
+        assert str(error) == "the system starts no more threads, or the program ends; nothing was sent"
+
+    in_child(world, act)
+    assert world.oauth.requests == []
 
 
 def test_a_request_that_nobody_could_end_is_not_sent() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests import exits
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, table_of
+from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, meanwhile, table_of
 from tests.refresh.runs.test_faults import only, run
 from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes, is_spent
@@ -220,6 +220,46 @@ def test_a_colleague_who_onboards_over_an_unproven_token_wins_and_the_token_is_k
     assert only(run(table))["outcome"] == "refreshed"
     assert [entry.step for entry in entries(table.world, "superseded")] == ["superseded"]
     assert unproven not in sent(table)[-1:]
+
+
+def test_where_somebody_puts_the_token_before_back_it_counts_as_never_replaced(table: Rows) -> None:
+    table.add("acme", "loc")
+    first, cell = table.stored("loc"), table.row("loc").encrypted_refresh
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    table.world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    assert only(run(table))["outcome"] == "unknown"
+    table.edit("loc", encrypted_refresh=cell)
+    table.world.clock.advance(100)
+    assert only(run(table))["outcome"] == "refreshed"
+    assert sent(table)[-1] == first
+    assert entries(table.world) == []
+
+
+def refuted_while(table: Rows, doing: Callable[[], object]) -> Result:
+    """A run whose unproven token is refused, while something else happens to its row."""
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    table.world.oauth.fail(meanwhile(doing), when=lambda call: call.refresh_token == "sample-refresh")
+    return run(table)
+
+
+def test_what_somebody_onboards_while_an_unproven_token_is_refused_stays(table: Rows) -> None:
+    theirs: list[str] = []
+
+    def onboard() -> None:
+        theirs.append(table.world.cells("acme", "loc")["encrypted_refresh"])
+        table.edit("loc", encrypted_refresh=theirs[0])
+
+    assert only(refuted_while(table, onboard))["outcome"] == "changed"
+    assert table.row("loc").encrypted_refresh == theirs[0]
+    assert [entry.step for entry in entries(table.world)] == ["superseded"]
+
+
+def test_a_row_that_another_process_takes_over_while_its_unproven_token_is_refused_is_left_to_it(table: Rows) -> None:
+    result = refuted_while(table, lambda: table.edit("loc", claim_owner="another-host/1/run"))
+    assert only(result)["outcome"] == "changed"
+    assert table.stored("loc") == "sample-refresh"
+    assert [entry.step for entry in entries(table.world)] == ["unproven"]
 
 
 def test_where_refresh_tokens_never_change_a_new_one_is_proved_before_the_old_one_is_given_up(rows: Rows) -> None:

@@ -70,7 +70,10 @@ def _exchanged(
     params = read_params(draft.entered.provider_params)
     client = Redemption(context, draft.entered, cell).credential
     attempt, callback = wait_for_callback(draft.provider, params, client, wish, ask, context.clock)
-    entered = _with_params(draft.entered, dict(callback.params))
+    said = dict(callback.params)
+    if "redirect_uri" in draft.provider.placeholders:  # every refresh repeats it
+        said["redirect_uri"] = attempt.redirect_uri
+    entered = _with_params(draft.entered, said)
     redemption = Redemption(context, entered, cell)
     request = code_request(
         redemption.provider, redemption.credential, callback.code, attempt.redirect_uri, attempt.verifier

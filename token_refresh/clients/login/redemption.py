@@ -22,6 +22,7 @@ from providers.base import (
     error_code,
     parse_answer,
 )
+from providers.exchange import ShortLived
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
 from token_refresh.base.text import safe_error
@@ -112,15 +113,13 @@ class Redemption:
         """
         entry_id, raw = self.ask(request)
         answer = self._granted(entry_id, raw)
-        second = self.provider.login.second_request(self.provider, self.credential, answer)
-        if second is None:
-            assert isinstance(raw, RawAnswer)
-            return entry_id, raw
-        next_id, raw = self.ask(second)
-        self._granted(next_id, raw)
-        self._context.journal.finish([entry_id])
+        if isinstance(self.provider, ShortLived):
+            first_id, request = entry_id, self.provider.trade_request(self.credential, answer)
+            entry_id, raw = self.ask(request)
+            self._granted(entry_id, raw)
+            self._context.journal.finish([first_id])
         assert isinstance(raw, RawAnswer)
-        return next_id, raw
+        return entry_id, raw
 
     def _granted(self, entry_id: int, raw: RawAnswer | Answer) -> Answer:
         answer = raw if isinstance(raw, Answer) else self.provider.read_answer(raw)

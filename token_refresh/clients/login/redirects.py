@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from providers.addresses import is_loopback
@@ -56,6 +55,11 @@ def check_redirect(uri: str) -> None:
         )
 
 
-def redirect_of(params: Mapping[str, str]) -> str:
-    """The redirect URI that a row's login had; empty where it is not known."""
-    return params.get("redirect_uri", "")
+def redirect_hint(provider: Provider) -> str:
+    """What to enter as the redirect URI in the app's settings at the provider; empty where there is no login."""
+    if provider.authorize_url is None:
+        return ""
+    if provider.login.redirect in _LOOPBACK:
+        port = "" if provider.login.any_port else f":{USUAL_PORT}"
+        return f"http://{provider.login.redirect}{port}{PATH}"
+    return "https://YOUR-SITE/callback (any page of yours; its address line is pasted back)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -117,9 +115,7 @@ def _pasted(attempt: Attempt, line: str, provider: Provider, person: Person, clo
 
 
 def open_browser(address: str) -> bool:
-    """Start a browser where there is a display, never one in the terminal; whether one was started."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return False
+    """Start a browser, never one in the terminal; whether one was started."""
     try:
         browser = webbrowser.get()
         if Path(str(getattr(browser, "name", ""))).name in _IN_TERMINALS:

@@ -27,7 +27,7 @@ class Pace:
 
     Args:
         file: shared by the processes; made where it does not exist. Without a disk the pace is this process's own.
-        clock: wall clock and waiting.
+        clock: wall clock.
         requests_per_second: of this base.
     """
 
@@ -37,12 +37,10 @@ class Pace:
         self._spacing = 1.0 / requests_per_second + _ROUNDING_SECONDS
         self._own: dict[str, Any] = {}
 
-    def wait(self) -> None:
-        """Take the next free moment, and wait for it."""
+    def take(self) -> float:
+        """Take the next free moment; how many seconds to wait for it."""
         now = self._clock.now()
-        at = self._update(lambda state: self._take(state, now))
-        if at > now.timestamp():
-            self._clock.sleep(at - now.timestamp())
+        return max(0.0, self._update(lambda state: self._take(state, now)) - now.timestamp())
 
     def pause(self, seconds: float) -> None:
         """Nobody on this machine asks before so many seconds have passed."""

@@ -73,7 +73,7 @@ class AirtableStore(Store):
         self._options = options
         self._clock = clock
         self._pace = Pace(options.pace_file, clock, options.requests_per_second)
-        self._gate = Gate(clock, self._pace, options.adapter, options.answer_seconds, options.say_outage)
+        self._gate = Gate(clock, self._pace, options)
         self._api = _api(options, self._gate)
         self._table = self._api.table(options.base_id, options.table_name)
         self._columns = Columns(options, self._api, self._table, clock)
@@ -221,7 +221,7 @@ class AirtableStore(Store):
     def hurry(self) -> None:
         """See `Store.hurry`."""
         super().hurry()
-        self._gate.is_hurried = True
+        self._gate.hurry()
 
     def usage(self) -> Usage | None:
         """See `Store.usage`."""
@@ -266,9 +266,9 @@ class AirtableStore(Store):
                 self._page_sizes = self._page_sizes[1:]
 
     def _due_formula(self, query: DueQuery) -> f.Formula:
-        conditions: list[f.Formula] = [f.NE(f.Field("encrypted_refresh"), f.BLANK())]
-        if "status" in self.columns:
-            conditions += [f.NE(f.Field("status"), status) for status in query.idle]
+        refresh = f.Field("encrypted_refresh")
+        statuses = [f.NE(f.Field("status"), status) for status in query.idle if "status" in self.columns]
+        conditions: list[f.Formula] = [f.NE(refresh, f.BLANK()), *statuses]
         if query.locations:
             conditions.append(f.OR([self._is_at(location_id) for location_id in query.locations]))
         if query.providers and "provider" in self.columns:
@@ -276,8 +276,13 @@ class AirtableStore(Store):
             conditions.append(_is_among(_PROVIDER, names))
         if not query.everything:
             conditions.append(self._expiry_formula(query))
+        due: f.Formula = f.AND(conditions)
+        if query.lone is not None:
+            is_ending = f.IS_BEFORE(f.Field("access_token_expiry"), _literal(query.lone))
+            has_token = f.NE(f.Field("last_access_token"), f.BLANK())
+            due = f.OR(due, f.AND(f.EQ(refresh, f.BLANK()), has_token, is_ending, *statuses))
         # A cell that Airtable cannot evaluate, or compare with a time, must not hide its row.
-        return f.IF(f.ISERROR(f.AND(conditions)), f.TRUE(), f.AND(conditions))
+        return f.IF(f.ISERROR(due), f.TRUE(), due)
 
     def _is_at(self, location_id: str) -> f.Formula:
         return f.EQ(f.TRIM(f.Field(self._options.id_field)), location_id)

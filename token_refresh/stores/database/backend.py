@@ -22,12 +22,18 @@ class Backend(ABC):
         insert: an insertion that can say what to do where the row is there already.
         patience_seconds: how long a lost server is waited for, where the same may be asked again.
         identity: the id that it keeps; empty until its tables are known to be those of this version.
+        is_aborted: nothing may be asked of it any more.
     """
 
     engine: Engine
     insert: Callable[[sa.Table], Any]
     patience_seconds: float = 0.0
     identity: str = ""
+    is_aborted: bool = False
+
+    def abort(self) -> None:
+        """End what is under way, in whatever thread, and let nothing else begin."""
+        self.is_aborted = True
 
     def check(self) -> None:  # noqa: B027 - a server is asked by whatever comes next
         """Look, before a store uses it again, whether it is still the same database and may still be used.

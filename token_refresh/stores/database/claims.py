@@ -22,8 +22,14 @@ def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     # SQLite only uses an index of active rows where the very arm of an OR says that a row is active. Said beside the
     # OR, it has one index read from end to end instead.
     is_active = CREDENTIALS.c.is_active.is_(sa.true())
+    has_refresh_token = CREDENTIALS.c.encrypted_refresh != ""
     arms = (sa.true(),) if query.everything else (Unreadable(), _is_soon(query), *_is_exceptional(query))
-    return sa.and_(_is_wanted(query), sa.or_(*(sa.and_(is_active, arm) for arm in arms)))
+    arms = tuple(sa.and_(is_active, arm, has_refresh_token) for arm in arms)
+    if query.lone is not None:
+        is_lone = sa.and_(CREDENTIALS.c.encrypted_refresh == "", CREDENTIALS.c.last_access_token != "")
+        is_ending = CREDENTIALS.c.access_token_expiry < sa.literal(query.lone, UtcTime)
+        arms = (*arms, sa.and_(is_active, is_ending, is_lone))
+    return sa.and_(_is_wanted(query), sa.or_(*arms))
 
 
 def by_urgency(query: DueQuery, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -35,7 +41,7 @@ def by_urgency(query: DueQuery, *conditions: sa.ColumnElement[bool]) -> sa.Selec
 
 def _is_wanted(query: DueQuery) -> sa.ColumnElement[bool]:
     table = CREDENTIALS.c
-    conditions = [table.encrypted_refresh != "", table.status.not_in(query.idle)]
+    conditions = [table.status.not_in(query.idle)]
     if query.locations:
         conditions.append(stripped(table.location_id).in_(query.locations))
     if query.providers:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -116,8 +120,18 @@ class PostgresBackend(Backend):
             # Statements that are prepared by themselves are lost behind a pooler that shares connections.
             connect_args={"prepare_threshold": None, **options},
         )
+        self._error: type[Exception] = getattr(self.engine.dialect.dbapi, "Error", OSError)
+        self._connections: WeakSet[Any] = WeakSet()
+        sa.event.listen(self.engine, "connect", lambda connection, _: self._connections.add(connection))
         sa.event.listen(self.engine, "connect", _set_up)
         sa.event.listen(self.engine, "begin", _begin)
+
+    def abort(self) -> None:
+        """See `Backend.abort`: a wait for the server ends at once when its socket is shut down."""
+        super().abort()
+        for connection in list(self._connections):
+            with suppress(OSError, self._error), socket.socket(fileno=os.dup(connection.fileno())) as handle:
+                handle.shutdown(socket.SHUT_RDWR)
 
     def version(self, connection: Connection) -> int:
         """See `Backend.version`. Names the encoding of a database that cannot hold every text."""

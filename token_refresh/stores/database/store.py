@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.columns import ATTRIBUTES, Column
 from token_refresh.stores.base import (
     STATUS_DISABLED,
+    STOP_SECONDS,
     Change,
     Claimant,
     ClaimedRow,
@@ -30,6 +32,7 @@ from token_refresh.stores.base import (
     Store,
     StoreError,
     StoreRefusedError,
+    StoreUnavailableError,
     Value,
     WriteResult,
     Written,
@@ -97,6 +100,7 @@ class DatabaseStore(Store):
         self._calls = 0
         self._owner = ""
         self._generations: dict[int, int] = {}  # of the rows that this process has claimed
+        self._last_call: threading.Timer | None = None
         self._is_shared = isinstance(database, Backend)
         self._backend = database if isinstance(database, Backend) else open_backend(database)
         self._engine = self._backend.engine
@@ -295,8 +299,19 @@ class DatabaseStore(Store):
         made, self._made = self._made, []
         return made
 
+    def hurry(self) -> None:
+        """See `Store.hurry`. A server that hangs without a word is left at the end of that time."""
+        super().hurry()
+        if not self._is_shared and self._last_call is None:
+            self._last_call = threading.Timer(STOP_SECONDS, self._backend.abort)
+            self._last_call.daemon = True
+            with suppress(RuntimeError):  # the system starts no more threads
+                self._last_call.start()
+
     def close(self) -> None:
         """See `Store.close`."""
+        if self._last_call is not None:
+            self._last_call.cancel()
         if not self._is_shared:
             self._backend.close()
 
@@ -319,6 +334,8 @@ class DatabaseStore(Store):
         deadline, has_said = self._clock.monotonic() + self._backend.patience_seconds, False
         while True:
             self._calls += 1
+            if self._backend.is_aborted:
+                raise StoreUnavailableError("the database is left alone, for the program is to end", "Run it again.")
             try:
                 with self._engine.begin() as connection:
                     return act(connection)
