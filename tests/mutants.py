@@ -233,6 +233,20 @@ MUTANTS = (
         f"{_UNPROVEN}test_an_unproven_token_that_is_refused_gives_way_to_the_one_before",
     ),
     _mutant(
+        "the token that was sent gives way to an older one that a backup put into the row",
+        "token_refresh/journal/entries.py",
+        "CASE previous WHEN '' THEN ? ELSE previous END",
+        "?",
+        f"{_UNPROVEN}test_a_sample_that_came_while_the_table_was_restored_gives_way_to_the_token_that_was_sent",
+    ),
+    _mutant(
+        "a success that is itself to be proved ends what it was for",
+        "token_refresh/refresh/write_back.py",
+        "    kept = MAX_UNPROVEN if step is Step.UNPROVEN else 0\n",
+        "    kept = 0\n",
+        f"{_UNPROVEN}test_where_refresh_tokens_never_change_two_pages_that_show_a_success_cost_the_row_nothing",
+    ),
+    _mutant(
         "the token before an unproven one is only looked for in the journal",
         "token_refresh/refresh/write_back.py",
         "            elif job.proves or job.row.previous_refresh:\n",

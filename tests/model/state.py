@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +13,9 @@ NOBODY, STRANGER, BEFORE_THE_CLONE = -1, 2, 3  # 0 and 1 are the installations
 
 
 class Token(NamedTuple):
-    """A refresh token at its provider: `good`, `used` (accepted for now all the same), `spent` or `dead`.
+    """A refresh token at its provider: `good`, `used` (accepted for now all the same), `kept`, `spent` or `dead`.
 
-    `parent` is accepted until this one is used.
+    `kept` is accepted until its successor is used, whose `parent` it is. `grant` is 0 where no provider made it.
     """
 
     grant: int
@@ -23,24 +24,31 @@ class Token(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The row: `by` refreshed it, `claim` has it; it reads `reauthorize` where `dead` is the token in it."""
+    """The row: `by` refreshed it, `claim` has it; it reads `reauthorize` where `dead` is the token in it.
+
+    `previous`: in a database, the token before an unproven one.
+    """
 
     token: int
     expiry: int = LAST_MINUTE
     dead: int = 0
     by: int = 0
     claim: int = NOBODY
+    previous: int = 0
 
 
 class Entry(NamedTuple):
     """A journal entry. `answers`: form and token; `waits`: its request is younger than 90 seconds;
-    `refuted`: successors that were refused."""
+    `expiry`: what the row's would say by its last answer; `successor`: to be proved, and what it replaces is kept as
+    `previous`; `refuted`: successors that were refused."""
 
     token: int
     step: str = "sent"
     answers: tuple[tuple[str, int], ...] = ()
     successor: int = 0
+    previous: int = 0
     waits: bool = True
+    expiry: int = FRESH
     lost: bool = False
     refuted: tuple[int, ...] = ()
 
@@ -62,6 +70,10 @@ class Installation(NamedTuple):
         """The one whose unproven successor a token is."""
         return next((one for one in self.entries if one.step == "unproven" and one.successor == token), None)
 
+    def is_at(self, *steps: str) -> bool:
+        """Whether an entry is at one of these steps."""
+        return any(one.step in steps for one in self.entries)
+
     def put(self, entry: Entry) -> Installation:
         """With this entry."""
         return self._replace(entries=(*(one for one in self.entries if one.token != entry.token), entry))
@@ -71,9 +83,17 @@ class Installation(NamedTuple):
         entries = tuple(one for one in self.entries if one.token != token)
         return self._replace(entries=entries, spent=self.spent.union(spent))
 
+    def aged(self, later: Callable[[int], int], *, waits: bool) -> Installation:
+        """At another time."""
+        entries = [entry._replace(waits=waits, expiry=later(entry.expiry)) for entry in self.entries]
+        return self._replace(entries=tuple(entries))
+
 
 class Run(NamedTuple):
-    """A process at work: where it is, the token that it read, what came for it, what follows."""
+    """A process at work: where it is, the token that was sent, what came for it, what follows.
+
+    `over`: the token in the row that a replay goes over, where that is an older one.
+    """
 
     who: int
     at: str
@@ -83,6 +103,11 @@ class Run(NamedTuple):
     sends: int = 0
     is_replay: bool = False
     is_proof: bool = False
+    over: int = 0
+
+    def is_over(self, row: Row) -> bool:
+        """Whether the row holds what it goes over."""
+        return row.token == (self.over or self.token)
 
 
 @dataclass(frozen=True)
@@ -124,67 +149,81 @@ class State(NamedTuple):
     theirs: int = 1
     is_lost: bool = False
 
-    def places(self, *, is_readable: bool = False) -> set[int]:
-        """Where refresh tokens are, whole: the row, kept answers, the predecessors of unproven ones, a process.
-
-        `is_readable`: not in an answer of unknown form, nor, once somebody has put back an older row, behind a failure.
-        """
-        hidden = {"unknown", "failed" if self.is_lost else ""} if is_readable else set()
-        found = {self.row.token}
-        for folder in self.folders:
-            for entry in folder.entries:
-                found.update(token for form, token in entry.answers if form not in hidden)
-                found.add(entry.token if entry.successor and entry.step in ("unproven", "answered") else 0)
-        if self.run is not None:
-            found.add(self.run.answer[1])
-        return found - {0}
+    def put(self, who: int, folder: Installation) -> State:
+        """With this folder for an installation."""
+        return self._replace(folders=tuple(folder if at == who else one for at, one in enumerate(self.folders)))
 
     def is_held(self, *, is_readable: bool = False) -> bool:
-        """Whether a token that works, of the grant that counts, is in one of those places."""
-        return any(self.is_good(token) for token in self.places(is_readable=is_readable))
+        """Whether a token that works, of the grant that counts, is somewhere, whole.
+
+        In the row, a kept answer, as the predecessor of an unproven one, or in a process. `is_readable`: not in an
+        answer of unknown form nor, once somebody has put back an older row, behind a failure.
+        """
+        hidden = {"unknown", "failed" if self.is_lost else ""} if is_readable else set()
+        places = {self.row.token, self.row.previous, self.run.answer[1] if self.run is not None else 0}
+        for entry in [entry for folder in self.folders for entry in folder.entries]:
+            places.update(token for form, token in entry.answers if form not in hidden)
+            places.add(entry.previous if entry.step != "superseded" else 0)
+        return any(map(self.is_good, places - {0}))
 
     def is_good(self, token: int) -> bool:
         """Whether the provider accepts this token of the grant that counts, for as long as it takes."""
         grant, status, _ = self.book[token - 1]
-        return grant == self.theirs and (status == "good" or status == "kept")
+        return grant == self.theirs and status in ("good", "kept")
 
     def canonical(self, rules: Rules) -> State:
-        """The same, without what makes no difference: tokens and grants are numbered in the order they are met in."""
+        """The same without what makes no difference. Tokens and grants are numbered in the order they are met in."""
         order: dict[int, int] = {0: 0}
 
         def number(token: int) -> int:
             return order.setdefault(token, len(order))
 
-        row, book = self.row, self.book
-        row = Row(number(row.token), row.expiry, int(row.dead == row.token), row.by, row.claim)
-        snapshot, flying = number(self.snapshot), number(self.flying)
-        folders = []
+        row, book, is_alone = self.row, self.book, len(self.folders) == 1
+        names = rules.store == "airtable" or any(
+            one.is_twin for one in self.folders
+        )  # else nobody asks who refreshed a row
+        row = row._replace(token=number(row.token), dead=int(row.dead == row.token), previous=number(row.previous))
+        row = row._replace(by=row.by if names else 0)
+        snapshot = number(self.snapshot) if is_alone else 1  # which is put back where there is one machine
+        flying, folders = number(self.flying), []
         for folder in self.folders:
             entries = []
             for entry in folder.entries:
-                if (
-                    entry.step == "superseded"
-                    and book[entry.token - 1].grant != self.theirs
-                    and entry.token not in order
-                ):
-                    continue  # of a grant that nobody asks for any more: it is kept for good
-                last = len(entry.answers) - 1
-                answers = tuple(
-                    [(form, number(token)) for at, (form, token) in enumerate(entry.answers) if token or at == last]
+                is_forgotten = entry.step == "superseded" and book[entry.token - 1].grant != self.theirs
+                if is_forgotten and entry.token not in order:  # nobody asks for it any more: it is kept for good
+                    continue
+                answers = [one for one in entry.answers[:-1] if self._matters(entry, *one, rules)] + [
+                    *entry.answers[-1:]
+                ]
+                refuted = sorted(number(one) for one in entry.refuted if any(one == token for _, token in answers))
+                may_be_stored = entry.step in ("answered", "superseded") and answers[-1:] and answers[-1][0] == "pair"
+                entries.append(
+                    entry._replace(
+                        token=number(entry.token),
+                        answers=tuple((form, number(token)) for form, token in answers),
+                        successor=number(entry.successor),
+                        previous=number(entry.previous),
+                        waits=entry.waits and flying > 0,
+                        expiry=entry.expiry if may_be_stored else FRESH,
+                        refuted=tuple(refuted),
+                    )
                 )
-                token, successor, waits = number(entry.token), number(entry.successor), entry.waits and flying > 0
-                refuted = tuple(sorted(map(number, entry.refuted)))
-                entries.append(Entry(token, entry.step, answers, successor, waits, entry.lost, refuted))
-            folders.append(folder._replace(entries=tuple(entries)))
+            folders.append(folder._replace(entries=tuple(entries), ignores=folder.ignores and names))
         for token in list(order)[1:]:
             number(book[token - 1].parent)
-        grants = {0: 0, self.theirs: 1}  # a sample is of none
-        tokens = [book[token - 1] for token in list(order)[1:]]
-        numbered = tuple(
-            [Token(grants.setdefault(one.grant, len(grants)), one.status, order.get(one.parent, 0)) for one in tokens]
-        )
+        grants, tokens = {0: 0, self.theirs: min(self.theirs, 1)}, []
+        for grant, status, parent in [book[token - 1] for token in list(order)[1:]]:
+            tokens.append(Token(grants.setdefault(grant, len(grants)), status, order.get(parent, 0)))
         known = [
             one._replace(spent=frozenset([order[token] for token in one.spent if rules.is_strict and token in order]))
             for one in folders
         ]
-        return State(row, numbered, tuple(known), None, flying, self.jumped, snapshot, 1, self.is_lost)
+        theirs = grants[self.theirs]
+        return State(row, tuple(tokens), tuple(known), None, flying, self.jumped, snapshot, theirs, self.is_lost)
+
+    def _matters(self, entry: Entry, form: str, token: int, rules: Rules) -> bool:
+        """Whether an answer before the last does."""
+        if token == 0 or form == "pair" or self.book[token - 1].status not in ("spent", "dead"):
+            return token > 0
+        is_tried = token in entry.refuted and rules.has("all refused successors are remembered")
+        return form == "failed" and not is_tried

@@ -14,7 +14,8 @@ BREAKS = {
     "a pair in a 5xx is tried in the end": ("once", "database", 1, STUCK),
     "a pair that was noted may be tried": ("once", "database", 2, STUCK),
     "a predecessor is put back": ("never", "database", 1, STUCK),
-    "a replay knows what a token was to prove": ("never", "database", 2, STUCK),
+    "a replay knows what a token was to prove": ("never", "airtable", 2, STUCK),
+    "a success that is to be proved proves nothing": ("never", "database", 2, LOST),
     "a write goes only over what was read": ("never", "database", 1, LOST),
     "all refused successors are remembered": ("once", "database", 3, STUCK),
     "an impossible expiry is none": ("family", "database", 2, STUCK),
@@ -28,7 +29,7 @@ BREAKS = {
     "rows are claimed": ("family", "database", 2, LOST),
     "spent tokens are remembered": ("family", "database", 1, SPENT),
     "the last minute is waited for": ("family", "database", 1, SPENT),
-    "what was noted is found again, whatever came last": ("once", "airtable", 3, LOST),
+    "what was noted is found again, whatever came last": ("once", "airtable", 3, STUCK),
     "where a replay kills, a pair in a 5xx goes first": ("family", "database", 1, LOST),
 }
 
@@ -42,7 +43,7 @@ LONG = pytest.mark.long
 def test_no_order_of_so_many_faults_breaks_a_promise(kind: str, store: str, faults: int, machines: int) -> None:
     found = explore(Rules(kind, store, machines=machines), faults)
     assert found.ways == {}
-    assert found.states > 400
+    assert found.states > 350
 
 
 @pytest.mark.parametrize(

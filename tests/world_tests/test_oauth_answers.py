@@ -61,6 +61,8 @@ class Asked:
             auth = (quote(CLIENT, safe=""), quote(self.secret, safe=""))
         elif self.auth == "basic_plain":
             auth = (CLIENT, self.secret)
+        elif self.auth == "basic_secret":
+            auth = (self.secret, "")
         elif self.auth == "body":
             params |= {self.client_id_param: CLIENT, "client_secret": self.secret}
         elif self.auth == "none":
@@ -105,7 +107,8 @@ class Provider:
         params = {answers.token_param: token, **answers.sends}
         if answers.grant == "refresh_token":
             params = {"grant_type": "refresh_token", **params}
-        return self._asked(self.server.token_url(self.slug), params, method=answers.method)
+        asked = self._asked(self.server.token_url(self.slug), params, method=answers.method)
+        return replace(asked, auth="anonymous") if self.slug in ("instagram", "threads") else asked
 
     def authorization(self) -> dict[str, str]:
         """The query of the authorization request."""
@@ -251,7 +254,7 @@ def test_three_refreshes_in_a_row_each_end_when_the_answer_says(provider: Provid
 @REFRESHED
 def test_a_dead_grant_and_a_wrong_client_are_refused_as_the_provider_does(provider: Provider) -> None:
     token = provider.granted()
-    if provider.answers.auth != "none":
+    if provider.dialect.manner.auth not in ("none", "anonymous"):
         wrong = provider.send(provider.refresh(token), secret="wrong")
         assert has_own_words(provider) or (wrong.status_code, wrong.text) == refusal(provider, "client")
     provider.server.revoke(token)
@@ -272,7 +275,7 @@ def test_who_is_throttled_reads_the_providers_own_words(provider: Provider) -> N
 
 Change = Callable[[Provider], Mapping[str, Any] | None]  # None: nothing to change at this provider
 SWAPPED = {"POST": "GET", "GET": "POST", "DELETE": "POST", "form": "json", "json": "form"}
-ELSEWHERE = {"body": "basic", "basic": "body", "basic_plain": "body", "none": "body", "bearer": "none"}
+ELSEWHERE = {"body": "basic", "basic": "body", "bearer": "none", **dict.fromkeys(("basic_secret", "none"), "body")}
 
 
 def _without(name: str) -> dict[str, Any]:
@@ -294,8 +297,10 @@ def _swapped_encoding(encoding: str, method: str = "POST") -> dict[str, Any] | N
 WRONG_REFRESHES: dict[str, Change] = {
     "another method": lambda it: {"method": SWAPPED[it.answers.method]},
     "another encoding": lambda it: _swapped_encoding(it.answers.encoding, it.answers.method),
-    "the client elsewhere": lambda it: {"auth": ELSEWHERE[it.answers.auth]},
-    "the client by another name": lambda it: None if "basic" in it.answers.auth else {"client_id_param": "app"},
+    "the client elsewhere": lambda it: {"auth": ELSEWHERE.get(it.dialect.manner.auth, "body")},
+    "the client by another name": lambda it: (
+        {"client_id_param": "app"} if it.dialect.manner.auth in ("body", "none") else None
+    ),
     "no token": lambda it: _without(it.answers.token_param),
     "a parameter missing": lambda it: _without_one(it.dialect.required),
     "a parameter wrong": lambda it: _with_another_value(name for name, ok in it.dialect.required.items() if ok),
@@ -441,6 +446,26 @@ def test_where_pkce_is_not_known_a_verifier_is_ignored_and_elsewhere_the_rule_ho
     assert (answer.status_code, provider.server.violations) == (200, [])
 
 
+@pytest.mark.parametrize("slug", ["instagram", "threads"])
+def test_a_token_of_an_hour_is_exchanged_for_a_long_lived_one(provider: Provider) -> None:
+    provider.server.consent(provider.slug, location_id="loc")
+    provider.send(provider.exchange(provider.code()))
+    short = provider.server.current("loc")
+    grant_type = {"instagram": "ig_exchange_token", "threads": "th_exchange_token"}[provider.slug]
+    asked = Asked(
+        f"{provider.server.url}/{provider.slug}/access_token",
+        {"grant_type": grant_type, "client_secret": SECRET, "access_token": short},
+        method="GET",
+        auth="anonymous",
+    )
+    assert provider.send(asked, params={"client_secret": None}).status_code == 400
+    content = provider.send(asked).json()
+    assert content["access_token"] == provider.server.current("loc") != short
+    ends = [provider.server.access_tokens[token].expires_at for token in (short, content["access_token"])]
+    assert ends == [provider.clock[0] + 3600, provider.clock[0] + provider.dialect.lifetime]
+    assert len(provider.server.violations) == 1
+
+
 def test_shopify_signs_its_callback_with_the_secret_of_the_app(clock: list[float]) -> None:
     login = Login(pkce="none", callback={"shop": "acme.myshopify.com", "timestamp": "1772366400"})
     with OAuthServer([Dialect("shop", login=login, signs_callback=True)], clock=lambda: clock[0]) as server:
@@ -465,8 +490,9 @@ def test_a_login_on_another_device_waits_for_the_person(provider: Provider) -> N
     provider.clock[0] += INTERVAL_SECONDS
     provider.server.approve(provider.slug, begun["user_code"])
     content = provider.send(poll).json()
-    assert provider.server.current("loc") in texts_in(content)
-    assert provider.send(poll).json()["error"] == "invalid_grant"
+    assert provider.server.current_access("loc") in texts_in(content)
+    assert len(provider.server.family("loc").refresh_tokens) == (provider.answers.grant != "none")
+    assert not ISSUED.search(provider.send(poll).text)
     assert provider.server.violations == []
 
 
@@ -521,7 +547,7 @@ def test_a_revocation_as_its_provider_asks_for_it_ends_the_grant_where_it_says_s
 
 WRONG_REVOCATIONS: dict[str, Change] = {
     "another method": lambda it: {"method": SWAPPED[_told(it).method]},
-    "another encoding": lambda it: _swapped_encoding(_told(it).encoding, _told(it).method),
+    "another encoding": lambda it: _swapped_encoding(_told(it).encoding) if _told(it).sends else None,
     "the client elsewhere": lambda it: {"auth": ELSEWHERE[_told(it).auth]},
     "a parameter missing": lambda it: _without_one(_told(it).sends),
     "a parameter more": lambda _: {"params": {"more": "1"}},
@@ -566,7 +592,8 @@ def test_no_two_endpoints_of_a_provider_have_one_address() -> None:
         paths = [dialect.path] + ([dialect.code_path] if dialect.code_path != dialect.path else [])
         paths += [dialect.login.path] if dialect.login else []
         paths += [dialect.device_path] if dialect.device_path else []
-        paths += [dialect.revocation.path] if dialect.revocation else []
+        if dialect.revocation and dialect.revocation.manner and dialect.revocation.manner.method == "POST":
+            paths.append(dialect.revocation.path)
         assert len(set(paths)) == len(paths), slug
 
 

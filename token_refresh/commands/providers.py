@@ -62,7 +62,7 @@ def entry_of(provider: Provider) -> dict[str, Any]:
         "rotates": provider.rotates,
         "replay": provider.replay,
         "lifetime": provider.default_lifetime,
-        "refresh_lifetime": provider.refresh_lifetime or provider.refresh_ends_anyway or None,
+        "refresh_lifetime": provider.login.refresh_lifetime or provider.login.refresh_ends_anyway or None,
         "pkce": provider.login.pkce,
         "redirect": provider.login.redirect,
         "device": provider.device_url is not None,

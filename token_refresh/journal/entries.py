@@ -347,10 +347,13 @@ class Journal:
         self._file.execute([("UPDATE entries SET step = ? WHERE id = ?", (step, entry_id))], synced=False)
 
     def note_unproven(self, entry_id: int, successor: str, previous: str) -> None:
-        """Note durably, before it is stored, a new token that is not known to work; see `Entry`."""
+        """Note durably, before it is stored, a new token that is not known to work; see `Entry`.
+
+        `previous` is what the row held: not the token that was sent, which is kept, where somebody restored the row.
+        """
         note = (
-            "UPDATE entries SET successor = ltrim(replace(' ' || successor, ' ' || ?, '') || ' ' || ?), previous = ?"
-            " WHERE id = ?"
+            "UPDATE entries SET successor = ltrim(replace(' ' || successor, ' ' || ?, '') || ' ' || ?),"
+            " previous = CASE previous WHEN '' THEN ? ELSE previous END WHERE id = ?"
         )
         self._file.execute([(note, (successor, successor, previous, entry_id))])
 

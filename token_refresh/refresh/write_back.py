@@ -42,6 +42,7 @@ from token_refresh.stores.sealed import CellError
 
 OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0
+MAX_UNPROVEN = 5  # new tokens in a row, where they never change: the tokens before are kept
 SHORT_WAIT_SECONDS = 2.0  # where a refresh may end the old access token, which automations still read
 
 
@@ -146,7 +147,7 @@ class WriteBack:
                 brings_token=answer.brings_token,
                 is_spent=has_successor and step is not Step.UNPROVEN,
                 step=step,
-                proves=tuple(one.id for one in job.proves) if verdict is Verdict.GRANTED else (),
+                proves=_proved(job, verdict, step),
             )
         )
 
@@ -370,6 +371,15 @@ def _step_after(result: RowResult, verdict: Verdict, *, is_unproven: bool) -> St
     if is_unproven:
         return Step.UNPROVEN
     return Step.LOST if result.is_lost else None
+
+
+def _proved(job: Job, verdict: Verdict, step: Step | None) -> tuple[int, ...]:
+    """The entries of the tokens before that a success ends. A success that is itself to be proved proves none of them.
+
+    Of more than `MAX_UNPROVEN` it ends the oldest all the same: that provider does replace its refresh tokens.
+    """
+    kept = MAX_UNPROVEN if step is Step.UNPROVEN else 0
+    return tuple(one.id for one in job.proves[kept:]) if verdict is Verdict.GRANTED else ()
 
 
 def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from token_refresh.journal.entries import Journal
 from token_refresh.journal.file import refused
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
+from token_refresh.refresh.write_back import MAX_UNPROVEN
 from token_refresh.stores.base import StoreUnavailableError
 
 SAMPLE = {"refresh_token": "sample-refresh"}
@@ -272,6 +274,63 @@ def test_where_refresh_tokens_never_change_a_new_one_is_proved_before_the_old_on
     assert sent(rows) == [first, "sample-refresh"]
     assert rows.stored("loc") == first
     assert_next_run_refreshes(rows)
+
+
+def test_a_sample_that_came_while_the_table_was_restored_gives_way_to_the_token_that_was_sent(table: Rows) -> None:
+    """Not to the older one that the backup put into the row, which was used."""
+    table.add("acme", "loc")
+    backup = table.row("loc").encrypted_refresh
+    run(table)
+    second = table.stored("loc")
+    table.world.clock.advance(7200)
+
+    def restore(call: faults.Call, act: faults.Act) -> Any:
+        table.edit("loc", encrypted_refresh=backup, access_token_expiry=None)
+        return faults.raw(json.dumps(SAMPLE).encode()).apply(call, act)
+
+    table.world.oauth.fail(Fault("a sample, while the table is restored", restore))
+    run(table)
+    recover(table, "--replay")
+    assert table.stored("loc") == "sample-refresh"
+    table.world.clock.advance(100)
+    run(table)
+    assert table.stored("loc") == second
+    assert_next_run_refreshes(table)
+
+
+def success_pages() -> Fault:
+    """What a good answer looks like, with another token on each page, from a service that does nothing."""
+    pages = itertools.count(1)
+
+    def apply(call: faults.Call, act: faults.Act) -> Any:
+        page = {"access_token": "sample-access", "refresh_token": f"sample-refresh-{next(pages)}"}
+        return faults.raw(json.dumps(page).encode()).apply(call, act)
+
+    return Fault("a page that shows a success", apply)
+
+
+def test_where_refresh_tokens_never_change_two_pages_that_show_a_success_cost_the_row_nothing(table: Rows) -> None:
+    table.add("acme-never", "loc")
+    first = table.stored("loc")
+    table.world.oauth.fail(success_pages(), times=2)
+    for _ in range(3):
+        run(table)
+        table.world.clock.advance(100)
+    assert table.stored("loc") == first
+    assert_next_run_refreshes(table)
+    assert entries(table.world) == []
+
+
+def test_a_provider_that_changes_its_refresh_tokens_although_it_never_should_does_not_fill_the_journal(
+    table: Rows,
+) -> None:
+    table.add("acme-never", "loc")
+    table.world.oauth.fail(success_pages(), times=99)
+    for _ in range(6):
+        run(table)
+        table.world.clock.advance(100)
+    assert len(sent(table)) == 12
+    assert [entry.step for entry in entries(table.world)] == ["unproven"] * (MAX_UNPROVEN + 1)
 
 
 def test_a_token_that_came_alone_twice_in_a_row_leaves_nothing_open_once_it_is_proved(rows: Rows) -> None:

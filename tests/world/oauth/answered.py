@@ -25,7 +25,7 @@ def fake_of(slug: str, answers: Answers, catalog: Mapping[str, Any]) -> Dialect:
     """A strict fake that asks, answers and refuses as the canned answers say, and has its own quirks where it has any.
 
     The entry of the catalogue says what they do not: issuer, name of the code in the callback, whether any port will
-    do, and how long a used refresh token may be sent again.
+    do, how long a used refresh token may be sent again, and whether a revocation takes tokens of both kinds.
     """
     fresh, steady = _longest(answers, is_fresh=True), _longest(answers, is_fresh=False)
     usual = (fresh if answers.rotates == "always" else steady) or answers.granted[0]
@@ -42,13 +42,13 @@ def fake_of(slug: str, answers: Answers, catalog: Mapping[str, Any]) -> Dialect:
         "grace_seconds": math.inf if answers.grant == "exchange" else catalog.get("replay_window", GRACE_SECONDS),
         "earliest": answers.earliest,
         "lifetime": usual.lives,
-        "refresh_lifetime": _refresh_lifetime(answers, fresh or usual),
+        "refresh_lifetime": _refresh_lifetime(answers, usual),
         "fresh": (fresh or usual).body,
         "steady": (steady or usual).body,
         "repeats_refresh_token": templates.repeats_refresh_token((steady or usual).body),
         "login": _login(answers.login, catalog, answers.row) if answers.login else None,
         "device_path": _path(answers.device_url) if answers.device_url else None,
-        "revocation": _revocation(answers),
+        "revocation": _revocation(answers, is_either=catalog.get("revoke_token") == "both"),
     }
     made |= QUIRKS.get(slug, {})
     return Dialect(slug, **made | {"errors": _refuses(answers.refused, made.get("errors"))})
@@ -103,12 +103,12 @@ def _scopes(scope: str) -> tuple[str, frozenset[str]]:
     return separator, frozenset(one for one in scope.split(separator) if not re.search(r"\b(one|two)$", one))
 
 
-def _revocation(answers: Answers) -> Revocation | None:
+def _revocation(answers: Answers, *, is_either: bool) -> Revocation | None:
     told = answers.revocation
     if told is None:
         return None
     manner = Manner(told.method, told.auth, told.encoding, answers.client_id_param)
-    return Revocation(_path(told.url), manner, told.sends, told.body, told.says == "revoked")
+    return Revocation(_path(told.url), manner, told.sends, is_either, told.body, told.says == "revoked")
 
 
 def _refuses(refused: Iterable[Refused], own: refusals.ErrorShape | None) -> refusals.ErrorShape:

@@ -64,7 +64,7 @@ def check_envelope(manner: Manner, request: Request) -> None:
         raise Violation("invalid_request", "parameters came in the query of the URL (RFC 6749, 2.3.1)")
     wanted = MEDIA_TYPES[manner.encoding]
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != wanted and (request.body or manner.method == "POST"):
+    if given != wanted and request.body:
         raise Violation("invalid_request", f"the Content-Type is {given or 'missing'}, not {wanted}")
 
 
@@ -87,6 +87,8 @@ def read_params(manner: Manner, request: Request) -> Params:
 def check_client(manner: Manner, request: Request, params: Params, clients: Clients) -> Client:
     """The authenticated client (RFC 6749, section 2.3). Raises `Refusal` (`invalid_client`) for wrong credentials."""
     client_id, secret = _CREDENTIALS[manner.auth](manner, request, params)
+    if manner.auth == "basic_secret":
+        client_id = next((client.client_id for client in clients.values() if _same(client.secret, secret)), client_id)
     client = clients.get(client_id)
     known = client is not None and (manner.auth == "none" or _same(client.secret, secret))
     if client is None or not known:
@@ -94,6 +96,13 @@ def check_client(manner: Manner, request: Request, params: Params, clients: Clie
         parameter = "client_secret" if client else manner.client_id_param
         raise Refusal("invalid_client", words, parameter=parameter, basic=manner.auth.startswith("basic"))
     return client
+
+
+def check_no_client(request: Request, params: Params) -> None:
+    """Where no client authenticates, its secret must not be sent."""
+    if "authorization" in request.headers or "client_secret" in params:
+        sentence = "the client sent a secret that nobody asked for (RFC 6749, 2.3)"
+        raise Violation("invalid_request", sentence, parameter="client_secret")
 
 
 def require(params: Params, name: str) -> str:
@@ -137,9 +146,7 @@ def _body_credentials(manner: Manner, request: Request, params: Params) -> tuple
 
 
 def _public_client(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
-    if "authorization" in request.headers or "client_secret" in params:
-        sentence = "a public client sent a secret (RFC 6749, 2.3)"
-        raise Violation("invalid_request", sentence, parameter="client_secret")
+    check_no_client(request, params)
     return require(params, manner.client_id_param), ""
 
 
@@ -163,6 +170,13 @@ def _basic_credentials(manner: Manner, request: Request, params: Params) -> tupl
     return client_id, secret
 
 
+def _secret_for_user(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
+    joined = ":".join(_basic_credentials(manner, request, params))
+    if not joined.endswith(":"):
+        raise Violation("invalid_client", "there is a password beside the secret", basic=True)
+    return "", joined[:-1]
+
+
 def _basic_parts(request: Request, *, is_encoded: bool) -> tuple[str, str]:
     """Raises `ValueError`."""
     encoded = request.headers["authorization"].partition(" ")[2].strip()
@@ -176,6 +190,7 @@ _CREDENTIALS: Mapping[str, Callable[[Manner, Request, Params], tuple[str, str]]]
     "body": _body_credentials,
     "basic": _basic_credentials,
     "basic_plain": _basic_credentials,
+    "basic_secret": _secret_for_user,
     "none": _public_client,
 }
 

@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from tests.world.oauth import refusals, shapes
 
-Auth = Literal["body", "basic", "basic_plain", "bearer", "none"]
+# basic_secret: Stripe's, the secret for the user and no password; anonymous: not even a client id
+Auth = Literal["body", "basic", "basic_plain", "basic_secret", "bearer", "none", "anonymous"]
 Encoding = Literal["form", "json"]
 Rotation = Literal["never", "single_use", "family", "grace", "until_used", "where_set", "family_where_set", "aged"]
 Facts = Mapping[str, Any]
 
+SHORT_LIVED_SECONDS = 3600  # of a login's token that is to be exchanged for a long-lived one
 DAY_SECONDS = 86_400
 YEAR_SECONDS = 365 * DAY_SECONDS
 
@@ -77,6 +79,7 @@ class Revocation:
         manner: None: as the token endpoint is asked.
         sends: the whole request but for the client, `refresh-1` and `access-1` in the place of tokens; None: a `token`
             of either kind, and whatever else.
+        either: a token of the other kind is taken, too, with its own hint.
         body: the answer.
         ends_grant: an access token's revocation ends the grant, too.
     """
@@ -84,6 +87,7 @@ class Revocation:
     path: str = "/revoke"
     manner: Manner | None = None
     sends: Mapping[str, str] | None = None
+    either: bool = False
     body: str = ""
     ends_grant: bool = False
 
@@ -111,6 +115,7 @@ class Dialect:
     path: str = "/token"  # below /<name>
     method: Literal["POST", "GET"] = "POST"  # of a refresh
     auth: Auth = "body"
+    refresh_auth: Auth | None = None  # where it is another
     encoding: Encoding = "form"
     client_id_param: str = "client_id"
     grant: Literal["refresh_token", "exchange", "none"] = "refresh_token"  # exchange: the access token itself is traded
@@ -135,13 +140,14 @@ class Dialect:
     form_unless_asked: bool = False  # answers form-encoded unless Accept names application/json
     login: Login | None = Login()
     signs_callback: bool = False  # with an `hmac`, as Shopify does
+    long_lived: tuple[str, str] | None = None  # path and grant type that make a long-lived token of that of a login
     device_path: str | None = "/device_authorization"  # RFC 8628
     revocation: Revocation | None = Revocation()
 
     @property
     def manner(self) -> Manner:
         """Of a refresh."""
-        return Manner(self.method, self.auth, self.encoding, self.client_id_param)
+        return Manner(self.method, self.refresh_auth or self.auth, self.encoding, self.client_id_param)
 
     @property
     def login_manner(self) -> Manner:
@@ -223,6 +229,10 @@ QUIRKS: Mapping[str, Mapping[str, Any]] = {
         "refresh_lifetime": 90 * DAY_SECONDS,
         "extras": _scope,
     },
+    # https://developers.facebook.com/docs/instagram-platform/reference/access_token
+    "instagram": {"refresh_auth": "anonymous", "long_lived": ("/access_token", "ig_exchange_token")},
+    # https://developers.facebook.com/docs/threads/get-started/long-lived-tokens
+    "threads": {"refresh_auth": "anonymous", "long_lived": ("/access_token", "th_exchange_token")},
     # https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens/authorization-code-grant
     "shopify": {"rotation": "until_used", "signs_callback": True},
     # https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization/faq

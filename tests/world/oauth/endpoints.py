@@ -7,18 +7,19 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tests.world.http import Hangup, Request, Response
 from tests.world.oauth import checks, device, login, templates
 from tests.world.oauth.checks import Client, Params
-from tests.world.oauth.dialects import Dialect, Login
+from tests.world.oauth.dialects import SHORT_LIVED_SECONDS, Dialect, Login
 from tests.world.oauth.faults import Call, Faults
 from tests.world.oauth.refusals import NO_STORE, Refusal, Violation
 from tests.world.oauth.revocation import named_token
 from tests.world.oauth.tokens import AccessToken, Grant, Pair, RefreshToken, TokenBook
 
 CODE_GRANT = "authorization_code"
+CLIENT_IN_PATH = "app%3A1"  # stands for the client id in a path of the canned answers
 Endpoint = Callable[[Dialect, Request], Response]
 
 
@@ -50,7 +51,7 @@ class Endpoints:
         """Answer one request. A mistake of the fake itself is told in `violations`, too."""
         if request.path == "/report":
             return self._report()
-        route = self._routes.get(request.path)
+        route = self._route(request)
         if route is None:
             return Response(404, b"no such endpoint", {"Content-Type": "text/plain"})
         dialect, endpoint = route
@@ -62,23 +63,35 @@ class Endpoints:
             self.violations.append(f"{dialect.name}: the fake itself failed: {error!r}")
             raise
 
+    def _route(self, request: Request) -> tuple[Dialect, Endpoint] | None:
+        """By method and path, else by path; a client id in it may be any that is known."""
+        path = request.path
+        for client_id in self.clients.get(path.split("/")[1], ()):
+            path = path.replace(f"/{quote(client_id, safe='')}/", f"/{CLIENT_IN_PATH}/")
+        return self._routes.get(f"{request.method} {path}") or self._routes.get(path)
+
     def _all_routes(self) -> Iterator[tuple[str, tuple[Dialect, Endpoint]]]:
         for name, dialect in self.dialects.items():
             for path, endpoint in self._paths(dialect):
-                yield f"/{name}{path}", (dialect, endpoint)
+                method, _, rest = path.rpartition(" ")
+                yield f"{method} /{name}{rest}".lstrip(), (dialect, endpoint)
             yield f"/{name}/introspect", (dialect, self._introspect)
             yield f"/api/{name}/whoami", (dialect, self._whoami)
 
     def _paths(self, dialect: Dialect) -> Iterator[tuple[str, Endpoint]]:
+        """The later ones of one path win; one that begins with a method is for that alone."""
+        if dialect.revocation is not None:
+            yield dialect.revocation.path, self._revoke
+            yield f"DELETE {dialect.revocation.path}", self._revoke
         yield dialect.path, self._token
         yield dialect.code_path, self._token
+        if dialect.long_lived is not None:
+            yield dialect.long_lived[0], self._long_lived
         if dialect.login is not None:
             yield dialect.login.path, self._authorize
         if dialect.device_path is not None:
             yield dialect.device_path, self._device
             yield "/device", lambda dialect, request: self.devices.page(dialect.name, request)
-        if dialect.revocation is not None:
-            yield dialect.revocation.path, self._revoke
 
     def _token(self, dialect: Dialect, request: Request) -> Response:
         with self.lock:
@@ -119,36 +132,29 @@ class Endpoints:
 
     def _granted(self, dialect: Dialect, request: Request) -> Response:
         grant_type = checks.peek(dialect.manner, request).get("grant_type")
-        is_login = grant_type in (CODE_GRANT, device.GRANT_TYPE)
-        manner = dialect.login_manner if is_login else dialect.manner
+        if grant_type in (CODE_GRANT, device.GRANT_TYPE):
+            return self._by_login(dialect, request)
+        manner = dialect.manner
         checks.check_envelope(manner, request)
         params = checks.read_params(manner, request)
         if dialect.grant != "exchange":
             checks.require(params, "grant_type")
-        client = checks.check_client(manner, request, params, self.clients[dialect.name])
-        path = request.path.removeprefix(f"/{dialect.name}")
-        if is_login and path == dialect.code_path:
-            grant, pair = self._logged_in(dialect, params, client)
-            body = dialect.login.body if dialect.login else ""
-        elif not is_login and path == dialect.path and dialect.grant != "none":
-            grant, pair = self._refresh(dialect, params, client)
-            body = ""
+        if manner.auth == "anonymous":
+            checks.check_no_client(request, params)
+            client = None
         else:
-            raise Violation("unsupported_grant_type", "the grant_type is not known here", parameter="grant_type")
-        if not body:
-            is_new = pair.refresh_token not in (None, params.get(dialect.token_param))
-            body = dialect.fresh if is_new else dialect.steady
-        return self._success(dialect, request, grant, pair, body)
+            client = checks.check_client(manner, request, params, self.clients[dialect.name])
+        if dialect.grant == "none" or request.path != f"/{dialect.name}{dialect.path}":
+            raise _unknown_grant_type()
+        return self._success(dialect, request, *self._refresh(dialect, params, client))
 
-    def _refresh(self, dialect: Dialect, params: Params, client: Client) -> tuple[Grant, Pair]:
-        usual = () if dialect.grant == "exchange" else ("refresh_token",)
-        allowed = dialect.required.get("grant_type", usual)
+    def _refresh(self, dialect: Dialect, params: Params, client: Client | None) -> tuple[Grant, Pair, str]:
+        allowed = dialect.required.get("grant_type", () if dialect.grant == "exchange" else ("refresh_token",))
         if allowed and params.get("grant_type") not in allowed:
-            raise Violation("unsupported_grant_type", "the grant_type is not known here", parameter="grant_type")
+            raise _unknown_grant_type()
         checks.check_required(dialect.required, params)
-        token = self.book.refresh_tokens.get(checks.require(params, dialect.token_param))
-        if token is None or (token.provider, token.client_id) != (dialect.name, client.client_id):
-            raise Refusal("invalid_grant", "The refresh token is not known for this client.", why="unknown")
+        value = checks.require(params, dialect.token_param)
+        token = self._mine(dialect, value, client)
         grant = self.book.grants[token.family]
         for name in dialect.required:
             if params[name] != grant.facts.get(name, params[name]):
@@ -157,7 +163,42 @@ class Endpoints:
             checks.check_scope(params, grant.scope)
         if grant.location_id in self.paused:
             raise Refusal("paused", "The location is not active.")
-        return grant, self.book.exchange(dialect, token)
+        pair = self.book.exchange(dialect, token)
+        return grant, pair, dialect.steady if pair.refresh_token in (None, value) else dialect.fresh
+
+    def _mine(self, dialect: Dialect, value: str, client: Client | None) -> RefreshToken:
+        token = self.book.refresh_tokens.get(value)
+        is_mine = token is not None and client in (None, self.clients[dialect.name].get(token.client_id))
+        if token is None or not is_mine or token.provider != dialect.name:
+            raise Refusal("invalid_grant", "The refresh token is not known for this client.", why="unknown")
+        return token
+
+    def _long_lived(self, dialect: Dialect, request: Request) -> Response:
+        """Makes a long-lived token of the one that a login brought, as Instagram does."""
+        with self.lock:
+            try:
+                checks.check_envelope(dialect.manner, request)
+                params = checks.read_params(dialect.manner, request)
+                wanted = {"grant_type": (dialect.long_lived or ("", ""))[1:], "client_secret": ()}
+                checks.check_required(wanted, params)
+                token = self._mine(dialect, checks.require(params, dialect.token_param), None)
+                if params["client_secret"] != self.clients[dialect.name][token.client_id].secret:
+                    raise Refusal("invalid_client", "The client secret is wrong.", parameter="client_secret")
+                pair = self.book.exchange(dialect, token)
+            except Refusal as refusal:
+                return self._refuse(dialect, refusal)
+            return self._success(dialect, request, self.book.grants[token.family], pair, dialect.fresh)
+
+    def _by_login(self, dialect: Dialect, request: Request) -> Response:
+        manner = dialect.login_manner
+        checks.check_envelope(manner, request)
+        params = checks.read_params(manner, request)
+        client = checks.check_client(manner, request, params, self.clients[dialect.name])
+        if request.path != f"/{dialect.name}{dialect.code_path}":
+            raise _unknown_grant_type()
+        grant, pair = self._logged_in(dialect, params, client)
+        usual = dialect.steady if pair.refresh_token is None else dialect.fresh
+        return self._success(dialect, request, grant, pair, (dialect.login and dialect.login.body) or usual)
 
     def _logged_in(self, dialect: Dialect, params: Params, client: Client) -> tuple[Grant, Pair]:
         if params["grant_type"] == device.GRANT_TYPE:
@@ -172,7 +213,8 @@ class Endpoints:
             raise Violation("invalid_grant", "a code was sent again (RFC 6749, 4.1.2)", parameter="code")
         grant = self.book.new_grant(dialect, client.client_id, code.facts)
         code.family = grant.family
-        return grant, self.book.issue(dialect, grant, rotate=code.offline)
+        lifetime = SHORT_LIVED_SECONDS if dialect.long_lived else None
+        return grant, self.book.issue(dialect, grant, rotate=code.offline, lifetime=lifetime)
 
     def _success(self, dialect: Dialect, request: Request, grant: Grant, pair: Pair, body: str) -> Response:
         """In the provider's words where they are known, else RFC 6749, section 5.1."""
@@ -304,7 +346,11 @@ class Endpoints:
         return Response.of_json(200, counts)
 
 
+def _unknown_grant_type() -> Violation:
+    return Violation("unsupported_grant_type", "the grant_type is not known here", parameter="grant_type")
+
+
 def _usual(dialect: Dialect) -> str:
     """RFC 6749, section 5.1, as a template."""
-    content: dict[str, Any] = {"access_token": "access-2", "token_type": "Bearer", "refresh_token": "refresh-2"}
-    return json.dumps(content | ({"expires_in": dialect.lifetime} if dialect.sends_expires_in else {}))
+    ends = {"expires_in": dialect.lifetime} if dialect.sends_expires_in else {}
+    return json.dumps({"access_token": "access-2", "token_type": "Bearer", **ends, "refresh_token": "refresh-2"})

@@ -24,20 +24,21 @@ def named_token(
     """
     manner = told.manner or dialect.login_manner
     checks.check_envelope(manner, request)
-    params = checks.read_params(manner, request) if request.body or manner.method != "DELETE" else {}
+    params = checks.read_params(manner, request) if request.body else {}
     client_id = _client_id(dialect, manner, request, params, book, clients)
-    token = _find(dialect, book, *_place_and_value(manner, told.sends, request, params))
+    token = _find(dialect, book, *_place_and_value(manner, told, request, params))
     if token is not None and client_id not in (None, book.grants[token.family].client_id):
         raise Refusal("unauthorized_client", "The token belongs to another client.")
     return token
 
 
-def _place_and_value(
-    manner: Manner, sends: Mapping[str, str] | None, request: Request, params: Params
-) -> tuple[str, str]:
+def _place_and_value(manner: Manner, told: Revocation, request: Request, params: Params) -> tuple[str, str]:
     """What kind of token is asked for (empty: any), and the one that came."""
-    if sends is None:
+    if told.sends is None:
         return "", checks.require(params, "token")
+    sends = told.sends
+    if told.either and params.get("token_type_hint") == "access_token":
+        sends = {"token": "access-1", "token_type_hint": "access_token"}
     checks.check_required({name: () if place in _PLACES else (place,) for name, place in sends.items()}, params)
     for name in params:
         if name not in (*sends, manner.client_id_param, "client_secret"):
@@ -51,8 +52,7 @@ def _client_id(
 ) -> str | None:
     """Who asks; None where the provider does not ask for that."""
     if manner.auth == "none":
-        if "authorization" in request.headers or "client_secret" in params:
-            raise Violation("invalid_request", "the client authenticates, this endpoint does not want it")
+        checks.check_no_client(request, params)
         return params.get(manner.client_id_param)
     if manner.auth != "bearer":
         return checks.check_client(manner, request, params, clients).client_id

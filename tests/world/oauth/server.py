@@ -137,7 +137,7 @@ class OAuthServer:
         `subtype` is Google's `error_subtype`, e.g. `invalid_rapt`.
         """
         with self._lock:
-            if key in self._book.access_tokens:
+            if key in self._book.access_tokens and key not in self._book.refresh_tokens:
                 self._book.end_access_token(key, why)
                 return
             grant = self._book.find(key)

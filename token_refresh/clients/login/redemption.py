@@ -161,7 +161,7 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
             f"Log in again and choose {location_id}.",
         )
     params |= provider.login.params_in_answer(content)
-    if provider.refresh_ends_anyway:
+    if provider.login.refresh_ends_anyway:
         params["login_at"] = iso(raw.received_at)
     entered = replace(
         draft,
