@@ -144,12 +144,14 @@ def _overridden(provider: Provider, override: Override) -> Provider:
     named = dict.fromkeys(placeholders_in(override.token_url or "")) | dict(provider.placeholders)
     if override.scope and "scope" in named:
         named["scope"] = override.scope
+    scopes = tuple((override.scope or "").replace(",", " ").split())
     addresses = {key: getattr(provider, key) for key in _SIBLINGS}
     if override.token_url:
         addresses = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
     changed = dataclasses.replace(
         provider,
         placeholders=named,
+        login=dataclasses.replace(provider.login, more_scopes=scopes),
         token_url=override.token_url or provider.token_url,
         authorize_url=override.authorize_url or provider.authorize_url,
         **addresses,

@@ -123,7 +123,7 @@ class LoggedIn:
     def __call__(
         self, slug: str, *acts: Act, argv: Sequence[str] = (), location: str = "loc", **answers: str
     ) -> Result:
-        client = {"Client id": f"app-{slug}", "Client secret": f"{slug} secret"}
+        client = {"App id": "65f0c0ffee65f0c0ffee65f0", "Client id": f"app-{slug}", "Client secret": f"{slug} secret"}
         given = {**client, "Redirect URI": PASTED, **{name.replace("_", " "): text for name, text in answers.items()}}
         self.person = Person(acts, given)
         self._patch.setattr(onboard, "Terminal", lambda: self.person)

@@ -45,7 +45,7 @@ def check_redirect(uri: str) -> None:
     except ValueError:
         raise RedirectError("the redirect URI is no address", "Write it as it is entered at the provider.") from None
     is_plain = uri.isascii() and uri.isprintable() and not parts.fragment and "@" not in parts.netloc and " " not in uri
-    if not host or not is_plain:
+    if not host or not is_plain or parts.port == 0:
         raise RedirectError(
             "the redirect URI is no address without user and fragment", "Write it as it is entered at the provider."
         )
