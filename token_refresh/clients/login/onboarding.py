@@ -49,7 +49,7 @@ def log_in(context: RunContext, ask: Terminal, order: Order, default_provider: s
     if order.by_device and provider.device_url is None:
         raise ActionableError(f"{provider.name} has no login by device", "Leave out --device.", Kind.USAGE)
     location_id = trimmed(order.location_id or _ask_location(ask, provider))
-    draft = ask_for_client(ask, context.job_factory, provider, location_id, terms, find, keeps_secret=True)
+    draft = ask_for_client(ask, context.job_factory, provider, location_id, terms, find, is_login=True)
     draft = _with_own_secret(context, ask, draft)
     wish = Wish(
         scopes=_scopes(ask, provider, order.scopes, draft.entered),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from crypto import Context
@@ -170,6 +171,8 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
     params |= provider.login.params_in_answer(content)
     if provider.login.refresh_ends_anyway:
         params["login_at"] = iso(raw.received_at)
+        end = raw.received_at + timedelta(seconds=provider.login.refresh_ends_anyway)
+        answer = replace(answer, refresh_expires_at=answer.refresh_expires_at or end)
     entered = replace(
         draft,
         location_id=location_id or account,
