@@ -87,6 +87,7 @@ class Waiting:
             page, location = answer.read().decode(), answer.headers.get("Location", "")
             assert CODE not in page + str(answer.headers) + answer.reason
             if answer.status != 303:
+                assert CODE not in target or answer.status != 400, "a callback's page stays in the browser's history"
                 return answer.status, html.unescape(page)
             target = location
             assert "?" not in target

@@ -3,7 +3,6 @@ to log in again. A run beside it is not held up, nor what an earlier one left.""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -181,6 +180,17 @@ def struck_by_itself(world: World, doing: Callable[[RunContext], tuple[Kind, ...
     assert end.code != -signal.SIGKILL, "never came: it killed itself"
 
 
+def test_a_login_that_is_killed_before_its_token_is_traded_stores_none(world: World) -> None:
+    """Instagram's code brings a token of an hour, which no run could refresh."""
+    story = Story("short-lived", "instagram")
+    prepared(SqliteRows(world), story)
+    struck(world, Point.KEPT, Fate.KILL, login(story))
+    assert [entry["step"] for entry in world.journalled()] == ["answered"]
+    told = world.program.run().err
+    assert ("its token was traded" in told, "Log in again" in told) == (True, True)
+    assert (world.rows(), world.journalled()) == ({}, [])
+
+
 def test_a_run_that_refreshes_the_row_while_the_login_waits_does_not_put_the_login_aside(world: World) -> None:
     """Killed right behind the answer, before anybody looked at the row again."""
     rows = SqliteRows(world)
@@ -277,4 +287,3 @@ def test_a_login_whose_table_is_away_behind_the_exchange_is_stored_by_the_next_r
     cell = world.table.cells(record)["encrypted_refresh"]
     assert world.open_refresh("loc", cell) == world.oauth.current("loc")
     assert world.journalled() == []
-    assert json.dumps(world.journalled()) == "[]"
