@@ -75,6 +75,10 @@ _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
 _CUT_OFF = "tests/clients/test_cut_off.py::"
+_ATTEMPT = "tests/clients/login/test_attempt.py::"
+_FORGED = f"{_ATTEMPT}test_a_callback_that_is_not_this_logins_is_refused_with_its_sentence_and_the_login_goes_on"
+_LOGINS = "tests/clients/login/test_onboarding.py::"
+_LOGIN = "tests/refresh/nothing_lost/test_login.py::"
 _TOGETHER = "tests/refresh/runs/test_hosts_together.py::"
 _THREADS = "tests/refresh/runs/test_threads.py::"
 _SCHEDULE = "tests/refresh/test_schedule.py::"
@@ -994,6 +998,132 @@ MUTANTS = (
         "self._open.setdefault(key, future)",
         "future",
         "tests/library/test_single_flight.py::test_followers_get_what_the_leader_gets",
+    ),
+    _mutant(
+        "a callback with another login's state is taken",
+        "token_refresh/clients/login/attempt.py",
+        "            raise CallbackError(Refusal.FOREIGN_STATE)\n",
+        "            pass\n",
+        _FORGED,
+    ),
+    _mutant(
+        "a callback without a state is taken",
+        "token_refresh/clients/login/attempt.py",
+        "        if state is None and not without_state:\n",
+        "        if False:\n",
+        _FORGED,
+    ),
+    _mutant(
+        "a second callback is taken",
+        "token_refresh/clients/login/attempt.py",
+        "        if self._is_answered:\n",
+        "        if False:\n",
+        f"{_ATTEMPT}test_a_second_callback_is_not_used_whatever_its_code",
+    ),
+    _mutant(
+        "a login is answered after more than ten minutes",
+        "token_refresh/clients/login/attempt.py",
+        "        if now > self.ends_at:\n",
+        "        if False:\n",
+        f"{_ATTEMPT}test_a_callback_of_eleven_minutes_later_is_not_used",
+    ),
+    _mutant(
+        "another provider's answer is taken",
+        "token_refresh/clients/login/attempt.py",
+        "            if issuer != known:\n",
+        "            if False:\n",
+        _FORGED,
+    ),
+    _mutant(
+        "of two states in a callback the last one counts",
+        "token_refresh/clients/login/attempt.py",
+        "    if len(members) < len(pairs):\n",
+        "    if False:\n",
+        _FORGED,
+    ),
+    _mutant(
+        "a callback may name any host",
+        "token_refresh/clients/login/attempt.py",
+        "        if allowed and any(",
+        "        if False and any(",
+        _FORGED,
+    ),
+    _mutant(
+        "Shopify's signature is not looked at",
+        "providers/shopify.py",
+        '        if not hmac.compare_digest(wanted.encode(), callback.get("hmac", "").lower().encode()):\n',
+        '        if not callback.get("hmac"):\n',
+        _FORGED,
+    ),
+    _mutant(
+        "a page for any name of this machine takes a callback",
+        "token_refresh/clients/login/loopback.py",
+        '        if self.headers.get("Host", "").lower() not in self.server.loopback.hosts:',
+        "        if False:",
+        _FORGED,
+    ),
+    _mutant(
+        "the code stays in the browser's history",
+        "token_refresh/clients/login/loopback.py",
+        '        return 303, "", page_path\n',
+        '        return *page, ""\n',
+        _FORGED,
+    ),
+    _mutant(
+        "a code is sent to whoever has localhost's port on ::1",
+        "token_refresh/clients/login/loopback.py",
+        "                if error.number not in _NO_IPV6:\n",
+        "                if False:\n",
+        f"{_LOGINS}test_a_port_in_use_on_either_address_of_localhost_is_said_before_anybody_logs_in",
+    ),
+    _mutant(
+        "what a provider says of a code is told with the code",
+        "token_refresh/clients/login/redemption.py",
+        ", self.credential.client_secret, *secrets)",
+        ", self.credential.client_secret)",
+        f"{_LOGINS}test_what_the_provider_says_of_a_refused_code_is_told_without_the_code",
+    ),
+    _mutant(
+        "a login's answer that the disk refused is forgotten",
+        "token_refresh/clients/login/redemption.py",
+        "        if not_saved is not None:\n",
+        "        if False:\n",
+        f"{_LOGIN}test_an_answer_that_the_journals_disk_refuses_is_kept_beside_it_and_stored_by_the_next_run",
+    ),
+    _mutant(
+        "a login is put aside where a run refreshed its row meanwhile",
+        "token_refresh/clients/login/redemption.py",
+        " or journal.is_spent(entry.cell.split())\n",
+        "\n",
+        f"{_LOGIN}test_a_run_that_refreshes_the_row_while_the_login_waits_does_not_put_the_login_aside",
+    ),
+    _mutant(
+        "a login that is in its row is taken for another's",
+        "token_refresh/clients/login/redemption.py",
+        "        if entered.refresh_token and _is_stored(",
+        "        if False and _is_stored(",
+        f"{_LOGIN}test_a_login_that_is_killed_anywhere_is_stored_by_the_next_run_or_granted_nothing",
+    ),
+    _mutant(
+        "a login's answer counts as sent again while it is stored",
+        "token_refresh/clients/admission.py",
+        "        begun = self._begun(candidate) if kept_by is None else None\n",
+        "        begun = self._begun(candidate)\n",
+        f"{_LOGIN}test_a_login_that_is_killed_anywhere_is_stored_by_the_next_run_or_granted_nothing",
+    ),
+    _mutant(
+        "a login is put aside where the store is away",
+        "token_refresh/clients/login/onboarding.py",
+        "    except StoreError:  # it waits in the journal for the next run\n        raise\n",
+        "",
+        f"{_LOGIN}test_a_login_whose_table_is_away_behind_the_exchange_is_stored_by_the_next_run",
+    ),
+    _mutant(
+        "a token that lives an hour is stored for one that was traded",
+        "token_refresh/clients/login/redemption.py",
+        "    if isinstance(provider, ShortLived) and answer.is_expiry_assumed:\n",
+        "    if False:\n",
+        f"{_LOGIN}test_a_login_that_is_killed_before_its_token_is_traded_stores_none",
     ),
     _mutant(
         "nobody has to agree to the host that a line names",
