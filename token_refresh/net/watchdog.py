@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -120,8 +121,8 @@ class Watchdog:
             thread.join()
 
     @contextlib.contextmanager
-    def guarding(self, watch: Watch) -> Iterator[None]:
-        """Ends the exchange in this block in time.
+    def guarding(self, watch: Watch, seconds: float = math.inf) -> Iterator[None]:
+        """Ends the exchange in this block in time, or when it has lasted so many seconds.
 
         Raises:
             RuntimeError: the system starts no more threads, and nobody would end it.
@@ -131,9 +132,9 @@ class Watchdog:
                 thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
-            if not self._watches:  # otherwise it already waits for an earlier deadline than this one
-                self._changed.notify()
-            watch.deadline = time.monotonic() + self._seconds
+            watch.deadline = time.monotonic() + min(self._seconds, seconds)
+            if all(watch.deadline < other.deadline for other in self._watches):
+                self._changed.notify()  # otherwise it already waits for an earlier deadline than this one
             self._watches.add(watch)
         CURRENT.watch = watch
         try:
