@@ -46,7 +46,6 @@ class Transport(Protocol):
             the complete answer, to be read; an `Answer` where none came. That is `UNCLEAR` where the request, or part
             of it, had left, `NOT_ACTED` where nothing had, and `REQUEST_REFUSED` where nothing ever will.
         """
-        ...
 
 
 class HTTPTransport:

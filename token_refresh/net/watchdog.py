@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 import threading
@@ -121,7 +120,7 @@ class Watchdog:
             thread.join()
 
     @contextlib.contextmanager
-    def guarding(self, watch: Watch, seconds: float = math.inf) -> Iterator[None]:
+    def guarding(self, watch: Watch, seconds: float | None = None) -> Iterator[None]:
         """Ends the exchange in this block in time, or when it has lasted so many seconds.
 
         Raises:
@@ -132,7 +131,7 @@ class Watchdog:
                 thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
-            watch.deadline = time.monotonic() + min(self._seconds, seconds)
+            watch.deadline = time.monotonic() + (seconds or self._seconds)
             if all(watch.deadline < other.deadline for other in self._watches):
                 self._changed.notify()  # otherwise it already waits for an earlier deadline than this one
             self._watches.add(watch)

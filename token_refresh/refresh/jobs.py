@@ -87,16 +87,13 @@ class ProviderIndex(Protocol):
 
     def get(self, name: str) -> Provider:
         """The provider of that name, or `ProviderError`."""
-        ...
 
     def slug_of(self, name: str) -> str | None:
         """The slug that a name means; None where it means none."""
-        ...
 
     @property
     def summaries(self) -> Mapping[str, ProviderSummary]:
         """Every provider by its slug."""
-        ...
 
 
 class JobFactory:

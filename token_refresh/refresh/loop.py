@@ -95,8 +95,7 @@ class Loop:
         if job.lost is not None and replay.is_in_window(job.provider, job.lost, now):
             first = self._context.clock.monotonic() - (now - job.lost.sent_at).total_seconds()
             within = replay.may_resend_within(job.provider, 1, was_lost=False, is_last_minute=is_last_minute)
-            task.not_before = first + replay.limit_of(job.provider, is_first=True)
-            task.not_after = first + within
+            task.not_before, task.not_after = first + replay.limit_of(job.provider, is_first=True), first + within
         return task
 
     def _work_off(self) -> None:

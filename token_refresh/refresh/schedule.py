@@ -301,8 +301,6 @@ class Schedule:
 
     def _delay(self, task: Task, answer: Judgement) -> float:
         """Seconds until the next attempt; infinite where there is none in this run."""
-        if answer.brings_refresh_token:  # although it is otherwise unusable: the old one is spent
-            return math.inf
         backoff = self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
         if replay.is_lost(task.provider, answer):
             was_lost = task.is_lost or task.lost_at is not None
@@ -311,8 +309,8 @@ class Schedule:
             )
             backoff = backoff if task.is_lost else 0.0
             task.is_lost = True
-        elif not replay.may_retry(answer, task.attempts):
-            return math.inf
+        elif answer.brings_refresh_token or not replay.may_retry(answer, task.attempts):
+            return math.inf  # a token came, although the answer is otherwise unusable: the old one is spent
         delay = max(answer.retry_after or 0.0, backoff)
         return delay if delay <= MAX_PAUSE_SECONDS else math.inf
 
