@@ -68,7 +68,7 @@ def may_retry(answer: Judgement, attempts: int) -> bool:
 
 
 def arrives_by(entry: Entry, provider: Provider | None = None) -> datetime:
-    """When a request that a dead run sent arrives at its provider no more; without `provider`, at anybody's."""
+    """From when on the last request of a dead run can no longer arrive at its provider; without `provider`, at any."""
     return entry.sent_at + timedelta(seconds=limit_of(provider, is_first=entry.lost_at is None))
 
 
