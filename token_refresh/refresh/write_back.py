@@ -352,8 +352,7 @@ class WriteBack:
         self._buffer = undone + self._buffer
         self._since = now if self._since is None else self._since
         self._retry_at = now + RETRY_SECONDS
-        is_final = isinstance(self.error, StoreRefusedError | StoreQuotaError)
-        is_final = is_final or self._store.store.is_hurried
+        is_final = self._store.store.is_hurried or isinstance(self.error, StoreRefusedError | StoreQuotaError)
         self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
 
 
