@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from providers.base import Verdict
+from token_refresh.base.clock_check import clock_notice, refuse_hopeless
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
@@ -14,7 +15,6 @@ from token_refresh.journal.entries import Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import rows_of_others
-from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
 from token_refresh.refresh.due import ENDING
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow
