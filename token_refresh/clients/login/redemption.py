@@ -150,10 +150,14 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
     """What is to be stored of a login: the draft with what its answer says.
 
     Raises:
-        NoGrantError: there is no refresh token in it, where the provider gives some.
+        NoGrantError: it refuses, or there is no refresh token in it, where the provider gives some.
+        AdmissionError: its tokens are in a form that is not known.
         OtherAccountError: it is of another location than the one asked for.
     """
     answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
+    if answer.verdict is not Verdict.GRANTED:  # its words may quote the code
+        error = AdmissionError if answer.verdict is Verdict.UNREAD else NoGrantError
+        raise error("the provider did not complete the login", AGAIN)
     if answer.refresh_token is None and provider.grant == "refresh_token":
         raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
     if isinstance(provider, ShortLived) and answer.is_expiry_assumed:
