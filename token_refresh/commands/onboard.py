@@ -19,6 +19,7 @@ from token_refresh.clients.questions import Order, ask_for_credential, ask_whose
 from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.refresh.recovery import store_leftovers
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_allow_host, add_json, add_login, refuse_without_login
 from token_refresh.terminal.process import ended_by
@@ -76,7 +77,7 @@ def _from_terminal(
 ) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
-    order, uid = Order.of(arguments, environ), ""
+    order = Order.of(arguments, environ)
     with Terminal() as ask:
         if not arguments.authorize:
             location_id, provider = ask_whose(ask, job_factory, default)
@@ -85,22 +86,19 @@ def _from_terminal(
             from token_refresh.clients.login.onboarding import log_in
 
             with open_run_context(installation, is_bystander=True) as context:
-                uid = log_in(context, ask, order, default, terms)
-        else:
-            with closing(open_store(installation)) as store:
-                find = partial(find_row, store, job_factory)
-                entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
-    if uid:
-        return _store_login(uid, installation, console)
+                return _store_login(context, log_in(context, ask, order, default, terms), installation, console)
+        with closing(open_store(installation)) as store:
+            find = partial(find_row, store, job_factory)
+            entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
         return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
 
 
-def _store_login(uid: str, installation: Installation, console: Console) -> Iterable[Kind]:
-    with patient_lock(installation, console), open_run_context(installation) as context:
-        end = resume_admission(context, next(one for one in context.journal.entries() if one.uid == uid))
-        store_leftovers(context, LineReport(console))
+def _store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> Iterable[Kind]:
+    """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
+    with patient_lock(installation, console):
+        end = resume_admission(context, next(one for one in context.journal.entries() if one.id == entry_id))
     if not isinstance(end, RowFinished):
         raise ActionableError(end.message, end.action, Kind.ROW)
     return show_onboarded(console, installation.settings.store, end)

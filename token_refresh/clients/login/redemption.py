@@ -7,6 +7,7 @@ there; a code whose answer was lost is of no use to anybody, and the person logs
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -34,7 +35,7 @@ from token_refresh.clients.row import find_row
 from token_refresh.journal.entries import ANSWER_FIELD, Entry, Step
 from token_refresh.net.hosts import host_of
 from token_refresh.refresh.exchange import exchange
-from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.jobs import Job, read_params
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row
 
@@ -63,13 +64,13 @@ class Redemption:
     Args:
         context: what it works with; for `redeem` no lock is needed.
         draft: what was entered, without a refresh token; the location is empty where the login is to name it.
-        cell: the refresh cell that the person agreed to replace; empty where there was none.
+        replaced: `marks_of` the row that the person agreed to replace; empty where there was none.
     """
 
-    def __init__(self, context: RunContext, draft: NewCredential, cell: str) -> None:
+    def __init__(self, context: RunContext, draft: NewCredential, replaced: str) -> None:
         self._context = context
         self._draft = draft
-        self._cell = context.journal.fingerprint(cell) if cell else ""
+        self._replaced = replaced
         self._candidate = with_client(candidate_of(draft, None, context.job_factory), context.job_factory)
         self._sealed_for = Context(ANSWER_FIELD, draft.location_id, self._candidate.endpoint.origin)
 
@@ -89,40 +90,44 @@ class Redemption:
         Returns the entry, and what came.
 
         Raises:
-            JournalError: nothing was sent.
+            JournalError: nothing was sent; or its answer is where the journal keeps what its disk does not take.
         """
         context, draft = self._context, self._draft
         origin = self._candidate.endpoint.origin
         note = partial(
-            context.journal.admit, draft.location_id, self.provider.slug, origin, self._cell, "", draft.to_json()
+            context.journal.admit, draft.location_id, self.provider.slug, origin, self._replaced, "", draft.to_json()
         )
-        entry_id, answer, _ = exchange(
+        entry_id, answer, not_saved = exchange(
             context.journal, context.transport, request, lambda raw: raw, self._sealed_for, note
         )
+        if not_saved is not None:
+            raise not_saved
         return entry_id, answer
 
     def ask_openly(self, request: TokenRequest) -> RawAnswer | Answer:
         """Send a request whose answer brings no tokens."""
         return self._context.transport.post(request)
 
-    def redeem(self, request: TokenRequest) -> tuple[int, RawAnswer]:
+    def redeem(self, request: TokenRequest, *secrets: str) -> tuple[int, RawAnswer]:
         """Exchange the code; of a provider that gives a token to trade for it, that one, too.
+
+        What the provider says is shown without `secrets`.
 
         Raises:
             NoGrantError: nothing came, or a refusal.
             JournalError: nothing was sent.
         """
         entry_id, raw = self.ask(request)
-        answer = self._granted(entry_id, raw)
+        answer = self._granted(entry_id, raw, secrets)
         if isinstance(self.provider, ShortLived):
             first_id, request = entry_id, self.provider.trade_request(self.credential, answer)
             entry_id, raw = self.ask(request)
-            self._granted(entry_id, raw)
-            self._context.journal.finish([first_id])
+            self._context.journal.finish([first_id])  # its token lives an hour: nothing to store
+            self._granted(entry_id, raw, (answer.access_token or "",))
         assert isinstance(raw, RawAnswer)
         return entry_id, raw
 
-    def _granted(self, entry_id: int, raw: RawAnswer | Answer) -> Answer:
+    def _granted(self, entry_id: int, raw: RawAnswer | Answer, secrets: Sequence[str]) -> Answer:
         answer = raw if isinstance(raw, Answer) else self.provider.read_answer(raw)
         if answer.verdict is Verdict.GRANTED:
             return answer
@@ -130,7 +135,7 @@ class Redemption:
             self._context.journal.mark(entry_id, Step.SUPERSEDED)
         else:
             self._context.journal.finish([entry_id])
-        said = safe_error(answer.error or "no answer", self.credential.client_secret)
+        said = safe_error(answer.error or "no answer", self.credential.client_secret, *secrets)
         if answer.verdict is Verdict.CLIENT_REFUSED:
             action = answer.action or "Check the client id and the client secret, then log in again."
         else:
@@ -151,6 +156,8 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
     answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
     if answer.refresh_token is None and provider.grant == "refresh_token":
         raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
+    if isinstance(provider, ShortLived) and answer.is_expiry_assumed:
+        raise NoGrantError("the login was cut off before its token was traded; nothing was stored", AGAIN)
     params = read_params(draft.provider_params)
     account = provider.login.account_in(content, params)
     location_id = draft.location_id
@@ -215,20 +222,47 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
         provider = context.job_factory.find_provider(draft.provider)
         entered, answer = completed(provider, draft, journal.open_answer(entry))
         row = find_row(context.store.store, context.job_factory, entered.location_id, provider.slug)
-        if row is not None and row.encrypted_refresh and not journal.is_of(entry, row.encrypted_refresh):
+        if entered.refresh_token and _is_stored(context, row, entered.refresh_token):
+            journal.finish([entry.id])
+            return _notice(entry, "its login was saved before the last run ended", "", NoticeCode.ONBOARDING_FINISHED)
+        if row is not None and row.encrypted_refresh and not _is_agreed(context, entry, row):
             raise AdmissionError(f"{entered.location_id} has another credential", "To replace it, log in again.")
         agreed = read_params(draft.provider_params).get("account")
         if other_account(entered, row) and agreed != read_params(entered.provider_params)["account"]:
             problem = f"{entered.location_id} holds the login of another account"
             raise AdmissionError(problem, "To replace it, log in again.")
         host = host_of(candidate_of(entered, None, context.job_factory).endpoint.origin)
-        result = Admission(context).admit(entered, Terms(replace=True, hosts=[host]), granted=answer)
+        terms = Terms(replace=True, hosts=[host])
+        return Admission(context).admit(entered, terms, granted=answer, kept_by=entry.id)
+    except NoGrantError as error:
+        journal.finish([entry.id])
+        return _notice(entry, str(error), error.action)
     except (AdmissionError, ProviderError) as error:
         journal.mark(entry.id, Step.SUPERSEDED)
         return _notice(entry, f"a login was not stored: {error}", error.action)
-    journal.finish([entry.id])  # by now the tokens are in the table, or in an entry of their own
-    return result
 
 
-def _notice(entry: Entry, message: str, action: str) -> Notice:
-    return Notice(NoticeCode.ONBOARDING_ABANDONED, entry.location_id, message, action, entry.provider)
+def marks_of(context: RunContext, row: Row | None) -> str:
+    """What recognises a row's credential later: the fingerprints of its cell, and of the refresh token in it."""
+    if row is None or not row.encrypted_refresh:
+        return ""
+    job, fingerprint = context.job_factory.job(row), context.journal.fingerprint
+    token = job.credential.refresh_token if isinstance(job, Job) else ""
+    return f"{fingerprint(row.encrypted_refresh)} {fingerprint(token)}".strip()
+
+
+def _is_agreed(context: RunContext, entry: Entry, row: Row) -> bool:
+    """Whether the row holds what the person agreed to replace, or what a run has made of it meanwhile."""
+    journal = context.journal
+    return journal.is_of(entry, row.encrypted_refresh) or journal.is_spent(entry.cell.split())
+
+
+def _is_stored(context: RunContext, row: Row | None, refresh_token: str) -> bool:
+    """Whether the row holds this token, or it was there and has its successor there."""
+    job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
+    is_there = isinstance(job, Job) and job.credential.refresh_token == refresh_token
+    return is_there or context.journal.is_spent(context.store.keyring.fingerprints(refresh_token))
+
+
+def _notice(entry: Entry, message: str, action: str, code: NoticeCode = NoticeCode.ONBOARDING_ABANDONED) -> Notice:
+    return Notice(code, entry.location_id, message, action, entry.provider)
