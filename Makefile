@@ -60,7 +60,7 @@ node: $(NODE_MODULES)  ## the certified OAuth server of the tests
 
 # Debian's packages, for the whole machine: where they are missing, only root can add them.
 browser:  ## Chromium and its driver, for the tests of a login in a browser
-	@if command -v chromium && command -v chromedriver; then exit 0; fi; \
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "Chromium is missing, and there is no apt-get here: install chromium and chromedriver of one version, both on PATH." >&2; exit 1; \
 	elif [ "$$(id -u)" != 0 ]; then \

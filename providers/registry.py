@@ -147,7 +147,11 @@ def _overridden(provider: Provider, override: Override) -> Provider:
     scopes = tuple((override.scope or "").replace(",", " ").split())
     addresses = {key: getattr(provider, key) for key in _SIBLINGS}
     if override.token_url:
-        addresses = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
+        named_there = {*placeholders_in(override.token_url), *filter(provider.placeholders.get, provider.placeholders)}
+        moved = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
+        addresses = {
+            key: url if named_there.issuperset(placeholders_in(url or "")) else None for key, url in moved.items()
+        }
     changed = dataclasses.replace(
         provider,
         placeholders=named,

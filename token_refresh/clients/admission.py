@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from crypto import Context, SealedCellError
-from providers.base import Answer, Verdict
+from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished
 from token_refresh.base.program import TOKEN_MANAGER
@@ -159,7 +159,7 @@ class Admission:
     def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
         if not self._is_unchanged(entry, candidate):
             return self._recognise(candidate, entry)
-        if _may_be_under_way(entry, self._context.clock.now()):
+        if _may_be_under_way(entry, candidate.provider, self._context.clock.now()):
             return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         answer = self._kept_answer(candidate, entry)
         try:
@@ -223,7 +223,7 @@ class Admission:
             if not entry.admission or not self._is_of_token(entry, entered.refresh_token):
                 continue
             is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
-            if is_elsewhere or _may_be_under_way(entry, self._context.clock.now()):
+            if is_elsewhere or _may_be_under_way(entry, candidate.provider, self._context.clock.now()):
                 raise AdmissionError(
                     "the onboarding of this refresh token has begun and is not at its end",
                     f"In two minutes run: {TOKEN_MANAGER}. It goes on from there.",
@@ -422,8 +422,8 @@ def _is_unproven(candidate: Candidate, answer: Answer) -> bool:
     return answer.is_unproven and answer.refresh_token not in (None, candidate.entered.refresh_token)
 
 
-def _may_be_under_way(entry: Entry, now: datetime) -> bool:
-    return entry.lacks_answer and replay.is_under_way(entry.sent_at, now)
+def _may_be_under_way(entry: Entry, provider: Provider, now: datetime) -> bool:
+    return entry.lacks_answer and now < replay.arrives_by(entry, provider)
 
 
 def _ends(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:

@@ -65,24 +65,17 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
         return _from_csv(arguments.from_csv, replace(terms, skip_done=True), installation, console)
-    return _from_terminal(arguments, environ, terms, installation, console)
+    return _from_terminal(Order.of(arguments, environ), terms, installation, console)
 
 
-def _from_terminal(
-    arguments: argparse.Namespace,
-    environ: Mapping[str, str],
-    terms: Terms,
-    installation: Installation,
-    console: Console,
-) -> Iterable[Kind]:
+def _from_terminal(order: Order, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
-    order = Order.of(arguments, environ)
     with Terminal() as ask:
-        if not arguments.authorize:
+        if not order.is_login:
             location_id, provider = ask_whose(ask, job_factory, default)
             order = replace(order, location_id=location_id, provider=provider.slug)
-        if arguments.authorize or offer_login(ask, provider):
+        if order.is_login or offer_login(ask, provider):
             from token_refresh.clients.login.onboarding import log_in
 
             with open_run_context(installation, is_bystander=True) as context:

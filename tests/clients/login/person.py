@@ -128,7 +128,8 @@ class LoggedIn:
         self.person = Person(acts, given)
         self._patch.setattr(onboard, "Terminal", lambda: self.person)
         where = [*(["--location", location] if location else []), "--provider", slug]
-        result = self.world.program.onboard("--authorize", "--no-browser", *where, *argv)
+        browser = [] if "--device" in argv else ["--no-browser"]
+        result = self.world.program.onboard("--authorize", *browser, *where, *argv)
         if self.person.address:
             self._states.append(self.person.state)
         shown = "\n".join([*self.person.said, *self.person.asked]).replace(self.person.address or "\0", "")
