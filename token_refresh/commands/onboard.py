@@ -60,6 +60,10 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Save one client or many; exit 1 where one was not saved."""
+    if arguments.locations:
+        from token_refresh.commands import locations
+
+        return locations.run(arguments, environ, clock, console)
     installation = prepare(environ, clock, console)
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:

@@ -62,6 +62,11 @@ class Job:
         """Whose refusal this row would share."""
         return ClientKey(self.endpoint.url, self.credential.client_id, self.credential.client_secret)
 
+    @property
+    def agency(self) -> str:
+        """The agency that can have another pair minted for it; empty where there is none."""
+        return self.credential.params.get(self.provider.agency_param, "")
+
 
 @dataclass(frozen=True)
 class UnusableRow:

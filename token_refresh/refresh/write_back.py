@@ -5,10 +5,12 @@ Nothing waits here that the journal does not hold as well; what the store never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
+from typing import NamedTuple
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
@@ -71,6 +73,16 @@ class Pending:
     proves: tuple[int, ...] = ()
 
 
+class Held(NamedTuple):
+    """The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
+
+    job: Job
+    answer: Answer
+    verdict: Verdict
+    entry_id: int | None
+    lost_at: datetime | None
+
+
 class WriteBack:
     """Collects what came of rows, and writes it; `write` runs in the thread that owns the store.
 
@@ -83,6 +95,7 @@ class WriteBack:
         journal_error: why the journal takes no more; set by whoever writes to it.
         is_clock_confirmed: a provider's clock agreed with ours.
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
+        unminted: rows whose pair is dead or lost, before their agencies are asked.
         replaced_cells: the fingerprints of refresh cells that onboardings are to replace which wait in the journal.
     """
 
@@ -92,8 +105,10 @@ class WriteBack:
         self._clock = context.clock
         self._refreshed_by = context.claimant.refreshed_by
         self._emit = emit
+        self._mint_jobs = partial(context.mint_jobs, context)
         self.is_clock_confirmed = False
         self.unproven: dict[str, RowFinished] = {}
+        self.unminted: list[Held] = []
         self.replaced_cells: frozenset[str] = frozenset()
         self._buffer: list[Pending] = []
         self._since: float | None = None
@@ -110,10 +125,18 @@ class WriteBack:
     def __len__(self) -> int:
         return len(self._buffer)
 
-    def add(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> None:
+    def add(
+        self,
+        job: Job,
+        answer: Answer,
+        verdict: Verdict,
+        entry_id: int | None,
+        lost_at: datetime | None,
+        is_final: bool = False,
+    ) -> None:
         """Take the end of a row that was sent: its new tokens, or what it should say about the failure.
 
-        See `result_of`; `entry_id` is its journal entry.
+        See `result_of`; `entry_id` is its journal entry. `is_final`: no agency is asked for another pair.
         """
         self._compare_clock(job, answer)
         if answer.expiry_claim is not None:
@@ -127,6 +150,9 @@ class WriteBack:
                 with suppress(CellError):  # somebody may have edited the row's
                     self._restore(job, answer, entry_id)
                     return
+        if verdict in (Verdict.DEAD_GRANT, Verdict.UNCLEAR) and job.agency and not (answer.brings_token or is_final):
+            self.unminted.append(Held(job, answer, verdict, entry_id, lost_at))
+            return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
         has_successor = is_spent(job, answer)
@@ -273,8 +299,17 @@ class WriteBack:
         for one in done:
             self._emit(one)
 
+    def minting(self) -> Iterator[list[Job]]:
+        """The rows whose agency is asked for another pair, as one more round."""
+        if self.unminted:
+            jobs, self.unminted = self._mint_jobs(self.unminted)
+            yield jobs
+
     def end_unproven(self) -> None:
-        """Say what became of the rows whose new token could not be proved in this run."""
+        """Say what became of the rows whose new token could not be proved in this run, or whose agency has no other."""
+        for held in self.unminted:
+            self.add(*held, is_final=True)
+        self.finish()
         while self.unproven:
             self._emit(self.unproven.popitem()[1])
 

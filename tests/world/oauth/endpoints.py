@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from tests.world.http import Hangup, Request, Response
 from tests.world.oauth import checks, login
+from tests.world.oauth.agencies import Agencies
 from tests.world.oauth.checks import Client, Params
 from tests.world.oauth.dialects import Dialect, Facts
 from tests.world.oauth.faults import Call, Faults
@@ -40,6 +41,7 @@ class Endpoints:
         self._token_requests = 0
         self._clock = clock
         self._codes = login.CodeBook()
+        self.agencies = Agencies(self.book, clock, violations=self.violations)
         self._routes = dict(self._all_routes())
 
     def serve(self, request: Request) -> Response:
@@ -65,6 +67,9 @@ class Endpoints:
             yield f"/{name}/introspect", (dialect, self._introspect)
             yield f"/{name}/revoke", (dialect, self._revoke)
             yield f"/api/{name}/whoami", (dialect, self._whoami)
+            if name == "gohighlevel":
+                yield f"/{name}/oauth/installedLocations", (dialect, self._agency_list)
+                yield f"/{name}/oauth/locationToken", (dialect, self._mint)
 
     def _token(self, dialect: Dialect, request: Request) -> Response:
         with self.lock:
@@ -165,6 +170,22 @@ class Endpoints:
             expires_at=self._clock() + login.CODE_LIFETIME_SECONDS,
         )
         return self._codes.issue(code)
+
+    def _agency_list(self, _: Dialect, request: Request) -> Response:
+        with self.lock:
+            return self.agencies.list_installed(request)
+
+    def _mint(self, dialect: Dialect, request: Request) -> Response:
+        """Meets the same faults as a refresh."""
+        with self.lock:
+            fault = self.faults.pick(self._read(dialect, request))
+        if fault is not None:
+            return fault.apply(self._read(dialect, request), lambda: self._minted(dialect, request))
+        return self._minted(dialect, request)
+
+    def _minted(self, dialect: Dialect, request: Request) -> Response:
+        with self.lock:
+            return self.agencies.mint(request, dialect)
 
     def _whoami(self, dialect: Dialect, request: Request) -> Response:
         """RFC 6750, sections 2.1 and 3."""

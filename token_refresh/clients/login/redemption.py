@@ -6,6 +6,7 @@ there; a code whose answer was lost is of no use to anybody, and the person logs
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from providers.base import (
 from providers.exchange import ShortLived
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import safe_error
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential, candidate_of, with_client
@@ -33,7 +35,7 @@ from token_refresh.clients.row import find_row
 from token_refresh.journal.entries import ANSWER_FIELD, Entry, Step
 from token_refresh.net.hosts import host_of
 from token_refresh.refresh.exchange import exchange
-from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.jobs import Job, read_params
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row
 
@@ -148,9 +150,12 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
         OtherAccountError: it is of another location than the one asked for.
     """
     answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
+    params = read_params(draft.provider_params)
+    if answer.refresh_token is None and params.get(provider.agency_param):
+        mark = hashlib.sha256((answer.access_token or "").encode()).hexdigest()
+        answer = replace(answer, refresh_token=f"none-{mark}")  # which is refused, and then another pair is minted
     if answer.refresh_token is None and provider.grant == "refresh_token":
         raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
-    params = read_params(draft.provider_params)
     account = provider.login.account_in(content, params)
     location_id = draft.location_id
     if not provider.login.account_is_location:
@@ -207,11 +212,14 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
     draft = NewCredential.from_json(journal.open_admission(entry))
     if entry.lacks_answer:
         journal.finish([entry.id])
-        return _notice(entry, "a login was cut off before its answer came; nothing was stored", AGAIN)
+        return _notice(entry, "a login was cut off before its answer came; nothing was stored", _repeat(draft))
     try:
         provider = context.job_factory.find_provider(draft.provider)
         entered, answer = completed(provider, draft, journal.open_answer(entry))
         row = find_row(context.store.store, context.job_factory, entered.location_id, provider.slug)
+        if _holds(context, row, entered):  # an entry of its own was stored by the run that was cut off, or by this one
+            journal.finish([entry.id])
+            return _notice(entry, "its login is stored", code=NoticeCode.ONBOARDING_FINISHED)
         if row is not None and row.encrypted_refresh and not journal.is_of(entry, row.encrypted_refresh):
             raise AdmissionError(f"{entered.location_id} has another credential", "To replace it, log in again.")
         agreed = read_params(draft.provider_params).get("account")
@@ -227,5 +235,17 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
     return result
 
 
-def _notice(entry: Entry, message: str, action: str) -> Notice:
-    return Notice(NoticeCode.ONBOARDING_ABANDONED, entry.location_id, message, action, entry.provider)
+def _repeat(draft: NewCredential) -> str:
+    """What brings its tokens now."""
+    company_id = read_params(draft.provider_params).get("company")  # an agency can have a pair minted again
+    ids = f"--locations {company_id} --location {draft.location_id}"
+    return f"Run: {ONBOARD_CLIENT} {ids}" if company_id else AGAIN
+
+
+def _holds(context: RunContext, row: Row | None, entered: NewCredential) -> bool:
+    job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
+    return isinstance(job, Job) and job.credential.refresh_token == entered.refresh_token != ""
+
+
+def _notice(entry: Entry, message: str, action: str = "", code: NoticeCode = NoticeCode.ONBOARDING_ABANDONED) -> Notice:
+    return Notice(code, entry.location_id, message, action, entry.provider)
