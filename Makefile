@@ -23,7 +23,7 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: .venv/core  ## write what is made of providers/catalog: its index, and the table in docs/providers.md
+docs: .venv/core  ## write what is made of providers/catalog: its index, the table in docs/providers.md, docs/provider-list.md
 	$(BIN)/python -m docs.generate
 
 chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an operator's hands

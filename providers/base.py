@@ -7,7 +7,6 @@ of its own and overrides the one step that differs.
 from __future__ import annotations
 
 import base64
-import contextlib
 import enum
 import json
 import re
@@ -16,14 +15,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from providers.addresses import ProviderError as ProviderError
 from providers.addresses import authority_of, fill, fill_text, origin_of, placeholders_in
 from providers.login import NO_LOGIN, USUAL_REVOCATION, Login, Revocation
 from providers.times import access_end, refresh_end
 from providers.words import (
-    LONGEST_WORDS,
+    address_advice,
     all_members,
     is_page,
     plain_words,
@@ -35,7 +34,7 @@ from providers.words import (
     words_in,
 )
 from token_refresh.base.clock import http_date, retry_after
-from token_refresh.base.text import VISIBLE_ASCII, squeezed
+from token_refresh.base.text import VISIBLE_ASCII
 
 Rotation = Literal["always", "sometimes", "never"]
 Replay = Literal["safe", "once", "last_minute"]
@@ -52,8 +51,6 @@ _SHORTEST_TOKEN = 8  # characters; shorter ones are samples, masks and flags
 _JSON_BLANKS = " \t\r\n"
 _NOT_PROCESSED = (408, 425, TOO_MANY_REQUESTS)  # RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4
 _FIREWALL = (403, 406, 409)  # where a page for people comes from somebody between us and the provider
-_ELSEWHERE = (404, 405)
-_CHECK_ADDRESS = "Check the provider's address: instance or tenant in the row, or its TOKEN_URL."
 _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client"})
 _REQUEST_CODES = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
 _LONGEST_CODE = 64  # characters; what is longer is no code
@@ -256,9 +253,6 @@ class Provider(ProviderSummary):
     placeholders: Mapping[str, str | None] = field(default_factory=dict)  # None: the row must name it; empty: it may
     replay: Replay = "once"
     replay_window: int = 0  # seconds in which a used refresh token may be sent again; `replay` says what follows
-    refresh_lifetime: int = 0  # seconds, moved by each refresh; 0: not known
-    refresh_ends_anyway: int = 0  # seconds from the login, moved by no refresh; 0: never
-    secret_lifetime: int = 0  # seconds, of a client secret; 0: it has no end
     former_origins: tuple[str, ...] = ()
     error_codes: ErrorCodes = ErrorCodes()
     docs: str = ""
@@ -360,7 +354,7 @@ class Provider(ProviderSummary):
             refresh_token=refresh_token if brings_token else None,
             is_unproven=brings_token,
             error=self.error_in(raw, content),
-            action=_address_advice(verdict, raw) or self.advise(verdict, content),
+            action=self.advise(verdict, content) or address_advice(verdict.value, raw.status, raw.headers),
             retry_after=retry_after(raw.headers.get("retry-after", ""), raw.received_at),
             status=raw.status if raw.is_complete or not is_success else None,
         )
@@ -624,20 +618,6 @@ def _speaks_of_tokens(content: Mapping[str, Any]) -> bool:
     if any(isinstance(one, Mapping) and is_refusal(one) for one in (content, *content.values())):
         return False
     return any("token" in path.lower() for path, _ in all_members(content))
-
-
-def _address_advice(verdict: Verdict, raw: RawAnswer) -> str | None:
-    """What to do where the request went to the wrong place; the query of an address may hold a secret."""
-    if verdict is not Verdict.REQUEST_REFUSED:
-        return None
-    if HTTP_REDIRECT <= raw.status < CLIENT_ERROR:
-        place = ""
-        with contextlib.suppress(ValueError):
-            parts = urlsplit(raw.headers.get("location", ""))
-            place = squeezed(f"{parts.hostname or ''}{parts.path}")[:LONGEST_WORDS]
-            place = f" to {place}" if place else ""
-        return f"The provider's address has moved{place}: check that on its page, then set its TOKEN_URL."
-    return _CHECK_ADDRESS if raw.status in _ELSEWHERE else None
 
 
 def _usable_token(value: object) -> str | None:

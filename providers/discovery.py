@@ -41,18 +41,21 @@ def metadata_urls(issuer: str) -> list[str]:
     ]
 
 
-def described(issuer: str, body: bytes) -> str:
-    """A table for a PROVIDERS_FILE, out of a server's description of itself. Nothing is used that nobody puts there.
-
-    Raises:
-        DiscoveryError: it is no description, another server's, or names no token endpoint.
-    """
+def metadata_in(body: bytes) -> Mapping[str, Any] | None:
+    """What a server's answer holds; None where it is no JSON object, as a page that stands for every address."""
     try:
         metadata = json.loads(body)
     except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise DiscoveryError("the server's description of itself is no JSON object", "Check the issuer's address.")
+        return None
+    return metadata if isinstance(metadata, dict) else None
+
+
+def described(issuer: str, metadata: Mapping[str, Any]) -> str:
+    """A table for a PROVIDERS_FILE, out of a server's description of itself. Nothing is used that nobody puts there.
+
+    Raises:
+        DiscoveryError: it is another server's, or names no token endpoint.
+    """
     if metadata.get("issuer") != issuer:  # RFC 8414 section 3.3: identical, or a server may speak for another
         raise DiscoveryError(
             "the description names another issuer than the one that was asked for",

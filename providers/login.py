@@ -29,6 +29,9 @@ class Login:
         account: where it stands whose login it is: `answer.PATH` or `callback.NAME`; several with `|`, the first wins.
         account_is_location: the account is the row's location id.
         callback_hosts: the only hosts that a callback may name.
+        refresh_lifetime: seconds that a refresh token lives, moved by each refresh; 0: not known.
+        refresh_ends_anyway: seconds from the login to its end, moved by no refresh; 0: it has none.
+        secret_lifetime: seconds that a client secret lives; 0: it has no end.
         app_steps: how the app is made at the provider, a sentence each.
         client_id_pattern: what a client id matches in full.
     """
@@ -50,6 +53,9 @@ class Login:
     callback_hosts: tuple[str, ...] = ()
     client_id_pattern: str | None = None
     app_steps: tuple[str, ...] = ()
+    refresh_lifetime: int = 0
+    refresh_ends_anyway: int = 0
+    secret_lifetime: int = 0
     checked: date | None = None
     unsure: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from providers.addresses import placeholders_in
 from providers.base import Provider, ProviderError, ProviderSummary
 from providers.entries import CatalogError, check_addresses, make_provider
 from providers.index import read_index
+from providers.login import Login
 from token_refresh.base.errors import Kind
 
 _HOST_PARTS = 3  # of an address, between slashes: `https:`, nothing, the host
@@ -152,10 +153,15 @@ def _overridden(provider: Provider, override: Override) -> Provider:
         placeholders=named,
         token_url=override.token_url or provider.token_url,
         authorize_url=override.authorize_url or provider.authorize_url,
+        login=_asking_for(provider.login, (override.scope or "").split()),
         **addresses,
     )
     check_addresses(changed)
     return changed
+
+
+def _asking_for(login: Login, scopes: Sequence[str]) -> Login:
+    return dataclasses.replace(login, scopes=tuple(dict.fromkeys((*login.scopes, *scopes))))
 
 
 def _moved(address: str | None, old: str, new: str) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from token_refresh.base.text import MASK, safe_error
+from token_refresh.base.text import MASK, safe_error, squeezed
 
 _WORD_MEMBERS = (
     *("error_description", "message", "error_message", "detail", "title", "reason", "msg", "error_msg", "description"),
@@ -21,6 +23,8 @@ _SHORTEST_PIECE = 4  # characters; a shorter secret is masked only where it is a
 _MOST_SECRETS, _LONGEST_SECRETS = 64, 65_536  # in one answer, and characters in all: above that no word is shown
 _MOST_WORDS = 4096  # characters of a page in which its title is looked for
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_NO_SUCH_ADDRESS = (404, 405)
+_ELSEWHERE = (*range(300, 400), *_NO_SUCH_ADDRESS)
 _TAG = re.compile(r"<[^>]*>")
 _NAMED_SECRET = re.compile(rf"{_NAME}\w*[\"']?\s*[=:>]", re.IGNORECASE)
 
@@ -112,3 +116,20 @@ def snake_case(name: str) -> str:
 
 def text_of(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
+
+
+def address_advice(verdict: str, status: int, headers: Mapping[str, str]) -> str | None:
+    """What to do where a request was refused because it went to the wrong place.
+
+    The query of an address may hold a secret. None where that is not why.
+    """
+    if verdict != "request refused" or status not in _ELSEWHERE:
+        return None
+    if status in _NO_SUCH_ADDRESS:
+        return "Check the provider's address: instance or tenant in the row, or its TOKEN_URL."
+    place = ""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(headers.get("location", ""))
+        place = squeezed(f"{parts.hostname or ''}{parts.path}")[:LONGEST_WORDS]
+        place = f" to {place}" if place else ""
+    return f"The provider's address has moved{place}: check that on its page, then set its TOKEN_URL."

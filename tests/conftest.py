@@ -26,11 +26,10 @@ from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
 from providers.registry import read_catalog
-from tests.providers.answers import ANSWERS, OWN_FAKES, fakes
+from tests.providers.answers import ANSWERS
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
-from tests.world.oauth.dialects import GENERIC
 from tests.world.postgres import PostgresServer, in_memory, plain
 from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
@@ -47,11 +46,7 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
 # The `provider_params` of a row at its provider's fake.
-PARAMS = {
-    "gitlab": {"redirect_uri": "https://app.example/callback"},
-    "keycloak": {"realm": "acme"},
-    **{slug: dict(answers.row) for slug, answers in ANSWERS.items() if slug not in OWN_FAKES},
-}
+PARAMS = {slug: dict(answers.row) for slug, answers in ANSWERS.items()}
 
 
 def _at_another_name(url: str) -> str:
@@ -287,7 +282,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def oauth(clock: FakeClock) -> Iterator[OAuthServer]:
     """The providers' token endpoints."""
-    with OAuthServer([*fakes().values(), *GENERIC], clock=clock.timestamp) as server:
+    with OAuthServer(clock=clock.timestamp) as server:
         yield server
 
 

@@ -96,7 +96,7 @@ MUTANTS = (
     _mutant(
         "the answer goes to the store before the journal has it",
         "token_refresh/refresh/exchange.py",
-        "        journal.keep(entry_id, raw, Context(ANSWER_FIELD, location_id, origin))\n",
+        "        journal.keep(entry_id, raw, context)\n",
         "        pass\n",
         f"{_FAULTS}test_a_store_that_fails_for_good_leaves_the_tokens_to_the_next_run",
     ),
@@ -125,7 +125,7 @@ MUTANTS = (
     _mutant(
         "a token counts beside an error",
         "providers/base.py",
-        "or _is_refusal(others):\n",
+        "or is_refusal(others):\n",
         "or others is None:\n",
         "tests/refresh/runs/test_which_token_counts.py::test_a_token_in_a_refusal_replaces_none",
     ),

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "providers.revocation": {"providers.base", "providers.addresses"} | _BASE,
     "providers.index": {"providers.base"},
     "providers.entries": {"providers.base", "providers.login", "providers.times", "providers.addresses"} | _BASE,
-    "providers.registry": {"providers.base", "providers.addresses", "providers.entries", "providers.index"} | _BASE,
+    "providers.registry": {f"providers.{name}" for name in ("base", "login", "addresses", "entries", "index")} | _BASE,
     "providers": {"providers.base", "providers.addresses", "providers.login"},
     "token_refresh.base": _BASE,
     "token_refresh.settings": _BASE,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -12,13 +15,16 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
-from docs.generate import generated
+from docs.generate import LIST, PAGE, anchor_of, generated
 from providers import Catalog
-from providers.base import RawAnswer, Verdict
+from providers.authorization import scope_of
+from providers.base import Credential, ErrorCodes, RawAnswer, Verdict
 from providers.entries import KEYS, make_provider
+from providers.revocation import revocation_requests
 from tests.conftest import World
 from tests.providers.answers import read
 from tests.transfer import sources
@@ -27,6 +33,8 @@ from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer
 from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
+from tests.world.terminal import CTRL_C
+from token_refresh.base.errors import Kind, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
@@ -129,6 +137,10 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
     return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 
+def _needs_person(command: str) -> bool:
+    return "onboard_client.py" in command and "--from-csv" not in command
+
+
 @pytest.mark.long
 def test_every_command_of_readme_and_docs_does_what_it_says(
     clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer
@@ -141,8 +153,9 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
             early = clone.sh(".venv/bin/python token_manager.py setup", **own[page])
             assert (early.returncode, command.partition(" -m ")[2] in early.stderr) == (2, True), early.stderr
         result = clone.sh(command, **own.get(page, {}))
-        expected = NO_TERMINAL if command.endswith("onboard_client.py") else 0
+        expected = NO_TERMINAL if _needs_person(command) else 0
         assert result.returncode == expected, f"{command}\n{result.stdout}\n{result.stderr}"
+        assert ("this is no terminal" in result.stderr) == _needs_person(command)
         if command.endswith("generate-key") and not done:
             _fill_in(clone, result.stdout.strip(), oauth)
         done += command.endswith("generate-key")
@@ -170,6 +183,16 @@ def test_the_cron_line_runs_under_crons_own_shell(clone: Clone, postgres: Postgr
     assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), log.read_text()
     assert "nothing due" in log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("command", [one for one in commands(ROOT / "docs/onboarding.md") if _needs_person(one)])
+def test_every_onboarding_of_the_docs_asks_its_first_question(world: World, command: str) -> None:
+    """What comes after it is tested with a person and a provider in tests/clients and tests/commands."""
+    _, script, *argv = shlex.split(command)
+    with world.program.at_terminal(*argv, script=script) as terminal:
+        terminal.expect(" id")
+        terminal.type(CTRL_C)
+        assert terminal.end() == exit_code([Kind.STOPPED])
 
 
 def test_every_schedule_that_the_readme_names_is_one_that_cron_knows() -> None:
@@ -207,6 +230,19 @@ def test_the_two_files_of_the_page_on_adding_a_provider_fit_each_other() -> None
     for one in answers.refused:
         raw = RawAnswer(one.status, {}, one.body.encode(), START)
         assert provider.read_answer(raw).verdict is ends[one.end]
+    assert (login := answers.login) is not None
+    assert provider.authorize_url is not None
+    assert provider.endpoint_at(provider.authorize_url, answers.row).url == login.authorize_url
+    assert (provider.login.pkce, scope_of(provider, ["one", "two"])) == (login.pkce, login.scope)
+    assert provider.filled(provider.login.authorize_params, answers.row) == login.asks
+    assert provider.login.account_in(json.loads(login.body), {}) == login.account
+    assert {login.redirect_uri} == {
+        word.rstrip(".") for word in " ".join(provider.login.app_steps).split() if "8765" in word
+    }
+    [request] = revocation_requests(provider, Credential("app", "secret", "refresh-1", answers.row), "access-1")
+    assert (revocation := answers.revocation) is not None
+    assert (request.url, dict(parse_qsl(request.body.decode()))) == (revocation.url, revocation.sends)
+    assert provider.revocation.ends == (revocation.says == "revoked")
 
 
 def test_what_is_made_of_the_catalogue_is_as_new_as_the_catalogue() -> None:
@@ -214,9 +250,18 @@ def test_what_is_made_of_the_catalogue_is_as_new_as_the_catalogue() -> None:
         assert path.read_text(encoding="utf-8") == text, f"run make docs: {path.name} is older than the catalogue"
 
 
-def test_every_key_of_the_catalogue_is_in_the_docs() -> None:
-    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs/providers.md").read_text()))
-    assert set(KEYS) <= documented
+def test_every_name_in_the_table_of_providers_leads_to_its_section() -> None:
+    sections = [anchor_of(heading) for heading in re.findall(r"^## (.+)$", LIST.read_text(), re.MULTILINE)]
+    linked = re.findall(r"\(provider-list\.md#([^)]+)\)", PAGE.read_text())
+    assert sorted(linked) == sorted(sections)
+    assert len(set(sections)) == len(Catalog().summaries)
+
+
+def test_every_key_of_the_catalogue_is_explained_once() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \|", PAGE.read_text(), re.MULTILINE)
+    kinds = {entry.name for entry in dataclasses.fields(ErrorCodes)}
+    assert sorted(set(rows) - kinds) == sorted(KEYS)
+    assert len(rows) == len(set(rows))
 
 
 def test_every_rule_of_the_security_page_names_tests_that_exist() -> None:

@@ -217,8 +217,8 @@ def discover(installation: Installation, issuer: str) -> str:
         ProviderError: it says nothing that can be used.
     """
     from providers.addresses import is_loopback
-    from providers.base import Answer, TokenRequest
-    from providers.discovery import DiscoveryError, described, metadata_urls
+    from providers.base import Answer, TokenRequest, Verdict
+    from providers.discovery import DiscoveryError, described, metadata_in, metadata_urls
     from token_refresh.net.transport import HTTPTransport
 
     settings, error = installation.settings, ""
@@ -228,9 +228,17 @@ def discover(installation: Installation, issuer: str) -> str:
     try:
         for url in metadata_urls(issuer):
             raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
-            if not isinstance(raw, Answer) and raw.status == 200 and raw.is_complete:
-                return described(issuer, raw.body)
-            error = raw.error or "" if isinstance(raw, Answer) else f"HTTP {raw.status}"
+            if isinstance(raw, Answer):
+                if raw.verdict is Verdict.REQUEST_REFUSED:
+                    action = "If it is yours, add its host to ALLOWED_PRIVATE_HOSTS."
+                    raise DiscoveryError(f"{issuer} is not on the public internet", action)
+                error = raw.error or ""
+            elif not raw.is_complete:
+                error = f"HTTP {raw.status}, cut off or too large"
+            elif raw.status != 200 or (metadata := metadata_in(raw.body)) is None:
+                error = f"HTTP {raw.status}" + (", no JSON object" if raw.status == 200 else "")
+            else:
+                return described(issuer, metadata)
     finally:
         transport.close()
     raise DiscoveryError(

@@ -180,6 +180,7 @@ def test_empty_secret_and_provider_take_what_the_settings_say(world: World) -> N
     with onboard(world) as terminal:
         terminal.answer(LOCATION, "loc1")
         terminal.answer(PROVIDER, "")
+        terminal.answer("instead of entering a refresh token? [y/N] ", "")
         terminal.answer("User type [Location]: ", "")
         terminal.answer("Client secret (empty: the one from the settings) (not shown): ", "")
         terminal.answer(TOKEN, token)

@@ -33,7 +33,8 @@ def test_yes_ends_the_grant_and_empties_the_row(rows: Rows) -> None:
     onboarded(client, "loc1")
     result = client.program.run("revoke", " loc1 ", "--yes")
     assert (result.code, result.out) == (0, "")
-    assert "loc1 acme: revoked; its row is disabled and holds no secret any more" in result.err
+    assert "loc1 acme: asked to revoke; its row is disabled and holds no secret any more" in result.err
+    assert "does not promise that this ends the grant" in result.err
     assert all(token.revoked_at is not None or token.spent_at is not None for token in client.oauth.tokens.values())
     assert rows.row("loc1").encrypted_refresh == rows.row("loc1").encrypted_secret == ""
     assert_reported(client.program.run("revoke", "loc1", "--yes"), 1, "it has no credential", "nothing to revoke")
@@ -42,7 +43,13 @@ def test_yes_ends_the_grant_and_empties_the_row(rows: Rows) -> None:
 
 def test_the_answer_as_json(client: World) -> None:
     result = client.program.run("revoke", "loc1", "--provider", "acme", "--yes", "--json")
-    assert json.loads(result.out) == {"location_id": "loc1", "provider": "acme", "revoked": True}
+    assert json.loads(result.out) == {"location_id": "loc1", "provider": "acme", "revoked": False}
+    own = Path(client.program.settings["PROVIDERS_FILE"])
+    own.write_text(own.read_text().replace("[acme]\n", "[acme]\nrevoke_ends = true\n"))
+    onboarded(client, "loc2")
+    promised = client.program.run("revoke", "loc2", "--provider", "acme", "--yes", "--json")
+    assert json.loads(promised.out) == {"location_id": "loc2", "provider": "acme", "revoked": True}
+    assert "loc2 acme: revoked; its row is disabled" in promised.err
 
 
 def test_without_a_yes_nothing_is_done(client: World) -> None:

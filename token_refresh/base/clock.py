@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000  # between two runs without cron
@@ -55,6 +55,14 @@ def parse_time(value: object) -> datetime | None:
         return None
 
 
+def parse_day(text: str) -> datetime | None:
+    """The start of a day in UTC, written as `2026-11-28`; None where it is none."""
+    try:
+        return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def http_date(value: str) -> datetime | None:
     """A time as HTTP writes it (RFC 9110 section 5.6.7); None where it is none."""
     from email.utils import parsedate_to_datetime  # a run that finds another one active needs no mail
@@ -79,3 +87,12 @@ def retry_after(value: str, now: datetime) -> float | None:
 def iso(moment: datetime) -> str:
     """An aware time as ISO 8601 in UTC with milliseconds and `Z`; a time without a zone would shift on the way."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def span(length: timedelta) -> str:
+    """A length of time, for people."""
+    minutes = int(length.total_seconds()) // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from providers.addresses import placeholders_in
 from providers.base import Endpoint, Provider
+from token_refresh.base.clock import parse_day
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Terms
@@ -127,25 +129,28 @@ def ask_for_client(
     terms: Terms,
     find_row: FindRow,
     *,
-    keeps_secret: bool = False,
+    is_login: bool = False,
 ) -> Draft:
     """Parameters, consent to the host, and the app's id and secret; what row or settings hold is not asked for.
 
-    `keeps_secret`: the row's client secret is used again, where it has one.
+    `is_login`: the row's client secret is used again, where it has one, and what only a login needs is asked for.
     """
     name = provider.slug
     row = find_row(location_id, name) if location_id else None
     terms = replace(terms, replace=_may_replace(ask, terms, row))
-    params = _ask_params(provider, ask, row.provider_params if row else "")
+    params = _ask_params(provider, ask, row.provider_params if row else "", is_login=is_login)
     draft = NewCredential(location_id, name, "", "", "", params)
     endpoint = endpoint_of(provider, draft)
     terms = _agreed_host(ask, endpoint, terms)
     client_id = _ask_client_id(ask, endpoint, row, job_factory.default_client_id(name))
     has_secret = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
     secret = ""
-    if provider.auth != "none" and not (row is not None and row.encrypted_secret and keeps_secret):
+    if provider.auth != "none" and not (row is not None and row.encrypted_secret and is_login):
         secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
-    return Draft(replace(draft, client_id=client_id, client_secret=secret), provider, terms, row)
+    if secret and provider.login.secret_lifetime:
+        params = _ask_secret_end(ask, params)
+    entered = replace(draft, client_id=client_id, client_secret=secret, provider_params=params)
+    return Draft(entered, provider, terms, row)
 
 
 def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
@@ -157,17 +162,38 @@ def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
     raise ActionableError("nothing was changed", "", Kind.ROW)
 
 
-def _ask_params(provider: Provider, ask: Asker, known: str) -> str:
+def _ask_params(provider: Provider, ask: Asker, known: str, *, is_login: bool) -> str:
     """The row's `provider_params`, with what the provider takes beyond them; a default is stored nowhere."""
     params = read_params(known)
     entered = dict(params)
+    skipped = () if is_login else _of_login_alone(provider)
     for name, default in provider.placeholders.items():
-        if not params.get(name):
+        if not params.get(name) and name not in skipped:
             answer = ask.text(_words(name) + ("" if default != "" else " (may be empty)"), default or "")
             entered |= {name: answer} if answer != (default or "") else {}
             if default is None:
                 _required(answer, _words(name).lower())
     return json.dumps(entered) if entered != params else known
+
+
+def _ask_secret_end(ask: Asker, params: str) -> str:
+    """The parameters with the last day of the client secret: when it is over, every client of the app stops."""
+    answer = ask.text("Last day of the client secret, such as 2027-05-31 (may be empty)")
+    if not answer:
+        return params
+    if parse_day(answer) is None:
+        raise ActionableError("that is no day; nothing was changed", "Write it as 2027-05-31.", Kind.USAGE)
+    return json.dumps({**read_params(params), "secret_ends": answer.strip()})
+
+
+def _of_login_alone(provider: Provider) -> set[str]:
+    """The parameters that no refresh needs."""
+    login = provider.login
+    others = (provider.token_url, provider.refresh_url, provider.revoke_url, *provider.params.values())
+    asked = (provider.authorize_url, provider.device_url, *login.authorize_params.values(), *login.code_params.values())
+    return {name for text in asked for name in placeholders_in(text or "")} - {
+        name for text in others for name in placeholders_in(text or "")
+    }
 
 
 def _words(name: str) -> str:

@@ -132,6 +132,6 @@ def _admission(installation: Installation, console: Console, stop: Stop) -> Iter
         store_leftovers(context, LineReport(console))
         with (
             ended_by(stop),
-            stop.forwarding_to(lambda reason: console.warn(f"{reason}; the open request is finished first")),
+            stop.forwarding_to(lambda reason: console.warn(f"{reason}; its open request is brought to its end")),
         ):
             yield Admission(context)

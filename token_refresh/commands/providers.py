@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any
 
 from providers import Catalog
@@ -12,15 +11,13 @@ from providers.base import Provider
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.base.program import ONBOARD_CLIENT
-from token_refresh.clients.login.redirects import redirect_hint
+from token_refresh.clients.provider_facts import changes_of, facts_of, lifetime_of, way_in
 from token_refresh.commands import prepare
 from token_refresh.settings import SettingsError
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.report import show_table, span
+from token_refresh.terminal.report import show_table
 
 _HEAD = ("name here", "provider", "access token", "refresh token", "log in")
-_INSTEAD = {"exchange": "none: the access token is renewed", "none": "none: nothing is refreshed"}
-_CHANGES = {"always": "changes", "sometimes": "may change", "never": "stays"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +59,7 @@ def entry_of(provider: Provider) -> dict[str, Any]:
         "rotates": provider.rotates,
         "replay": provider.replay,
         "lifetime": provider.default_lifetime,
-        "refresh_lifetime": provider.refresh_lifetime or provider.refresh_ends_anyway or None,
+        "refresh_lifetime": provider.login.refresh_lifetime or provider.login.refresh_ends_anyway or None,
         "pkce": provider.login.pkce,
         "redirect": provider.login.redirect,
         "device": provider.device_url is not None,
@@ -74,37 +71,16 @@ def entry_of(provider: Provider) -> dict[str, Any]:
 
 
 def _row(provider: Provider) -> tuple[str, ...]:
-    lives = "" if provider.grant == "none" else span(timedelta(seconds=provider.default_lifetime))
-    changes = _INSTEAD.get(provider.grant) or _CHANGES[provider.rotates]
-    return provider.slug, provider.name, lives, changes, _way(provider)
-
-
-def _way(provider: Provider) -> str:
-    if provider.authorize_url is None:
-        return ""
-    where = "browser" if provider.login.redirect in ("127.0.0.1", "localhost") else "browser, paste the address"
-    return f"{where}; device" if provider.device_url else where
+    return provider.slug, provider.name, lifetime_of(provider), changes_of(provider), way_in(provider)
 
 
 def _lines(provider: Provider) -> list[str]:
     """All that is known of it, and how to make the app that its clients log in to."""
-    login = provider.login
-    known = [
-        ("Token endpoint", provider.token_url),
-        ("Log in at", provider.authorize_url or ""),
-        ("Access token", "" if provider.grant == "none" else span(timedelta(seconds=provider.default_lifetime))),
-        ("Refresh token", _INSTEAD.get(provider.grant) or _CHANGES[provider.rotates]),
-        ("Scopes that are always asked for", " ".join(login.scopes)),
-        ("What a row has to name", ", ".join(name for name, usual in provider.placeholders.items() if usual is None)),
-        ("Redirect URI to enter", redirect_hint(provider)),
-        ("Setting of the app", login.refresh_setting),
-        ("Not settled by its pages", ", ".join(login.unsure)),
-        ("Its page", provider.docs),
-    ]
     head = f"{provider.name} ({', '.join((provider.slug, *provider.aliases))})"
-    lines = [head, "", *(f"{name}: {text}" for name, text in known if text)]
-    if login.app_steps:
-        lines += ["", "To make the app:", *(f"{number}. {step}" for number, step in enumerate(login.app_steps, 1))]
+    lines = [head, "", *(f"{name}: {text}" for name, text in facts_of(provider))]
+    if provider.login.app_steps:
+        steps = enumerate(provider.login.app_steps, 1)
+        lines += ["", "To make the app:", *(f"{number}. {step}" for number, step in steps)]
     if provider.authorize_url is not None:
         lines += ["", f"Then: {ONBOARD_CLIENT} --authorize --provider {provider.slug}"]
     return lines

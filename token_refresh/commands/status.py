@@ -88,6 +88,7 @@ def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:
                 "status": one.row.status or STATUS_ACTIVE,
                 "state": one.state,
                 "expires_at": iso(one.row.access_token_expiry) if one.row.access_token_expiry else None,
+                "refresh_expires_at": iso(one.row.refresh_token_expiry) if one.row.refresh_token_expiry else None,
                 "last_refreshed": iso(one.row.last_refreshed) if one.row.last_refreshed else None,
                 "failure_count": one.row.failure_count,
                 "last_error": one.row.last_error or (str(one.row.error) if one.row.error is not None else None),

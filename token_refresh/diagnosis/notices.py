@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from token_refresh.base.checks import GOOD, Check
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.base.program import ONBOARD_CLIENT
+from token_refresh.diagnosis.ends import ONE_DAY, next_end
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import KNOWN_STATUSES, DueQuery, Row
 
@@ -19,7 +20,6 @@ _TOO_FEW_RUNS = {
     0: "not longer than REFRESH_INTERVAL",
     1: "too short for two runs at REFRESH_INTERVAL: where one refresh fails, the token ends before the next",
 }
-ONE_DAY = timedelta(days=1)
 _CONNECT = f"Connect the account again before, then run: {ONBOARD_CLIENT}"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
 
@@ -87,14 +87,14 @@ def _of_lifetimes(context: RunContext, rows: Iterable[Row]) -> list[Notice]:
 
 
 def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery) -> Iterator[Notice]:
-    """What to say of refresh tokens that end soon, where no refresh brings another one."""
+    """What to say, once a day, of what ends within 30 days and no refresh moves."""
     now = context.clock.now()
-    for row in rows:
-        end, provider = row.refresh_token_expiry, context.provider_of(row)
-        if end is None or query.ending is None or provider is None or provider.rotates != "never":
-            continue
-        if now < end < query.ending:
-            message = f"its refresh token ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
+    for row in rows if query.lone is not None else ():
+        provider = context.provider_of(row)
+        found = next_end(row, context.job_factory.find_provider(provider.slug), now) if provider is not None else None
+        if provider is not None and found is not None:
+            what, end = found
+            message = f"{what} ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
             yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, _CONNECT, provider.slug)
 
 

@@ -14,6 +14,7 @@ from token_refresh.base.checks import BAD, Check
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.diagnosis.ends import next_end
 from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import ENDING, DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
@@ -27,7 +28,7 @@ class RowState(enum.StrEnum):
     EXPIRED = "expired"
     REAUTHORIZE = STATUS_REAUTHORIZE
     FAILING = "failing"
-    ENDING = "ending"  # its access token ends within a week, and there is no refresh token
+    ENDING = "ending"  # its access token ends within a week, or its login or the app's secret within 30 days
     WAITING = "waiting"  # for its credential
     DUE = "due"
     FRESH = "fresh"
@@ -62,12 +63,16 @@ class RowStatus:
     row: Row
     provider: str
     state: RowState
+    ends: tuple[str, datetime] | None = None
 
     @property
     def action(self) -> str:
         """What to do about it; empty where nothing is to be done."""
         if self.row.error is not None and self.state is RowState.FAILING:
             return self.row.error.action
+        if self.state is RowState.ENDING and self.ends is not None:
+            what, end = self.ends
+            return f"On {end:%Y-%m-%d} {what} ends: renew it before."
         if self.state is RowState.EXPIRED:
             if self.row.has_only_access_token:
                 return _LOGIN
@@ -76,8 +81,19 @@ class RowStatus:
         return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
 
 
-def row_state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now: datetime) -> RowState:
-    """The state of one row; `provider` is None where the catalogue does not have the row's."""
+def row_state(
+    row: Row,
+    provider: ProviderSummary | None,
+    policy: DuePolicy,
+    now: datetime,
+    ends: tuple[str, datetime] | None = None,
+) -> RowState:
+    """The state of one row.
+
+    Args:
+        provider: None where the catalogue does not have the row's.
+        ends: what no refresh moves; see `next_end`.
+    """
     if row.status in IDLE_STATUSES:
         return RowState(row.status)
     if row.error is not None:
@@ -90,6 +106,8 @@ def row_state(row: Row, provider: ProviderSummary | None, policy: DuePolicy, now
         return RowState.FAILING
     if row.has_only_access_token:
         return RowState.ENDING if _ends_soon(row, now) else RowState.FRESH
+    if ends is not None:
+        return RowState.ENDING
     return RowState.DUE if policy.is_due(row, provider, now) else RowState.FRESH
 
 
@@ -111,7 +129,11 @@ def row_statuses(
     """All rows with their states: first those that need a person, then by location and provider."""
     named = [(row, providers.slug_of(row.provider or default_provider) or row.provider) for row in rows]
     known = providers.summaries
-    statuses = [RowStatus(row, name, row_state(row, known.get(name), policy, now)) for row, name in named]
+    ends = {row.key: next_end(row, providers.get(name), now) for row, name in named if name in known}
+    statuses = [
+        RowStatus(row, name, row_state(row, known.get(name), policy, now, ends.get(row.key)), ends.get(row.key))
+        for row, name in named
+    ]
     return sorted(statuses, key=lambda one: (_ORDER.index(one.state), one.row.location_id, one.provider))
 
 

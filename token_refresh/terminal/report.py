@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from token_refresh.base.clock import iso
+from token_refresh.base.clock import iso, span
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import (
     FAILURES,
@@ -305,15 +305,6 @@ def until(moment: datetime | None, now: datetime) -> str:
         return "unknown"
     left = moment - now
     return span(left) if left > timedelta(0) else f"expired {span(-left)} ago"
-
-
-def span(length: timedelta) -> str:
-    """A length of time, for people."""
-    minutes = int(length.total_seconds()) // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
 
 
 def show_onboarded(console: Console, store: str, result: RowFinished) -> Iterable[Kind]:

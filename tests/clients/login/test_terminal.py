@@ -12,7 +12,7 @@ import requests
 from tests.conftest import World
 from tests.world.terminal import TerminalProcess
 
-ADDRESS = re.compile(r"http://\S+/authorize\?\S+")
+ADDRESS = re.compile(r"http://\S+\?response_type=code\S+")
 
 
 @pytest.fixture

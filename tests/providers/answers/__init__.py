@@ -11,12 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
-
-from tests.world.oauth.dialects import REAL, Dialect, Rotation
 
 FOLDER = Path(__file__).parent
-OWN_FAKES = {dialect.name: dialect for dialect in REAL}
 
 
 @dataclass(frozen=True)
@@ -121,28 +117,3 @@ def read(text: str) -> Answers:
 
 
 ANSWERS = {path.stem: read(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.toml"))}
-
-
-def fake_of(slug: str, answers: Answers) -> Dialect:
-    """A strict fake that does what the answers say, and refuses as RFC 6749 has it."""
-    rotation: Rotation = "single_use"
-    if answers.rotates != "always":
-        rotation = "never" if answers.rotates == "never" else "where_set"
-    elif answers.replay != "once":
-        rotation = "grace" if answers.replay == "safe" else "family"
-    return Dialect(
-        slug,
-        path=urlsplit(answers.url).path,
-        auth=answers.auth,
-        encoding=answers.encoding,
-        required={name: (text,) for name, text in answers.sends.items()},
-        rotation=rotation,
-        grace_seconds=60,
-        earliest=answers.earliest,
-        lifetime=answers.lifetime,
-    )
-
-
-def fakes() -> dict[str, Dialect]:
-    """The fake of each provider: one of its own where it does more than its answers say, else one made of them."""
-    return {slug: OWN_FAKES.get(slug) or fake_of(slug, answers) for slug, answers in ANSWERS.items()}

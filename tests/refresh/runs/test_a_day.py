@@ -12,11 +12,11 @@ import pytest
 
 from providers import Catalog
 from tests.conftest import World
-from tests.providers.answers import fakes
 from tests.refresh.runs.books import AirtableBooks, Books, PostgresBooks
 from tests.refresh.runs.faults_world import table_of
 from tests.world.clock import START
 from tests.world.oauth import faults
+from tests.world.oauth.answered import FAKES
 from tests.world.oauth.faults import Call
 from tests.world.postgres import PostgresServer
 
@@ -30,7 +30,7 @@ ROWS = 492  # and more where there are many providers, beside those of the secon
 # Tokens that live through the hour between two runs must never be out; of the others all that can be asked for is
 # that they are new after each run: those of Exact Online (10 minutes) and Keycloak (5) live shorter than any sensible
 # cron interval.
-LIFETIMES = {slug: fake.lifetime for slug, fake in fakes().items()}
+LIFETIMES = {slug: fake.lifetime for slug, fake in FAKES.items()}
 LONG_LIVED = {slug for slug, lifetime in LIFETIMES.items() if lifetime > HOUR}
 HOUR_LONG = [slug for slug, lifetime in LIFETIMES.items() if HOUR / 2 <= lifetime <= HOUR]
 MANY = {"gohighlevel": 134, "github-app": 88, "slack": 100, "gitlab": 24, "salesforce": 20}

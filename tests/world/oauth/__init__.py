@@ -4,7 +4,8 @@
 """
 
 from tests.world.oauth import faults
-from tests.world.oauth.dialects import DIALECTS, Dialect
+from tests.world.oauth.answered import DIALECTS
+from tests.world.oauth.dialects import Dialect
 from tests.world.oauth.server import OAuthServer
 from tests.world.oauth.tokens import AccessToken, Grant, RefreshToken
 

@@ -1,4 +1,4 @@
-"""What RFC 6749 asks of a request to a token endpoint, checked without mercy.
+"""What RFC 6749 asks of a request with a client's credentials, checked without mercy.
 
 Every function raises `Violation` with a plain sentence that names the rule and holds no value from the request.
 """
@@ -12,12 +12,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
 from tests.world.http import Request
-from tests.world.oauth.dialects import Dialect
+from tests.world.oauth.dialects import Manner
 from tests.world.oauth.refusals import Refusal, Violation
 
 MEDIA_TYPES = {"form": "application/x-www-form-urlencoded", "json": "application/json"}
@@ -36,9 +35,11 @@ class Client:
 Clients = Mapping[str, Client]  # by client id
 
 
-def read_pairs(dialect: Dialect, request: Request) -> list[tuple[str, Any]]:
-    """The parameters in the body, in order. Raises `ValueError` where it cannot be read."""
-    if dialect.encoding == "form":
+def read_pairs(manner: Manner, request: Request) -> list[tuple[str, Any]]:
+    """The parameters in the body or, with GET, the query, in order. Raises `ValueError` where it cannot be read."""
+    if request.method == "GET":
+        return list(request.query)
+    if manner.encoding == "form":
         return list(request.form())
     pairs: list[tuple[str, Any]] = json.loads(request.body, object_pairs_hook=_Pairs)
     if not isinstance(pairs, _Pairs):
@@ -50,24 +51,29 @@ class _Pairs(list[tuple[str, Any]]):
     """The members of a JSON object, doubled ones too."""
 
 
-def check_envelope(dialect: Dialect, request: Request) -> None:
-    """Method, query and media type."""
-    if request.method != "POST":
-        raise Violation("method", f"the token endpoint was asked with {request.method}, not POST (RFC 6749, 3.2)")
+def check_envelope(manner: Manner, request: Request) -> None:
+    """Method, place of the parameters, and media type."""
+    if request.method != manner.method:
+        sentence = f"the endpoint was asked with {request.method}, not {manner.method} (RFC 6749, 3.2)"
+        raise Violation("method", sentence, allow=manner.method)
+    if manner.method == "GET":
+        if request.body:
+            raise Violation("invalid_request", "a GET request has a body")
+        return
     if request.query:
         raise Violation("invalid_request", "parameters came in the query of the URL (RFC 6749, 2.3.1)")
-    wanted = MEDIA_TYPES[dialect.encoding]
+    wanted = MEDIA_TYPES[manner.encoding]
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != wanted:
+    if given != wanted and request.body:
         raise Violation("invalid_request", f"the Content-Type is {given or 'missing'}, not {wanted}")
 
 
-def read_params(dialect: Dialect, request: Request) -> Params:
-    """The parameters of the body, each once; those without a value count as absent (RFC 6749, section 3.2)."""
+def read_params(manner: Manner, request: Request) -> Params:
+    """The parameters, each once; those without a value count as absent (RFC 6749, section 3.2)."""
     try:
-        pairs = read_pairs(dialect, request)
+        pairs = read_pairs(manner, request)
     except ValueError:
-        raise Violation("invalid_request", f"the body is no readable {dialect.encoding}") from None
+        raise Violation("invalid_request", f"the body is no readable {manner.encoding}") from None
     for name, count in Counter(name for name, _ in pairs).items():
         if count > 1:
             sentence = f"the parameter {name} came {count} times (RFC 6749, 3.2)"
@@ -78,16 +84,25 @@ def read_params(dialect: Dialect, request: Request) -> Params:
     return {name: value for name, value in pairs if value}
 
 
-def check_client(dialect: Dialect, request: Request, params: Params, clients: Clients) -> Client:
+def check_client(manner: Manner, request: Request, params: Params, clients: Clients) -> Client:
     """The authenticated client (RFC 6749, section 2.3). Raises `Refusal` (`invalid_client`) for wrong credentials."""
-    client_id, secret = _CREDENTIALS[dialect.auth](request, params)
+    client_id, secret = _CREDENTIALS[manner.auth](manner, request, params)
+    if manner.auth == "basic_secret":
+        client_id = next((client.client_id for client in clients.values() if _same(client.secret, secret)), client_id)
     client = clients.get(client_id)
-    known = client is not None and (dialect.auth == "none" or _same(client.secret, secret))
+    known = client is not None and (manner.auth == "none" or _same(client.secret, secret))
     if client is None or not known:
         words = "The client secret is wrong." if client else "The client is not known."
-        parameter = "client_secret" if client else "client_id"
-        raise Refusal("invalid_client", words, parameter=parameter, basic=dialect.auth.startswith("basic"))
+        parameter = "client_secret" if client else manner.client_id_param
+        raise Refusal("invalid_client", words, parameter=parameter, basic=manner.auth.startswith("basic"))
     return client
+
+
+def check_no_client(request: Request, params: Params) -> None:
+    """Where no client authenticates, its secret must not be sent."""
+    if "authorization" in request.headers or "client_secret" in params:
+        sentence = "the client sent a secret that nobody asked for (RFC 6749, 2.3)"
+        raise Violation("invalid_request", sentence, parameter="client_secret")
 
 
 def require(params: Params, name: str) -> str:
@@ -97,9 +112,9 @@ def require(params: Params, name: str) -> str:
     return params[name]
 
 
-def check_required(dialect: Dialect, params: Params) -> None:
-    """The dialect's own parameters, each with an allowed value."""
-    for name, allowed in dialect.required.items():
+def check_required(required: Mapping[str, tuple[str, ...]], params: Params) -> None:
+    """Parameters that must be there, each with an allowed value."""
+    for name, allowed in required.items():
         if require(params, name) not in allowed and allowed:
             raise Violation("invalid_request", f"the parameter {name} has a value that is not allowed", parameter=name)
 
@@ -110,46 +125,56 @@ def check_scope(params: Params, granted: frozenset[str]) -> None:
         raise Violation("invalid_scope", "the scope asks for more than was granted (RFC 6749, 6)", parameter="scope")
 
 
-def peek(dialect: Dialect, request: Request) -> Params:
-    """What can be read of a request, however wrong it is; of doubled parameters the last."""
+def peek(manner: Manner, request: Request) -> Params:
+    """What can be read of a request, however wrong it is, the client as `client_id`; of doubled parameters the last."""
     try:
-        given = {name: value for name, value in read_pairs(dialect, request) if isinstance(value, str)}
+        given = {name: value for name, value in read_pairs(manner, request) if isinstance(value, str)}
     except ValueError:
         given = {}
-    if "client_id" not in given and "authorization" in request.headers:
+    if manner.client_id_param in given:
+        given["client_id"] = given[manner.client_id_param]
+    elif "authorization" in request.headers:
         with contextlib.suppress(ValueError):
-            given["client_id"] = _basic_parts(request, is_encoded=dialect.auth == "basic")[0]
+            given["client_id"] = _basic_parts(request, is_encoded=manner.auth == "basic")[0]
     return given
 
 
-def _body_credentials(request: Request, params: Params) -> tuple[str, str]:
+def _body_credentials(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
     if "authorization" in request.headers:
         raise Violation("invalid_request", "the client authenticates in a header, this provider wants it in the body")
-    return require(params, "client_id"), require(params, "client_secret")
+    return require(params, manner.client_id_param), require(params, "client_secret")
 
 
-def _public_client(request: Request, params: Params) -> tuple[str, str]:
-    if "authorization" in request.headers or "client_secret" in params:
-        sentence = "a public client sent a secret (RFC 6749, 2.3)"
-        raise Violation("invalid_request", sentence, parameter="client_secret")
-    return require(params, "client_id"), ""
+def _public_client(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
+    check_no_client(request, params)
+    return require(params, manner.client_id_param), ""
 
 
-def _basic_credentials(request: Request, params: Params, *, is_encoded: bool = True) -> tuple[str, str]:
-    """Both parts are form-encoded before they are joined and put in base64 (RFC 6749, section 2.3.1)."""
+def _basic_credentials(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
+    """Both parts are form-encoded before they are joined and put in base64 (RFC 6749, section 2.3.1).
+
+    With `basic_plain` they are joined as they are, as many servers read them.
+    """
     if "client_secret" in params:
         sentence = "the client secret is in the body, this provider wants HTTP Basic (RFC 6749, 2.3)"
         raise Violation("invalid_request", sentence, parameter="client_secret", basic=True)
     if not request.headers.get("authorization", "").lower().startswith("basic "):
         raise Violation("invalid_client", "the client did not authenticate with HTTP Basic", basic=True)
     try:
-        client_id, secret = _basic_parts(request, is_encoded=is_encoded)
+        client_id, secret = _basic_parts(request, is_encoded=manner.auth == "basic")
     except ValueError:
         raise Violation("invalid_client", "the HTTP Basic credentials are not readable", basic=True) from None
-    if params.get("client_id", client_id) != client_id:
+    if params.get(manner.client_id_param, client_id) != client_id:
         sentence = "the client id in the body is not the one of HTTP Basic"
-        raise Violation("invalid_request", sentence, parameter="client_id", basic=True)
+        raise Violation("invalid_request", sentence, parameter=manner.client_id_param, basic=True)
     return client_id, secret
+
+
+def _secret_for_user(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
+    joined = ":".join(_basic_credentials(manner, request, params))
+    if not joined.endswith(":"):
+        raise Violation("invalid_client", "there is a password beside the secret", basic=True)
+    return "", joined[:-1]
 
 
 def _basic_parts(request: Request, *, is_encoded: bool) -> tuple[str, str]:
@@ -161,10 +186,11 @@ def _basic_parts(request: Request, *, is_encoded: bool) -> tuple[str, str]:
     return (unquote_plus(client_id), unquote_plus(secret)) if is_encoded else (client_id, secret)
 
 
-_CREDENTIALS: Mapping[str, Callable[[Request, Params], tuple[str, str]]] = {
+_CREDENTIALS: Mapping[str, Callable[[Manner, Request, Params], tuple[str, str]]] = {
     "body": _body_credentials,
     "basic": _basic_credentials,
-    "basic_plain": partial(_basic_credentials, is_encoded=False),  # the parts as they are, as many servers read them
+    "basic_plain": _basic_credentials,
+    "basic_secret": _secret_for_user,
     "none": _public_client,
 }
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tests.world.http import Hangup, Request, Response
-from tests.world.oauth import checks, login
+from tests.world.oauth import checks, device, login, templates
 from tests.world.oauth.agencies import Agencies
 from tests.world.oauth.checks import Client, Params
-from tests.world.oauth.dialects import Dialect, Facts
+from tests.world.oauth.dialects import SHORT_LIVED_SECONDS, Dialect, Login
 from tests.world.oauth.faults import Call, Faults
 from tests.world.oauth.refusals import NO_STORE, Refusal, Violation
+from tests.world.oauth.revocation import named_token
 from tests.world.oauth.tokens import AccessToken, Grant, Pair, RefreshToken, TokenBook
 
+CODE_GRANT = "authorization_code"
+CLIENT_IN_PATH = "app%3A1"  # stands for the client id in a path of the canned answers
 Endpoint = Callable[[Dialect, Request], Response]
 
 
@@ -41,6 +45,7 @@ class Endpoints:
         self._token_requests = 0
         self._clock = clock
         self._codes = login.CodeBook()
+        self.devices = device.DeviceBook()
         self.agencies = Agencies(self.book, clock, violations=self.violations)
         self._routes = dict(self._all_routes())
 
@@ -48,7 +53,7 @@ class Endpoints:
         """Answer one request. A mistake of the fake itself is told in `violations`, too."""
         if request.path == "/report":
             return self._report()
-        route = self._routes.get(request.path)
+        route = self._route(request)
         if route is None:
             return Response(404, b"no such endpoint", {"Content-Type": "text/plain"})
         dialect, endpoint = route
@@ -60,16 +65,38 @@ class Endpoints:
             self.violations.append(f"{dialect.name}: the fake itself failed: {error!r}")
             raise
 
+    def _route(self, request: Request) -> tuple[Dialect, Endpoint] | None:
+        """By method and path, else by path; a client id in it may be any that is known."""
+        path = request.path
+        for client_id in self.clients.get(path.split("/")[1], ()):
+            path = path.replace(f"/{quote(client_id, safe='')}/", f"/{CLIENT_IN_PATH}/")
+        return self._routes.get(f"{request.method} {path}") or self._routes.get(path)
+
     def _all_routes(self) -> Iterator[tuple[str, tuple[Dialect, Endpoint]]]:
         for name, dialect in self.dialects.items():
-            yield f"/{name}{dialect.path}", (dialect, self._token)
-            yield f"/{name}/authorize", (dialect, self._authorize)
+            for path, endpoint in self._paths(dialect):
+                method, _, rest = path.rpartition(" ")
+                yield f"{method} /{name}{rest}".lstrip(), (dialect, endpoint)
             yield f"/{name}/introspect", (dialect, self._introspect)
-            yield f"/{name}/revoke", (dialect, self._revoke)
             yield f"/api/{name}/whoami", (dialect, self._whoami)
             if name == "gohighlevel":
                 yield f"/{name}/oauth/installedLocations", (dialect, self._agency_list)
                 yield f"/{name}/oauth/locationToken", (dialect, self._mint)
+
+    def _paths(self, dialect: Dialect) -> Iterator[tuple[str, Endpoint]]:
+        """The later ones of one path win; one that begins with a method is for that alone."""
+        if dialect.revocation is not None:
+            yield dialect.revocation.path, self._revoke
+            yield f"DELETE {dialect.revocation.path}", self._revoke
+        yield dialect.path, self._token
+        yield dialect.code_path, self._token
+        if dialect.long_lived is not None:
+            yield dialect.long_lived[0], self._long_lived
+        if dialect.login is not None:
+            yield dialect.login.path, self._authorize
+        if dialect.device_path is not None:
+            yield dialect.device_path, self._device
+            yield "/device", lambda dialect, request: self.devices.page(dialect.name, request)
 
     def _token(self, dialect: Dialect, request: Request) -> Response:
         with self.lock:
@@ -82,8 +109,8 @@ class Endpoints:
 
     def _read(self, dialect: Dialect, request: Request) -> Call:
         """Who asks for what, as far as it can be read; notes that the refresh token arrived."""
-        given = checks.peek(dialect, request)
-        value = given.get("refresh_token")
+        given = checks.peek(dialect.manner, request)
+        value = given.get(dialect.token_param)
         token = self.book.present(value) if value else None
         return Call(
             request=request,
@@ -109,67 +136,147 @@ class Endpoints:
         return dialect.errors(refusal)
 
     def _granted(self, dialect: Dialect, request: Request) -> Response:
-        checks.check_envelope(dialect, request)
-        params = checks.read_params(dialect, request)
-        grant_type = checks.require(params, "grant_type")
-        client = checks.check_client(dialect, request, params, self.clients[dialect.name])
-        if grant_type == "refresh_token":
-            grant, pair = self._refresh(dialect, params, client)
-        elif grant_type == "authorization_code":
-            grant, pair = self._redeem(dialect, params, client)
+        grant_type = checks.peek(dialect.manner, request).get("grant_type")
+        if grant_type in (CODE_GRANT, device.GRANT_TYPE):
+            return self._by_login(dialect, request)
+        manner = dialect.manner
+        checks.check_envelope(manner, request)
+        params = checks.read_params(manner, request)
+        if dialect.grant != "exchange":
+            checks.require(params, "grant_type")
+        if manner.auth == "anonymous":
+            checks.check_no_client(request, params)
+            client = None
         else:
-            raise Violation("unsupported_grant_type", "the grant_type is not known here", parameter="grant_type")
-        issued_at = self.book.access_tokens[pair.access_token].issued_at
-        return _success(dialect, request, {**grant.facts, "issued_at": issued_at}, pair)
+            client = checks.check_client(manner, request, params, self.clients[dialect.name])
+        if dialect.grant == "none" or request.path != f"/{dialect.name}{dialect.path}":
+            raise _unknown_grant_type()
+        return self._success(dialect, request, *self._refresh(dialect, params, client))
 
-    def _refresh(self, dialect: Dialect, params: Params, client: Client) -> tuple[Grant, Pair]:
-        checks.check_required(dialect, params)
-        token = self.book.refresh_tokens.get(checks.require(params, "refresh_token"))
-        if token is None or (token.provider, token.client_id) != (dialect.name, client.client_id):
-            raise Refusal("invalid_grant", "The refresh token is not known for this client.", why="unknown")
+    def _refresh(self, dialect: Dialect, params: Params, client: Client | None) -> tuple[Grant, Pair, str]:
+        allowed = dialect.required.get("grant_type", () if dialect.grant == "exchange" else ("refresh_token",))
+        if allowed and params.get("grant_type") not in allowed:
+            raise _unknown_grant_type()
+        checks.check_required(dialect.required, params)
+        value = checks.require(params, dialect.token_param)
+        token = self._mine(dialect, value, client)
         grant = self.book.grants[token.family]
         for name in dialect.required:
             if params[name] != grant.facts.get(name, params[name]):
                 raise Refusal(dialect.mismatch, f"The {name} is not the one of the grant.")
-        checks.check_scope(params, grant.scope)
+        if "scope" not in dialect.required:
+            checks.check_scope(params, grant.scope)
         if grant.location_id in self.paused:
             raise Refusal("paused", "The location is not active.")
-        return grant, self.book.exchange(dialect, token)
+        pair = self.book.exchange(dialect, token)
+        return grant, pair, dialect.steady if pair.refresh_token in (None, value) else dialect.fresh
 
-    def _redeem(self, dialect: Dialect, params: Params, client: Client) -> tuple[Grant, Pair]:
-        code = self._codes.redeem(params, client, self._clock())
+    def _mine(self, dialect: Dialect, value: str, client: Client | None) -> RefreshToken:
+        token = self.book.refresh_tokens.get(value)
+        is_mine = token is not None and client in (None, self.clients[dialect.name].get(token.client_id))
+        if token is None or not is_mine or token.provider != dialect.name:
+            raise Refusal("invalid_grant", "The refresh token is not known for this client.", why="unknown")
+        return token
+
+    def _long_lived(self, dialect: Dialect, request: Request) -> Response:
+        """Makes a long-lived token of the one that a login brought, as Instagram does."""
+        with self.lock:
+            try:
+                checks.check_envelope(dialect.manner, request)
+                params = checks.read_params(dialect.manner, request)
+                wanted = {"grant_type": (dialect.long_lived or ("", ""))[1:], "client_secret": ()}
+                checks.check_required(wanted, params)
+                token = self._mine(dialect, checks.require(params, dialect.token_param), None)
+                if params["client_secret"] != self.clients[dialect.name][token.client_id].secret:
+                    raise Refusal("invalid_client", "The client secret is wrong.", parameter="client_secret")
+                pair = self.book.exchange(dialect, token)
+            except Refusal as refusal:
+                return self._refuse(dialect, refusal)
+            return self._success(dialect, request, self.book.grants[token.family], pair, dialect.fresh)
+
+    def _by_login(self, dialect: Dialect, request: Request) -> Response:
+        manner = dialect.login_manner
+        checks.check_envelope(manner, request)
+        params = checks.read_params(manner, request)
+        client = checks.check_client(manner, request, params, self.clients[dialect.name])
+        if request.path != f"/{dialect.name}{dialect.code_path}":
+            raise _unknown_grant_type()
+        grant, pair = self._logged_in(dialect, params, client)
+        usual = dialect.steady if pair.refresh_token is None else dialect.fresh
+        return self._success(dialect, request, grant, pair, (dialect.login and dialect.login.body) or usual)
+
+    def _logged_in(self, dialect: Dialect, params: Params, client: Client) -> tuple[Grant, Pair]:
+        if params["grant_type"] == device.GRANT_TYPE:
+            waited_for = self.devices.redeem(dialect.name, params, client, self._clock())
+            grant = self.book.new_grant(dialect, client.client_id, waited_for.facts)
+            return grant, self.book.issue(dialect, grant, rotate=dialect.grant != "none")
+        own = dialect.login or Login()
+        checks.check_required({name: dialect.required.get(name, (value,)) for name, value in own.sends.items()}, params)
+        code = self._codes.redeem(own, params, client, self._clock())
         if code.family is not None:  # RFC 6749, section 4.1.2
             self.book.end_grant(self.book.grants[code.family], "its code was sent again")
             raise Violation("invalid_grant", "a code was sent again (RFC 6749, 4.1.2)", parameter="code")
         grant = self.book.new_grant(dialect, client.client_id, code.facts)
         code.family = grant.family
-        return grant, self.book.issue(dialect, grant, rotate=code.offline)
+        lifetime = SHORT_LIVED_SECONDS if dialect.long_lived else None
+        return grant, self.book.issue(dialect, grant, rotate=code.offline, lifetime=lifetime)
+
+    def _success(self, dialect: Dialect, request: Request, grant: Grant, pair: Pair, body: str) -> Response:
+        """In the provider's words where they are known, else RFC 6749, section 5.1."""
+        now = self.book.access_tokens[pair.access_token].issued_at
+        content = templates.filled(body or _usual(dialect), pair.access_token, pair.refresh_token, now)
+        extras = dialect.extras(grant.facts)
+        content = {name: value for name, value in (content | extras).items() if extras.get(name, "") is not None}
+        if dialect.form_unless_asked and "application/json" not in request.headers.get("accept", ""):
+            headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+            return Response(200, urlencode(content).encode(), headers)
+        return Response.of_json(200, content, NO_STORE)
 
     def _authorize(self, dialect: Dialect, request: Request) -> Response:
         with self.lock:
+            own = dialect.login or Login()
             try:
-                params, client = login.authorize(dialect, request, self.clients[dialect.name])
+                params, client = login.authorize(own, dialect.manner, request, self.clients[dialect.name])
             except login.BadRequest as bad:
                 self.violations.append(f"{dialect.name}: {bad.description}")
                 return login.found(bad.location)
             except Refusal as refusal:
                 self._refuse(dialect, refusal)
                 return Response(400, refusal.description.encode(), {"Content-Type": "text/plain"})
-            return login.found(login.send_back(params, {"code": self._new_code(dialect, params, client)}))
+            code = self._new_code(dialect, own, params, client)
+            answer = {own.code_param: code, **own.callback, **({"iss": own.issuer} if own.issuer else {})}  # RFC 9207
+            return login.found(login.send_back(params, answer, client.secret if dialect.signs_callback else None))
 
-    def _new_code(self, dialect: Dialect, params: Params, client: Client) -> str:
-        facts = {"redirect_uri": params["redirect_uri"], **self.consents.get(dialect.name, {})}
-        if "scope" in params:
-            facts.setdefault("scope", params["scope"])
+    def _new_code(self, dialect: Dialect, own: Login, params: Params, client: Client) -> str:
+        why_online = login.why_online(own, params)
+        if why_online is not None:
+            self.violations.append(f"{dialect.name}: {why_online}")
         code = login.Code(
             client_id=client.client_id,
             redirect_uri=params["redirect_uri"],
-            challenge=params.get("code_challenge"),
-            facts=facts,
-            offline=all(params.get(name) == value for name, value in dialect.offline.items()),
+            challenge=params.get("code_challenge") if own.pkce != "none" else None,
+            facts={"redirect_uri": params["redirect_uri"], **self._consented(dialect, login.scopes_of(own, params))},
+            offline=why_online is None and dialect.grant != "none",
             expires_at=self._clock() + login.CODE_LIFETIME_SECONDS,
         )
         return self._codes.issue(code)
+
+    def _consented(self, dialect: Dialect, scopes: Iterable[str]) -> dict[str, Any]:
+        """The facts of the next login: those of `consent`, and what is asked for."""
+        asked = {"scope": " ".join(sorted(scopes))} if scopes else {}
+        return {**asked, **self.consents.get(dialect.name, {})}
+
+    def _device(self, dialect: Dialect, request: Request) -> Response:
+        """RFC 8628, section 3.1."""
+        with self.lock:
+            try:
+                checks.check_envelope(dialect.login_manner, request)
+                params = checks.read_params(dialect.login_manner, request)
+                client = checks.check_client(dialect.login_manner, request, params, self.clients[dialect.name])
+            except Refusal as refusal:
+                return self._refuse(dialect, refusal)
+            facts = self._consented(dialect, login.scopes_of(dialect.login or Login(), params))
+            return self.devices.issue(dialect, client, facts, request, self._clock())
 
     def _agency_list(self, _: Dialect, request: Request) -> Response:
         with self.lock:
@@ -178,9 +285,10 @@ class Endpoints:
     def _mint(self, dialect: Dialect, request: Request) -> Response:
         """Meets the same faults as a refresh."""
         with self.lock:
-            fault = self.faults.pick(self._read(dialect, request))
+            call = self._read(dialect, request)
+            fault = self.faults.pick(call)
         if fault is not None:
-            return fault.apply(self._read(dialect, request), lambda: self._minted(dialect, request))
+            return fault.apply(call, lambda: self._minted(dialect, request))
         return self._minted(dialect, request)
 
     def _minted(self, dialect: Dialect, request: Request) -> Response:
@@ -220,22 +328,23 @@ class Endpoints:
         return Response.of_json(200, facts, NO_STORE)
 
     def _revoke(self, dialect: Dialect, request: Request) -> Response:
-        """RFC 7009, section 2: a token that is not known is no error."""
+        """RFC 7009, section 2, or what the provider has in its place."""
+        assert dialect.revocation is not None
         with self.lock:
             try:
-                token, client = self._named_token(dialect, request)
-                if token is not None and self.book.grants[token.family].client_id != client.client_id:
-                    raise Refusal("unauthorized_client", "The token belongs to another client.")
+                token = named_token(dialect, dialect.revocation, request, self.book, self.clients[dialect.name])
             except Refusal as refusal:
                 return self._refuse(dialect, refusal)
-            if token is not None:
-                self._end(token, "revoked by its client")
-        return Response(200, b"", NO_STORE)
+            if isinstance(token, AccessToken) and not dialect.revocation.ends_grant:
+                self.book.end_access_token(token.value, "revoked by its client")
+            elif token is not None:
+                self.book.end_grant(self.book.grants[token.family], "revoked by its client")
+        return Response(200, dialect.revocation.body.encode(), NO_STORE)
 
     def _named_token(self, dialect: Dialect, request: Request) -> tuple[RefreshToken | AccessToken | None, Client]:
-        checks.check_envelope(dialect, request)
-        params = checks.read_params(dialect, request)
-        client = checks.check_client(dialect, request, params, self.clients[dialect.name])
+        checks.check_envelope(dialect.login_manner, request)
+        params = checks.read_params(dialect.login_manner, request)
+        client = checks.check_client(dialect.login_manner, request, params, self.clients[dialect.name])
         value = checks.require(params, "token")
         token = self.book.refresh_tokens.get(value) or self.book.access_tokens.get(value)
         mine = token is not None and self.book.grants[token.family].provider == dialect.name
@@ -258,23 +367,12 @@ class Endpoints:
             }
         return Response.of_json(200, counts)
 
-    def _end(self, token: RefreshToken | AccessToken, why: str) -> None:
-        if isinstance(token, AccessToken):
-            self.book.end_access_token(token.value, why)
-        else:
-            self.book.end_grant(self.book.grants[token.family], why)
+
+def _unknown_grant_type() -> Violation:
+    return Violation("unsupported_grant_type", "the grant_type is not known here", parameter="grant_type")
 
 
-def _success(dialect: Dialect, request: Request, facts: Facts, pair: Pair) -> Response:
-    """RFC 6749, section 5.1."""
-    content: dict[str, Any] = {"access_token": pair.access_token, "token_type": "Bearer"}
-    if dialect.sends_expires_in:
-        content["expires_in"] = dialect.lifetime
-    if pair.refresh_token is not None:
-        content["refresh_token"] = pair.refresh_token
-    content |= dialect.extras(facts)
-    content = {dialect.names.get(name, name): value for name, value in content.items()}
-    if dialect.form_unless_asked and "application/json" not in request.headers.get("accept", ""):
-        headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
-        return Response(200, urlencode(content).encode(), headers)
-    return Response.of_json(200, content, NO_STORE)
+def _usual(dialect: Dialect) -> str:
+    """RFC 6749, section 5.1, as a template."""
+    ends = {"expires_in": dialect.lifetime} if dialect.sends_expires_in else {}
+    return json.dumps({"access_token": "access-2", "token_type": "Bearer", **ends, "refresh_token": "refresh-2"})

@@ -63,6 +63,16 @@ def too_many_requests(retry_after: int | str = 30) -> Fault:
     return raw(b'{"error":"rate_limited"}', 429, headers, name="too many requests")
 
 
+def throttled(retry_after: int | str = 30) -> Fault:
+    """429 with Retry-After, in the provider's own words, before acting."""
+
+    def apply(call: Call, act: Act) -> Response:
+        answer = call.dialect.errors(Refusal("throttled", "Too many requests."))
+        return replace(answer, headers={**answer.headers, "Retry-After": str(retry_after)})
+
+    return Fault("throttled", apply)
+
+
 def http_date(unix_seconds: float) -> str:
     """The HTTP date of RFC 9110, section 5.6.7."""
     return formatdate(unix_seconds, usegmt=True)

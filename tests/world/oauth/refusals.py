@@ -8,20 +8,22 @@ from typing import Any
 from tests.world.http import Response
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749, section 5.1
+TOO_MANY_REQUESTS = 429
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error of the server
     """The service refuses a request.
 
     Args:
-        code: an error code of RFC 6749, section 5.2, or `paused`, `uninstalled`, `method`, `early`, which only some
-            know.
+        code: an error code of RFC 6749, section 5.2, or `paused`, `uninstalled`, `method`, `early`, `throttled`, which
+            only some know.
         description: what `error_description` will say; never a secret.
         parameter: the parameter at fault, where there is one.
         missing: the parameter was absent or empty.
         subtype: Google's `error_subtype`.
         why: of a refresh token that is refused: `unknown`, `used`, `expired` or `revoked`; only some tell.
         basic: the client authenticated with HTTP Basic, so a 401 names the scheme.
+        allow: the method that would be right.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the server
         subtype: str | None = None,
         why: str = "",
         basic: bool = False,
+        allow: str = "",
     ) -> None:
         super().__init__(description)
         self.code = code
@@ -43,6 +46,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the server
         self.subtype = subtype
         self.why = why
         self.basic = basic
+        self.allow = allow
 
 
 class Violation(Refusal):
@@ -54,15 +58,18 @@ ErrorShape = Callable[[Refusal], Response]
 
 def rfc6749(refusal: Refusal) -> Response:
     """Error bodies as in RFC 6749, section 5.2. A paused grant is a 503 with `temporarily_unavailable`."""
-    code = {"paused": "temporarily_unavailable", "uninstalled": "invalid_grant", "method": "invalid_request"}.get(
-        refusal.code, refusal.code
-    )
-    status = {"paused": 503, "method": 405, "invalid_client": 401}.get(refusal.code, 400)
+    code, status = {
+        "paused": ("temporarily_unavailable", 503),
+        "throttled": ("temporarily_unavailable", TOO_MANY_REQUESTS),
+        "uninstalled": ("invalid_grant", 400),
+        "method": ("invalid_request", 405),
+        "invalid_client": ("invalid_client", 401),
+    }.get(refusal.code, (refusal.code, 400))
     headers = dict(NO_STORE)
     if status == 401 and refusal.basic:
         headers["WWW-Authenticate"] = 'Basic realm="token"'
     if status == 405:
-        headers["Allow"] = "POST"
+        headers["Allow"] = refusal.allow
     return Response.of_json(status, {"error": code, "error_description": refusal.description}, headers)
 
 

@@ -9,8 +9,9 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from tests.world.http import HTTPServer, Request
+from tests.world.oauth.answered import DIALECTS
 from tests.world.oauth.checks import Client
-from tests.world.oauth.dialects import DIALECTS, Dialect
+from tests.world.oauth.dialects import Dialect
 from tests.world.oauth.endpoints import Endpoints
 from tests.world.oauth.faults import Call, Chance, Fault, Script
 from tests.world.oauth.tokens import AccessToken, Grant, RefreshToken
@@ -21,11 +22,12 @@ Matches = Callable[[Call], bool]
 class OAuthServer:
     """Serves the token endpoints of `dialects` over HTTP on loopback while used as a context manager.
 
-    Below `/<provider>` it answers the dialect's token path, `/authorize`, `/introspect` (RFC 7662) and `/revoke`
-    (RFC 7009); `/api/<provider>/whoami` accepts an access token while it is live.
+    Below `/<provider>` it answers at the dialect's paths for tokens, logins and revocation (RFC 6749, 8628, 7009),
+    and `/introspect` (RFC 7662); `/api/<provider>/whoami` accepts an access token while it is live.
 
     Args:
         dialects: the providers.
+        port: 0 for a free one.
         clock: Unix seconds; every lifetime is measured on it.
         latency: seconds before each answer; `jitter`, up to so many more, from `seed`.
     """
@@ -35,6 +37,7 @@ class OAuthServer:
         dialects: Iterable[Dialect] = DIALECTS,
         *,
         clock: Callable[[], float] = time.time,
+        port: int = 0,
         latency: float = 0.0,
         jitter: float = 0.0,
         seed: int = 0,
@@ -44,7 +47,7 @@ class OAuthServer:
         self._lock = self._world.lock
         self.violations = self._world.violations
         self.agencies = self._world.agencies
-        self._http = HTTPServer(self._world.serve, jittered(latency, jitter, seed))
+        self._http = HTTPServer(self._world.serve, jittered(latency, jitter, seed), port)
         self._http.now = clock
         self.url = self._http.url
 
@@ -61,12 +64,27 @@ class OAuthServer:
     # What a test says.
 
     def token_url(self, provider: str) -> str:
-        """The provider's token endpoint."""
+        """Where the provider refreshes."""
         return f"{self.url}/{provider}{self._world.dialects[provider].path}"
 
     def endpoint(self, provider: str, name: str) -> str:
-        """The provider's `authorize`, `introspect`, `revoke` or `whoami`."""
-        return f"{self.url}/api/{provider}/whoami" if name == "whoami" else f"{self.url}/{provider}/{name}"
+        """The provider's `authorize`, `code` (where one is exchanged), `device`, `revoke`, `introspect` or `whoami`.
+
+        Raises `LookupError`: it has none.
+        """
+        if name == "whoami":
+            return f"{self.url}/api/{provider}/whoami"
+        dialect = self._world.dialects[provider]
+        paths = {
+            "authorize": dialect.login and dialect.login.path,
+            "code": dialect.code_path,
+            "device": dialect.device_path,
+            "revoke": dialect.revocation and dialect.revocation.path,
+            "introspect": "/introspect",
+        }
+        if paths[name] is None:
+            raise LookupError(f"{provider} has no endpoint {name}")
+        return f"{self.url}/{provider}{paths[name]}"
 
     def add_client(self, provider: str, client_id: str, secret: str = "", redirect_uris: Iterable[str] = ()) -> None:
         """Register a client, or change its secret."""
@@ -74,7 +92,7 @@ class OAuthServer:
             self._world.clients[provider][client_id] = Client(client_id, secret, tuple(redirect_uris))
 
     def grant(self, provider: str, client_id: str, **facts: Any) -> str:
-        """A consent; returns its first refresh token.
+        """A consent; returns its first refresh token, or its access token where nothing is refreshed.
 
         Facts that are known: `location_id`, `scope` (blank-separated), `user_type` and `company_id` (HighLevel),
         `redirect_uri` (a refresh must repeat it where the dialect asks for one), `rotates` (where the dialect leaves
@@ -83,14 +101,24 @@ class OAuthServer:
         with self._lock:
             if client_id not in self._world.clients[provider]:
                 raise LookupError(f"{provider} has no client {client_id}: call add_client first")
-            grant = self._book.new_grant(self._world.dialects[provider], client_id, facts)
-            token = self._book.issue(self._world.dialects[provider], grant).refresh_token
-        assert token is not None
-        return token
+            dialect = self._world.dialects[provider]
+            grant = self._book.new_grant(dialect, client_id, facts)
+            pair = self._book.issue(dialect, grant, rotate=dialect.grant != "none")
+        return pair.refresh_token or pair.access_token
 
     def consent(self, provider: str, **facts: Any) -> None:
         """What the next logins at this provider are for: the facts of `grant`."""
         self._world.consents[provider] = facts
+
+    def approve(self, provider: str, user_code: str = "") -> None:
+        """The person agrees on their device; without a user code to the newest login. Raises `LookupError`."""
+        with self._lock:
+            self._world.devices.answer(provider, user_code, is_approved=True)
+
+    def deny(self, provider: str, user_code: str = "") -> None:
+        """The person says no; see `approve`."""
+        with self._lock:
+            self._world.devices.answer(provider, user_code, is_approved=False)
 
     def slow_down(self, latency: float, jitter: float = 0.0, seed: int = 0) -> None:
         """Answer so many seconds late from now on, with up to `jitter` more."""
@@ -110,7 +138,7 @@ class OAuthServer:
         `subtype` is Google's `error_subtype`, e.g. `invalid_rapt`.
         """
         with self._lock:
-            if key in self._book.access_tokens:
+            if key in self._book.access_tokens and key not in self._book.refresh_tokens:
                 self._book.end_access_token(key, why)
                 return
             grant = self._book.find(key)

@@ -14,22 +14,6 @@ def _is_dead(refusal: Refusal) -> bool:
     return refusal.code in _DEAD and refusal.parameter != "code"
 
 
-def xero(refusal: Refusal) -> Response:
-    """Only `error`, no description; a wrong client is a 400, too."""
-    return _bare(refusal, 400)
-
-
-def quickbooks(refusal: Refusal) -> Response:
-    """Only `error`, no description, as is common there."""
-    return _bare(refusal, 401)
-
-
-def _bare(refusal: Refusal, client_status: int) -> Response:
-    if refusal.code == "invalid_client":
-        return Response.of_json(client_status, {"error": "invalid_client"}, NO_STORE)
-    return Response.of_json(400, {"error": "invalid_grant"}, NO_STORE) if _is_dead(refusal) else rfc6749(refusal)
-
-
 def microsoft(refusal: Refusal) -> Response:
     """One `error` for many causes; the AADSTS number and `error_codes` tell which.
 
@@ -64,17 +48,6 @@ def _aadsts(status: int, error: str, number: int, words: str) -> Response:
         "error_uri": f"https://login.microsoftonline.com/error?code={number}",
     }
     return Response.of_json(status, content, NO_STORE)
-
-
-def gitlab(refusal: Refusal) -> Response:
-    """One generic text for expired, revoked, used and a wrong redirect URI."""
-    if _is_dead(refusal):
-        words = (
-            "The provided authorization grant is invalid, expired, revoked, does not match the redirection URI used "
-            "in the authorization request, or was issued to another client."
-        )
-        return rfc6749(Refusal("invalid_grant", words))
-    return rfc6749(refusal)
 
 
 def slack(refusal: Refusal) -> Response:
@@ -155,14 +128,4 @@ def exact_online(refusal: Refusal) -> Response:
     if refusal.why == "used":
         content = {"error": "unauthorized_client", "error_description": "Old refresh token used."}
         return Response.of_json(401, content, NO_STORE)
-    return rfc6749(refusal)
-
-
-def atlassian(refusal: Refusal) -> Response:
-    """403 for a dead token; a wrong secret is the code of a user who said no."""
-    if _is_dead(refusal):
-        content = {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."}
-        return Response.of_json(403, content, NO_STORE)
-    if refusal.code == "invalid_client":
-        return Response.of_json(401, {"error": "access_denied", "error_description": "Unauthorized"}, NO_STORE)
     return rfc6749(refusal)

@@ -120,21 +120,33 @@ class TokenBook:
         return grant
 
     def find(self, key: str) -> Grant:
-        """The grant of a refresh token, a family, or a location (its newest). Raises `LookupError`."""
-        token = self.refresh_tokens.get(key)
+        """The grant of a token, a family, or a location (its newest). Raises `LookupError`."""
+        token = self.refresh_tokens.get(key) or self.access_tokens.get(key)
         grant = self.grants.get(token.family if token else key) or self._newest.get(key)
         if grant is None:
             raise LookupError(f"no grant is known as {key[:40]}")
         return grant
 
-    def issue(self, dialect: Dialect, grant: Grant, parent: RefreshToken | None = None, rotate: bool = True) -> Pair:
-        """A new access token, and a new refresh token with it where `rotate`."""
+    def issue(
+        self,
+        dialect: Dialect,
+        grant: Grant,
+        parent: RefreshToken | None = None,
+        rotate: bool = True,
+        lifetime: float | None = None,
+    ) -> Pair:
+        """A new access token, and a new refresh token with it where `rotate`: the same where it is exchanged itself.
+
+        `lifetime`: seconds, of an access token that does not live as long as usual.
+        """
         grant.minted += 1
-        if not rotate:
-            with_token = parent.value if parent else ""
-            return Pair(self._access(dialect, grant, with_token), None)
-        token = self._refresh_token(dialect, grant, parent)
-        return Pair(self._access(dialect, grant, token.value), token.value)
+        access, refresh = _mint("access", dialect, grant), None
+        if rotate:
+            refresh = access if dialect.grant == "exchange" else _mint("refresh", dialect, grant)
+            self._add_refresh_token(dialect, grant, parent, refresh)
+        with_token = refresh or (parent.value if parent else "")
+        self._add_access_token(grant, with_token, access, lifetime or dialect.lifetime)
+        return Pair(access, refresh)
 
     def present(self, value: str) -> RefreshToken | None:
         """Note that a refresh token reached the token endpoint."""
@@ -240,10 +252,10 @@ class TokenBook:
             access.died_at, access.died_why = self._clock(), why
             self.grants[access.family].access_tokens.remove(access)
 
-    def _refresh_token(self, dialect: Dialect, grant: Grant, parent: RefreshToken | None) -> RefreshToken:
+    def _add_refresh_token(self, dialect: Dialect, grant: Grant, parent: RefreshToken | None, value: str) -> None:
         now = self._clock()
         token = RefreshToken(
-            value=_mint("refresh", dialect, grant),
+            value=value,
             family=grant.family,
             provider=grant.provider,
             client_id=grant.client_id,
@@ -253,18 +265,15 @@ class TokenBook:
             parent=parent if dialect.rotation == "until_used" else None,
         )
         if parent is not None:
-            parent.successors.append(token.value)
+            parent.successors.append(value)
         grant.refresh_tokens.append(token)
-        self.refresh_tokens[token.value] = token
-        return token
+        self.refresh_tokens[value] = token
 
-    def _access(self, dialect: Dialect, grant: Grant, refresh_token: str) -> str:
+    def _add_access_token(self, grant: Grant, refresh_token: str, value: str, lifetime: float) -> None:
         now = self._clock()
-        value = _mint("access", dialect, grant)
-        token = AccessToken(value, grant.family, refresh_token, now, now + dialect.lifetime)
+        token = AccessToken(value, grant.family, refresh_token, now, now + lifetime)
         grant.access_tokens.append(token)
         self.access_tokens[value] = token
-        return value
 
 
 def _mint(kind: str, dialect: Dialect, grant: Grant) -> str:

@@ -45,7 +45,7 @@ def log_in(context: RunContext, ask: Terminal, order: Order, default_provider: s
             f"{provider.name} has no login that could be opened from here", f"See {provider.docs}.", Kind.USAGE
         )
     location_id = trimmed(order.location_id or _ask_location(ask, provider))
-    draft = ask_for_client(ask, context.job_factory, provider, location_id, terms, find, keeps_secret=True)
+    draft = ask_for_client(ask, context.job_factory, provider, location_id, terms, find, is_login=True)
     draft = _with_own_secret(context, draft)
     wish = Wish(
         scopes=order.scopes or ask.text("Scopes beyond the usual (may be empty)").replace(",", " ").split(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from crypto import Context
@@ -166,8 +167,10 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
             f"Log in again and choose {location_id}.",
         )
     params |= provider.login.params_in_answer(content)
-    if provider.refresh_ends_anyway:
+    if provider.login.refresh_ends_anyway:
         params["login_at"] = iso(raw.received_at)
+        end = raw.received_at + timedelta(seconds=provider.login.refresh_ends_anyway)
+        answer = replace(answer, refresh_expires_at=answer.refresh_expires_at or end)
     entered = replace(
         draft,
         location_id=location_id or account,

@@ -1,0 +1,34 @@
+"""What of a client ends on a day that no refresh moves: its login, a refresh token that stays, the app's secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from providers.base import Provider, ProviderError
+from token_refresh.base.clock import parse_day
+from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.listing import WARNED_AHEAD
+from token_refresh.stores.base import IDLE_STATUSES, Row
+
+ONE_DAY = timedelta(days=1)
+
+
+def ends_of(row: Row, provider: Provider) -> Iterator[tuple[str, datetime]]:
+    """What ends, for people, and when."""
+    end = row.refresh_token_expiry
+    is_moved = provider.rotates != "never" and not provider.login.refresh_ends_anyway
+    if end is not None and (row.status in IDLE_STATUSES or not is_moved):
+        yield "its refresh token", end
+    try:
+        secret_ends = parse_day(read_params(row.provider_params).get("secret_ends", ""))
+    except ProviderError:
+        return
+    if secret_ends is not None:
+        yield "the client secret of its app", secret_ends
+
+
+def next_end(row: Row, provider: Provider, now: datetime) -> tuple[str, datetime] | None:
+    """The first of them within 30 days, or the last that is over since a day; None where there is none."""
+    near = [one for one in ends_of(row, provider) if now - ONE_DAY < one[1] < now + WARNED_AHEAD]
+    return min(near, key=lambda one: one[1], default=None)
