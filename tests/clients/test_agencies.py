@@ -301,7 +301,7 @@ def test_a_location_that_is_cut_off_while_it_is_added_is_saved_by_the_next_run(t
 # Once a day
 
 
-def test_new_and_removed_installs_are_told_once(rows: Rows) -> None:
+def test_new_and_removed_installs_are_reported_once(rows: Rows) -> None:
     added(rows, "loc-1", "loc-2")
     fake = rows.world.oauth.agencies
     run(rows)
@@ -310,14 +310,14 @@ def test_new_and_removed_installs_are_told_once(rows: Rows) -> None:
     fake.install(COMPANY, "loc-3")
     fake.uninstall(COMPANY, "loc-2")
     later(rows, hours=8)
-    [told] = [line for line in run(rows).lines() if line.get("code") == "installs_changed"]
-    assert "have the app now: loc-3, and lost it: loc-2" in told["message"]
+    [notice] = [line for line in run(rows).lines() if line.get("code") == "installs_changed"]
+    assert "have the app now: loc-3, and lost it: loc-2" in notice["message"]
     for _ in range(3):
         later(rows, hours=13)
         assert "installs_changed" not in run(rows).codes()
 
 
-def test_an_agency_that_was_never_listed_is_told_of_once(rows: Rows) -> None:
+def test_an_agency_that_was_never_listed_is_reported_once(rows: Rows) -> None:
     rows.world.oauth.agencies.install(COMPANY, "loc-1")
     later(rows, hours=17)
     assert "installs_changed" not in run(rows).codes()

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.refresh.runs.faults_world import SqliteRows
 from tests.conftest import World
+from tests.refresh.runs.faults_world import SqliteRows
 from token_refresh.base.clock import iso
 from token_refresh.base.events import NoticeCode
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from providers.gohighlevel import GoHighLevel
@@ -16,13 +17,23 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import VISIBLE_ASCII, safe_error
 from token_refresh.clients.rows import find_one
+from token_refresh.refresh import write_back
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.refresh.write_back import Held
 from token_refresh.stores.base import STATUS_REAUTHORIZE, StoreError
 
 SLUG = "gohighlevel"
 COMPANY = "Company"
+
+
+class Held(NamedTuple):
+    """See `write_back.Held`."""
+
+    job: Job
+    answer: Answer
+    verdict: Verdict
+    entry_id: int | None
+    lost_at: datetime | None
 
 
 class AgencyError(ActionableError):
@@ -120,14 +131,14 @@ class Minting(GoHighLevel):
         )
 
 
-def mint_jobs(context: RunContext, held: Sequence[Held]) -> tuple[list[Job], list[Held]]:
+def mint_jobs(context: RunContext, held: Sequence[write_back.Held]) -> tuple[list[Job], list[write_back.Held]]:
     """Of rows whose pair is dead or lost the jobs that have their agencies mint another, and those that have none.
 
     To be called by the thread that owns the store: each agency's row is read once.
     """
     agencies: dict[str, Agency | AgencyError] = {}
-    jobs, left = list[Job](), list[Held]()
-    for one in held:
+    jobs, left = list[Job](), list[write_back.Held]()
+    for one in map(Held._make, held):
         company_id = one.job.agency
         if company_id not in agencies:
             agencies[company_id] = _living(context, company_id)

@@ -244,7 +244,7 @@ def _looked_at(context: RunContext, file: InstallsFile, company_id: str) -> Iter
     now = context.clock.now()
     try:
         agency = find_agency(context, company_id)
-        if not agency.lasts(timedelta(0), now):  # its own failure is told where it is refreshed
+        if not agency.lasts(timedelta(0), now):  # a refresh that fails says so itself
             return
         installed = list_installed(context, agency, AgencyCalls(context.clock))
     except StoreError:

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
                 elif location_id not in known and stop.reason is None:
                     lines[location_id] |= _added(context, agency, location_id, calls)
                 _say(console, lines[location_id])
-        finally:  # what was added before an error is told, too
+        finally:  # what was added before an error is shown, too
             _show(console, company_id, list(lines.values()))
     if stop.reason is not None:
         return (Kind.STOPPED,)

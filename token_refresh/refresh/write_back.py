@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
@@ -48,6 +47,10 @@ MAX_UNPROVEN = 5  # new tokens in a row, where they never change: the tokens bef
 SHORT_WAIT_SECONDS = 2.0  # where a refresh may end the old access token, which automations still read
 
 
+Held = tuple[Job, Answer, Verdict, int | None, datetime | None]
+"""The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
+
+
 @dataclass(frozen=True)
 class Pending:
     """A result on its way into the store.
@@ -71,16 +74,6 @@ class Pending:
     is_spent: bool = False
     step: Step | None = None
     proves: tuple[int, ...] = ()
-
-
-class Held(NamedTuple):
-    """The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
-
-    job: Job
-    answer: Answer
-    verdict: Verdict
-    entry_id: int | None
-    lost_at: datetime | None
 
 
 class WriteBack:
@@ -109,6 +102,7 @@ class WriteBack:
         self.is_clock_confirmed = False
         self.unproven: dict[str, RowFinished] = {}
         self.unminted: list[Held] = []
+        self._is_ending = False  # no agency is asked any more
         self.replaced_cells: frozenset[str] = frozenset()
         self._buffer: list[Pending] = []
         self._since: float | None = None
@@ -125,18 +119,10 @@ class WriteBack:
     def __len__(self) -> int:
         return len(self._buffer)
 
-    def add(
-        self,
-        job: Job,
-        answer: Answer,
-        verdict: Verdict,
-        entry_id: int | None,
-        lost_at: datetime | None,
-        is_final: bool = False,
-    ) -> None:
+    def add(self, job: Job, answer: Answer, verdict: Verdict, entry_id: int | None, lost_at: datetime | None) -> None:
         """Take the end of a row that was sent: its new tokens, or what it should say about the failure.
 
-        See `result_of`; `entry_id` is its journal entry. `is_final`: no agency is asked for another pair.
+        See `result_of`; `entry_id` is its journal entry.
         """
         self._compare_clock(job, answer)
         if answer.expiry_claim is not None:
@@ -150,8 +136,9 @@ class WriteBack:
                 with suppress(CellError):  # somebody may have edited the row's
                     self._restore(job, answer, entry_id)
                     return
-        if verdict in (Verdict.DEAD_GRANT, Verdict.UNCLEAR) and job.agency and not (answer.brings_token or is_final):
-            self.unminted.append(Held(job, answer, verdict, entry_id, lost_at))
+        is_useless = verdict in (Verdict.DEAD_GRANT, Verdict.UNCLEAR) and not answer.brings_token
+        if is_useless and job.agency and not self._is_ending:
+            self.unminted.append((job, answer, verdict, entry_id, lost_at))
             return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
@@ -307,9 +294,11 @@ class WriteBack:
 
     def end_unproven(self) -> None:
         """Say what became of the rows whose new token could not be proved in this run, or whose agency has no other."""
-        for held in self.unminted:
-            self.add(*held, is_final=True)
-        self.finish()
+        self._is_ending = True
+        if self.unminted:
+            for held in self.unminted:
+                self.add(*held)
+            self.finish()
         while self.unproven:
             self._emit(self.unproven.popitem()[1])
 
