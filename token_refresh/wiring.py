@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
     from token_refresh.net.watchdog import TimedAdapter
-    from token_refresh.refresh.jobs import Job, JobFactory
+    from token_refresh.refresh.jobs import Held, Job, JobFactory
     from token_refresh.refresh.run_context import RunContext, Scope
     from token_refresh.refresh.run_identity import RunIdentity
-    from token_refresh.refresh.write_back import Held
     from token_refresh.stores.base import DueQuery, Row, Store
     from token_refresh.stores.database import Backend
     from token_refresh.stores.sealed import SealedStore, Seals
@@ -306,11 +305,12 @@ def resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
     return Admission(context).resume(entry) if entry.token else redemption.resume(context, entry)
 
 
-def mint_jobs(context: RunContext, held: Sequence[Held]) -> tuple[list[Job], list[Held]]:
-    """See `agencies.mint_jobs`."""
-    from token_refresh.clients import agencies  # most runs find no dead pair of an agency's location
+def minting(context: RunContext, held: list[Held]) -> Iterator[list[Job]]:
+    """See `agencies.minting`."""
+    if held:  # most runs find no dead pair of an agency's location
+        from token_refresh.clients import agencies
 
-    return agencies.mint_jobs(context, held)
+        yield from agencies.minting(context, held)
 
 
 def first_notices(
@@ -404,7 +404,7 @@ def run_context_around(
             first_notices=partial(first_notices, installation, store),
             row_notices=row_notices,
             resume_admission=resume_admission,
-            mint_jobs=mint_jobs,
+            minting=minting,
         )
     finally:
         for answer in journal.not_saved():  # also when an error ended the run

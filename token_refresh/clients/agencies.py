@@ -6,7 +6,7 @@ that was made from it names it as `company`. Source: GoHighLevel/highlevel-api-d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import VISIBLE_ASCII, safe_error
 from token_refresh.clients.rows import find_one
-from token_refresh.refresh import write_back
+from token_refresh.refresh import jobs as refresh_jobs
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import STATUS_REAUTHORIZE, StoreError
@@ -27,7 +27,7 @@ COMPANY = "Company"
 
 
 class Held(NamedTuple):
-    """See `write_back.Held`."""
+    """See `refresh_jobs.Held`."""
 
     job: Job
     answer: Answer
@@ -131,13 +131,14 @@ class Minting(GoHighLevel):
         )
 
 
-def mint_jobs(context: RunContext, held: Sequence[write_back.Held]) -> tuple[list[Job], list[write_back.Held]]:
-    """Of rows whose pair is dead or lost the jobs that have their agencies mint another, and those that have none.
+def minting(context: RunContext, held: list[refresh_jobs.Held]) -> Iterator[list[Job]]:
+    """Of rows whose pair is dead or lost the jobs that have their agencies mint another, as one round.
 
-    To be called by the thread that owns the store: each agency's row is read once.
+    The others stay in `held`, with what is to be said of their agency. To be called by the thread that owns the
+    store: each agency's row is read once.
     """
     agencies: dict[str, Agency | AgencyError] = {}
-    jobs, left = list[Job](), list[write_back.Held]()
+    jobs, left = list[Job](), list[refresh_jobs.Held]()
     for one in map(Held._make, held):
         company_id = one.job.agency
         if company_id not in agencies:
@@ -149,7 +150,8 @@ def mint_jobs(context: RunContext, held: Sequence[write_back.Held]) -> tuple[lis
             jobs.append(_minting(one, agency))
         else:
             left.append(_without(one, agency))
-    return jobs, left
+    held[:] = left
+    yield jobs
 
 
 def _living(context: RunContext, company_id: str) -> Agency | AgencyError:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
-from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
+from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, ProviderSummary, Verdict
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.journal.entries import Entry
@@ -66,6 +66,10 @@ class Job:
     def agency(self) -> str:
         """The agency that can have another pair minted for it; empty where there is none."""
         return self.credential.params.get(self.provider.agency_param, "")
+
+
+Held = tuple[Job, Answer, Verdict, int | None, datetime | None]
+"""The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
 
 
 @dataclass(frozen=True)

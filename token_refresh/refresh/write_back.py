@@ -5,11 +5,10 @@ Nothing waits here that the journal does not hold as well; what the store never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
@@ -19,7 +18,7 @@ from token_refresh.journal.failures import Failure
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.clock_check import clock_notice
 from token_refresh.refresh.exchange import kept_pair
-from token_refresh.refresh.jobs import Job, UnusableRow
+from token_refresh.refresh.jobs import Held, Job, UnusableRow
 from token_refresh.refresh.result import (
     RowResult,
     failure_of,
@@ -45,10 +44,6 @@ OUTAGE_SECONDS = 120.0  # how long a store that does not answer is waited for
 RETRY_SECONDS = 5.0
 MAX_UNPROVEN = 5  # new tokens in a row, where they never change: the tokens before are kept
 SHORT_WAIT_SECONDS = 2.0  # where a refresh may end the old access token, which automations still read
-
-
-Held = tuple[Job, Answer, Verdict, int | None, datetime | None]
-"""The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,6 @@ class WriteBack:
         self._clock = context.clock
         self._refreshed_by = context.claimant.refreshed_by
         self._emit = emit
-        self._mint_jobs = partial(context.mint_jobs, context)
         self.is_clock_confirmed = False
         self.unproven: dict[str, RowFinished] = {}
         self.unminted: list[Held] = []
@@ -285,12 +279,6 @@ class WriteBack:
         self._after(undone, len(batch))
         for one in done:
             self._emit(one)
-
-    def minting(self) -> Iterator[list[Job]]:
-        """The rows whose agency is asked for another pair, as one more round."""
-        if self.unminted:
-            jobs, self.unminted = self._mint_jobs(self.unminted)
-            yield jobs
 
     def end_unproven(self) -> None:
         """Say what became of the rows whose new token could not be proved in this run, or whose agency has no other."""

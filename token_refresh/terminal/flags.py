@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import trimmed
 
 _OF_LOGIN = ("provider", "scope", "redirect_uri", "no_browser", "device")
@@ -159,8 +160,27 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def add_login(parser: argparse.ArgumentParser) -> None:
-    """The flags of a login; see `refuse_without_login`."""
+def onboarding_flags(argv: Sequence[str], header: Sequence[str]) -> argparse.Namespace:
+    """The flags of `onboard_client.py`, whose CSV files have this header. Secrets are never among them.
+
+    Raises:
+        ActionableError: they cannot be used.
+    """
+    parser = Parser(prog=ONBOARD_CLIENT, description="Add a client, or replace its credential.")
+    _add_login(parser)
+    file_help = f"one client a line, - for standard input; header: {','.join(header)}"
+    parser.add_argument("--from-csv", metavar="FILE", help=file_help)
+    parser.add_argument("--replace", action="store_true", help="replace existing credentials without asking")
+    parser.add_argument("--no-check", action="store_true", help="save without proving by a refresh")
+    add_allow_host(parser, "a line")
+    add_json(parser)
+    arguments = parser.parse(argv)
+    _refuse_without_login(parser, arguments)
+    return arguments
+
+
+def _add_login(parser: argparse.ArgumentParser) -> None:
+    """The flags of a login, and of what an agency's login opens."""
     parser.add_argument("--authorize", action="store_true", help="by logging in at the provider, without a token")
     parser.add_argument("--provider", default="", metavar="P", help="with --authorize: where")
     parser.add_argument(
@@ -181,7 +201,7 @@ def add_login(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="with --locations: add all that have no row")
 
 
-def refuse_without_login(parser: Parser, arguments: argparse.Namespace) -> None:
+def _refuse_without_login(parser: Parser, arguments: argparse.Namespace) -> None:
     """Raises `UsageError` where flags were given that contradict each other, or that only a login has."""
     for one, other in _CONTRADICTIONS:
         if getattr(arguments, one) and getattr(arguments, other):
