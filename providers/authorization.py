@@ -23,7 +23,7 @@ def scope_of(provider: Provider, asked: Iterable[str]) -> str:
     login = provider.login
     named = [
         one if ":" in one or one in _PLAIN_SCOPES or one in login.scopes else f"{login.scope_prefix}{one}"
-        for one in (*login.scopes, *asked)
+        for one in (*login.scopes, *login.more_scopes, *asked)
     ]
     return login.scope_separator.join(dict.fromkeys(named))
 

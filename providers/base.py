@@ -83,7 +83,8 @@ class Credential:
 class TokenRequest:
     """One request to a token endpoint. `host_is_fixed`: the table had no say in where it goes.
 
-    The body of a `GET` goes into the query of its address.
+    The body of a `GET` goes into the query of its address. `seconds`: its own limit, where that is shorter than any
+    exchange's.
     """
 
     url: str
@@ -91,6 +92,7 @@ class TokenRequest:
     body: bytes = field(repr=False)
     host_is_fixed: bool
     method: Literal["POST", "GET", "DELETE"] = "POST"
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Login:
         code_params: of the request that exchanges the code, beyond RFC 6749 section 4.1.3.
         code_param: the name under which the callback brings the code.
         scopes: without these no refresh token comes.
+        more_scopes: what the settings ask for beyond them.
         refresh_setting: the setting of the app without which none comes.
         scope_prefix: of a scope that is a bare name.
         pkce: RFC 7636; it is sent unless `none`.
@@ -40,6 +41,7 @@ class Login:
     code_params: Mapping[str, str] = field(default_factory=dict)
     code_param: str = "code"
     scopes: tuple[str, ...] = ()
+    more_scopes: tuple[str, ...] = ()
     refresh_setting: str = ""
     scope_separator: str = " "
     scope_prefix: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,6 @@ from providers.addresses import placeholders_in
 from providers.base import Provider, ProviderError, ProviderSummary
 from providers.entries import CatalogError, check_addresses, make_provider
 from providers.index import read_index
-from providers.login import Login
 from token_refresh.base.errors import Kind
 
 _HOST_PARTS = 3  # of an address, between slashes: `https:`, nothing, the host
@@ -145,23 +144,24 @@ def _overridden(provider: Provider, override: Override) -> Provider:
     named = dict.fromkeys(placeholders_in(override.token_url or "")) | dict(provider.placeholders)
     if override.scope and "scope" in named:
         named["scope"] = override.scope
+    scopes = tuple((override.scope or "").replace(",", " ").split())
     addresses = {key: getattr(provider, key) for key in _SIBLINGS}
     if override.token_url:
-        addresses = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
+        named_there = {*placeholders_in(override.token_url), *filter(provider.placeholders.get, provider.placeholders)}
+        moved = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
+        addresses = {
+            key: url if named_there.issuperset(placeholders_in(url or "")) else None for key, url in moved.items()
+        }
     changed = dataclasses.replace(
         provider,
         placeholders=named,
+        login=dataclasses.replace(provider.login, more_scopes=scopes),
         token_url=override.token_url or provider.token_url,
         authorize_url=override.authorize_url or provider.authorize_url,
-        login=_asking_for(provider.login, (override.scope or "").split()),
         **addresses,
     )
     check_addresses(changed)
     return changed
-
-
-def _asking_for(login: Login, scopes: Sequence[str]) -> Login:
-    return dataclasses.replace(login, scopes=tuple(dict.fromkeys((*login.scopes, *scopes))))
 
 
 def _moved(address: str | None, old: str, new: str) -> str | None:

@@ -35,7 +35,7 @@ class ShopifyLogin(Login):
         """See `Login.params_in_callback`. The signature is HMAC-SHA256 of the other members, sorted, in hexadecimal."""
         signed = urlencode(sorted((name, text) for name, text in callback.items() if name != "hmac"))
         wanted = hmac.new(client_secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(wanted, callback.get("hmac", "").lower()):
+        if not hmac.compare_digest(wanted.encode(), callback.get("hmac", "").lower().encode()):
             raise ProviderError("the callback is not signed by Shopify (hmac)", "Log in again, from the address shown.")
         shop = callback.get("shop", "").lower().removesuffix(_DOMAIN)
         if not _SHOP.fullmatch(shop):

@@ -286,11 +286,15 @@ def oauth(clock: FakeClock) -> Iterator[OAuthServer]:
         yield server
 
 
+GENERIC_CLIENTS = ("acme", "acme-family", "acme-window", "acme-grace", "acme-until-used", "acme-never", "acme-basic")
+
+
 def providers_file(oauth: OAuthServer) -> str:
     """A PROVIDERS_FILE for the fake's generic providers."""
     kinds = {
         "acme": ("body", "always", "once"),
         "acme-family": ("body", "always", "last_minute"),
+        "acme-window": ("body", "always", "last_minute"),
         "acme-grace": ("body", "always", "safe"),
         "acme-until-used": ("body", "always", "safe"),
         "acme-never": ("body", "never", "safe"),
@@ -302,6 +306,7 @@ def providers_file(oauth: OAuthServer) -> str:
         tables.append(
             f'[{slug}]\nname = "{slug}"\ntoken_url = "{oauth.token_url(slug)}"\nauth = "{auth}"\n'
             f'rotates = "{rotates}"\nreplay = "{replay}"\nlifetime = 3600\n'
+            f"replay_window = {30 if slug == 'acme-window' else 0}\n"
         )
     host = oauth.token_url("acme").partition("://")[2]
     path = host.partition("/")[2]
@@ -326,7 +331,7 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> Iterator[Worl
     made.program.before_process = made.show_real_time
     made.program.undone = made.undone
     made.program.planted = lambda: [*oauth.tokens, *oauth.access_tokens, *(secret for _, secret in CLIENTS.values())]
-    for provider in (*CLIENTS, "acme", "acme-family", "acme-grace", "acme-until-used", "acme-never", "acme-basic"):
+    for provider in (*CLIENTS, *GENERIC_CLIENTS):
         made.add_client(provider)
     yield made
     made.program.assert_state_silent()

@@ -76,8 +76,14 @@ _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
 _CUT_OFF = "tests/clients/test_cut_off.py::"
+_ATTEMPT = "tests/clients/login/test_attempt.py::"
+_FORGED = f"{_ATTEMPT}test_a_callback_that_is_not_this_logins_is_refused_with_its_sentence_and_the_login_goes_on"
+_LOGINS = "tests/clients/login/test_onboarding.py::"
+_LOGIN = "tests/refresh/nothing_lost/test_login.py::"
 _TOGETHER = "tests/refresh/runs/test_hosts_together.py::"
 _THREADS = "tests/refresh/runs/test_threads.py::"
+_SCHEDULE_FILE = "token_refresh/refresh/schedule.py"
+_WINDOW = "tests/refresh/runs/test_replay_window.py::"
 _SCHEDULE = "tests/refresh/test_schedule.py::"
 _TRANSPORT = "tests/net/test_transport.py::"
 _COMPLETE = "tests/net/test_completeness.py::"
@@ -489,8 +495,8 @@ MUTANTS = (
     _mutant(
         "a token is sent again at once where that kills its family",
         "token_refresh/refresh/replay.py",
-        '(provider.replay == "once" or is_last_minute)\n',
-        '(provider.replay != "safe" or is_last_minute)\n',
+        'if provider.replay == "once" or is_last_minute else window',
+        'if provider.replay != "safe" or is_last_minute else window',
         f"{_FAULTS}test_where_replay_kills_the_family_the_token_is_not_sent_again_before_the_last_minute",
     ),
     _mutant(
@@ -503,9 +509,87 @@ MUTANTS = (
     _mutant(
         "a token is sent again more than once",
         "token_refresh/refresh/replay.py",
-        "    return not was_lost and (",
-        "    return attempts < MAX_ATTEMPTS and (",
+        "    if was_lost:\n        return 0\n",
+        "    if attempts >= MAX_ATTEMPTS:\n        return 0\n",
         f"{_SCHEDULE}test_a_lost_answer_is_asked_for_once_more_at_once_where_replay_is_once",
+    ),
+    _mutant(
+        "a window in which a spent token is answered is not used",
+        "token_refresh/refresh/replay.py",
+        "    return provider.replay_window if provider.replay_window >= SHORTEST_WINDOW else 0\n",
+        "    return 0\n",
+        f"{_WINDOW}test_a_lost_answer_is_asked_for_again_at_once_although_a_later_repeat_ends_the_grant",
+    ),
+    Mutant(
+        "a token is sent again when its window is over",
+        (
+            Edit(_SCHEDULE_FILE, "< task.not_after and client.may_start:", "< 1e9 and client.may_start:"),
+            Edit(_SCHEDULE_FILE, "if not client.may_start or now >= task.not_after:", "if not client.may_start:"),
+        ),
+        (f"{_WINDOW}test_a_provider_that_asks_for_a_pause_is_asked_again_where_the_window_is_longer",),
+    ),
+    _mutant(
+        "a token that had to wait is sent when its window is over",
+        "token_refresh/refresh/schedule.py",
+        "if not client.may_start or now >= task.not_after:",
+        "if not client.may_start:",
+        f"{_SCHEDULE}test_a_token_that_was_held_until_its_window_is_over_does_not_go_out_again",
+    ),
+    _mutant(
+        "onboarding sends a token again when its window is over",
+        "token_refresh/clients/proof.py",
+        "clock.monotonic() - began >= replay",
+        "clock.monotonic() - began < 0 * replay",
+        f"{_WINDOW}test_onboarding_does_not_ask_again_when_the_window_is_over",
+    ),
+    _mutant(
+        "the first request of a window may take as long as any",
+        "token_refresh/net/transport.py",
+        "min(self._seconds, request.seconds or self._seconds)",
+        "self._seconds",
+        "tests/net/test_watchdog.py::test_a_request_with_a_limit_of_its_own_ends_before_one_that_was_there_first",
+    ),
+    _mutant(
+        "the first request of a window is given no limit of its own",
+        "token_refresh/refresh/replay.py",
+        "    return min(FIRST_SECONDS, window / 3) or EXCHANGE_SECONDS\n",
+        "    return EXCHANGE_SECONDS + 0 * window\n",
+        f"{_WINDOW}test_the_first_request_ends_early_enough_for_another_and_that_has_the_usual_time",
+    ),
+    _mutant(
+        "the watchdog sleeps through a deadline before the one it waits for",
+        "token_refresh/net/watchdog.py",
+        "            if all(watch.deadline < other.deadline for other in self._watches):\n",
+        "            if not self._watches:\n",
+        "tests/net/test_watchdog.py::test_a_request_with_a_limit_of_its_own_ends_before_one_that_was_there_first",
+    ),
+    _mutant(
+        "a token of a killed run waits for ninety seconds although its window is over by then",
+        "token_refresh/refresh/replay.py",
+        "    if lost is None or is_in_window(provider, lost, now):\n",
+        "    if lost is None:\n",
+        f"{_WINDOW}test_in_the_window_the_next_run_waits_for_the_first_request_s_own_limit_and_sends_the_token_again",
+    ),
+    _mutant(
+        "a token of a killed run is sent while its first request may arrive",
+        "token_refresh/refresh/schedule.py",
+        "            if task.not_before:\n",
+        "            if False:\n",
+        f"{_WINDOW}test_in_the_window_the_next_run_waits_for_the_first_request_s_own_limit_and_sends_the_token_again",
+    ),
+    _mutant(
+        "the resend of a killed run is waited for as if it had been the first request",
+        "token_refresh/refresh/replay.py",
+        "limit_of(provider, is_first=entry.lost_at is None)",
+        "limit_of(provider, is_first=True)",
+        f"{_WINDOW}test_a_killed_resend_is_given_the_usual_time",
+    ),
+    _mutant(
+        "a window is counted from a time that a wrong clock wrote",
+        "token_refresh/journal/entries.py",
+        "iif(step = 'answered', lost_at, ?)",
+        "iif(?, lost_at, lost_at)",
+        f"{_WINDOW}test_when_a_request_left_by_a_clock_that_ran_ahead_is_not_known_so_no_window_is_counted_on",
     ),
     _mutant(
         "a token whose successor is stored is sent",
@@ -995,6 +1079,132 @@ MUTANTS = (
         "self._open.setdefault(key, future)",
         "future",
         "tests/library/test_single_flight.py::test_followers_get_what_the_leader_gets",
+    ),
+    _mutant(
+        "a callback with another login's state is taken",
+        "token_refresh/clients/login/attempt.py",
+        "            raise CallbackError(Refusal.FOREIGN_STATE)\n",
+        "            pass\n",
+        _FORGED,
+    ),
+    _mutant(
+        "a callback without a state is taken",
+        "token_refresh/clients/login/attempt.py",
+        "        if state is None and not without_state:\n",
+        "        if False:\n",
+        _FORGED,
+    ),
+    _mutant(
+        "a second callback is taken",
+        "token_refresh/clients/login/attempt.py",
+        "        if self._is_answered:\n",
+        "        if False:\n",
+        f"{_ATTEMPT}test_a_second_callback_is_not_used_whatever_its_code",
+    ),
+    _mutant(
+        "a login is answered after more than ten minutes",
+        "token_refresh/clients/login/attempt.py",
+        "        if now > self.ends_at:\n",
+        "        if False:\n",
+        f"{_ATTEMPT}test_a_callback_of_eleven_minutes_later_is_not_used",
+    ),
+    _mutant(
+        "another provider's answer is taken",
+        "token_refresh/clients/login/attempt.py",
+        "            if issuer != known:\n",
+        "            if False:\n",
+        _FORGED,
+    ),
+    _mutant(
+        "of two states in a callback the last one counts",
+        "token_refresh/clients/login/attempt.py",
+        "    if len(members) < len(pairs):\n",
+        "    if False:\n",
+        _FORGED,
+    ),
+    _mutant(
+        "a callback may name any host",
+        "token_refresh/clients/login/attempt.py",
+        "        if allowed and any(",
+        "        if False and any(",
+        _FORGED,
+    ),
+    _mutant(
+        "Shopify's signature is not looked at",
+        "providers/shopify.py",
+        '        if not hmac.compare_digest(wanted.encode(), callback.get("hmac", "").lower().encode()):\n',
+        '        if not callback.get("hmac"):\n',
+        _FORGED,
+    ),
+    _mutant(
+        "a page for any name of this machine takes a callback",
+        "token_refresh/clients/login/loopback.py",
+        '        if self.headers.get("Host", "").lower() not in self.server.loopback.hosts:',
+        "        if False:",
+        _FORGED,
+    ),
+    _mutant(
+        "the code stays in the browser's history",
+        "token_refresh/clients/login/loopback.py",
+        '        return 303, "", page_path\n',
+        '        return *page, ""\n',
+        _FORGED,
+    ),
+    _mutant(
+        "a code is sent to whoever has localhost's port on ::1",
+        "token_refresh/clients/login/loopback.py",
+        "                if error.number not in _NO_IPV6:\n",
+        "                if False:\n",
+        f"{_LOGINS}test_a_port_in_use_on_either_address_of_localhost_is_said_before_anybody_logs_in",
+    ),
+    _mutant(
+        "what a provider says of a code is told with the code",
+        "token_refresh/clients/login/redemption.py",
+        ", self.credential.client_secret, *secrets)",
+        ", self.credential.client_secret)",
+        f"{_LOGINS}test_what_the_provider_says_of_a_refused_code_is_told_without_the_code",
+    ),
+    _mutant(
+        "a login's answer that the disk refused is forgotten",
+        "token_refresh/clients/login/redemption.py",
+        "        if not_saved is not None:\n",
+        "        if False:\n",
+        f"{_LOGIN}test_an_answer_that_the_journals_disk_refuses_is_kept_beside_it_and_stored_by_the_next_run",
+    ),
+    _mutant(
+        "a login is put aside where a run refreshed its row meanwhile",
+        "token_refresh/clients/login/redemption.py",
+        " or journal.is_spent(entry.cell.split())\n",
+        "\n",
+        f"{_LOGIN}test_a_run_that_refreshes_the_row_while_the_login_waits_does_not_put_the_login_aside",
+    ),
+    _mutant(
+        "a login that is in its row is taken for another's",
+        "token_refresh/clients/login/redemption.py",
+        "        if entered.refresh_token and _is_stored(",
+        "        if False and _is_stored(",
+        f"{_LOGIN}test_a_login_that_is_killed_anywhere_is_stored_by_the_next_run_or_granted_nothing",
+    ),
+    _mutant(
+        "a login's answer counts as sent again while it is stored",
+        "token_refresh/clients/admission.py",
+        "        begun = self._begun(candidate) if kept_by is None else None\n",
+        "        begun = self._begun(candidate)\n",
+        f"{_LOGIN}test_a_login_that_is_killed_anywhere_is_stored_by_the_next_run_or_granted_nothing",
+    ),
+    _mutant(
+        "a login is put aside where the store is away",
+        "token_refresh/clients/login/onboarding.py",
+        "    except StoreError:  # it waits in the journal for the next run\n        raise\n",
+        "",
+        f"{_LOGIN}test_a_login_whose_table_is_away_behind_the_exchange_is_stored_by_the_next_run",
+    ),
+    _mutant(
+        "a token that lives an hour is stored for one that was traded",
+        "token_refresh/clients/login/redemption.py",
+        "    if isinstance(provider, ShortLived) and answer.is_expiry_assumed:\n",
+        "    if False:\n",
+        f"{_LOGIN}test_a_login_that_is_killed_before_its_token_is_traded_stores_none",
     ),
     _mutant(
         "nobody has to agree to the host that a line names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def table(every_provider: World) -> SqliteRows:
     return SqliteRows(every_provider)
 
 
-def add(table: SqliteRows, provider: str, **cells: object) -> None:
+def add(table: SqliteRows, provider: str, **cells: Any) -> None:
     with table._store() as store:
         store.create({**table.world.consented(provider, "loc"), **cells})
 

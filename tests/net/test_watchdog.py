@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,26 @@ def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: Make
         assert all(isinstance(one.result(), Answer) for one in hanging)
         over.set()
         assert isinstance(transport.post(request_to(server.url)), RawAnswer)
+
+
+def test_a_request_with_a_limit_of_its_own_ends_before_one_that_was_there_first(transport_with: MakeTransport) -> None:
+    transport = transport_with(exchange_seconds=FOREVER_SECONDS)
+    arrived, over = threading.Semaphore(0), threading.Event()
+
+    def hang(_: Request) -> Response:
+        arrived.release()
+        over.wait(FOREVER_SECONDS)
+        return Response(200, PAIR)
+
+    with serving(hang) as server, ThreadPoolExecutor(2) as pool:
+        patient = pool.submit(transport.post, request_to(server.url))
+        assert arrived.acquire(timeout=SLACK)
+        with within(SECONDS + SLACK):
+            ended = transport.post(replace(request_to(server.url), seconds=SECONDS))
+        over.set()
+        assert isinstance(patient.result(), RawAnswer)
+    assert isinstance(ended, Answer)
+    assert (may_have_acted(ended), ended.error) == (True, f"no complete answer within {SECONDS:g} s")
 
 
 def test_after_a_standstill_an_exchange_has_a_little_time_left_and_no_more() -> None:

@@ -172,9 +172,14 @@ def test_a_paused_location_is_transient_and_its_token_works_again_afterwards(hig
     assert highlevel.oauth.replayed() == []
 
 
-def test_a_used_refresh_token_is_a_dead_grant(highlevel: World) -> None:
+def test_a_used_refresh_token_is_a_dead_grant_when_its_thirty_seconds_are_over(
+    highlevel: World, clock: FakeClock
+) -> None:
     token = highlevel.oauth.grant("gohighlevel", "app-highlevel", location_id="loc")
     highlevel.refresh(token)
+    clock.advance(30)
+    assert highlevel.refresh(token).verdict is Verdict.GRANTED
+    clock.advance(1)
     assert highlevel.refresh(token).verdict is Verdict.DEAD_GRANT
 
 

@@ -274,7 +274,9 @@ def test_whatever_a_row_names_the_default_secret_leaves_only_for_hosts_of_catalo
 def _usual_hosts(provider: Provider) -> set[str]:
     """Where the provider's requests go for a row that names nothing of their hosts, read off its addresses."""
     hosts = set()
-    for address in filter(None, (provider.token_url, provider.revoke_url, provider.introspect_url)):
+    for address in filter(
+        None, (provider.token_url, provider.refresh_url, provider.revoke_url, provider.introspect_url)
+    ):
         host = urlsplit(address).netloc
         for name, default in provider.placeholders.items():
             host = host.replace(f"{{{name}}}", default or "{}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,20 +10,29 @@ import pytest
 
 from providers.base import Judgement, Provider, Replay, Verdict
 from tests.world.clock import START
+from token_refresh.journal.entries import Entry, Step
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh.replay import (
     Wait,
+    arrives_by,
     is_lost,
-    is_under_way,
     is_used_up,
+    limit_of,
     may_live,
-    may_resend,
+    may_resend_within,
     may_retry,
     reason_to_wait,
 )
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
+
+
+def lost(seconds: int, *, is_resend: bool = False) -> Entry:
+    """The entry of a request that left so many seconds ago, and whose answer never came."""
+    sent_at = START - seconds * SECOND
+    lost_at = sent_at - SECOND if is_resend else None
+    return Entry(1, "uid", "", "row", "loc", "acme", "o", "c", "t", Step.SENT, sent_at, sent_at, lost_at, "", "")
 
 
 def provider(replay: Replay = "once", **more: object) -> Provider:
@@ -45,22 +55,36 @@ def test_an_answer_is_lost_where_it_may_have_brought_a_token(answer: Judgement, 
 
 
 @pytest.mark.parametrize(
-    ("replay", "attempts", "was_lost", "is_last_minute", "expected"),
+    ("replay", "attempts", "was_lost", "is_last_minute", "expected", "in_window"),
     [
-        ("safe", 1, False, False, True),
-        ("safe", 2, True, False, True),
-        ("safe", 3, True, False, False),
-        ("once", 1, False, False, True),
-        ("once", 1, True, True, False),
-        ("last_minute", 1, False, False, False),
-        ("last_minute", 1, False, True, True),
-        ("last_minute", 1, True, True, False),
+        ("safe", 1, False, False, math.inf, math.inf),
+        ("safe", 2, True, False, math.inf, math.inf),
+        ("safe", 3, True, False, 0, 0),
+        ("once", 1, False, False, math.inf, math.inf),
+        ("once", 1, True, True, 0, 0),
+        ("last_minute", 1, False, False, 0, 30),
+        ("last_minute", 1, False, True, math.inf, math.inf),
+        ("last_minute", 1, True, True, 0, 0),
     ],
 )
-def test_after_a_lost_answer_the_provider_s_rule_decides(
-    replay: Replay, attempts: int, was_lost: bool, is_last_minute: bool, expected: bool
+def test_after_a_lost_answer_the_provider_s_window_and_then_its_rule_decide(
+    replay: Replay, attempts: int, was_lost: bool, is_last_minute: bool, expected: float, in_window: float
 ) -> None:
-    assert may_resend(provider(replay), attempts, was_lost=was_lost, is_last_minute=is_last_minute) is expected
+    for window, seconds in ((0, expected), (14, expected), (30, in_window)):
+        one = provider(replay, replay_window=window)
+        assert may_resend_within(one, attempts, was_lost=was_lost, is_last_minute=is_last_minute) == seconds
+
+
+@pytest.mark.parametrize(("window", "seconds"), [(0, 90), (14, 90), (15, 5), (30, 10), (36, 12), (1800, 12)])
+def test_the_first_request_leaves_two_thirds_of_a_window_and_ends_after_twelve_seconds(
+    window: int, seconds: float
+) -> None:
+    one = provider(replay_window=window)
+    assert limit_of(one, is_first=True) == seconds
+    assert limit_of(one, is_first=False) == 90
+    assert arrives_by(lost(0), one) == START + seconds * SECOND
+    assert arrives_by(lost(0, is_resend=True), one) == START + 90 * SECOND
+    assert arrives_by(lost(0)) == START + 90 * SECOND
 
 
 @pytest.mark.parametrize(
@@ -77,11 +101,6 @@ def test_after_a_lost_answer_the_provider_s_rule_decides(
 )
 def test_a_failure_that_may_pass_is_tried_again_a_few_times(answer: Judgement, attempts: int, expected: bool) -> None:
     assert may_retry(answer, attempts) is expected
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(0, True), (89, True), (90, False), (1000, False)])
-def test_a_request_may_arrive_as_long_as_one_exchange_may_take(seconds: int, expected: bool) -> None:
-    assert is_under_way(START, START + seconds * SECOND) is expected
 
 
 @pytest.mark.parametrize(
@@ -106,9 +125,33 @@ def test_a_token_waits_while_its_provider_would_refuse_or_punish_it(
 ) -> None:
     expires_at = START + left * SECOND if left is not None else None
     last_minute = expires_at - 60 * SECOND if expires_at is not None else None
-    lost_at = START - lost_ago * SECOND if lost_ago is not None else None
-    found = reason_to_wait(provider(replay, earliest=earliest), expires_at, lost_at, START, last_minute)
+    entry = lost(lost_ago) if lost_ago is not None else None
+    found = reason_to_wait(provider(replay, earliest=earliest), expires_at, entry, START, last_minute)
     assert found == (None if expected is None else (expected, START + seconds * SECOND))
+
+
+@pytest.mark.parametrize(
+    ("replay", "window", "lost_ago", "is_resend", "expected"),
+    [
+        ("last_minute", 30, 0, False, None),
+        ("last_minute", 30, 29, False, None),
+        ("last_minute", 30, 30, False, Wait.LAST_MINUTE),
+        ("last_minute", 600, 10, True, Wait.UNDER_WAY),
+        ("last_minute", 600, 91, True, Wait.LAST_MINUTE),
+        ("once", 30, 0, False, None),
+        ("once", 30, 31, False, None),
+        ("once", 30, 31, True, Wait.UNDER_WAY),
+        ("once", 14, 10, False, Wait.UNDER_WAY),
+        ("once", 30, -1, False, Wait.UNDER_WAY),  # by another clock: of another table's journal
+    ],
+)
+def test_in_a_window_the_token_of_a_first_request_does_not_wait_for_a_later_run(
+    replay: Replay, window: int, lost_ago: int, is_resend: bool, expected: Wait | None
+) -> None:
+    one = provider(replay, replay_window=window)
+    last_minute = START + 3000 * SECOND
+    found = reason_to_wait(one, last_minute, lost(lost_ago, is_resend=is_resend), START, last_minute)
+    assert (found and found[0]) == expected
 
 
 @pytest.mark.parametrize(

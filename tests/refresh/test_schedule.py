@@ -32,9 +32,10 @@ SILENCE = Judgement(Verdict.UNCLEAR)
 THROTTLED = Judgement(Verdict.NOT_ACTED, status=429, retry_after=20.0)
 
 
-def provider(slug: str = "acme", rotates: Rotation = "always", replay: Replay = "once") -> Provider:
+def provider(slug: str = "acme", rotates: Rotation = "always", replay: Replay = "once", window: int = 0) -> Provider:
     kind = GoHighLevel if slug == "gohighlevel" else Provider
-    return kind(slug, slug.title(), f"https://{slug}.example/token", rotates=rotates, replay=replay)
+    url = f"https://{slug}.example/token"
+    return kind(slug, slug.title(), url, rotates=rotates, replay=replay, replay_window=window)
 
 
 def job(
@@ -539,6 +540,36 @@ def test_where_replay_kills_the_family_it_goes_out_again_only_in_the_last_minute
     assert resends(job("a", 66, family)) == 0
     assert resends(job("a", 64, family)) == 1
     assert resends(job("a", None, family)) == 1
+
+
+def test_in_a_window_it_goes_out_again_at_once_whatever_comes_later() -> None:
+    family = provider(replay="last_minute", window=30)
+    assert resends(job("a", 66, family)) == 1
+    assert resends(job("a", 64, family)) == 1
+    assert resends(job("a", 66, provider(replay="last_minute", window=14))) == 0
+
+
+def test_a_token_that_was_held_until_its_window_is_over_does_not_go_out_again() -> None:
+    family = provider(replay="last_minute", window=30)
+    one = schedule(job("a", 66, family), job("b", 67, family))
+    [task, other] = start(one, most=2)
+    assert one.settle(task, SILENCE, 1.0) == []
+    assert one.settle(other, DEAD, 1.0) == [other]
+    one.hold(Hold("acme.example", 28.0, is_broken=True), 1.0)
+    assert started(one, 28.9) == []
+    assert started(one, 30.0) == []
+    assert ends(one.drain()) == {"a": Verdict.UNCLEAR}
+
+
+def test_a_token_of_a_killed_run_goes_out_between_the_end_of_that_request_and_that_of_the_window() -> None:
+    def one(now: float) -> list[str]:
+        task = job("a", 66, provider(replay="last_minute", window=30), lost=True)
+        task.not_before, task.not_after = 10.0, 30.0
+        made = schedule(task)
+        assert made.wakes_at(0.0) == 10.0
+        return started(made, now)
+
+    assert [one(now) for now in (9.9, 10.0, 29.9, 30.0)] == [[], ["a"], ["a"], []]
 
 
 def test_an_answer_lost_in_an_earlier_run_leaves_one_request_in_this_one() -> None:

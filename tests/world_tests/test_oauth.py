@@ -177,7 +177,7 @@ def test_any_accept_header_is_tolerated(server, refresh):
 # Rotation.
 
 
-@pytest.mark.parametrize("provider", ["gohighlevel", "acme", "acme-basic", "acme-json", "acme-public", "gitlab"])
+@pytest.mark.parametrize("provider", ["acme", "acme-basic", "acme-json", "acme-public", "gitlab"])
 def test_a_single_use_token_is_refused_the_second_time_and_its_successor_lives(server, refresh, provider):
     token = server.grant(provider, CLIENT)
     newer = refresh(provider, token).json()

@@ -546,16 +546,18 @@ def test_a_revocation_as_its_provider_asks_for_it_ends_the_grant_where_it_says_s
 
 
 WRONG_REVOCATIONS: dict[str, Change] = {
-    "another method": lambda it: {"method": SWAPPED[_told(it).method]},
-    "another encoding": lambda it: _swapped_encoding(_told(it).encoding) if _told(it).sends else None,
-    "the client elsewhere": lambda it: {"auth": ELSEWHERE[_told(it).auth]},
-    "a parameter missing": lambda it: _without_one(_told(it).sends),
+    "another method": lambda it: {"method": SWAPPED[_revocation_of(it).method]},
+    "another encoding": lambda it: _swapped_encoding(_revocation_of(it).encoding) if _revocation_of(it).sends else None,
+    "the client elsewhere": lambda it: {"auth": ELSEWHERE[_revocation_of(it).auth]},
+    "a parameter missing": lambda it: _without_one(_revocation_of(it).sends),
     "a parameter more": lambda _: {"params": {"more": "1"}},
-    "another hint": lambda it: _with_another_value(name for name in _told(it).sends if name == "token_type_hint"),
+    "another hint": lambda it: _with_another_value(
+        name for name in _revocation_of(it).sends if name == "token_type_hint"
+    ),
 }
 
 
-def _told(provider: Provider) -> Revocation:
+def _revocation_of(provider: Provider) -> Revocation:
     assert provider.answers.revocation is not None
     return provider.answers.revocation
 
@@ -574,7 +576,9 @@ def test_a_wrong_revocation_is_noted_and_ends_nothing(provider: Provider, wrong:
 
 @of("revocation")
 def test_the_other_token_is_not_the_one_that_is_revoked(provider: Provider) -> None:
-    if provider.answers.grant != "refresh_token" or not {"refresh-1", "access-1"} & set(_told(provider).sends.values()):
+    if provider.answers.grant != "refresh_token" or not {"refresh-1", "access-1"} & set(
+        _revocation_of(provider).sends.values()
+    ):
         return
     token = provider.server.grant(provider.slug, CLIENT, **provider.answers.row)
     access = provider.server.current_access(token)

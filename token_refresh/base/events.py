@@ -214,6 +214,17 @@ class RunFinished:
     journal_error: ActionableError | None = None
     error: ActionableError | None = None
 
+    def collect(self, event: Event) -> None:
+        """Take in what was said of a row, or else."""
+        if isinstance(event, RowsListed):
+            self.due = event.due
+        elif isinstance(event, RowFinished):
+            self.results.append(event)
+        elif isinstance(event, RowWaiting):
+            self.waiting.append(event)
+        elif isinstance(event, Notice):
+            self.notices.append(event)
+
     def counts(self) -> dict[str, int]:
         """How many rows came to which end."""
         if self.dry_run:

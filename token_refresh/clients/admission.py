@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from crypto import Context, SealedCellError
-from providers.base import Answer, Verdict
+from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished
 from token_refresh.base.program import TOKEN_MANAGER
@@ -94,11 +94,13 @@ class Admission:
         """Whether the store takes no more for now: each further credential would only fill the journal."""
         return isinstance(self.store_error, StoreUnavailableError | StoreAltersError)
 
-    def admit(self, entered: NewCredential, terms: Terms, granted: Answer | None = None) -> RowFinished:
+    def admit(
+        self, entered: NewCredential, terms: Terms, granted: Answer | None = None, kept_by: int | None = None
+    ) -> RowFinished:
         """Check the credential, prove it, and create or replace its row.
 
         `granted` is the answer of a login that is just over: it needs no proof, and where the store does not take
-        it, it waits in the journal.
+        it, it waits in the journal: in the entry `kept_by`, where it is there already.
 
         Raises:
             AdmissionError, HostNotAllowedError: nothing was sent.
@@ -114,8 +116,8 @@ class Admission:
         )
         require_agreement(candidate.endpoint, terms.hosts)
         if granted is not None and not entered.refresh_token:
-            return self._store_access_token(candidate, granted)
-        begun = self._begun(candidate)
+            return self._store_access_token(candidate, granted, kept_by)
+        begun = self._begun(candidate) if kept_by is None else None
         is_done = granted is None and begun is not None and self._is_saved(candidate, begun)
         if is_done or (terms.skip_done and begun is None and self._is_done(candidate)):
             return RowFinished(entered.location_id, entered.provider, Outcome.CHANGED, "already done: skipped")
@@ -128,6 +130,8 @@ class Admission:
             self._context.store.store.prove_writable(row)
         if begun is not None:
             return self._go_on_again(candidate, begun, granted)
+        if kept_by is not None:
+            return self._store(candidate, kept_by, granted, LOGIN_ATTEMPTS)
         if granted is None and not terms.check:
             return self._store(candidate, None, None)
         note_intent = partial(self._note_intent, candidate)
@@ -155,7 +159,7 @@ class Admission:
     def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
         if not self._is_unchanged(entry, candidate):
             return self._recognise(candidate, entry)
-        if _may_be_under_way(entry, self._context.clock.now()):
+        if _may_be_under_way(entry, candidate.provider, self._context.clock.now()):
             return _waits(entry, "its onboarding may still be on its way; the next run goes on from there")
         answer = self._kept_answer(candidate, entry)
         try:
@@ -219,7 +223,7 @@ class Admission:
             if not entry.admission or not self._is_of_token(entry, entered.refresh_token):
                 continue
             is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
-            if is_elsewhere or _may_be_under_way(entry, self._context.clock.now()):
+            if is_elsewhere or _may_be_under_way(entry, candidate.provider, self._context.clock.now()):
                 raise AdmissionError(
                     "the onboarding of this refresh token has begun and is not at its end",
                     f"In two minutes run: {TOKEN_MANAGER}. It goes on from there.",
@@ -339,8 +343,8 @@ class Admission:
             self._context.journal.keep(entry_id, login_answer(login), context)
         return self._store(candidate, entry_id, login, LOGIN_ATTEMPTS)
 
-    def _store_access_token(self, candidate: Candidate, login: Answer) -> RowFinished:
-        """Keep a login that brought no refresh token; where the store does not take it, it is to be repeated.
+    def _store_access_token(self, candidate: Candidate, login: Answer, entry_id: int | None) -> RowFinished:
+        """Keep a login that brought no refresh token; where neither store nor journal has it, it is to be repeated.
 
         Raises:
             AdmissionError: the refresh token in the row is of another client, or for another host.
@@ -354,7 +358,7 @@ class Admission:
                     "Delete its tokens first.",
                 )
         self._require_columns(candidate.entered)
-        return self._store(candidate, None, login, LOGIN_ATTEMPTS)
+        return self._store(candidate, entry_id, login, LOGIN_ATTEMPTS)
 
     def _store(
         self, candidate: Candidate, entry_id: int | None, answer: Answer | None, attempts: int = 1
@@ -418,8 +422,8 @@ def _is_unproven(candidate: Candidate, answer: Answer) -> bool:
     return answer.is_unproven and answer.refresh_token not in (None, candidate.entered.refresh_token)
 
 
-def _may_be_under_way(entry: Entry, now: datetime) -> bool:
-    return entry.lacks_answer and replay.is_under_way(entry.sent_at, now)
+def _may_be_under_way(entry: Entry, provider: Provider, now: datetime) -> bool:
+    return entry.lacks_answer and now < replay.arrives_by(entry, provider)
 
 
 def _ends(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:

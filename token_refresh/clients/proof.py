@@ -61,24 +61,27 @@ class Prover:
 
         Returns the journal's entry and the answer. Raises `JournalError` where nothing was sent.
         """
-        entry_id, answer = self._ask(candidate, note_intent)
+        clock, provider = self._context.clock, candidate.provider
+        began = clock.monotonic()
+        entry_id, answer = self._ask(candidate, note_intent, is_first=True)
         if answer.verdict is not Verdict.UNCLEAR or answer.refresh_token is not None:
             return entry_id, answer
-        if not replay.may_resend(candidate.provider, 1, was_lost=False, is_last_minute=False):
+        if clock.monotonic() - began >= replay.may_resend_within(provider, 1, was_lost=False, is_last_minute=False):
             return entry_id, answer
         return entry_id, _newer(answer, self.ask_again(candidate, entry_id))
 
     def ask_again(self, candidate: Candidate, entry_id: int) -> Answer:
         """Ask where an answer was lost before."""
         note = partial(self._context.journal.send_again, entry_id, candidate.endpoint.origin, is_lost=True)
-        return _as_after_loss(self._ask(candidate, note)[1])
+        return _as_after_loss(self._ask(candidate, note, is_first=False)[1])
 
-    def _ask(self, candidate: Candidate, note_intent: Callable[[], int]) -> tuple[int, Answer]:
+    def _ask(self, candidate: Candidate, note_intent: Callable[[], int], *, is_first: bool) -> tuple[int, Answer]:
+        seconds = replay.limit_of(candidate.provider, is_first=is_first)
         ask = partial(
             exchange,
             self._context.journal,
             self._context.transport,
-            candidate.provider.refresh_request(candidate.credential),
+            replace(candidate.provider.refresh_request(candidate.credential), seconds=seconds),
             candidate.provider.read_answer,
             Context(ANSWER_FIELD, candidate.entered.location_id, candidate.endpoint.origin),
             note_intent,

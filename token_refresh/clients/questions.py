@@ -47,6 +47,7 @@ class Order:
         location_id, provider: empty where it is to be asked for.
         scopes: beyond the catalogue's; empty where they are to be asked for.
         by_device: RFC 8628.
+        is_login: it was asked for; otherwise it is offered.
     """
 
     location_id: str = ""
@@ -55,6 +56,7 @@ class Order:
     redirect_uri: str = ""
     opens_browser: bool = True
     by_device: bool = False
+    is_login: bool = False
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Order:
@@ -67,6 +69,7 @@ class Order:
             arguments.redirect_uri,
             has_display and not arguments.no_browser,
             arguments.device,
+            arguments.authorize,
         )
 
 

@@ -162,7 +162,7 @@ class Removal:
         now = context.clock.now()
         for entry in context.journal.entries(*OPEN_STEPS):
             is_of = entry.location_id == location_id and slug in (None, entry.provider)
-            is_under_way = entry.step == Step.SENT and replay.is_under_way(entry.sent_at, now)
+            is_under_way = entry.step == Step.SENT and now < replay.arrives_by(entry)
             if is_of and (entry.admission or is_under_way):
                 what = "its onboarding is" if entry.admission else "a request of an earlier run may still be"
                 raise RetryLaterError(

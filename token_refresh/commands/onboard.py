@@ -18,6 +18,7 @@ from token_refresh.clients.questions import Order, ask_for_credential, ask_whose
 from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.refresh.recovery import store_leftovers
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import onboarding_flags
 from token_refresh.terminal.process import ended_by
@@ -52,43 +53,33 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
         return _from_csv(arguments.from_csv, replace(terms, skip_done=True), installation, console)
-    return _from_terminal(arguments, environ, terms, installation, console)
+    return _from_terminal(Order.of(arguments, environ), terms, installation, console)
 
 
-def _from_terminal(
-    arguments: argparse.Namespace,
-    environ: Mapping[str, str],
-    terms: Terms,
-    installation: Installation,
-    console: Console,
-) -> Iterable[Kind]:
+def _from_terminal(order: Order, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
-    order, uid = Order.of(arguments, environ), ""
     with Terminal() as ask:
-        if not arguments.authorize:
+        if not order.is_login:
             location_id, provider = ask_whose(ask, job_factory, default)
             order = replace(order, location_id=location_id, provider=provider.slug)
-        if arguments.authorize or offer_login(ask, provider):
+        if order.is_login or offer_login(ask, provider):
             from token_refresh.clients.login.onboarding import log_in
 
             with open_run_context(installation, is_bystander=True) as context:
-                uid = log_in(context, ask, order, default, terms)
-        else:
-            with closing(open_store(installation)) as store:
-                find = partial(find_row, store, job_factory)
-                entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
-    if uid:
-        return _store_login(uid, installation, console)
+                return _store_login(context, log_in(context, ask, order, default, terms), installation, console)
+        with closing(open_store(installation)) as store:
+            find = partial(find_row, store, job_factory)
+            entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
         return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
 
 
-def _store_login(uid: str, installation: Installation, console: Console) -> Iterable[Kind]:
-    with patient_lock(installation, console), open_run_context(installation) as context:
-        end = resume_admission(context, next(one for one in context.journal.entries() if one.uid == uid))
-        store_leftovers(context, LineReport(console))
+def _store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> Iterable[Kind]:
+    """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
+    with patient_lock(installation, console):
+        end = resume_admission(context, next(one for one in context.journal.entries() if one.id == entry_id))
     if not isinstance(end, RowFinished):
         raise ActionableError(end.message, end.action, Kind.ROW)
     return show_onboarded(console, installation.settings.store, end)

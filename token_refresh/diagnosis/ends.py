@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from providers.base import Provider, ProviderError
@@ -15,20 +15,21 @@ ONE_DAY = timedelta(days=1)
 
 
 def ends_of(row: Row, provider: Provider) -> Iterator[tuple[str, datetime]]:
-    """What ends, for people, and when."""
+    """What ends, for people, and when. Raises `ProviderError` for parameters that cannot be read."""
     end = row.refresh_token_expiry
     is_moved = provider.rotates != "never" and not provider.login.refresh_ends_anyway
     if end is not None and (row.status in IDLE_STATUSES or not is_moved):
         yield "its refresh token", end
-    try:
-        secret_ends = parse_day(read_params(row.provider_params).get("secret_ends", ""))
-    except ProviderError:
-        return
+    secret_ends = parse_day(read_params(row.provider_params).get("secret_ends", ""))
     if secret_ends is not None:
         yield "the client secret of its app", secret_ends
 
 
-def next_end(row: Row, provider: Provider, now: datetime) -> tuple[str, datetime] | None:
-    """The first of them within 30 days, or the last that is over since a day; None where there is none."""
-    near = [one for one in ends_of(row, provider) if now - ONE_DAY < one[1] < now + WARNED_AHEAD]
+def next_end(row: Row, slug: str, get: Callable[[str], Provider], now: datetime) -> tuple[str, datetime] | None:
+    """The first of them within 30 days, or over since a day; None where there is none, or the provider is not known."""
+    try:
+        ends = list(ends_of(row, get(slug)))
+    except ProviderError:
+        return None
+    near = [one for one in ends if now - ONE_DAY < one[1] < now + WARNED_AHEAD]
     return min(near, key=lambda one: one[1], default=None)

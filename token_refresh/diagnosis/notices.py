@@ -90,12 +90,10 @@ def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery) -> Itera
     """What to say, once a day, of what ends within 30 days and no refresh moves."""
     now = context.clock.now()
     for row in rows if query.lone is not None else ():
-        provider = context.provider_of(row)
-        found = next_end(row, context.job_factory.find_provider(provider.slug), now) if provider is not None else None
-        if provider is not None and found is not None:
-            what, end = found
-            message = f"{what} ends on {end:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
-            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, _CONNECT, provider.slug)
+        slug = context.job_factory.provider_name(row)
+        if (found := next_end(row, slug, context.job_factory.find_provider, now)) is not None:
+            message = f"{found[0]} ends on {found[1]:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
+            yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, _CONNECT, slug)
 
 
 def _of_lone_tokens(context: RunContext, rows: Iterable[Row]) -> Iterator[Notice]:

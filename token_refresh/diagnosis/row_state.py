@@ -129,7 +129,7 @@ def row_statuses(
     """All rows with their states: first those that need a person, then by location and provider."""
     named = [(row, providers.slug_of(row.provider or default_provider) or row.provider) for row in rows]
     known = providers.summaries
-    ends = {row.key: next_end(row, providers.get(name), now) for row, name in named if name in known}
+    ends = {row.key: next_end(row, name, providers.get, now) for row, name in named}
     statuses = [
         RowStatus(row, name, row_state(row, known.get(name), policy, now, ends.get(row.key)), ends.get(row.key))
         for row, name in named

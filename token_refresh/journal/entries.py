@@ -398,9 +398,13 @@ class Journal:
         self._file.execute(statements, synced=False)
 
     def correct_times(self) -> None:
-        """Requests that left in the future left now: they are waited for from the first run that sees them."""
+        """Requests that left in the future left now: they are waited for from the first run that sees them.
+
+        When their tokens were sent for the first time is not known any more.
+        """
         now = iso(self._clock.now())
-        self._file.execute([("UPDATE entries SET sent_at = ? WHERE sent_at > ?", (now, now))])
+        correct = "UPDATE entries SET sent_at = ?, lost_at = iif(step = 'answered', lost_at, ?) WHERE sent_at > ?"
+        self._file.execute([(correct, (now, now, now))])
 
     def forget_old_spent(self) -> None:
         """Forget what was spent long ago; only by a clock that another one has confirmed."""

@@ -46,7 +46,6 @@ class Transport(Protocol):
             the complete answer, to be read; an `Answer` where none came. That is `UNCLEAR` where the request, or part
             of it, had left, `NOT_ACTED` where nothing had, and `REQUEST_REFUSED` where nothing ever will.
         """
-        ...
 
 
 class HTTPTransport:
@@ -80,16 +79,16 @@ class HTTPTransport:
 
     def post(self, request: TokenRequest) -> RawAnswer | Answer:
         """See `Transport.post`."""
-        watch = Watch()
+        watch, seconds = Watch(), min(self._seconds, request.seconds or self._seconds)
         try:
-            with self._watchdog.guarding(watch):
+            with self._watchdog.guarding(watch, seconds):
                 self._limit(watch, request)
                 return self._exchange(request)
         except PrivateAddressError:
             return _PRIVATE
         except Exception as error:  # whatever it is, the request may have left, and only this row is concerned
             verdict = Verdict.UNCLEAR if watch.may_have_acted else Verdict.NOT_ACTED
-            return Answer(verdict, error=_reason(error, watch, self._seconds))
+            return Answer(verdict, error=_reason(error, watch, seconds))
 
     def close(self) -> None:
         """Release connections and the watching thread; no exchange may be under way."""

@@ -120,8 +120,8 @@ class Watchdog:
             thread.join()
 
     @contextlib.contextmanager
-    def guarding(self, watch: Watch) -> Iterator[None]:
-        """Ends the exchange in this block in time.
+    def guarding(self, watch: Watch, seconds: float | None = None) -> Iterator[None]:
+        """Ends the exchange in this block in time, or when it has lasted so many seconds.
 
         Raises:
             RuntimeError: the system starts no more threads, and nobody would end it.
@@ -131,9 +131,9 @@ class Watchdog:
                 thread = threading.Thread(target=self._guard, name="exchange-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
-            if not self._watches:  # otherwise it already waits for an earlier deadline than this one
-                self._changed.notify()
-            watch.deadline = time.monotonic() + self._seconds
+            watch.deadline = time.monotonic() + (seconds or self._seconds)
+            if all(watch.deadline < other.deadline for other in self._watches):
+                self._changed.notify()  # otherwise it already waits for an earlier deadline than this one
             self._watches.add(watch)
         CURRENT.watch = watch
         try:

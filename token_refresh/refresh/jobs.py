@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
@@ -41,7 +40,7 @@ class Job:
     Attributes:
         cell, token: the fingerprints of its refresh cell and of the refresh token in it, one a key.
         lost_entry: the journal entry of an earlier run that sent this row's token and never saw a usable answer.
-        lost_at: when that was.
+        lost: the same, which may also be of another store's journal.
         proves: the journal entry whose unproven token this is, and those whose unproven tokens led to it; the token
             before it, sealed there as the row's `previous_refresh`, is back where this one is refused.
     """
@@ -54,7 +53,7 @@ class Job:
     cell: tuple[str, ...]
     token: tuple[str, ...]
     lost_entry: int | None = None
-    lost_at: datetime | None = None
+    lost: Entry | None = None
     proves: tuple[Entry, ...] = ()
 
     @cached_property
@@ -97,16 +96,13 @@ class ProviderIndex(Protocol):
 
     def get(self, name: str) -> Provider:
         """The provider of that name, or `ProviderError`."""
-        ...
 
     def slug_of(self, name: str) -> str | None:
         """The slug that a name means; None where it means none."""
-        ...
 
     @property
     def summaries(self) -> Mapping[str, ProviderSummary]:
         """Every provider by its slug."""
-        ...
 
 
 class JobFactory:

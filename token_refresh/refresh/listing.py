@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from providers.base import Verdict
+from token_refresh.base.clock_check import clock_notice, refuse_hopeless
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
@@ -14,7 +15,6 @@ from token_refresh.journal.entries import Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import rows_of_others
-from token_refresh.refresh.clock_check import clock_notice, refuse_hopeless
 from token_refresh.refresh.due import ENDING
 from token_refresh.refresh.duplicates import duplicates_among
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -222,7 +222,7 @@ class _Unfinished:
                 self._overtaken.append(of_row.id)
         known = entry or self._elsewhere(job.token)
         if known is not None:
-            job = replace(job, lost_entry=entry.id if entry else None, lost_at=known.lost_at or known.sent_at)
+            job = replace(job, lost_entry=entry.id if entry else None, lost=known)
         if chain := predecessors(job.token, self._unproven):
             job = replace(job, proves=chain)
         if job.provider.rotates == "never":
@@ -230,10 +230,9 @@ class _Unfinished:
         fault = self._used_up(job)
         if fault is not None:
             return fault
-        sent_at = known.sent_at if known is not None else None
         policy = self._context.policy
         expires_at = policy.believed_expiry(row, job.provider, now)
-        wait = replay.reason_to_wait(job.provider, expires_at, sent_at, now, policy.last_minute(expires_at))
+        wait = replay.reason_to_wait(job.provider, expires_at, known, now, policy.last_minute(expires_at))
         if wait is not None:
             reason, until = wait
             words = _WAITS[reason].format(provider=job.provider)
@@ -247,10 +246,10 @@ class _Unfinished:
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
         is_used_up = replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token))
+        action = f"Store them: {TOKEN_MANAGER} recover --replay"
         is_older = is_used_up and (job.row.location_id, job.provider.slug) in self._newer
         if is_older or self._superseded(job.token) is not None:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
-            action = f"Store them: {TOKEN_MANAGER} recover --replay"
         elif self._unread(job.token) is not None:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
             action = action_of(Outcome.OPERATOR, Verdict.UNREAD) or ""
@@ -259,7 +258,6 @@ class _Unfinished:
             action = f"Restore the newer cell, or onboard the client again with `{ONBOARD_CLIENT}`."
         elif (kept := self._elsewhere(job.token)) is not None and kept.answer:
             what = "newer tokens of this row are kept in the journal of another table, or of this one before a restore"
-            action = f"Store them: {TOKEN_MANAGER} recover --replay"
         else:
             return None
         return UnusableRow(job.row, job.provider.slug, ActionableError(what, action, Kind.ROW))

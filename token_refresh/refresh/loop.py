@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -15,6 +16,7 @@ from token_refresh.base.events import RowWaiting
 from token_refresh.base.threads import Threads
 from token_refresh.journal.entries import ANSWER_FIELD
 from token_refresh.journal.file import JournalError
+from token_refresh.refresh import replay
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
@@ -88,7 +90,13 @@ class Loop:
         now, expires_at = self._context.clock.now(), job.row.access_token_expiry
         is_last_minute = self._context.policy.is_last_minute(job.row, job.provider, now)
         has_failed = job.row.failure_count > 0
-        return Task(job.row.key, job.provider, job.client, expires_at, job.lost_at, is_last_minute, has_failed)
+        lost_at = (job.lost.lost_at or job.lost.sent_at) if job.lost is not None else None
+        task = Task(job.row.key, job.provider, job.client, expires_at, lost_at, is_last_minute, has_failed)
+        if job.lost is not None and replay.is_in_window(job.provider, job.lost, now):
+            first = self._context.clock.monotonic() - (now - job.lost.sent_at).total_seconds()
+            within = replay.may_resend_within(job.provider, 1, was_lost=False, is_last_minute=is_last_minute)
+            task.not_before, task.not_after = first + replay.limit_of(job.provider, is_first=True), first + within
+        return task
 
     def _work_off(self) -> None:
         if self._context.store.store.claims:  # elsewhere there is but one process
@@ -146,10 +154,8 @@ class Loop:
 
     def _poll_pauses(self) -> None:
         now = self._context.clock.now()
-        self._unpublished += [
-            Pause(hold.key, now + timedelta(seconds=hold.seconds), hold.is_broken)
-            for hold in self._schedule.take_holds()
-        ]
+        for hold in self._schedule.take_holds():
+            self._unpublished.append(Pause(hold.key, now + timedelta(seconds=hold.seconds), hold.is_broken))
         is_time = self._unpublished or self._context.clock.monotonic() >= self._polls_at
         if self._is_polling or not is_time or not self._context.store.store.claims:
             return
@@ -200,11 +206,12 @@ class Loop:
 
     def _ask(self, task: Task) -> _Event:
         job = self._jobs[task]
+        seconds = replay.limit_of(job.provider, is_first=job.lost_entry is None and not task.is_lost)
         try:
             _, answer, not_saved = exchange(
                 self._context.journal,
                 self._context.transport,
-                job.provider.refresh_request(job.credential),
+                replace(job.provider.refresh_request(job.credential), seconds=seconds),
                 job.provider.read_answer,
                 Context(ANSWER_FIELD, job.row.location_id, job.endpoint.origin),
                 partial(self._note_intent, task),

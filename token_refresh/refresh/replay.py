@@ -1,19 +1,25 @@
 """When a refresh token may be sent, or sent again. Rules without I/O: what is known is handed in.
 
 Most providers accept a refresh token once. A provider's `replay` says what it makes of a second time: `safe` (it gives
-the same answer again), `once` (one more request is harmless), `last_minute` (it may revoke the whole grant).
+the same answer again), `once` (one more request is harmless), `last_minute` (it may revoke the whole grant). Some have
+a window after the first time in which a second one brings a pair whatever `replay` says: so the first request ends
+early enough for another to begin in it.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from datetime import datetime, timedelta
 
 from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Judgement, Provider, ProviderSummary, Verdict
+from token_refresh.journal.entries import Entry
 from token_refresh.journal.failures import A_DAY, Failure
 from token_refresh.net.transport import EXCHANGE_SECONDS
 
 MAX_ATTEMPTS = 3  # of one refresh token, in one run
+SHORTEST_WINDOW = 15  # seconds; a shorter one leaves no room for a second request
+FIRST_SECONDS = 12.0  # of the first request where there is a window, and a third of that at most
 # How long a dead grant is tried again where the provider is known to err: a week, and what a run takes.
 DOUBT = timedelta(days=7, hours=1)
 
@@ -31,15 +37,28 @@ def is_lost(provider: Provider, answer: Judgement) -> bool:
     return answer.verdict is Verdict.UNCLEAR and not answer.brings_refresh_token and provider.rotates != "never"
 
 
-def may_resend(provider: Provider, attempts: int, *, was_lost: bool, is_last_minute: bool) -> bool:
-    """Whether a refresh token whose answer was just lost may be sent once more at once.
+def window_of(provider: Provider) -> int:
+    """Seconds after its first use in which a refresh token brings a pair again; 0: there is no such time."""
+    return provider.replay_window if provider.replay_window >= SHORTEST_WINDOW else 0
+
+
+def limit_of(provider: Provider | None, *, is_first: bool) -> float:
+    """Seconds that a request may take, of any provider where none is named; `is_first`: no answer was lost before."""
+    window = window_of(provider) if provider is not None and is_first else 0
+    return min(FIRST_SECONDS, window / 3) or EXCHANGE_SECONDS
+
+
+def may_resend_within(provider: Provider, attempts: int, *, was_lost: bool, is_last_minute: bool) -> float:
+    """How many seconds after its request left a token whose answer was just lost may be sent once more at once.
 
     `attempts` went out in this run; `was_lost`: an answer before this one was lost, too, in this run or an earlier
-    one; `is_last_minute`: the old access token is nearly out.
+    one; `is_last_minute`: the old access token is nearly out. 0: never; infinite: whenever the run comes to it.
     """
     if provider.replay == "safe":  # but often only for minutes: the next run may come too late
-        return attempts < MAX_ATTEMPTS
-    return not was_lost and (provider.replay == "once" or is_last_minute)
+        return math.inf if attempts < MAX_ATTEMPTS else 0
+    if was_lost:
+        return 0
+    return math.inf if provider.replay == "once" or is_last_minute else window_of(provider)
 
 
 def may_retry(answer: Judgement, attempts: int) -> bool:
@@ -48,18 +67,20 @@ def may_retry(answer: Judgement, attempts: int) -> bool:
     return is_passing and answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR) and attempts < MAX_ATTEMPTS
 
 
-def is_under_way(sent_at: datetime, now: datetime) -> bool:
-    """Whether a request that a dead run sent may still arrive at its provider.
+def arrives_by(entry: Entry, provider: Provider | None = None) -> datetime:
+    """From when on the last request of a dead run can no longer arrive at its provider; without `provider`, at any."""
+    return entry.sent_at + timedelta(seconds=limit_of(provider, is_first=entry.lost_at is None))
 
-    `sent_at` is not in the future: see `Journal.correct_times`.
-    """
-    return now - sent_at < timedelta(seconds=EXCHANGE_SECONDS)
+
+def is_in_window(provider: Provider, lost: Entry, now: datetime) -> bool:
+    """Whether a dead run sent a token once, and so short a time ago that another request brings a pair."""
+    return lost.lost_at is None and timedelta(0) <= now - lost.sent_at < timedelta(seconds=window_of(provider))
 
 
 def reason_to_wait(
     provider: Provider,
     expires_at: datetime | None,
-    lost_sent_at: datetime | None,
+    lost: Entry | None,
     now: datetime,
     last_minute: datetime | None,
 ) -> tuple[Wait, datetime] | None:
@@ -67,17 +88,18 @@ def reason_to_wait(
 
     Args:
         expires_at: when the row's access token ends.
-        lost_sent_at: when the last request with it left, where an earlier run never saw the answer.
+        lost: the entry of the last request with it, where an earlier run never saw the answer. In the window it has
+            to wait, too, but for seconds: the run itself does that.
         last_minute: when the access token is nearly out; None where its end is not known.
     """
     if expires_at is not None and provider.earliest:
         opens_at = expires_at - timedelta(seconds=provider.earliest)
         if now < opens_at:
             return Wait.TOO_EARLY, opens_at
-    if lost_sent_at is None:
+    if lost is None or is_in_window(provider, lost, now):
         return None
-    if is_under_way(lost_sent_at, now):
-        return Wait.UNDER_WAY, lost_sent_at + timedelta(seconds=EXCHANGE_SECONDS)
+    if now < (until := arrives_by(lost, provider)):
+        return Wait.UNDER_WAY, until
     if provider.replay == "last_minute" and last_minute is not None and now < last_minute:
         return Wait.LAST_MINUTE, last_minute
     return None

@@ -13,7 +13,6 @@ from token_refresh.base.events import (
     Notice,
     NoticeCode,
     RowFinished,
-    RowsListed,
     RowWaiting,
     RunFinished,
     RunStarted,
@@ -40,8 +39,8 @@ class Refresher:
 
     def __init__(self, context: RunContext, *subscribers: Subscriber) -> None:
         self._context = context
-        self._emit = FanOut(self._collect, *subscribers)
         self._report = RunFinished(context.claimant.run, context.clock.now())
+        self._emit = FanOut(self._report.collect, *subscribers)
         self._writeback = WriteBack(context, self._emit_once)
         self._said: set[tuple[NoticeCode | None, str | None, str | None]] = set()
         self._deadline: float | None = None
@@ -147,16 +146,6 @@ class Refresher:
         if self._deadline is not None and self._context.clock.monotonic() >= self._deadline:
             self._stop_reason = self._stop_reason or "the time allowed by --max-seconds is over"
         return self._stop_reason is None
-
-    def _collect(self, event: Event) -> None:
-        if isinstance(event, RowsListed):
-            self._report.due = event.due
-        elif isinstance(event, RowFinished):
-            self._report.results.append(event)
-        elif isinstance(event, RowWaiting):
-            self._report.waiting.append(event)
-        elif isinstance(event, Notice):
-            self._report.notices.append(event)
 
     def _emit_once(self, event: Event) -> None:
         """For the listing, which each round of rows repeats: what was said of a row is not said again."""

@@ -7,6 +7,7 @@ refused or throttled and another row is tried first, or its own next attempt lie
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ class Task:
         has_failed: it did when it was last tried.
         verdict: its end in this run, once that is known; after a judgement it may differ from the answer's.
         is_lost: an answer of this run was lost, and the token was or may be sent again.
+        sent_at: when its last request began (monotonic seconds).
+        not_before, not_after: between which times its next one may begin: while a dead run's may arrive it must not,
+            and some answer a spent token only for a while.
         entry_id: its journal entry, once a request was about to leave.
         failure: the mistake of this program that it met.
     """
@@ -52,6 +56,9 @@ class Task:
     answer: Judgement | None = None
     verdict: Verdict | None = None
     is_lost: bool = False
+    sent_at: float = 0.0
+    not_before: float = 0.0
+    not_after: float = math.inf
     entry_id: int | None = None
     failure: Exception | None = None
 
@@ -160,20 +167,23 @@ class Schedule:
                 host = self._hosts.setdefault(name, _Host(name))
                 client = self._clients[key] = _Client(task.provider.name, key.client_id, host)
             client.rows[task] = None
-            heapq.heappush(self._waiting, task)
+            if task.not_before:
+                self._delayed.append((task.not_before, task))
+            else:
+                heapq.heappush(self._waiting, task)
 
     def next(self, now: float) -> Task | None:
         """The task to start now (monotonic seconds); None where nothing may start at the moment."""
         self._release(now)
         while (task := self._pop(now)) is not None:
             client = self._client(task)
-            if not client.may_start:
+            if not client.may_start or now >= task.not_after:
                 continue
             if self._has_to_wait(task, now):
                 client.held.append(task)
                 self._holding[client] = None
                 continue
-            task.attempts += 1
+            task.attempts, task.sent_at = task.attempts + 1, now
             client.in_flight += 1
             self._open.add(task)
             return task
@@ -214,7 +224,9 @@ class Schedule:
         ended: list[Task] = []
         if answer.verdict is Verdict.CLIENT_REFUSED and not client.closed:
             client.refused.append(task)
-        elif not self._postponed(task, answer, now):
+        elif (at := now + self._delay(task, answer)) < task.not_after and client.may_start:
+            self._delayed.append((at, task))
+        else:
             ended += _give_up([task])
         ended += self._throttle(client, task, answer, now)
         ended += self._watch(client.host, answer)
@@ -287,32 +299,20 @@ class Schedule:
 
     # Trying again
 
-    def _postponed(self, task: Task, answer: Judgement, now: float) -> bool:
-        """Whether the task is to be tried again in this run; it is put on the list then."""
-        delay = self._delay(task, answer)
-        if delay is None or not self._client(task).may_start:
-            return False
-        self._delayed.append((now + delay, task))
-        return True
-
-    def _delay(self, task: Task, answer: Judgement) -> float | None:
-        """Seconds until the next attempt; None where there is none in this run."""
-        if answer.brings_refresh_token:  # although it is otherwise unusable: the old one is spent
-            return None
+    def _delay(self, task: Task, answer: Judgement) -> float:
+        """Seconds until the next attempt; infinite where there is none in this run."""
         backoff = self._jitter.uniform(0.5, 1.0) * 2.0**task.attempts
         if replay.is_lost(task.provider, answer):
-            may_resend = replay.may_resend(
-                task.provider,
-                task.attempts,
-                was_lost=task.is_lost or task.lost_at is not None,
-                is_last_minute=task.is_last_minute,
+            was_lost = task.is_lost or task.lost_at is not None
+            task.not_after = task.sent_at + replay.may_resend_within(
+                task.provider, task.attempts, was_lost=was_lost, is_last_minute=task.is_last_minute
             )
             backoff = backoff if task.is_lost else 0.0
             task.is_lost = True
-        else:
-            may_resend = replay.may_retry(answer, task.attempts)
+        elif answer.brings_refresh_token or not replay.may_retry(answer, task.attempts):
+            return math.inf  # a token came, although the answer is otherwise unusable: the old one is spent
         delay = max(answer.retry_after or 0.0, backoff)
-        return delay if may_resend and delay <= MAX_PAUSE_SECONDS else None
+        return delay if delay <= MAX_PAUSE_SECONDS else math.inf
 
     # Leaving a client or a host alone
 

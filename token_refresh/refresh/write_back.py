@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from providers.base import Answer, Verdict
+from token_refresh.base.clock_check import clock_notice
 from token_refresh.base.errors import internal_error
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished, Subscriber
 from token_refresh.journal.entries import Place, Step
 from token_refresh.journal.failures import Failure
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.clock_check import clock_notice
 from token_refresh.refresh.exchange import kept_pair
 from token_refresh.refresh.jobs import Held, Job, UnusableRow
 from token_refresh.refresh.result import (
@@ -364,8 +364,7 @@ class WriteBack:
         self._buffer = undone + self._buffer
         self._since = now if self._since is None else self._since
         self._retry_at = now + RETRY_SECONDS
-        is_final = isinstance(self.error, StoreRefusedError | StoreQuotaError)
-        is_final = is_final or self._store.store.is_hurried
+        is_final = self._store.store.is_hurried or isinstance(self.error, StoreRefusedError | StoreQuotaError)
         self.is_given_up = is_final or now + RETRY_SECONDS - self._failing_since > OUTAGE_SECONDS
 
 

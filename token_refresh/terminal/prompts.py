@@ -117,12 +117,12 @@ class Terminal:
             watched = [self._descriptor] + ([wake] if wake is not None else [])
             ready, _, _ = select.select(watched, [], [], max(0.0, ends - time.monotonic()))
             if self._descriptor not in ready:
-                raise _NoAnswerError
+                raise _Woken
 
         self._wait = wait
         try:
             return self.secret(question)
-        except _NoAnswerError:
+        except _Woken:
             to_stderr("\r\n")
             self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
             return None
@@ -194,7 +194,7 @@ def _escape_code(characters: Iterator[str]) -> tuple[str, str]:
     return code, ""
 
 
-class _NoAnswerError(Exception):
+class _Woken(Exception):  # noqa: N818 - no error
     """Something else came first."""
 
 

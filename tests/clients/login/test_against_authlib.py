@@ -16,7 +16,9 @@ REDIRECT = "http://127.0.0.1:8765/callback"
 
 
 def attempt(scope: str = "calendar") -> Attempt:
-    return Attempt(Catalog().get("google"), {}, "app", redirect_uri=REDIRECT, scope=scope, begun_at=NOW)
+    return Attempt(
+        Catalog().get("google"), {}, "app", client_secret="", redirect_uri=REDIRECT, scope=scope, begun_at=NOW
+    )
 
 
 def test_the_challenge_is_what_authlib_makes_of_the_verifier() -> None:

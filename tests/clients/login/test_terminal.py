@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import parse_qsl
 
 import pytest
 import requests
 
 from tests.conftest import World
-from tests.world.terminal import TerminalProcess
+from tests.world.terminal import CTRL_C, TerminalProcess, paste
 
 ADDRESS = re.compile(r"http://\S+\?response_type=code\S+")
 
@@ -51,3 +52,44 @@ def test_a_login_by_browser_stores_what_it_brought_and_refreshes_nothing(google:
     assert google.token_of("loc") == google.oauth.current("loc")
     assert google.oauth.violations == []
     assert [request.method for request in google.oauth.requests if request.path.endswith("/token")] == ["POST"]
+
+
+def token_calls(world: World) -> int:
+    return sum(request.path.endswith("/token") for request in world.oauth.requests)
+
+
+def begun(terminal: TerminalProcess) -> str:
+    """The address of a login whose questions are answered."""
+    terminal.answer("Client id", "app-google")
+    terminal.answer("Client secret", "google secret")
+    terminal.answer("Scopes", "business.manage")
+    return address_in(terminal)
+
+
+def test_forged_callbacks_are_not_used_and_a_pasted_one_ends_the_wait(google: World) -> None:
+    with login(google, "--provider", "google", "--location", "loc") as terminal:
+        address = begun(terminal)
+        callback = requests.get(address, timeout=10, allow_redirects=False).headers["Location"]
+        uri, _, query = callback.partition("?")
+        for forged in (f"{uri}?code=x&state=other", f"{uri}?{query}&state=other", f"{uri}/x?{query}"):
+            assert requests.get(forged, timeout=10).status_code in (400, 404)
+        assert requests.post(callback, timeout=10).status_code == 501
+        terminal.answer("", paste(f"{uri}?code=x&state=other"))
+        terminal.expect("the address answers another login")
+        assert token_calls(google) == 0
+        terminal.answer("Paste the address", paste(callback))
+        terminal.expect("loc is saved")
+        assert terminal.end() == 0
+    code = dict(parse_qsl(query))["code"]
+    assert code not in terminal.transcript
+    assert token_calls(google) == 1
+
+
+def test_ctrl_c_while_nobody_has_logged_in_ends_it_with_exit_4(google: World) -> None:
+    with login(google, "--provider", "google", "--location", "loc") as terminal:
+        address = begun(terminal)
+        terminal.type(CTRL_C)
+        assert terminal.end() == 4
+    with pytest.raises(requests.ConnectionError):
+        requests.get(address, timeout=10)
+    assert (token_calls(google), google.rows(), google.journalled()) == (0, {}, [])

@@ -15,7 +15,9 @@ from tests.world.oauth import refusals, shapes
 # basic_secret: Stripe's, the secret for the user and no password; anonymous: not even a client id
 Auth = Literal["body", "basic", "basic_plain", "basic_secret", "bearer", "none", "anonymous"]
 Encoding = Literal["form", "json"]
-Rotation = Literal["never", "single_use", "family", "grace", "until_used", "where_set", "family_where_set", "aged"]
+Rotation = Literal[
+    "never", "single_use", "family", "grace", "grace_family", "until_used", "where_set", "family_where_set", "aged"
+]
 Facts = Mapping[str, Any]
 
 SHORT_LIVED_SECONDS = 3600  # of a login's token that is to be exchanged for a long-lived one
@@ -102,6 +104,7 @@ class Dialect:
     - `single_use`: it dies; sent again, it is refused;
     - `family`: it dies; sent again, every token of its grant dies too (RFC 9700, section 4.14.2);
     - `grace`: sent again within `grace_seconds` of the first time, it is answered with another new pair;
+    - `grace_family`: the same, and later as `family`;
     - `until_used`: it stays valid until one of the tokens it was exchanged for is used;
     - `where_set`: `single_use` for grants with the fact `rotates`, `never` for the others;
     - `family_where_set`: the same with `family` for `single_use`;
@@ -246,6 +249,7 @@ GENERIC = (
     Dialect("acme-never", rotation="never"),
     Dialect("acme-family", rotation="family"),
     Dialect("acme-grace", rotation="grace", grace_seconds=60),
+    Dialect("acme-window", rotation="grace_family", grace_seconds=30),
     Dialect("acme-until-used", rotation="until_used", access_token_dies=True),
     Dialect("acme-dies", access_token_dies=True),
     Dialect("acme-basic", auth="basic"),

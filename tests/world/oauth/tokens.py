@@ -226,9 +226,9 @@ class TokenBook:
             raise Refusal("invalid_grant", "The refresh token has expired.", why="expired")
         if token.spent_at is None or rotation == "until_used":
             return
-        if rotation == "grace" and now <= token.spent_at + dialect.grace_seconds:
+        if rotation in ("grace", "grace_family") and now <= token.spent_at + dialect.grace_seconds:
             return
-        if rotation == "family":
+        if rotation in ("family", "grace_family"):
             self.end_grant(grant, REUSED)
         raise Refusal("invalid_grant", "The refresh token was used before.", why="used")
 

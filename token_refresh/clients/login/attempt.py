@@ -7,6 +7,7 @@ import enum
 import hashlib
 import hmac
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from providers.addresses import fill
 from providers.authorization import authorization_url
-from providers.base import Provider
+from providers.base import Provider, ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import squeezed
 
@@ -36,7 +37,7 @@ class Refusal(enum.Enum):
     DOUBLED = "the address names something twice"
     NO_CODE = "the address holds neither a code nor an error"
     FOREIGN_ADDRESS = "the line is not an address that begins with the redirect URI"
-    FORGED = "the signature (hmac) in the address is wrong"
+    FORGED = "the address is not what this provider sends"
 
 
 class CallbackError(ActionableError):
@@ -44,8 +45,8 @@ class CallbackError(ActionableError):
 
     kind = Kind.USAGE
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.value, "Open the address of this login and agree there.")
+    def __init__(self, refusal: Refusal, words: str = "") -> None:
+        super().__init__(words or refusal.value, "Open the address of this login and agree there.")
         self.refusal = refusal
 
 
@@ -61,11 +62,11 @@ class Callback:
 
     Attributes:
         code: to be exchanged, once.
-        others: what it brings beside code, state and issuer.
+        params: what it alone says, as parameters of the row.
     """
 
     code: str = field(repr=False)
-    others: Mapping[str, str]
+    params: Mapping[str, str]
 
 
 class Attempt:
@@ -74,7 +75,7 @@ class Attempt:
     Args:
         provider: where.
         params: of the row.
-        client_id: of the app.
+        client_id, client_secret: of the app; Shopify signs its callbacks with the secret.
         redirect_uri: where the provider sends the person back to.
         scope: see `providers.authorization.scope_of`.
         begun_at: it lives ten minutes from then.
@@ -92,6 +93,7 @@ class Attempt:
         provider: Provider,
         params: Mapping[str, str],
         client_id: str,
+        client_secret: str,
         *,
         redirect_uri: str,
         scope: str,
@@ -99,6 +101,8 @@ class Attempt:
     ) -> None:
         self._provider = provider
         self._params = params
+        self._client_secret = client_secret
+        self._lock = threading.Lock()  # a callback may come by loopback while another one is pasted
         self._state = secrets.token_urlsafe(_ENTROPY_BYTES)
         self._is_answered = False
         self.redirect_uri = redirect_uri
@@ -136,17 +140,19 @@ class Attempt:
             LoginRefusedError: it says that there will be none.
         """
         members = _members(query)
-        self._check_state(members.pop("state", None), now, without_state=without_state)
-        self._check_issuer(members.pop("iss", None))
-        self._check_hosts(members)
-        if "error" in members:
+        with self._lock:
+            self._check_state(members.get("state"), now, without_state=without_state)
+            self._check_issuer(members.get("iss"))
+            self._check_hosts(members)
+            if "error" in members:
+                self._is_answered = True
+                raise _refused(members)
+            code = members.get(self._provider.login.code_param, "")
+            if not code:
+                raise CallbackError(Refusal.NO_CODE)
+            params = self._params_in(members)
             self._is_answered = True
-            raise _refused(members)
-        code = members.pop(self._provider.login.code_param, "")
-        if not code:
-            raise CallbackError(Refusal.NO_CODE)
-        self._is_answered = True
-        return Callback(code, members)
+            return Callback(code, params)
 
     def _check_state(self, state: str | None, now: datetime, *, without_state: bool) -> None:
         if state is None and not without_state:
@@ -171,14 +177,26 @@ class Attempt:
     def _check_hosts(self, members: Mapping[str, str]) -> None:
         """Whatever looks like an address in a callback must be the provider's: a token may be sent there later."""
         allowed = self._provider.login.callback_hosts
-        named = (urlsplit(text).hostname for text in members.values() if "://" in text)
-        if allowed and any(host not in allowed for host in named):
+        if allowed and any(_host_in(text) not in allowed for text in members.values() if "://" in text):
             raise CallbackError(Refusal.FOREIGN_HOST)
+
+    def _params_in(self, members: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            return self._provider.login.params_in_callback(members, self._client_secret)
+        except ProviderError as error:
+            raise CallbackError(Refusal.FORGED, str(error)) from None
 
 
 def challenge_of(verifier: str) -> str:
     """RFC 7636 section 4.2, S256."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).decode("ascii").rstrip("=")
+
+
+def _host_in(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # such as an IPv6 address that is none
+        return None
 
 
 def _members(query: str) -> dict[str, str]:

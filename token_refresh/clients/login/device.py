@@ -10,7 +10,7 @@ from providers.authorization import device_request, device_token_request
 from providers.base import Answer, RawAnswer, parse_answer
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import squeezed
+from token_refresh.base.text import safe_error, squeezed
 from token_refresh.clients.login.attempt import LIFETIME
 from token_refresh.clients.login.redemption import NoGrantError, Redemption
 
@@ -54,9 +54,8 @@ def wait_for_device(
     while clock.monotonic() + interval <= ends:
         clock.sleep(interval)
         try:
-            return redemption.redeem(
-                device_token_request(redemption.provider, redemption.credential, begun.device_code)
-            )
+            request = device_token_request(redemption.provider, redemption.credential, begun.device_code)
+            return redemption.redeem(request, begun.device_code)
         except NoGrantError as error:
             if error.code not in (_PENDING, _SLOW_DOWN) and not error.is_passing:
                 raise
@@ -73,8 +72,9 @@ def _begin(redemption: Redemption, scope: str) -> _Begun:
     address = content.get("verification_uri") or content.get("verification_url")  # Google's earlier name
     if not (isinstance(device_code, str) and isinstance(user_code, str) and isinstance(address, str)):
         said = raw.error if isinstance(raw, Answer) else redemption.provider.read_answer(raw).error
+        said = safe_error(said or "no code in its answer", redemption.credential.client_secret)
         raise DeviceLoginError(
-            f"the provider does not begin a login by device: {said or 'no code in its answer'}",
+            f"the provider does not begin a login by device: {said}",
             "Switch the device flow on in the app's settings, or log in with a browser: leave out --device.",
         )
     complete = content.get("verification_uri_complete")

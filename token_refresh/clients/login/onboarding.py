@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -14,7 +15,7 @@ from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.login.device import wait_for_device
-from token_refresh.clients.login.redemption import NoGrantError, Redemption, completed, other_account
+from token_refresh.clients.login.redemption import NoGrantError, Redemption, completed, marks_of, other_account
 from token_refresh.clients.login.redirects import check_redirect, loopback_redirect
 from token_refresh.clients.login.session import Person, Wish, wait_for_callback
 from token_refresh.clients.questions import Asker, Draft, Order, ask_for_client
@@ -22,17 +23,18 @@ from token_refresh.clients.row import find_row
 from token_refresh.journal.entries import Step
 from token_refresh.refresh.jobs import Job, read_params
 from token_refresh.refresh.run_context import RunContext
+from token_refresh.stores.base import StoreError
 
 
 class Terminal(Asker, Person, Protocol):
     """Who is asked, and logs in."""
 
 
-def log_in(context: RunContext, ask: Terminal, order: Order, default_provider: str, terms: Terms) -> str:
+def log_in(context: RunContext, ask: Terminal, order: Order, default_provider: str, terms: Terms) -> int:
     """Ask what is needed, let the person log in, and exchange what they bring. No lock is held.
 
     Returns:
-        the uid of the journal's entry that holds the answer; see `redemption.resume`.
+        the journal's entry that holds the answer; see `redemption.resume`.
 
     Raises:
         ActionableError: there is nothing to store; nothing was changed.
@@ -44,41 +46,43 @@ def log_in(context: RunContext, ask: Terminal, order: Order, default_provider: s
         raise ActionableError(
             f"{provider.name} has no login that could be opened from here", f"See {provider.docs}.", Kind.USAGE
         )
+    if order.by_device and provider.device_url is None:
+        raise ActionableError(f"{provider.name} has no login by device", "Leave out --device.", Kind.USAGE)
     location_id = trimmed(order.location_id or _ask_location(ask, provider))
     draft = ask_for_client(ask, context.job_factory, provider, location_id, terms, find, is_login=True)
-    draft = _with_own_secret(context, draft)
+    draft = _with_own_secret(context, ask, draft)
     wish = Wish(
-        scopes=order.scopes or ask.text("Scopes beyond the usual (may be empty)").replace(",", " ").split(),
+        scopes=_scopes(ask, provider, order.scopes, draft.entered),
         redirect_uri="" if order.by_device else _redirect_uri(ask, provider, order.redirect_uri, draft.entered),
         opens_browser=order.opens_browser,
     )
     draft = replace(draft, entered=_with_params(draft.entered, _kept(provider, wish)))
     entry_id, raw, entered = _exchanged(context, ask, draft, wish, by_device=order.by_device)
     _ask_for_agreement(context, ask, replace(draft, entered=entered), entry_id, raw)
-    return next(entry.uid for entry in context.journal.entries() if entry.id == entry_id)
+    return entry_id
 
 
 def _exchanged(
     context: RunContext, ask: Terminal, draft: Draft, wish: Wish, *, by_device: bool
 ) -> tuple[int, RawAnswer, NewCredential]:
-    cell = draft.row.encrypted_refresh if draft.row is not None else ""
+    replaced = marks_of(context, draft.row)
     if by_device:
-        redemption = Redemption(context, draft.entered, cell)
+        redemption = Redemption(context, draft.entered, replaced)
         return *wait_for_device(
             redemption, scope_of(draft.provider, wish.scopes), ask.say, context.clock
         ), draft.entered
     params = read_params(draft.entered.provider_params)
-    attempt, callback = wait_for_callback(draft.provider, params, draft.entered.client_id, wish, ask, context.clock)
-    secret = Redemption(context, draft.entered, cell).credential.client_secret
-    said = draft.provider.login.params_in_callback(callback.others, secret)
+    client = Redemption(context, draft.entered, replaced).credential
+    attempt, callback = wait_for_callback(draft.provider, params, client, wish, ask, context.clock)
+    said = dict(callback.params)
     if "redirect_uri" in draft.provider.placeholders:  # every refresh repeats it
         said["redirect_uri"] = attempt.redirect_uri
     entered = _with_params(draft.entered, said)
-    redemption = Redemption(context, entered, cell)
+    redemption = Redemption(context, entered, replaced)
     request = code_request(
         redemption.provider, redemption.credential, callback.code, attempt.redirect_uri, attempt.verifier
     )
-    return *redemption.redeem(request), entered
+    return *redemption.redeem(request, callback.code, attempt.verifier or ""), entered
 
 
 def _ask_for_agreement(context: RunContext, ask: Terminal, draft: Draft, entry_id: int, raw: RawAnswer) -> None:
@@ -94,12 +98,13 @@ def _ask_for_agreement(context: RunContext, ask: Terminal, draft: Draft, entry_i
     except NoGrantError:
         journal.finish([entry_id])
         raise
+    except StoreError:  # it waits in the journal for the next run
+        raise
     except ActionableError:
         journal.mark(entry_id, Step.SUPERSEDED)
         raise
     [entry] = [one for one in journal.entries() if one.id == entry_id]
-    cell = journal.fingerprint(row.encrypted_refresh) if row is not None else ""
-    journal.note_agreement(entry_id, entry.context, entered.to_json(), cell)
+    journal.note_agreement(entry_id, entry.context, entered.to_json(), marks_of(context, row))
 
 
 def _require(ask: Asker, question: str) -> None:
@@ -116,14 +121,25 @@ def _ask_location(ask: Asker, provider: Provider) -> str:
     return location_id
 
 
-def _with_own_secret(context: RunContext, draft: Draft) -> Draft:
-    """With the client secret in the row, where the person entered none."""
+def _scopes(ask: Asker, provider: Provider, given: Sequence[str], entered: NewCredential) -> Sequence[str]:
+    """Those of the row, and what the flags say; asked for where neither they nor the settings name any."""
+    known = [*_listed(read_params(entered.provider_params).get("scope", "")), *given]
+    if known or provider.login.more_scopes or "scope" in provider.placeholders:
+        return known
+    return _listed(ask.text("Scopes beyond the usual (may be empty)"))
+
+
+def _listed(scopes: str) -> list[str]:
+    return scopes.replace(",", " ").split()
+
+
+def _with_own_secret(context: RunContext, ask: Asker, draft: Draft) -> Draft:
+    """With the client secret in the row, where the person entered none; asked for where the row does not open."""
     if draft.row is None or draft.entered.client_secret or not draft.row.encrypted_secret:
         return draft
     job = context.job_factory.job(draft.row)
-    if not isinstance(job, Job):
-        raise ActionableError(str(job.error), job.error.action, Kind.ROW)
-    return replace(draft, entered=replace(draft.entered, client_secret=job.credential.client_secret))
+    secret = job.credential.client_secret if isinstance(job, Job) else ask.secret("Client secret")
+    return replace(draft, entered=replace(draft.entered, client_secret=secret))
 
 
 def _redirect_uri(ask: Asker, provider: Provider, given: str, entered: NewCredential) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from token_refresh.clients.login.attempt import CallbackError, Refusal
 
@@ -16,8 +16,15 @@ def query_in(line: str, redirect_uri: str, code_param: str) -> str:
     line = line.strip().strip("<>\"'")
     if "://" not in line and "=" not in line:
         return urlencode({code_param: line}) if line else ""
-    own_query = urlsplit(redirect_uri).query
-    mark = "&" if own_query else "?"
-    if not line.startswith(f"{redirect_uri}{mark}"):
-        raise CallbackError(Refusal.FOREIGN_ADDRESS)
-    return line.removeprefix(f"{redirect_uri}{mark}").partition("#")[0]
+    mark = "&" if urlsplit(redirect_uri).query else "?"
+    for begin in (f"{redirect_uri}{mark}", f"{_as_shown(redirect_uri)}{mark}"):
+        if line.startswith(begin):
+            return line.removeprefix(begin).partition("#")[0]
+    raise CallbackError(Refusal.FOREIGN_ADDRESS)
+
+
+def _as_shown(address: str) -> str:
+    """As a browser writes it (URL standard of the WHATWG): the host in lower case, no usual port, a path."""
+    parts = urlsplit(address)
+    host = parts.netloc.lower().removesuffix({"https": ":443", "http": ":80"}.get(parts.scheme, ""))
+    return urlunsplit(parts._replace(netloc=host, path=parts.path or "/"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -65,13 +66,13 @@ class Redemption:
     Args:
         context: what it works with; for `redeem` no lock is needed.
         draft: what was entered, without a refresh token; the location is empty where the login is to name it.
-        cell: the refresh cell that the person agreed to replace; empty where there was none.
+        replaced: `marks_of` the row that the person agreed to replace; empty where there was none.
     """
 
-    def __init__(self, context: RunContext, draft: NewCredential, cell: str) -> None:
+    def __init__(self, context: RunContext, draft: NewCredential, replaced: str) -> None:
         self._context = context
         self._draft = draft
-        self._cell = context.journal.fingerprint(cell) if cell else ""
+        self._replaced = replaced
         self._candidate = with_client(candidate_of(draft, None, context.job_factory), context.job_factory)
         self._sealed_for = Context(ANSWER_FIELD, draft.location_id, self._candidate.endpoint.origin)
 
@@ -91,40 +92,44 @@ class Redemption:
         Returns the entry, and what came.
 
         Raises:
-            JournalError: nothing was sent.
+            JournalError: nothing was sent; or its answer is where the journal keeps what its disk does not take.
         """
         context, draft = self._context, self._draft
         origin = self._candidate.endpoint.origin
         note = partial(
-            context.journal.admit, draft.location_id, self.provider.slug, origin, self._cell, "", draft.to_json()
+            context.journal.admit, draft.location_id, self.provider.slug, origin, self._replaced, "", draft.to_json()
         )
-        entry_id, answer, _ = exchange(
+        entry_id, answer, not_saved = exchange(
             context.journal, context.transport, request, lambda raw: raw, self._sealed_for, note
         )
+        if not_saved is not None:
+            raise not_saved
         return entry_id, answer
 
     def ask_openly(self, request: TokenRequest) -> RawAnswer | Answer:
         """Send a request whose answer brings no tokens."""
         return self._context.transport.post(request)
 
-    def redeem(self, request: TokenRequest) -> tuple[int, RawAnswer]:
+    def redeem(self, request: TokenRequest, *secrets: str) -> tuple[int, RawAnswer]:
         """Exchange the code; of a provider that gives a token to trade for it, that one, too.
+
+        What the provider says is shown without `secrets`.
 
         Raises:
             NoGrantError: nothing came, or a refusal.
             JournalError: nothing was sent.
         """
         entry_id, raw = self.ask(request)
-        answer = self._granted(entry_id, raw)
+        answer = self._granted(entry_id, raw, secrets)
         if isinstance(self.provider, ShortLived):
             first_id, request = entry_id, self.provider.trade_request(self.credential, answer)
             entry_id, raw = self.ask(request)
-            self._granted(entry_id, raw)
-            self._context.journal.finish([first_id])
+            self._context.journal.finish([first_id])  # its token lives an hour: nothing to store
+            self._granted(entry_id, raw, (answer.access_token or "",))
         assert isinstance(raw, RawAnswer)
         return entry_id, raw
 
-    def _granted(self, entry_id: int, raw: RawAnswer | Answer) -> Answer:
+    def _granted(self, entry_id: int, raw: RawAnswer | Answer, secrets: Sequence[str]) -> Answer:
         answer = raw if isinstance(raw, Answer) else self.provider.read_answer(raw)
         if answer.verdict is Verdict.GRANTED:
             return answer
@@ -132,7 +137,7 @@ class Redemption:
             self._context.journal.mark(entry_id, Step.SUPERSEDED)
         else:
             self._context.journal.finish([entry_id])
-        said = safe_error(answer.error or "no answer", self.credential.client_secret)
+        said = safe_error(answer.error or "no answer", self.credential.client_secret, *secrets)
         if answer.verdict is Verdict.CLIENT_REFUSED:
             action = answer.action or "Check the client id and the client secret, then log in again."
         else:
@@ -157,6 +162,8 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
         answer = replace(answer, refresh_token=f"none-{mark}")  # which is refused, and then another pair is minted
     if answer.refresh_token is None and provider.grant == "refresh_token":
         raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
+    if isinstance(provider, ShortLived) and answer.is_expiry_assumed:
+        raise NoGrantError("the login was cut off before its token was traded; nothing was stored", AGAIN)
     account = provider.login.account_in(content, params)
     location_id = draft.location_id
     if not provider.login.account_is_location:
@@ -220,22 +227,24 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
         provider = context.job_factory.find_provider(draft.provider)
         entered, answer = completed(provider, draft, journal.open_answer(entry))
         row = find_row(context.store.store, context.job_factory, entered.location_id, provider.slug)
-        if _holds(context, row, entered):  # an entry of its own was stored by the run that was cut off, or by this one
+        if entered.refresh_token and _is_stored(context, row, entered.refresh_token):
             journal.finish([entry.id])
-            return _notice(entry, "its login is stored", code=NoticeCode.ONBOARDING_FINISHED)
-        if row is not None and row.encrypted_refresh and not journal.is_of(entry, row.encrypted_refresh):
+            return _notice(entry, "its login was saved before the last run ended", "", NoticeCode.ONBOARDING_FINISHED)
+        if row is not None and row.encrypted_refresh and not _is_agreed(context, entry, row):
             raise AdmissionError(f"{entered.location_id} has another credential", "To replace it, log in again.")
         agreed = read_params(draft.provider_params).get("account")
         if other_account(entered, row) and agreed != read_params(entered.provider_params)["account"]:
             problem = f"{entered.location_id} holds the login of another account"
             raise AdmissionError(problem, "To replace it, log in again.")
         host = host_of(candidate_of(entered, None, context.job_factory).endpoint.origin)
-        result = Admission(context).admit(entered, Terms(replace=True, hosts=[host]), granted=answer)
+        terms = Terms(replace=True, hosts=[host])
+        return Admission(context).admit(entered, terms, granted=answer, kept_by=entry.id)
+    except NoGrantError as error:
+        journal.finish([entry.id])
+        return _notice(entry, str(error), error.action)
     except (AdmissionError, ProviderError) as error:
         journal.mark(entry.id, Step.SUPERSEDED)
         return _notice(entry, f"a login was not stored: {error}", error.action)
-    journal.finish([entry.id])  # by now the tokens are in the table, or in an entry of their own
-    return result
 
 
 def _repeat(draft: NewCredential) -> str:
@@ -245,10 +254,27 @@ def _repeat(draft: NewCredential) -> str:
     return f"Run: {ONBOARD_CLIENT} {ids}" if company_id else AGAIN
 
 
-def _holds(context: RunContext, row: Row | None, entered: NewCredential) -> bool:
+def marks_of(context: RunContext, row: Row | None) -> str:
+    """What recognises a row's credential later: the fingerprints of its cell, and of the refresh token in it."""
+    if row is None or not row.encrypted_refresh:
+        return ""
+    job, fingerprint = context.job_factory.job(row), context.journal.fingerprint
+    token = job.credential.refresh_token if isinstance(job, Job) else ""
+    return f"{fingerprint(row.encrypted_refresh)} {fingerprint(token)}".strip()
+
+
+def _is_agreed(context: RunContext, entry: Entry, row: Row) -> bool:
+    """Whether the row holds what the person agreed to replace, or what a run has made of it meanwhile."""
+    journal = context.journal
+    return journal.is_of(entry, row.encrypted_refresh) or journal.is_spent(entry.cell.split())
+
+
+def _is_stored(context: RunContext, row: Row | None, refresh_token: str) -> bool:
+    """Whether the row holds this token, or it was there and has its successor there."""
     job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
-    return isinstance(job, Job) and job.credential.refresh_token == entered.refresh_token != ""
+    is_there = isinstance(job, Job) and job.credential.refresh_token == refresh_token
+    return is_there or context.journal.is_spent(context.store.keyring.fingerprints(refresh_token))
 
 
-def _notice(entry: Entry, message: str, action: str = "", code: NoticeCode = NoticeCode.ONBOARDING_ABANDONED) -> Notice:
+def _notice(entry: Entry, message: str, action: str, code: NoticeCode = NoticeCode.ONBOARDING_ABANDONED) -> Notice:
     return Notice(code, entry.location_id, message, action, entry.provider)

@@ -25,7 +25,8 @@ def loopback_redirect(provider: Provider, given: str) -> str | None:
     A port of 0 stands for any free one. Args: `given`, what the person or the row names; empty for the usual.
     """
     if given:
-        return given if is_loopback(urlsplit(given).hostname or "") else None
+        parts = urlsplit(given)
+        return given if parts.scheme == "http" and is_loopback(parts.hostname or "") else None
     host = provider.login.redirect
     if host not in _LOOPBACK:
         return None
@@ -44,7 +45,7 @@ def check_redirect(uri: str) -> None:
     except ValueError:
         raise RedirectError("the redirect URI is no address", "Write it as it is entered at the provider.") from None
     is_plain = uri.isascii() and uri.isprintable() and not parts.fragment and "@" not in parts.netloc and " " not in uri
-    if not host or not is_plain:
+    if not host or not is_plain or parts.port == 0:
         raise RedirectError(
             "the redirect URI is no address without user and fragment", "Write it as it is entered at the provider."
         )

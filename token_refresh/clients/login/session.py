@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from providers.authorization import scope_of
-from providers.base import Provider
+from providers.base import Credential, Provider
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.login.attempt import Attempt, Callback, CallbackError, LoginRefusedError, Refusal
@@ -63,7 +63,7 @@ class Wish:
 
 
 def wait_for_callback(
-    provider: Provider, params: Mapping[str, str], client_id: str, wish: Wish, person: Person, clock: Clock
+    provider: Provider, params: Mapping[str, str], client: Credential, wish: Wish, person: Person, clock: Clock
 ) -> tuple[Attempt, Callback]:
     """Show the address, and wait for its callback: at this machine, and in the terminal, whichever comes first.
 
@@ -78,7 +78,8 @@ def wait_for_callback(
         attempt = Attempt(
             provider,
             params,
-            client_id,
+            client.client_id,
+            client.client_secret,
             redirect_uri=loopback.redirect_uri if loopback is not None else wish.redirect_uri,
             scope=scope_of(provider, wish.scopes),
             begun_at=clock.now(),
