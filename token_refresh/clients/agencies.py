@@ -6,7 +6,7 @@ that was made from it names it as `company`. Source: GoHighLevel/highlevel-api-d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import VISIBLE_ASCII, safe_error
 from token_refresh.clients.rows import find_one
+from token_refresh.journal.entries import Entry
 from token_refresh.refresh import jobs as refresh_jobs
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
@@ -138,6 +139,7 @@ def minting(context: RunContext, held: list[refresh_jobs.Held]) -> Iterator[list
     store: each agency's row is read once.
     """
     agencies: dict[str, Agency | AgencyError] = {}
+    entries = {entry.id: entry for entry in context.journal.entries()}
     jobs, left = list[Job](), list[refresh_jobs.Held]()
     for one in map(Held._make, held):
         company_id = one.job.agency
@@ -147,7 +149,7 @@ def minting(context: RunContext, held: list[refresh_jobs.Held]) -> Iterator[list
         if isinstance(agency, Agency) and agency.job.endpoint.origin != one.job.endpoint.origin:
             agency = AgencyError(f"its agency {company_id} is at another host", "")
         if isinstance(agency, Agency):
-            jobs.append(_minting(one, agency))
+            jobs.append(_minting(one, agency, entries))
         else:
             left.append(_without(one, agency))
     held[:] = left
@@ -179,14 +181,19 @@ def _passing(what: str) -> AgencyError:
     return error
 
 
-def _minting(held: Held, agency: Agency) -> Job:
+def _minting(held: Held, agency: Agency, entries: Mapping[int, Entry]) -> Job:
     """The same entry of the journal takes the answer: a pair that is cut off is stored by the next run."""
     known = {one.name: getattr(agency.provider, one.name) for one in fields(Provider)}
-    is_dead = held.verdict is Verdict.DEAD_GRANT
-    location_id = held.job.row.location_id
-    provider = Minting(**known, company_id=agency.company_id, location_id=location_id, is_dead=is_dead,
-                       access_token=agency.access_token)  # fmt: skip
-    return replace(held.job, provider=provider, lost_entry=held.entry_id, lost_at=held.lost_at)
+    provider = Minting(
+        **{**known, "replay_window": 0},  # which is of refresh tokens
+        company_id=agency.company_id,
+        location_id=held.job.row.location_id,
+        access_token=agency.access_token,
+        is_dead=held.verdict is Verdict.DEAD_GRANT,
+    )
+    entry = entries.get(held.entry_id) if held.entry_id is not None else None
+    lost = replace(entry, lost_at=held.lost_at) if entry is not None and held.lost_at is not None else None
+    return replace(held.job, provider=provider, lost_entry=held.entry_id, lost=lost)
 
 
 def _without(held: Held, error: AgencyError) -> Held:
