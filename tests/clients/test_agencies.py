@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from providers.base import RawAnswer
+from providers.registry import read_catalog
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import Rows, SqliteRows, entries, table_of
@@ -15,7 +17,9 @@ from tests.world.http import Request
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.errors import Kind
+from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.installs import AgencyCalls, add_location, fresh_agency
+from token_refresh.clients.login.redemption import completed
 from token_refresh.refresh.run_context import RunContext
 
 COMPANY = "comp-1"
@@ -77,6 +81,19 @@ def run(rows: Rows) -> Result:
 def result_of(result: Result, location: str) -> dict[str, Any]:
     [found] = [one for one in result.json()["results"] if one["location_id"] == location]
     return dict(found)
+
+
+# The login
+
+
+def test_the_login_of_an_agency_makes_a_row_of_its_own(world: World) -> None:
+    provider = next(one for one in read_catalog() if one.slug == "gohighlevel")
+    draft = NewCredential("", "gohighlevel", "app-1", "secret", "")
+    content = {"access_token": "access-1-long-enough", "refresh_token": "refresh-1-long-enough", "expires_in": 86399}
+    answer = {**content, "userType": "Company", "companyId": COMPANY, "approvedLocations": ["loc-1"]}
+    raw = RawAnswer(200, {"content-type": "application/json"}, json.dumps(answer).encode(), world.clock.now(), True)
+    entered, _ = completed(provider, draft, raw)
+    assert (entered.location_id, json.loads(entered.provider_params)["user_type"]) == (COMPANY, "Company")
 
 
 # Listing and adding
