@@ -315,7 +315,7 @@ class WriteBack:
             step = Step.SUPERSEDED if pending.brings_token or step is Step.UNREAD else None
         elif result.written is Written.UNCLAIMED and not pending.is_urgent:
             step = None  # its token was not spent: whoever has the row brings another
-        elif result.written is not Written.STORED and pending.brings_token:
+        elif result.written is not Written.STORED and (pending.brings_token or pending.proves):
             return  # the next run tries to store it again
         if pending.is_spent and (is_overtaken or result.written is Written.STORED):
             self._spent.append(entry_id)
@@ -400,11 +400,11 @@ def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:
         if result.written is Written.UNCLAIMED and pending.is_urgent:
             error = f"{error}; the new tokens wait {place.where}"
         return replace(pending.result.finished, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
-    if result.written is Written.REFUSED and result.error is not None and pending.brings_token:
+    if result.written is Written.REFUSED and result.error is not None and (pending.brings_token or pending.proves):
         return replace(
             pending.result.finished,
             outcome=Outcome.OPERATOR,
-            error=f"the new tokens are {place.where}: {result.error}",
+            error=f"the {'new' if pending.brings_token else 'earlier'} tokens are {place.where}: {result.error}",
             action=result.error.action,
             is_news=True,
         )
