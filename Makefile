@@ -7,7 +7,7 @@ NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
-.PHONY: demo test test-long lint docs coverage mutants chaos workers bench audit node lock clean
+.PHONY: demo test test-long lint docs coverage mutants chaos workers bench audit node browser lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -57,6 +57,18 @@ audit: .venv/dev  ## known vulnerabilities in what is locked, and licences
 	done
 
 node: $(NODE_MODULES)  ## the certified OAuth server of the tests
+
+# Debian's packages, for the whole machine: where they are missing, only root can add them.
+browser:  ## Chromium and its driver, for the tests of a login in a browser
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Chromium is missing, and there is no apt-get here: install chromium and chromedriver of one version, both on PATH." >&2; exit 1; \
+	elif [ "$$(id -u)" != 0 ]; then \
+		echo "Chromium is missing, and only root can install it: run \`sudo make browser\`, or \`make test-long\` without it," \
+			"which then leaves out the logins in a browser." >&2; exit 1; \
+	fi; \
+	apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver || { \
+		echo "Chromium could not be installed; the reason is above. apt-get needs to reach Debian's mirrors." >&2; exit 1; }
 
 lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
 	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in

@@ -83,6 +83,7 @@ def _ways(issuer: str, metadata: Mapping[str, Any]) -> list[str]:
     ]
     if "offline_access" in _texts(metadata, "scopes_supported"):
         lines.append('scopes = ["offline_access"]')
+        lines.append('authorize_params = { prompt = "consent" }  # else it is ignored: OpenID Connect, section 11')
     if "S256" in _texts(metadata, "code_challenge_methods_supported"):
         lines.append('pkce = "supported"')
     lines.append(f"issuer = {_quoted(issuer)}")

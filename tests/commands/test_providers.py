@@ -200,6 +200,7 @@ def test_what_is_printed_is_a_table_that_the_providers_file_takes(world: World, 
     assert (login.scopes, login.pkce, login.issuer, login.iss_required) == (
         ("offline_access",), "supported", issuer, True,
     )  # fmt: skip
+    assert login.authorize_params == {"prompt": "consent"}  # OpenID Connect Core, section 11
     assert described.asked == [("GET", AS_OAUTH)]
 
 

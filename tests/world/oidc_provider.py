@@ -40,14 +40,25 @@ class OIDCClient:
 
 
 @dataclass(frozen=True)
+class LoginClient:
+    """A confidential client that a person logs in to; PKCE is required. The first redirect URI takes any port."""
+
+    client_id: str
+    client_secret: str
+    redirect_uris: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class OIDCProvider:
     """A running provider."""
 
-    url: str
+    url: str  # also its issuer
     token_endpoint: str
     userinfo_endpoint: str  # accepts an access token while it is live
     basic: OIDCClient  # its id and secret hold characters that HTTP Basic must have encoded (RFC 6749, 2.3.1)
     post: OIDCClient
+    login: LoginClient
+    account: str  # the one that there is; any password is right
 
 
 @contextmanager
@@ -120,6 +131,7 @@ def _described(line: str) -> OIDCProvider:
     clients = [
         OIDCClient(**{**client, "refresh_tokens": tuple(client["refresh_tokens"])}) for client in facts["clients"]
     ]
+    login = facts["login_client"]
     by_method = {client.token_endpoint_auth_method: client for client in clients}
     return OIDCProvider(
         url=facts["url"],
@@ -127,6 +139,8 @@ def _described(line: str) -> OIDCProvider:
         userinfo_endpoint=facts["userinfo_endpoint"],
         basic=by_method["client_secret_basic"],
         post=by_method["client_secret_post"],
+        login=LoginClient(**{**login, "redirect_uris": tuple(login["redirect_uris"])}),
+        account=facts["account"],
     )
 
 

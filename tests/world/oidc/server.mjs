@@ -1,9 +1,11 @@
-// The certified OpenID provider on a free loopback port, with clients and refresh tokens that need no browser.
+// The certified OpenID provider on a free loopback port: clients with refresh tokens that need no browser, and one that
+// a person logs in to, with the provider's own pages (any password is right) or by device.
 //
 //     node server.mjs [refresh tokens per client, 1]
 //
-// Prints one JSON line: {url, token_endpoint, userinfo_endpoint, clients: [{client_id, client_secret,
-// token_endpoint_auth_method, refresh_tokens: [...]}]}. Serves until stdin closes.
+// Prints one JSON line: {url, token_endpoint, userinfo_endpoint, account, clients: [{client_id, client_secret,
+// token_endpoint_auth_method, refresh_tokens: [...]}], login_client: {client_id, client_secret, redirect_uris}}. Serves
+// until stdin closes.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -16,17 +18,14 @@ const SCOPE = 'openid offline_access';
 const DAY = 86_400;
 const random = () => randomBytes(16).toString('hex');
 
-// Debian's Node 20 and the releases without long-term support run this provider, which tells so at every import.
-async function importQuietly() {
-  const { warn } = console;
-  console.warn = (...words) => {
-    if (!String(words[0]).includes('Unsupported runtime.')) warn(...words);
+// Debian's Node 20 and the releases without long-term support run this provider, which tells so at every import; and
+// that its pages are for development, which is what they are used for.
+const EXPECTED = ['Unsupported runtime.', 'development-only feature devInteractions', 'default features.', 'default renderError'];
+for (const level of ['info', 'warn']) {
+  const write = console[level];
+  console[level] = (...words) => {
+    if (!EXPECTED.some((one) => String(words[0]).includes(one))) write(...words);
   };
-  try {
-    return await import('oidc-provider');
-  } finally {
-    console.warn = warn;
-  }
 }
 
 const clients = [
@@ -35,20 +34,37 @@ const clients = [
   { client_id: 'post-client', client_secret: random(), token_endpoint_auth_method: 'client_secret_post' },
 ];
 
+// An installed program (RFC 8252): any loopback port is taken.
+const loginClient = {
+  client_id: 'login-client',
+  client_secret: random(),
+  redirect_uris: ['http://127.0.0.1/callback', 'https://client.example/callback'],
+};
+
 function configuration() {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   return {
     adapter: MemoryAdapter,
-    clients: clients.map((client) => ({
-      ...client,
-      grant_types: ['authorization_code', 'refresh_token'],
-      redirect_uris: ['https://client.example/callback'],
-      id_token_signed_response_alg: 'ES256',
-    })),
+    clients: [
+      ...clients.map((client) => ({
+        ...client,
+        grant_types: ['authorization_code', 'refresh_token'],
+        redirect_uris: ['https://client.example/callback'],
+        id_token_signed_response_alg: 'ES256',
+      })),
+      {
+        ...loginClient,
+        application_type: 'native',
+        token_endpoint_auth_method: 'client_secret_post',
+        grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+        id_token_signed_response_alg: 'ES256',
+      },
+    ],
     cookies: { keys: [random()] },
-    features: { devInteractions: { enabled: false } },
+    features: { devInteractions: { enabled: true }, deviceFlow: { enabled: true }, revocation: { enabled: true } },
     findAccount: (ctx, id) => (id === ACCOUNT ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'ES256' }] },
+    pkce: { required: () => true },
     rotateRefreshToken: true,
     ttl: { AccessToken: 3600, Grant: 90 * DAY, IdToken: 3600, RefreshToken: 90 * DAY },
   };
@@ -71,7 +87,7 @@ async function mintRefreshToken(provider, clientId) {
 }
 
 const perClient = Number(process.argv[2] ?? 1);
-const { Provider } = await importQuietly();
+const { Provider } = await import('oidc-provider');
 const listener = createServer();
 listener.listen(0, '127.0.0.1');
 await once(listener, 'listening');
@@ -86,7 +102,8 @@ for (const client of clients) {
     client.refresh_tokens.push(await mintRefreshToken(provider, client.client_id));
   }
 }
-console.log(JSON.stringify({ url, token_endpoint: `${url}/token`, userinfo_endpoint: `${url}/me`, clients }));
+const endpoints = { token_endpoint: `${url}/token`, userinfo_endpoint: `${url}/me` };
+console.log(JSON.stringify({ url, ...endpoints, account: ACCOUNT, clients, login_client: loginClient }));
 
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));

@@ -152,10 +152,14 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
     """What is to be stored of a login: the draft with what its answer says.
 
     Raises:
-        NoGrantError: there is no refresh token in it, where the provider gives some.
+        NoGrantError: it refuses, or there is no refresh token in it, where the provider gives some.
+        AdmissionError: its tokens are in a form that is not known.
         OtherAccountError: it is of another location than the one asked for.
     """
     answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
+    if answer.verdict is not Verdict.GRANTED:  # its words may quote the code
+        error = AdmissionError if answer.verdict is Verdict.UNREAD else NoGrantError
+        raise error("the provider did not complete the login", AGAIN)
     params = read_params(draft.provider_params)
     if answer.refresh_token is None and params.get(provider.agency_param):
         mark = hashlib.sha256((answer.access_token or "").encode()).hexdigest()
