@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from crypto import Context, is_sealed
 from tests.conftest import World
 from tests.world.browser import Browser, missing
 from tests.world.oidc_provider import OIDCProvider, oidc_provider
@@ -54,9 +55,16 @@ class Scene:
         self.browser.fill("[name=password]", "any")
         self.browser.click("Sign-in")
 
-    def access_token(self) -> str:
-        """The stored one."""
-        return self.world.program.spawn("get", "loc").out.strip()
+    def stored(self) -> tuple[str, str]:
+        """The row's refresh token and access token."""
+        row, keyring = self.world.rows()["loc"], self.world.program.keyring
+        refresh, access = (
+            keyring.open(row[column], Context(column, "loc", self.server.url))
+            if is_sealed(row[column])
+            else row[column]
+            for column in ("encrypted_refresh", "last_access_token")
+        )
+        return refresh, access
 
     def is_live(self, access_token: str) -> bool:
         """Whether the server's own userinfo endpoint takes it."""
@@ -109,7 +117,7 @@ def assert_saved(scene: Scene, terminal: TerminalProcess) -> None:
     terminal.expect("loc is saved")
     assert terminal.end() == 0
     assert scene.world.journalled() == []
-    assert scene.is_live(scene.access_token())
+    assert scene.is_live(scene.world.program.spawn("get", "loc").out.strip())
 
 
 def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revoke(scene: Scene) -> None:
@@ -121,17 +129,15 @@ def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revo
         assert urlsplit(scene.browser.address)[2:] == ("/callback/done", "", "")
         assert [one for one in scene.browser.history() if "code" in parse_qs(urlsplit(one).query)] == []
         assert_saved(scene, terminal)
-    refresh_tokens, access_tokens = {scene.world.token_of("loc")}, {scene.access_token()}
+    pairs = [scene.stored()]
     for _ in range(10):
         run = scene.world.program.spawn("--all", "--json")
         assert run.outcomes() == {"loc": "refreshed"}, run.err
-        refresh_tokens.add(scene.world.token_of("loc"))
-        access_tokens.add(scene.access_token())
-    assert (len(refresh_tokens), len(access_tokens)) == (11, 11)
-    newest = scene.access_token()
-    assert scene.is_live(newest)
+        pairs.append(scene.stored())
+        assert scene.is_live(pairs[-1][1])
+    assert len({token for pair in pairs for token in pair}) == 22
     assert scene.world.program.spawn("revoke", "loc", "--yes").code == 0
-    assert not scene.is_live(newest)
+    assert not scene.is_live(pairs[-1][1])
 
 
 def test_the_address_line_of_a_page_that_is_not_there_is_pasted_back_and_its_code_is_nowhere(scene: Scene) -> None:
