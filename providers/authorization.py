@@ -5,22 +5,30 @@ RFC 6749 section 4.1 (authorization code), RFC 7636 (PKCE), RFC 8628 (devices). 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 from providers.addresses import fill
 from providers.base import Credential, Provider, ProviderError, TokenRequest
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 section 3.4
+_SCOPE = re.compile(r"[!#-\[\]-~]+")
 _PLAIN_SCOPES = ("openid", "email", "profile")
 
 
-def scope_of(provider: Provider, asked: Iterable[str]) -> str:
+def scope_of(provider: Provider, asked: Sequence[str]) -> str:
     """What is asked for: the scopes without which no refresh token comes, then those of settings and person.
 
     A bare name gets the provider's prefix (Google's `https://www.googleapis.com/auth/`).
+
+    Raises:
+        ProviderError: a scope of `asked` cannot be one (RFC 6749 section 3.3).
     """
     login = provider.login
+    for one in asked:
+        if not _SCOPE.fullmatch(one):
+            raise ProviderError("a scope holds a character that none can have", "Copy it from the provider's page.")
     named = [
         one if ":" in one or one in _PLAIN_SCOPES or one in login.scopes else f"{login.scope_prefix}{one}"
         for one in (*login.scopes, *login.more_scopes, *asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -60,6 +61,11 @@ class Login:
     secret_lifetime: int = 0
     checked: date | None = None
     unsure: tuple[str, ...] = ()
+
+    def is_strange(self, client_id: str) -> bool:
+        """Whether a client id that somebody enters is not of the form that the provider's have."""
+        pattern = self.client_id_pattern
+        return pattern is not None and re.fullmatch(pattern, client_id) is None
 
     def account_in(self, content: Mapping[str, Any], callback: Mapping[str, str]) -> str:
         """Whose login it is, as the answer to the code or the callback says; empty where neither does."""

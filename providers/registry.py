@@ -152,10 +152,11 @@ def _overridden(provider: Provider, override: Override) -> Provider:
         addresses = {
             key: url if named_there.issuperset(placeholders_in(url or "")) else None for key, url in moved.items()
         }
+    pattern = None if override.token_url else provider.login.client_id_pattern  # another server may have ids of its own
     changed = dataclasses.replace(
         provider,
         placeholders=named,
-        login=dataclasses.replace(provider.login, more_scopes=scopes),
+        login=dataclasses.replace(provider.login, more_scopes=scopes, client_id_pattern=pattern),
         token_url=override.token_url or provider.token_url,
         authorize_url=override.authorize_url or provider.authorize_url,
         **addresses,

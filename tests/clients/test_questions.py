@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from providers.base import Provider
+from providers.login import Login
 from tests.callers import Listed
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.admission import Terms
@@ -25,7 +26,10 @@ MANY = Provider(
     "https://{instance}/token",
     placeholders={"instance": "many.example", "redirect_uri": "", "user_type": "B"},
 )
-BENCH = JobFactory(cast(Seals, None), Listed(FIXED, HOSTED, MANY), "acme", lambda _: Client("our-app", "our secret"))
+STRICT = Provider("strict", "Strict", "https://strict.example/token", login=Login(client_id_pattern=r"1000\.[0-9A-Z]+"))
+BENCH = JobFactory(
+    cast(Seals, None), Listed(FIXED, HOSTED, MANY, STRICT), "acme", lambda _: Client("our-app", "our secret")
+)
 
 
 class Answers:
@@ -45,9 +49,11 @@ class Answers:
         return self.text(question) == "yes"
 
 
-def asked_for(answers: Answers, terms: Terms, row: Row | None = None) -> tuple[NewCredential, Terms]:
-    location_id, provider = ask_whose(answers, BENCH, "acme")
-    return ask_for_credential(answers, BENCH, provider, location_id, terms, lambda *_: row)
+def asked_for(
+    answers: Answers, terms: Terms, row: Row | None = None, bench: JobFactory = BENCH
+) -> tuple[NewCredential, Terms]:
+    location_id, provider = ask_whose(answers, bench, "acme")
+    return ask_for_credential(answers, bench, provider, location_id, terms, lambda *_: row)
 
 
 def test_the_settings_client_is_not_asked_for_where_settings_or_catalogue_fix_the_host() -> None:
@@ -135,3 +141,21 @@ def test_an_empty_answer_that_is_needed_ends_the_questions() -> None:
     with pytest.raises(ActionableError, match="the refresh token is empty; nothing was changed") as error:
         asked_for(Answers("loc", "acme", "secret", ""), Terms())
     assert error.value.kind is Kind.USAGE
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_a_client_id_of_another_form_than_the_providers_is_asked_about(answer: str) -> None:
+    answers = Answers("loc", "strict", "1000.abc", answer, "secret", "token")
+    if answer == "no":
+        with pytest.raises(ActionableError, match="nothing was sent or changed"):
+            asked_for(answers, Terms(), bench=NO_CLIENT)
+    else:
+        entered, _ = asked_for(answers, Terms(), bench=NO_CLIENT)
+        assert entered.client_id == "1000.abc"
+    assert "Strict's client ids look different. Is it the client id?" in answers.asked
+
+
+def test_a_client_id_that_a_row_holds_already_is_not_held_against_the_providers_form() -> None:
+    known = Row("rec1", "loc", "of-old", provider="strict")
+    entered, _ = asked_for(Answers("loc", "strict", "secret", "token"), Terms(), known)
+    assert entered.client_id == "of-old"

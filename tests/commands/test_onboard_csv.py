@@ -169,6 +169,17 @@ def test_what_was_copied_together_with_a_token_or_secret_is_named_and_nothing_is
     assert len(world.oauth.requests) == (0 if flags else 1)
 
 
+def test_a_client_id_of_another_form_than_the_providers_is_named_and_nothing_is_sent(world: World) -> None:
+    token = world.oauth.grant("acme", "app-acme", location_id="loc")
+    own = Path(world.program.settings["PROVIDERS_FILE"])
+    own.write_text(own.read_text().replace("[acme]\n", "[acme]\nclient_id_pattern = 'app-[a-z]+'\n"))
+    strange = onboard(world, ("loc", "acme", "app-1", "acme secret", token))
+    assert strange.code == 1
+    assert "its client id is not of the form that this provider's have; it was not sent. Copy it again." in strange.err
+    assert world.oauth.requests == []
+    assert onboard(world, ("loc", "acme", "app-acme", "acme secret", token)).code == 0
+
+
 @pytest.mark.parametrize("allowed", [[], ["--allow-host", "127.0.0.1:1"], ["--allow-host", "127.0.0.1"]])
 def test_host_that_nobody_allowed_is_sent_nothing(world: World, allowed: list[str]) -> None:
     host = hosted(world)

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers import Catalog
+from providers.authorization import scope_of
 from providers.base import Credential, Provider, ProviderError, RawAnswer, Verdict
 from providers.introspection import introspection_request
 from tests.world.clock import FakeClock
@@ -157,3 +159,10 @@ def test_whatever_stands_for_an_instance_the_secrets_are_for_the_host_that_is_as
     assert "@" not in asked.netloc
     assert asked.path.endswith("/oauth/token")
     assert not {"", ".", ".."} & set(asked.path.split("/")[1:])
+
+
+@pytest.mark.parametrize("scope", ["a b", 'a"b', "a\\b", "\u00e4", "a\nb", ""])
+def test_a_scope_that_cannot_be_one_is_not_sent(scope: str) -> None:
+    """RFC 6749, section 3.3."""
+    with pytest.raises(ProviderError, match="a scope holds a character that none can have"):
+        scope_of(Catalog().get("google"), [scope])

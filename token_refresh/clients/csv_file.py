@@ -160,6 +160,9 @@ def admit_line(admission: Admission, line: Line, terms: Terms, providers: Provid
         action = f"Known: {', '.join(sorted(providers.summaries))}."
         return RowFinished("", "", Outcome.OPERATOR, "names a provider that is not known", action)
     try:
+        if entered.client_id and providers.get(entered.provider).login.is_strange(entered.client_id):
+            what = "its client id is not of the form that this provider's have; it was not sent"
+            return RowFinished(entered.location_id, entered.provider, Outcome.OPERATOR, what, "Copy it again.")
         return admission.admit(entered, terms)
     except (StoreError, JournalError):
         raise

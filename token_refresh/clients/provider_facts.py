@@ -11,6 +11,7 @@ from token_refresh.clients.login.redirects import redirect_hint
 
 _MINUTE = 60
 _INSTEAD = {"exchange": "none, the access token is renewed", "none": "none, nothing is refreshed"}
+_ENDLESS = "nothing, its access token is stored and handed out; log in again once the provider refuses it"
 _CHANGES = {"always": "changes", "sometimes": "may change", "never": "stays"}
 _AGAIN = {
     "safe": "may be sent again",
@@ -32,6 +33,7 @@ def facts_of(provider: Provider) -> list[tuple[str, str]]:
         ("What its page promises of a revocation", revocation_of(provider)),
         ("Access token", lifetime_of(provider)),
         ("A refresh is accepted", _until("in the last", provider.earliest, "of an access token's life")),
+        ("What to do instead of refreshing", _ENDLESS if provider.grant == "none" else ""),
         ("Refresh token", "; ".join(filter(None, _refresh_token(provider)))),
         ("A used refresh token", used_of(provider)),
         ("Client secret", _until("ends after", login.secret_lifetime, "at most")),

@@ -145,7 +145,7 @@ def ask_for_client(
     draft = NewCredential(location_id, name, "", "", "", params)
     endpoint = endpoint_of(provider, draft)
     terms = _agreed_host(ask, endpoint, terms)
-    client_id = _ask_client_id(ask, endpoint, row, job_factory.default_client_id(name))
+    client_id = _ask_client_id(ask, provider, endpoint, row, job_factory.default_client_id(name))
     has_secret = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
     secret = ""
     if provider.auth != "none" and not (row is not None and row.encrypted_secret and is_login):
@@ -203,10 +203,18 @@ def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _ask_client_id(ask: Asker, endpoint: Endpoint, row: Row | None, default: str) -> str:
+def _ask_client_id(ask: Asker, provider: Provider, endpoint: Endpoint, row: Row | None, default: str) -> str:
     """The row's, or the settings'. A host that the row names may have an app of its own: theirs is only proposed."""
     known = (row.client_id if row else "") or (default if endpoint.is_fixed else "")
-    return known or _required(ask.text("Client id", default), "client id")
+    client_id = known or _required(ask.text("Client id", default), "client id")
+    if not known and provider.login.is_strange(client_id):
+        _agree(ask, f"{provider.name}'s client ids look different. Is it the client id?", "Copy it, then start again.")
+    return client_id
+
+
+def _agree(ask: Asker, question: str, action: str) -> None:
+    if not ask.yes(question):
+        raise ActionableError("nothing was sent or changed", action, Kind.ROW)
 
 
 def _agreed_host(ask: Asker, endpoint: Endpoint, terms: Terms) -> Terms:
