@@ -27,9 +27,9 @@ MANY = Provider(
     placeholders={"instance": "many.example", "redirect_uri": "", "user_type": "B"},
 )
 STRICT = Provider("strict", "Strict", "https://strict.example/token", login=Login(client_id_pattern=r"1000\.[0-9A-Z]+"))
-BENCH = JobFactory(
-    cast(Seals, None), Listed(FIXED, HOSTED, MANY, STRICT), "acme", lambda _: Client("our-app", "our secret")
-)
+LISTED = Listed(FIXED, HOSTED, MANY, STRICT)
+BENCH = JobFactory(cast(Seals, None), LISTED, "acme", lambda _: Client("our-app", "our secret"))
+NO_CLIENT = JobFactory(cast(Seals, None), LISTED, "acme", lambda _: Client("", ""))
 
 
 class Answers:
