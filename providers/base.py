@@ -259,6 +259,9 @@ class Provider(ProviderSummary):
     error_codes: ErrorCodes = ErrorCodes()
     docs: str = ""
 
+    agency_param = ""
+    """The parameter of a row that names the agency which can have another pair minted for it; empty: there is none."""
+
     refusal_if_client_valid = Verdict.REQUEST_REFUSED
     """What a refused client means where another row of the same client is accepted."""
 

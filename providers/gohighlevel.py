@@ -7,9 +7,10 @@ than documented: the 401 of an uninstalled app, and bodies with `error_descripti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from providers.base import UNAUTHORIZED, Provider, Verdict
+from providers.base import UNAUTHORIZED, Provider, TokenRequest, Verdict
 from providers.login import Login
 
 # Billing is paused or the agency is inactive. The refresh token is not used up and works again afterwards.
@@ -18,10 +19,14 @@ _INVALID_GRANT = "invalid grant"
 _CLIENT_REFUSED = "invalid client credentials"
 _REQUEST_REFUSED = ("missing parameter", "invalid parameter")
 _UNPROCESSABLE = 422
+_API_VERSION = "2021-07-28"  # of the two requests of an agency; with `v3` they have other paths and names
+PAGE_LOCATIONS = 100
 
 
 class GoHighLevel(Provider):
     """See `Provider`. Error bodies are `{statusCode, message[, error]}`; `message` is a list for 422."""
+
+    agency_param = "company"
 
     # An uninstalled app answers like a wrong client secret. If another location of the same app is accepted,
     # the secret is right and this location's grant is gone.
@@ -52,6 +57,39 @@ class GoHighLevel(Provider):
         if verdict is Verdict.REQUEST_REFUSED and (message.startswith(_REQUEST_REFUSED) or "user_type" in message):
             return "Check user_type in the row's provider_params: Location for a sub-account, Company for an agency."
         return None
+
+    def installed_request(
+        self, params: Mapping[str, str], access_token: str, company_id: str, app_id: str, skip: int
+    ) -> TokenRequest:
+        """The request for the locations of an agency that have the app, from the one with the number `skip` on.
+
+        Args:
+            params: of the agency's row.
+            access_token: the agency's.
+
+        Raises:
+            ProviderError: see `Provider.endpoint`.
+        """
+        page = {"companyId": company_id, "appId": app_id, "isInstalled": "true"}
+        page |= {"skip": str(skip), "limit": str(PAGE_LOCATIONS)}
+        return replace(self._request_of_agency("installedLocations", page, params, access_token), method="GET")
+
+    def mint_request(
+        self, params: Mapping[str, str], access_token: str, company_id: str, location_id: str
+    ) -> TokenRequest:
+        """The request for a pair of tokens of one of an agency's locations. Arguments: see `installed_request`."""
+        whose = {"companyId": company_id, "locationId": location_id}
+        return self._request_of_agency("locationToken", whose, params, access_token)
+
+    def _request_of_agency(
+        self, name: str, fields: dict[str, str], params: Mapping[str, str], access_token: str
+    ) -> TokenRequest:
+        """Beside the token endpoint, wherever a setting has moved that."""
+        endpoint = self.endpoint(params)
+        url = f"{endpoint.url.rpartition('/')[0]}/{name}"
+        request = self.request(replace(endpoint, url=url), fields, None)
+        headers = {"Authorization": f"Bearer {access_token}", "Version": _API_VERSION}
+        return replace(request, headers={**request.headers, **headers})
 
 
 class GoHighLevelLogin(Login):

@@ -71,6 +71,7 @@ _JOURNAL = "tests/journal/test_entries.py::"
 _FILES = "tests/journal/test_file.py::"
 _SPARE = "tests/refresh/nothing_lost/test_spare_folder.py::"
 _LAST = "tests/refresh/nothing_lost/test_last_resort.py::"
+_AGENCIES = "tests/clients/test_agencies.py::"
 _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/library/test_manager.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
@@ -1380,6 +1381,42 @@ MUTANTS = (
         'text.replace("\\\\", "") if',
         "text if",
         f"{_COLUMN_TYPES}test_what_rich_text_left_in_a_row_keeps_its_new_tokens_from_nobody",
+    ),
+    # Agencies
+    _mutant(
+        "a row whose answer was lost asks no agency",
+        "token_refresh/refresh/write_back.py",
+        "verdict in (Verdict.DEAD_GRANT, Verdict.UNCLEAR) and not answer.brings_token",
+        "verdict is Verdict.DEAD_GRANT and not answer.brings_token",
+        f"{_AGENCIES}test_a_location_whose_answer_was_lost_gets_another_pair_in_the_same_run",
+    ),
+    _mutant(
+        "a dead pair that an agency was about to replace stays dead after a crash",
+        "token_refresh/refresh/recovery.py",
+        " and not job.agency)",
+        ")",
+        f"{_AGENCIES}test_a_run_that_is_killed_around_a_minted_pair_loses_nothing",
+    ),
+    _mutant(
+        "a minted pair does not go into the entry of the row",
+        "token_refresh/clients/agencies.py",
+        "lost_entry=held.entry_id",
+        "lost_entry=None",
+        f"{_AGENCIES}test_a_location_whose_pair_is_dead_gets_another_in_the_same_run",
+    ),
+    _mutant(
+        "a pair of an agency's location is read before it is in the journal",
+        "token_refresh/clients/installs.py",
+        "entry_id, raw = redemption.ask(agency.mint_request(location_id))",
+        "entry_id, raw = -1, context.transport.post(agency.mint_request(location_id))",
+        f"{_AGENCIES}test_a_location_that_is_cut_off_while_it_is_added_is_saved_by_the_next_run",
+    ),
+    _mutant(
+        "a location whose grant was dead is never tried again although its agency lives",
+        "token_refresh/refresh/listing.py",
+        "or (isinstance(job, Job) and bool(job.agency))",
+        "",
+        f"{_AGENCIES}test_a_location_that_lost_the_app_needs_it_again_and_then_follows_by_itself",
     ),
 )
 

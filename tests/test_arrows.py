@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.refresh": _RUN,
     "token_refresh.clients": {
         *("token_refresh.clients", "providers.introspection", "providers.revocation", "providers.authorization"),
-        "providers.exchange",
+        *("providers.exchange", "providers.gohighlevel"),
     }
     | _RUN,
     "token_refresh.diagnosis": {"token_refresh.diagnosis"} | _RUN,

@@ -121,8 +121,15 @@ def _fill_in(clone: Clone, key: str, oauth: OAuthServer) -> None:
     env.write_text(text + f"GOHIGHLEVEL_TOKEN_URL={oauth.token_url('gohighlevel')}\n")
     oauth.add_client("gohighlevel", "app", "for the docs")
     token = oauth.grant("gohighlevel", "app", location_id="loc1")
-    header = "location_id,provider,client_id,client_secret,refresh_token"
-    (clone.folder / "clients.csv").write_text(f"{header}\nloc1,gohighlevel,app,for the docs,{token}\n")
+    agency = oauth.grant("gohighlevel", "app", location_id="comp1", user_type="Company", company_id="comp1")
+    oauth.agencies.install("comp1", "loc5", "loc6", "loc7")
+    header = "location_id,provider,client_id,client_secret,refresh_token,provider_params"
+    lines = [
+        header,
+        f"loc1,gohighlevel,app,for the docs,{token},",
+        f'comp1,gohighlevel,app,for the docs,{agency},"{{""user_type"": ""Company""}}"',
+    ]
+    (clone.folder / "clients.csv").write_text("\n".join(lines) + "\n")
     with env.open("a") as file:
         file.writelines(f"{name}={value}\n" for name, value in _earlier_programs(clone, oauth).items())
 
@@ -138,7 +145,7 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
 
 
 def _needs_person(command: str) -> bool:
-    return "onboard_client.py" in command and "--from-csv" not in command
+    return "onboard_client.py" in command and not any(flag in command for flag in ("--from-csv", "--locations"))
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import crypto
 from token_refresh import settings as configuration
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import AGENCIES_FILE
 from token_refresh.journal.lock import run_lock
 from token_refresh.journal.state_folder import StateFolder
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
     from token_refresh.net.watchdog import TimedAdapter
-    from token_refresh.refresh.jobs import JobFactory
-    from token_refresh.refresh.run_context import RunContext
+    from token_refresh.refresh.jobs import Held, Job, JobFactory
+    from token_refresh.refresh.run_context import RunContext, Scope
     from token_refresh.refresh.run_identity import RunIdentity
-    from token_refresh.stores.base import Row, Store
+    from token_refresh.stores.base import DueQuery, Row, Store
     from token_refresh.stores.database import Backend
     from token_refresh.stores.sealed import SealedStore, Seals
     from token_refresh.transfer.export_file import SourceRow
@@ -304,6 +305,39 @@ def resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
     return Admission(context).resume(entry) if entry.token else redemption.resume(context, entry)
 
 
+def minting(context: RunContext, held: list[Held]) -> Iterator[list[Job]]:
+    """See `agencies.minting`."""
+    if held:  # most runs find no dead pair of an agency's location
+        from token_refresh.clients import agencies
+
+        yield from agencies.minting(context, held)
+
+
+def first_notices(
+    installation: Installation, store: SealedStore, context: RunContext, scope: Scope
+) -> Iterator[Notice]:
+    """What a person should know at the start of a run, of its agencies, too."""
+    from token_refresh.diagnosis import notices
+
+    yield from notices.first_notices(context, scope, quota_of(installation, store.store))
+    is_by_itself = not (scope.is_by_hand or scope.dry_run or scope.takeover)
+    if is_by_itself and (context.folder / AGENCIES_FILE).exists():
+        from token_refresh.clients import installs
+
+        yield from installs.install_notices(context)
+
+
+def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], query: DueQuery) -> Iterator[Notice]:
+    """What a person should know of rows that were listed; agencies among them are looked at from now on."""
+    from token_refresh.diagnosis import notices
+
+    if any('"Company"' in row.provider_params for row in listed):
+        from token_refresh.clients import installs
+
+        installs.register_agencies(context, listed)
+    yield from notices.row_notices(context, listed, due, query)
+
+
 @contextmanager
 def open_run_context(
     installation: Installation, connect: Connect | None = None, *, takes_over: bool = False, is_bystander: bool = False
@@ -335,8 +369,8 @@ def run_context_around(
         is_bystander: the lock is not held, so what earlier runs left in the journal is not touched.
     """
     import random
+    from functools import partial
 
-    from token_refresh.diagnosis.notices import first_notices, row_notices
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.refresh.due import DuePolicy
     from token_refresh.refresh.run_context import RunContext
@@ -367,9 +401,10 @@ def run_context_around(
             concurrency=settings.concurrency,
             identity=identity,
             claimant=identity.claimant(journal.slot),
-            first_notices=lambda context, scope: first_notices(context, scope, quota_of(installation, store.store)),
+            first_notices=partial(first_notices, installation, store),
             row_notices=row_notices,
             resume_admission=resume_admission,
+            minting=minting,
         )
     finally:
         for answer in journal.not_saved():  # also when an error ended the run

@@ -153,6 +153,7 @@ class Life:
                 return None  # it stays
         else:
             self.refreshes()
+        self.tend()  # by what this machine knows, which did it
         self._others.append(self._machine)
         self._others.remove(first)
         return self._use(first)

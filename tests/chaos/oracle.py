@@ -206,6 +206,8 @@ class Oracle:
         is_anew = is_harmed and token.value in self._overtaken and not self.durable & set(token.successors)
         if in_run and (len(in_run) >= SENDS_IN_A_RUN[token.provider] or (len(in_run) < len(before) and not is_anew)):
             self._blame_strict(token, who, len(in_run) + 1)
+        if self.rejected & set(token.successors):
+            return  # one that came without an access token was refused, so this one counts again
         if not is_harmed:
             self._check_resend_of_lost(token, who, before[-1])
         elif (
@@ -215,8 +217,6 @@ class Oracle:
             self.blame(who, "was sent again although its successor had been stored")
 
     def _check_resend_of_lost(self, token: RefreshToken, who: str, last: _Arrival) -> None:
-        if self.rejected & set(token.successors):
-            return  # one that came without an access token was refused, so this one counts again
         if last.run not in self._killed and self._dropped.get(token.value) != last.run:
             self.blame(who, "was sent again although its answer had come")
         passed = self._world.clock.timestamp() - last.at

@@ -47,6 +47,7 @@ class NoticeCode(enum.StrEnum):
     SHORT_LIFETIME = "short_lifetime"  # a provider's tokens expire before the next run
     LOGIN_ENDS = "login_ends"  # a token does, soon, and no refresh brings another one
     RARE_RUNS = "rare_runs"  # runs come more rarely than `REFRESH_INTERVAL` says
+    INSTALLS_CHANGED = "installs_changed"  # locations of an agency got the app, or lost it
     QUOTA_SHORT = "quota_short"  # the month's Airtable calls will not last
     NOT_SELECTED = "not_selected"  # no row of a location that was asked for can be refreshed
     ROW_UNUSABLE = "row_unusable"  # in a dry run: somebody has to fix the row first

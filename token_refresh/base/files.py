@@ -14,6 +14,8 @@ from token_refresh.base.errors import ActionableError, Kind
 _OTHERS_WRITE = 0o022
 _MOST_LINKS = 40  # as Linux has it, see path_resolution(7)
 
+AGENCIES_FILE = "agencies.json"  # in the state folder of a table: which locations its agencies were seen with
+
 
 class SharedPlaceError(ActionableError):
     """Somebody else could read, replace or redirect what is written there."""

@@ -63,7 +63,7 @@ class Order:
         """What the flags say; a browser is opened where there is a display."""
         has_display = sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
         return cls(
-            arguments.location,
+            next(iter(arguments.location), ""),
             arguments.provider,
             arguments.scope,
             arguments.redirect_uri,

@@ -11,7 +11,6 @@ from functools import partial
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import RowFinished
-from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
@@ -21,7 +20,7 @@ from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import Parser, add_allow_host, add_json, add_login, refuse_without_login
+from token_refresh.terminal.flags import onboarding_flags
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.report import LineReport, show_file, show_line, show_onboarded
@@ -39,28 +38,17 @@ def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: C
     """Run `onboard_client.py` with these words and return the exit code. Arguments: see `commands.main`."""
 
     def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
-        return run(_parsed(argv), given, clock or SystemClock(), console)
+        return run(onboarding_flags(argv, CSV_HEADER), given, clock or SystemClock(), console)
 
     return started(argv, environ, act)
 
 
-def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags of `onboard_client.py`. Secrets are never among them."""
-    parser = Parser(prog=ONBOARD_CLIENT, description="Add a client, or replace its credential.")
-    add_login(parser)
-    file_help = f"one client a line, - for standard input; header: {','.join(CSV_HEADER)}"
-    parser.add_argument("--from-csv", metavar="FILE", help=file_help)
-    parser.add_argument("--replace", action="store_true", help="replace existing credentials without asking")
-    parser.add_argument("--no-check", action="store_true", help="save without proving by a refresh")
-    add_allow_host(parser, "a line")
-    add_json(parser)
-    arguments = parser.parse(argv)
-    refuse_without_login(parser, arguments)
-    return arguments
-
-
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """Save one client or many; exit 1 where one was not saved."""
+    if arguments.locations:
+        from token_refresh.commands import locations
+
+        return locations.run(arguments, environ, clock, console)
     installation = prepare(environ, clock, console)
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:

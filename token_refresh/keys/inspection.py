@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from providers.base import ProviderError
 from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.columns import SEALED_COLUMNS
+from token_refresh.base.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.keys.cells import CellCheck, check_cells, resealing
 from token_refresh.net.hosts import host_of, is_agreed
-from token_refresh.refresh.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
 from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
 from token_refresh.stores.base import Change, Row
 from token_refresh.stores.sealed import Binding, Seals, wrong_key

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Protocol
 
-from providers.base import Credential, Endpoint, Provider, ProviderError, ProviderSummary
+from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, ProviderSummary, Verdict
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.journal.entries import Entry
@@ -60,6 +61,15 @@ class Job:
     def client(self) -> ClientKey:
         """Whose refusal this row would share."""
         return ClientKey(self.endpoint.url, self.credential.client_id, self.credential.client_secret)
+
+    @property
+    def agency(self) -> str:
+        """The agency that can have another pair minted for it; empty where there is none."""
+        return self.credential.params.get(self.provider.agency_param, "")
+
+
+Held = tuple[Job, Answer, Verdict, int | None, datetime | None]
+"""The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,14 @@ def _wanted(
 
 
 def _may_live(context: RunContext, row: Row, cell: Sequence[str], failure: Failure | None, now: datetime) -> bool:
-    """Whether a row that was found dead is tried: another credential is in it, or its provider is known to err."""
+    """Whether a row that was found dead is tried: another credential is in it, its provider is known to err,
+
+    or its agency may give another pair.
+    """
     if failure is None:
         return context.journal.failures.died_with_another_cell(row.key, cell)
-    return replay.may_live(context.provider_of(row), failure, now)
+    job = context.job_factory.job(row)
+    return replay.may_live(context.provider_of(row), failure, now) or (isinstance(job, Job) and bool(job.agency))
 
 
 class _Unfinished:

@@ -235,7 +235,7 @@ def _replay_one(
     answer = job.provider.read_answer(raw)
     if not _is_of(context, entry, row):
         _end_overtaken(context, entry, job, answer, emit)
-    elif answer.brings_token or answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD):
+    elif answer.brings_token or (answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD) and not job.agency):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
     else:
         _close(context, entry, answer)

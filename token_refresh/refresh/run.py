@@ -99,7 +99,8 @@ class Refresher:
         unusable = self._writeback.add_unusable
         try:
             due = list_due(self._context, scope, query, blocked, self._emit_once, unusable)
-            loop.work(chain(due, list_unproven(self._context, self._writeback.unproven, self._emit_once, unusable)))
+            unproven = list_unproven(self._context, self._writeback.unproven, self._emit_once, unusable)
+            loop.work(chain(due, unproven, self._context.minting(self._context, self._writeback.unminted)))
         finally:
             self._writeback.end_unproven()
         for what, action in self._context.store.store.warnings():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
-    from token_refresh.refresh.jobs import JobFactory
+    from token_refresh.refresh.jobs import Held, Job, JobFactory
     from token_refresh.refresh.run_identity import RunIdentity
     from token_refresh.stores.base import Claimant, DueQuery, Row
     from token_refresh.stores.sealed import SealedStore
@@ -34,6 +34,8 @@ class RunContext:
         claimant: this process to others.
         first_notices, row_notices: what a person should know at the start of a run, and of rows that were listed.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
+        minting: of rows with a dead or lost pair those that get another from their agency, as one more round; the
+            others are left in the list.
     """
 
     store: SealedStore
@@ -52,6 +54,7 @@ class RunContext:
     first_notices: Callable[[RunContext, Scope], Iterable[Notice]]
     row_notices: Callable[[RunContext, Sequence[Row], Sequence[Row], DueQuery], Iterable[Notice]]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]
+    minting: Callable[[RunContext, list[Held]], Iterator[list[Job]]]
 
     def provider_of(self, row: Row) -> ProviderSummary | None:
         """What is known of a row's provider; None where the catalogue does not have it."""

@@ -18,7 +18,7 @@ from token_refresh.journal.entries import Place, Step
 from token_refresh.journal.failures import Failure
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import kept_pair
-from token_refresh.refresh.jobs import Job, UnusableRow
+from token_refresh.refresh.jobs import Held, Job, UnusableRow
 from token_refresh.refresh.result import (
     RowResult,
     failure_of,
@@ -83,6 +83,7 @@ class WriteBack:
         journal_error: why the journal takes no more; set by whoever writes to it.
         is_clock_confirmed: a provider's clock agreed with ours.
         unproven: the rows that hold a new token which is still to be proved, by key, with what is said of them else.
+        unminted: rows whose pair is dead or lost, before their agencies are asked.
         replaced_cells: the fingerprints of refresh cells that onboardings are to replace which wait in the journal.
     """
 
@@ -94,6 +95,8 @@ class WriteBack:
         self._emit = emit
         self.is_clock_confirmed = False
         self.unproven: dict[str, RowFinished] = {}
+        self.unminted: list[Held] = []
+        self._is_ending = False  # no agency is asked any more
         self.replaced_cells: frozenset[str] = frozenset()
         self._buffer: list[Pending] = []
         self._since: float | None = None
@@ -127,6 +130,10 @@ class WriteBack:
                 with suppress(CellError):  # somebody may have edited the row's
                     self._restore(job, answer, entry_id)
                     return
+        is_useless = verdict in (Verdict.DEAD_GRANT, Verdict.UNCLEAR) and not answer.brings_token
+        if is_useless and job.agency and not self._is_ending:
+            self.unminted.append((job, answer, verdict, entry_id, lost_at))
+            return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
         has_successor = is_spent(job, answer)
@@ -274,7 +281,12 @@ class WriteBack:
             self._emit(one)
 
     def end_unproven(self) -> None:
-        """Say what became of the rows whose new token could not be proved in this run."""
+        """Say what became of the rows whose new token could not be proved in this run, or whose agency has no other."""
+        self._is_ending = True
+        if self.unminted:
+            for held in self.unminted:
+                self.add(*held)
+            self.finish()
         while self.unproven:
             self._emit(self.unproven.popitem()[1])
 
@@ -303,7 +315,7 @@ class WriteBack:
             step = Step.SUPERSEDED if pending.brings_token or step is Step.UNREAD else None
         elif result.written is Written.UNCLAIMED and not pending.is_urgent:
             step = None  # its token was not spent: whoever has the row brings another
-        elif result.written is not Written.STORED and pending.brings_token:
+        elif result.written is not Written.STORED and (pending.brings_token or pending.proves):
             return  # the next run tries to store it again
         if pending.is_spent and (is_overtaken or result.written is Written.STORED):
             self._spent.append(entry_id)
@@ -388,11 +400,11 @@ def _final(pending: Pending, result: WriteResult, place: Place) -> RowFinished:
         if result.written is Written.UNCLAIMED and pending.is_urgent:
             error = f"{error}; the new tokens wait {place.where}"
         return replace(pending.result.finished, outcome=Outcome.CHANGED, error=error, action=None, expires_at=None)
-    if result.written is Written.REFUSED and result.error is not None and pending.brings_token:
+    if result.written is Written.REFUSED and result.error is not None and (pending.brings_token or pending.proves):
         return replace(
             pending.result.finished,
             outcome=Outcome.OPERATOR,
-            error=f"the new tokens are {place.where}: {result.error}",
+            error=f"the {'new' if pending.brings_token else 'earlier'} tokens are {place.where}: {result.error}",
             action=result.error.action,
             is_news=True,
         )

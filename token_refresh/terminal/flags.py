@@ -10,10 +10,16 @@ from typing import Any, NoReturn
 
 from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import trimmed
 
-_OF_LOGIN = ("provider", "location", "scope", "redirect_uri", "no_browser", "device")
+_OF_LOGIN = ("provider", "scope", "redirect_uri", "no_browser", "device")
 _CONTRADICTIONS = (
+    ("locations", "authorize"),
+    ("locations", "from_csv"),
+    ("locations", "replace"),
+    ("locations", "no_check"),
+    ("all", "location"),
     ("authorize", "from_csv"),
     ("authorize", "no_check"),
     ("device", "redirect_uri"),
@@ -154,21 +160,57 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def add_login(parser: argparse.ArgumentParser) -> None:
-    """The flags of a login; see `refuse_without_login`."""
+def onboarding_flags(argv: Sequence[str], header: Sequence[str]) -> argparse.Namespace:
+    """The flags of `onboard_client.py`, whose CSV files have this header. Secrets are never among them.
+
+    Raises:
+        ActionableError: they cannot be used.
+    """
+    parser = Parser(prog=ONBOARD_CLIENT, description="Add a client, or replace its credential.")
+    _add_login(parser)
+    file_help = f"one client a line, - for standard input; header: {','.join(header)}"
+    parser.add_argument("--from-csv", metavar="FILE", help=file_help)
+    parser.add_argument("--replace", action="store_true", help="replace existing credentials without asking")
+    parser.add_argument("--no-check", action="store_true", help="save without proving by a refresh")
+    add_allow_host(parser, "a line")
+    add_json(parser)
+    arguments = parser.parse(argv)
+    _refuse_without_login(parser, arguments)
+    return arguments
+
+
+def _add_login(parser: argparse.ArgumentParser) -> None:
+    """The flags of a login, and of what an agency's login opens."""
     parser.add_argument("--authorize", action="store_true", help="by logging in at the provider, without a token")
     parser.add_argument("--provider", default="", metavar="P", help="with --authorize: where")
-    parser.add_argument("--location", default="", metavar="ID", help="with --authorize: whose row it is")
+    parser.add_argument(
+        "--location",
+        action="append",
+        default=[],
+        type=location,
+        metavar="ID",
+        help="with --authorize: whose row it is; with --locations: add this one",
+    )
     parser.add_argument("--scope", action="append", default=[], metavar="S", help="with --authorize: also ask for this")
     parser.add_argument("--redirect-uri", default="", metavar="URI", help="with --authorize: as the provider has it")
     parser.add_argument("--no-browser", action="store_true", help="with --authorize: only print the address")
     parser.add_argument("--device", action="store_true", help="with --authorize: on another device, by a code")
+    parser.add_argument(
+        "--locations", type=location, metavar="COMPANY_ID", help="list the locations of this HighLevel agency"
+    )
+    parser.add_argument("--all", action="store_true", help="with --locations: add all that have no row")
 
 
-def refuse_without_login(parser: Parser, arguments: argparse.Namespace) -> None:
+def _refuse_without_login(parser: Parser, arguments: argparse.Namespace) -> None:
     """Raises `UsageError` where flags were given that contradict each other, or that only a login has."""
     for one, other in _CONTRADICTIONS:
         if getattr(arguments, one) and getattr(arguments, other):
             parser.error(f"--{one.replace('_', '-')} and --{other.replace('_', '-')} do not go together")
+    if arguments.all and not arguments.locations:
+        parser.error("--all is for --locations")
+    if arguments.location and not (arguments.authorize or arguments.locations):
+        parser.error("--location is for --authorize or --locations")
+    if len(arguments.location) > 1 and arguments.authorize:
+        parser.error("--authorize is for one --location")
     if not arguments.authorize and (given := [name for name in _OF_LOGIN if getattr(arguments, name)]):
         parser.error(f"--{given[0].replace('_', '-')} is for --authorize")

@@ -101,7 +101,7 @@ def away(_: str) -> None:
 def set_up(world: World, slug: str, *redirect_uris: str, location: str = "loc", **facts: Any) -> None:
     """A provider's login at the fake, for this account."""
     name = slug.upper().replace("-", "_")
-    world.program.settings[f"{name}_TOKEN_URL"] = world.oauth.token_url(slug)
+    world.program.settings[f"{name}_TOKEN_URL"] = world.oauth.endpoint(slug, "code")
     world.program.settings[f"{name}_AUTH_URL"] = world.oauth.endpoint(slug, "authorize")
     world.oauth.add_client(slug, f"app-{slug}", f"{slug} secret", redirect_uris or [PASTED])
     world.oauth.consent(slug, location_id=location, **facts)

@@ -16,6 +16,7 @@ from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, refresh, struck
 from tests.refresh.runs.faults_world import Rows, SqliteRows, refuse_answers, spare_files, table_of
 from tests.world.airtable import faults as airtable_faults
+from tests.world.oauth import faults
 from token_refresh.base.errors import Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.login.onboarding import log_in
@@ -189,7 +190,20 @@ def test_a_login_that_is_killed_before_its_token_is_traded_stores_none(world: Wo
     struck(world, Point.KEPT, Fate.KILL, login(story))
     assert [entry["step"] for entry in world.journalled()] == ["answered"]
     told = world.program.run().err
-    assert ("was traded" in told, "Log in again" in told) == (True, True)
+    assert "was traded" in told, (told, world.rows(), world.oauth.violations)
+    assert "Log in again" in told
+    assert (world.rows(), world.journalled()) == ({}, [])
+
+
+@pytest.mark.parametrize("slug", ["google", "github-oauth-app"])
+def test_a_refusal_that_nobody_read_before_the_kill_leaves_nothing(world: World, slug: str) -> None:
+    story = Story("refused", slug)
+    prepared(SqliteRows(world), story)
+    world.oauth.fail(faults.refused("invalid_grant"))
+    struck(world, Point.KEPT, Fate.KILL, login(story))
+    assert [entry["step"] for entry in world.journalled()] == ["answered"]
+    told = world.program.run().err
+    assert ("did not complete the login" in told, "Log in again" in told) == (True, True)
     assert (world.rows(), world.journalled()) == ({}, [])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import exits
+from tests.chaos.hand import Hand
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, meanwhile, table_of
@@ -125,6 +126,21 @@ def test_a_token_that_came_without_an_access_token_is_stored_and_proved_by_one_m
     assert entries(rows.world) == []
     assert is_spent(rows, first)
     assert is_spent(rows, tokens[1])
+
+
+def test_where_a_rule_of_the_table_refuses_the_token_before_the_next_run_puts_it_back(databases: Rows) -> None:
+    databases.add("acme-family", "loc")
+    first, hand = databases.stored("loc"), Hand(databases)
+    databases.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    databases.world.oauth.fail(meanwhile(lambda: hand.refuse_writes_of("loc")))
+    result = only(run(databases))
+    assert result["outcome"] == "operator"
+    assert result["error"].startswith("the earlier tokens are in the journal: ")
+    hand.accept_writes()
+    run(databases)
+    assert databases.stored("loc") == first
+    assert sent(databases) == [first, "sample-refresh"]
+    assert_next_run_refreshes(databases)
 
 
 def test_an_unproven_token_that_is_refused_gives_way_to_the_one_before(rows: Rows) -> None:

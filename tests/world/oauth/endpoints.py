@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from tests.world.http import Hangup, Request, Response
 from tests.world.oauth import checks, device, login, templates
+from tests.world.oauth.agencies import Agencies
 from tests.world.oauth.checks import Client, Params
 from tests.world.oauth.dialects import SHORT_LIVED_SECONDS, Dialect, Login
 from tests.world.oauth.faults import Call, Faults
@@ -45,6 +46,7 @@ class Endpoints:
         self._clock = clock
         self._codes = login.CodeBook()
         self.devices = device.DeviceBook()
+        self.agencies = Agencies(self.book, clock, violations=self.violations)
         self._routes = dict(self._all_routes())
 
     def serve(self, request: Request) -> Response:
@@ -77,6 +79,9 @@ class Endpoints:
                 yield f"{method} /{name}{rest}".lstrip(), (dialect, endpoint)
             yield f"/{name}/introspect", (dialect, self._introspect)
             yield f"/api/{name}/whoami", (dialect, self._whoami)
+            if name == "gohighlevel":
+                yield f"/{name}/oauth/installedLocations", (dialect, self._agency_list)
+                yield f"/{name}/oauth/locationToken", (dialect, self._mint)
 
     def _paths(self, dialect: Dialect) -> Iterator[tuple[str, Endpoint]]:
         """The later ones of one path win; one that begins with a method is for that alone."""
@@ -272,6 +277,23 @@ class Endpoints:
                 return self._refuse(dialect, refusal)
             facts = self._consented(dialect, login.scopes_of(dialect.login or Login(), params))
             return self.devices.issue(dialect, client, facts, request, self._clock())
+
+    def _agency_list(self, _: Dialect, request: Request) -> Response:
+        with self.lock:
+            return self.agencies.list_installed(request)
+
+    def _mint(self, dialect: Dialect, request: Request) -> Response:
+        """Meets the same faults as a refresh."""
+        with self.lock:
+            call = self._read(dialect, request)
+            fault = self.faults.pick(call)
+        if fault is not None:
+            return fault.apply(call, lambda: self._minted(dialect, request))
+        return self._minted(dialect, request)
+
+    def _minted(self, dialect: Dialect, request: Request) -> Response:
+        with self.lock:
+            return self.agencies.mint(request, dialect)
 
     def _whoami(self, dialect: Dialect, request: Request) -> Response:
         """RFC 6750, sections 2.1 and 3."""

@@ -46,6 +46,7 @@ class OAuthServer:
         self._book = self._world.book
         self._lock = self._world.lock
         self.violations = self._world.violations
+        self.agencies = self._world.agencies
         self._http = HTTPServer(self._world.serve, jittered(latency, jitter, seed), port)
         self._http.now = clock
         self.url = self._http.url

@@ -6,6 +6,7 @@ there; a code whose answer was lost is of no use to anybody, and the person logs
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from providers.base import (
 from providers.exchange import ShortLived
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import safe_error
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential, candidate_of, with_client
@@ -150,15 +152,22 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
     """What is to be stored of a login: the draft with what its answer says.
 
     Raises:
-        NoGrantError: there is no refresh token in it, where the provider gives some.
+        NoGrantError: it refuses, or there is no refresh token in it, where the provider gives some.
+        AdmissionError: its tokens are in a form that is not known.
         OtherAccountError: it is of another location than the one asked for.
     """
     answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
+    if answer.verdict is not Verdict.GRANTED:  # its words may quote the code
+        error = AdmissionError if answer.verdict is Verdict.UNREAD else NoGrantError
+        raise error("the provider did not complete the login", AGAIN)
+    params = read_params(draft.provider_params)
+    if answer.refresh_token is None and params.get(provider.agency_param):
+        mark = hashlib.sha256((answer.access_token or "").encode()).hexdigest()
+        answer = replace(answer, refresh_token=f"none-{mark}")  # which is refused, and then another pair is minted
     if answer.refresh_token is None and provider.grant == "refresh_token":
         raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
     if isinstance(provider, ShortLived) and answer.is_expiry_assumed:
         raise NoGrantError("the login was cut off before its token was traded; nothing was stored", AGAIN)
-    params = read_params(draft.provider_params)
     account = provider.login.account_in(content, params)
     location_id = draft.location_id
     if not provider.login.account_is_location:
@@ -217,7 +226,7 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
     draft = NewCredential.from_json(journal.open_admission(entry))
     if entry.lacks_answer:
         journal.finish([entry.id])
-        return _notice(entry, "a login was cut off before its answer came; nothing was stored", AGAIN)
+        return _notice(entry, "a login was cut off before its answer came; nothing was stored", _repeat(draft))
     try:
         provider = context.job_factory.find_provider(draft.provider)
         entered, answer = completed(provider, draft, journal.open_answer(entry))
@@ -240,6 +249,13 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
     except (AdmissionError, ProviderError) as error:
         journal.mark(entry.id, Step.SUPERSEDED)
         return _notice(entry, f"a login was not stored: {error}", error.action)
+
+
+def _repeat(draft: NewCredential) -> str:
+    """What brings its tokens now."""
+    company_id = read_params(draft.provider_params).get("company")  # an agency can have a pair minted again
+    ids = f"--locations {company_id} --location {draft.location_id}"
+    return f"Run: {ONBOARD_CLIENT} {ids}" if company_id else AGAIN
 
 
 def marks_of(context: RunContext, row: Row | None) -> str:
