@@ -172,7 +172,7 @@ def test_a_code_is_entered_on_another_device(scene: Scene) -> None:
         assert_saved(scene, terminal)
 
 
-def test_a_consent_that_is_refused_stores_nothing_and_is_told_in_the_servers_words(scene: Scene) -> None:
+def test_a_consent_that_is_refused_stores_nothing_and_shows_the_words_of_the_server(scene: Scene) -> None:
     with scene.login(redirect_uri=f"http://127.0.0.1:{free_port()}/callback") as terminal:
         scene.browser.open(address_in(terminal))
         scene.sign_in()
