@@ -261,6 +261,13 @@ MUTANTS = (
         f"{_UNPROVEN}test_on_a_host_without_the_journal_the_token_before_is_in_the_row",
     ),
     _mutant(
+        "a refusal is forgotten although the table did not take the token before back",
+        "token_refresh/refresh/write_back.py",
+        "(pending.brings_token or pending.proves):\n            return",
+        "pending.brings_token:\n            return",
+        f"{_UNPROVEN}test_where_a_rule_of_the_table_refuses_the_token_before_the_next_run_puts_it_back",
+    ),
+    _mutant(
         "a login without a refresh token empties the cell of the one before",
         "token_refresh/clients/row.py",
         "    is_kept = not entered.refresh_token and row is not None and bool(row.encrypted_refresh)\n",
