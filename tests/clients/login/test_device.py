@@ -112,7 +112,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_with_more_patience(device: De
 
 
 @pytest.mark.parametrize("is_json", [True, False])
-def test_a_provider_that_begins_none_is_told_of_in_its_words_without_the_secret(
+def test_a_provider_that_begins_none_is_quoted_without_the_secret(
     logged_in: LoggedIn, is_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = Device(logged_in)

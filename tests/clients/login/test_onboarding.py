@@ -265,7 +265,7 @@ def test_a_login_without_a_refresh_token_stores_nothing_and_says_what_brings_one
     assert (logged_in.world.rows(), logged_in.world.journalled()) == ({}, [])
 
 
-def test_what_the_provider_says_of_a_refused_code_is_told_without_the_code(logged_in: LoggedIn) -> None:
+def test_what_the_provider_says_of_a_refused_code_is_shown_without_the_code(logged_in: LoggedIn) -> None:
     def echo(call: faults.Call, act: faults.Act) -> object:
         form = dict(call.request.form())
         words = f"the code {form['code']} and verifier {form['code_verifier']} do not fit"

@@ -207,7 +207,7 @@ def test_a_refusal_that_nobody_read_before_the_kill_leaves_nothing(world: World,
     assert (world.rows(), world.journalled()) == ({}, [])
 
 
-def test_a_run_that_refreshes_the_row_while_the_login_waits_does_not_put_the_login_aside(world: World) -> None:
+def test_a_run_that_refreshes_the_row_while_the_login_waits_costs_the_login_nothing(world: World) -> None:
     """Killed right behind the answer, before anybody looked at the row again."""
     rows = SqliteRows(world)
     before = prepared(rows, AGAIN)
