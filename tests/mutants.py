@@ -1169,7 +1169,7 @@ MUTANTS = (
         "token_refresh/clients/login/redemption.py",
         ", self.credential.client_secret, *secrets)",
         ", self.credential.client_secret)",
-        f"{_LOGINS}test_what_the_provider_says_of_a_refused_code_is_told_without_the_code",
+        f"{_LOGINS}test_what_the_provider_says_of_a_refused_code_is_shown_without_the_code",
     ),
     _mutant(
         "a login's answer that the disk refused is forgotten",
@@ -1183,7 +1183,7 @@ MUTANTS = (
         "token_refresh/clients/login/redemption.py",
         " or journal.is_spent(entry.cell.split())\n",
         "\n",
-        f"{_LOGIN}test_a_run_that_refreshes_the_row_while_the_login_waits_does_not_put_the_login_aside",
+        f"{_LOGIN}test_a_run_that_refreshes_the_row_while_the_login_waits_costs_the_login_nothing",
     ),
     _mutant(
         "a login that is in its row is taken for another's",
