@@ -58,6 +58,7 @@ def test_the_catalogue_says_what_the_answers_say(slug: str) -> None:
     assert (provider.auth, provider.encoding, provider.grant) == (answers.auth, answers.encoding, answers.grant)
     if answers.grant != "none":
         assert (provider.rotates, provider.replay) == (answers.rotates, answers.replay)
+        assert provider.replay_window == answers.replay_window
         assert (provider.default_lifetime, provider.earliest) == (answers.lifetime, answers.earliest)
     if answers.device_url is not None:
         assert provider.device_url is not None

@@ -91,6 +91,7 @@ class Answers:
     lifetime: int = 3600
     rotates: Literal["always", "sometimes", "never"] = "never"
     replay: Literal["safe", "once", "last_minute"] = "safe"
+    replay_window: int = 0
     grant: Literal["refresh_token", "exchange", "none"] = "refresh_token"
     lost_answer: Literal["recovered", "lost"] = "lost"  # what comes of a row whose answer never arrived
     refused: Sequence[Refused] = ()
@@ -113,7 +114,9 @@ def read(text: str) -> Answers:
     table["refused"] = [Refused(*one) for one in table.get("refused", ())]
     for name, kind in (("login", LoginAnswers), ("revocation", Revocation)):
         table[name] = kind(**table[name]) if name in table else None
-    return Answers(**table)
+    answers = Answers(**table)
+    assert answers.lost_answer in ("recovered", "lost"), answers.lost_answer
+    return answers
 
 
 ANSWERS = {path.stem: read(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.toml"))}
