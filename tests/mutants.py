@@ -263,8 +263,8 @@ MUTANTS = (
     _mutant(
         "a refusal is forgotten although the table did not take the token before back",
         "token_refresh/refresh/write_back.py",
-        "(pending.brings_token or pending.proves):\n            return",
-        "pending.brings_token:\n            return",
+        "        elif result.written is Written.REFUSED and pending.proves:\n",
+        "        elif False:\n",
         f"{_UNPROVEN}test_where_a_rule_of_the_table_refuses_the_token_before_the_next_run_puts_it_back",
     ),
     _mutant(

@@ -315,8 +315,10 @@ class WriteBack:
             step = Step.SUPERSEDED if pending.brings_token or step is Step.UNREAD else None
         elif result.written is Written.UNCLAIMED and not pending.is_urgent:
             step = None  # its token was not spent: whoever has the row brings another
-        elif result.written is not Written.STORED and (pending.brings_token or pending.proves):
+        elif result.written is not Written.STORED and pending.brings_token:
             return  # the next run tries to store it again
+        elif result.written is Written.REFUSED and pending.proves:
+            return  # the next run tries to put the token before back
         if pending.is_spent and (is_overtaken or result.written is Written.STORED):
             self._spent.append(entry_id)
         if step is None:
