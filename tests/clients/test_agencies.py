@@ -17,6 +17,7 @@ from tests.world.http import Request
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import NoticeCode
 from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.installs import AgencyCalls, add_location, fresh_agency
 from token_refresh.clients.login.redemption import completed
@@ -327,21 +328,21 @@ def test_new_and_removed_installs_are_reported_once(rows: Rows) -> None:
     fake.install(COMPANY, "loc-3")
     fake.uninstall(COMPANY, "loc-2")
     later(rows, hours=8)
-    [notice] = [line for line in run(rows).lines() if line.get("code") == "installs_changed"]
+    [notice] = [line for line in run(rows).lines() if line.get("code") == NoticeCode.INSTALLS_CHANGED]
     assert "have the app now: loc-3, and lost it: loc-2" in notice["message"]
     for _ in range(3):
         later(rows, hours=13)
-        assert "installs_changed" not in run(rows).codes()
+        assert NoticeCode.INSTALLS_CHANGED not in run(rows).codes()
 
 
 def test_an_agency_that_was_never_listed_is_reported_once(rows: Rows) -> None:
     rows.world.oauth.agencies.install(COMPANY, "loc-1")
     later(rows, hours=17)
-    assert "installs_changed" not in run(rows).codes()
+    assert NoticeCode.INSTALLS_CHANGED not in run(rows).codes()
     later(rows, minutes=5)
-    assert "installs_changed" in run(rows).codes()
+    assert NoticeCode.INSTALLS_CHANGED in run(rows).codes()
     later(rows, hours=17)
-    assert "installs_changed" not in run(rows).codes()
+    assert NoticeCode.INSTALLS_CHANGED not in run(rows).codes()
 
 
 def test_a_dry_run_asks_no_agency(table: Rows) -> None:
