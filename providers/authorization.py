@@ -69,7 +69,7 @@ def authorization_url(
     }
     if challenge is not None:
         query |= {"code_challenge": challenge, "code_challenge_method": "S256"}
-    query |= provider.filled(provider.login.authorize_params, params)
+    query |= provider.filled(provider.login.authorize_params, provider.login.params_of(params, client_id))
     address = fill(address, provider.values(params), provider.name)
     asked = urlencode({name: text for name, text in query.items() if text})
     return f"{address}?{own_query}&{asked}" if own_query else f"{address}?{asked}"

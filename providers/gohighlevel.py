@@ -95,6 +95,10 @@ class GoHighLevel(Provider):
 class GoHighLevelLogin(Login):
     """See `Login`. An agency that installs an app for sub-accounts gets a token of the kind `Company`."""
 
+    def params_of(self, params: Mapping[str, str], client_id: str) -> Mapping[str, str]:
+        """See `Login.params_of`. The id of an app is its client id up to the hyphen, for most apps."""
+        return {**params, "app_id": params.get("app_id") or client_id.partition("-")[0]}
+
     def params_in_answer(self, content: Mapping[str, Any]) -> dict[str, str]:
         """See `Login.params_in_answer`."""
         user_type = content.get("userType")

@@ -84,6 +84,10 @@ class Login:
         ]
         return {name: callback[name] for name in names if callback.get(name)}
 
+    def params_of(self, params: Mapping[str, str], client_id: str) -> Mapping[str, str]:  # noqa: ARG002 - for quirks
+        """The row's parameters, as the address of a login takes them."""
+        return params
+
     def params_in_answer(self, content: Mapping[str, Any]) -> dict[str, str]:  # noqa: ARG002 - for quirks
         """What the answer to the code says that every refresh has to repeat, as parameters of the row."""
         return {}

@@ -169,7 +169,9 @@ def _ask_params(provider: Provider, ask: Asker, known: str, *, is_login: bool) -
     """The row's `provider_params`, with what the provider takes beyond them; a default is stored nowhere."""
     params = read_params(known)
     entered = dict(params)
-    skipped = () if is_login else _of_login_alone(provider)
+    skipped = _of_login_alone(provider)
+    if is_login:  # what is optional may stay so, and two are asked for in words of their own
+        skipped = {name for name in skipped if provider.placeholders[name] == ""} | {"scope", "redirect_uri"}
     for name, default in provider.placeholders.items():
         if not params.get(name) and name not in skipped:
             answer = ask.text(_words(name) + ("" if default != "" else " (may be empty)"), default or "")

@@ -124,7 +124,7 @@ def _ask_location(ask: Asker, provider: Provider) -> str:
 def _scopes(ask: Asker, provider: Provider, given: Sequence[str], entered: NewCredential) -> Sequence[str]:
     """Those of the row, and what the flags say; asked for where neither they nor the settings name any."""
     known = [*_listed(read_params(entered.provider_params).get("scope", "")), *given]
-    if known or provider.login.more_scopes or "scope" in provider.placeholders:
+    if known or provider.login.more_scopes:
         return known
     return _listed(ask.text("Scopes beyond the usual (may be empty)"))
 

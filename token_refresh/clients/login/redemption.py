@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 from crypto import Context
+from providers.addresses import placeholders_in
 from providers.base import (
     Answer,
     Credential,
@@ -205,7 +206,7 @@ def how_to_get_one(provider: Provider) -> str:
         return f"In the app's settings at {provider.name}: {login.refresh_setting}. Then log in again."
     asked = [
         *(f"the scope {one}" for one in login.scopes),
-        *(f"{name}={text}" for name, text in login.authorize_params.items()),
+        *(f"{name}={text}" for name, text in login.authorize_params.items() if not placeholders_in(text)),
     ]
     if asked:
         asked_for = " and ".join(asked)
