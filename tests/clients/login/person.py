@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from tests.conftest import World
+from tests.conftest import PARAMS, World
 from tests.world.program import Result
 from token_refresh.commands import onboard
 
@@ -98,12 +98,17 @@ def away(_: str) -> None:
     """They do nothing."""
 
 
+def client_of(slug: str) -> str:
+    """The id of the app; HighLevel's begin with that of the app itself."""
+    return f"{PARAMS[slug].get('app_id', 'app')}-{slug}" if slug in PARAMS else f"app-{slug}"
+
+
 def set_up(world: World, slug: str, *redirect_uris: str, location: str = "loc", **facts: Any) -> None:
     """A provider's login at the fake, for this account."""
     name = slug.upper().replace("-", "_")
     world.program.settings[f"{name}_TOKEN_URL"] = world.oauth.endpoint(slug, "code")
     world.program.settings[f"{name}_AUTH_URL"] = world.oauth.endpoint(slug, "authorize")
-    world.oauth.add_client(slug, f"app-{slug}", f"{slug} secret", redirect_uris or [PASTED])
+    world.oauth.add_client(slug, client_of(slug), f"{slug} secret", redirect_uris or [PASTED])
     world.oauth.consent(slug, location_id=location, **facts)
 
 
@@ -123,7 +128,7 @@ class LoggedIn:
     def __call__(
         self, slug: str, *acts: Act, argv: Sequence[str] = (), location: str = "loc", **answers: str
     ) -> Result:
-        client = {"App id": "65f0c0ffee65f0c0ffee65f0", "Client id": f"app-{slug}", "Client secret": f"{slug} secret"}
+        client = {"Client id": client_of(slug), "Client secret": f"{slug} secret"}
         given = {**client, "Redirect URI": PASTED, **{name.replace("_", " "): text for name, text in answers.items()}}
         self.person = Person(acts, given)
         self._patch.setattr(onboard, "Terminal", lambda: self.person)

@@ -21,7 +21,8 @@ QUESTIONS = {
     ],
     "google": [("Client id", "app-1"), ("Client secret", "hush hush"), ("Scopes", "calendar")],
     "microsoft": [
-        ("Tenant", PARAMS["microsoft"]["tenant"]), ("Client id", "app-1"), ("Client secret", "hush hush"), ("Last day", ""),
+        ("Tenant", PARAMS["microsoft"]["tenant"]), ("Client id", "app-1"), ("Client secret", "hush hush"),
+        ("Last day", ""),
         ("Scopes", "User.Read"),
     ],
 }  # fmt: skip

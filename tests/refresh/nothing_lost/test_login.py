@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.login.person import LoggedIn, Person, logged_in, sent_back, set_up
+from tests.clients.login.person import LoggedIn, Person, client_of, logged_in, sent_back, set_up
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, refresh, struck
 from tests.refresh.runs.faults_world import Rows, SqliteRows, refuse_answers, spare_files, table_of
@@ -26,7 +26,7 @@ from token_refresh.wiring import Installation, resume_admission
 
 __all__ = ["logged_in"]
 
-APP = {"App id": "65f0c0ffee65f0c0ffee65f0", "Redirect URI": "https://app.example/callback"}
+APP = {"Redirect URI": "https://app.example/callback"}
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ def prepared(rows: Rows, story: Story) -> str:
     set_up(world, story.slug)
     if not story.is_again:
         return ""
-    world.add_client(story.slug, f"app-{story.slug}", f"{story.slug} secret")
+    world.add_client(story.slug, client_of(story.slug), f"{story.slug} secret")
     set_up(world, story.slug)
     cells = world.cells(story.slug, "loc") | {"access_token_expiry": world.clock.now()}
-    cells["client_id"] = f"app-{story.slug}"
+    cells["client_id"] = client_of(story.slug)
     cells["encrypted_secret"] = world.seal("loc", "encrypted_secret", f"{story.slug} secret")
-    token = world.oauth.grant(story.slug, f"app-{story.slug}", location_id="loc")
+    token = world.oauth.grant(story.slug, client_of(story.slug), location_id="loc")
     rows.put(cells | {"encrypted_refresh": world.seal("loc", "encrypted_refresh", token)})
     return token
 
@@ -97,7 +97,7 @@ def login(
     """What `onboard_client.py --authorize` does."""
 
     def doing(context: RunContext) -> tuple[Kind, ...]:
-        client = {"Client id": f"app-{story.slug}", "Client secret": f"{story.slug} secret"}
+        client = {"Client id": client_of(story.slug), "Client secret": f"{story.slug} secret"}
         person = Person([act], {**client, **APP, "loc already": "yes", **answers})
         order = Order(story.location, story.slug, ("email",), APP["Redirect URI"], opens_browser=False)
         entry_id = log_in(context, person, order, "google", Terms())
@@ -163,7 +163,7 @@ def test_a_kill_while_the_person_is_asked_whether_another_account_may_replace_th
             return False
 
     def doing(context: RunContext) -> tuple[Kind, ...]:
-        client = {"Client id": "app-gohighlevel", "Client secret": "gohighlevel secret"}
+        client = {"Client id": client_of("gohighlevel"), "Client secret": "gohighlevel secret"}
         order = Order("", story.slug, ("email",), APP["Redirect URI"], opens_browser=False)
         log_in(context, Killing([sent_back], {**client, **APP}), order, "google", Terms())
         return ()
