@@ -6,6 +6,7 @@ import contextlib
 import gc
 import gzip
 import json
+import logging
 import os
 import socket
 import ssl
@@ -15,10 +16,12 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from providers.base import Answer, RawAnswer, Verdict
 from tests.net.loopback import (
@@ -644,3 +647,17 @@ def test_a_proxy_that_cannot_be_reached_means_that_nothing_happened(transport_wi
     end = transport_with(proxy=proxy).post(request_to("https://acme.example/token"))
     assert isinstance(end, Answer)
     assert not may_have_acted(end)
+
+
+def test_a_token_in_the_query_of_a_get_is_in_no_log_of_the_host_program(
+    transport_with: MakeTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Instagram's refresh is a GET, and a program may log all that its libraries say; its own requests stay there."""
+    caplog.set_level(logging.DEBUG)
+    with serving(Response(200, PAIR)) as server:
+        request = replace(request_to(f"{server.url}/refresh"), method="GET", body=b"access_token=token-in-the-query")
+        assert isinstance(transport_with().post(request), RawAnswer)
+        assert list(server.requests[0].query) == [("access_token", "token-in-the-query")]
+        assert "token-in-the-query" not in caplog.text
+        requests.get(f"{server.url}/of-the-host", timeout=10)
+    assert "/of-the-host" in caplog.text

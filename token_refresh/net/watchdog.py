@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -165,6 +166,8 @@ class Watchdog:
 
 
 CURRENT = threading.local()  # the watch of the exchange that this thread is in
+# urllib3 logs the address of each request, also in a warning; the query of some holds a token (`TokenRequest`).
+logging.getLogger("urllib3.connectionpool").addFilter(lambda _: getattr(CURRENT, "watch", None) is None)
 
 
 class _FinalResponse(HTTPResponse):
