@@ -155,10 +155,10 @@ class ServerProcessor:
         self._stat = Path(f"/proc/{file['file'].split()[0]}/stat")
 
     def seconds(self) -> float:
-        """So far, in steps of a hundredth; waits until no session is left."""
+        """So far, in steps of a hundredth; waits until no session is left but that in which databases are made."""
         query = (
             "SELECT count(*) AS open FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND datname <> 'postgres'"
         )
         with contextlib.closing(self._server.connect(self._address)) as shell:
             while shell.execute(query).fetchall()[0]["open"]:
