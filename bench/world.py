@@ -83,10 +83,10 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-def installation(home: Path, token_url: str, **settings: str) -> Program:
-    """The program for this provider, on SQLite unless the settings say more."""
+def installation(home: Path, token_url: str, lifetime: int = 3600, **settings: str) -> Program:
+    """The program for this provider, whose tokens live so many seconds; on SQLite unless the settings say more."""
     home.mkdir()
-    (home / "own.toml").write_text(f'[acme]\ntoken_url = "{token_url}"\n')
+    (home / "own.toml").write_text(f'[acme]\ntoken_url = "{token_url}"\nlifetime = {lifetime}\n')
     return Program(home, {"PROVIDERS_FILE": str(home / "own.toml"), "LOG_LEVEL": "WARNING", **QUIET, **settings})
 
 
