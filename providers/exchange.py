@@ -39,7 +39,7 @@ class Exchange(Provider):
 class Meta(ByWords, Exchange):
     """Facebook's: also trades the short-lived token of a login.
 
-    A wrong client is told by its words: the code beside them may be 1 or 190, which mean other things elsewhere, as
+    A wrong client shows in the words alone: the code beside them may be 1 or 190, which mean other things elsewhere, as
     public programs note that met them.
     """
 
