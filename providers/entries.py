@@ -82,6 +82,7 @@ _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
 _OF_REVOCATION = {f"revoke_{entry.name}": entry.name for entry in dataclasses.fields(Revocation)}
 _OF_LOGIN = frozenset(entry.name for entry in dataclasses.fields(Login))
 _PLACE = r"(?:answer(?:\.\w+)+|callback\.[\w-]+)"
+_KEPT = frozenset({"account", "login_at", "secret_ends"})  # what `provider_params` keep of a login and its client
 _ACCOUNT = re.compile(rf"{_PLACE}(?:\|{_PLACE})*")
 
 
@@ -102,6 +103,9 @@ def make_provider(slug: str, table: Any) -> Provider:
     for key, value in table.items():
         _check_key(slug, key, value)
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    placeholders = {**_needed(table), **table.get("placeholders", {})}
+    for name in _KEPT & placeholders.keys():
+        raise CatalogError(f"Provider {slug}: a row keeps something else as {name}", "Call the placeholder otherwise.")
     errors = {kind: frozenset(codes) for kind, codes in table.get("errors", {}).items()}
     of_login: dict[str, Any] = {key: value for key, value in frozen.items() if key in _OF_LOGIN}
     of_revocation: dict[str, Any] = {
@@ -115,7 +119,7 @@ def make_provider(slug: str, table: Any) -> Provider:
     } | {
         "slug": slug,
         "name": table.get("name", slug),
-        "placeholders": {**_needed(table), **table.get("placeholders", {})},
+        "placeholders": placeholders,
         "error_codes": ErrorCodes(**errors),
         "login": login,
         "revocation": Revocation(**of_revocation),
