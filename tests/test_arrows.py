@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "providers.index": {"providers.base"},
     "providers.entries": {"providers.base", "providers.login", "providers.times", "providers.addresses"} | _BASE,
     "providers.registry": {f"providers.{name}" for name in ("base", "login", "addresses", "entries", "index")} | _BASE,
-    "providers": {"providers.base", "providers.addresses", "providers.login"},
+    "providers": {f"providers.{name}" for name in ("base", "addresses", "login", "times", "by_words")},  # each quirk
     "token_refresh.base": _BASE,
     "token_refresh.settings": _BASE,
     "token_refresh.net": {"token_refresh.net"} | _CLOSED - {"crypto"},
