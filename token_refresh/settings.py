@@ -15,7 +15,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
@@ -42,7 +42,7 @@ _PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(
 # The settings that `_Reader.secret` reads; .env.example marks them too.
 _SECRET_SETTING = re.compile(
     r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
-    r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
+    r"|WEBHOOK_URL|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
 )
 # Every setting but those of providers, also ones that only later versions read: what is nearly one of them is misspelt.
 _NAMES = frozenset(
@@ -187,6 +187,7 @@ class Settings:
     """Everything that can be configured. Durations are in seconds.
 
     `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
+    `child_environment` is what a command that a setting names sees: the environment without our secrets.
     """
 
     home: Path
@@ -219,6 +220,7 @@ class Settings:
     port: int
     imports: ImportSettings = ImportSettings()
     warnings: tuple[str, ...] = field(default=())
+    child_environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def secrets(self) -> list[str]:
         """Every secret that is configured, to be masked wherever it would be shown; of addresses also the parts."""
@@ -229,10 +231,13 @@ class Settings:
 def strip_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
     """A copy of the environment, from which secrets are then removed: no child process inherits them."""
     taken = dict(environ)
-    for name in taken:
-        if _SECRET_SETTING.fullmatch(name):
-            del environ[name]
+    for name in taken.keys() - _without_secrets(taken).keys():
+        del environ[name]
     return taken
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not _SECRET_SETTING.fullmatch(name)}
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -274,7 +279,7 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     settings = _settings(reader, check_key)
     if problems:
         raise SettingsError(problems)
-    return settings
+    return replace(settings, child_environment=_without_secrets(environ))
 
 
 def check_dotenv(folder: Path) -> Check:
