@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from token_refresh.base.child import CommandError, run_child, split_words
+from token_refresh.base.child import MOST_BYTES, CommandError, line_in, run_child, split_words
 
 SOON = 0.2  # seconds; what hangs here would hang for a minute
 MINUTE = "60"
@@ -129,5 +129,59 @@ def test_words_that_are_quoted_arrive_as_they_are(words: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["", "  ", "''", "'' x", "a 'b", 'a "b', "a \0 b", "a\\"])
 def test_what_is_no_command_is_an_error_that_does_not_quote_it(command: str) -> None:
-    with pytest.raises(CommandError, match=r"^(it is no command|a quotation mark in it is not closed)$"):
+    with pytest.raises(CommandError, match="^(it is no command|a quotation mark in it is not closed, or a backslash ends it)$"):
         split_words(command)
+
+
+_SIGNS = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufeff")
+ONE_LINE = st.text(_SIGNS, min_size=1).filter(str.strip)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ONE_LINE, st.sampled_from(["", "\n", "\r\n"]), st.sampled_from(["", "\ufeff"]))
+def test_one_line_is_taken_as_it_is_whatever_ends_it(line: str, end: str, mark: str) -> None:
+    assert line_in(run_child(["cat"], {}, (mark + line + end).encode())) == line
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (b"", "it wrote nothing"),
+        (b"\n", "it wrote nothing"),
+        (b" \r\n", "it wrote nothing"),
+        (b"\xef\xbb\xbf", "it wrote nothing"),
+        (b"secret-1\nsecret-2\n", "it wrote 2 lines, where one is wanted"),
+        (b"secret-1\n\n", "it wrote 2 lines, where one is wanted"),
+        (b"\nsecret-1", "it wrote 2 lines, where one is wanted"),
+        (b"secret-1\rsecret-2", "it wrote 2 lines, where one is wanted"),
+        ("secret-1\u2028secret-2".encode(), "it wrote 2 lines, where one is wanted"),
+        (b"secret-1\0", "what it wrote is not text"),
+        (b"\xff\xfes\0", "what it wrote is not text"),
+        ("secret".encode("utf-16"), "what it wrote is not text"),
+        (b"secret-\xe9", "what it wrote is not text"),
+    ],
+)
+def test_what_is_not_one_line_is_refused_and_not_quoted(output: bytes, said: str) -> None:
+    with pytest.raises(CommandError) as raised:
+        line_in(output)
+    assert str(raised.value) == said
+    assert "secret" not in raised.value.action
+
+
+@given(st.binary(max_size=40))
+def test_whatever_is_written_becomes_a_line_or_is_refused(output: bytes) -> None:
+    try:
+        line = line_in(output)
+    except CommandError:
+        return
+    assert line.strip()
+    assert len(line.splitlines()) == 1
+    assert "\0" not in line
+    assert line.encode() in output
+
+
+def test_the_longest_line_is_64_kib() -> None:
+    longest = b"x" * MOST_BYTES
+    assert run_child(["cat"], {}, longest) == longest
+    with pytest.raises(CommandError, match="more than 64 KiB"):
+        run_child(["cat"], {}, longest + b"x")

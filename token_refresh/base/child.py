@@ -10,6 +10,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from token_refresh.base.errors import ActionableError, Kind
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 LONGEST_SECONDS = 10.0
 MOST_BYTES = 64 * 1024
+_BY_HAND = "Run it by hand, as the user of this program, and see what it writes."
 _POLL_SECONDS = 0.01
 _KILLED_SECONDS = 1.0  # what is waited for after a kill; a program of another user (sudo) cannot be killed
 
@@ -40,10 +42,25 @@ def split_words(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError:
-        raise CommandError("a quotation mark in it is not closed", "Close it.") from None
+        raise CommandError("a quotation mark in it is not closed, or a backslash ends it", "Correct it.") from None
     if not words or not words[0] or "\0" in command:
         raise CommandError("it is no command", "Write a program and its arguments.")
     return words
+
+
+def line_in(output: bytes) -> str:
+    """The one line that a command wrote, without its end. Raises `CommandError` where it wrote anything else."""
+    try:
+        lines = output.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        lines = ["\0"]
+    if not any(line.strip() for line in lines):
+        raise CommandError("it wrote nothing", _BY_HAND)
+    if len(lines) > 1:
+        raise CommandError(f"it wrote {len(lines)} lines, where one is wanted", _BY_HAND)
+    if "\0" in lines[0]:
+        raise CommandError("what it wrote is not text", _BY_HAND)
+    return lines[0]
 
 
 def run_child(
@@ -51,6 +68,7 @@ def run_child(
     environ: Mapping[str, str],
     given: bytes = b"",
     *,
+    cwd: Path | None = None,
     seconds: float = LONGEST_SECONDS,
     most_bytes: int = MOST_BYTES,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -64,6 +82,7 @@ def run_child(
         words: the program and its arguments.
         environ: its whole environment, without our secrets: see `Settings.child_environment`.
         given: its standard input; closed where there is none.
+        cwd: where it starts, and where a relative path to it does.
         seconds: how long it may take.
         most_bytes: how much it may write.
         is_stopped: asked again and again while it works.
@@ -81,6 +100,7 @@ def run_child(
             stdin=subprocess.PIPE if given else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            cwd=cwd,
             env=dict(environ),
             start_new_session=True,
         )
@@ -94,10 +114,10 @@ def run_child(
         limit = "it was stopped" if is_stopped() else f"it did not end within {seconds:g} s, and was killed"
         raise CommandError(limit, "Run it by hand: it must not ask anybody, nor wait for anything.")
     if len(output) > most_bytes:
-        raise CommandError(f"it wrote more than {most_bytes >> 10} KiB", "Run it by hand, and see what it writes.")
+        raise CommandError(f"it wrote more than {most_bytes >> 10} KiB", _BY_HAND)
     if process.returncode:
         how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
-        raise CommandError(f"it ended with {how}", "Run it by hand, as the user of this program, and see why.")
+        raise CommandError(f"it ended with {how}", _BY_HAND)
     return output
 
 
