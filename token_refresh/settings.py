@@ -190,7 +190,7 @@ class Settings:
     """Everything that can be configured. Durations are in seconds.
 
     `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
-    `child_environment` is what a command that a setting names sees: the environment without our secrets.
+    `security_log` is None where it lies in the store's folder. `child_environment` is what a command that a setting names sees: the environment without our secrets.
     """
 
     home: Path
@@ -219,6 +219,7 @@ class Settings:
     webhook_secret: Secret | None
     ping_url: Secret | None
     metrics_file: Path | None
+    security_log: Path | Literal["none"] | None
     host: str
     port: int
     imports: ImportSettings = ImportSettings()
@@ -417,6 +418,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         webhook_secret=read.secret("WEBHOOK_SECRET"),
         ping_url=read.secret_url("PING_URL", "Copy the address that your monitor shows: https://HOST/PATH"),
         metrics_file=read.path("METRICS_FILE"),
+        security_log="none" if read.text("SECURITY_LOG").lower() == "none" else read.path("SECURITY_LOG"),
         host=read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1"),
         port=read.integer("PORT", 8002, 1, 65_535),
         imports=_imports(read, check_key),

@@ -89,15 +89,15 @@ def result_of(
     outcome = outcome_of(verdict, job.provider.rotates)
     if lost_at is not None and outcome is Outcome.TRANSIENT:
         outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
-    location_id, slug = job.row.location_id, job.provider.slug
+    location_id, slug, client_id = job.row.location_id, job.provider.slug, job.credential.client_id
     if outcome is Outcome.REFRESHED:
         expires_at = _expires_at(job.row, answer)
-        finished = RowFinished(location_id, slug, outcome, expires_at=expires_at, is_news=_is_news(before, None))
+        finished = RowFinished(location_id, slug, outcome, None, None, expires_at, _is_news(before, None), client_id)
         return RowResult(finished, _success_values(job.row, answer, expires_at, refreshed_by))
     error = _error(job, answer, verdict, lost_at)
     action = _masked(job, answer.action) or action_of(outcome, verdict)
     result = _failure(job.row, slug, outcome, error, action, before)
-    finished = replace(result.finished, expires_at=job.row.access_token_expiry)
+    finished = replace(result.finished, expires_at=job.row.access_token_expiry, client_id=client_id)
     # A refused client is no row's fault: none is marked.
     values = {} if verdict is Verdict.CLIENT_REFUSED else result.values
     retry_after = answer.retry_after if outcome in (Outcome.TRANSIENT, Outcome.UNKNOWN) else None
