@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,10 +23,13 @@ from token_refresh.journal.state_folder import StateFolder
 if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.base.checks import Check
-    from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
+    from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished, RunFinished
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
+    from token_refresh.net.transport import HTTPTransport
     from token_refresh.net.watchdog import TimedAdapter
+    from token_refresh.notifiers.summary import Facts
+    from token_refresh.notifiers.watch import RunWatch
     from token_refresh.refresh.jobs import Held, Job, JobFactory
     from token_refresh.refresh.run_context import RunContext, Scope
     from token_refresh.refresh.run_identity import RunIdentity
@@ -102,6 +105,13 @@ class Installation:
         from token_refresh.journal.installation import InstallationFile
 
         return InstallationFile(self.state.path).keyring(*_keys(self.settings))
+
+    @property
+    def store_name(self) -> str:
+        """What stands for the table in the names of files, also where it cannot be reached: 16 hex digits."""
+        airtable = self.settings.airtable
+        address = airtable.identity if airtable is not None else f"database {_without_user(_database_url(self.settings))}"
+        return hashlib.sha256(address.encode()).hexdigest()[:16]
 
     def folder_of(self, store: Store) -> Path:
         """Where what is known of a store is kept."""
@@ -218,12 +228,10 @@ def discover(installation: Installation, issuer: str) -> str:
     from providers.addresses import is_loopback
     from providers.base import Answer, TokenRequest, Verdict
     from providers.discovery import DiscoveryError, described, metadata_in, metadata_urls
-    from token_refresh.net.transport import HTTPTransport
 
-    settings, error = installation.settings, ""
-    private, proxy = settings.allowed_private_hosts, proxy_of(settings)
+    error = ""
     is_fixed = is_loopback(urlsplit(issuer).hostname or "")
-    transport = HTTPTransport(installation.clock, 1, proxy, settings.ca_bundle, private, DISCOVERY_SECONDS)
+    transport = _open_transport(installation, DISCOVERY_SECONDS)
     try:
         for url in metadata_urls(issuer):
             raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
@@ -271,6 +279,49 @@ def quota_of(installation: Installation, store: Store) -> Check | None:
     from token_refresh.stores.airtable.quota import check_quota
 
     return check_quota(airtable.plan, usage, installation.settings.refresh_interval)
+
+
+def run_watch(installation: Installation, say: Callable[[str, str], None], *, is_scheduled: bool) -> RunWatch:
+    """What follows one run and lets everybody act who wants to know of it.
+
+    Args:
+        installation: the settings.
+        say: warns of what failed in that, with what to do.
+        is_scheduled: the run comes by itself, for all rows that are due.
+    """
+    from functools import partial
+
+    from token_refresh.notifiers.watch import Notifier, RunWatch, Surroundings
+
+    def notifiers() -> Iterable[Notifier]:
+        from token_refresh.notifiers.channels import notifiers_of  # a run that finds another one active needs none
+
+        return notifiers_of(surroundings)
+
+    def facts(context: RunContext, run: RunFinished) -> Facts:
+        from token_refresh.notifiers.facts import find_facts
+
+        return find_facts(context, run)
+
+    surroundings = Surroundings(
+        settings=installation.settings,
+        state=installation.state.path,
+        name=installation.store_name,
+        clock=installation.clock,
+        open_store=lambda: closing(open_store(installation)),
+        open_transport=partial(_open_transport, installation),
+        say=say,
+    )
+    return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
+
+
+def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:
+    from token_refresh.net.transport import HTTPTransport
+
+    settings = installation.settings
+    return HTTPTransport(
+        installation.clock, 1, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts, seconds
+    )
 
 
 @contextmanager
@@ -461,6 +512,7 @@ class Runtime:
         close: releases the connections that stores shared; the next one opens others.
         run_context_around: what a run needs around a store; holds a journal of its own while it is open.
         job_factory: turns rows into jobs.
+        run_watch: see `run_watch`; takes `say` and `is_scheduled`.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
     """
 
@@ -473,6 +525,7 @@ class Runtime:
     close: Callable[[], None]
     run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
+    run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
     recall: Callable[[Store, Iterable[Row]], list[Row]]
 
 
@@ -496,6 +549,7 @@ def runtime(installation: Installation) -> Runtime:
         close=connections.close,
         run_context_around=partial(run_context_around, installation),
         job_factory=partial(make_job_factory, installation),
+        run_watch=lambda say, is_scheduled: run_watch(installation, say, is_scheduled=is_scheduled),
         recall=partial(recall_failures, installation),
     )
 
