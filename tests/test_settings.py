@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import os
 import pickle
 import re
@@ -443,7 +444,18 @@ WRONG = {
     "MICROSOFT_CLIENT_SECRET_FILE": CANARY,
     "IMPORT_KEY": CANARY,
     "IMPORT_KEY_FILE": CANARY,
+    "ENCRYPTION_KEY_COMMAND": f"/nowhere/{CANARY}",
+    "ENCRYPTION_KEY_FALLBACKS_COMMAND": f"echo '{CANARY}",
+    "AIRTABLE_API_KEY_COMMAND": f"echo {CANARY}\nx\\",
+    "DATABASE_URL_COMMAND": f"printf 'postgresql://{CANARY}\\nx'",
+    "HTTPS_PROXY_URL_COMMAND": f"sh -c 'echo {CANARY}; exit 1'",
+    "WEBHOOK_SECRET_COMMAND": f"true {CANARY}",
+    "PING_URL_COMMAND": f"yes {CANARY}",
+    "NOTIFY_URLS_COMMAND": f"sh -c 'echo {CANARY}; kill -9 $$'",
+    "MICROSOFT_CLIENT_SECRET_COMMAND": f"printf '{CANARY}\\0'",
+    "IMPORT_KEY_COMMAND": f"{CANARY} x",
 }
+OTHER_SOURCE = re.compile("_(FILE|COMMAND)$")
 ANYTHING_GOES = {
     "AIRTABLE_TABLE_NAME",
     "AIRTABLE_ID_FIELD",
@@ -463,7 +475,7 @@ def environment_for(name: str, text: str) -> dict[str, str]:
     environ = {"ENCRYPTION_KEY": KEY}
     if name.startswith("AIRTABLE"):
         environ |= AIRTABLE
-    for other in (name, name.removesuffix("_FILE")):
+    for other in (name, OTHER_SOURCE.sub("", name)):
         environ.pop(other, None)
     if name == "OAUTH_ENCRYPTION_KEY":
         environ.pop("ENCRYPTION_KEY")
@@ -496,14 +508,15 @@ def test_all_mistakes_are_reported_at_once(load):
     wrong = {
         name: text
         for name, text in WRONG.items()
-        if name not in exclusive and name.removesuffix("_FILE") not in exclusive
+        if name not in exclusive and OTHER_SOURCE.sub("", name) not in exclusive
     }
-    files = {name for name in wrong if name.endswith("_FILE") and name.removesuffix("_FILE") in wrong}
-    problems = load.problems_exactly({name: text for name, text in wrong.items() if name not in files})
-    for name in wrong.keys() - files:
+    others = {name for name in wrong if OTHER_SOURCE.sub("", name) in wrong.keys() - {name}}
+    others |= {"WEBHOOK_SECRET_COMMAND", "MICROSOFT_CLIENT_SECRET_COMMAND"}  # beside a file's, they are set twice
+    problems = load.problems_exactly({name: text for name, text in wrong.items() if name not in others})
+    for name in wrong.keys() - others:
         assert any(problem.startswith(name) for problem in problems), name
     assert sum(".env" in problem for problem in problems) == 2
-    assert len(problems) == len(wrong.keys() - files) + 2
+    assert len(problems) == len(wrong.keys() - others) + 2
     assert not any(CANARY in problem for problem in problems)
 
 
@@ -799,7 +812,7 @@ def credentials(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("content", ["{}", "{}\n", "{}\r\n", "  {}  \n\n", "\ufeff{}\n"])
 @pytest.mark.parametrize("name", SECRETS)
-def test_secret_comes_from_any_of_its_three_sources(load, credentials, tmp_path, name, content):
+def test_secret_comes_from_any_of_its_sources(load, credentials, tmp_path, name, content):
     """By name, from a named file, from a credential; the newline of an editor does not count."""
     where, text = SECRETS[name]
     file = tmp_path / "secret"
@@ -821,13 +834,54 @@ def test_secret_from_two_sources_is_refused(load, credentials, tmp_path, name):
     for file in (credentials / name, tmp_path / "secret"):
         file.write_text(text)
         file.chmod(0o600)
-    sources = {name: text, f"{name}_FILE": str(tmp_path / "secret"), "CREDENTIALS_DIRECTORY": str(credentials)}
-    for left_out in sources:
-        pair = {source: value for source, value in sources.items() if source != left_out}
-        (problem,) = load.problems_exactly(surroundings(name) | pair)
+    sources = {
+        name: text,
+        f"{name}_FILE": str(tmp_path / "secret"),
+        "CREDENTIALS_DIRECTORY": str(credentials),
+        f"{name}_COMMAND": f"touch {tmp_path}/was-run",
+    }
+    for pair in itertools.combinations(sources, 2):
+        (problem,) = load.problems_exactly(surroundings(name) | {source: sources[source] for source in pair})
         assert problem.startswith(f"{name} is set twice: by ")
         assert all(source in problem for source in pair)
         assert text not in problem
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "{}\n", "{}\r\n", "  {}  \n", "\ufeff{}\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_secret_comes_from_the_one_line_that_a_command_writes(load, tmp_path, name, content):
+    where, text = SECRETS[name]
+    (tmp_path / "a secret").write_bytes(content.format(text).encode())
+    loaded = load.exactly(surroundings(name) | {f"{name}_COMMAND": f"cat '{tmp_path}/a secret'"})
+    assert (secret_in(loaded, where), loaded.warnings) == (text, ())
+
+
+def test_a_command_is_run_in_the_program_s_folder_without_the_other_secrets(load, folder):
+    """It inherits what it needs to find its own way, and none of ours; `.env` is not its environment."""
+    load.dotenv(f"ENCRYPTION_KEY={KEY}\nFROM_DOTENV=1\n")
+    script = folder / "show"
+    script.write_text("#!/bin/sh\nenv | sort | tr '\\n' ' '; pwd")
+    script.chmod(0o700)
+    environ = {"WEBHOOK_SECRET_COMMAND": "./show", "PING_URL": "https://h.example/x", "VAULT_ADDR": "https://v.example"}
+    shown = revealed(load.exactly(environ).webhook_secret)
+    assert shown is not None
+    assert "VAULT_ADDR=https://v.example" in shown
+    assert shown.endswith(f" {folder}")
+    assert not any(word in shown for word in (KEY, "h.example", "FROM_DOTENV"))
+
+
+def test_what_a_command_inherits_is_kept_for_commands_to_come(load):
+    loaded = load.exactly({"ENCRYPTION_KEY": KEY, "PING_URL": "https://h.example/x", "HOME": "/home/of/theirs"})
+    assert loaded.child_environment == {"HOME": "/home/of/theirs"}
+    assert "/home/of/theirs" not in repr(loaded)
+
+
+def test_quotes_around_what_a_command_writes_are_named(load):
+    """`aws … --query SecretString` writes JSON, unless `--output text` is added."""
+    (problem,) = load.problems(WEBHOOK_SECRET_COMMAND=f"echo '\"{CANARY}\"'")
+    assert problem.startswith("WEBHOOK_SECRET_COMMAND stands in quotes, ")
+    assert CANARY not in problem
 
 
 def test_readable_secret_file_is_warned_about(load, tmp_path):
@@ -1105,7 +1159,7 @@ def names_that_are_read(folder: Path) -> set[str]:
         values = Recorder({"TOKEN_STORE": store, "MICROSOFT_CLIENT_ID": "x"})
         settings._settings(settings._Reader(values, folder, []), lambda text: None)
         asked |= values.asked
-    return {name for name in asked if name.removesuffix("_FILE") not in asked - {name}} - {"CREDENTIALS_DIRECTORY"}
+    return {name for name in asked if OTHER_SOURCE.sub("", name) not in asked - {name}} - {"CREDENTIALS_DIRECTORY"}
 
 
 def names_in_the_example() -> list[str]:
@@ -1121,8 +1175,8 @@ def test_example_names_exactly_the_settings_that_are_read(folder):
 
 def test_every_setting_has_a_test_of_what_is_wrong_with_it(folder):
     """The list of mistakes above is complete: only where any text is right is there none."""
-    with_file = {name for name in WRONG if name.endswith("_FILE") and name not in names_that_are_read(folder)}
-    assert set(WRONG) - with_file - {"CREDENTIALS_DIRECTORY"} == names_that_are_read(folder) - ANYTHING_GOES
+    others = {name for name in WRONG if OTHER_SOURCE.search(name) and name not in names_that_are_read(folder)}
+    assert set(WRONG) - others - {"CREDENTIALS_DIRECTORY"} == names_that_are_read(folder) - ANYTHING_GOES
 
 
 def test_example_as_it_is_lacks_only_what_is_required(load):

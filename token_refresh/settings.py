@@ -1,8 +1,8 @@
 """Environment and `.env` in, one frozen `Settings` out. Nothing else reads the environment.
 
 A setting is looked up in the environment, else in `.env` beside the program; an empty one counts as not set.
-Each secret may also come from a file that `NAME_FILE` names, or from a file of that name in
-`$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a wrong setting
+Each secret may also come from a file that `NAME_FILE` names, from the output of the command in `NAME_COMMAND`, or from a
+file of that name in `$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a wrong setting
 holds is never quoted: it may be a secret that was pasted into the wrong line.
 """
 
@@ -16,7 +16,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
@@ -38,11 +40,12 @@ _LONGEST_SECRET_FILE, _LONGEST_DOTENV = 64 * 1024, 1024 * 1024  # bytes
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
-_PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE)?")
-# The settings that `_Reader.secret` reads; .env.example marks them too.
+_PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE|_COMMAND)?")
+# The settings that `_Reader.secret` reads; .env.example marks them too. The commands that bring them may name a password.
 _SECRET_SETTING = re.compile(
-    r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
-    r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
+    r"(?:(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
+    r"|WEBHOOK_URL|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET"
+    r"|[A-Z0-9_]+_CLIENT_SECRET)(?:_COMMAND)?"
 )
 # Every setting but those of providers, also ones that only later versions read: what is nearly one of them is misspelt.
 _NAMES = frozenset(
@@ -187,6 +190,7 @@ class Settings:
     """Everything that can be configured. Durations are in seconds.
 
     `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
+    `child_environment` is what a command that a setting names sees: the environment without our secrets.
     """
 
     home: Path
@@ -219,6 +223,7 @@ class Settings:
     port: int
     imports: ImportSettings = ImportSettings()
     warnings: tuple[str, ...] = field(default=())
+    child_environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def secrets(self) -> list[str]:
         """Every secret that is configured, to be masked wherever it would be shown; of addresses also the parts."""
@@ -229,10 +234,13 @@ class Settings:
 def strip_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
     """A copy of the environment, from which secrets are then removed: no child process inherits them."""
     taken = dict(environ)
-    for name in taken:
-        if _SECRET_SETTING.fullmatch(name):
-            del environ[name]
+    for name in taken.keys() - _without_secrets(taken).keys():
+        del environ[name]
     return taken
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not _SECRET_SETTING.fullmatch(name)}
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -269,7 +277,8 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     folder = folder or home_folder(environ)
     values = _read_dotenv(folder / ".env", problems)
     values.update({name: value for name, value in environ.items() if value.strip()})
-    reader = _Reader(values, folder, problems)
+    child_environment = _without_secrets(environ)
+    reader = _Reader(values, folder, problems, child_environment)
     reader.warnings += _misspelt(values)
     settings = _settings(reader, check_key)
     if problems:
@@ -412,6 +421,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         port=read.integer("PORT", 8002, 1, 65_535),
         imports=_imports(read, check_key),
         warnings=tuple(read.warnings),
+        child_environment=read.child_environment,
     )
 
 
@@ -602,10 +612,17 @@ def _is_file(path: Path) -> bool:
 class _Reader:
     """Looks settings up by name and kind, and collects what is wrong with them instead of raising."""
 
-    def __init__(self, values: Mapping[str, str], folder: Path, problems: list[str]) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        folder: Path,
+        problems: list[str],
+        child_environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._values = values
         self.folder = folder
         self.problems = problems
+        self.child_environment = child_environment
         self.warnings: list[str] = []
         self._credentials = self._list_credentials()
 
@@ -618,7 +635,7 @@ class _Reader:
         return {*self._values, *self._credentials}
 
     def has(self, name: str) -> bool:
-        return name in self.names() or f"{name}_FILE" in self._values
+        return name in self.names() or any(f"{name}_{source}" in self._values for source in ("FILE", "COMMAND"))
 
     def text(self, name: str, default: str = "") -> str:
         return self._unquoted(name, self._values.get(name, "")) or default
@@ -693,15 +710,12 @@ class _Reader:
         return path
 
     def secret(self, name: str) -> Secret | None:
-        found = [(name, self.text(name))] if self.text(name) else []
-        for source, path in self._secret_files(name):
-            text = self._read_secret_file(source, path)
-            if text is not None:
-                found.append((source, text))
-        if len(found) > 1:
-            sources = " and ".join(source for source, _ in found)
-            self.problem(f"{name} is set twice: by {sources}", "Keep one of them")
-        return Secret(found[0][1]) if found and found[0][1] else None
+        sources = dict(self._sources(name))
+        if len(sources) > 1:
+            self.problem(f"{name} is set twice: by {' and '.join(sources)}", "Keep one of them")
+            return None
+        texts = [read() for read in sources.values()]
+        return Secret(texts[0]) if texts and texts[0] else None
 
     def secret_url(self, name: str, fix: str) -> Secret | None:
         url = self.secret(name)
@@ -724,21 +738,37 @@ class _Reader:
             return {}
         return {entry.name: entry for entry in entries if _is_file(entry)}
 
-    def _secret_files(self, name: str) -> Iterable[tuple[str, Path]]:
-        named = self.path(f"{name}_FILE")
-        if named is not None:
-            yield f"{name}_FILE", named
+    def _sources(self, name: str) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Where a secret is to come from, each with what reads it; nothing is read, or run, before it is wanted."""
+        if text := self.text(name):
+            yield name, lambda: text
+        file, command = self.path(f"{name}_FILE"), self._values.get(f"{name}_COMMAND", "")
+        if file is not None:
+            yield f"{name}_FILE", partial(self._read_secret_file, f"{name}_FILE", file)
         if name in self._credentials:
-            yield f"{name} in CREDENTIALS_DIRECTORY", self._credentials[name]
+            source = f"{name} in CREDENTIALS_DIRECTORY"
+            yield source, partial(self._read_secret_file, source, self._credentials[name])
+        if command.strip():
+            yield f"{name}_COMMAND", partial(self._read_secret_command, f"{name}_COMMAND", command)
 
-    def _read_secret_file(self, source: str, path: Path) -> str | None:
+    def _read_secret_command(self, source: str, command: str) -> str:
+        from token_refresh.base.child import CommandError, line_in, run_child, split_words
+
+        try:
+            output = run_child(split_words(command), self.child_environment, cwd=self.folder)
+            return self._unquoted(source, line_in(output))
+        except CommandError as error:
+            self.problem(f"{source}: {error}", error.action.rstrip("."))
+            return ""
+
+    def _read_secret_file(self, source: str, path: Path) -> str:
         try:
             content, status = read_plain_file(path, _LONGEST_SECRET_FILE)
             text = self._unquoted(source, content.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             self.problem(f"{source}: the file cannot be read ({reason})", "Correct the path or its permissions")
-            return None
+            return ""
         if not text:
             self.problem(f"{source}: the file is empty", "Put the secret in it, or unset it")
         if source.endswith("_FILE") and stat.S_IMODE(status.st_mode) & 0o077:
