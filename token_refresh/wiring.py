@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.net.watchdog import TimedAdapter
     from token_refresh.notifiers.summary import Facts
-    from token_refresh.notifiers.watch import RunWatch
+    from token_refresh.notifiers.watch import RunWatch, Surroundings
     from token_refresh.refresh.jobs import Held, Job, JobFactory
     from token_refresh.refresh.run_context import RunContext, Scope
     from token_refresh.refresh.run_identity import RunIdentity
@@ -289,9 +289,9 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         say: warns of what failed in that, with what to do.
         is_scheduled: the run comes by itself, for all rows that are due.
     """
-    from functools import partial
+    from token_refresh.notifiers.watch import Notifier, RunWatch
 
-    from token_refresh.notifiers.watch import Notifier, RunWatch, Surroundings
+    surroundings = notifiers_surroundings(installation, say)
 
     def notifiers() -> Iterable[Notifier]:
         from token_refresh.notifiers.channels import notifiers_of  # a run that finds another one active needs none
@@ -303,7 +303,16 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
 
         return find_facts(context, run)
 
-    surroundings = Surroundings(
+    return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
+
+
+def notifiers_surroundings(installation: Installation, say: Callable[[str, str], None]) -> Surroundings:
+    """What those who act after a run may need; `say` warns of something, with what to do."""
+    from functools import partial
+
+    from token_refresh.notifiers.watch import Surroundings
+
+    return Surroundings(
         settings=installation.settings,
         state=installation.state.path,
         name=installation.store_name,
@@ -312,7 +321,6 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         open_transport=partial(_open_transport, installation),
         say=say,
     )
-    return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
 
 
 def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:
