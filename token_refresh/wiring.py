@@ -281,6 +281,16 @@ def quota_of(installation: Installation, store: Store) -> Check | None:
     return check_quota(airtable.plan, usage, installation.settings.refresh_interval)
 
 
+def monthly_calls(installation: Installation) -> int:
+    """How many calls a month the Airtable plan has; 0 where that is not known."""
+    airtable = installation.settings.airtable
+    if airtable is None:
+        return 0
+    from token_refresh.stores.airtable.quota import MONTHLY_CALLS
+
+    return MONTHLY_CALLS.get(airtable.plan, 0)
+
+
 def run_watch(installation: Installation, say: Callable[[str, str], None], *, is_scheduled: bool) -> RunWatch:
     """What follows one run and lets everybody act who wants to know of it.
 
@@ -299,12 +309,16 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         return notifiers_of(surroundings)
 
     def facts(context: RunContext, run: RunFinished) -> Facts:
-        from token_refresh.notifiers.facts import find_facts
+        from token_refresh.notifiers.facts import Look, find_facts
 
-        return find_facts(context, run)
+        recall, quota = partial(recall_failures, installation), monthly_calls(installation)
+        look = Look(installation.catalog, recall, quota, wants_all=wants_all, is_scheduled=is_scheduled)
+        return find_facts(context, run, look)
 
+    settings = installation.settings
+    wants_all = bool(settings.metrics_file or settings.notify_urls)
     surroundings = Surroundings(
-        settings=installation.settings,
+        settings=settings,
         state=installation.state.path,
         name=installation.store_name,
         clock=installation.clock,

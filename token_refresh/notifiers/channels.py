@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from token_refresh.notifiers.recorders import recorders_of
 from token_refresh.notifiers.watch import Notifier, Surroundings
 
 
 def notifiers_of(surroundings: Surroundings) -> Iterator[Notifier]:
     """Those that the settings ask for."""
-    yield from ()
+    yield from recorders_of(surroundings)
