@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.net.watchdog import TimedAdapter
     from token_refresh.notifiers.summary import Facts
-    from token_refresh.notifiers.watch import RunWatch
+    from token_refresh.notifiers.watch import RunWatch, Surroundings
     from token_refresh.refresh.jobs import Held, Job, JobFactory
     from token_refresh.refresh.run_context import RunContext, Scope
     from token_refresh.refresh.run_identity import RunIdentity
@@ -281,14 +281,14 @@ def quota_of(installation: Installation, store: Store) -> Check | None:
     return check_quota(airtable.plan, usage, installation.settings.refresh_interval)
 
 
-def monthly_calls(installation: Installation) -> int:
-    """How many calls a month the Airtable plan has; 0 where that is not known."""
+def monthly_calls(installation: Installation) -> int | None:
+    """How many calls a month the Airtable plan has; None where that is not known."""
     airtable = installation.settings.airtable
     if airtable is None:
-        return 0
+        return None
     from token_refresh.stores.airtable.quota import MONTHLY_CALLS
 
-    return MONTHLY_CALLS.get(airtable.plan, 0)
+    return MONTHLY_CALLS.get(airtable.plan)
 
 
 def run_watch(installation: Installation, say: Callable[[str, str], None], *, is_scheduled: bool) -> RunWatch:
@@ -299,9 +299,9 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         say: warns of what failed in that, with what to do.
         is_scheduled: the run comes by itself, for all rows that are due.
     """
-    from functools import partial
+    from token_refresh.notifiers.watch import Notifier, RunWatch
 
-    from token_refresh.notifiers.watch import Notifier, RunWatch, Surroundings
+    surroundings = notifiers_surroundings(installation, say)
 
     def notifiers() -> Iterable[Notifier]:
         from token_refresh.notifiers.channels import notifiers_of  # a run that finds another one active needs none
@@ -311,14 +311,23 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
     def facts(context: RunContext, run: RunFinished) -> Facts:
         from token_refresh.notifiers.facts import Look, find_facts
 
+        settings = installation.settings
         recall, quota = partial(recall_failures, installation), monthly_calls(installation)
-        look = Look(installation.catalog, recall, quota, wants_all=wants_all, is_scheduled=is_scheduled)
+        named = (settings.metrics_file, settings.notify_urls, settings.notify_command, settings.webhook_url)
+        look = Look(installation.catalog, recall, quota, wants_all=any(named), is_scheduled=is_scheduled)
         return find_facts(context, run, look)
 
-    settings = installation.settings
-    wants_all = bool(settings.metrics_file or settings.notify_urls)
-    surroundings = Surroundings(
-        settings=settings,
+    return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
+
+
+def notifiers_surroundings(installation: Installation, say: Callable[[str, str], None]) -> Surroundings:
+    """What those who act after a run may need; `say` warns of something, with what to do."""
+    from functools import partial
+
+    from token_refresh.notifiers.watch import Surroundings
+
+    return Surroundings(
+        settings=installation.settings,
         state=installation.state.path,
         name=installation.store_name,
         clock=installation.clock,
@@ -326,7 +335,6 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         open_transport=partial(_open_transport, installation),
         say=say,
     )
-    return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
 
 
 def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:

@@ -122,6 +122,7 @@ class RowWaiting:
         action: what to do about it, as a sentence; empty where it ends by itself.
         is_claimed: another process has claimed it.
         is_brief: claimed so lately that it is being refreshed right now: no failure of this run.
+        host: of its provider, where that does not answer and is not asked any more.
     """
 
     location_id: str
@@ -131,6 +132,7 @@ class RowWaiting:
     action: str = ""
     is_claimed: bool = False
     is_brief: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True)

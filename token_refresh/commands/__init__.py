@@ -55,6 +55,7 @@ VERBS = {
     "rotate-key": "re-encrypt all rows with the new key, ENCRYPTION_KEY",
     "setup": "make the table, or the columns that it lacks",
     "providers": "list the providers that are known, or show one and how to make its app",
+    "notify": "send a test message to each place that hears of runs",
     "doctor": "check the set-up and say how to fix it",
     "generate-key": "print a new encryption key",
 }

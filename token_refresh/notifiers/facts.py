@@ -25,7 +25,7 @@ from token_refresh.diagnosis.row_state import ALARMS, RowStatus, State, row_stat
 from token_refresh.journal.entries import Step
 from token_refresh.journal.failures import A_DAY, read_failures
 from token_refresh.notifiers.ledger import write_file
-from token_refresh.notifiers.summary import Code, Facts, RowFact
+from token_refresh.notifiers.summary import Code, Facts, RowFact, Usage
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.listing import WARNED_AHEAD
 from token_refresh.refresh.run_context import RunContext
@@ -49,14 +49,14 @@ class Look:
     Attributes:
         providers: the catalogue.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
-        quota: how many calls a month the plan has; 0 where that is not known.
+        quota: how many calls a month the plan has; None where that is not known.
         wants_all: somebody wants to know of all rows, also of those that need nobody.
         is_scheduled: see `RunSummary`; only such a run lists all rows.
     """
 
     providers: ProviderIndex
     recall: Callable[[Store, Iterable[Row]], list[Row]]
-    quota: int
+    quota: int | None
     wants_all: bool
     is_scheduled: bool
 
@@ -97,9 +97,7 @@ def find_facts(context: RunContext, run: RunFinished, look: Look) -> Facts:
         journal_entries=Counter(str(entry.step) for entry in entries),
         old_entries=sum(entry.step in _WITH_TOKENS and now - entry.sent_at > timedelta(days=1) for entry in entries),
         rows_to_rotate=stale,
-        calls=usage.calls if usage else 0,
-        forecast=usage.forecast if usage else 0,
-        quota=look.quota,
+        usage=Usage(usage.calls, usage.forecast, look.quota) if usage else None,
     )
 
 

@@ -115,8 +115,10 @@ def _of_rows(facts: Facts) -> Iterable[Metric]:
     yield _gauge("unreadable_cells", unreadable, facts.unreadable_cells)
     steps = {(str(step),): facts.journal_entries.get(step, 0) for step in Step}
     yield _gauges("journal_entries", "Refreshes that are not finished, in this machine's journal.", ("step",), steps)
-    yield _gauge("store_calls_month", "Calls to Airtable this month, from this machine.", facts.calls or None)
-    yield _gauge("store_calls_quota", "Calls a month that the plan has.", facts.quota or None)
+    usage = facts.usage
+    month = "Calls to Airtable this month, from this machine."
+    yield _gauge("store_calls_month", month, usage.calls if usage else None)
+    yield _gauge("store_calls_quota", "Calls a month that the plan has.", usage.limit if usage else None)
 
 
 def _before(file: Path) -> list[Metric]:

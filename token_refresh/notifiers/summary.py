@@ -18,7 +18,7 @@ class Code(enum.StrEnum):
     UNREADABLE_CELL = "unreadable_cell"  # with the keys that are configured
     JOURNAL_WAITING = "journal_waiting"  # new tokens that for more than a day could not be stored in the table
     NEEDS_FIXING = "needs_fixing"  # by whoever runs the program
-    STORE = "store"  # it cannot be reached, or refuses
+    STORE = "store_unavailable"
     QUOTA = "quota"  # the month's Airtable calls will not last
     FAILING = "failing"
     HOST_UNAVAILABLE = "host_unavailable"  # a provider's; it was not asked any more
@@ -35,7 +35,7 @@ class RowFact:
     Attributes:
         state: the row's, one of the five that `status`, metrics and page show.
         code: `LOGIN_NEEDED`, `UNREADABLE_CELL`, `NEEDS_FIXING`, `FAILING` or `ENDING`. A row fails from its first
-            failed run on; who tells of it waits for the second.
+            failed run on; the news waits for the second.
         message: what is wrong, without the location and without a full stop.
         action: what to do, as a sentence; may be empty.
         since: when it began; the same time in each run, as long as it lasts. None where nobody knows.
@@ -93,36 +93,31 @@ class Facts:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunSummary:
-    """One run that has ended, also by an error.
+    """One run; complete once it has ended, also where an error ended it.
 
     Attributes:
         run: what it did; where it never began (the store could not be opened), its id is empty and `error` says why.
-        exit_code: what the command ends with, or would.
         is_scheduled: it came by itself (cron, `--every`, the library's scheduler), for all rows that were due.
         store: `airtable` or `database`.
-        store_calls: how many it made.
         interval: seconds between two runs.
         folder: the store's state folder; None where the store could not be opened.
+        store_calls: how many it made.
         facts: None where the store could not be asked.
+        exit_code: what the command ends with, or would.
     """
 
     run: RunFinished
-    exit_code: int
     is_scheduled: bool
     store: str
-    store_calls: int
     interval: float
-    folder: Path | None
-    facts: Facts | None
+    folder: Path | None = None
+    store_calls: int = 0
+    facts: Facts | None = None
+    exit_code: int = 0
 
     @property
     def ended_at(self) -> datetime:
         """When the run did."""
         return self.run.finished_at or self.run.started_at
-
-    @property
-    def refreshed(self) -> int:
-        """How many rows were."""
-        return self.run.counts().get("refreshed", 0)

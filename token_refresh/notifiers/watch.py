@@ -1,17 +1,17 @@
 """Follows one run, and afterwards lets everybody act who wants to know of it: in parallel, in ten seconds together.
 
-Nothing here changes a token or an exit code. Where nothing is set, nothing of the modules beside this one is imported
-but what keeps the history and the last run's summary.
+Nothing here changes a token or an exit code, and what is not set is not imported.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from token_refresh.settings import Settings
     from token_refresh.stores.base import Store
 
-ALL_SECONDS = 10.0
+ALL_SECONDS = 9.0
+GRACE_SECONDS = 1.0  # after these, to leave things in order
 _TICK_SECONDS = 0.05
+_LATE = "it could not be started, or did not end in time"
 _T = TypeVar("_T")
 
 
@@ -43,13 +45,15 @@ class Limit:
         self._end = time.monotonic() + seconds
         self._is_stopped = is_stopped
 
-    def seconds_left(self) -> float:
-        """None are left where somebody wants the end."""
-        return 0.0 if self._is_stopped() else max(0.0, self._end - time.monotonic())
+    def left(self) -> float:
+        """Seconds; none, or less, once it is over."""
+        if self._is_stopped():
+            self._end = min(self._end, time.monotonic())
+        return self._end - time.monotonic()
 
     def is_over(self) -> bool:
         """Whether to end at once."""
-        return self.seconds_left() <= 0
+        return self.left() <= 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Notifier:
 
     Attributes:
         name: of the setting, or of what is kept, for the warning where it fails.
-        act: called after the run, in a thread of its own; it ends soon after `Limit.is_over`. An `ActionableError`
+        act: called after the run, in a thread of its own; it ends soon after the limit is over. An `ActionableError`
             that it raises is the warning, any other exception is a mistake that is named without its words.
         begin: called when a scheduled run begins, in the run's thread, so it must not wait for anything.
         is_recorder: it acts after every run that was no dry one; others only after scheduled ones.
@@ -92,7 +96,7 @@ class Surroundings:
 
 
 class RunWatch:
-    """One run. Also a subscriber of its events.
+    """One run, and a subscriber of its events.
 
     Use: `watch.over(act)` around everything with lock and store, `with watch.following(context)` inside of it around
     the run itself, with the watch as a subscriber; and `watch.tell(kinds)` when lock and journal are free again.
@@ -112,23 +116,16 @@ class RunWatch:
         *,
         is_scheduled: bool,
     ) -> None:
-        self._surroundings = surroundings
-        self._make = notifiers
-        self._find_facts = find_facts
-        self._is_scheduled = is_scheduled
-        self._notifiers: list[Notifier] | None = None
-        self._run = RunFinished("", surroundings.clock.now())
-        self._facts: Facts | None = None
-        self._folder: Path | None = None
-        self._interval: float = surroundings.settings.refresh_interval
-        self._calls = 0
+        settings, run = surroundings.settings, RunFinished("", surroundings.clock.now())
+        self._surroundings, self._make, self._find_facts = surroundings, notifiers, find_facts
+        self._summary = RunSummary(run, is_scheduled, settings.store, settings.refresh_interval)
 
     def __call__(self, event: Event) -> None:
         """A subscriber: take note of the run."""
         if isinstance(event, RunFinished):
-            self._run = event
-        elif isinstance(event, RunStarted) and self._is_scheduled:
-            for notifier in self._known():
+            self._summary.run = event
+        elif isinstance(event, RunStarted) and self._summary.is_scheduled:
+            for notifier in self._notifiers:
                 notifier.begin()
 
     def over(self, act: Callable[[], _T]) -> _T:
@@ -136,19 +133,20 @@ class RunWatch:
         try:
             return act()
         except BaseException as error:
-            self._run.error = self._run.error or actionable_error(error)
+            self._summary.run.error = actionable_error(error)
             raise
 
     @contextmanager
     def following(self, context: RunContext) -> Iterator[None]:
         """While inside, the run works; at its end, all rows are looked at, where the store answers."""
-        self._folder, self._interval = context.folder, context.policy.interval
+        summary = self._summary
+        summary.folder, summary.interval = context.folder, context.policy.interval
         try:
             yield
-            if not self._run.dry_run and self._run.store_error is None:
-                self._guard("facts", lambda: self._find(context))
+            if not summary.run.dry_run and summary.run.store_error is None:
+                self._guard(lambda: setattr(summary, "facts", self._find_facts(context, summary.run)))
         finally:
-            self._calls = context.store.store.calls
+            summary.store_calls = context.store.store.calls
 
     def tell(self, kinds: Iterable[Kind], is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Let everybody act, once lock and journal are free again; each that fails is one warning. Never raises.
@@ -158,73 +156,50 @@ class RunWatch:
             is_stopped: whether somebody wants the end at once; asked again and again. Who wanted the end of the run
                 itself did not mean those that act after it.
         """
-        kinds, was_stopped = set(kinds), is_stopped()
-        if self._run.dry_run or Kind.BUSY in kinds:
+        kinds, summary, was_stopped = set(kinds), self._summary, is_stopped()
+        if summary.run.dry_run or Kind.BUSY in kinds:
             return
-        self._run.finished_at = self._run.finished_at or self._surroundings.clock.now()
-        surroundings = self._surroundings
-        summary = RunSummary(
-            run=self._run,
-            exit_code=exit_code(kinds),
-            is_scheduled=self._is_scheduled,
-            store=surroundings.settings.store,
-            store_calls=self._calls,
-            interval=self._interval,
-            folder=self._folder,
-            facts=self._facts,
-        )
-        acting = [one for one in self._known() if one.is_recorder or self._is_scheduled]
+        summary.exit_code = exit_code(kinds)
+        summary.run.finished_at = summary.run.finished_at or self._surroundings.clock.now()
         limit = Limit(ALL_SECONDS, lambda: not was_stopped and is_stopped())
-        for name, problem in act_together(acting, summary, limit):
-            surroundings.say(f"{name}: {problem}", problem.action)
+        acting = (one for one in self._notifiers if one.is_recorder or summary.is_scheduled)
+        acts = {one.name: partial(one.act, summary, limit) for one in acting}
+        for name, problem in act_together(acts, limit).items():
+            self._surroundings.say(f"{name}: {problem}", problem.action)
 
-    def _known(self) -> list[Notifier]:
-        if self._notifiers is None:
-            made: list[Notifier] = []
-            self._guard("what acts after a run", lambda: made.extend(self._make()))
-            self._notifiers = made
-        return self._notifiers
+    @cached_property
+    def _notifiers(self) -> list[Notifier]:
+        made: list[Notifier] = []
+        self._guard(lambda: made.extend(self._make()))
+        return made
 
-    def _find(self, context: RunContext) -> None:
-        self._facts = self._find_facts(context, self._run)
-
-    def _guard(self, name: str, act: Callable[[], None]) -> None:
+    def _guard(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:
             problem = actionable_error(error)
-            self._surroundings.say(f"{name}: {problem}", problem.action)
+            self._surroundings.say(f"what follows a run: {problem}", problem.action)
 
 
-def act_together(
-    notifiers: Iterable[Notifier], summary: RunSummary, limit: Limit
-) -> list[tuple[str, ActionableError]]:
-    """Let each of them act in a thread of its own, until all have or the limit is over; the names of those that failed.
+def act_together(acts: Mapping[str, Callable[[], None]], limit: Limit) -> dict[str, ActionableError]:
+    """Do them in threads, until all have ended or the limit is over; what went wrong, by name.
 
     The threads are daemons: whatever hangs in one, the program can end.
     """
-    failed: dict[str, ActionableError] = {}
+    problems = {name: ActionableError(_LATE, "") for name in acts}
 
-    def act(notifier: Notifier) -> None:
+    def act(name: str) -> None:
         try:
-            notifier.act(summary, limit)
+            acts[name]()
+            del problems[name]
         except Exception as error:
-            failed[notifier.name] = actionable_error(error)
+            problems[name] = actionable_error(error)
 
-    threads: dict[str, threading.Thread] = {}
-    for notifier in notifiers:
-        thread = threading.Thread(target=partial(act, notifier), name=notifier.name, daemon=True)
-        try:
+    threads = [threading.Thread(target=act, args=(name,), name=name, daemon=True) for name in acts]
+    with contextlib.suppress(RuntimeError):  # the system starts no more threads
+        for thread in threads:
             thread.start()
-        except RuntimeError:
-            failed[notifier.name] = ActionableError("the system starts no more threads", "Raise its limit (ulimit -u).")
-        else:
-            threads[notifier.name] = thread
-    for thread in threads.values():
-        while thread.is_alive() and not limit.is_over():
+    for thread in threads:
+        while thread.is_alive() and limit.left() > -GRACE_SECONDS:
             thread.join(_TICK_SECONDS)
-    for name, thread in threads.items():
-        if thread.is_alive():
-            late = ActionableError(f"it did not end within {ALL_SECONDS:g} s, or the program was stopped", "")
-            failed.setdefault(name, late)
-    return list(failed.items())
+    return dict(problems)

@@ -540,6 +540,16 @@ class Store(ABC):
         """The calls of this month, where the store counts them; None elsewhere."""
         return None
 
+    def take_note(self, name: str, seconds: float) -> str | None:  # noqa: ARG002
+        """A text that the store keeps under this name, empty at first, for this process alone until `put_note`.
+
+        None where another process has taken it less than so many seconds ago, and where a store keeps none.
+        """
+        return None
+
+    def put_note(self, name: str, text: str) -> None:  # noqa: B027 - most stores keep none
+        """Replace the text; others may take it again."""
+
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Release connections."""
 
