@@ -281,6 +281,16 @@ def quota_of(installation: Installation, store: Store) -> Check | None:
     return check_quota(airtable.plan, usage, installation.settings.refresh_interval)
 
 
+def monthly_calls(installation: Installation) -> int | None:
+    """How many calls a month the Airtable plan has; None where that is not known."""
+    airtable = installation.settings.airtable
+    if airtable is None:
+        return None
+    from token_refresh.stores.airtable.quota import MONTHLY_CALLS
+
+    return MONTHLY_CALLS.get(airtable.plan)
+
+
 def run_watch(installation: Installation, say: Callable[[str, str], None], *, is_scheduled: bool) -> RunWatch:
     """What follows one run and lets everybody act who wants to know of it.
 
@@ -299,9 +309,13 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         return notifiers_of(surroundings)
 
     def facts(context: RunContext, run: RunFinished) -> Facts:
-        from token_refresh.notifiers.facts import find_facts
+        from token_refresh.notifiers.facts import Look, find_facts
 
-        return find_facts(context, run)
+        settings = installation.settings
+        recall, quota = partial(recall_failures, installation), monthly_calls(installation)
+        named = (settings.metrics_file, settings.notify_urls, settings.notify_command, settings.webhook_url)
+        look = Look(installation.catalog, recall, quota, wants_all=any(named), is_scheduled=is_scheduled)
+        return find_facts(context, run, look)
 
     return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
 

@@ -93,6 +93,7 @@ class RowFinished:
     action: str | None = None
     expires_at: datetime | None = None
     is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is news once
+    is_unreadable: bool = False  # one of the row's cells cannot be decrypted
 
     @property
     def kind(self) -> Kind | None:

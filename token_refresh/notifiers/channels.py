@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from token_refresh.base.events import RunFinished
+from token_refresh.notifiers.recorders import recorders_of
 from token_refresh.notifiers.summary import RunSummary
 from token_refresh.notifiers.watch import Limit, Notifier, Surroundings
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def notifiers_of(surroundings: Surroundings) -> Iterator[Notifier]:
     """Those that the settings ask for."""
+    yield from recorders_of(surroundings)
     if (ping_url := surroundings.settings.ping_url) is not None:
         from token_refresh.notifiers.ping import Ping
 

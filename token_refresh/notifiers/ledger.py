@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ def held_file(path: Path) -> Iterator[dict[str, Any] | None]:
 
 def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace the file in one step: whoever reads it meanwhile reads the old or the new one."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")  # several may write at once
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
         os.fchmod(file.fileno(), mode)
