@@ -106,7 +106,12 @@ def test_defaults(load):
         log_level="INFO",
         log_format="text",
         notify_urls=(),
+        notify_command=(),
+        webhook_url=None,
         webhook_secret=None,
+        webhook_events=frozenset(
+            {"token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"}
+        ),
         ping_url=None,
         metrics_file=None,
         security_log=None,

@@ -1,13 +1,14 @@
 """Environment and `.env` in, one frozen `Settings` out. Nothing else reads the environment.
 
 A setting is looked up in the environment, else in `.env` beside the program; an empty one counts as not set.
-Each secret may also come from a file that `NAME_FILE` names, from the output of the command in `NAME_COMMAND`, or from a
-file of that name in `$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a wrong setting
-holds is never quoted: it may be a secret that was pasted into the wrong line.
+Each secret may also come from a file that `NAME_FILE` names, from the output of the command in `NAME_COMMAND`, or from
+a file of that name in `$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a
+wrong setting holds is never quoted: it may be a secret that was pasted into the wrong line.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
@@ -41,7 +42,7 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
 _PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE|_COMMAND)?")
-# The settings that `_Reader.secret` reads; .env.example marks them too. The commands that bring them may name a password.
+# The settings that `_Reader.secret` reads; .env.example marks them too. Commands that bring them may name a password.
 _SECRET_SETTING = re.compile(
     r"(?:(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
     r"|WEBHOOK_URL|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET"
@@ -85,6 +86,11 @@ _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
 _PROXY_FIX = f"Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it; {_ESCAPES}"
+_WEBHOOK_SECRET_FIX = "Write whsec_ and the base64 of 24 to 64 random bytes; several separated by blanks"
+_WEBHOOK_EVENTS = (
+    *("token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"),
+    "token.refreshed",  # only where it is asked for: there are many
+)
 _URL_FIX = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _DATABASE_SCHEMES = {
@@ -190,7 +196,8 @@ class Settings:
     """Everything that can be configured. Durations are in seconds.
 
     `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
-    `security_log` is None where it lies in the store's folder. `child_environment` is what a command that a setting names sees: the environment without our secrets.
+    `security_log` is None where it lies in the store's folder. `child_environment` is what a command that a setting
+    names sees: the environment without our secrets.
     """
 
     home: Path
@@ -216,7 +223,10 @@ class Settings:
     log_level: str
     log_format: Literal["text", "json"]
     notify_urls: tuple[Secret, ...]
+    notify_command: tuple[str, ...]
+    webhook_url: Secret | None
     webhook_secret: Secret | None
+    webhook_events: frozenset[str]
     ping_url: Secret | None
     metrics_file: Path | None
     security_log: Path | Literal["none"] | None
@@ -228,7 +238,8 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Every secret that is configured, to be masked wherever it would be shown; of addresses also the parts."""
-        whole = [secret.reveal() for secret in _secrets_in(self)]
+        texts = [secret.reveal() for secret in _secrets_in(self)]
+        whole = [*texts, *(word for text in texts for word in text.split())]  # WEBHOOK_SECRET may be several
         return [*whole, *(part for text in whole for part in _secret_parts(text))]
 
 
@@ -415,7 +426,8 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         log_level=read.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
         log_format=read.choice("LOG_FORMAT", ("text", "json"), "text"),
         notify_urls=_notify_urls(read),
-        webhook_secret=read.secret("WEBHOOK_SECRET"),
+        notify_command=_notify_command(read),
+        **_webhook(read),
         ping_url=read.secret_url("PING_URL", "Copy the address that your monitor shows: https://HOST/PATH"),
         metrics_file=read.path("METRICS_FILE"),
         security_log="none" if read.text("SECURITY_LOG").lower() == "none" else read.path("SECURITY_LOG"),
@@ -578,6 +590,51 @@ def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
                 f"NOTIFY_URLS, address {number}, is none", "Write addresses such as mailto://…, comma-separated"
             )
     return tuple(Secret(text) for text in texts)
+
+
+def _notify_command(read: _Reader) -> tuple[str, ...]:
+    command = read.text("NOTIFY_COMMAND")
+    if not command:
+        return ()
+    from token_refresh.base.child import CommandError, split_words
+
+    try:
+        return tuple(split_words(command))
+    except CommandError as error:
+        read.problem(f"NOTIFY_COMMAND: {error}", error.action.rstrip("."))
+        return ()
+
+
+def _webhook(read: _Reader) -> dict[str, Any]:
+    url, secret = read.secret("WEBHOOK_URL"), read.secret("WEBHOOK_SECRET")
+    if url is not None and not _is_safe_webhook(url.reveal()):
+        read.problem("WEBHOOK_URL cannot be used", "Use https://HOST/PATH (http only on loopback)")
+    if url is not None and not read.has("WEBHOOK_SECRET"):
+        read.problem("WEBHOOK_URL is set without WEBHOOK_SECRET, which signs what is sent", _WEBHOOK_SECRET_FIX)
+    for number, text in enumerate(secret.reveal().split() if url is not None and secret is not None else (), 1):
+        if not _is_webhook_secret(text):
+            read.problem(f"WEBHOOK_SECRET, secret {number}, cannot be used", _WEBHOOK_SECRET_FIX)
+    named = {name.strip() for name in read.text("WEBHOOK_EVENTS").split(",")} - {""}
+    if named - {*_WEBHOOK_EVENTS, "all"}:
+        listed = ", ".join([*_WEBHOOK_EVENTS, "or all"])
+        read.problem("WEBHOOK_EVENTS names events that do not exist", f"Use these, comma-separated: {listed}")
+    events = _WEBHOOK_EVENTS if "all" in named else named or set(_WEBHOOK_EVENTS) - {"token.refreshed"}
+    return {"webhook_url": url, "webhook_secret": secret, "webhook_events": frozenset(events)}
+
+
+def _is_webhook_secret(text: str) -> bool:
+    """Whether it is what Standard Webhooks 1.0 wants: `whsec_` and canonical base64 of 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
+
+
+def _is_safe_webhook(url: str) -> bool:
+    """Whether it goes by https, or stays on this machine; a query may hold a secret."""
+    is_private = urlsplit(url).scheme == "https" or urlsplit(url).hostname in _LOOPBACK_HOSTS
+    return _is_web_url(url) and is_private and "@" not in url
 
 
 def _is_safe_url(url: str) -> bool:

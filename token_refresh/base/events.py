@@ -94,7 +94,8 @@ class RowFinished:
     action: str | None = None
     expires_at: datetime | None = None
     is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is news once
-    client_id: str = ""  # of the app whose credential was used, where one was
+    client_id: str = ""  # as the row names it
+    is_unreadable: bool = False  # one of the row's cells cannot be decrypted
 
     @property
     def kind(self) -> Kind | None:
@@ -123,6 +124,7 @@ class RowWaiting:
         action: what to do about it, as a sentence; empty where it ends by itself.
         is_claimed: another process has claimed it.
         is_brief: claimed so lately that it is being refreshed right now: no failure of this run.
+        host: of its provider, where that does not answer and is not asked any more.
     """
 
     location_id: str
@@ -132,6 +134,7 @@ class RowWaiting:
     action: str = ""
     is_claimed: bool = False
     is_brief: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True)

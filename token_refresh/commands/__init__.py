@@ -56,6 +56,7 @@ VERBS = {
     "setup": "make the table, or the columns that it lacks",
     "providers": "list the providers that are known, or show one and how to make its app",
     "audit": "print what the security log has of a location",
+    "notify": "send a test message to each place that hears of runs",
     "doctor": "check the set-up and say how to fix it",
     "generate-key": "print a new encryption key",
 }

@@ -30,7 +30,8 @@ MOST_BYTES, OLDER_FILES = 10_000_000, 5
 _KEY_BYTES, _HASH_DIGITS = 32, 16
 _AN_HOUR = 3600
 _NAME_BYTES = 16
-_RECORD = struct.Struct(f"={_NAME_BYTES}sdq")  # in the lock file: who, when of the last line (seconds since 1970), how often since
+# In the lock file: who, when the last line was written (seconds since 1970), how often since.
+_RECORD = struct.Struct(f"={_NAME_BYTES}sdq")
 _BUCKETS, _BUCKET_BYTES = 4096, 8 * _RECORD.size
 _LOCK_SECONDS, _POLL_SECONDS = 2.0, 0.002  # others hold the lock for less than a millisecond
 _PAUSE_SECONDS = 60.0  # after a failure nothing is tried for so long

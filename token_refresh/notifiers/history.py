@@ -1,0 +1,166 @@
+"""What runs did, for 400 days: a line a run, and one a provider and day; and counts that only ever grow.
+
+A file that cannot be read any more is moved away, with one warning: nothing in it is needed to refresh a token.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from token_refresh.base.clock import iso, parse_time
+from token_refresh.base.events import Outcome
+from token_refresh.base.text import safe_error
+from token_refresh.notifiers.summary import RunSummary
+
+FILE = "history.sqlite3"
+KEPT = timedelta(days=400)
+MOST_BYTES = 19 * 1024 * 1024  # of the file; the log of what is being written is small beside it
+STORE_CALLS = "store_calls"  # among the counts; it is of no provider
+_OLDEST = 500  # lines that go at once where the file is too large: more than a run adds
+_BUSY_SECONDS = 5.0
+_OUTCOMES = ", ".join(f"{outcome} INTEGER NOT NULL DEFAULT 0" for outcome in Outcome)
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS runs (
+    ended_at TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    exit_code INTEGER NOT NULL,
+    is_scheduled INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    refreshed INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    waiting INTEGER NOT NULL,
+    store_calls INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    PRIMARY KEY (ended_at, run_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS days (
+    day TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    {_OUTCOMES},
+    PRIMARY KEY (day, provider)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counts (
+    provider TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (provider, name)
+) WITHOUT ROWID;
+"""
+
+
+class History:
+    """The history of one store.
+
+    Args:
+        folder: the store's state folder.
+        say: warn of something, with what to do about it.
+
+    Raises:
+        sqlite3.OperationalError: any method, when the disk refuses.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str, str], None]) -> None:
+        self._file = folder / FILE
+        self._say = say
+
+    def record(self, summary: RunSummary) -> None:
+        """Add a run, once, however often it is asked to."""
+        self._act(lambda database: _record(database, summary))
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many rows came to which end since the counting began, by provider and outcome; and `STORE_CALLS`."""
+        query = "SELECT provider, name, count FROM counts"
+        return self._act(lambda database: {(one, name): count for one, name, count in database.execute(query)})
+
+    def last_success(self) -> datetime | None:
+        """When the last run ended that could do its work, whatever became of single rows."""
+        query = "SELECT ended_at FROM runs WHERE exit_code IN (0, 1) ORDER BY ended_at DESC LIMIT 1"
+        found: list[tuple[str]] = self._act(lambda database: database.execute(query).fetchall())
+        return parse_time(found[0][0]) if found else None
+
+    def _act(self, act: Callable[[sqlite3.Connection], Any]) -> Any:
+        try:
+            return self._try(act)
+        except sqlite3.OperationalError:  # the disk, or another process: the file itself is in order
+            raise
+        except sqlite3.DatabaseError:
+            self._move_away()
+            return self._try(act)
+
+    def _try(self, act: Callable[[sqlite3.Connection], Any]) -> Any:
+        if not self._file.exists():
+            self._file.touch(mode=0o600)
+        with closing(sqlite3.connect(self._file, isolation_level=None, timeout=_BUSY_SECONDS)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")  # what a power failure undoes is a line of a history
+            database.executescript(_SCHEMA)
+            database.execute("BEGIN IMMEDIATE")
+            result = act(database)
+            database.execute("COMMIT")
+            return result
+
+    def _move_away(self) -> None:
+        kept = next(name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists())
+        self._file.replace(kept)
+        for name in (f"{FILE}-wal", f"{FILE}-shm"):
+            self._file.with_name(name).unlink(missing_ok=True)
+        self._say(f"the history cannot be read any more; it was moved to {kept}, and a new one begins", "")
+
+
+def _record(database: sqlite3.Connection, summary: RunSummary) -> None:
+    run, now = summary.run, iso(summary.ended_at)
+    run_id = run.run_id or now
+    if database.execute("SELECT 1 FROM runs WHERE ended_at = ? AND run_id = ?", (now, run_id)).fetchone():
+        return
+    error = run.error or run.store_error or run.journal_error
+    line = {
+        "ended_at": now,
+        "run_id": run_id,
+        "started_at": iso(run.started_at),
+        "exit_code": summary.exit_code,
+        "is_scheduled": summary.is_scheduled,
+        "due": run.due,
+        "refreshed": run.counts().get(Outcome.REFRESHED, 0),
+        "failed": sum(result.kind is not None for result in run.results),
+        "waiting": len(run.waiting),
+        "store_calls": summary.store_calls,
+        "error": safe_error(str(error)) if error is not None else "",
+    }
+    marks = ", ".join(f":{name}" for name in line)
+    database.execute(f"INSERT INTO runs ({', '.join(line)}) VALUES ({marks})", line)
+    _count(database, summary)
+    _trim(database, summary.ended_at)
+
+
+def _count(database: sqlite3.Connection, summary: RunSummary) -> None:
+    ends = Counter((result.provider, str(result.outcome)) for result in summary.run.results)
+    for (provider, outcome), count in ends.items():
+        add = (
+            f"INSERT INTO days (day, provider, {outcome}) VALUES (?, ?, ?)"
+            f" ON CONFLICT (day, provider) DO UPDATE SET {outcome} = {outcome} + excluded.{outcome}"
+        )
+        database.execute(add, (f"{summary.ended_at:%Y-%m-%d}", provider, count))
+    grown: Mapping[tuple[str, str], int] = {("", STORE_CALLS): summary.store_calls, **ends}
+    database.executemany(
+        "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (provider, name) DO UPDATE SET count = count + excluded.count",
+        [(provider, name, count) for (provider, name), count in grown.items()],
+    )
+
+
+def _trim(database: sqlite3.Connection, now: datetime) -> None:
+    before = now - KEPT
+    database.execute("DELETE FROM runs WHERE ended_at < ?", (iso(before),))
+    database.execute("DELETE FROM days WHERE day < ?", (f"{before:%Y-%m-%d}",))
+    pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    if (pages - free) * size > MOST_BYTES:
+        database.execute(
+            "DELETE FROM runs WHERE (ended_at, run_id) IN (SELECT ended_at, run_id FROM runs ORDER BY ended_at LIMIT ?)",
+            (_OLDEST,),
+        )
