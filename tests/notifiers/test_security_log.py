@@ -106,7 +106,7 @@ def test_a_line_has_these_six_and_names_nobody(log: Log) -> None:
 def test_log_and_key_are_for_their_user_alone(log: Log) -> None:
     before = os.umask(0)
     try:
-        log.note("export")
+        log.note("revoke", "loc-1")
     finally:
         os.umask(before)
     made = sorted(log.folder.iterdir())
@@ -114,9 +114,7 @@ def test_log_and_key_are_for_their_user_alone(log: Log) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
 
 
-def test_one_location_has_one_hash_and_another_installation_another(
-    log: Log, tmp_path: Path, clock: FakeClock
-) -> None:
+def test_one_location_has_one_hash_and_another_installation_another(log: Log, tmp_path: Path, clock: FakeClock) -> None:
     (tmp_path / "other").mkdir()
     other = Log(tmp_path / "other", clock)
     for one in (log, other):
@@ -197,7 +195,7 @@ def test_where_places_run_out_a_get_is_noted_too_often_rather_than_not_at_all(
 def test_a_lock_file_that_was_cut_off_or_overwritten_is_no_failure(log: Log) -> None:
     log.note("get", "loc-1")
     lock = log.folder / f"{FILE}.lock"
-    for content in (b"", os.urandom(os.path.getsize(lock) - 5)):
+    for content in (b"", os.urandom(lock.stat().st_size - 5)):
         lock.write_bytes(content)
         log.note("get", "loc-1")
     assert log.warnings == []

@@ -112,9 +112,7 @@ class Admission:
             used.client_id, used.outcome = entered.client_id, str(result.outcome)
         return result
 
-    def _admit(
-        self, entered: NewCredential, terms: Terms, granted: Answer | None, kept_by: int | None
-    ) -> RowFinished:
+    def _admit(self, entered: NewCredential, terms: Terms, granted: Answer | None, kept_by: int | None) -> RowFinished:
         job_factory = self._context.job_factory
         entered.require_usable(granted.access_token if granted is not None else None)
         entered = replace(entered, provider=job_factory.slug_of(entered.provider))
