@@ -30,9 +30,11 @@ def held_file(path: Path) -> Iterator[dict[str, Any] | None]:
         with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
             before = path.read_text(encoding="utf-8")
         document = _read(before)
-        yield document
-        if (after := json.dumps(document)) != before:
-            write_file(path, after.encode())
+        try:
+            yield document
+        finally:
+            if (after := json.dumps(document)) != before:
+                write_file(path, after.encode())
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
