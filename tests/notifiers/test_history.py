@@ -130,6 +130,6 @@ def test_a_folder_that_takes_nothing_is_an_error_and_moves_nothing(tmp_path: Pat
     folder.mkdir()
     (folder / FILE).mkdir()
     warned = Warned()
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(ActionableError, match="cannot be written"):
         History(folder, warned).record(summary_of(finished()))
     assert (warned, [path.name for path in folder.iterdir()]) == ([], [FILE])

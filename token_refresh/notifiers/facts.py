@@ -38,6 +38,7 @@ _TIMES = ("access_token_expiry", "refresh_token_expiry", "last_refreshed")
 _CELLS = ("encrypted_secret", "encrypted_refresh", "last_access_token")
 _KEPT = ("key", "location_id", "provider", "provider_params", "status", "last_error", "failure_count")
 _THERE = "-"  # what stands for a text that is there and is not kept
+_OF_AN_OPERATOR = (Code.NEEDS_FIXING, Code.UNREADABLE_CELL)
 _IN_USE = (State.EXPIRED, State.FAILING, State.VALID)
 Identity = tuple[str, str]
 
@@ -66,7 +67,7 @@ def find_facts(context: RunContext, run: RunFinished, look: Look) -> Facts:
 
     Raises:
         StoreError: the store does not answer any more.
-        OSError: the state folder takes nothing.
+        OSError: the state folder rejects writes.
     """
     now, store = context.clock.now(), context.store.store
     memory = Memory(context, look)
@@ -182,15 +183,10 @@ class Memory:
         self._context = context
         self._look = look
         self._file = context.folder / FILE
-        kept = _read(self._file)
-        self.rows: dict[Identity, Row] = {}
-        for one in kept.get("rows", ()):
-            row = _row_of(one)
-            self.rows[self._identity(row)] = row
-        self.listed_at = parse_time(kept.get("listed_at")) if look.wants_all else None
-        self._codes: Mapping[str, str] = kept.get("codes", {})
-        self._new_codes: dict[str, str] = {}
-        self._before = kept
+        self._before, rows, self._codes_before = _read(self._file)
+        self.rows: dict[Identity, Row] = {self._identity(row): row for row in rows}
+        self.listed_at = parse_time(self._before.get("listed_at")) if look.wants_all else None
+        self._codes: dict[str, Code] = {}
 
     def name_of(self, provider: str) -> str:
         """The provider's slug, for a cell that says so; `OTHER` where nobody has the name."""
@@ -244,7 +240,9 @@ class Memory:
         """What a person should look at; `result` is what this run did to the row."""
         row = one.row
         name = f"{row.location_id}\n{one.provider}"
-        code = self._new_codes[name] = _code(one, result) or Code(self._codes.get(name, Code.FAILING))
+        code = _code(one, result) or self._codes_before.get(name, Code.FAILING)
+        if code in _OF_AN_OPERATOR:  # which a run that does not try the row would not know
+            self._codes[name] = code
         failed = result if result is not None and result.kind is not None else None
         return RowFact(
             row.location_id,
@@ -262,9 +260,9 @@ class Memory:
         after = {
             "listed_at": iso(self.listed_at) if self.listed_at else None,
             "rows": [_object_of(row) for row in self.rows.values()],
-            "codes": self._new_codes,
+            "codes": self._codes,
         }
-        if after != self._before and (self._before or after["rows"] or self._new_codes or self.listed_at):
+        if after != self._before and (self._before or any(after.values())):
             write_file(self._file, json.dumps(after).encode())
 
 
@@ -288,13 +286,13 @@ def _code(one: RowStatus, result: RowFinished | None) -> Code | None:
     return Code.FAILING if result is not None else None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> tuple[dict[str, Any], list[Row], dict[str, Code]]:
     """What is not there, or is broken, counts as nothing: it is found out again."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
         kept = json.loads(file.read_bytes())
-        if isinstance(kept, dict) and all(isinstance(one, dict) for one in kept.get("rows", ())):
-            return kept
-    return {}
+        codes = {name: Code(code) for name, code in kept["codes"].items()}
+        return kept, [_row_of(one) for one in kept["rows"]], codes
+    return {}, [], {}
 
 
 def _object_of(row: Row) -> dict[str, Any]:
@@ -307,7 +305,7 @@ def _object_of(row: Row) -> dict[str, Any]:
 
 
 def _row_of(kept: Mapping[str, Any]) -> Row:
-    texts = {name: kept.get(name, "") for name in (*_KEPT, *_CELLS)} | {"client_id": ""}
-    error = ActionableError(*kept["error"], Kind.ROW) if kept.get("error") else None
-    times = {name: parse_time(kept.get(name)) for name in _TIMES}
-    return Row(**{**texts, "failure_count": kept.get("failure_count", 0)}, **times, error=error)
+    values: dict[str, Any] = {name: str(kept.get(name, "")) for name in (*_KEPT, *_CELLS)}
+    values |= {name: parse_time(kept.get(name)) for name in _TIMES}
+    values["error"] = ActionableError(*kept["error"], Kind.ROW) if kept.get("error") else None
+    return Row(**values | {"client_id": "", "failure_count": int(kept.get("failure_count", 0))})

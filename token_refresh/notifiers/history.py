@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import iso, parse_time
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.text import safe_error
 from token_refresh.notifiers.summary import RunSummary
@@ -63,7 +64,7 @@ class History:
         say: warn of something, with what to do about it.
 
     Raises:
-        sqlite3.OperationalError: any method, when the disk refuses.
+        ActionableError: any method, when the disk refuses, or another process keeps it.
     """
 
     def __init__(self, folder: Path, say: Callable[[str, str], None]) -> None:
@@ -88,8 +89,9 @@ class History:
     def _act(self, act: Callable[[sqlite3.Connection], Any]) -> Any:
         try:
             return self._try(act)
-        except sqlite3.OperationalError:  # the disk, or another process: the file itself is in order
-            raise
+        except sqlite3.OperationalError as error:  # the file itself is in order
+            what = f"{self._file} cannot be written ({error})"
+            raise ActionableError(what, "Free disk space or correct its permissions.", Kind.CONFIGURATION) from None
         except sqlite3.DatabaseError:
             self._move_away()
             return self._try(act)

@@ -23,7 +23,7 @@ _CRON = f"Look whether cron starts {TOKEN_MANAGER}, and at its log."
 
 
 class Finding(NamedTuple):
-    """What a monitor is told.
+    """What a monitor reads.
 
     Attributes:
         state: `ok`, `attention`, `expired`, `late` or `unknown`.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
@@ -22,7 +22,8 @@ from token_refresh.notifiers.ledger import write_file
 from token_refresh.notifiers.summary import Facts, RunSummary
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
 
 READABLE = 0o644  # a collector is another user
 
@@ -73,7 +74,7 @@ def text_of(numbers: Numbers) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(numbers)
+    registry.register(cast("Collector", numbers))
     return generate_latest(registry)
 
 
@@ -148,7 +149,7 @@ def _counter(name: str, words: str, labels: tuple[str, ...], values: Mapping[tup
     return _filled(CounterMetricFamily(f"token_refresh_{name}", words, labels=labels), values)
 
 
-def _filled(family: Metric, values: Mapping[tuple[str, ...], float]) -> Metric:
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[tuple[str, ...], float]) -> Metric:
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family
