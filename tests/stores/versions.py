@@ -56,7 +56,12 @@ ALTER TABLE credentials ADD COLUMN previous_refresh TEXT;
 UPDATE credentials SET is_active = 0 WHERE status = 'disabled';
 PRAGMA user_version = 6;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_SEVENTH = """
+CREATE INDEX ix_credentials_alarming ON credentials (status)
+ WHERE (failure_count > 0 OR last_error <> '' OR status = 'reauthorize');
+PRAGMA user_version = 7;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

@@ -20,7 +20,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ALL_COLUMNS, COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 
@@ -98,6 +98,13 @@ PAUSES = sa.Table(
     sa.Column("provider", sa.Text, primary_key=True),
     sa.Column("until", UtcTime, nullable=False),
     sa.Column("is_broken", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+NOTES = sa.Table(
+    "notes",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False, server_default=""),
+    sa.Column("held_until", UtcTime),
 )
 IDENTITY = sa.Table("store_identity", METADATA, sa.Column("id", sa.Text, primary_key=True))  # one row, for good
 

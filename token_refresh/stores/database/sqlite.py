@@ -62,6 +62,10 @@ _STEPS = {
         "UPDATE credentials SET is_active = 0 WHERE status = 'disabled'",
     ),
     6: (f"CREATE INDEX ix_credentials_alarming ON credentials (status) WHERE {IS_ALARMING}",),
+    7: (
+        "CREATE TABLE notes (name TEXT NOT NULL, content TEXT DEFAULT '' NOT NULL, held_until VARCHAR, "
+        "PRIMARY KEY (name))",
+    ),
 }
 
 

@@ -58,6 +58,7 @@ from token_refresh.stores.database.schema import (
     IS_ALARMING,
     LARGEST_ID,
     LISTED,
+    NOTES,
     PAUSES,
     SCHEMA_VERSION,
     SHOWN,
@@ -309,6 +310,25 @@ class DatabaseStore(Store):
         """See `Store.delete`."""
         one = sa.delete(CREDENTIALS).where(CREDENTIALS.c.id == _id(key))
         self._transact(lambda connection: connection.execute(one))
+
+    def take_note(self, name: str, seconds: float) -> str | None:
+        """See `Store.take_note`. Held longer than that ahead, it was taken by a clock that was wrong."""
+        now, length = self._clock.now(), timedelta(seconds=seconds)
+        until = NOTES.c.held_until
+        is_free = sa.or_(until.is_(None), until <= sa.literal(now, UtcTime), until > sa.literal(now + length, UtcTime))
+        make = self._backend.insert(NOTES).values(name=name).on_conflict_do_nothing()
+        take = sa.update(NOTES).where(NOTES.c.name == name, is_free).values(held_until=now + length)
+
+        def act(connection: Connection) -> str | None:
+            connection.execute(make)
+            return connection.execute(take.returning(NOTES.c.content)).scalar_one_or_none()
+
+        return self._transact(act, is_repeatable=False)
+
+    def put_note(self, name: str, text: str) -> None:
+        """See `Store.put_note`."""
+        put = sa.update(NOTES).where(NOTES.c.name == name).values(content=text, held_until=None)
+        self._transact(lambda connection: connection.execute(put))
 
     def read_clock(self) -> None:
         """See `Store.read_clock`."""
