@@ -16,7 +16,8 @@ from tests.world.clock import START
 from tests.world.oauth import faults
 from token_refresh.base.clock import iso
 from token_refresh.commands import prepare
-from token_refresh.notifiers.facts import FILE, Look, find_facts
+from token_refresh.diagnosis.row_memory import FILE
+from token_refresh.notifiers.facts import Look, find_facts
 from token_refresh.notifiers.summary import Code, Facts
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope

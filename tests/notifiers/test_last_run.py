@@ -12,7 +12,7 @@ from tests.notifiers.summaries import finished, summary_of
 from tests.world.clock import START
 from token_refresh.base.errors import ActionableError, Kind, exit_code
 from token_refresh.diagnosis.row_state import State
-from token_refresh.notifiers.last_run import Finding, file_of, judge, keep_last_run, not_checked, read_last_run
+from token_refresh.notifiers.last_run import Finding, LastRun, not_checked
 from token_refresh.notifiers.summary import Code, Facts, RowFact, RunSummary
 
 NAME = "0123456789abcdef"
@@ -25,15 +25,15 @@ def fact(location: str = "loc", code: Code = Code.FAILING, **more: Any) -> RowFa
 
 def judged(folder: Path, *summaries: RunSummary, after: timedelta = timedelta(minutes=5)) -> Finding:
     for summary in summaries:
-        keep_last_run(file_of(folder, NAME), summary)
-    return judge(read_last_run(folder, NAME), START + after)
+        LastRun(folder, NAME).keep(summary)
+    return LastRun(folder, NAME).judge(START + after)
 
 
 @pytest.mark.parametrize(
     ("facts", "code", "words"),
     [
         (Facts(), 0, "OK: the last run ended 5 min ago"),
-        (Facts(rows=[fact(token_ends=LATER)]), 1, "WARNING: all access tokens are valid, 1 need somebody: loc (failing)"),
+        (Facts(rows=[fact(token_ends=LATER)]), 1, "WARNING: all access tokens are valid; 1 need somebody: loc (failing)"),
         (Facts(rows=[fact()]), 1, "WARNING: "),
         (Facts(rows=[fact(code=Code.ENDING, token_ends=BEFORE)]), 1, "WARNING: "),  # its end is not this one
         (Facts(rows=[fact(token_ends=BEFORE)]), 2, "CRITICAL: access tokens have expired; 1 need somebody: loc"),
@@ -82,7 +82,7 @@ def test_a_run_that_a_person_started_says_who_is_well_but_not_that_runs_come(tmp
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"ended_at": 3, "exit_code": "x"}', b"\xff"])
 def test_without_a_run_nobody_knows(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        file_of(tmp_path, NAME).write_bytes(content)
+        (tmp_path / f"last-run-{NAME}.json").write_bytes(content)
     found = judged(tmp_path)
     assert (found.state, found.kind) == ("unknown", Kind.NOT_CHECKED)
     assert str(found).startswith("UNKNOWN: no run has come yet. Look whether cron starts ")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,6 @@ from tests.world.program import ROOT
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Outcome
 from token_refresh.diagnosis.row_state import State
-from token_refresh.notifiers import metrics as module
 from token_refresh.notifiers.history import STORE_CALLS
 from token_refresh.notifiers.metrics import Numbers, text_of, write_metrics
 from token_refresh.notifiers.summary import Facts, Usage
@@ -59,7 +59,7 @@ def numbers(facts: Facts | None = FACTS, **more: Any) -> Numbers:
     run = finished(("a-location", Outcome.REFRESHED))
     run.started_at = START - timedelta(seconds=5)
     usual = {"counts": {("acme", "refreshed"): 7, ("", STORE_CALLS): 40}, "success": START, "connections": {"idle": 1}}
-    return Numbers(summary_of(run, facts=facts, exit_code=1), facts, **(usual | more))
+    return Numbers(summary_of(run, facts=facts, exit_code=1), **(usual | more))
 
 
 def read(text: str) -> Samples:
@@ -143,7 +143,8 @@ def test_a_folder_that_is_not_there_and_a_package_that_is_not_are_said(
 ) -> None:
     with pytest.raises(ActionableError, match="cannot be written"):
         write_metrics(tmp_path / "nowhere/x.prom", numbers())
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ActionableError, match="prometheus-client is not installed"):
         write_metrics(tmp_path / "x.prom", numbers())
 

@@ -9,16 +9,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
+from token_refresh.base.files import replace_file
 from token_refresh.diagnosis.row_state import State
 from token_refresh.journal.entries import Step
 from token_refresh.notifiers.history import STORE_CALLS
-from token_refresh.notifiers.ledger import write_file
 from token_refresh.notifiers.summary import Facts, RunSummary
 
 if TYPE_CHECKING:
@@ -34,14 +33,12 @@ class Numbers:
 
     Attributes:
         summary: of the last run.
-        facts: of all rows; None where they could not be looked at.
         counts, success: see `History.counts` and `History.last_success`.
         connections: of a process that goes on, how many connections to the store are `used` and `idle`.
         before: what the file says of the rows, for a run that could not look at them.
     """
 
     summary: RunSummary
-    facts: Facts | None
     counts: Mapping[tuple[str, str], int]
     success: datetime | None
     connections: Mapping[str, int] = field(default_factory=dict)
@@ -50,7 +47,8 @@ class Numbers:
     def collect(self) -> Iterable[Metric]:
         """What a registry of prometheus_client asks for."""
         yield from self._of_run()
-        yield from _of_rows(self.facts) if self.facts is not None else self.before
+        facts = self.summary.facts
+        yield from _of_rows(facts) if facts is not None else self.before
 
     def _of_run(self) -> Iterable[Metric]:
         summary, run = self.summary, self.summary.run
@@ -78,28 +76,23 @@ def text_of(numbers: Numbers) -> bytes:
     return generate_latest(registry)
 
 
-def _require_package() -> None:
-    if find_spec("prometheus_client") is None:
-        raise ActionableError(
-            "the package prometheus-client is not installed",
-            "Install it: .venv/bin/pip install --require-hashes -r requirements/notify.txt",
-            Kind.CONFIGURATION,
-        )
-
-
 def write_metrics(file: Path, numbers: Numbers) -> None:
     """Replace the file in one step, so that a collector never reads half of it.
 
     Raises:
         ActionableError: it cannot be written.
     """
-    _require_package()
-    content = text_of(replace(numbers, before=_before(file)))
     try:
-        write_file(file, content, READABLE)
+        replace_file(file, text_of(replace(numbers, before=_before(file))), READABLE)
+    except ImportError:
+        what = "the package prometheus-client is not installed"
+        action = "Install it: .venv/bin/pip install --require-hashes -r requirements/notify.txt"
     except OSError as error:
         what = f"{file} cannot be written ({error.strerror})"
-        raise ActionableError(what, "Make its folder, for this user to write in.", Kind.CONFIGURATION) from None
+        action = "Make its folder, for this user to write in."
+    else:
+        return
+    raise ActionableError(what, action, Kind.CONFIGURATION)
 
 
 def _of_rows(facts: Facts) -> Iterable[Metric]:
