@@ -172,7 +172,7 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
             assert "nothing due" in result.stderr
             assert clone.sh("git status --porcelain | grep -v '^A  '").stdout == ""
     status = clone.sh(".venv/bin/python token_manager.py status")
-    assert "fresh" in status.stdout
+    assert "valid" in status.stdout
     assert {request.path.split("/")[1] for request in apis.requests} == {"graph", "business", "git"}
     assert oauth.replayed() == []
 

@@ -257,9 +257,8 @@ def _said(result: Result) -> str:
             for one in answer["findings"]
             if one["state"] != "ok" and one["part"] != "spare folder"  # a test's is on the disk of its state folder
         ]
-    for one in answer.get("rows", ()):
-        words = [text.rstrip(".") + "." for text in (one["last_error"], one["action"]) if text]
-        said.append(" ".join([f"{one['location_id']} ({one['state']}):", *words]).rstrip(":"))
+    if "state" in answer:
+        said.append(f"{answer['state']}: {answer['message']}." + (f" {answer['action']}" if answer["action"] else ""))
     return "<br>".join(line.strip() for line in said) or "nothing"
 
 

@@ -460,7 +460,7 @@ def test_status_and_doctor_alarm_while_a_client_is_refused(rows: Rows) -> None:
     assert rows.world.program.run().code == 1
     assert rows.row("loc1").last_error == ""
     rows.edit("loc1", access_token_expiry=rows.world.clock.now() + timedelta(hours=1))
-    assert rows.world.program.run("status", "--check").code == 1
+    assert rows.world.program.run("status", "--check").code == 2  # by now its token has expired, too
     [row] = rows.world.program.run("status", "--json").json()["rows"]
     assert row["state"] == "failing"
     assert "invalid_client" in row["last_error"]

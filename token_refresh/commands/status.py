@@ -19,7 +19,7 @@ from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.commands import prepare
 from token_refresh.diagnosis.row_state import RowStatus, row_statuses
 from token_refresh.library.tokens import readable_params, scopes_of
-from token_refresh.notifiers.last_run import judge, not_checked, read_last_run
+from token_refresh.notifiers.last_run import LastRun, not_checked
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import STATUS_ACTIVE, STATUS_DISABLED, Row
 from token_refresh.terminal.console import Console
@@ -55,7 +55,7 @@ def _check(environ: Mapping[str, str], clock: Clock, console: Console) -> Iterab
         installation = prepare(environ, clock, console)
         for warning in installation.misspelt_settings():
             console.warn(warning)
-        finding = judge(read_last_run(installation.state.path, installation.store_name), clock.now())
+        finding = LastRun(installation.state.path, installation.store_name).judge(clock.now())
     except ActionableError as error:
         finding = not_checked(error)
     if console.as_json:

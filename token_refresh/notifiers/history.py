@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import iso, parse_time
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.text import safe_error
 from token_refresh.notifiers.summary import RunSummary
@@ -24,35 +25,19 @@ MOST_BYTES = 19 * 1024 * 1024  # of the file; the log of what is being written i
 STORE_CALLS = "store_calls"  # among the counts; it is of no provider
 _OLDEST = 500  # lines that go at once where the file is too large: more than a run adds
 _BUSY_SECONDS = 5.0
+_RUN = (
+    *("ended_at", "run_id", "started_at", "exit_code", "is_scheduled"),
+    *("due", "refreshed", "failed", "waiting", "store_calls", "error"),
+)
 _OUTCOMES = ", ".join(f"{outcome} INTEGER NOT NULL DEFAULT 0" for outcome in Outcome)
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS runs (
-    ended_at TEXT NOT NULL,
-    run_id TEXT NOT NULL,
-    started_at TEXT NOT NULL,
-    exit_code INTEGER NOT NULL,
-    is_scheduled INTEGER NOT NULL,
-    due INTEGER NOT NULL,
-    refreshed INTEGER NOT NULL,
-    failed INTEGER NOT NULL,
-    waiting INTEGER NOT NULL,
-    store_calls INTEGER NOT NULL,
-    error TEXT NOT NULL,
-    PRIMARY KEY (ended_at, run_id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS days (
-    day TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    {_OUTCOMES},
-    PRIMARY KEY (day, provider)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS counts (
-    provider TEXT NOT NULL,
-    name TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    PRIMARY KEY (provider, name)
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs ({", ".join(_RUN)}, PRIMARY KEY (ended_at, run_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS days (day, provider, {_OUTCOMES}, PRIMARY KEY (day, provider)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counts (provider, name, count, PRIMARY KEY (provider, name)) WITHOUT ROWID;
 """
+_ADD_RUN = f"INSERT OR IGNORE INTO runs VALUES ({', '.join('?' for _ in _RUN)})"
+_GROW = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
+_OLD_RUNS = "DELETE FROM runs WHERE (ended_at, run_id) IN (SELECT ended_at, run_id FROM runs ORDER BY 1 LIMIT ?)"
 
 
 class History:
@@ -63,7 +48,7 @@ class History:
         say: warn of something, with what to do about it.
 
     Raises:
-        sqlite3.OperationalError: any method, when the disk refuses.
+        ActionableError: any method, when the disk refuses, or another process keeps it.
     """
 
     def __init__(self, folder: Path, say: Callable[[str, str], None]) -> None:
@@ -88,8 +73,9 @@ class History:
     def _act(self, act: Callable[[sqlite3.Connection], Any]) -> Any:
         try:
             return self._try(act)
-        except sqlite3.OperationalError:  # the disk, or another process: the file itself is in order
-            raise
+        except sqlite3.OperationalError as error:  # the file itself is in order
+            what = f"{self._file} cannot be written ({error})"
+            raise ActionableError(what, "Free disk space or correct its permissions.", Kind.CONFIGURATION) from None
         except sqlite3.DatabaseError:
             self._move_away()
             return self._try(act)
@@ -115,52 +101,30 @@ class History:
 
 
 def _record(database: sqlite3.Connection, summary: RunSummary) -> None:
-    run, now = summary.run, iso(summary.ended_at)
-    run_id = run.run_id or now
-    if database.execute("SELECT 1 FROM runs WHERE ended_at = ? AND run_id = ?", (now, run_id)).fetchone():
-        return
+    run, at = summary.run, iso(summary.ended_at)
     error = run.error or run.store_error or run.journal_error
-    line = {
-        "ended_at": now,
-        "run_id": run_id,
-        "started_at": iso(run.started_at),
-        "exit_code": summary.exit_code,
-        "is_scheduled": summary.is_scheduled,
-        "due": run.due,
-        "refreshed": run.counts().get(Outcome.REFRESHED, 0),
-        "failed": sum(result.kind is not None for result in run.results),
-        "waiting": len(run.waiting),
-        "store_calls": summary.store_calls,
-        "error": safe_error(str(error)) if error is not None else "",
-    }
-    marks = ", ".join(f":{name}" for name in line)
-    database.execute(f"INSERT INTO runs ({', '.join(line)}) VALUES ({marks})", line)
-    _count(database, summary)
+    failed = sum(result.kind is not None for result in run.results)
+    line = (
+        *(at, run.run_id, iso(run.started_at), summary.exit_code, summary.is_scheduled),
+        *(run.due, run.counts().get(Outcome.REFRESHED, 0), failed, len(run.waiting), summary.store_calls),
+        safe_error(str(error)) if error is not None else "",
+    )
+    if not database.execute(_ADD_RUN, line).rowcount:
+        return  # it is there already
+    ends = Counter((result.provider, str(result.outcome)) for result in run.results)
+    for (provider, outcome), count in ends.items():
+        add = f"INSERT INTO days (day, provider, {outcome}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+        database.execute(f"{add} {outcome} = {outcome} + excluded.{outcome}", (at[:10], provider, count))
+    grown = [(*name, count) for name, count in ends.items()]
+    database.executemany(_GROW, [("", STORE_CALLS, summary.store_calls), *grown])
     _trim(database, summary.ended_at)
 
 
-def _count(database: sqlite3.Connection, summary: RunSummary) -> None:
-    ends = Counter((result.provider, str(result.outcome)) for result in summary.run.results)
-    for (provider, outcome), count in ends.items():
-        add = (
-            f"INSERT INTO days (day, provider, {outcome}) VALUES (?, ?, ?)"
-            f" ON CONFLICT (day, provider) DO UPDATE SET {outcome} = {outcome} + excluded.{outcome}"
-        )
-        database.execute(add, (f"{summary.ended_at:%Y-%m-%d}", provider, count))
-    grown: Mapping[tuple[str, str], int] = {("", STORE_CALLS): summary.store_calls, **ends}
-    database.executemany(
-        "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (provider, name) DO UPDATE SET count = count + excluded.count",
-        [(provider, name, count) for (provider, name), count in grown.items()],
-    )
-
-
 def _trim(database: sqlite3.Connection, now: datetime) -> None:
-    before = now - KEPT
-    database.execute("DELETE FROM runs WHERE ended_at < ?", (iso(before),))
-    database.execute("DELETE FROM days WHERE day < ?", (f"{before:%Y-%m-%d}",))
-    pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    for table, column in (("runs", "ended_at"), ("days", "day")):
+        database.execute(f"DELETE FROM {table} WHERE {column} < ?", (iso(now - KEPT)[:10],))  # noqa: S608 - names
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
     if (pages - free) * size > MOST_BYTES:
-        database.execute(
-            "DELETE FROM runs WHERE (ended_at, run_id) IN (SELECT ended_at, run_id FROM runs ORDER BY ended_at LIMIT ?)",
-            (_OLDEST,),
-        )
+        database.execute(_OLD_RUNS, (_OLDEST,))

@@ -6,12 +6,12 @@ import contextlib
 import fcntl
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from token_refresh.base.files import replace_file
 from token_refresh.stores.base import Store
 
 HELD_SECONDS = 30.0  # a note of a process that died is free again after that
@@ -30,19 +30,11 @@ def held_file(path: Path) -> Iterator[dict[str, Any] | None]:
         with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
             before = path.read_text(encoding="utf-8")
         document = _read(before)
-        yield document
-        if (after := json.dumps(document)) != before:
-            write_file(path, after.encode())
-
-
-def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace the file in one step: whoever reads it meanwhile reads the old or the new one."""
-    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")  # several may write at once
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-    new.replace(path)
+        try:
+            yield document
+        finally:
+            if (after := json.dumps(document)) != before:
+                replace_file(path, after.encode())
 
 
 @contextmanager

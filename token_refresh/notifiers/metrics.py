@@ -9,20 +9,20 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
+from token_refresh.base.files import replace_file
 from token_refresh.diagnosis.row_state import State
 from token_refresh.journal.entries import Step
 from token_refresh.notifiers.history import STORE_CALLS
-from token_refresh.notifiers.ledger import write_file
 from token_refresh.notifiers.summary import Facts, RunSummary
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
 
 READABLE = 0o644  # a collector is another user
 
@@ -33,14 +33,12 @@ class Numbers:
 
     Attributes:
         summary: of the last run.
-        facts: of all rows; None where they could not be looked at.
         counts, success: see `History.counts` and `History.last_success`.
         connections: of a process that goes on, how many connections to the store are `used` and `idle`.
         before: what the file says of the rows, for a run that could not look at them.
     """
 
     summary: RunSummary
-    facts: Facts | None
     counts: Mapping[tuple[str, str], int]
     success: datetime | None
     connections: Mapping[str, int] = field(default_factory=dict)
@@ -49,7 +47,8 @@ class Numbers:
     def collect(self) -> Iterable[Metric]:
         """What a registry of prometheus_client asks for."""
         yield from self._of_run()
-        yield from _of_rows(self.facts) if self.facts is not None else self.before
+        facts = self.summary.facts
+        yield from _of_rows(facts) if facts is not None else self.before
 
     def _of_run(self) -> Iterable[Metric]:
         summary, run = self.summary, self.summary.run
@@ -73,17 +72,8 @@ def text_of(numbers: Numbers) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(numbers)
+    registry.register(cast("Collector", numbers))
     return generate_latest(registry)
-
-
-def _require_package() -> None:
-    if find_spec("prometheus_client") is None:
-        raise ActionableError(
-            "the package prometheus-client is not installed",
-            "Install it: .venv/bin/pip install --require-hashes -r requirements/notify.txt",
-            Kind.CONFIGURATION,
-        )
 
 
 def write_metrics(file: Path, numbers: Numbers) -> None:
@@ -92,13 +82,17 @@ def write_metrics(file: Path, numbers: Numbers) -> None:
     Raises:
         ActionableError: it cannot be written.
     """
-    _require_package()
-    content = text_of(replace(numbers, before=_before(file)))
     try:
-        write_file(file, content, READABLE)
+        replace_file(file, text_of(replace(numbers, before=_before(file))), READABLE)
+    except ImportError:
+        what = "the package prometheus-client is not installed"
+        action = "Install it: .venv/bin/pip install --require-hashes -r requirements/notify.txt"
     except OSError as error:
         what = f"{file} cannot be written ({error.strerror})"
-        raise ActionableError(what, "Make its folder, for this user to write in.", Kind.CONFIGURATION) from None
+        action = "Make its folder, for this user to write in."
+    else:
+        return
+    raise ActionableError(what, action, Kind.CONFIGURATION)
 
 
 def _of_rows(facts: Facts) -> Iterable[Metric]:
@@ -148,7 +142,7 @@ def _counter(name: str, words: str, labels: tuple[str, ...], values: Mapping[tup
     return _filled(CounterMetricFamily(f"token_refresh_{name}", words, labels=labels), values)
 
 
-def _filled(family: Metric, values: Mapping[tuple[str, ...], float]) -> Metric:
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[tuple[str, ...], float]) -> Metric:
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from token_refresh.notifiers.history import History
-from token_refresh.notifiers.last_run import file_of, folder_of_last_run, keep_last_run
+from token_refresh.notifiers.last_run import LastRun
 from token_refresh.notifiers.summary import RunSummary
 from token_refresh.notifiers.watch import Limit, Notifier, Surroundings
 
@@ -21,25 +21,22 @@ def recorders_of(surroundings: Surroundings) -> Iterator[Notifier]:
 
 
 def _keep_last_run(surroundings: Surroundings, summary: RunSummary, _: Limit) -> None:
-    keep_last_run(file_of(surroundings.state, surroundings.name), summary)
+    LastRun(surroundings.state, surroundings.name).keep(summary)
 
 
-def _record(surroundings: Surroundings, summary: RunSummary, _: Limit) -> None:
-    if (history := _history(surroundings, summary)) is not None:
-        history.record(summary)
+def _record(surroundings: Surroundings, summary: RunSummary, _: Limit) -> History | None:
+    """Where the store could not be opened, in the history of the one that the last run found."""
+    folder = summary.folder or LastRun(surroundings.state, surroundings.name).folder
+    if folder is None or not folder.is_dir():
+        return None
+    history = History(folder, surroundings.say)
+    history.record(summary)
+    return history
 
 
-def _write_metrics(surroundings: Surroundings, file: Path, summary: RunSummary, _: Limit) -> None:
+def _write_metrics(surroundings: Surroundings, file: Path, summary: RunSummary, limit: Limit) -> None:
     from token_refresh.notifiers.metrics import Numbers, write_metrics
 
-    counts, success = {}, None
-    if (history := _history(surroundings, summary)) is not None:
-        history.record(summary)  # whichever of the two comes first
-        counts, success = history.counts(), history.last_success()
-    write_metrics(file, Numbers(summary, summary.facts, counts, success))
-
-
-def _history(surroundings: Surroundings, summary: RunSummary) -> History | None:
-    """That of the store; where it could not be opened, of the one that the last run found."""
-    folder = summary.folder or folder_of_last_run(surroundings.state, surroundings.name)
-    return History(folder, surroundings.say) if folder is not None and folder.is_dir() else None
+    history = _record(surroundings, summary, limit)  # whichever of the two comes first
+    counts, success = (history.counts(), history.last_success()) if history is not None else ({}, None)
+    write_metrics(file, Numbers(summary, counts, success))
