@@ -87,7 +87,7 @@ class SecurityLog:
 
     def _write(self, used: CredentialUsed, path: Path) -> None:
         with _locked(path.with_name(f"{path.name}.lock")) as file:
-            line = {
+            line: dict[str, Any] = {
                 "time": iso(self.clock.now()),
                 "event": used.use,
                 "actor": self._actor,
