@@ -20,7 +20,10 @@ from tests.licences import is_usable, licence_of, unusable
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = [
     ROOT / name
-    for name in ("requirements.txt", *(f"requirements/{one}.txt" for one in ("dev", "node", "postgres", "notify", "bench")))
+    for name in (
+        "requirements.txt",
+        *(f"requirements/{one}.txt" for one in ("dev", "node", "postgres", "notify", "bench")),
+    )
 ]
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -129,7 +129,9 @@ def test_words_that_are_quoted_arrive_as_they_are(words: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["", "  ", "''", "'' x", "a 'b", 'a "b', "a \0 b", "a\\"])
 def test_what_is_no_command_is_an_error_that_does_not_quote_it(command: str) -> None:
-    with pytest.raises(CommandError, match="^(it is no command|a quotation mark in it is not closed, or a backslash ends it)$"):
+    with pytest.raises(
+        CommandError, match="^(it is no command|a quotation mark in it is not closed, or a backslash ends it)$"
+    ):
         split_words(command)
 
 

@@ -175,7 +175,9 @@ def test_what_airtable_rows_are_kept_as_holds_no_cell(airtable_rows: AirtableRow
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"rows": 3}', b'{"rows": [3]}', b'{"rows": [{"failure_count": "x"}]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"rows": 3}', b'{"rows": [3]}', b'{"rows": [{"failure_count": "x"}]}']
+)
 def test_a_file_that_is_damaged_is_found_out_again(airtable_rows: AirtableRows, content: bytes) -> None:
     airtable_rows.add("acme", "loc", START + 9 * HOUR)
     facts_of(airtable_rows)

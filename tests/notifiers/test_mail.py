@@ -82,11 +82,15 @@ def test_an_address_that_apprise_does_not_know_is_named_without_it(world: World)
     assert "secret-word" not in result.said
 
 
-def test_the_child_sees_nothing_of_our_environment(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_sees_nothing_of_our_environment(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from token_refresh.notifiers import messages
 
     script = tmp_path / "child.py"
-    script.write_text(f"import os, json\nopen({str(tmp_path / 'env')!r}, 'w').write(repr(dict(os.environ)))\nprint('[]')\n")
+    script.write_text(
+        f"import os, json\nopen({str(tmp_path / 'env')!r}, 'w').write(repr(dict(os.environ)))\nprint('[]')\n"
+    )
     monkeypatch.setattr(messages, "_CHILD", script)
     world.program.settings |= {"NOTIFY_URLS": "json://host", "OTHER": "ours"}
     break_set_up(world)
@@ -102,4 +106,7 @@ def test_where_apprise_is_not_installed_one_warning_says_how(world: World, monke
     break_set_up(world)
     result = world.program.run()
     assert result.code == 2
-    assert "NOTIFY_URLS: the package apprise is missing. Run: pip install --require-hashes -r requirements/notify.txt" in result.err
+    assert (
+        "NOTIFY_URLS: the package apprise is missing. Run: pip install --require-hashes -r requirements/notify.txt"
+        in result.err
+    )

@@ -78,7 +78,9 @@ def test_who_acts_knows_the_error_of_a_run_that_never_began(surroundings: Surrou
     assert summary.run.finished_at == surroundings.clock.now()
 
 
-def test_nobody_acts_where_another_run_is_active_nor_after_a_dry_run(surroundings: Surroundings, tmp_path: Path) -> None:
+def test_nobody_acts_where_another_run_is_active_nor_after_a_dry_run(
+    surroundings: Surroundings, tmp_path: Path
+) -> None:
     watched = Watched(surroundings)
     watched.watch.tell({Kind.BUSY})
     with watched.watch.following(context(tmp_path)):

@@ -93,7 +93,9 @@ class History:
             return result
 
     def _move_away(self) -> None:
-        kept = next(name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists())
+        kept = next(
+            name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists()
+        )
         self._file.replace(kept)
         for name in (f"{FILE}-wal", f"{FILE}-shm"):
             self._file.with_name(name).unlink(missing_ok=True)
