@@ -81,13 +81,14 @@ def test_sigterm_ends_the_wait_and_keeps_the_exit_code(world: World) -> None:
         program = world.program
         environ = program.environment({"PING_URL": url, "NOTIFY_COMMAND": "sleep 60"})
         command = [sys.executable, str(program.installed() / "token_manager.py")]
-        process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        assert "nothing due" in process.stderr.readline()
-        begin = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
-        assert process.wait(10) == 0
+        with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert "nothing due" in process.stderr.readline()
+            time.sleep(0.3)  # it waits by now
+            begin = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read()
+            assert process.wait(10) == 0
     assert time.monotonic() - begin < 5
     assert "PING_URL: " in said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -36,9 +37,10 @@ class Inbox:
 def inbox() -> Iterator[tuple[Inbox, str]]:
     """A mail server, and the address for it."""
     inbox = Inbox()
-    server = controller.Controller(inbox, hostname="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = controller.Controller(inbox, hostname="127.0.0.1", port=port)
     server.start()
-    port = server.server.sockets[0].getsockname()[1]
     yield inbox, f"mailto://127.0.0.1:{port}/?from=cron@example.org&to=me@example.org"
     server.stop()
 
