@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from tests.conftest import World
 from tests.notifiers.test_webhook import secret
-from tests.world.http import HTTPServer, Response
+from tests.world.http import HTTPServer, Request, Response
 from tests.world.raw import RawServer
 from token_refresh.notifiers import news, ping, watch, webhook
 
@@ -23,7 +23,11 @@ from token_refresh.notifiers import news, ping, watch, webhook
 @contextmanager
 def hanging() -> Iterator[str]:
     end = threading.Event()
-    with RawServer(lambda _: end.wait(60) and None) as server:
+
+    def hang(_: socket.socket) -> None:
+        end.wait(60)
+
+    with RawServer(hang) as server:
         yield f"http://127.0.0.1:{server.port}/x"
         end.set()
 
@@ -59,9 +63,11 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("listener", [hanging, refusing, dripping, broken_tls])
 @pytest.mark.usefixtures("short")
-def test_what_a_listener_does_changes_nothing_of_the_run(world: World, listener: Callable[[], Iterator[str]]) -> None:
+def test_what_a_listener_does_changes_nothing_of_the_run(
+    world: World, listener: Callable[[], AbstractContextManager[str]]
+) -> None:
     assert world.program.onboard("--no-check", "--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
-    with listener() as url:  # type: ignore[attr-defined]
+    with listener() as url:
         world.program.settings |= {"PING_URL": url, "WEBHOOK_URL": url, "WEBHOOK_SECRET": secret()}
         begin = time.monotonic()
         result = world.program.run()
@@ -100,7 +106,12 @@ def test_a_start_that_hangs_delays_no_refresh(world: World) -> None:
         world.program.settings["PING_URL"] = url
         asked_at: list[float] = []
         answer = world.oauth._http._service
-        world.oauth._http._service = lambda request: (asked_at.append(time.monotonic()), answer(request))[1]
+
+        def timed(request: Request) -> Response:
+            asked_at.append(time.monotonic())
+            return answer(request)
+
+        world.oauth._http._service = timed
         begin = time.monotonic()
         world.program.run()
     assert asked_at[0] - begin < 0.4

@@ -64,7 +64,11 @@ def test_of_two_addresses_the_one_that_hangs_gets_it_again_and_the_other_does_no
 ) -> None:
     arrived, url = inbox
     end = threading.Event()
-    with RawServer(lambda _: end.wait(30) and None) as silent:
+
+    def hang(_: socket.socket) -> None:
+        end.wait(30)
+
+    with RawServer(hang) as silent:
         world.program.settings["NOTIFY_URLS"] = f"{url}, json://127.0.0.1:{silent.port}/secret-path"
         break_set_up(world)
         results = [world.program.run() for _ in range(2)]

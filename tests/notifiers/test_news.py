@@ -189,7 +189,7 @@ def test_another_machine_with_the_same_state_says_nothing_while_one_is_at_it(des
     def meanwhile(*_: object) -> None:
         assert second.run(fact("loc")) == []
 
-    desk._send = meanwhile  # type: ignore[method-assign]
+    desk._send = meanwhile  # type: ignore[method-assign,assignment]
     desk.run(fact("loc"))
     assert desk.warned == []
     assert second.got == []

@@ -181,7 +181,7 @@ def test_ten_thousand_are_kept_and_no_more(tmp_path: Any, clock: FakeClock) -> N
     with closing(sqlite3.connect(tmp_path / "outbox", isolation_level=None)) as database:
         database.execute("CREATE TABLE outbox (id TEXT PRIMARY KEY, at REAL, tries INTEGER, body TEXT)")
         now = clock.now()
-        events = [
+        events: list[Any] = [
             ("run.finished", now + timedelta(seconds=number), {}, f"msg_{number}") for number in range(MOST_KEPT + 5)
         ]
         assert _keep(database, events, now) == 5
