@@ -114,6 +114,7 @@ def test_defaults(load):
         ),
         ping_url=None,
         metrics_file=None,
+        security_log=None,
         host="127.0.0.1",
         port=8002,
         imports=ImportSettings(),
@@ -189,14 +190,17 @@ def test_airtable_setting_is_read(load, name, text, member, value):
     assert getattr(load(**AIRTABLE, **{name: text}).airtable, member) == value
 
 
-@pytest.mark.parametrize("name", ["STATE_DIR", "STATE_DIR_SPARE", "PROVIDERS_FILE", "CA_BUNDLE", "METRICS_FILE"])
+WRITTEN = ["STATE_DIR", "STATE_DIR_SPARE", "METRICS_FILE", "SECURITY_LOG"]
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, "PROVIDERS_FILE", "CA_BUNDLE"])
 def test_path_is_read_relative_to_the_program(load, tmp_path, name):
     """Cron's working folder does not matter; `~` is the home folder."""
     (load.folder / "here").touch()
     (tmp_path / "absolute").touch()
     assert getattr(load(**{name: "here"}), name.lower()) == load.folder / "here"
     assert getattr(load(**{name: str(tmp_path / "absolute")}), name.lower()) == tmp_path / "absolute"
-    if name in ("STATE_DIR", "STATE_DIR_SPARE", "METRICS_FILE"):
+    if name in WRITTEN:
         assert getattr(load(**{name: "~/x"}), name.lower()) == Path("~/x").expanduser()
 
 
@@ -433,6 +437,7 @@ WRONG = {
     "NOTIFY_URLS": f"slack:{CANARY}",
     "PING_URL": f"ftp://h.example/{CANARY}",
     "METRICS_FILE": f"~{CANARY}/x",
+    "SECURITY_LOG": f"~{CANARY}/x",
     "HOST": f"{CANARY}/x",
     "PORT": CANARY,
     "MICROSOFT_TOKEN_URL": f"https://h.example/?secret={CANARY}",
