@@ -43,7 +43,7 @@ def test_a_command_gets_the_message_and_its_items_once(world: World, tmp_path: P
     assert set(message) == {"title", "message", "run_id", "items"}
 
 
-def test_when_it_is_over_the_command_is_told(world: World, tmp_path: Path) -> None:
+def test_when_it_is_over_the_command_gets_that_too(world: World, tmp_path: Path) -> None:
     world.program.settings |= {"NOTIFY_COMMAND": keeping(tmp_path), "TOKEN_REFRESH_HOME": str(tmp_path)}
     break_set_up(world)
     assert world.program.run().code == 2

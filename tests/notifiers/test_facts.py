@@ -26,7 +26,8 @@ from token_refresh.wiring import open_run_context, recall_failures
 
 pytestmark = pytest.mark.by_turns("rows")
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR = timedelta(hours=1)
+DUE = Scope()
 
 
 @pytest.fixture(params=["sqlite", "postgres", "airtable"])
@@ -44,7 +45,7 @@ def sqlite_rows(world: World) -> SqliteRows:
     return SqliteRows(world)
 
 
-def facts_of(rows: Rows, *, wants_all: bool = True, scope: Scope = Scope()) -> tuple[Facts, int]:
+def facts_of(rows: Rows, *, wants_all: bool = True, scope: Scope = DUE) -> tuple[Facts, int]:
     """What is known after a run, and how many calls to the store that took."""
     installation = prepare(rows.world.program.settings, rows.world.clock, Console())
     recall = partial(recall_failures, installation)
@@ -175,7 +176,9 @@ def test_what_airtable_rows_are_kept_as_holds_no_cell(airtable_rows: AirtableRow
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"rows": 3}', b'{"rows": [3]}', b'{"rows": [{"failure_count": "x"}]}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"rows": 3}', b'{"rows": [3]}', b'{"rows": [{"failure_count": "x"}]}']
+)
 def test_a_file_that_is_damaged_is_found_out_again(airtable_rows: AirtableRows, content: bytes) -> None:
     airtable_rows.add("acme", "loc", START + 9 * HOUR)
     facts_of(airtable_rows)

@@ -13,8 +13,8 @@ import pytest
 
 from tests.notifiers.summaries import finished, summary_of
 from tests.world.clock import START
-from token_refresh.base.events import Outcome
 from token_refresh.base.errors import ActionableError
+from token_refresh.base.events import Outcome
 from token_refresh.notifiers import history as module
 from token_refresh.notifiers.history import FILE, STORE_CALLS, History
 

@@ -33,7 +33,11 @@ def judged(folder: Path, *summaries: RunSummary, after: timedelta = timedelta(mi
     ("facts", "code", "words"),
     [
         (Facts(), 0, "OK: the last run ended 5 min ago"),
-        (Facts(rows=[fact(token_ends=LATER)]), 1, "WARNING: all access tokens are valid; 1 need somebody: loc (failing)"),
+        (
+            Facts(rows=[fact(token_ends=LATER)]),
+            1,
+            "WARNING: all access tokens are valid; 1 need somebody: loc (failing)",
+        ),
         (Facts(rows=[fact()]), 1, "WARNING: "),
         (Facts(rows=[fact(code=Code.ENDING, token_ends=BEFORE)]), 1, "WARNING: "),  # its end is not this one
         (Facts(rows=[fact(token_ends=BEFORE)]), 2, "CRITICAL: access tokens have expired; 1 need somebody: loc"),

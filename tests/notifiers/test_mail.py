@@ -102,4 +102,4 @@ def test_where_apprise_is_not_installed_one_warning_says_how(world: World, monke
     break_set_up(world)
     result = world.program.run()
     assert result.code == 2
-    assert "NOTIFY_URLS: the package apprise is missing. Install it: " in result.err
+    assert "NOTIFY_URLS: the package apprise is missing. Run: pip install --require-hashes -r requirements/notify.txt" in result.err

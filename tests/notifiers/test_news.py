@@ -141,7 +141,7 @@ def test_another_mistake_of_the_set_up_is_not_the_end_of_the_first(desk: Desk) -
     wrong = ActionableError("Airtable does not accept the key", "Make another.", Kind.CONFIGURATION)
     assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
     assert said(desk.end(desk.summary(None, error=wrong))) == [("needs_fixing", "", False)]
-    assert said(desk.run()) == [("recovered", "", False), ("recovered", "", False)]
+    assert said(desk.run()) == [("recovered", "", False)]
 
 
 def test_a_deadline_or_a_signal_is_no_news(desk: Desk) -> None:

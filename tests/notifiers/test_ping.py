@@ -36,7 +36,7 @@ def test_a_run_that_did_all_says_so_and_with_counts_alone(pinged: World, monitor
     assert monitor.requests[1].body == b"refreshed: 1\nnot tried: 0\nexit code: 0"
 
 
-def test_a_failure_is_told_by_its_exit_code(pinged: World, monitor: HTTPServer) -> None:
+def test_a_failure_is_shown_by_its_exit_code(pinged: World, monitor: HTTPServer) -> None:
     pinged.program.onboard("--no-check", "--from-csv", pinged.program.csv(pinged.csv_line("acme", "loc-1")))
     pinged.oauth.fail(faults.down(), times=10)
     assert pinged.program.run().code == 1
@@ -44,7 +44,7 @@ def test_a_failure_is_told_by_its_exit_code(pinged: World, monitor: HTTPServer) 
     assert b"loc-1" not in b"".join(request.body for request in monitor.requests)
 
 
-def test_a_run_that_could_not_begin_is_told_of(pinged: World, monitor: HTTPServer) -> None:
+def test_a_run_that_could_not_begin_shows_its_exit_code(pinged: World, monitor: HTTPServer) -> None:
     assert pinged.program.run().code == 0
     monitor.requests.clear()
     (pinged.program.home / "state/tokens.sqlite3").chmod(0o644)

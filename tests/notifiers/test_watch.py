@@ -63,7 +63,7 @@ def test_who_acts_knows_the_run_its_exit_code_and_all_rows(surroundings: Surroun
     assert watched.begun == 1
 
 
-def test_a_run_that_an_error_ended_before_it_began_is_told_of(surroundings: Surroundings) -> None:
+def test_who_acts_knows_the_error_of_a_run_that_never_began(surroundings: Surroundings) -> None:
     watched = Watched(surroundings)
     error = ActionableError("the table does not answer", "Wait.", Kind.STORE_UNAVAILABLE)
 

@@ -443,7 +443,7 @@ def _log(event: Event) -> None:
 
 
 def _warn(what: str, action: str) -> None:
-    _LOG.warning("%s. %s", what.rstrip("."), action)
+    _LOG.warning("%s", f"{what}. {action}" if action else what)
 
 
 def log_outage(what: str, what_follows: str) -> None:

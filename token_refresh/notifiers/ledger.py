@@ -30,9 +30,11 @@ def held_file(path: Path) -> Iterator[dict[str, Any] | None]:
         with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
             before = path.read_text(encoding="utf-8")
         document = _read(before)
-        yield document
-        if (after := json.dumps(document)) != before:
-            replace_file(path, after.encode())
+        try:
+            yield document
+        finally:
+            if (after := json.dumps(document)) != before:
+                replace_file(path, after.encode())
 
 
 @contextmanager

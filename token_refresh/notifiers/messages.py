@@ -18,7 +18,7 @@ from token_refresh.notifiers.watch import Limit
 from token_refresh.settings import Settings
 
 _CHILD = Path(__file__).with_name("apprise_child.py")
-_INSTALL = "Install it: pip install 'token-refresh[notify]', or in a clone: pip install -r requirements/notify.txt"
+_INSTALL = "Run: pip install --require-hashes -r requirements/notify.txt"
 _CRITICAL = (Code.LOGIN_NEEDED, Code.UNREADABLE_CELL, Code.JOURNAL_WAITING, Code.NEEDS_FIXING, Code.STORE)
 
 

@@ -132,6 +132,8 @@ class RunWatch:
         """What `act` returns; an error that it raises is kept for those who want to know why nothing was refreshed."""
         try:
             return act()
+        except BrokenPipeError:  # whoever read the output has gone
+            raise
         except BaseException as error:
             self._summary.run.error = actionable_error(error)
             raise
