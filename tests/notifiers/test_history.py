@@ -126,7 +126,7 @@ def test_a_damaged_file_is_moved_with_one_warning_and_a_new_one_begins(tmp_path:
         assert (warned, moved.exists()) == ([], False)
 
 
-def test_a_folder_that_takes_nothing_is_an_error_and_moves_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_rejects_writes_is_an_error_and_nothing_is_moved(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / FILE).mkdir()
