@@ -336,6 +336,8 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         return notifiers_of(surroundings)
 
     def facts(context: RunContext, run: RunFinished) -> Facts:
+        from functools import partial
+
         from token_refresh.notifiers.facts import Look, find_facts
 
         settings = installation.settings

@@ -37,6 +37,15 @@ class Finding(NamedTuple):
     message: str
     action: str = ""
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """None where all is well."""
+        return () if self.kind is None else (self.kind,)
+
+    def as_json(self) -> dict[str, str | None]:
+        """What `status --check --json` prints."""
+        return {"state": self.state, "message": self.message, "action": self.action or None}
+
     def __str__(self) -> str:
         return one_line(f"{_WORDS.get(self.kind)}: {self.message}" + (f". {self.action}" if self.action else ""))
 
