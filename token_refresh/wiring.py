@@ -324,8 +324,6 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         say: warns of what failed in that, with what to do.
         is_scheduled: the run comes by itself, for all rows that are due.
     """
-    from functools import partial
-
     from token_refresh.notifiers.watch import Notifier, RunWatch
 
     surroundings = notifiers_surroundings(installation, say)
