@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 READABLE = 0o644  # a collector is another user
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a registry hashes it
 class Numbers:
     """All that the metrics are made of.
 
