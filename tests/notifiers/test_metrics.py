@@ -59,7 +59,11 @@ Samples = Mapping[tuple[str, tuple[str, ...]], float]
 def numbers(facts: Facts | None = FACTS, **more: Any) -> Numbers:
     run = finished(("a-location", Outcome.REFRESHED))
     run.started_at = START - timedelta(seconds=5)
-    usual = {"counts": {("acme", "refreshed"): 7, ("", STORE_CALLS): 40}, "success": START, "connections": {"idle": 1}}
+    usual: dict[str, Any] = {
+        "counts": {("acme", "refreshed"): 7, ("", STORE_CALLS): 40},
+        "success": START,
+        "connections": {"idle": 1},
+    }
     return Numbers(summary_of(run, facts=facts, exit_code=1), **(usual | more))
 
 
