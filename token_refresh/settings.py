@@ -1,9 +1,9 @@
 """Environment and `.env` in, one frozen `Settings` out. Nothing else reads the environment.
 
 A setting is looked up in the environment, else in `.env` beside the program; an empty one counts as not set.
-Each secret may also come from a file that `NAME_FILE` names, from the output of the command in `NAME_COMMAND`, or from a
-file of that name in `$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a wrong setting
-holds is never quoted: it may be a secret that was pasted into the wrong line.
+Each secret may also come from a file that `NAME_FILE` names, from the output of the command in `NAME_COMMAND`, or from
+a file of that name in `$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a
+wrong setting holds is never quoted: it may be a secret that was pasted into the wrong line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
 _PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE|_COMMAND)?")
-# The settings that `_Reader.secret` reads; .env.example marks them too. The commands that bring them may name a password.
+# The settings that `_Reader.secret` reads; .env.example marks them too. Commands that bring them may name a password.
 _SECRET_SETTING = re.compile(
     r"(?:(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
     r"|WEBHOOK_URL|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET"
@@ -86,7 +86,7 @@ _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
 _PROXY_FIX = f"Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it; {_ESCAPES}"
-_WEBHOOK_SECRET_FIX = "Write whsec_ and the base64 of 24 to 64 random bytes; several separated by blanks"
+_WEBHOOK_SECRET_FIX = "Write whsec_ and the base64 of 24 to 64 random bytes; several separated by blanks"  # noqa: S105
 _WEBHOOK_EVENTS = (
     *("token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"),
     "token.refreshed",  # only where it is asked for: there are many
@@ -196,7 +196,8 @@ class Settings:
     """Everything that can be configured. Durations are in seconds.
 
     `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
-    `child_environment` is what a command that a setting names sees: the environment without our secrets.
+    `security_log` is None where it lies in the store's folder. `child_environment` is what a command that a setting
+    names sees: the environment without our secrets.
     """
 
     home: Path
@@ -228,6 +229,7 @@ class Settings:
     webhook_events: frozenset[str]
     ping_url: Secret | None
     metrics_file: Path | None
+    security_log: Path | Literal["none"] | None
     host: str
     port: int
     imports: ImportSettings = ImportSettings()
@@ -428,6 +430,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         **_webhook(read),
         ping_url=read.secret_url("PING_URL", "Copy the address that your monitor shows: https://HOST/PATH"),
         metrics_file=read.path("METRICS_FILE"),
+        security_log="none" if read.text("SECURITY_LOG").lower() == "none" else read.path("SECURITY_LOG"),
         host=read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1"),
         port=read.integer("PORT", 8002, 1, 65_535),
         imports=_imports(read, check_key),
@@ -590,7 +593,7 @@ def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
 
 
 def _notify_command(read: _Reader) -> tuple[str, ...]:
-    command = read.text("NOTIFY_COMMAND")
+    command = read.raw("NOTIFY_COMMAND")
     if not command:
         return ()
     from token_refresh.base.child import CommandError, split_words
@@ -692,6 +695,10 @@ class _Reader:
 
     def has(self, name: str) -> bool:
         return name in self.names() or any(f"{name}_{source}" in self._values for source in ("FILE", "COMMAND"))
+
+    def raw(self, name: str) -> str:
+        """As it stands, but for outer space: what splits it understands quotes."""
+        return self._values.get(name, "").strip()
 
     def text(self, name: str, default: str = "") -> str:
         return self._unquoted(name, self._values.get(name, "")) or default

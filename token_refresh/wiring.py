@@ -23,11 +23,12 @@ from token_refresh.journal.state_folder import StateFolder
 if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.base.checks import Check
-    from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished, RunFinished
+    from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.net.watchdog import TimedAdapter
+    from token_refresh.notifiers.security_log import SecurityLog
     from token_refresh.notifiers.summary import Facts
     from token_refresh.notifiers.watch import RunWatch, Surroundings
     from token_refresh.refresh.jobs import Held, Job, JobFactory
@@ -55,7 +56,9 @@ class Installation:
     Attributes:
         say_not_saved: called wherever a journal is closed, with each answer that neither it nor the store took; must
             not raise.
-        say_outage: called when the store begins to be waited for, with what happened and what follows.
+        say_outage: called when the store begins to be waited for, with what happened and what follows; also when the
+            security log cannot be written.
+        caller: who asks, for the security log: the verb, or `library`.
         connections: what the calls of one program share; a command opens and closes its own.
     """
 
@@ -64,6 +67,7 @@ class Installation:
     clock: Clock
     say_not_saved: Callable[[AnswerNotSaved], None]
     say_outage: Callable[[str, str], None]
+    caller: str = ""
     connections: Connections | None = None
 
     @cached_property
@@ -105,6 +109,24 @@ class Installation:
         from token_refresh.journal.installation import InstallationFile
 
         return InstallationFile(self.state.path).keyring(*_keys(self.settings))
+
+    @cached_property
+    def security_log(self) -> SecurityLog:
+        """Where uses of credentials are noted."""
+        from token_refresh.notifiers.security_log import SecurityLog
+
+        known = self.settings
+        return SecurityLog(known.security_log, self.state.path, self.caller, self.clock, self.say_outage)
+
+    def audit(self, store: Store) -> Subscriber:
+        """What notes uses of the credentials of a table. Most runs use none, and do not open the log."""
+        from token_refresh.base.events import CredentialUsed, RowFinished
+
+        def note(event: Event) -> None:
+            if isinstance(event, CredentialUsed | RowFinished):
+                self.security_log.note(event, lambda: self.folder_of(store))
+
+        return note
 
     @property
     def store_name(self) -> str:
@@ -171,6 +193,7 @@ def assemble(
     clock: Clock,
     say_not_saved: Callable[[AnswerNotSaved], None],
     say_outage: Callable[[str, str], None],
+    caller: str,
 ) -> Installation:
     """Where checked settings keep things, made where it is not there.
 
@@ -178,7 +201,7 @@ def assemble(
         StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Installation(settings, state, clock, say_not_saved, say_outage)
+    return Installation(settings, state, clock, say_not_saved, say_outage, caller)
 
 
 def open_store(installation: Installation) -> Store:
@@ -376,10 +399,16 @@ def resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
         SealedCellError: the entry's key is gone.
         StoreError, JournalError: it waits for the next run.
     """
+    from token_refresh.base.events import CredentialUsed, RowFinished
     from token_refresh.clients.admission import Admission  # most runs find no onboarding that was cut off
     from token_refresh.clients.login import redemption
 
-    return Admission(context).resume(entry) if entry.token else redemption.resume(context, entry)
+    if not entry.token:
+        return redemption.resume(context, entry)
+    end = Admission(context).resume(entry)
+    if isinstance(end, RowFinished):
+        context.audit(CredentialUsed("onboard", end.location_id, outcome=str(end.outcome)))
+    return end
 
 
 def minting(context: RunContext, held: list[Held]) -> Iterator[list[Job]]:
@@ -478,6 +507,7 @@ def run_context_around(
             concurrency=settings.concurrency,
             identity=identity,
             claimant=identity.claimant(journal.slot),
+            audit=installation.audit(store.store),
             first_notices=partial(first_notices, installation, store),
             row_notices=row_notices,
             resume_admission=resume_admission,
@@ -538,6 +568,7 @@ class Runtime:
         close: releases the connections that stores shared; the next one opens others.
         run_context_around: what a run needs around a store; holds a journal of its own while it is open.
         job_factory: turns rows into jobs.
+        audit: gets what is done with credentials of a store, for the security log; never raises.
         run_watch: see `run_watch`; takes `say` and `is_scheduled`.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
     """
@@ -551,6 +582,7 @@ class Runtime:
     close: Callable[[], None]
     run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
+    audit: Callable[[Store], Subscriber]
     run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
     recall: Callable[[Store, Iterable[Row]], list[Row]]
 
@@ -575,6 +607,7 @@ def runtime(installation: Installation) -> Runtime:
         close=connections.close,
         run_context_around=partial(run_context_around, installation),
         job_factory=partial(make_job_factory, installation),
+        audit=installation.audit,
         run_watch=lambda say, is_scheduled: run_watch(installation, say, is_scheduled=is_scheduled),
         recall=partial(recall_failures, installation),
     )

@@ -127,10 +127,14 @@ def test_words_that_are_quoted_arrive_as_they_are(words: list[str]) -> None:
         assert split_words(shlex.join(words)) == words
 
 
+NO_COMMAND, NOT_CLOSED = "it is no command", "a quotation mark in it is not closed, or a backslash ends it"
+
+
 @pytest.mark.parametrize("command", ["", "  ", "''", "'' x", "a 'b", 'a "b', "a \0 b", "a\\"])
 def test_what_is_no_command_is_an_error_that_does_not_quote_it(command: str) -> None:
-    with pytest.raises(CommandError, match="^(it is no command|a quotation mark in it is not closed, or a backslash ends it)$"):
+    with pytest.raises(CommandError) as raised:
         split_words(command)
+    assert str(raised.value) in (NO_COMMAND, NOT_CLOSED)
 
 
 _SIGNS = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufeff")

@@ -9,20 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import crypto
-from tests.conftest import PARAMS, World
+from tests.conftest import World
 from tests.notifiers.test_command import keeping
-from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
-from tests.world.airtable import faults as table_faults
+from tests.refresh.runs.faults_world import AirtableRows, Rows
 from tests.world.clock import FakeClock
 from tests.world.oauth import faults
 from token_refresh.base.clock import parse_time

@@ -467,7 +467,7 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
 
 def _configured(environ: Mapping[str, str] | None, clock: Clock) -> Runtime:
     settings = configuration.load(dict(os.environ) if environ is None else environ, crypto.parse_key)
-    made = runtime(assemble(settings, clock, log_not_saved, log_outage))
+    made = runtime(assemble(settings, clock, log_not_saved, log_outage, "library"))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)
     return made

@@ -91,9 +91,9 @@ def result_of(
     if lost_at is not None and outcome is Outcome.TRANSIENT:
         outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
     if outcome is Outcome.REFRESHED:
-        expires_at, is_news = _expires_at(job.row, answer), _is_news(before, None)
-        finished = RowFinished(job.row.location_id, job.provider.slug, outcome, expires_at=expires_at, is_news=is_news)
-        return RowResult(finished, _success_values(job.row, answer, expires_at, refreshed_by))
+        row, ends_at, is_news = job.row, _expires_at(job.row, answer), _is_news(before, None)
+        finished = RowFinished(row.location_id, job.provider.slug, outcome, None, None, ends_at, is_news, row.client_id)
+        return RowResult(finished, _success_values(row, answer, ends_at, refreshed_by))
     error = _error(job, answer, verdict, lost_at)
     action = _masked(job, answer.action) or action_of(outcome, verdict)
     result = _failure(job.row, job.provider.slug, outcome, error, action, before)
@@ -166,7 +166,7 @@ def _failure(
     status = STATUS_REAUTHORIZE if outcome is Outcome.REAUTHORIZE else row.status
     failed = replace(row, last_error=error, failure_count=row.failure_count + 1, status=status)
     end, is_news = row.access_token_expiry, _is_news(before, failed)
-    finished = RowFinished(row.location_id, provider, outcome, error, action, end, is_news)
+    finished = RowFinished(row.location_id, provider, outcome, error, action, end, is_news, row.client_id)
     values = _differing(row, {name: getattr(failed, name) for name in ("last_error", "failure_count", "status")})
     return RowResult(finished, values, failed)
 
