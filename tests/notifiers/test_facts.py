@@ -196,7 +196,7 @@ def test_a_row_of_a_refused_client_counts_as_failing_although_it_is_not_marked(s
     sqlite_rows.world.oauth.fail(faults.wrong_secret(), times=9)
     facts, _ = facts_of(sqlite_rows)
     assert codes(facts) == {"loc": Code.NEEDS_FIXING}
-    assert +facts.tokens == {("acme", "failing"): 1}
+    assert facts.tokens == {("acme", "failing"): 1}
     assert sqlite_rows.row("loc").last_error == ""
 
 

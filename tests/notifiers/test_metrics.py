@@ -43,6 +43,7 @@ NAMES = {
     "token_refresh_journal_entries",
     "token_refresh_store_connections",
 }
+LABELS = ("provider", "outcome", "state", "step")
 OF_THE_SERVICE = {"token_refresh_provider_seconds"}
 FACTS = Facts(
     tokens={("acme", State.VALID): 3, ("acme", State.LOGIN_NEEDED): 1, ("google", State.VALID): 2},
@@ -58,7 +59,11 @@ Samples = Mapping[tuple[str, tuple[str, ...]], float]
 def numbers(facts: Facts | None = FACTS, **more: Any) -> Numbers:
     run = finished(("a-location", Outcome.REFRESHED))
     run.started_at = START - timedelta(seconds=5)
-    usual = {"counts": {("acme", "refreshed"): 7, ("", STORE_CALLS): 40}, "success": START, "connections": {"idle": 1}}
+    usual: dict[str, Any] = {
+        "counts": {("acme", "refreshed"): 7, ("", STORE_CALLS): 40},
+        "success": START,
+        "connections": {"idle": 1},
+    }
     return Numbers(summary_of(run, facts=facts, exit_code=1), **(usual | more))
 
 
@@ -66,7 +71,9 @@ def read(text: str) -> Samples:
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     return {
-        (sample.name, tuple(sample.labels.values())): sample.value for family in families for sample in family.samples
+        (sample.name, tuple(sample.labels[name] for name in LABELS if name in sample.labels)): sample.value
+        for family in families
+        for sample in family.samples
     }
 
 
