@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import itertools
@@ -409,6 +410,7 @@ def test_airtable_key_from_a_file_counts_for_the_choice(load, tmp_path):
 
 # Mistakes
 
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
 WRONG = {
     "ENCRYPTION_KEY": CANARY,
     "OAUTH_ENCRYPTION_KEY": CANARY,
@@ -435,6 +437,9 @@ WRONG = {
     "LOG_LEVEL": CANARY,
     "LOG_FORMAT": CANARY,
     "NOTIFY_URLS": f"slack:{CANARY}",
+    "NOTIFY_COMMAND": f"echo '{CANARY}",
+    "WEBHOOK_URL": f"http://h.example/{CANARY}",
+    "WEBHOOK_EVENTS": f"token.failed,{CANARY}",
     "PING_URL": f"ftp://h.example/{CANARY}",
     "METRICS_FILE": f"~{CANARY}/x",
     "SECURITY_LOG": f"~{CANARY}/x",
@@ -489,6 +494,8 @@ def environment_for(name: str, text: str) -> dict[str, str]:
         environ.pop(other, None)
     if name == "OAUTH_ENCRYPTION_KEY":
         environ.pop("ENCRYPTION_KEY")
+    if name == "WEBHOOK_URL":
+        environ["WEBHOOK_SECRET"] = WEBHOOK_SECRET
     return environ | {name: text}
 
 
@@ -1203,3 +1210,69 @@ def test_example_holds_the_defaults(load):
     load.dotenv(ENV_EXAMPLE.read_bytes())
     assert load() == bare
     assert load(**AIRTABLE) == on_airtable
+
+
+HOOK = "https://h.example/hook?key=1"
+
+
+@pytest.mark.parametrize("url", [HOOK, "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:80/"])
+def test_a_webhook_goes_by_https_or_stays_on_this_machine(load, url):
+    assert revealed(load(WEBHOOK_URL=url, WEBHOOK_SECRET=WEBHOOK_SECRET).webhook_url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h.example/", "http://127.0.0.1.h.example/", "https://user:word@h.example/", "https:///x", "ftp://[::1]/"],
+)
+def test_no_other_address_is_a_webhooks(load, url):
+    (problem,) = load.problems(WEBHOOK_URL=url, WEBHOOK_SECRET=WEBHOOK_SECRET)
+    assert problem == "WEBHOOK_URL cannot be used. Use https://HOST/PATH (http only on loopback)."
+
+
+def test_a_webhook_is_signed(load):
+    (problem,) = load.problems(WEBHOOK_URL=HOOK)
+    assert problem.startswith("WEBHOOK_URL is set without WEBHOOK_SECRET, which signs what is sent. Write whsec_ and ")
+
+
+@pytest.mark.parametrize(
+    "secret", [b"x" * 23, b"x" * 65, b"", "no prefix", "whsec_not base64!", "whsec_" + "A" * 33], ids=repr
+)
+def test_a_webhooks_secret_is_what_the_standard_wants(load, secret):
+    """24 to 64 bytes; of several, the wrong one is named by its number."""
+    text = secret if isinstance(secret, str) else "whsec_" + base64.b64encode(secret).decode()
+    text = text.replace(" ", "")
+    (problem,) = load.problems(WEBHOOK_URL=HOOK, WEBHOOK_SECRET=f"{WEBHOOK_SECRET} {text}")
+    assert problem.startswith("WEBHOOK_SECRET, secret 2, cannot be used. ")
+
+
+def test_several_secrets_of_a_webhook_are_masked_one_by_one(load):
+    longest = "whsec_" + base64.b64encode(bytes(64)).decode()
+    loaded = load(WEBHOOK_URL=HOOK, WEBHOOK_SECRET=f"{WEBHOOK_SECRET}  {longest}")
+    assert {WEBHOOK_SECRET, longest} <= set(loaded.secrets())
+
+
+@pytest.mark.parametrize(
+    ("named", "events"),
+    [
+        ("", {"token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"}),
+        ("token.refreshed", {"token.refreshed"}),
+        ("token.ending, run.finished,", {"token.ending", "run.finished"}),
+        (
+            "all",
+            {
+                "token.failed",
+                "token.login_needed",
+                "token.recovered",
+                "token.ending",
+                "run.finished",
+                "token.refreshed",
+            },
+        ),
+    ],
+)
+def test_events_of_a_webhook(load, named, events):
+    assert load(WEBHOOK_EVENTS=named).webhook_events == events
+
+
+def test_a_command_for_news_is_split_as_a_shell_does(load):
+    assert load(NOTIFY_COMMAND="'/a b/c' -x \"d e\"").notify_command == ("/a b/c", "-x", "d e")

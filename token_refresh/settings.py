@@ -86,7 +86,7 @@ _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
 _PROXY_FIX = f"Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it; {_ESCAPES}"
-_WEBHOOK_SECRET_FIX = "Write whsec_ and the base64 of 24 to 64 random bytes; several separated by blanks"
+_WEBHOOK_SECRET_FIX = "Write whsec_ and the base64 of 24 to 64 random bytes; several separated by blanks"  # noqa: S105
 _WEBHOOK_EVENTS = (
     *("token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"),
     "token.refreshed",  # only where it is asked for: there are many
@@ -593,7 +593,7 @@ def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
 
 
 def _notify_command(read: _Reader) -> tuple[str, ...]:
-    command = read.text("NOTIFY_COMMAND")
+    command = read.raw("NOTIFY_COMMAND")
     if not command:
         return ()
     from token_refresh.base.child import CommandError, split_words
@@ -695,6 +695,10 @@ class _Reader:
 
     def has(self, name: str) -> bool:
         return name in self.names() or any(f"{name}_{source}" in self._values for source in ("FILE", "COMMAND"))
+
+    def raw(self, name: str) -> str:
+        """As it stands, but for outer space: what splits it understands quotes."""
+        return self._values.get(name, "").strip()
 
     def text(self, name: str, default: str = "") -> str:
         return self._unquoted(name, self._values.get(name, "")) or default

@@ -132,7 +132,9 @@ class Installation:
     def store_name(self) -> str:
         """What stands for the table in the names of files, also where it cannot be reached: 16 hex digits."""
         airtable = self.settings.airtable
-        address = airtable.identity if airtable is not None else f"database {_without_user(_database_url(self.settings))}"
+        address = (
+            airtable.identity if airtable is not None else f"database {_without_user(_database_url(self.settings))}"
+        )
         return hashlib.sha256(address.encode()).hexdigest()[:16]
 
     def folder_of(self, store: Store) -> Path:
@@ -332,6 +334,8 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         return notifiers_of(surroundings)
 
     def facts(context: RunContext, run: RunFinished) -> Facts:
+        from functools import partial
+
         from token_refresh.notifiers.facts import Look, find_facts
 
         settings = installation.settings

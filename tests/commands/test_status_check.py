@@ -47,7 +47,7 @@ def test_it_says_the_same_as_an_object(world: World) -> None:
     world.program.run()
     shown = world.program.run("status", "--check", "--json")
     assert (shown.code, shown.json()) == (
-        0, {"state": "ok", "message": "the last run ended 0 min ago, and nobody has to do anything", "action": None}
+        0, {"state": "ok", "message": "the last run ended 0 min ago, nobody has to do anything", "action": None}
     )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from token_refresh.stores.base import Row, RowGroup
 
 HOURLY = DuePolicy(interval=3600, buffer=300)
 FRESH = Row("1", "loc", "app", encrypted_refresh="cell", access_token_expiry=START + timedelta(hours=20))
-ONLY = {"encrypted_refresh": "", "last_access_token": "cell"}  # nothing can refresh it
-OVER = {"access_token_expiry": START}
+ONLY: dict[str, Any] = {"encrypted_refresh": "", "last_access_token": "cell"}  # nothing can refresh it
+OVER: dict[str, Any] = {"access_token_expiry": START}
 WRONG_TYPE = ActionableError("status is a number", "Make it text.", Kind.ROW)
 
 

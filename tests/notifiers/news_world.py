@@ -24,6 +24,7 @@ HOUR, DAY = 3600, 86_400
 
 def settings_for(folder: Path, **more: str) -> Settings:
     """Those of a program in this folder."""
+    folder.mkdir(exist_ok=True)
     return load({"ENCRYPTION_KEY": crypto.generate_key(), "STATE_DIR": str(folder), **more}, crypto.parse_key, folder)
 
 

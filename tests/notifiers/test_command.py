@@ -49,11 +49,18 @@ def test_when_it_is_over_the_command_gets_that_too(world: World, tmp_path: Path)
     assert world.program.run().code == 2
     (world.program.home / "state/tokens.sqlite3").chmod(0o600)
     assert [world.program.run().code for _ in range(2)] == [0, 0]
-    assert [[item["code"] for item in message["items"]] for message in kept(tmp_path)] == [["needs_fixing"], ["recovered"]]
+    assert [[item["code"] for item in message["items"]] for message in kept(tmp_path)] == [
+        ["needs_fixing"],
+        ["recovered"],
+    ]
 
 
 def test_a_command_does_not_see_our_secrets(world: World, tmp_path: Path) -> None:
-    world.program.settings |= {"NOTIFY_COMMAND": keeping(tmp_path), "TOKEN_REFRESH_HOME": str(tmp_path), "OTHER": "seen"}
+    world.program.settings |= {
+        "NOTIFY_COMMAND": keeping(tmp_path),
+        "TOKEN_REFRESH_HOME": str(tmp_path),
+        "OTHER": "seen",
+    }
     break_set_up(world)
     world.program.run()
     seen = (tmp_path / "env.txt").read_text()

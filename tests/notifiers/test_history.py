@@ -13,8 +13,8 @@ import pytest
 
 from tests.notifiers.summaries import finished, summary_of
 from tests.world.clock import START
-from token_refresh.base.events import Outcome
 from token_refresh.base.errors import ActionableError
+from token_refresh.base.events import Outcome
 from token_refresh.notifiers import history as module
 from token_refresh.notifiers.history import FILE, STORE_CALLS, History
 
@@ -95,16 +95,17 @@ def test_a_file_that_grows_too_large_loses_its_oldest_runs_and_stays_in_its_boun
     history = History(tmp_path, Warned())
     history.record(summary_of(finished(run_id="first")))
     with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
-        database.executemany(
-            "INSERT INTO runs SELECT '2020-01-01T' || ?, 'old', '', 0, 0, 0, 0, 0, 0, 0, ? FROM runs LIMIT 1",
-            [(number, "x" * 200) for number in range(600)],
-        )
-        database.execute("UPDATE runs SET ended_at = '2026' || ended_at WHERE run_id = 'old'")  # of this year
+        before = f"{START - timedelta(days=100):%Y-%m-%d}"
+        line = "INSERT INTO runs VALUES (?, 'old', '', 0, 0, 0, 0, 0, 0, 0, ?)"
+        database.executemany(line, [(f"{before}T{number:04}", "x" * 200) for number in range(600)])
+    grown = (tmp_path / FILE).stat().st_size
     history.record(summary_of(finished(run_id="last", at=START + timedelta(hours=1))))
     kept = [run_id for (run_id,) in select(tmp_path, "SELECT run_id FROM runs ORDER BY ended_at")]
     assert kept[-2:] == ["first", "last"]
-    assert 0 < kept.count("old") <= 100
-    assert 1000 * most > sum(path.stat().st_size for path in tmp_path.iterdir()) > 0
+    assert kept.count("old") == 100
+    for number in range(10):
+        history.record(summary_of(finished(run_id=str(number), at=START + timedelta(hours=2))))
+    assert (tmp_path / FILE).stat().st_size == grown  # what was freed is used again
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but longer than its header would be" * 9, b""])
@@ -125,7 +126,7 @@ def test_a_damaged_file_is_moved_with_one_warning_and_a_new_one_begins(tmp_path:
         assert (warned, moved.exists()) == ([], False)
 
 
-def test_a_folder_that_takes_nothing_is_an_error_and_moves_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_rejects_writes_is_an_error_and_nothing_is_moved(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / FILE).mkdir()

@@ -33,7 +33,11 @@ def judged(folder: Path, *summaries: RunSummary, after: timedelta = timedelta(mi
     ("facts", "code", "words"),
     [
         (Facts(), 0, "OK: the last run ended 5 min ago"),
-        (Facts(rows=[fact(token_ends=LATER)]), 1, "WARNING: all access tokens are valid; 1 need somebody: loc (failing)"),
+        (
+            Facts(rows=[fact(token_ends=LATER)]),
+            1,
+            "WARNING: all access tokens are valid; 1 need somebody: loc (failing)",
+        ),
         (Facts(rows=[fact()]), 1, "WARNING: "),
         (Facts(rows=[fact(code=Code.ENDING, token_ends=BEFORE)]), 1, "WARNING: "),  # its end is not this one
         (Facts(rows=[fact(token_ends=BEFORE)]), 2, "CRITICAL: access tokens have expired; 1 need somebody: loc"),
@@ -66,10 +70,22 @@ def test_a_run_that_could_not_ask_the_store_keeps_what_was_known_and_needs_atten
     failed = summary_of(finished(error=error), exit_code=3)
     found = judged(tmp_path, well, failed)
     assert (found.state, found.message) == (
-        "attention", "the last run ended with exit code 3 (Airtable does not answer)"
+        "attention", "the last run ended 5 min ago with exit code 3 (Airtable does not answer)"
     )  # fmt: skip
+    assert found.action == "Wait."
     ill = summary_of(finished(), facts=Facts(rows=[fact(token_ends=BEFORE)]))
     assert judged(tmp_path, ill, failed).state == "expired"
+
+
+def test_runs_that_cannot_do_their_work_for_two_intervals_are_as_bad_as_none(tmp_path: Path) -> None:
+    """Nobody may know by then which tokens have expired."""
+    error = ActionableError("ENCRYPTION_KEY opens no cell", "Set the key.", Kind.CONFIGURATION)
+    for hours in range(3):
+        run = finished(at=START + timedelta(hours=hours), error=error)
+        assert judged(tmp_path, summary_of(run, exit_code=2), after=timedelta(hours=hours)).state == "attention"
+    run = finished(at=START + timedelta(hours=3), error=error)
+    found = judged(tmp_path, summary_of(run, exit_code=2), after=timedelta(hours=3))
+    assert (found.state, found.kind, found.action) == ("late", Kind.EXPIRED, "Set the key.")
 
 
 def test_a_run_that_a_person_started_says_who_is_well_but_not_that_runs_come(tmp_path: Path) -> None:

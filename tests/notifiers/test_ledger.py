@@ -1,4 +1,4 @@
-"""What was accepted is kept in the database for all machines that work on it: only one of them sends a piece of news."""
+"""What was accepted is kept in the database for all machines that work on it: only one of them sends it."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_while_another_machine_is_at_it_this_one_sends_its_own_alone(
     store: Store, clock: FakeClock, tmp_path: Path
 ) -> None:
     desk = Desk(tmp_path / "state", clock, store)
-    store.take_note("news", 4000)
+    store.take_note("news", 30)
     wrong = ActionableError("its disk is full", "Free it.", Kind.CONFIGURATION)
-    assert said(desk.run(fact("loc"), journal_error=wrong)) == [("needs_fixing", "", False)]
+    assert said(desk.run(fact("loc"), journal_error=wrong, after=0)) == [("needs_fixing", "", False)]
     store.put_note("news", "")
     assert ("login_needed", "loc", False) in said(desk.run(fact("loc"), journal_error=wrong))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -36,9 +37,10 @@ class Inbox:
 def inbox() -> Iterator[tuple[Inbox, str]]:
     """A mail server, and the address for it."""
     inbox = Inbox()
-    server = controller.Controller(inbox, hostname="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = controller.Controller(inbox, hostname="127.0.0.1", port=port)
     server.start()
-    port = server.server.sockets[0].getsockname()[1]
     yield inbox, f"mailto://127.0.0.1:{port}/?from=cron@example.org&to=me@example.org"
     server.stop()
 
@@ -62,7 +64,11 @@ def test_of_two_addresses_the_one_that_hangs_gets_it_again_and_the_other_does_no
 ) -> None:
     arrived, url = inbox
     end = threading.Event()
-    with RawServer(lambda _: end.wait(30) and None) as silent:
+
+    def hang(_: socket.socket) -> None:
+        end.wait(30)
+
+    with RawServer(hang) as silent:
         world.program.settings["NOTIFY_URLS"] = f"{url}, json://127.0.0.1:{silent.port}/secret-path"
         break_set_up(world)
         results = [world.program.run() for _ in range(2)]
@@ -82,11 +88,15 @@ def test_an_address_that_apprise_does_not_know_is_named_without_it(world: World)
     assert "secret-word" not in result.said
 
 
-def test_the_child_sees_nothing_of_our_environment(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_sees_nothing_of_our_environment(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from token_refresh.notifiers import messages
 
     script = tmp_path / "child.py"
-    script.write_text(f"import os, json\nopen({str(tmp_path / 'env')!r}, 'w').write(repr(dict(os.environ)))\nprint('[]')\n")
+    script.write_text(
+        f"import os, json\nopen({str(tmp_path / 'env')!r}, 'w').write(repr(dict(os.environ)))\nprint('[]')\n"
+    )
     monkeypatch.setattr(messages, "_CHILD", script)
     world.program.settings |= {"NOTIFY_URLS": "json://host", "OTHER": "ours"}
     break_set_up(world)
@@ -102,4 +112,7 @@ def test_where_apprise_is_not_installed_one_warning_says_how(world: World, monke
     break_set_up(world)
     result = world.program.run()
     assert result.code == 2
-    assert "NOTIFY_URLS: the package apprise is missing. Run: pip install --require-hashes -r requirements/notify.txt" in result.err
+    assert (
+        "NOTIFY_URLS: the package apprise is missing. Run: pip install --require-hashes -r requirements/notify.txt"
+        in result.err
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.commands.test_cli import state_folder
 from tests.conftest import World
 from tests.world.http import HTTPServer, Response
 from tests.world.oauth import faults
+from token_manager import TokenManager
+from token_refresh.journal.lock import run_lock
 
 
 @pytest.fixture
@@ -30,7 +34,10 @@ def targets(monitor: HTTPServer) -> list[str]:
 
 
 def test_a_run_that_did_all_says_so_and_with_counts_alone(pinged: World, monitor: HTTPServer) -> None:
-    assert pinged.program.onboard("--no-check", "--from-csv", pinged.program.csv(pinged.csv_line("acme", "loc-1"))).code == 0
+    assert (
+        pinged.program.onboard("--no-check", "--from-csv", pinged.program.csv(pinged.csv_line("acme", "loc-1"))).code
+        == 0
+    )
     assert pinged.program.run().code == 0
     assert targets(monitor) == ["POST /ping/5f3c/start?rid=1", "POST /ping/5f3c?rid=1"]
     assert monitor.requests[1].body == b"refreshed: 1\nnot tried: 0\nexit code: 0"
@@ -38,7 +45,7 @@ def test_a_run_that_did_all_says_so_and_with_counts_alone(pinged: World, monitor
 
 def test_a_failure_is_shown_by_its_exit_code(pinged: World, monitor: HTTPServer) -> None:
     pinged.program.onboard("--no-check", "--from-csv", pinged.program.csv(pinged.csv_line("acme", "loc-1")))
-    pinged.oauth.fail(faults.down(), times=10)
+    pinged.oauth.fail(faults.status(503), times=10)
     assert pinged.program.run().code == 1
     assert targets(monitor)[-1] == "POST /ping/5f3c/1?rid=1"
     assert b"loc-1" not in b"".join(request.body for request in monitor.requests)
@@ -59,16 +66,11 @@ def test_a_run_by_hand_pings_nobody(pinged: World, monitor: HTTPServer, flags: l
     assert targets(monitor) == []
 
 
-def test_a_run_that_finds_another_one_active_pings_nobody(
-    airtable_world: World, monitor: HTTPServer
-) -> None:
+def test_a_run_that_finds_another_one_active_pings_nobody(airtable_world: World, monitor: HTTPServer) -> None:
     program = airtable_world.program
     program.settings["PING_URL"] = monitor.url
     assert program.run().code == 0
     before = len(monitor.requests)
-    from tests.commands.test_cli import state_folder
-    from token_refresh.journal.lock import run_lock
-
     with run_lock(state_folder(airtable_world), airtable_world.clock):
         assert program.run().code == 75
     assert len(monitor.requests) == before
@@ -90,12 +92,10 @@ def test_a_monitor_that_refuses_is_one_warning(pinged: World) -> None:
 
 
 def test_rounds_ping_each_time_and_the_library_too(pinged: World, monitor: HTTPServer) -> None:
-    from token_manager import TokenManager
-
     with TokenManager.from_settings(pinged.program.settings, pinged.clock) as manager:
         manager.refresh_due()
         assert targets(monitor) == []
         manager.start(10)
         while len(monitor.requests) < 4:
-            pass
+            time.sleep(0.01)
     assert targets(monitor)[:2] == ["POST /ping/5f3c/start?rid=1", "POST /ping/5f3c?rid=1"]

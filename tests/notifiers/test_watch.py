@@ -78,7 +78,9 @@ def test_who_acts_knows_the_error_of_a_run_that_never_began(surroundings: Surrou
     assert summary.run.finished_at == surroundings.clock.now()
 
 
-def test_nobody_acts_where_another_run_is_active_nor_after_a_dry_run(surroundings: Surroundings, tmp_path: Path) -> None:
+def test_nobody_acts_where_another_run_is_active_nor_after_a_dry_run(
+    surroundings: Surroundings, tmp_path: Path
+) -> None:
     watched = Watched(surroundings)
     watched.watch.tell({Kind.BUSY})
     with watched.watch.following(context(tmp_path)):
@@ -133,7 +135,10 @@ def test_a_store_that_failed_is_not_asked_for_facts(surroundings: Surroundings, 
 
 
 def hanging(until: threading.Event) -> Callable[[], None]:
-    return lambda: until.wait(30) and None
+    def hang() -> None:
+        until.wait(30)
+
+    return hang
 
 
 def test_what_hangs_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +170,12 @@ def test_the_end_of_the_run_itself_is_not_that_of_those_who_act(surroundings: Su
 
 
 def test_they_act_at_the_same_time() -> None:
-    meet = threading.Barrier(3, timeout=10)
-    assert act_together(dict.fromkeys("abc", lambda: meet.wait() and None), Limit(10)) == {}
+    barrier = threading.Barrier(3, timeout=10)
+
+    def meet() -> None:
+        barrier.wait()
+
+    assert act_together(dict.fromkeys("abc", meet), Limit(10)) == {}
 
 
 def test_a_system_that_starts_no_more_threads_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

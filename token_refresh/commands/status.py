@@ -16,14 +16,14 @@ from typing import Any
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT
-from token_refresh.commands import prepare
+from token_refresh.commands import prepare_with_catalog
 from token_refresh.diagnosis.row_state import RowStatus, row_statuses
 from token_refresh.library.tokens import readable_params, scopes_of
 from token_refresh.notifiers.last_run import LastRun, not_checked
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import STATUS_ACTIVE, STATUS_DISABLED, Row
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Installation, open_store, recall_failures
+from token_refresh.wiring import open_store, recall_failures
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error", "what to do")
 
@@ -38,39 +38,29 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Show all rows; or with `--check` say in a line, and by the exit code, whether a person has to look."""
     if arguments.check:
         return _check(environ, clock, console)
-    installation = prepare(environ, clock, console)
-    now = clock.now()
-    for warning in installation.misspelt_settings():
-        console.warn(warning)
-    rows = _rows(installation, now)
+    installation, now = prepare_with_catalog(environ, clock, console), clock.now()
+    policy = DuePolicy(installation.settings.refresh_interval, installation.settings.token_expiry_buffer)
+    with closing(open_store(installation)) as store:
+        rows = recall_failures(installation, store, store.rows())
+    statuses = row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
     if console.as_json:
-        console.object(_object(rows, installation.settings.store, now))
+        console.object(_object(statuses, installation.settings.store, now))
     else:
-        _show(rows, now, console)
+        _show(statuses, now, console)
     return ()
 
 
 def _check(environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     try:
-        installation = prepare(environ, clock, console)
-        for warning in installation.misspelt_settings():
-            console.warn(warning)
+        installation = prepare_with_catalog(environ, clock, console)
         finding = LastRun(installation.state.path, installation.store_name).judge(clock.now())
     except ActionableError as error:
         finding = not_checked(error)
     if console.as_json:
-        console.object({"state": finding.state, "message": finding.message, "action": finding.action or None})
+        console.object(finding.as_json())
     else:
         console.data(str(finding))
-    return () if finding.kind is None else (finding.kind,)
-
-
-def _rows(installation: Installation, now: datetime) -> list[RowStatus]:
-    settings = installation.settings
-    policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
-    with closing(open_store(installation)) as store:
-        rows = recall_failures(installation, store, store.rows())
-    return row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
+    return finding.kinds
 
 
 def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:

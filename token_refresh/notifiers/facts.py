@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,8 +68,9 @@ def find_facts(context: RunContext, run: RunFinished, look: Look) -> Facts:
         statuses, groups = kept, group_rows(memory.rows.values(), now) if memory.listed_at else []
     else:
         marked = statuses_of(look.recall(store, alarming))
-        statuses = [*marked, *statuses_of(_unmarked(run, marked))]
-        groups = store.tally(now) if look.wants_all else []
+        unmarked = list(_unmarked(run, marked))
+        statuses = [*marked, *statuses_of(unmarked)]
+        groups = [*store.tally(now), *_moved(unmarked, now)] if look.wants_all else []
     results = {(one.location_id, one.provider): one for one in run.results}
     alarms = {_name(one): _fact(one, results.get(_name(one))) for one in statuses if one.state in ALARMS}
     ending = [_ending(one, alarms.get(_name(one))) for one in kept if one.end is not None and one.state in _IN_USE]
@@ -118,6 +119,13 @@ def _unmarked(run: RunFinished, marked: Iterable[RowStatus]) -> Iterator[Row]:
             yield after(Row("", one.location_id, "", provider=one.provider), one)
 
 
+def _moved(rows: Iterable[Row], now: datetime) -> Iterator[RowGroup]:
+    """What makes these rows count as failing, and no longer as valid."""
+    for row in rows:
+        yield RowGroup.of(row, now)
+        yield RowGroup.of(replace(row, last_error="", failure_count=0), now)._replace(count=-1)
+
+
 def _name(one: RowStatus) -> tuple[str, str]:
     return one.row.location_id, one.provider
 
@@ -155,14 +163,14 @@ def _counted(groups: Sequence[RowGroup], name_of: Callable[[str], str]) -> dict[
         for firsts, end in zip(ends.values(), (group.next_expiry, group.refresh_token_end), strict=True):
             if state in _IN_USE and end is not None:
                 firsts[provider] = min(end, firsts.get(provider, end))
-    return {"tokens": tokens, **ends}
+    return {"tokens": +tokens, **ends}
 
 
 def _cells(groups: Sequence[RowGroup], keyring: Keyring) -> tuple[int, int]:
     """How many rows hold a cell under an older key, and how many cells are under a key that is not configured."""
     rotating = unknown = 0
     for group in groups:
-        cells = [cell for cell in (group.refresh_cell, group.secret_cell) if is_sealed(cell)]
+        cells = [f"{cell}:" for cell in (group.refresh_cell, group.secret_cell) if is_sealed(cell)]
         known = [cell for cell in cells if _is_known(keyring, cell)]
         unknown += group.count * (len(cells) - len(known))
         rotating += group.count if any(map(keyring.needs_reseal, known)) else 0
@@ -172,7 +180,7 @@ def _cells(groups: Sequence[RowGroup], keyring: Keyring) -> tuple[int, int]:
 def _is_known(keyring: Keyring, cell: str) -> bool:
     """Whether the key is configured that a cell which begins so names."""
     try:
-        keyring.open(f"{cell}:{'A' * 40}", Context("", "", ""))
+        keyring.open(f"{cell}{'A' * 40}", Context("", "", ""))
     except UnknownKeyError:
         return False
     except SealedCellError:

@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS runs ({", ".join(_RUN)}, PRIMARY KEY (ended_at, run_i
 CREATE TABLE IF NOT EXISTS days (day, provider, {_OUTCOMES}, PRIMARY KEY (day, provider)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counts (provider, name, count, PRIMARY KEY (provider, name)) WITHOUT ROWID;
 """
-_ADD_RUN = f"INSERT OR IGNORE INTO runs VALUES ({', '.join('?' for _ in _RUN)})"
+_ADD_RUN = f"INSERT OR IGNORE INTO runs VALUES ({', '.join('?' for _ in _RUN)})"  # noqa: S608 - names
 _GROW = "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 _OLD_RUNS = "DELETE FROM runs WHERE (ended_at, run_id) IN (SELECT ended_at, run_id FROM runs ORDER BY 1 LIMIT ?)"
 
@@ -93,7 +93,9 @@ class History:
             return result
 
     def _move_away(self) -> None:
-        kept = next(name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists())
+        kept = next(
+            name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists()
+        )
         self._file.replace(kept)
         for name in (f"{FILE}-wal", f"{FILE}-shm"):
             self._file.with_name(name).unlink(missing_ok=True)
@@ -113,7 +115,7 @@ def _record(database: sqlite3.Connection, summary: RunSummary) -> None:
         return  # it is there already
     ends = Counter((result.provider, str(result.outcome)) for result in run.results)
     for (provider, outcome), count in ends.items():
-        add = f"INSERT INTO days (day, provider, {outcome}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+        add = f"INSERT INTO days (day, provider, {outcome}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"  # noqa: S608
         database.execute(f"{add} {outcome} = {outcome} + excluded.{outcome}", (at[:10], provider, count))
     grown = [(*name, count) for name, count in ends.items()]
     database.executemany(_GROW, [("", STORE_CALLS, summary.store_calls), *grown])

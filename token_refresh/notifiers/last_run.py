@@ -37,6 +37,15 @@ class Finding(NamedTuple):
     message: str
     action: str = ""
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """None where all is well."""
+        return () if self.kind is None else (self.kind,)
+
+    def as_json(self) -> dict[str, str | None]:
+        """What `status --check --json` prints."""
+        return {"state": self.state, "message": self.message, "action": self.action or None}
+
     def __str__(self) -> str:
         return one_line(f"{_WORDS.get(self.kind)}: {self.message}" + (f". {self.action}" if self.action else ""))
 
@@ -70,9 +79,10 @@ class LastRun:
         """
         run, kept = summary.run, self._kept
         if summary.is_scheduled:
-            error = run.error or run.store_error or run.journal_error
-            kept |= {"ended_at": iso(summary.ended_at), "interval": summary.interval}
-            kept |= {"exit_code": summary.exit_code, "error": str(error) if error is not None else ""}
+            at, error = iso(summary.ended_at), run.error or run.store_error or run.journal_error
+            kept |= {"ended_at": at, "interval": summary.interval, "exit_code": summary.exit_code}
+            kept |= {"error": str(error), "action": error.action} if error is not None else {"error": "", "action": ""}
+            kept["worked_at"] = at if summary.exit_code in (0, 1) else kept.get("worked_at", at)
         if summary.folder is not None:
             kept["folder"] = summary.folder.name
         if summary.facts is not None:
@@ -83,23 +93,30 @@ class LastRun:
         replace_file(self._file, json.dumps(kept).encode())
 
     def judge(self, now: datetime) -> Finding:
-        """What it means by now: a token may have expired since, and no other run may have come."""
-        kept, ended_at = self._kept, parse_time(self._kept.get("ended_at"))
-        if ended_at is None:
+        """What it means by now: a token may have expired since, and no run that could do its work may have come."""
+        kept, count, names = self._kept, self._kept.get("count", 0), self._kept.get("names", [])
+        ended_at, worked_at = parse_time(kept.get("ended_at")), parse_time(kept.get("worked_at"))
+        if ended_at is None or worked_at is None:
             return Finding("unknown", Kind.NOT_CHECKED, "no run has come yet", _CRON)
-        ago, count, names = now - ended_at, kept.get("count", 0), kept.get("names", [])
-        if ago > timedelta(seconds=INTERVALS * kept.get("interval", 0)):
-            return Finding("late", Kind.EXPIRED, f"the last run ended {span(ago)} ago, more than two intervals", _CRON)
+        limit, last = (
+            timedelta(seconds=INTERVALS * kept.get("interval", 0)),
+            f"the last run ended {span(now - ended_at)} ago",
+        )
+        if now - ended_at > limit:
+            return Finding("late", Kind.EXPIRED, f"{last}, more than two intervals", _CRON)
+        code, error = kept.get("exit_code"), kept.get("error")
+        ill = f"{last} with exit code {code}" + (f" ({error})" if error else ""), kept.get("action") or _STATUS
+        if now - worked_at > limit:
+            return Finding("late", Kind.EXPIRED, *ill)
         who = f"{count} need somebody: {', '.join(names)}" + (", …" if count > len(names) else "")
         first_end = parse_time(kept.get("first_end"))
         if first_end is not None and first_end <= now:
             return Finding("expired", Kind.EXPIRED, f"access tokens have expired; {who}", _STATUS)
         if count:
             return Finding("attention", Kind.ROW, f"all access tokens are valid; {who}", _STATUS)
-        if code := kept.get("exit_code"):
-            why = f" ({error})" if (error := kept.get("error")) else ""
-            return Finding("attention", Kind.ROW, f"the last run ended with exit code {code}{why}", _STATUS)
-        return Finding("ok", None, f"the last run ended {span(ago)} ago, and nobody has to do anything")
+        return (
+            Finding("attention", Kind.ROW, *ill) if code else Finding("ok", None, f"{last}, nobody has to do anything")
+        )
 
 
 def not_checked(error: ActionableError) -> Finding:

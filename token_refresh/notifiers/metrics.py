@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 
+Values = Mapping[Any, float]
+"""Numbers by the values of their labels."""
 READABLE = 0o644  # a collector is another user
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a registry hashes it
 class Numbers:
     """All that the metrics are made of.
 
@@ -130,19 +132,19 @@ def _gauge(name: str, words: str, value: float | None) -> Metric:
     return _gauges(name, words, (), {} if value is None else {(): value})
 
 
-def _gauges(name: str, words: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Metric:
+def _gauges(name: str, words: str, labels: tuple[str, ...], values: Values) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
     return _filled(GaugeMetricFamily(f"token_refresh_{name}", words, labels=labels), values)
 
 
-def _counter(name: str, words: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Metric:
+def _counter(name: str, words: str, labels: tuple[str, ...], values: Values) -> Metric:
     from prometheus_client.core import CounterMetricFamily
 
     return _filled(CounterMetricFamily(f"token_refresh_{name}", words, labels=labels), values)
 
 
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[tuple[str, ...], float]) -> Metric:
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Metric:
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)
     return family

@@ -33,7 +33,7 @@ _STATUS = f"See: {TOKEN_MANAGER} status"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing, as long as it lasts. `step` grows where it gets worse, and then it is sent again. Times are ISO 8601."""
+    """One thing, as long as it lasts. `step` grows where it gets worse: then it is sent again. Times are ISO 8601."""
 
     code: str
     message: str
@@ -188,7 +188,9 @@ class Book:
                 news.append(replace(after[key], is_lasting=item.step <= step))
         groups = {item.group for item in after.values()}
         over = (item for item in before.values() if item.key not in after and item.group not in groups)
-        news += (replace(item, code=Code.RECOVERED, message=f"no longer {_words(item.code)}", action="") for item in over)
+        news += (
+            replace(item, code=Code.RECOVERED, message=f"no longer {_words(item.code)}", action="") for item in over
+        )
         return news, after
 
     def keep(self, address: str, items: Mapping[str, Item], now: datetime | None) -> None:

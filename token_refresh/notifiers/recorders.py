@@ -24,7 +24,11 @@ def _keep_last_run(surroundings: Surroundings, summary: RunSummary, _: Limit) ->
     LastRun(surroundings.state, surroundings.name).keep(summary)
 
 
-def _record(surroundings: Surroundings, summary: RunSummary, _: Limit) -> History | None:
+def _record(surroundings: Surroundings, summary: RunSummary, _: Limit) -> None:
+    _recorded(surroundings, summary)
+
+
+def _recorded(surroundings: Surroundings, summary: RunSummary) -> History | None:
     """Where the store could not be opened, in the history of the one that the last run found."""
     folder = summary.folder or LastRun(surroundings.state, surroundings.name).folder
     if folder is None or not folder.is_dir():
@@ -34,9 +38,9 @@ def _record(surroundings: Surroundings, summary: RunSummary, _: Limit) -> Histor
     return history
 
 
-def _write_metrics(surroundings: Surroundings, file: Path, summary: RunSummary, limit: Limit) -> None:
+def _write_metrics(surroundings: Surroundings, file: Path, summary: RunSummary, _: Limit) -> None:
     from token_refresh.notifiers.metrics import Numbers, write_metrics
 
-    history = _record(surroundings, summary, limit)  # whichever of the two comes first
+    history = _recorded(surroundings, summary)  # whichever of the two comes first
     counts, success = (history.counts(), history.last_success()) if history is not None else ({}, None)
     write_metrics(file, Numbers(summary, counts, success))

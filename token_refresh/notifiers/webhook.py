@@ -49,7 +49,7 @@ class Webhook:
         self._surroundings, self._url = surroundings, url
 
     def send(self, messages: Mapping[str, Message], summary: RunSummary, limit: Limit, accepted: set[str]) -> None:
-        """See `Channel.send`. What is on the disk is accepted; all that waits there is sent, what failed before last."""
+        """See `Channel.send`. What is on the disk is accepted; what waits there is sent, what failed before last."""
         require_extra("standardwebhooks")
         around = self._surroundings
         file, wanted = around.state / f"webhooks-{around.name}.sqlite3", around.settings.webhook_events

@@ -103,7 +103,7 @@ def test_status_shows_a_dead_grant_that_only_the_state_folder_knows_of(six: Worl
     six.table.edit(record, {"encrypted_refresh": six.cells("acme", "dead")["encrypted_refresh"]})
     later = six.program.run("status", "--json")
     assert later.json()["counts"] == {"valid": 2}
-    assert [row["note"] for row in later.json()["rows"]] == ["due", None]
+    assert [row["note"] for row in later.json()["rows"]] == [None, "due"]
 
 
 def test_get_says_of_such_a_row_that_somebody_must_log_in(six: World) -> None:

@@ -232,7 +232,7 @@ class DatabaseStore(Store):
         """See `Store.alarming`. Two statements: SQLite uses the indexes of both parts only where no OR joins them."""
         active, expiry = CREDENTIALS.c.is_active.is_(sa.true()), CREDENTIALS.c.access_token_expiry
         is_over = sa.and_(active, expiry <= sa.literal(now, UtcTime))
-        found = {row.key: row for one in (IS_ALARMING, is_over) for row in self._select(SHOWN, one)}
+        found = {row.key: row for one in (sa.and_(IS_ALARMING), is_over) for row in self._select(SHOWN, one)}
         return [row for row in found.values() if row.status != STATUS_DISABLED]
 
     def watched(self, ending: datetime) -> Iterator[Row]:
