@@ -35,6 +35,7 @@ from token_refresh.base.files import user_name
 from token_refresh.notifiers import security_log
 from token_refresh.notifiers.security_log import FILE, KEY_FILE, MOST_BYTES, OLDER_FILES, SecurityLog
 
+ROOT = Path(__file__).parents[2]
 ME = user_name(os.geteuid())
 HOUR = 3600
 WRITER = """
@@ -298,7 +299,7 @@ def test_who_holds_the_lock_and_hangs_holds_up_nobody_for_long(log: Log) -> None
 
 def start_writer(path: Path, state: Path, name: str, count: int) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-c", WRITER, str(path), str(state), name, str(count)]
-    return subprocess.Popen(words, cwd=Path(__file__).parents[2])
+    return subprocess.Popen(words, cwd=ROOT)
 
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:
@@ -363,6 +364,14 @@ def test_a_run_notes_what_it_refreshed_and_one_that_does_nothing_makes_no_log(wo
     world.clock.advance(60)
     world.program.run("status")
     assert files(world)[0].read_bytes() == content
+
+
+def test_an_idle_run_does_not_even_load_what_writes_the_log_or_runs_commands(world: World) -> None:
+    code = "import sys, token_manager; token_manager.main([]); print(*sys.modules)"
+    words, environ = [sys.executable, "-c", code], world.program.environment()
+    ended = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert "nothing due" in ended.stderr
+    assert not {"token_refresh.notifiers.security_log", "token_refresh.base.child"} & set(ended.stdout.split())
 
 
 def test_each_use_of_a_credential_is_noted_with_who_it_was(world: World, tmp_path: Path) -> None:
