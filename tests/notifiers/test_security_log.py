@@ -316,8 +316,8 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.long
 def test_twenty_processes_at_once_lose_no_line_when_the_file_becomes_full(tmp_path: Path) -> None:
-    path, count, processes = tmp_path / FILE, 100, 20
-    path.write_bytes(b" " * (MOST_BYTES - 50_000) + b"\n")
+    path, count, processes = tmp_path / FILE, 50, 20
+    path.write_bytes(b" " * (MOST_BYTES - 25_000) + b"\n")
     writers = [start_writer(path, tmp_path, f"p{number}", count) for number in range(processes)]
     assert [writer.wait(120) for writer in writers] == [0] * processes
     lines = whole_lines(path)
