@@ -11,18 +11,16 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from typing import IO
 
 from token_refresh.base.errors import ActionableError, Kind
 
-if TYPE_CHECKING:
-    import subprocess
-
 LONGEST_SECONDS = 10.0
 MOST_BYTES = 64 * 1024
-_BY_HAND = "Run it by hand, as the user of this program, and see what it writes."
 _POLL_SECONDS = 0.01
 _KILLED_SECONDS = 1.0  # what is waited for after a kill; a program of another user (sudo) cannot be killed
+_BY_HAND = "Run it by hand, as the user of this program, and see what it writes."
 
 
 class CommandError(ActionableError):
@@ -54,12 +52,9 @@ def line_in(output: bytes) -> str:
         lines = output.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         lines = ["\0"]
-    if not any(line.strip() for line in lines):
-        raise CommandError("it wrote nothing", _BY_HAND)
-    if len(lines) > 1:
-        raise CommandError(f"it wrote {len(lines)} lines, where one is wanted", _BY_HAND)
-    if "\0" in lines[0]:
-        raise CommandError("what it wrote is not text", _BY_HAND)
+    what = "nothing" if not any(map(str.strip, lines)) else f"{len(lines)} lines" if len(lines) > 1 else ""
+    if what or "\0" in lines[0]:
+        raise CommandError(f"it wrote {what or 'no text'}, where one line of text is wanted", _BY_HAND)
     return lines[0]
 
 
@@ -70,13 +65,13 @@ def run_child(
     *,
     cwd: Path | None = None,
     seconds: float = LONGEST_SECONDS,
-    most_bytes: int = MOST_BYTES,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> bytes:
     """Run a program to its end, and return what it wrote to its standard output; its standard error goes nowhere.
 
-    It has no terminal. Its process group is killed where it does not end by itself: in time, within the size, before
-    somebody stops us. What it leaves behind on purpose when it ends well (an agent) lives on, and is not waited for.
+    It has no terminal. Its process group is killed where it does not end by itself: in time, before it has written more
+    than `MOST_BYTES`, before somebody stops us. What it leaves behind on purpose when it ends well (an agent) lives on,
+    and is not waited for.
 
     Args:
         words: the program and its arguments.
@@ -84,46 +79,34 @@ def run_child(
         given: its standard input; closed where there is none.
         cwd: where it starts, and where a relative path to it does.
         seconds: how long it may take.
-        most_bytes: how much it may write.
         is_stopped: asked again and again while it works.
 
     Raises:
         CommandError: it cannot be started, ended in another way than with exit code 0, or was killed.
     """
-    import subprocess  # a cron run without commands does not need it
-
-    ending = time.monotonic() + seconds
+    ending, stdin = time.monotonic() + seconds, PIPE if given else DEVNULL
     try:
-        process = subprocess.Popen(
-            words,
-            bufsize=0,
-            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=cwd,
-            env=dict(environ),
-            start_new_session=True,
+        process = Popen(
+            words, 0, stdin=stdin, stdout=PIPE, stderr=DEVNULL, cwd=cwd, env=environ, start_new_session=True
         )
     except OSError as error:
         raise CommandError(f"its program cannot be started ({error.strerror})", "Correct its path.") from None
     try:
-        output = _exchange(process, given, most_bytes, ending, is_stopped)
+        output = _exchange(process, given, ending, is_stopped)
     finally:
         _end(process)
     if output is None:
         limit = "it was stopped" if is_stopped() else f"it did not end within {seconds:g} s, and was killed"
         raise CommandError(limit, "Run it by hand: it must not ask anybody, nor wait for anything.")
-    if len(output) > most_bytes:
-        raise CommandError(f"it wrote more than {most_bytes >> 10} KiB", _BY_HAND)
+    if len(output) > MOST_BYTES:
+        raise CommandError(f"it wrote more than {MOST_BYTES >> 10} KiB", _BY_HAND)
     if process.returncode:
         how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
         raise CommandError(f"it ended with {how}", _BY_HAND)
     return output
 
 
-def _exchange(
-    process: subprocess.Popen[bytes], rest: bytes, most_bytes: int, ending: float, is_stopped: Callable[[], bool]
-) -> bytes | None:
+def _exchange(process: Popen[bytes], rest: bytes, ending: float, is_stopped: Callable[[], bool]) -> bytes | None:
     """Write what it is given and read what it says, at the same time: neither waits for the other's pipe.
 
     Returns:
@@ -135,20 +118,20 @@ def _exchange(
         selector.register(stdout, selectors.EVENT_READ)
         if stdin is not None:
             selector.register(stdin, selectors.EVENT_WRITE)
-        while time.monotonic() < ending and not is_stopped() and len(output) <= most_bytes:
+        while time.monotonic() < ending and not is_stopped() and len(output) <= MOST_BYTES:
             has_ended = process.poll() is not None  # before the look: all that it wrote is in the pipe by then
             ready = [key.fileobj for key, _ in selector.select(0 if has_ended else _POLL_SECONDS)]
             if stdin is not None and stdin in ready and not (rest := _handed_on(stdin, rest)):
                 selector.unregister(stdin)
                 stdin.close()
             if stdout in ready:
-                piece = stdout.read(most_bytes + 1 - len(output))
+                piece = stdout.read(MOST_BYTES + 1 - len(output))
                 output += piece
                 if not piece:
                     selector.unregister(stdout)
             elif has_ended:
                 return output
-    return output if len(output) > most_bytes else None
+    return output if len(output) > MOST_BYTES else None
 
 
 def _handed_on(stdin: IO[bytes], rest: bytes) -> bytes:
@@ -159,14 +142,11 @@ def _handed_on(stdin: IO[bytes], rest: bytes) -> bytes:
         return b""
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Popen[bytes]) -> None:
     """Close its pipes; where it has not ended, kill it and all that it started."""
-    import subprocess
-
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        pipe.close()
     if process.poll() is None:  # so its number is still its own, and that of its group
-        with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+        with contextlib.suppress(ProcessLookupError, PermissionError, TimeoutExpired):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(_KILLED_SECONDS)

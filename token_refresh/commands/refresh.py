@@ -82,7 +82,7 @@ def _run_once(
 
     def act() -> Iterable[Kind]:
         with installation.lock():
-            return _run_locked(arguments, installation, console, stop, scope, watch)
+            return _run_locked(arguments, installation, console, stop, watch)
 
     kinds = reported(console, lambda: watch.over(act))
     hurry = Stop()
@@ -104,12 +104,7 @@ def _scope(arguments: argparse.Namespace, installation: Installation) -> Scope:
 
 
 def _run_locked(
-    arguments: argparse.Namespace,
-    installation: Installation,
-    console: Console,
-    stop: Stop,
-    scope: Scope,
-    watch: RunWatch,
+    arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop, watch: RunWatch
 ) -> Iterable[Kind]:
     from token_refresh.clients.rows import require_rows
     from token_refresh.refresh.run import Refresher
@@ -117,6 +112,7 @@ def _run_locked(
 
     for warning in installation.misspelt_settings():
         console.warn(warning)
+    scope = _scope(arguments, installation)
     takes_over = scope.takeover and not scope.dry_run
     with (
         open_run_context(installation, takes_over=takes_over) as context,

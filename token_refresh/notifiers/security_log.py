@@ -8,7 +8,6 @@ the last seconds. A log that cannot be written is one warning, and changes nothi
 from __future__ import annotations
 
 import errno
-import fcntl
 import hmac
 import json
 import os
@@ -16,6 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,20 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import CredentialUsed, RowFinished
 from token_refresh.base.files import user_name
+from token_refresh.journal.lock import hold
 
 FILE, KEY_FILE = "security.log", "security-log.key"
 MOST_BYTES, OLDER_FILES = 10_000_000, 5
 _KEY_BYTES, _HASH_DIGITS = 32, 16
 _AN_HOUR = 3600
-_NAME_BYTES = 16
 # In the lock file: who, when the last line was written (seconds since 1970), how often since.
-_RECORD = struct.Struct(f"={_NAME_BYTES}sdq")
+_RECORD = struct.Struct(f"={_HASH_DIGITS}sdq")
 _BUCKETS, _BUCKET_BYTES = 4096, 8 * _RECORD.size
 _LOCK_SECONDS, _POLL_SECONDS = 2.0, 0.002  # others hold the lock for less than a millisecond
 _PAUSE_SECONDS = 60.0  # after a failure nothing is tried for so long
 
 
+@dataclass(eq=False)
 class SecurityLog:
     """One table's log; used by any number of threads and processes.
 
@@ -48,36 +49,35 @@ class SecurityLog:
         say: warns, with what happened and what to do.
     """
 
-    def __init__(
-        self, path: Path | str | None, state: Path, caller: str, clock: Clock, say: Callable[[str, str], None]
-    ) -> None:
-        self._path = path
-        self._state = state
-        self._caller = caller
-        self._clock = clock
-        self._say = say
-        self._retry_at: float | None = None
+    path: Path | str | None
+    state: Path
+    caller: str
+    clock: Clock
+    say: Callable[[str, str], None]
+    _retry_at: float | None = field(default=None, init=False)
 
     def note(self, event: CredentialUsed | RowFinished, find_folder: Callable[[], Path]) -> None:
         """Write a line; nothing of a dry run. Never raises."""
-        used = event if isinstance(event, CredentialUsed) else _refresh(event)
-        if self._path == "none" or used is None or not self._is_time():
+        if isinstance(event, RowFinished):
+            event = CredentialUsed("refresh", event.location_id, event.client_id, event.outcome or "")
+        is_pause = self._retry_at is not None and self.clock.monotonic() < self._retry_at
+        if self.path == "none" or is_pause or not event.outcome:
             return
         try:
-            self._path = self._path or find_folder() / FILE
-            self._write(used, Path(self._path))
+            self.path = self.path or find_folder() / FILE
+            self._write(event, Path(self.path))
             self._retry_at = None
         except (OSError, ActionableError) as error:
             if self._retry_at is None:
-                what = f"the security log {self._path or ''}".rstrip()
                 reason = getattr(error, "strerror", None) or str(error)
-                self._say(f"{what} cannot be written ({reason})", "Correct SECURITY_LOG, or free the disk.")
-            self._retry_at = self._clock.monotonic() + _PAUSE_SECONDS
+                what = f"the security log {self.path or ''}".rstrip()
+                self.say(f"{what} cannot be written ({reason})", "Correct SECURITY_LOG, or free the disk.")
+            self._retry_at = self.clock.monotonic() + _PAUSE_SECONDS
 
     def lines_of(self, location_id: str) -> Iterator[dict[str, Any]]:
         """What the log has of a location, oldest first; and what was done with all of them at once."""
         mine = (None, self._hash("location", location_id))
-        files = [self._path] if isinstance(self._path, Path) else sorted(self._state.glob(f"*/{FILE}"))
+        files = [self.path] if isinstance(self.path, Path) else sorted(self.state.glob(f"*/{FILE}"))
         for path in (_numbered(Path(file), number) for file in files for number in range(OLDER_FILES, -1, -1)):
             with suppress(FileNotFoundError), path.open("rb") as lines:
                 for line in lines:
@@ -85,13 +85,10 @@ class SecurityLog:
                         if (known := json.loads(line))["location"] in mine:
                             yield known
 
-    def _is_time(self) -> bool:
-        return self._retry_at is None or self._clock.monotonic() >= self._retry_at
-
     def _write(self, used: CredentialUsed, path: Path) -> None:
         with _locked(path.with_name(f"{path.name}.lock")) as file:
-            line = {
-                "time": iso(self._clock.now()),
+            line: dict[str, Any] = {
+                "time": iso(self.clock.now()),
                 "event": used.use,
                 "actor": self._actor,
                 "outcome": used.outcome,
@@ -110,31 +107,29 @@ class SecurityLog:
 
         Each has its place in one of the lock file's buckets; in a full one the oldest gives way.
         """
-        now, digest = self._clock.now().timestamp(), self._digest(who)[:_NAME_BYTES]
-        start = int.from_bytes(digest[:4], "big") % _BUCKETS * _BUCKET_BYTES
+        now, own = self.clock.now().timestamp(), self._hash("get", who)
+        start = int(own, 16) % _BUCKETS * _BUCKET_BYTES
         records = list(_RECORD.iter_unpack(os.pread(file, _BUCKET_BYTES, start).ljust(_BUCKET_BYTES, b"\0")))
         names, times = [record[0] for record in records], [record[1] for record in records]
-        is_known = digest in names
-        place = names.index(digest) if is_known else times.index(min(times))
-        _, at, count = records[place] if is_known else (digest, 0.0, 0)
+        is_known = own.encode() in names
+        place = names.index(own.encode()) if is_known else times.index(min(times))
+        _, at, count = records[place] if is_known else ("", 0.0, 0)
         is_time = not 0 <= now - at < _AN_HOUR
-        record = _RECORD.pack(digest, *((now, 0) if is_time else (at, count + 1)))
+        record = _RECORD.pack(own.encode(), *((now, 0) if is_time else (at, count + 1)))
         os.pwrite(file, record, start + place * _RECORD.size)
         return count + 1 if is_time else 0
 
     @cached_property
     def _actor(self) -> str:
-        return f"{user_name(os.geteuid())} {self._caller}"
+        return f"{user_name(os.geteuid())} {self.caller}"
 
     def _hash(self, what: str, text: str) -> str:
-        return self._digest(f"{what} {text}").hex()[:_HASH_DIGITS]
-
-    def _digest(self, text: str) -> bytes:
-        return hmac.digest(self._key, text.encode(errors="backslashreplace"), "sha256")
+        named = f"{what} {text}".encode(errors="backslashreplace")
+        return hmac.digest(self._key, named, "sha256").hex()[:_HASH_DIGITS]
 
     @cached_property
     def _key(self) -> bytes:
-        with _locked(self._state / KEY_FILE) as file:
+        with _locked(self.state / KEY_FILE) as file:
             key = os.pread(file, _KEY_BYTES, 0)
             if len(key) < _KEY_BYTES:
                 key = os.urandom(_KEY_BYTES)
@@ -143,25 +138,15 @@ class SecurityLog:
             return key
 
 
-def _refresh(event: RowFinished) -> CredentialUsed | None:
-    if event.outcome is None:
-        return None
-    return CredentialUsed("refresh", event.location_id, event.client_id, event.outcome)
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """While inside, no other thread or process has this file; gives its descriptor."""
-    file, ending = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), time.monotonic() + _LOCK_SECONDS
+    ending = time.monotonic() + _LOCK_SECONDS
+    while (file := hold(path)) is None:
+        if time.monotonic() >= ending:
+            raise TimeoutError("another process keeps its lock")
+        time.sleep(_POLL_SECONDS)
     try:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= ending:
-                    raise
-                time.sleep(_POLL_SECONDS)
         yield file
     finally:
         os.close(file)

@@ -93,7 +93,7 @@ class Facts:
     usage: Usage | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class RunSummary:
     """One run; complete once it has ended, also where an error ended it.
 
