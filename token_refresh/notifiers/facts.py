@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from crypto import Context, Keyring, SealedCellError, UnknownKeyError, is_sealed
+from crypto import Context, Keyring, SealedCellError, UnknownKeyError
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.diagnosis.ends import WORDS
 from token_refresh.diagnosis.row_memory import RowMemory, after
@@ -170,7 +170,7 @@ def _cells(groups: Sequence[RowGroup], keyring: Keyring) -> tuple[int, int]:
     """How many rows hold a cell under an older key, and how many cells are under a key that is not configured."""
     rotating = unknown = 0
     for group in groups:
-        cells = [f"{cell}:" for cell in (group.refresh_cell, group.secret_cell) if is_sealed(cell)]
+        cells = [f"{cell}:" for cell in (group.refresh_cell, group.secret_cell) if cell]
         known = [cell for cell in cells if _is_known(keyring, cell)]
         unknown += group.count * (len(cells) - len(known))
         rotating += group.count if any(map(keyring.needs_reseal, known)) else 0
