@@ -135,7 +135,7 @@ def test_rows_that_are_alike_are_one_group_with_its_first_ends(place: Place) -> 
         place.add(cells(f"loc-{number}", encrypted_refresh="cell", access_token_expiry=end, refresh_token_expiry=end))
     [group] = place.store.tally(START)
     first = START + timedelta(hours=1)
-    assert (group.count, group.next_expiry, group.refresh_token_end) == (3, first, first)
+    assert (group.rows, group.next_expiry, group.refresh_token_end) == (3, first, first)
 
 
 def test_a_row_that_somebody_made_inactive_counts_as_disabled(place: Place) -> None:

@@ -89,7 +89,8 @@ class RowMemory:
             (one.location_id, slug_of(one.provider or self._context.default_provider))
             for one in read_failures(folder).values()
         }
-        due = {(one.location_id, one.provider) for one in (*run.results, *run.waiting)}
+        due = {(one.location_id, one.provider) for one in run.results}
+        due |= {(one.location_id, one.provider) for one in run.waiting}
         for name, row in list(self.rows.items()):
             needs_login = row.status == STATUS_REAUTHORIZE
             if name not in known or not (needs_login or (row.is_failing and (name in due or not is_whole))):

@@ -68,7 +68,8 @@ class History:
     def counts(self) -> dict[tuple[str, str], int]:
         """How many rows came to which end since the counting began, by provider and outcome; and `STORE_CALLS`."""
         query = "SELECT provider, name, count FROM counts"
-        return self._act(lambda database: {(one, name): count for one, name, count in database.execute(query)})
+        found: list[tuple[str, str, int]] = self._act(lambda database: database.execute(query).fetchall())
+        return {(provider, name): count for provider, name, count in found}
 
     def last_success(self) -> datetime | None:
         """When the last run ended that could do its work, whatever became of single rows."""
@@ -103,8 +104,8 @@ class History:
             name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists()
         )
         self._file.replace(kept)
-        for name in (f"{FILE}-wal", f"{FILE}-shm"):
-            self._file.with_name(name).unlink(missing_ok=True)
+        for end in ("-wal", "-shm"):
+            self._file.with_name(f"{FILE}{end}").unlink(missing_ok=True)
         self._say(f"the history cannot be read any more; it was moved to {kept}, and a new one begins", "")
 
 

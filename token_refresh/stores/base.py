@@ -309,7 +309,7 @@ class RowGroup(NamedTuple):
         has_token: there is something to refresh or to serve; elsewhere a row waits for onboarding.
         is_expired, is_failing: their access token is expired; their last refresh failed.
         refresh_cell, secret_cell: how their `encrypted_refresh` and `encrypted_secret` begin; see `cell_head`.
-        count: how many there are.
+        rows: how many there are.
         next_expiry, refresh_token_end: the first that is known.
     """
 
@@ -320,7 +320,7 @@ class RowGroup(NamedTuple):
     is_failing: bool
     refresh_cell: str
     secret_cell: str
-    count: int
+    rows: int
     next_expiry: datetime | None
     refresh_token_end: datetime | None
 
@@ -354,7 +354,7 @@ def group_rows(rows: Iterable[Row], now: datetime) -> list[RowGroup]:
 
 def _merged(group: RowGroup, other: RowGroup) -> RowGroup:
     ends = [min(filter(None, pair), default=None) for pair in zip(group[-2:], other[-2:], strict=True)]
-    return RowGroup(*group[:7], group.count + other.count, *ends)
+    return RowGroup(*group[:7], group.rows + other.rows, *ends)
 
 
 @dataclass(frozen=True)
