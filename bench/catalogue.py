@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.idle import FEW_ROWS, fill_fresh
+from bench.idle import FEW_ROWS, LIFETIME_SECONDS, URL, fill_fresh
 from bench.world import Cost, cost, installation, scratch
 from providers.entries import make_provider
 from providers.index import INDEX_FILE, index_of
@@ -22,7 +22,7 @@ LIFETIMES_SECONDS = (3600, 3600, 3600, 3600, 3600, 3600, 1800, 7200, 28_800, 86_
 def catalogue_size() -> list[Figure]:
     """The processor time of an idle run on SQLite."""
     with scratch() as folder:
-        programs = [installation(folder / name, "https://acme.example/token") for name in ("usual", "large")]
+        programs = [installation(folder / name, URL, LIFETIME_SECONDS) for name in ("usual", "large")]
         for program in programs:
             fill_fresh(program, FEW_ROWS)
         _grow(programs[1].install() / "providers/catalog")

@@ -19,16 +19,22 @@ MANY = 10  # times BENCH_ROWS
 ROUNDS = 7
 MIB = 1024 * 1024
 
+URL = "https://acme.example/token"
+LIFETIME_DAYS = 60
+LIFETIME_SECONDS = LIFETIME_DAYS * 86_400
+LEFT_DAYS = 40  # and up to twelve more: later than any provider's tokens are due, and no longer than these can live
 _INTO = (
     "INSERT INTO credentials (location_id, provider, client_id, encrypted_secret, encrypted_refresh,"
-    " last_access_token, access_token_expiry)"
+    " last_access_token, access_token_expiry, last_refreshed)"
 )
 FILLINGS = {
     "sqlite": "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :rows) "
     f"{_INTO} SELECT 'location ' || n, 'acme', 'app', hex(randomblob(50)), hex(randomblob(70)), hex(randomblob(70)),"
-    " strftime('%Y-%m-%dT%H:%M:%fZ', '2099-01-01', n || ' seconds') FROM numbers",
+    f" strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '{LEFT_DAYS} days', n || ' seconds'),"
+    f" strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '{LEFT_DAYS - LIFETIME_DAYS} days', n || ' seconds') FROM numbers",
     "postgresql": f"{_INTO} SELECT 'location ' || n, 'acme', 'app', repeat(md5(n::text), 3), repeat(md5(n::text), 4),"
-    " repeat(md5(n::text), 4), timestamptz '2099-01-01Z' + n * interval '1 second' FROM generate_series(1, :rows) n",
+    f" repeat(md5(n::text), 4), now() + interval '{LEFT_DAYS} days' + n * interval '1 second',"
+    f" now() - interval '{LIFETIME_DAYS - LEFT_DAYS} days' + n * interval '1 second' FROM generate_series(1, :rows) n",
 }
 
 
@@ -67,7 +73,7 @@ def _on_sqlite() -> list[Figure]:
     with scratch() as folder:
         tables = []
         for count in _counts():
-            program = installation(folder / str(count), "https://acme.example/token")
+            program = installation(folder / str(count), URL, LIFETIME_SECONDS)
             fill_fresh(program, count)
             tables.append(Table(program))
         return _figures("SQLite", tables)
@@ -78,7 +84,7 @@ def _on_postgres() -> list[Figure]:
         tables = []
         for count in _counts():
             address = server.database()
-            program = installation(folder / str(count), "https://acme.example/token", DATABASE_URL=plain(address))
+            program = installation(folder / str(count), URL, LIFETIME_SECONDS, DATABASE_URL=plain(address))
             fill_fresh(program, count)
             with contextlib.closing(server.connect(address)) as shell:
                 shell.execute("VACUUM ANALYZE")  # as the server does it by itself before long
@@ -92,7 +98,7 @@ def _counts() -> tuple[int, int]:
 
 
 def fill_fresh(program: Program, count: int) -> None:
-    """So many rows whose tokens live long."""
+    """So many rows of a provider at `URL` with `LIFETIME_SECONDS`: none is due, and each could be real."""
     address = address_of(program)
     with contextlib.closing(DatabaseStore(address, SystemClock())) as store, store._engine.begin() as connection:
         connection.execute(sa.text(FILLINGS[address.partition(":")[0].partition("+")[0]]), {"rows": count})

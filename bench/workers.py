@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +23,8 @@ SHARE = 0.01  # of BENCH_ROWS, for each process: each has the same to do, howeve
 LEAST_ROWS = 100
 CLAIMED_ROWS = 100  # at a time, so that each process gets its share
 LATENCY_SECONDS = 0.2  # eight processes that wait so long leave two cores some air
-LATER = "2100-01-01 00:00:00+00"  # when a row expires that is not to be refreshed
+# When a row expires that is not to be refreshed: later than any provider's tokens are due, and no wrong clock's doing.
+LATER = datetime.now(UTC) + timedelta(days=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +145,7 @@ class _Scene:
         """So many rows; the others stay out of it."""
         due = "CASE WHEN id IN (SELECT id FROM credentials ORDER BY id LIMIT %s) THEN NULL ELSE %s::timestamptz END"
         with contextlib.closing(self.server.connect(table.address)) as shell:
-            shell.execute(f"UPDATE credentials SET access_token_expiry = {due}", (count, LATER))
+            shell.execute(f"UPDATE credentials SET last_refreshed = NULL, access_token_expiry = {due}", (count, LATER))
             shell.execute("VACUUM FULL ANALYZE credentials")  # each round meets the same table
 
     def _assert_fresh(self, table: _Table, count: int) -> None:

@@ -83,10 +83,10 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-def installation(home: Path, token_url: str, **settings: str) -> Program:
-    """The program for this provider, on SQLite unless the settings say more."""
+def installation(home: Path, token_url: str, lifetime: int = 3600, **settings: str) -> Program:
+    """The program for this provider, whose tokens live so many seconds; on SQLite unless the settings say more."""
     home.mkdir()
-    (home / "own.toml").write_text(f'[acme]\ntoken_url = "{token_url}"\n')
+    (home / "own.toml").write_text(f'[acme]\ntoken_url = "{token_url}"\nlifetime = {lifetime}\n')
     return Program(home, {"PROVIDERS_FILE": str(home / "own.toml"), "LOG_LEVEL": "WARNING", **QUIET, **settings})
 
 
@@ -155,10 +155,10 @@ class ServerProcessor:
         self._stat = Path(f"/proc/{file['file'].split()[0]}/stat")
 
     def seconds(self) -> float:
-        """So far, in steps of a hundredth; waits until no session is left."""
+        """So far, in steps of a hundredth; waits until no session is left but that in which databases are made."""
         query = (
             "SELECT count(*) AS open FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND datname <> 'postgres'"
         )
         with contextlib.closing(self._server.connect(self._address)) as shell:
             while shell.execute(query).fetchall()[0]["open"]:
