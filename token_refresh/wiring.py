@@ -361,6 +361,7 @@ def notifiers_surroundings(installation: Installation, say: Callable[[str, str],
         open_store=lambda: closing(open_store(installation)),
         open_transport=partial(_open_transport, installation),
         say=say,
+        slug_of=lambda name: installation.catalog.slug_of(name),
     )
 
 

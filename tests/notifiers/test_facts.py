@@ -166,13 +166,22 @@ def test_a_row_that_was_fixed_or_deleted_at_airtable_is_not_named_for_ever(airta
     assert facts_of(airtable_rows, wants_all=False)[0].rows == []
 
 
-def test_what_airtable_rows_are_kept_as_holds_no_cell(airtable_rows: AirtableRows) -> None:
+def test_of_a_row_that_is_kept_no_text_stays_into_which_somebody_may_have_pasted_a_secret(
+    airtable_rows: AirtableRows,
+) -> None:
     world = airtable_rows.world
-    airtable_rows.add("acme", "loc", START + 9 * HOUR, encrypted_refresh="a pasted refresh token")
+    pasted = "a-refresh-token-that-somebody-pasted"
+    columns = ("encrypted_refresh", "provider_params", "provider", "last_access_token")
+    for column in columns:
+        airtable_rows.add("acme", column, START + 9 * HOUR)
+        airtable_rows.edit(column, **{column: pasted})
+    airtable_rows.add("acme", "sealed", START + 9 * HOUR, encrypted_refresh=f"sealed:v1:{pasted}")
     facts_of(airtable_rows)
     [file] = Path(world.program.settings["STATE_DIR"]).glob(f"*/{FILE}")
-    [kept] = json.loads(file.read_text())["rows"]
-    assert (kept["encrypted_refresh"], len(kept["encrypted_secret"])) == ("-", 26)
+    kept = {row["locationId"]: row for row in json.loads(file.read_text())["rows"]}
+    assert kept.keys() == {*columns, "sealed"}
+    assert (kept["encrypted_refresh"]["encrypted_refresh"], len(kept["sealed"]["encrypted_secret"])) == ("-", 26)
+    assert pasted[:12] not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
 
 

@@ -32,10 +32,10 @@ MOST_BYTES = 8 * 1024 * 1024
 # Fourteen whose tokens live for hours, so that an hourly run is often enough; most rows are the first one's.
 HOURLY = (
     *("gohighlevel", "linear", "keap", "reddit", "tiktok-business", "constant-contact", "slack", "freshbooks"),
-    *("docusign", "paypal", "fitbit", "strava", "dropbox", "canva"),
+    *("docusign", "paypal", "twitch", "strava", "dropbox", "canva"),
 )
 # Those whose tokens live for weeks.
-DAILY = ("basecamp", "clio", "discord", "figma", "linkedin", "pinterest", "sentry", "square")
+DAILY = ("basecamp", "clio", "discord", "figma", "pinterest", "sentry", "square")
 
 
 class Skewed(FakeClock):
@@ -162,7 +162,7 @@ class Life:
     def rotate_key(self) -> None:
         """A new key, the old one beside it."""
         old = self.settings["ENCRYPTION_KEY"]
-        self.settings |= {"ENCRYPTION_KEY": crypto.generate_key(), "ENCRYPTION_KEY_FALLBACKS": old}
+        self.settings.update(ENCRYPTION_KEY=crypto.generate_key(), ENCRYPTION_KEY_FALLBACKS=old)
 
     def move(self, folder: Path) -> None:
         """Another machine, with a copy of the state folder."""

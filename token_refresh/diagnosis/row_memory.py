@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -10,17 +11,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from crypto import is_sealed
-from token_refresh.base.clock import iso, parse_time
+from providers.base import ProviderError
+from token_refresh.base.clock import iso, parse_day, parse_time
 from token_refresh.base.columns import COLUMNS
 from token_refresh.base.events import KINDS, Outcome, RowFinished, RunFinished
 from token_refresh.base.files import replace_file
 from token_refresh.journal.failures import A_DAY, read_failures
+from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import CELL_HEAD, STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, make_row
+from token_refresh.stores.base import STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, make_row
 
 FILE = "rows.json"
-_THERE = "-"  # what stands for a text that is there and is not kept
+_THERE = "-"  # what stands for a text that is there and is not kept: anybody may have pasted a secret there
+_NAMED_KEY = re.compile("sealed:v1:[0-9a-f]{16}")
+_COLUMNS = (  # kept as they are
+    *("locationId", "status", "last_error", "failure_count"),
+    *("access_token_expiry", "refresh_token_expiry", "last_refreshed"),
+)
 
 
 class RowMemory:
@@ -67,7 +74,7 @@ class RowMemory:
         """
         kept = {
             "listed_at": iso(self.listed_at) if self.listed_at else None,
-            "rows": [_kept(row) for row in self.rows.values()],
+            "rows": [self._kept(row) for row in self.rows.values()],
         }
         if kept != self._before and (self._before or any(kept.values())):
             replace_file(self._file, json.dumps(kept).encode())
@@ -82,11 +89,28 @@ class RowMemory:
             (one.location_id, slug_of(one.provider or self._context.default_provider))
             for one in read_failures(folder).values()
         }
-        due = {(one.location_id, one.provider) for one in (*run.results, *run.waiting)}
+        due = {(one.location_id, one.provider) for one in run.results}
+        due |= {(one.location_id, one.provider) for one in run.waiting}
         for name, row in list(self.rows.items()):
             needs_login = row.status == STATUS_REAUTHORIZE
             if name not in known or not (needs_login or (row.is_failing and (name in due or not is_whole))):
                 del self.rows[name]
+
+    def _kept(self, row: Row) -> dict[str, Any]:
+        """Of a cell only which key it names, of a provider its name in the catalogue, of parameters only an end."""
+        provider = self._context.job_factory.provider_name(row)
+        kept: dict[str, Any] = {"key": row.key, "provider": provider if provider in self._context.providers else _THERE}
+        for column in COLUMNS:
+            value = getattr(row, column.attribute)
+            if column.is_sealed and value:
+                head = _NAMED_KEY.match(value)
+                kept[column.name] = head[0] if head is not None else _THERE
+            elif column.name in _COLUMNS and value:
+                kept[column.name] = iso(value) if isinstance(value, datetime) else value
+        with suppress(ProviderError):
+            if parse_day(end := read_params(row.provider_params).get("secret_ends", "")) is not None:
+                kept["provider_params"] = json.dumps({"secret_ends": end})
+        return kept
 
 
 def after(row: Row, result: RowFinished) -> Row:
@@ -96,18 +120,6 @@ def after(row: Row, result: RowFinished) -> Row:
         return replace(row, status=STATUS_ACTIVE, last_error="", failure_count=0)
     status = STATUS_REAUTHORIZE if result.outcome is Outcome.REAUTHORIZE else row.status
     return replace(row, status=status, last_error=result.error or _THERE, failure_count=row.failure_count + 1)
-
-
-def _kept(row: Row) -> dict[str, Any]:
-    """Of a cell only which key it names."""
-    kept: dict[str, Any] = {"key": row.key}
-    for column in COLUMNS:
-        value = getattr(row, column.attribute)
-        if column.is_sealed and value:
-            value = value[:CELL_HEAD] if is_sealed(value) else _THERE
-        if value:
-            kept[column.name] = iso(value) if isinstance(value, datetime) else value
-    return kept
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from crypto import Context, Keyring, SealedCellError, UnknownKeyError, is_sealed
+from crypto import Context, Keyring, SealedCellError, UnknownKeyError
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.diagnosis.ends import WORDS
 from token_refresh.diagnosis.row_memory import RowMemory, after
@@ -123,7 +123,7 @@ def _moved(rows: Iterable[Row], now: datetime) -> Iterator[RowGroup]:
     """What makes these rows count as failing, and no longer as valid."""
     for row in rows:
         yield RowGroup.of(row, now)
-        yield RowGroup.of(replace(row, last_error="", failure_count=0), now)._replace(count=-1)
+        yield RowGroup.of(replace(row, last_error="", failure_count=0), now)._replace(rows=-1)
 
 
 def _name(one: RowStatus) -> tuple[str, str]:
@@ -159,7 +159,7 @@ def _counted(groups: Sequence[RowGroup], name_of: Callable[[str], str]) -> dict[
     for group in groups:
         state, provider = state_of(group), name_of(group.provider)
         if state is not None:
-            tokens[provider, state] += group.count
+            tokens[provider, state] += group.rows
         for firsts, end in zip(ends.values(), (group.next_expiry, group.refresh_token_end), strict=True):
             if state in _IN_USE and end is not None:
                 firsts[provider] = min(end, firsts.get(provider, end))
@@ -170,10 +170,10 @@ def _cells(groups: Sequence[RowGroup], keyring: Keyring) -> tuple[int, int]:
     """How many rows hold a cell under an older key, and how many cells are under a key that is not configured."""
     rotating = unknown = 0
     for group in groups:
-        cells = [f"{cell}:" for cell in (group.refresh_cell, group.secret_cell) if is_sealed(cell)]
+        cells = [f"{cell}:" for cell in (group.refresh_cell, group.secret_cell) if cell]
         known = [cell for cell in cells if _is_known(keyring, cell)]
-        unknown += group.count * (len(cells) - len(known))
-        rotating += group.count if any(map(keyring.needs_reseal, known)) else 0
+        unknown += group.rows * (len(cells) - len(known))
+        rotating += group.rows if any(map(keyring.needs_reseal, known)) else 0
     return rotating, unknown
 
 

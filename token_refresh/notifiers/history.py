@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.text import safe_error
+from token_refresh.notifiers.facts import OTHER
 from token_refresh.notifiers.summary import RunSummary
 
 FILE = "history.sqlite3"
@@ -46,23 +47,29 @@ class History:
     Args:
         folder: the store's state folder.
         say: warn of something, with what to do about it.
+        slug_of: a provider's name in the catalogue; None where nobody has it: a table may say anything.
 
     Raises:
         ActionableError: any method, when the disk refuses, or another process keeps it.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, folder: Path, say: Callable[[str, str], None], slug_of: Callable[[str], str | None] = str
+    ) -> None:
         self._file = folder / FILE
         self._say = say
+        self._slug_of = slug_of
 
     def record(self, summary: RunSummary) -> None:
         """Add a run, once, however often it is asked to."""
-        self._act(lambda database: _record(database, summary))
+        ends = Counter((self._slug_of(one.provider) or OTHER, str(one.outcome)) for one in summary.run.results)
+        self._act(lambda database: _record(database, summary, ends))
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many rows came to which end since the counting began, by provider and outcome; and `STORE_CALLS`."""
         query = "SELECT provider, name, count FROM counts"
-        return self._act(lambda database: {(one, name): count for one, name, count in database.execute(query)})
+        found: list[tuple[str, str, int]] = self._act(lambda database: database.execute(query).fetchall())
+        return {(provider, name): count for provider, name, count in found}
 
     def last_success(self) -> datetime | None:
         """When the last run ended that could do its work, whatever became of single rows."""
@@ -97,12 +104,12 @@ class History:
             name for number in range(1, 1000) if not (name := self._file.with_name(f"{FILE}.{number}")).exists()
         )
         self._file.replace(kept)
-        for name in (f"{FILE}-wal", f"{FILE}-shm"):
-            self._file.with_name(name).unlink(missing_ok=True)
+        for end in ("-wal", "-shm"):
+            self._file.with_name(f"{FILE}{end}").unlink(missing_ok=True)
         self._say(f"the history cannot be read any more; it was moved to {kept}, and a new one begins", "")
 
 
-def _record(database: sqlite3.Connection, summary: RunSummary) -> None:
+def _record(database: sqlite3.Connection, summary: RunSummary, ends: Mapping[tuple[str, str], int]) -> None:
     run, at = summary.run, iso(summary.ended_at)
     error = run.error or run.store_error or run.journal_error
     failed = sum(result.kind is not None for result in run.results)
@@ -113,7 +120,6 @@ def _record(database: sqlite3.Connection, summary: RunSummary) -> None:
     )
     if not database.execute(_ADD_RUN, line).rowcount:
         return  # it is there already
-    ends = Counter((result.provider, str(result.outcome)) for result in run.results)
     for (provider, outcome), count in ends.items():
         add = f"INSERT INTO days (day, provider, {outcome}) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"  # noqa: S608
         database.execute(f"{add} {outcome} = {outcome} + excluded.{outcome}", (at[:10], provider, count))

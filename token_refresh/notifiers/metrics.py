@@ -60,7 +60,7 @@ class Numbers:
         duration = (summary.ended_at - run.started_at).total_seconds()
         yield _gauge("run_duration_seconds", "How long the last run took.", duration)
         yield _gauge("run_exit_code", "What the last run ended with; see docs/commands.md.", summary.exit_code)
-        providers = {provider for provider, _ in self.counts if provider} | {one.provider for one in run.results}
+        providers = {provider for provider, _ in self.counts if provider}
         ends = {(one, str(outcome)): self.counts.get((one, outcome), 0) for one in providers for outcome in Outcome}
         yield _counter("outcomes", "How many rows came to which end.", ("provider", "outcome"), ends)
         calls = {(): self.counts.get(("", STORE_CALLS), 0)}

@@ -33,7 +33,7 @@ def _recorded(surroundings: Surroundings, summary: RunSummary) -> History | None
     folder = summary.folder or LastRun(surroundings.state, surroundings.name).folder
     if folder is None or not folder.is_dir():
         return None
-    history = History(folder, surroundings.say)
+    history = History(folder, surroundings.say, surroundings.slug_of)
     history.record(summary)
     return history
 

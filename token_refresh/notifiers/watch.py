@@ -84,6 +84,7 @@ class Surroundings:
         open_store: the table; its calls count like a run's.
         open_transport: sends requests, each of them limited to so many seconds; to be closed.
         say: warn of something, with what to do about it.
+        slug_of: a provider's name in the catalogue; None where nobody has it.
     """
 
     settings: Settings
@@ -93,6 +94,7 @@ class Surroundings:
     open_store: Callable[[], AbstractContextManager[Store]]
     open_transport: Callable[[float], HTTPTransport]
     say: Callable[[str, str], None]
+    slug_of: Callable[[str], str | None] = str
 
 
 class RunWatch:

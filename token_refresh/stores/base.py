@@ -26,7 +26,8 @@ STATUS_REAUTHORIZE = "reauthorize"
 STATUS_DISABLED = "disabled"
 MAX_COUNT = 2**31 - 2  # of failures; one more must fit into every store, and into the journal
 IDLE_STATUSES = (STATUS_REAUTHORIZE, STATUS_DISABLED)
-CELL_HEAD = len("sealed:v1:") + 16  # up to the end of the key id; see docs/format.md
+SEALED = "sealed:v1:"
+CELL_HEAD = len(SEALED) + 16  # up to the end of the key id; see docs/format.md
 KNOWN_STATUSES = ("", STATUS_ACTIVE, *IDLE_STATUSES)
 
 
@@ -295,6 +296,11 @@ class ClaimedRow(NamedTuple):
     claimed_at: datetime | None
 
 
+def cell_head(cell: str) -> str:
+    """How a cell begins, up to the key that it names; empty where it is of an older form, which names none."""
+    return cell[:CELL_HEAD] if cell.startswith(SEALED) else ""
+
+
 class RowGroup(NamedTuple):
     """Rows that are alike in all that their state depends on; see `Store.tally`.
 
@@ -302,8 +308,8 @@ class RowGroup(NamedTuple):
         provider, status: as their cells read; `disabled` where somebody made them inactive.
         has_token: there is something to refresh or to serve; elsewhere a row waits for onboarding.
         is_expired, is_failing: their access token is expired; their last refresh failed.
-        refresh_cell, secret_cell: how their `encrypted_refresh` and `encrypted_secret` begin, with the key they name.
-        count: how many there are.
+        refresh_cell, secret_cell: how their `encrypted_refresh` and `encrypted_secret` begin; see `cell_head`.
+        rows: how many there are.
         next_expiry, refresh_token_end: the first that is known.
     """
 
@@ -314,7 +320,7 @@ class RowGroup(NamedTuple):
     is_failing: bool
     refresh_cell: str
     secret_cell: str
-    count: int
+    rows: int
     next_expiry: datetime | None
     refresh_token_end: datetime | None
 
@@ -328,8 +334,8 @@ class RowGroup(NamedTuple):
             bool(row.encrypted_refresh or row.has_only_access_token or row.error),
             end is not None and end <= now,
             row.is_failing,
-            row.encrypted_refresh[:CELL_HEAD],
-            row.encrypted_secret[:CELL_HEAD],
+            cell_head(row.encrypted_refresh),
+            cell_head(row.encrypted_secret),
             1,
             end,
             row.refresh_token_expiry,
@@ -348,7 +354,7 @@ def group_rows(rows: Iterable[Row], now: datetime) -> list[RowGroup]:
 
 def _merged(group: RowGroup, other: RowGroup) -> RowGroup:
     ends = [min(filter(None, pair), default=None) for pair in zip(group[-2:], other[-2:], strict=True)]
-    return RowGroup(*group[:7], group.count + other.count, *ends)
+    return RowGroup(*group[:7], group.rows + other.rows, *ends)
 
 
 @dataclass(frozen=True)

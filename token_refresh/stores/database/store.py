@@ -250,7 +250,8 @@ class DatabaseStore(Store):
 
     def tally(self, now: datetime) -> list[RowGroup]:
         """See `Store.tally`. The one statement reads the whole table."""
-        return self._transact(lambda connection: [RowGroup(*group) for group in connection.execute(grouped(now))])
+        found = self._transact(lambda connection: connection.execute(grouped(now)).all())
+        return [RowGroup(provider.strip(), status.strip(), *rest) for provider, status, *rest in found]
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
