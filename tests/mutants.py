@@ -380,6 +380,13 @@ MUTANTS = (
         "tests/refresh/runs/test_recovery.py",
     ),
     _mutant(
+        "an unproven token is forgotten once its row was deleted and imported again",
+        "token_refresh/refresh/recovery.py",
+        "if is_there else context.store.store.find(entry.location_id)",
+        "if is_there else []",
+        f"{_UNPROVEN}test_an_unproven_token_is_proved_in_the_row_that_took_the_place_of_its_own",
+    ),
+    _mutant(
         "a replayed answer knows its row by the cell alone",
         "token_refresh/refresh/recovery.py",
         "    return isinstance(job, Job) and by_token",
@@ -1324,6 +1331,13 @@ MUTANTS = (
         "            row, _ = self._row(location_id, name)\n",
         "",
         f"{_OFFBOARD}test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked",
+    ),
+    _mutant(
+        "an access token alone is forgotten and lives on",
+        "token_refresh/clients/removal.py",
+        "            if at_provider and has_token:\n",
+        "            if at_provider and row.encrypted_refresh:\n",
+        f"{_OFFBOARD}test_an_access_token_alone_is_revoked_where_the_provider_takes_it",
     ),
     _mutant(
         "a failing provider counts as having revoked",
