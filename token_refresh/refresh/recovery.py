@@ -38,8 +38,7 @@ def store_leftovers(context: RunContext, emit: Subscriber, *, with_superseded: b
     with released_at_the_end(context):
         blocked = replay(context, writeback, emit, with_superseded=with_superseded)
     writeback.end_unproven()
-    error = writeback.error or writeback.journal_error
-    if error is not None:
+    if (error := writeback.error or writeback.journal_error) is not None:
         raise error
     return blocked
 
