@@ -74,7 +74,7 @@ SUMS: Mapping[str, tuple[str, ...]] = {  # the last two of the promise are what 
     "the promise": ("crypto", "providers.base", "net", "journal", "refresh", "stores.sealed", "refresher", "tls"),
     "login": ("clients.login",),
     "service": ("service",),
-    "operations": ("notifiers",),
+    "operations": ("notifiers", "base.child", "commands.notify", "commands.audit"),
 }
 
 

@@ -1068,9 +1068,9 @@ MUTANTS = (
     _mutant(
         "a row that fails alarms nobody",
         "token_refresh/diagnosis/row_state.py",
-        "    RowState.FAILING: Kind.ROW,\n",
-        "",
-        "tests/commands/test_cli.py::test_status_tells_each_row_s_state_and_check_alarms",
+        "ALARMS = (State.EXPIRED, State.LOGIN_NEEDED, State.FAILING)\n",
+        "ALARMS = (State.EXPIRED, State.LOGIN_NEEDED)\n",
+        "tests/commands/test_status_check.py::test_a_refused_client_whose_rows_are_not_marked_needs_attention",
     ),
     # The library: one refresh however many callers, and the end of a credential
     _mutant(

@@ -21,7 +21,7 @@ _BASE = {"token_refresh.base"}
 _CLOSED = {"providers.base", "providers.times", "providers.addresses", "crypto"} | _BASE  # what every room may know
 _STORED = {"token_refresh.stores.base", "token_refresh.stores.sealed", "token_refresh.journal", "token_refresh.net"}
 _RUN = {"token_refresh.refresh"} | _STORED | _CLOSED
-_WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis")} | _RUN
+_WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis", "notifiers")} | _RUN
 _BUILT = {"token_refresh.wiring"} | _WIRED
 
 # Longest name first: `token_refresh.stores.sealed` is a rule of its own, `token_refresh.stores` is for plain stores.
@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | _RUN,
     "token_refresh.diagnosis": {"token_refresh.diagnosis"} | _RUN,
+    "token_refresh.notifiers": {"token_refresh.notifiers", "token_refresh.diagnosis", "token_refresh.settings"} | _RUN,
     "token_refresh.keys": {"token_refresh.keys"} | _RUN,
     "token_refresh.transfer": {"token_refresh.transfer", "token_refresh.keys", "token_refresh.stores.database.postgres"}
     | {"providers"}
@@ -128,6 +129,7 @@ def test_nothing_but_settings_reads_the_environment() -> None:
     assert readers == {
         "token_refresh.commands",
         "token_refresh.library.manager",
+        "token_refresh.notifiers.apprise_child",  # a process of its own, which sets a proxy there
         "examples.api",
     }
 

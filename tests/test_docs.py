@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+import crypto
 from docs.generate import LIST, PAGE, anchor_of, generated
 from providers import Catalog
 from providers.authorization import scope_of
@@ -35,6 +36,7 @@ from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 from tests.world.terminal import CTRL_C
 from token_refresh.base.errors import Kind, exit_code
+from token_refresh.settings import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
@@ -170,7 +172,7 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
             assert "nothing due" in result.stderr
             assert clone.sh("git status --porcelain | grep -v '^A  '").stdout == ""
     status = clone.sh(".venv/bin/python token_manager.py status")
-    assert "fresh" in status.stdout
+    assert "valid" in status.stdout
     assert {request.path.split("/")[1] for request in apis.requests} == {"graph", "business", "git"}
     assert oauth.replayed() == []
 
@@ -200,6 +202,34 @@ def test_every_onboarding_of_the_docs_asks_its_first_question(world: World, comm
         terminal.expect(" id")
         terminal.type(CTRL_C)
         assert terminal.end() == exit_code([Kind.STOPPED])
+
+
+def test_each_command_that_brings_a_secret_is_one_that_the_settings_take(tmp_path: Path) -> None:
+    """The programs are not here: what stands for them answers to these words alone."""
+    secrets = {
+        "ENCRYPTION_KEY": crypto.generate_key(),
+        "AIRTABLE_API_KEY": "pat.x",
+        "DATABASE_URL": "postgresql://u:p@h/t",
+        "WEBHOOK_SECRET": f"whsec_{crypto.generate_key()}",
+    }
+    others = {"ENCRYPTION_KEY": secrets["ENCRYPTION_KEY"], "AIRTABLE_BASE_ID": "appX"}
+    programs = set()
+    for line in "".join(blocks(ROOT / "docs/keys.md", "ini")).splitlines():
+        setting, _, command = line.partition("=")
+        name, (program, *words) = setting.removesuffix("_COMMAND"), shlex.split(command)
+        stub = tmp_path / program
+        stub.write_text(f'#!/bin/sh\n[ "$*" = {shlex.quote(" ".join(words))} ] && echo {secrets[name]}\n')
+        stub.chmod(0o700)
+        environ = {"AIRTABLE_API_KEY": "pat.x", **others, "TOKEN_STORE": _store_of(name), "PATH": str(tmp_path)}
+        direct = load(environ | {name: secrets[name]}, crypto.parse_key, tmp_path)
+        environ.pop(name, None)
+        assert load(environ | {setting: command}, crypto.parse_key, tmp_path) == direct
+        programs.add(program)
+    assert programs == {"vault", "op", "aws", "keyring", "pass"}
+
+
+def _store_of(setting: str) -> str:
+    return "database" if setting == "DATABASE_URL" else "airtable"
 
 
 def test_every_schedule_that_the_readme_names_is_one_that_cron_knows() -> None:

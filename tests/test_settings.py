@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
+import itertools
 import os
 import pickle
 import re
@@ -105,9 +107,15 @@ def test_defaults(load):
         log_level="INFO",
         log_format="text",
         notify_urls=(),
+        notify_command=(),
+        webhook_url=None,
         webhook_secret=None,
+        webhook_events=frozenset(
+            {"token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"}
+        ),
         ping_url=None,
         metrics_file=None,
+        security_log=None,
         host="127.0.0.1",
         port=8002,
         imports=ImportSettings(),
@@ -183,14 +191,17 @@ def test_airtable_setting_is_read(load, name, text, member, value):
     assert getattr(load(**AIRTABLE, **{name: text}).airtable, member) == value
 
 
-@pytest.mark.parametrize("name", ["STATE_DIR", "STATE_DIR_SPARE", "PROVIDERS_FILE", "CA_BUNDLE", "METRICS_FILE"])
+WRITTEN = ["STATE_DIR", "STATE_DIR_SPARE", "METRICS_FILE", "SECURITY_LOG"]
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, "PROVIDERS_FILE", "CA_BUNDLE"])
 def test_path_is_read_relative_to_the_program(load, tmp_path, name):
     """Cron's working folder does not matter; `~` is the home folder."""
     (load.folder / "here").touch()
     (tmp_path / "absolute").touch()
     assert getattr(load(**{name: "here"}), name.lower()) == load.folder / "here"
     assert getattr(load(**{name: str(tmp_path / "absolute")}), name.lower()) == tmp_path / "absolute"
-    if name in ("STATE_DIR", "STATE_DIR_SPARE", "METRICS_FILE"):
+    if name in WRITTEN:
         assert getattr(load(**{name: "~/x"}), name.lower()) == Path("~/x").expanduser()
 
 
@@ -399,6 +410,7 @@ def test_airtable_key_from_a_file_counts_for_the_choice(load, tmp_path):
 
 # Mistakes
 
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
 WRONG = {
     "ENCRYPTION_KEY": CANARY,
     "OAUTH_ENCRYPTION_KEY": CANARY,
@@ -425,8 +437,12 @@ WRONG = {
     "LOG_LEVEL": CANARY,
     "LOG_FORMAT": CANARY,
     "NOTIFY_URLS": f"slack:{CANARY}",
+    "NOTIFY_COMMAND": f"echo '{CANARY}",
+    "WEBHOOK_URL": f"http://h.example/{CANARY}",
+    "WEBHOOK_EVENTS": f"token.failed,{CANARY}",
     "PING_URL": f"ftp://h.example/{CANARY}",
     "METRICS_FILE": f"~{CANARY}/x",
+    "SECURITY_LOG": f"~{CANARY}/x",
     "HOST": f"{CANARY}/x",
     "PORT": CANARY,
     "MICROSOFT_TOKEN_URL": f"https://h.example/?secret={CANARY}",
@@ -443,7 +459,18 @@ WRONG = {
     "MICROSOFT_CLIENT_SECRET_FILE": CANARY,
     "IMPORT_KEY": CANARY,
     "IMPORT_KEY_FILE": CANARY,
+    "ENCRYPTION_KEY_COMMAND": f"/nowhere/{CANARY}",
+    "ENCRYPTION_KEY_FALLBACKS_COMMAND": f"echo '{CANARY}",
+    "AIRTABLE_API_KEY_COMMAND": f"echo {CANARY}\nx\\",
+    "DATABASE_URL_COMMAND": f"printf 'postgresql://{CANARY}\\nx'",
+    "HTTPS_PROXY_URL_COMMAND": f"sh -c 'echo {CANARY}; exit 1'",
+    "WEBHOOK_SECRET_COMMAND": f"true {CANARY}",
+    "PING_URL_COMMAND": f"yes {CANARY}",
+    "NOTIFY_URLS_COMMAND": f"sh -c 'echo {CANARY}; kill -9 $$'",
+    "MICROSOFT_CLIENT_SECRET_COMMAND": f"printf '{CANARY}\\0'",
+    "IMPORT_KEY_COMMAND": f"{CANARY} x",
 }
+OTHER_SOURCE = re.compile("_(FILE|COMMAND)$")
 ANYTHING_GOES = {
     "AIRTABLE_TABLE_NAME",
     "AIRTABLE_ID_FIELD",
@@ -463,10 +490,12 @@ def environment_for(name: str, text: str) -> dict[str, str]:
     environ = {"ENCRYPTION_KEY": KEY}
     if name.startswith("AIRTABLE"):
         environ |= AIRTABLE
-    for other in (name, name.removesuffix("_FILE")):
+    for other in (name, OTHER_SOURCE.sub("", name)):
         environ.pop(other, None)
     if name == "OAUTH_ENCRYPTION_KEY":
         environ.pop("ENCRYPTION_KEY")
+    if name == "WEBHOOK_URL":
+        environ["WEBHOOK_SECRET"] = WEBHOOK_SECRET
     return environ | {name: text}
 
 
@@ -496,14 +525,15 @@ def test_all_mistakes_are_reported_at_once(load):
     wrong = {
         name: text
         for name, text in WRONG.items()
-        if name not in exclusive and name.removesuffix("_FILE") not in exclusive
+        if name not in exclusive and OTHER_SOURCE.sub("", name) not in exclusive
     }
-    files = {name for name in wrong if name.endswith("_FILE") and name.removesuffix("_FILE") in wrong}
-    problems = load.problems_exactly({name: text for name, text in wrong.items() if name not in files})
-    for name in wrong.keys() - files:
+    others = {name for name in wrong if OTHER_SOURCE.sub("", name) in wrong.keys() - {name}}
+    others |= {"WEBHOOK_SECRET_COMMAND", "MICROSOFT_CLIENT_SECRET_COMMAND"}  # beside a file's, they are set twice
+    problems = load.problems_exactly({name: text for name, text in wrong.items() if name not in others})
+    for name in wrong.keys() - others:
         assert any(problem.startswith(name) for problem in problems), name
     assert sum(".env" in problem for problem in problems) == 2
-    assert len(problems) == len(wrong.keys() - files) + 2
+    assert len(problems) == len(wrong.keys() - others) + 2
     assert not any(CANARY in problem for problem in problems)
 
 
@@ -799,7 +829,7 @@ def credentials(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("content", ["{}", "{}\n", "{}\r\n", "  {}  \n\n", "\ufeff{}\n"])
 @pytest.mark.parametrize("name", SECRETS)
-def test_secret_comes_from_any_of_its_three_sources(load, credentials, tmp_path, name, content):
+def test_secret_comes_from_any_of_its_sources(load, credentials, tmp_path, name, content):
     """By name, from a named file, from a credential; the newline of an editor does not count."""
     where, text = SECRETS[name]
     file = tmp_path / "secret"
@@ -821,13 +851,54 @@ def test_secret_from_two_sources_is_refused(load, credentials, tmp_path, name):
     for file in (credentials / name, tmp_path / "secret"):
         file.write_text(text)
         file.chmod(0o600)
-    sources = {name: text, f"{name}_FILE": str(tmp_path / "secret"), "CREDENTIALS_DIRECTORY": str(credentials)}
-    for left_out in sources:
-        pair = {source: value for source, value in sources.items() if source != left_out}
-        (problem,) = load.problems_exactly(surroundings(name) | pair)
+    sources = {
+        name: text,
+        f"{name}_FILE": str(tmp_path / "secret"),
+        "CREDENTIALS_DIRECTORY": str(credentials),
+        f"{name}_COMMAND": f"touch {tmp_path}/was-run",
+    }
+    for pair in itertools.combinations(sources, 2):
+        (problem,) = load.problems_exactly(surroundings(name) | {source: sources[source] for source in pair})
         assert problem.startswith(f"{name} is set twice: by ")
         assert all(source in problem for source in pair)
         assert text not in problem
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "{}\n", "{}\r\n", "  {}  \n", "\ufeff{}\n"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_secret_comes_from_the_one_line_that_a_command_writes(load, tmp_path, name, content):
+    where, text = SECRETS[name]
+    (tmp_path / "a secret").write_bytes(content.format(text).encode())
+    loaded = load.exactly(surroundings(name) | {f"{name}_COMMAND": f"cat '{tmp_path}/a secret'"})
+    assert (secret_in(loaded, where), loaded.warnings) == (text, ())
+
+
+def test_a_command_is_run_in_the_program_s_folder_without_the_other_secrets(load, folder):
+    """It inherits what it needs to find its own way, and none of ours; `.env` is not its environment."""
+    load.dotenv(f"ENCRYPTION_KEY={KEY}\nFROM_DOTENV=1\n")
+    script = folder / "show"
+    script.write_text("#!/bin/sh\nenv | sort | tr '\\n' ' '; pwd")
+    script.chmod(0o700)
+    environ = {"WEBHOOK_SECRET_COMMAND": "./show", "PING_URL": "https://h.example/x", "VAULT_ADDR": "https://v.example"}
+    shown = revealed(load.exactly(environ).webhook_secret)
+    assert shown is not None
+    assert "VAULT_ADDR=https://v.example" in shown
+    assert shown.endswith(f" {folder}")
+    assert not any(word in shown for word in (KEY, "h.example", "FROM_DOTENV", "_COMMAND"))
+
+
+def test_what_a_command_inherits_is_kept_for_commands_to_come(load):
+    loaded = load.exactly({"ENCRYPTION_KEY": KEY, "PING_URL": "https://h.example/x", "HOME": "/home/of/theirs"})
+    assert loaded.child_environment == {"HOME": "/home/of/theirs"}
+    assert "/home/of/theirs" not in repr(loaded)
+
+
+def test_quotes_around_what_a_command_writes_are_named(load):
+    """`aws … --query SecretString` writes JSON, unless `--output text` is added."""
+    (problem,) = load.problems(WEBHOOK_SECRET_COMMAND=f"echo '\"{CANARY}\"'")
+    assert problem.startswith("WEBHOOK_SECRET_COMMAND stands in quotes, ")
+    assert CANARY not in problem
 
 
 def test_readable_secret_file_is_warned_about(load, tmp_path):
@@ -1105,7 +1176,7 @@ def names_that_are_read(folder: Path) -> set[str]:
         values = Recorder({"TOKEN_STORE": store, "MICROSOFT_CLIENT_ID": "x"})
         settings._settings(settings._Reader(values, folder, []), lambda text: None)
         asked |= values.asked
-    return {name for name in asked if name.removesuffix("_FILE") not in asked - {name}} - {"CREDENTIALS_DIRECTORY"}
+    return {name for name in asked if OTHER_SOURCE.sub("", name) not in asked - {name}} - {"CREDENTIALS_DIRECTORY"}
 
 
 def names_in_the_example() -> list[str]:
@@ -1121,8 +1192,8 @@ def test_example_names_exactly_the_settings_that_are_read(folder):
 
 def test_every_setting_has_a_test_of_what_is_wrong_with_it(folder):
     """The list of mistakes above is complete: only where any text is right is there none."""
-    with_file = {name for name in WRONG if name.endswith("_FILE") and name not in names_that_are_read(folder)}
-    assert set(WRONG) - with_file - {"CREDENTIALS_DIRECTORY"} == names_that_are_read(folder) - ANYTHING_GOES
+    others = {name for name in WRONG if OTHER_SOURCE.search(name) and name not in names_that_are_read(folder)}
+    assert set(WRONG) - others - {"CREDENTIALS_DIRECTORY"} == names_that_are_read(folder) - ANYTHING_GOES
 
 
 def test_example_as_it_is_lacks_only_what_is_required(load):
@@ -1139,3 +1210,69 @@ def test_example_holds_the_defaults(load):
     load.dotenv(ENV_EXAMPLE.read_bytes())
     assert load() == bare
     assert load(**AIRTABLE) == on_airtable
+
+
+HOOK = "https://h.example/hook?key=1"
+
+
+@pytest.mark.parametrize("url", [HOOK, "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:80/"])
+def test_a_webhook_goes_by_https_or_stays_on_this_machine(load, url):
+    assert revealed(load(WEBHOOK_URL=url, WEBHOOK_SECRET=WEBHOOK_SECRET).webhook_url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h.example/", "http://127.0.0.1.h.example/", "https://user:word@h.example/", "https:///x", "ftp://[::1]/"],
+)
+def test_no_other_address_is_a_webhooks(load, url):
+    (problem,) = load.problems(WEBHOOK_URL=url, WEBHOOK_SECRET=WEBHOOK_SECRET)
+    assert problem == "WEBHOOK_URL cannot be used. Use https://HOST/PATH (http only on loopback)."
+
+
+def test_a_webhook_is_signed(load):
+    (problem,) = load.problems(WEBHOOK_URL=HOOK)
+    assert problem.startswith("WEBHOOK_URL is set without WEBHOOK_SECRET, which signs what is sent. Write whsec_ and ")
+
+
+@pytest.mark.parametrize(
+    "secret", [b"x" * 23, b"x" * 65, b"", "no prefix", "whsec_not base64!", "whsec_" + "A" * 33], ids=repr
+)
+def test_a_webhooks_secret_is_what_the_standard_wants(load, secret):
+    """24 to 64 bytes; of several, the wrong one is named by its number."""
+    text = secret if isinstance(secret, str) else "whsec_" + base64.b64encode(secret).decode()
+    text = text.replace(" ", "")
+    (problem,) = load.problems(WEBHOOK_URL=HOOK, WEBHOOK_SECRET=f"{WEBHOOK_SECRET} {text}")
+    assert problem.startswith("WEBHOOK_SECRET, secret 2, cannot be used. ")
+
+
+def test_several_secrets_of_a_webhook_are_masked_one_by_one(load):
+    longest = "whsec_" + base64.b64encode(bytes(64)).decode()
+    loaded = load(WEBHOOK_URL=HOOK, WEBHOOK_SECRET=f"{WEBHOOK_SECRET}  {longest}")
+    assert {WEBHOOK_SECRET, longest} <= set(loaded.secrets())
+
+
+@pytest.mark.parametrize(
+    ("named", "events"),
+    [
+        ("", {"token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"}),
+        ("token.refreshed", {"token.refreshed"}),
+        ("token.ending, run.finished,", {"token.ending", "run.finished"}),
+        (
+            "all",
+            {
+                "token.failed",
+                "token.login_needed",
+                "token.recovered",
+                "token.ending",
+                "run.finished",
+                "token.refreshed",
+            },
+        ),
+    ],
+)
+def test_events_of_a_webhook(load, named, events):
+    assert load(WEBHOOK_EVENTS=named).webhook_events == events
+
+
+def test_a_command_for_news_is_split_as_a_shell_does(load):
+    assert load(NOTIFY_COMMAND="'/a b/c' -x \"d e\"").notify_command == ("/a b/c", "-x", "d e")

@@ -257,9 +257,8 @@ def _said(result: Result) -> str:
             for one in answer["findings"]
             if one["state"] != "ok" and one["part"] != "spare folder"  # a test's is on the disk of its state folder
         ]
-    for one in answer.get("rows", ()):
-        words = [text.rstrip(".") + "." for text in (one["last_error"], one["action"]) if text]
-        said.append(" ".join([f"{one['location_id']} ({one['state']}):", *words]).rstrip(":"))
+    if "state" in answer:
+        said.append(f"{answer['state']}: {answer['message']}" + (f". {answer['action']}" if answer["action"] else ""))
     return "<br>".join(line.strip() for line in said) or "nothing"
 
 
@@ -288,6 +287,7 @@ def _plain(world: World, text: str) -> str:
         text = text.replace(found, shown)
     text = re.sub(r"process \d+, since [^ ]+Z", "process 4711, since 12:00:00Z", text)
     text = re.sub(r"\b720\d s off", "7200 s off", text)
+    text = re.sub(r"last-run-[0-9a-f]{16}", "last-run-0123456789abcdef", text)
     return re.sub(r"\bkey [0-9a-f]{8,}", "key 0123abcd", text)
 
 

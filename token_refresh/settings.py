@@ -1,13 +1,14 @@
 """Environment and `.env` in, one frozen `Settings` out. Nothing else reads the environment.
 
 A setting is looked up in the environment, else in `.env` beside the program; an empty one counts as not set.
-Each secret may also come from a file that `NAME_FILE` names, or from a file of that name in
-`$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a wrong setting
-holds is never quoted: it may be a secret that was pasted into the wrong line.
+Each secret may also come from a file that `NAME_FILE` names, from the output of the command in `NAME_COMMAND`, or from
+a file of that name in `$CREDENTIALS_DIRECTORY` (systemd). All mistakes are reported together, each with its fix. What a
+wrong setting holds is never quoted: it may be a secret that was pasted into the wrong line.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
@@ -16,8 +17,10 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
@@ -38,11 +41,12 @@ _LONGEST_SECRET_FILE, _LONGEST_DOTENV = 64 * 1024, 1024 * 1024  # bytes
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
-_PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE)?")
-# The settings that `_Reader.secret` reads; .env.example marks them too.
+_PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE|_COMMAND)?")
+# The settings that `_Reader.secret` reads; .env.example marks them too. Commands that bring them may name a password.
 _SECRET_SETTING = re.compile(
-    r"(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
-    r"|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET|[A-Z0-9_]+_CLIENT_SECRET"
+    r"(?:(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
+    r"|WEBHOOK_URL|WEBHOOK_SECRET|PING_URL|IMPORT_KEY|CLIENT_SECRET"
+    r"|[A-Z0-9_]+_CLIENT_SECRET)(?:_COMMAND)?"
 )
 # Every setting but those of providers, also ones that only later versions read: what is nearly one of them is misspelt.
 _NAMES = frozenset(
@@ -82,6 +86,11 @@ _SQLITE_FIX = "Use sqlite:///FILE, for example sqlite:////var/lib/tokens.sqlite3
 _DATABASE_FIX = "Use sqlite:///FILE or postgresql://USER@HOST/NAME"
 _HOSTS_FIX = "Write `host`, or `host:port` where the port is not 443, comma-separated"
 _PROXY_FIX = f"Use http://HOST:PORT, with USER:PASSWORD@ before the host where the proxy wants it; {_ESCAPES}"
+_WEBHOOK_SECRET_FIX = "Write whsec_ and the base64 of 24 to 64 random bytes; several separated by blanks"  # noqa: S105
+_WEBHOOK_EVENTS = (
+    *("token.failed", "token.login_needed", "token.recovered", "token.ending", "run.finished"),
+    "token.refreshed",  # only where it is asked for: there are many
+)
 _URL_FIX = "Use https://HOST/PATH without user, query or fragment (http only on loopback)"
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _DATABASE_SCHEMES = {
@@ -187,6 +196,8 @@ class Settings:
     """Everything that can be configured. Durations are in seconds.
 
     `home` is where `.env` is. `providers` is keyed by the provider's name in upper case with `_` for `-`.
+    `security_log` is None where it lies in the store's folder. `child_environment` is what a command that a setting
+    names sees: the environment without our secrets.
     """
 
     home: Path
@@ -212,27 +223,36 @@ class Settings:
     log_level: str
     log_format: Literal["text", "json"]
     notify_urls: tuple[Secret, ...]
+    notify_command: tuple[str, ...]
+    webhook_url: Secret | None
     webhook_secret: Secret | None
+    webhook_events: frozenset[str]
     ping_url: Secret | None
     metrics_file: Path | None
+    security_log: Path | Literal["none"] | None
     host: str
     port: int
     imports: ImportSettings = ImportSettings()
     warnings: tuple[str, ...] = field(default=())
+    child_environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def secrets(self) -> list[str]:
         """Every secret that is configured, to be masked wherever it would be shown; of addresses also the parts."""
-        whole = [secret.reveal() for secret in _secrets_in(self)]
+        texts = [secret.reveal() for secret in _secrets_in(self)]
+        whole = [*texts, *(word for text in texts for word in text.split())]  # WEBHOOK_SECRET may be several
         return [*whole, *(part for text in whole for part in _secret_parts(text))]
 
 
 def strip_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
     """A copy of the environment, from which secrets are then removed: no child process inherits them."""
     taken = dict(environ)
-    for name in taken:
-        if _SECRET_SETTING.fullmatch(name):
-            del environ[name]
+    for name in taken.keys() - _without_secrets(taken).keys():
+        del environ[name]
     return taken
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not _SECRET_SETTING.fullmatch(name)}
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -269,7 +289,8 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     folder = folder or home_folder(environ)
     values = _read_dotenv(folder / ".env", problems)
     values.update({name: value for name, value in environ.items() if value.strip()})
-    reader = _Reader(values, folder, problems)
+    child_environment = _without_secrets(environ)
+    reader = _Reader(values, folder, problems, child_environment)
     reader.warnings += _misspelt(values)
     settings = _settings(reader, check_key)
     if problems:
@@ -405,13 +426,16 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         log_level=read.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
         log_format=read.choice("LOG_FORMAT", ("text", "json"), "text"),
         notify_urls=_notify_urls(read),
-        webhook_secret=read.secret("WEBHOOK_SECRET"),
+        notify_command=_notify_command(read),
+        **_webhook(read),
         ping_url=read.secret_url("PING_URL", "Copy the address that your monitor shows: https://HOST/PATH"),
         metrics_file=read.path("METRICS_FILE"),
+        security_log="none" if read.text("SECURITY_LOG").lower() == "none" else read.path("SECURITY_LOG"),
         host=read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1"),
         port=read.integer("PORT", 8002, 1, 65_535),
         imports=_imports(read, check_key),
         warnings=tuple(read.warnings),
+        child_environment=read.child_environment,
     )
 
 
@@ -568,6 +592,51 @@ def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
     return tuple(Secret(text) for text in texts)
 
 
+def _notify_command(read: _Reader) -> tuple[str, ...]:
+    command = read.raw("NOTIFY_COMMAND")
+    if not command:
+        return ()
+    from token_refresh.base.child import CommandError, split_words
+
+    try:
+        return tuple(split_words(command))
+    except CommandError as error:
+        read.problem(f"NOTIFY_COMMAND: {error}", error.action.rstrip("."))
+        return ()
+
+
+def _webhook(read: _Reader) -> dict[str, Any]:
+    url, secret = read.secret("WEBHOOK_URL"), read.secret("WEBHOOK_SECRET")
+    if url is not None and not _is_safe_webhook(url.reveal()):
+        read.problem("WEBHOOK_URL cannot be used", "Use https://HOST/PATH (http only on loopback)")
+    if url is not None and not read.has("WEBHOOK_SECRET"):
+        read.problem("WEBHOOK_URL is set without WEBHOOK_SECRET, which signs what is sent", _WEBHOOK_SECRET_FIX)
+    for number, text in enumerate(secret.reveal().split() if url is not None and secret is not None else (), 1):
+        if not _is_webhook_secret(text):
+            read.problem(f"WEBHOOK_SECRET, secret {number}, cannot be used", _WEBHOOK_SECRET_FIX)
+    named = {name.strip() for name in read.text("WEBHOOK_EVENTS").split(",")} - {""}
+    if named - {*_WEBHOOK_EVENTS, "all"}:
+        listed = ", ".join([*_WEBHOOK_EVENTS, "or all"])
+        read.problem("WEBHOOK_EVENTS names events that do not exist", f"Use these, comma-separated: {listed}")
+    events = _WEBHOOK_EVENTS if "all" in named else named or set(_WEBHOOK_EVENTS) - {"token.refreshed"}
+    return {"webhook_url": url, "webhook_secret": secret, "webhook_events": frozenset(events)}
+
+
+def _is_webhook_secret(text: str) -> bool:
+    """Whether it is what Standard Webhooks 1.0 wants: `whsec_` and canonical base64 of 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
+
+
+def _is_safe_webhook(url: str) -> bool:
+    """Whether it goes by https, or stays on this machine; a query may hold a secret."""
+    is_private = urlsplit(url).scheme == "https" or urlsplit(url).hostname in _LOOPBACK_HOSTS
+    return _is_web_url(url) and is_private and "@" not in url
+
+
 def _is_safe_url(url: str) -> bool:
     """Whether it is https, or http to loopback, and has no user, query or fragment. Placeholders may stand in it."""
     url = re.sub(r"\{[a-z_]+\}", "placeholder", url)
@@ -602,10 +671,17 @@ def _is_file(path: Path) -> bool:
 class _Reader:
     """Looks settings up by name and kind, and collects what is wrong with them instead of raising."""
 
-    def __init__(self, values: Mapping[str, str], folder: Path, problems: list[str]) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        folder: Path,
+        problems: list[str],
+        child_environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._values = values
         self.folder = folder
         self.problems = problems
+        self.child_environment = child_environment
         self.warnings: list[str] = []
         self._credentials = self._list_credentials()
 
@@ -618,7 +694,11 @@ class _Reader:
         return {*self._values, *self._credentials}
 
     def has(self, name: str) -> bool:
-        return name in self.names() or f"{name}_FILE" in self._values
+        return name in self.names() or any(f"{name}_{source}" in self._values for source in ("FILE", "COMMAND"))
+
+    def raw(self, name: str) -> str:
+        """As it stands, but for outer space: what splits it understands quotes."""
+        return self._values.get(name, "").strip()
 
     def text(self, name: str, default: str = "") -> str:
         return self._unquoted(name, self._values.get(name, "")) or default
@@ -693,15 +773,12 @@ class _Reader:
         return path
 
     def secret(self, name: str) -> Secret | None:
-        found = [(name, self.text(name))] if self.text(name) else []
-        for source, path in self._secret_files(name):
-            text = self._read_secret_file(source, path)
-            if text is not None:
-                found.append((source, text))
-        if len(found) > 1:
-            sources = " and ".join(source for source, _ in found)
-            self.problem(f"{name} is set twice: by {sources}", "Keep one of them")
-        return Secret(found[0][1]) if found and found[0][1] else None
+        sources = dict(self._sources(name))
+        if len(sources) > 1:
+            self.problem(f"{name} is set twice: by {' and '.join(sources)}", "Keep one of them")
+            return None
+        texts = [read() for read in sources.values()]
+        return Secret(texts[0]) if texts and texts[0] else None
 
     def secret_url(self, name: str, fix: str) -> Secret | None:
         url = self.secret(name)
@@ -724,21 +801,37 @@ class _Reader:
             return {}
         return {entry.name: entry for entry in entries if _is_file(entry)}
 
-    def _secret_files(self, name: str) -> Iterable[tuple[str, Path]]:
-        named = self.path(f"{name}_FILE")
-        if named is not None:
-            yield f"{name}_FILE", named
+    def _sources(self, name: str) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Where a secret is to come from, each with what reads it; nothing is read, or run, before it is wanted."""
+        if text := self.text(name):
+            yield name, lambda: text
+        file, command = self.path(f"{name}_FILE"), self._values.get(f"{name}_COMMAND", "")
+        if file is not None:
+            yield f"{name}_FILE", partial(self._read_secret_file, f"{name}_FILE", file)
         if name in self._credentials:
-            yield f"{name} in CREDENTIALS_DIRECTORY", self._credentials[name]
+            source = f"{name} in CREDENTIALS_DIRECTORY"
+            yield source, partial(self._read_secret_file, source, self._credentials[name])
+        if command.strip():
+            yield f"{name}_COMMAND", partial(self._read_secret_command, f"{name}_COMMAND", command)
 
-    def _read_secret_file(self, source: str, path: Path) -> str | None:
+    def _read_secret_command(self, source: str, command: str) -> str:
+        from token_refresh.base.child import CommandError, line_in, run_child, split_words
+
+        try:
+            output = run_child(split_words(command), self.child_environment, cwd=self.folder)
+            return self._unquoted(source, line_in(output))
+        except CommandError as error:
+            self.problem(f"{source}: {error}", error.action.rstrip("."))
+            return ""
+
+    def _read_secret_file(self, source: str, path: Path) -> str:
         try:
             content, status = read_plain_file(path, _LONGEST_SECRET_FILE)
             text = self._unquoted(source, content.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             self.problem(f"{source}: the file cannot be read ({reason})", "Correct the path or its permissions")
-            return None
+            return ""
         if not text:
             self.problem(f"{source}: the file is empty", "Put the secret in it, or unset it")
         if source.endswith("_FILE") and stat.S_IMODE(status.st_mode) & 0o077:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,10 +23,14 @@ from token_refresh.journal.state_folder import StateFolder
 if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.base.checks import Check
-    from token_refresh.base.events import AnswerNotSaved, Notice, RowFinished
+    from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
+    from token_refresh.net.transport import HTTPTransport
     from token_refresh.net.watchdog import TimedAdapter
+    from token_refresh.notifiers.security_log import SecurityLog
+    from token_refresh.notifiers.summary import Facts
+    from token_refresh.notifiers.watch import RunWatch, Surroundings
     from token_refresh.refresh.jobs import Held, Job, JobFactory
     from token_refresh.refresh.run_context import RunContext, Scope
     from token_refresh.refresh.run_identity import RunIdentity
@@ -52,7 +56,9 @@ class Installation:
     Attributes:
         say_not_saved: called wherever a journal is closed, with each answer that neither it nor the store took; must
             not raise.
-        say_outage: called when the store begins to be waited for, with what happened and what follows.
+        say_outage: called when the store begins to be waited for, with what happened and what follows; also when the
+            security log cannot be written.
+        caller: who asks, for the security log: the verb, or `library`.
         connections: what the calls of one program share; a command opens and closes its own.
     """
 
@@ -61,6 +67,7 @@ class Installation:
     clock: Clock
     say_not_saved: Callable[[AnswerNotSaved], None]
     say_outage: Callable[[str, str], None]
+    caller: str = ""
     connections: Connections | None = None
 
     @cached_property
@@ -102,6 +109,33 @@ class Installation:
         from token_refresh.journal.installation import InstallationFile
 
         return InstallationFile(self.state.path).keyring(*_keys(self.settings))
+
+    @cached_property
+    def security_log(self) -> SecurityLog:
+        """Where uses of credentials are noted."""
+        from token_refresh.notifiers.security_log import SecurityLog
+
+        known = self.settings
+        return SecurityLog(known.security_log, self.state.path, self.caller, self.clock, self.say_outage)
+
+    def audit(self, store: Store) -> Subscriber:
+        """What notes uses of the credentials of a table. Most runs use none, and do not open the log."""
+        from token_refresh.base.events import CredentialUsed, RowFinished
+
+        def note(event: Event) -> None:
+            if isinstance(event, CredentialUsed | RowFinished):
+                self.security_log.note(event, lambda: self.folder_of(store))
+
+        return note
+
+    @property
+    def store_name(self) -> str:
+        """What stands for the table in the names of files, also where it cannot be reached: 16 hex digits."""
+        airtable = self.settings.airtable
+        address = (
+            airtable.identity if airtable is not None else f"database {_without_user(_database_url(self.settings))}"
+        )
+        return hashlib.sha256(address.encode()).hexdigest()[:16]
 
     def folder_of(self, store: Store) -> Path:
         """Where what is known of a store is kept."""
@@ -159,6 +193,7 @@ def assemble(
     clock: Clock,
     say_not_saved: Callable[[AnswerNotSaved], None],
     say_outage: Callable[[str, str], None],
+    caller: str,
 ) -> Installation:
     """Where checked settings keep things, made where it is not there.
 
@@ -166,7 +201,7 @@ def assemble(
         StateError: with its fix; nothing was called yet.
     """
     state = StateFolder(settings.state_dir, is_explicit=settings.state_dir_is_explicit)
-    return Installation(settings, state, clock, say_not_saved, say_outage)
+    return Installation(settings, state, clock, say_not_saved, say_outage, caller)
 
 
 def open_store(installation: Installation) -> Store:
@@ -218,12 +253,10 @@ def discover(installation: Installation, issuer: str) -> str:
     from providers.addresses import is_loopback
     from providers.base import Answer, TokenRequest, Verdict
     from providers.discovery import DiscoveryError, described, metadata_in, metadata_urls
-    from token_refresh.net.transport import HTTPTransport
 
-    settings, error = installation.settings, ""
-    private, proxy = settings.allowed_private_hosts, proxy_of(settings)
+    error = ""
     is_fixed = is_loopback(urlsplit(issuer).hostname or "")
-    transport = HTTPTransport(installation.clock, 1, proxy, settings.ca_bundle, private, DISCOVERY_SECONDS)
+    transport = _open_transport(installation, DISCOVERY_SECONDS)
     try:
         for url in metadata_urls(issuer):
             raw = transport.post(TokenRequest(url, {"Accept": "application/json"}, b"", is_fixed, "GET"))
@@ -273,6 +306,74 @@ def quota_of(installation: Installation, store: Store) -> Check | None:
     return check_quota(airtable.plan, usage, installation.settings.refresh_interval)
 
 
+def monthly_calls(installation: Installation) -> int | None:
+    """How many calls a month the Airtable plan has; None where that is not known."""
+    airtable = installation.settings.airtable
+    if airtable is None:
+        return None
+    from token_refresh.stores.airtable.quota import MONTHLY_CALLS
+
+    return MONTHLY_CALLS.get(airtable.plan)
+
+
+def run_watch(installation: Installation, say: Callable[[str, str], None], *, is_scheduled: bool) -> RunWatch:
+    """What follows one run and lets everybody act who wants to know of it.
+
+    Args:
+        installation: the settings.
+        say: warns of what failed in that, with what to do.
+        is_scheduled: the run comes by itself, for all rows that are due.
+    """
+    from token_refresh.notifiers.watch import Notifier, RunWatch
+
+    surroundings = notifiers_surroundings(installation, say)
+
+    def notifiers() -> Iterable[Notifier]:
+        from token_refresh.notifiers.channels import notifiers_of  # a run that finds another one active needs none
+
+        return notifiers_of(surroundings)
+
+    def facts(context: RunContext, run: RunFinished) -> Facts:
+        from functools import partial
+
+        from token_refresh.notifiers.facts import Look, find_facts
+
+        settings = installation.settings
+        recall, quota = partial(recall_failures, installation), monthly_calls(installation)
+        named = (settings.metrics_file, settings.notify_urls, settings.notify_command, settings.webhook_url)
+        look = Look(installation.catalog, recall, quota, wants_all=any(named), is_scheduled=is_scheduled)
+        return find_facts(context, run, look)
+
+    return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
+
+
+def notifiers_surroundings(installation: Installation, say: Callable[[str, str], None]) -> Surroundings:
+    """What those who act after a run may need; `say` warns of something, with what to do."""
+    from functools import partial
+
+    from token_refresh.notifiers.watch import Surroundings
+
+    return Surroundings(
+        settings=installation.settings,
+        state=installation.state.path,
+        name=installation.store_name,
+        clock=installation.clock,
+        open_store=lambda: closing(open_store(installation)),
+        open_transport=partial(_open_transport, installation),
+        say=say,
+        slug_of=lambda name: installation.catalog.slug_of(name),
+    )
+
+
+def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:
+    from token_refresh.net.transport import HTTPTransport
+
+    settings = installation.settings
+    return HTTPTransport(
+        installation.clock, 1, proxy_of(settings), settings.ca_bundle, settings.allowed_private_hosts, seconds
+    )
+
+
 @contextmanager
 def open_sealed(installation: Installation) -> Iterator[SealedStore]:
     """The store with its keys."""
@@ -299,10 +400,16 @@ def resume_admission(context: RunContext, entry: Entry) -> RowFinished | Notice:
         SealedCellError: the entry's key is gone.
         StoreError, JournalError: it waits for the next run.
     """
+    from token_refresh.base.events import CredentialUsed, RowFinished
     from token_refresh.clients.admission import Admission  # most runs find no onboarding that was cut off
     from token_refresh.clients.login import redemption
 
-    return Admission(context).resume(entry) if entry.token else redemption.resume(context, entry)
+    if not entry.token:
+        return redemption.resume(context, entry)
+    end = Admission(context).resume(entry)
+    if isinstance(end, RowFinished):
+        context.audit(CredentialUsed("onboard", end.location_id, outcome=str(end.outcome)))
+    return end
 
 
 def minting(context: RunContext, held: list[Held]) -> Iterator[list[Job]]:
@@ -401,6 +508,7 @@ def run_context_around(
             concurrency=settings.concurrency,
             identity=identity,
             claimant=identity.claimant(journal.slot),
+            audit=installation.audit(store.store),
             first_notices=partial(first_notices, installation, store),
             row_notices=row_notices,
             resume_admission=resume_admission,
@@ -461,6 +569,8 @@ class Runtime:
         close: releases the connections that stores shared; the next one opens others.
         run_context_around: what a run needs around a store; holds a journal of its own while it is open.
         job_factory: turns rows into jobs.
+        audit: gets what is done with credentials of a store, for the security log; never raises.
+        run_watch: see `run_watch`; takes `say` and `is_scheduled`.
         recall: adds to rows what is remembered of their failures and the table has no columns for.
     """
 
@@ -473,6 +583,8 @@ class Runtime:
     close: Callable[[], None]
     run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
+    audit: Callable[[Store], Subscriber]
+    run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
     recall: Callable[[Store, Iterable[Row]], list[Row]]
 
 
@@ -496,6 +608,8 @@ def runtime(installation: Installation) -> Runtime:
         close=connections.close,
         run_context_around=partial(run_context_around, installation),
         job_factory=partial(make_job_factory, installation),
+        audit=installation.audit,
+        run_watch=lambda say, is_scheduled: run_watch(installation, say, is_scheduled=is_scheduled),
         recall=partial(recall_failures, installation),
     )
 

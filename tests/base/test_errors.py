@@ -63,6 +63,8 @@ PROMISED = {
     "several": (2, 409, SeveralTokensError),
     "unreadable_cell": (2, 500, MisconfiguredError),
     "internal": (1, 500, TokenError),
+    "expired": (2, 503, RetryLaterError),
+    "not_checked": (3, 503, RetryLaterError),
 }
 
 # Never met by a person: they only carry a decision from one function of a module to another.

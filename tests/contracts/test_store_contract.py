@@ -103,6 +103,65 @@ def written(place: Place, *changes: Change) -> list[Written]:
     return [result.written for result in place.store.write(changes)]
 
 
+# Counting
+
+
+def test_rows_are_counted_in_groups_that_are_alike(place: Place) -> None:
+    over, soon = START - timedelta(hours=1), START + timedelta(hours=1)
+    sealed = f"sealed:v1:{'a' * 16}:{'x' * 60}"
+    for number in range(2):
+        place.add(cells(f"valid-{number}", provider="acme", access_token_expiry=soon + number * timedelta(hours=1)))
+    place.add(cells("over", access_token_expiry=over, refresh_token_expiry=soon, failure_count=2))
+    place.add(cells("dead", access_token_expiry=over, status="reauthorize", last_error="invalid_grant"))
+    place.add(cells("sealed", encrypted_refresh=sealed, encrypted_secret=sealed))
+    place.add(cells("waits", encrypted_refresh=""))
+    place.add(cells("lone", encrypted_refresh="", last_access_token="token"))
+    head = sealed[:26]
+    expected = [
+        ("", "", True, False, False, head, head, 1, None, None),
+        ("", "", True, True, True, "", "", 1, over, soon),
+        ("", "reauthorize", True, True, True, "", "", 1, over, None),
+        ("acme", "", True, False, False, "", "", 2, soon, None),
+        ("", "", False, False, False, "", "", 1, None, None),
+        ("", "", True, False, False, "", "", 1, None, None),
+    ]
+    found = [tuple(group._replace(status=group.status.replace("active", ""))) for group in place.store.tally(START)]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+def test_rows_that_are_alike_are_one_group_with_its_first_ends(place: Place) -> None:
+    for number in (3, 1, 2):
+        end = START + timedelta(hours=number)
+        place.add(cells(f"loc-{number}", encrypted_refresh="cell", access_token_expiry=end, refresh_token_expiry=end))
+    [group] = place.store.tally(START)
+    first = START + timedelta(hours=1)
+    assert (group.rows, group.next_expiry, group.refresh_token_end) == (3, first, first)
+
+
+def test_a_row_that_somebody_made_inactive_counts_as_disabled(place: Place) -> None:
+    if isinstance(place, AirtablePlace):
+        pytest.skip("its status is the only word for that")
+    key = place.add(cells())
+    place.edit(key, is_active=False)
+    assert [group.status for group in place.store.tally(START)] == ["disabled"]
+
+
+def test_a_database_names_the_rows_that_need_a_person(place: Place) -> None:
+    over, soon = START - timedelta(hours=1), START + timedelta(hours=1)
+    place.add(cells("valid", access_token_expiry=soon))
+    place.add(cells("over", access_token_expiry=over))
+    place.add(cells("failing", access_token_expiry=soon, failure_count=1))
+    place.add(cells("both", access_token_expiry=over, last_error="HTTP 500"))
+    place.add(cells("dead", access_token_expiry=soon, status="reauthorize"))
+    place.add(cells("off", access_token_expiry=over, status="disabled"))
+    alarming = place.store.alarming(START)
+    if isinstance(place, AirtablePlace):
+        assert alarming is None
+        return
+    assert alarming is not None
+    assert sorted(row.location_id for row in alarming) == ["both", "dead", "failing", "over"]
+
+
 # Listing
 
 

@@ -1,4 +1,4 @@
-"""The state of a row: what wins over what."""
+"""The state of a row: what wins over what, and what people are shown beside it."""
 
 from __future__ import annotations
 
@@ -9,43 +9,85 @@ from typing import Any
 import pytest
 
 from providers import Catalog
-from providers.base import Provider
 from tests.world.clock import START
-from token_refresh.diagnosis.row_state import RowState, row_state, row_statuses
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.diagnosis.row_state import RowStatus, State, row_statuses, state_of
 from token_refresh.refresh.due import DuePolicy
-from token_refresh.stores.base import Row
+from token_refresh.stores.base import Row, RowGroup
 
 HOURLY = DuePolicy(interval=3600, buffer=300)
-ACME = Provider("acme", "Acme", "https://acme.example/token", lifetime=86_400)
 FRESH = Row("1", "loc", "app", encrypted_refresh="cell", access_token_expiry=START + timedelta(hours=20))
-ONLY = {"encrypted_refresh": "", "last_access_token": "cell"}  # nothing can refresh it
-OVER = {"access_token_expiry": START}
+ONLY: dict[str, Any] = {"encrypted_refresh": "", "last_access_token": "cell"}  # nothing can refresh it
+OVER: dict[str, Any] = {"access_token_expiry": START}
+WRONG_TYPE = ActionableError("status is a number", "Make it text.", Kind.ROW)
+
+
+def status_of(**changes: Any) -> RowStatus:
+    [one] = row_statuses([replace(FRESH, **changes)], Catalog(), "gohighlevel", HOURLY, START)
+    return one
 
 
 @pytest.mark.parametrize(
     ("changes", "state"),
     [
-        ({}, RowState.FRESH),
-        ({"access_token_expiry": START + timedelta(minutes=1)}, RowState.DUE),
-        ({"access_token_expiry": None}, RowState.DUE),
-        ({"failure_count": 1}, RowState.FAILING),
-        ({"last_error": "HTTP 500"}, RowState.FAILING),
-        ({"failure_count": 1, **OVER}, RowState.EXPIRED),
-        ({"encrypted_refresh": "", **OVER}, RowState.WAITING),
-        ({"encrypted_refresh": "", "status": "disabled"}, RowState.DISABLED),
-        ({"status": "reauthorize", **OVER}, RowState.REAUTHORIZE),
-        ({**ONLY, "access_token_expiry": None}, RowState.FRESH),
-        ({**ONLY, "access_token_expiry": START + timedelta(days=8)}, RowState.FRESH),
-        ({**ONLY, "access_token_expiry": START + timedelta(days=6)}, RowState.ENDING),
-        ({**ONLY, **OVER}, RowState.EXPIRED),
+        ({}, State.VALID),
+        ({"access_token_expiry": None}, State.VALID),
+        ({"failure_count": 1}, State.FAILING),
+        ({"last_error": "HTTP 500"}, State.FAILING),
+        ({"error": WRONG_TYPE}, State.FAILING),
+        ({"error": WRONG_TYPE, "encrypted_refresh": ""}, State.FAILING),
+        ({"failure_count": 1, **OVER}, State.EXPIRED),
+        ({"encrypted_refresh": "", **OVER}, None),
+        ({"encrypted_refresh": "", "status": "disabled"}, State.DISABLED),
+        ({"status": "reauthorize", **OVER}, State.LOGIN_NEEDED),
+        ({"status": "disabled", "failure_count": 1, **OVER}, State.DISABLED),
+        ({"status": "Paused"}, State.VALID),
+        ({**ONLY, "access_token_expiry": None}, State.VALID),
+        ({**ONLY, **OVER}, State.EXPIRED),
     ],
 )
-def test_the_state_that_needs_a_person_most_wins(changes: dict[str, Any], state: RowState) -> None:
-    assert row_state(replace(FRESH, **changes), ACME, HOURLY, START) is state
+def test_the_first_state_that_applies_is_the_rows(changes: dict[str, Any], state: State | None) -> None:
+    row = replace(FRESH, **changes)
+    assert state_of(RowGroup.of(row, START)) is state
+    assert status_of(**changes).state is state
 
 
-def test_a_row_of_an_unknown_provider_is_due() -> None:
-    assert row_state(FRESH, None, HOURLY, START) is RowState.DUE
+@pytest.mark.parametrize(
+    ("changes", "note", "needs_person"),
+    [
+        ({}, "", False),
+        ({"access_token_expiry": START + timedelta(minutes=1)}, "due", False),
+        ({"access_token_expiry": None}, "due", False),
+        ({"provider": "nobody"}, "due", False),
+        ({"access_token_expiry": START}, "", True),  # the state says more
+        ({"failure_count": 1}, "", True),
+        ({**ONLY, "access_token_expiry": START + timedelta(days=8)}, "", False),
+        ({**ONLY, "access_token_expiry": START + timedelta(days=6)}, "ending", True),
+        ({"encrypted_refresh": ""}, "", False),
+    ],
+)
+def test_a_valid_token_that_is_due_or_ends_for_good_has_a_note(
+    changes: dict[str, Any], note: str, needs_person: bool
+) -> None:
+    status = status_of(**changes)
+    assert (status.note, status.needs_person) == (note, needs_person)
+
+
+def test_those_that_need_a_person_come_first_and_within_a_state_whose_token_ends_first() -> None:
+    later, soon = FRESH, replace(FRESH, location_id="soon", access_token_expiry=START + timedelta(hours=2))
+    rows = [
+        replace(FRESH, location_id="off", status="disabled"),
+        later,
+        soon,
+        replace(FRESH, location_id="empty", encrypted_refresh=""),
+        replace(FRESH, location_id="ending", **ONLY),
+        replace(FRESH, location_id="failing", failure_count=1),
+        replace(FRESH, location_id="dead", status="reauthorize"),
+        replace(FRESH, location_id="over", **OVER),
+    ]
+    statuses = row_statuses(rows, Catalog(), "gohighlevel", HOURLY, START)
+    found = [one.row.location_id for one in statuses]
+    assert found == ["over", "dead", "failing", "ending", "empty", "soon", "loc", "off"]
 
 
 def test_rows_come_by_location_and_provider_in_any_spelling_and_count_as_the_default_s_where_they_name_none() -> None:

@@ -349,7 +349,7 @@ def host_of(world: World) -> str:
 
 def shop_of(world: World) -> Runtime:
     settings = load(world.program.settings, crypto.parse_key)
-    return runtime_of(assemble(settings, world.clock, log_not_saved, log_outage))
+    return runtime_of(assemble(settings, world.clock, log_not_saved, log_outage, "library"))
 
 
 def silent(event: Event) -> None:

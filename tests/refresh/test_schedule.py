@@ -75,7 +75,7 @@ def start(one: Schedule, now: float = 0.0, most: int = 1000) -> list[Task]:
 
 def left(one: Schedule, now: float = 0.0) -> dict[str, str]:
     """The rows that no request went out for, and why."""
-    return {task.key: reason for task, reason, _ in one.not_begun(now)}
+    return {task.key: reason for task, reason, *_ in one.not_begun(now)}
 
 
 def ends(settled: list[Task]) -> dict[str, Verdict]:
@@ -445,7 +445,7 @@ def test_a_pause_of_an_hour_at_two_rows_leaves_the_rest_of_the_client_to_a_later
         one.settle(task, hour, 0.0)
     assert started(one, 1.0) == []
     assert one.wakes_at(1.0) is None
-    assert [(task.key, reason, until) for task, reason, until in one.not_begun(1.0)] == [
+    assert [(task.key, reason, until) for task, reason, until, _ in one.not_begun(1.0)] == [
         ("c", "Acme asks for a pause", 3600.0)
     ]
 

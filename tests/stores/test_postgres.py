@@ -512,6 +512,7 @@ ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
     "claim_due": lambda store: claimed(store, USUAL, ME, 2000),
     "claimed_by_others": lambda store: store.claimed_by_others(USUAL, ME),
     "release": lambda store: store.release(ME, ()),
+    "alarming": lambda store: store.alarming(START),
 }
 
 

@@ -48,7 +48,20 @@ _FIFTH = """
 CREATE INDEX ix_credentials_refresh_token_expiry ON credentials (refresh_token_expiry) WHERE is_active IS 1;
 PRAGMA user_version = 5;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH = """
+ALTER TABLE credentials ADD COLUMN username TEXT;
+ALTER TABLE credentials ADD COLUMN email TEXT;
+ALTER TABLE credentials ADD COLUMN connected_at VARCHAR;
+ALTER TABLE credentials ADD COLUMN previous_refresh TEXT;
+UPDATE credentials SET is_active = 0 WHERE status = 'disabled';
+PRAGMA user_version = 6;
+"""
+_SEVENTH = """
+CREATE INDEX ix_credentials_alarming ON credentials (status)
+ WHERE (failure_count > 0 OR last_error <> '' OR status = 'reauthorize');
+PRAGMA user_version = 7;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

@@ -32,6 +32,8 @@ class Kind(enum.StrEnum):
     SEVERAL = "several"  # the request fits several rows
     UNREADABLE_CELL = "unreadable_cell"  # mostly a key that is missing; where other rows go on, it is a `row`
     INTERNAL = "internal"  # a mistake of this program
+    EXPIRED = "expired"  # for a monitor: an access token is, or no run comes any more
+    NOT_CHECKED = "not_checked"  # for a monitor: nobody knows how the tokens are
 
 
 class ActionableError(Exception):
@@ -118,6 +120,8 @@ MEANINGS: Mapping[Kind, Meaning] = MappingProxyType(
         Kind.SEVERAL: Meaning(2, 409, SeveralTokensError),
         Kind.UNREADABLE_CELL: Meaning(2, 500, MisconfiguredError),
         Kind.INTERNAL: Meaning(1, 500, TokenError),
+        Kind.EXPIRED: Meaning(2, 503, RetryLaterError),
+        Kind.NOT_CHECKED: Meaning(3, 503, RetryLaterError),
     }
 )
 _PRECEDENCE = (2, 75, 3, 4, 1)  # of exit codes, where several apply

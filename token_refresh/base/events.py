@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from token_refresh.base.errors import ActionableError, Kind, TokenError, internal_error, library_error
+from token_refresh.base.errors import ActionableError, Kind, TokenError, actionable_error, internal_error, library_error
 from token_refresh.base.program import TOKEN_MANAGER
 
 
@@ -93,6 +94,8 @@ class RowFinished:
     action: str | None = None
     expires_at: datetime | None = None
     is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is news once
+    client_id: str = ""  # as the row names it
+    is_unreadable: bool = False  # one of the row's cells cannot be decrypted
 
     @property
     def kind(self) -> Kind | None:
@@ -121,6 +124,7 @@ class RowWaiting:
         action: what to do about it, as a sentence; empty where it ends by itself.
         is_claimed: another process has claimed it.
         is_brief: claimed so lately that it is being refreshed right now: no failure of this run.
+        host: of its provider, where that does not answer and is not asked any more.
     """
 
     location_id: str
@@ -130,6 +134,7 @@ class RowWaiting:
     action: str = ""
     is_claimed: bool = False
     is_brief: bool = False
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,8 +247,37 @@ class RunFinished:
         return kinds | {result.kind for result in self.results if result.kind is not None}
 
 
-Event = RunStarted | RowsListed | RowFinished | RowWaiting | Notice | RunFinished
+@dataclass
+class CredentialUsed:
+    """A credential was put to a use outside of a run. For the security log alone; whoever uses it fills it in.
+
+    Attributes:
+        use: `get`, `onboard`, `login`, `rotate`, `import`, `export`, or another verb.
+        location_id: None where it is every row's.
+        outcome: `done`, an `Outcome`, or the kind of the error that kept it from being used.
+    """
+
+    use: str
+    location_id: str | None = None
+    client_id: str = ""
+    outcome: str = "done"
+
+
+Event = RunStarted | RowsListed | RowFinished | RowWaiting | Notice | RunFinished | CredentialUsed
 Subscriber = Callable[[Event], None]
+
+
+@contextmanager
+def audited(audit: Subscriber, use: str, location_id: str | None = None) -> Iterator[CredentialUsed]:
+    """Say at the end of what is inside that it used a credential, and how that ended."""
+    used = CredentialUsed(use, location_id)
+    try:
+        yield used
+    except BaseException as error:
+        used.outcome = actionable_error(error).kind
+        raise
+    finally:
+        audit(used)
 
 
 class FanOut:

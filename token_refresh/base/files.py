@@ -1,12 +1,14 @@
-"""Files that hold secrets: where nobody else can put another in their place, and read without surprises."""
+"""Files: where nobody else can put another in their place, read without surprises, and replaced in one step."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
 import shlex
 import stat
+import threading
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
@@ -72,6 +74,25 @@ def read_plain_file(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 10} KiB")
     return content, status
+
+
+def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file in one step: whoever reads it meanwhile reads the old or the new one.
+
+    Raises:
+        OSError: it is as it was.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")  # several may write at once
+    try:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk's names no file
 
 
 def user_name(uid: int) -> str:

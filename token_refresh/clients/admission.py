@@ -14,7 +14,7 @@ from functools import partial
 from crypto import Context, SealedCellError
 from providers.base import Answer, Provider, Verdict
 from token_refresh.base.errors import Kind
-from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished
+from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished, audited
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.credential import (
@@ -107,6 +107,12 @@ class Admission:
             StoreError: the store refused before anything was sent.
             JournalError: nothing was sent.
         """
+        with audited(self._context.audit, "onboard" if granted is None else "login", entered.location_id) as used:
+            result = self._admit(entered, terms, granted, kept_by)
+            used.client_id, used.outcome = entered.client_id, str(result.outcome)
+        return result
+
+    def _admit(self, entered: NewCredential, terms: Terms, granted: Answer | None, kept_by: int | None) -> RowFinished:
         job_factory = self._context.job_factory
         entered.require_usable(granted.access_token if granted is not None else None)
         entered = replace(entered, provider=job_factory.slug_of(entered.provider))

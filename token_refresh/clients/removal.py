@@ -21,7 +21,7 @@ from token_refresh.base.errors import (
     RetryLaterError,
     TokenError,
 )
-from token_refresh.base.events import Subscriber
+from token_refresh.base.events import Subscriber, audited
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.rows import POLL_SECONDS, access_token_of, find_one
@@ -86,7 +86,7 @@ class Removal:
             TokenError: the row is as it was, or (said so) revoked and not emptied.
             StoreError, JournalError: the row is as it was.
         """
-        with self._settled(location_id, provider) as (row, name):
+        with self._settled("revoke" if at_provider else "delete", location_id, provider) as (row, name):
             has_token = bool(row.encrypted_refresh) or row.has_only_access_token
             if at_provider and has_token:
                 self._revoke(row, name)
@@ -114,13 +114,13 @@ class Removal:
 
         Raises like `end`.
         """
-        with self._settled(location_id, provider) as (row, name):
+        with self._settled("disable", location_id, provider) as (row, name):
             self._set_status(row, name, {"status": STATUS_DISABLED})
         return name
 
     def enable(self, location_id: str, provider: str | None) -> str:
         """Refresh and serve a row that was disabled again; returns the provider. Raises like `end`."""
-        with self._settled(location_id, provider) as (row, name):
+        with self._settled("enable", location_id, provider) as (row, name):
             if row.status == STATUS_REAUTHORIZE:
                 raise LoginAgainError(
                     f"{row.location_id} {name}: it is not disabled, its refresh token does not work any more",
@@ -134,8 +134,11 @@ class Removal:
         return name
 
     @contextmanager
-    def _settled(self, location_id: str, provider: str | None) -> Iterator[tuple[Row, str]]:
-        """The row and its provider, when the journal holds nothing of it any more and nobody refreshes it."""
+    def _settled(self, use: str, location_id: str, provider: str | None) -> Iterator[tuple[Row, str]]:
+        """The row and its provider, when the journal holds nothing of it any more and nobody refreshes it.
+
+        `use` is what the security log says of what is done inside.
+        """
         # The token in the row may have a successor in the journal.
         blocked = store_leftovers(self._context, self._emit)
         self._refuse_unfinished(location_id, provider)
@@ -145,8 +148,9 @@ class Removal:
                 f"{row.location_id} {name}: newer tokens of it wait in the journal, and cannot be stored now",
                 f"See: {TOKEN_MANAGER} recover",
             )
-        with self._alone(row, name):
+        with audited(self._context.audit, use, row.location_id) as used, self._alone(row, name):
             row, _ = self._row(location_id, name)
+            used.client_id = row.client_id
             yield row, name
 
     def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:

@@ -55,6 +55,8 @@ VERBS = {
     "rotate-key": "re-encrypt all rows with the new key, ENCRYPTION_KEY",
     "setup": "make the table, or the columns that it lacks",
     "providers": "list the providers that are known, or show one and how to make its app",
+    "audit": "print what the security log has of a location",
+    "notify": "send a test message to each place that hears of runs",
     "doctor": "check the set-up and say how to fix it",
     "generate-key": "print a new encryption key",
 }
@@ -77,6 +79,7 @@ def main(
 
     def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
         verb, words = _verb_in(argv)
+        console.verb = verb
         module = _module_of(verb) if verb in VERBS else None
         arguments = _parser(verb, module).parse(words)
         assert module is not None  # the parser has refused it otherwise
@@ -148,7 +151,7 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
     console.hide(known.secrets())
     for warning in known.warnings:
         console.warn(warning)
-    installation = assemble(known, clock, console.answer_not_saved, console.warn)
+    installation = assemble(known, clock, console.answer_not_saved, console.warn, console.verb)
     if left := left_in_embedded(installation):
         file = known.state_dir / DATABASE_FILE
         console.warn(
@@ -156,6 +159,14 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
             f"Export them with TOKEN_STORE=database DATABASE_URL=sqlite:///{file} set for that one command, import "
             "them here, then move the file away.",
         )
+    return installation
+
+
+def prepare_with_catalog(environ: Mapping[str, str], clock: Clock, console: Console) -> Installation:
+    """The same; a setting of a provider that nobody has is named. Raises `CatalogError`, too."""
+    installation = prepare(environ, clock, console)
+    for warning in installation.misspelt_settings():
+        console.warn(warning)
     return installation
 
 

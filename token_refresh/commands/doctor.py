@@ -9,7 +9,7 @@ from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use
-from token_refresh.commands import prepare
+from token_refresh.commands import prepare_with_catalog
 from token_refresh.diagnosis.endpoints import check_clock, check_endpoints
 from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
 from token_refresh.diagnosis.row_state import check_clients, row_statuses
@@ -44,9 +44,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Check every part and report; exit 1 where one is bad."""
     from token_refresh.terminal.report import show_table
 
-    installation = prepare(environ, clock, console)
-    for warning in installation.misspelt_settings():
-        console.warn(warning)
+    installation = prepare_with_catalog(environ, clock, console)
     checks = list(_checks(installation, online=arguments.online))
     if console.as_json:
         console.object({"findings": [_object(check) for check in checks]})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import audited
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 from token_refresh.transfer.export import WRITERS, Export, whole_private_file
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if is_data and console.as_json and arguments.format != "json":
         raise ActionableError("standard output cannot carry both CSV and --json", "Add --output FILE.", Kind.USAGE)
     write = WRITERS[arguments.format]
-    with closing(open_store(installation)) as store:
+    with closing(open_store(installation)) as store, audited(installation.audit(store), "export"):
         export = Export(store)
         if is_data:
             write(export.cells(), export.columns, console.piece)

@@ -88,7 +88,7 @@ def _carry_out(
     with patient_lock(installation, console):
         planned = as_shown(planner.plan(rows), shown)
         with ended_by(stop):
-            return carry_out(planner.store, planned, stop)
+            return carry_out(planner.store, planned, stop, installation.audit(planner.store))
 
 
 def _end(installation: Installation, console: Console, rows: Sequence[PlannedRow], *, is_done: bool) -> Iterable[Kind]:

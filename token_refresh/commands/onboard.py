@@ -38,6 +38,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: C
     """Run `onboard_client.py` with these words and return the exit code. Arguments: see `commands.main`."""
 
     def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
+        console.verb = "onboard"
         return run(onboarding_flags(argv, CSV_HEADER), given, clock or SystemClock(), console)
 
     return started(argv, environ, act)

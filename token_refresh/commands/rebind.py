@@ -8,6 +8,7 @@ from functools import partial
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import audited
 from token_refresh.clients.rows import find_one
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.keys.rebind import FormerPlace, Rebinding, plan_rebinding, rebind
@@ -37,7 +38,12 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         plan = plan_rebinding(find_row, store, job_factory, former)
         if plan.check.stale:
             _agree(arguments, plan, console)
-            with patient_lock(installation, console), run_context_around(installation, store) as context:
+            with (
+                patient_lock(installation, console),
+                run_context_around(installation, store) as context,
+                audited(context.audit, "rebind", plan.row.location_id) as used,
+            ):
+                used.client_id = plan.row.client_id
                 rebind(context, find_row, former, plan)
     if console.as_json:
         console.object(plan.as_json())

@@ -6,17 +6,21 @@ import argparse
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
-from token_refresh.commands import prepare
+from token_refresh.commands import prepare, reported
+from token_refresh.refresh.run_context import Scope
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import interval, location, seconds
 from token_refresh.terminal.process import ended_by, on_one_core
-from token_refresh.wiring import Installation, open_run_context
+from token_refresh.wiring import Installation, open_run_context, run_watch
+
+if TYPE_CHECKING:
+    from token_refresh.notifiers.watch import RunWatch
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +61,10 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 def _run_on(arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop) -> Iterable[Kind]:
     """Round after round, until a signal; a round that fails is reported, and the next one comes."""
-    from token_refresh.commands import reported
-
     console.as_lines = True
     was_cut = False
     for _ in rounds(arguments.every, installation.clock, stop):
-        kinds = reported(console, partial(_run_once, arguments, installation, console, stop))
+        kinds = _run_once(arguments, installation, console, stop)
         was_cut = Kind.STOPPED in kinds and stop.reason is not None
     console.info(f"{stop.reason}: no further round begins")
     return (Kind.STOPPED,) if was_cut else ()
@@ -71,22 +73,27 @@ def _run_on(arguments: argparse.Namespace, installation: Installation, console: 
 def _run_once(
     arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop
 ) -> Iterable[Kind]:
-    """One run; lock and journal are free again after it."""
-    with installation.lock():
-        return _run_locked(arguments, installation, console, stop)
+    """One run, reported; whoever wants to know of it acts when lock and journal are free again.
+
+    A signal ends the wait for them; in the middle of rounds it ends those, too.
+    """
+    scope = _scope(arguments, installation)
+    watch = run_watch(installation, console.warn, is_scheduled=not (scope.is_by_hand or scope.dry_run))
+
+    def act() -> Iterable[Kind]:
+        with installation.lock():
+            return _run_locked(arguments, installation, console, stop, watch)
+
+    kinds = reported(console, lambda: watch.over(act))
+    hurry = Stop()
+    with ended_by(hurry), hurry.forwarding_to(stop):
+        watch.tell(kinds, lambda: hurry.reason is not None)
+    return kinds
 
 
-def _run_locked(
-    arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop
-) -> Iterable[Kind]:
-    from token_refresh.clients.rows import require_rows
-    from token_refresh.refresh.run import Refresher
-    from token_refresh.refresh.run_context import Scope
-    from token_refresh.terminal.report import report_for, report_object
-
-    for warning in installation.misspelt_settings():
-        console.warn(warning)
-    scope = Scope(
+def _scope(arguments: argparse.Namespace, installation: Installation) -> Scope:
+    """Which rows the flags mean."""
+    return Scope(
         everything=arguments.all,
         locations=tuple(arguments.location),
         providers=installation.catalog.get(arguments.provider).spellings if arguments.provider is not None else (),
@@ -94,13 +101,26 @@ def _run_locked(
         max_seconds=arguments.max_seconds,
         takeover=arguments.takeover,
     )
+
+
+def _run_locked(
+    arguments: argparse.Namespace, installation: Installation, console: Console, stop: Stop, watch: RunWatch
+) -> Iterable[Kind]:
+    from token_refresh.clients.rows import require_rows
+    from token_refresh.refresh.run import Refresher
+    from token_refresh.terminal.report import report_for, report_object
+
+    for warning in installation.misspelt_settings():
+        console.warn(warning)
+    scope = _scope(arguments, installation)
     takes_over = scope.takeover and not scope.dry_run
     with (
         open_run_context(installation, takes_over=takes_over) as context,
+        watch.following(context),
         report_for(console, only_news=not scope.is_by_hand) as subscriber,
     ):
         require_rows(context.store.store, context.job_factory, scope.locations, arguments.provider)
-        refresher = Refresher(context, subscriber)
+        refresher = Refresher(context, subscriber, watch)
         with ended_by(stop), stop.forwarding_to(refresher.stop), on_one_core():
             report = refresher.run(scope)
     if console.as_json:

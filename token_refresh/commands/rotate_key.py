@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import audited
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
 from token_refresh.commands import patient_lock, prepare
@@ -33,8 +34,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Rotate, read everything back, and say done only where no other key is needed any more."""
     installation = prepare(environ, clock, console)
     agreed = [*arguments.allow_host, *(_ask_for_hosts(arguments.allow_host, installation) if can_ask() else ())]
-    with patient_lock(installation, console), open_run_context(installation) as context:
+    with (
+        patient_lock(installation, console),
+        open_run_context(installation) as context,
+        audited(context.audit, "rotate") as used,
+    ):
         result = _rotate(context, agreed, keyring(installation.settings).key_id, console)
+        used.outcome = "done" if result.is_done else "unfinished"
     if console.as_json:
         console.object({"store": installation.settings.store, **result.as_json()})
     _report(result, console)

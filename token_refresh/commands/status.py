@@ -1,6 +1,7 @@
-"""`status`: every row, and when its access token ends. Opens no cell.
+"""`status`: every row, and when its access token ends; `status --check`: one line for a monitor. Opens no cell.
 
-Reads the table, and the state folder for what the table has no columns for.
+Reads the table, and the state folder for what the table has no columns for; `--check` reads nothing but what the last
+run left there.
 """
 
 from __future__ import annotations
@@ -13,44 +14,53 @@ from datetime import datetime
 from typing import Any
 
 from token_refresh.base.clock import Clock, iso
-from token_refresh.base.errors import Kind
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT
-from token_refresh.commands import prepare
-from token_refresh.diagnosis.row_state import ALARMS, RowStatus, row_statuses
+from token_refresh.commands import prepare_with_catalog
+from token_refresh.diagnosis.row_state import RowStatus, row_statuses
 from token_refresh.library.tokens import readable_params, scopes_of
+from token_refresh.notifiers.last_run import LastRun, not_checked
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.stores.base import STATUS_ACTIVE, STATUS_DISABLED, Row
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import Installation, open_store, recall_failures
+from token_refresh.wiring import open_store, recall_failures
 
 _HEAD = ("location", "provider", "state", "access token", "last refreshed", "failures", "last error", "what to do")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("--check", action="store_true", help="exit 1 if a token is expired, failing or needs a login")
+    words = "for a monitor: one line from the last run; exit 1 attention, 2 a token expired or no run, 3 cannot look"
+    parser.add_argument("--check", action="store_true", help=words)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
-    """Show all rows; with `--check` the exit code says whether a person has to look."""
-    installation = prepare(environ, clock, console)
-    now = clock.now()
-    for warning in installation.misspelt_settings():
-        console.warn(warning)
-    rows = _rows(installation, now)
-    if console.as_json:
-        console.object(_object(rows, installation.settings.store, now))
-    else:
-        _show(rows, now, console)
-    return {ALARMS[one.state] for one in rows if one.state in ALARMS} if arguments.check else ()
-
-
-def _rows(installation: Installation, now: datetime) -> list[RowStatus]:
-    settings = installation.settings
-    policy = DuePolicy(settings.refresh_interval, settings.token_expiry_buffer)
+    """Show all rows; or with `--check` say in a line, and by the exit code, whether a person has to look."""
+    if arguments.check:
+        return _check(environ, clock, console)
+    installation, now = prepare_with_catalog(environ, clock, console), clock.now()
+    policy = DuePolicy(installation.settings.refresh_interval, installation.settings.token_expiry_buffer)
     with closing(open_store(installation)) as store:
         rows = recall_failures(installation, store, store.rows())
-    return row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
+    statuses = row_statuses(rows, installation.catalog, installation.default_provider, policy, now)
+    if console.as_json:
+        console.object(_object(statuses, installation.settings.store, now))
+    else:
+        _show(statuses, now, console)
+    return ()
+
+
+def _check(environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
+    try:
+        installation = prepare_with_catalog(environ, clock, console)
+        finding = LastRun(installation.state.path, installation.store_name).judge(clock.now())
+    except ActionableError as error:
+        finding = not_checked(error)
+    if console.as_json:
+        console.object(finding.as_json())
+    else:
+        console.data(str(finding))
+    return finding.kinds
 
 
 def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
@@ -60,18 +70,18 @@ def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
         (
             one.row.location_id,
             one.provider,
-            one.state,
+            f"{one.shown_state}, {one.note}" if one.note else one.shown_state,
             "no end" if one.row.is_endless else until(one.row.access_token_expiry, now),
             f"{one.row.last_refreshed:%Y-%m-%d %H:%M}" if one.row.last_refreshed else "",
             str(one.row.failure_count or ""),
-            one.row.last_error or (str(one.row.error) if one.row.error is not None else ""),
+            one.error,
             one.action,
         )
         for one in rows
     ]
     if lines:
         show_table(_HEAD, lines)
-    counts = Counter(one.state for one in rows)
+    counts = Counter(one.shown_state for one in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     console.info(f"{len(rows)} rows: {summary}" if rows else f"no rows yet; add one with: {ONBOARD_CLIENT}")
 
@@ -80,18 +90,19 @@ def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:
     return {
         "checked_at": iso(now),
         "store": store,
-        "counts": dict(Counter(one.state for one in rows)),
+        "counts": dict(Counter(one.shown_state for one in rows)),
         "rows": [
             {
                 "location_id": one.row.location_id,
                 "provider": one.provider,
                 "status": one.row.status or STATUS_ACTIVE,
-                "state": one.state,
+                "state": one.shown_state,
+                "note": one.note or None,
                 "expires_at": iso(one.row.access_token_expiry) if one.row.access_token_expiry else None,
                 "refresh_expires_at": iso(one.row.refresh_token_expiry) if one.row.refresh_token_expiry else None,
                 "last_refreshed": iso(one.row.last_refreshed) if one.row.last_refreshed else None,
                 "failure_count": one.row.failure_count,
-                "last_error": one.row.last_error or (str(one.row.error) if one.row.error is not None else None),
+                "last_error": one.error or None,
                 "action": one.action or None,
                 "is_active": one.row.status != STATUS_DISABLED,
                 "can_refresh": bool(one.row.encrypted_refresh),

@@ -12,17 +12,23 @@ from token_refresh.refresh.listing import WARNED_AHEAD
 from token_refresh.stores.base import IDLE_STATUSES, Row
 
 ONE_DAY = timedelta(days=1)
+ACCESS_TOKEN, REFRESH_TOKEN, CLIENT_SECRET = "access_token", "refresh_token", "client_secret"
+WORDS = {
+    ACCESS_TOKEN: "its access token",
+    REFRESH_TOKEN: "its refresh token",
+    CLIENT_SECRET: "the client secret of its app",
+}
 
 
 def ends_of(row: Row, provider: Provider) -> Iterator[tuple[str, datetime]]:
-    """What ends, for people, and when. Raises `ProviderError` for parameters that cannot be read."""
+    """What ends, a name of `WORDS`, and when. Raises `ProviderError` for parameters that cannot be read."""
     end = row.refresh_token_expiry
     is_moved = provider.rotates != "never" and not provider.login.refresh_ends_anyway
     if end is not None and (row.status in IDLE_STATUSES or not is_moved):
-        yield "its refresh token", end
+        yield REFRESH_TOKEN, end
     secret_ends = parse_day(read_params(row.provider_params).get("secret_ends", ""))
     if secret_ends is not None:
-        yield "the client secret of its app", secret_ends
+        yield CLIENT_SECRET, secret_ends
 
 
 def next_end(row: Row, slug: str, get: Callable[[str], Provider], now: datetime) -> tuple[str, datetime] | None:

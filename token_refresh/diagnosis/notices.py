@@ -11,7 +11,7 @@ from token_refresh.base.checks import GOOD, Check
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.base.program import ONBOARD_CLIENT
-from token_refresh.diagnosis.ends import ONE_DAY, next_end
+from token_refresh.diagnosis.ends import ONE_DAY, WORDS, next_end
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import KNOWN_STATUSES, DueQuery, Row
 
@@ -92,7 +92,7 @@ def _of_ends(context: RunContext, rows: Iterable[Row], query: DueQuery) -> Itera
     for row in rows if query.lone is not None else ():
         slug = context.job_factory.provider_name(row)
         if (found := next_end(row, slug, context.job_factory.find_provider, now)) is not None:
-            message = f"{found[0]} ends on {found[1]:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
+            message = f"{WORDS[found[0]]} ends on {found[1]:%Y-%m-%d %H:%M} UTC, and no refresh renews it"
             yield Notice(NoticeCode.LOGIN_ENDS, row.location_id, message, _CONNECT, slug)
 
 

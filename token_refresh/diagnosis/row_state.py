@@ -1,140 +1,151 @@
-"""Rows for everybody who shows them: with what is remembered of their failures, and their states. No cell is opened."""
+"""The states of rows, for everybody who shows or counts them, with what is remembered of failures. Opens no cell."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from crypto import Keyring
-from providers.base import ProviderSummary, Verdict
+from providers.base import Verdict
 from token_refresh.base.checks import BAD, Check
-from token_refresh.base.errors import Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
-from token_refresh.diagnosis.ends import next_end
+from token_refresh.diagnosis.ends import ACCESS_TOKEN, WORDS, next_end
 from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import ENDING, DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.result import action_of, with_remembered_failure
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_DISABLED, STATUS_REAUTHORIZE, Row
+from token_refresh.stores.base import IDLE_STATUSES, STATUS_DISABLED, STATUS_REAUTHORIZE, Row, RowGroup
 
 
-class RowState(enum.StrEnum):
-    """The states of a row, in the order in which they need a person."""
+class State(enum.StrEnum):
+    """What a row's token is to whoever relies on it; the first that applies."""
 
+    DISABLED = "disabled"
+    LOGIN_NEEDED = "login_needed"
     EXPIRED = "expired"
-    REAUTHORIZE = STATUS_REAUTHORIZE
     FAILING = "failing"
-    ENDING = "ending"  # its access token ends within a week, or its login or the app's secret within 30 days
-    WAITING = "waiting"  # for its credential
-    DUE = "due"
-    FRESH = "fresh"
-    DISABLED = STATUS_DISABLED
+    VALID = "valid"
 
 
-ALARMS: Mapping[RowState, Kind] = {
-    RowState.EXPIRED: Kind.ROW,
-    RowState.FAILING: Kind.ROW,
-    RowState.ENDING: Kind.LOGIN_NEEDED,
-    RowState.REAUTHORIZE: Kind.LOGIN_NEEDED,
-}
-"""The states that somebody has to look at, and what each is to `status --check`."""
-
+WAITING = "waiting"  # for its credential: such a row is in no state
+DUE, ENDS_SOON = "due", "ending"
+ALARMS = (State.EXPIRED, State.LOGIN_NEEDED, State.FAILING)
+"""The states that somebody has to look at, the gravest first."""
 
 _SHOWN_NAMES = 10
-_ORDER = list(RowState)  # what needs a person first
+_ORDER = (*ALARMS, ENDS_SOON, WAITING, State.VALID, State.DISABLED)
 _LOGIN = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT) or ""
 _ACTIONS = {
-    RowState.REAUTHORIZE: _LOGIN,
-    RowState.ENDING: _LOGIN,
-    RowState.WAITING: f"Enter its credential: {ONBOARD_CLIENT}",
-    RowState.DISABLED: f"To use it again: {TOKEN_MANAGER} enable LOCATION",
-    RowState.FAILING: "Fix what the last error says; the next run tries again.",
+    State.LOGIN_NEEDED: _LOGIN,
+    State.DISABLED: f"To use it again: {TOKEN_MANAGER} enable LOCATION",
+    State.FAILING: "Fix what the last error says; the next run tries again.",
 }
+_LAST = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
+
+
+def state_of(group: RowGroup) -> State | None:
+    """The state of rows that are alike; None where they wait for onboarding."""
+    if group.status == STATUS_DISABLED:
+        return State.DISABLED
+    if group.status == STATUS_REAUTHORIZE:
+        return State.LOGIN_NEEDED
+    if not group.has_token:
+        return None
+    if group.is_expired:
+        return State.EXPIRED
+    return State.FAILING if group.is_failing else State.VALID
 
 
 @dataclass(frozen=True)
 class RowStatus:
-    """One row, the name of its provider, and its state."""
+    """One row, as it is shown.
+
+    Attributes:
+        provider: its name in the catalogue; as it stands in the row where no provider has it.
+        state: None where it waits for its credential.
+        end: what of it ends soon and no refresh moves, see `diagnosis/ends.py`; None where nothing does.
+        is_due: the next run refreshes it.
+    """
 
     row: Row
     provider: str
-    state: RowState
-    ends: tuple[str, datetime] | None = None
+    state: State | None
+    end: tuple[str, datetime] | None = None
+    is_due: bool = False
+
+    @property
+    def shown_state(self) -> str:
+        """For people and programs that look at each row."""
+        return self.state or WAITING
+
+    @property
+    def note(self) -> str:
+        """What else is worth knowing of a valid token: that it is `due`, or that something of it is `ending`."""
+        if self.state is not State.VALID:
+            return ""
+        return ENDS_SOON if self.end is not None else DUE if self.is_due else ""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether somebody has to look at it, soon at the latest."""
+        return self.state in ALARMS or self.note == ENDS_SOON
+
+    @property
+    def error(self) -> str:
+        """What its last failure was; empty where it did not fail."""
+        return self.row.last_error or (str(self.row.error) if self.row.error is not None else "")
 
     @property
     def action(self) -> str:
         """What to do about it; empty where nothing is to be done."""
-        if self.row.error is not None and self.state is RowState.FAILING:
+        if self.state is None:
+            return f"Enter its credential: {ONBOARD_CLIENT}"
+        if self.row.error is not None and self.state in ALARMS:
             return self.row.error.action
-        if self.state is RowState.ENDING and self.ends is not None:
-            what, end = self.ends
-            return f"On {end:%Y-%m-%d} {what} ends: renew it before."
-        if self.state is RowState.EXPIRED:
+        if self.note == ENDS_SOON and self.end is not None:
+            what, end = self.end
+            return _LOGIN if what == ACCESS_TOKEN else f"On {end:%Y-%m-%d} {WORDS[what]} ends: renew it before."
+        if self.state is State.EXPIRED:
             if self.row.has_only_access_token:
                 return _LOGIN
-            failing = self.row.failure_count or self.row.last_error
-            return _ACTIONS[RowState.FAILING] if failing else f"Run: {TOKEN_MANAGER}; and look whether cron does."
+            return (
+                _ACTIONS[State.FAILING] if self.row.is_failing else f"Run: {TOKEN_MANAGER}; and look whether cron does."
+            )
         return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
 
-
-def row_state(
-    row: Row,
-    provider: ProviderSummary | None,
-    policy: DuePolicy,
-    now: datetime,
-    ends: tuple[str, datetime] | None = None,
-) -> RowState:
-    """The state of one row.
-
-    Args:
-        provider: None where the catalogue does not have the row's.
-        ends: what no refresh moves; see `next_end`.
-    """
-    if row.status in IDLE_STATUSES:
-        return RowState(row.status)
-    if row.error is not None:
-        return RowState.FAILING
-    if not (row.encrypted_refresh or row.has_only_access_token):
-        return RowState.WAITING
-    if row.access_token_expiry is not None and row.access_token_expiry <= now:
-        return RowState.EXPIRED
-    if row.failure_count or row.last_error:
-        return RowState.FAILING
-    if row.has_only_access_token:
-        return RowState.ENDING if _ends_soon(row, now) else RowState.FRESH
-    if ends is not None:
-        return RowState.ENDING
-    return RowState.DUE if policy.is_due(row, provider, now) else RowState.FRESH
+    @property
+    def _rank(self) -> tuple[int, datetime, str, str]:
+        rank = _ORDER.index(self.note if self.note == ENDS_SOON else self.shown_state)
+        return rank, self.row.access_token_expiry or _LAST, self.row.location_id, self.provider
 
 
 def check_clients(rows: Iterable[RowStatus]) -> Iterator[Check]:
     """What `doctor` says of the clients that need a person; nothing where none does."""
-    names = [f"{one.row.location_id} ({one.state})" for one in rows if one.state in ALARMS]
+    names = [f"{one.row.location_id} ({one.note or one.shown_state})" for one in rows if one.needs_person]
     if names:
         shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
         yield Check("clients", BAD, f"{len(names)} need somebody: {shown}", f"See: {TOKEN_MANAGER} status")
 
 
-def _ends_soon(row: Row, now: datetime) -> bool:
-    return row.access_token_expiry is not None and row.access_token_expiry - now < ENDING
-
-
 def row_statuses(
     rows: Iterable[Row], providers: ProviderIndex, default_provider: str, policy: DuePolicy, now: datetime
 ) -> list[RowStatus]:
-    """All rows with their states: first those that need a person, then by location and provider."""
-    named = [(row, providers.slug_of(row.provider or default_provider) or row.provider) for row in rows]
-    known = providers.summaries
-    ends = {row.key: next_end(row, name, providers.get, now) for row, name in named}
-    statuses = [
-        RowStatus(row, name, row_state(row, known.get(name), policy, now, ends.get(row.key)), ends.get(row.key))
-        for row, name in named
-    ]
-    return sorted(statuses, key=lambda one: (_ORDER.index(one.state), one.row.location_id, one.provider))
+    """All rows with their states: those that need a person first, then by the next expiry."""
+
+    def status_of(row: Row) -> RowStatus:
+        name = providers.slug_of(row.provider or default_provider) or row.provider
+        end = next_end(row, name, providers.get, now)
+        lone = row.access_token_expiry if row.has_only_access_token else None
+        if lone is not None and lone - now < ENDING:
+            end = ACCESS_TOKEN, lone
+        is_due = bool(row.encrypted_refresh) and policy.is_due(row, providers.summaries.get(name), now)
+        return RowStatus(row, name, state_of(RowGroup.of(row, now)), end, is_due)
+
+    return sorted(map(status_of, rows), key=lambda one: one._rank)
 
 
 def with_remembered_failures(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:

@@ -48,6 +48,7 @@ from token_refresh.clients.removal import Removal
 from token_refresh.clients.rows import find_one
 from token_refresh.library.single_flight import SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, readable_params, scopes_of, unguarded
+from token_refresh.notifiers.watch import RunWatch
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, Row
@@ -295,7 +296,7 @@ class TokenManager:
             RetryLaterError: another run is active, or the store cannot be reached.
             MisconfiguredError: nothing may be refreshed.
         """
-        return unwrap(capture_error(lambda: self._run(self._runtime.refresh_interval, unguarded)))
+        return unwrap(self._run(self._runtime.refresh_interval))
 
     def start(self, interval: float | None = None) -> None:
         """Run now and every `interval` seconds in a thread of its own, until `stop`.
@@ -372,11 +373,20 @@ class TokenManager:
         name = unwrap(capture_error(act))
         _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
 
-    def _run(self, interval: float, guard: Guard) -> RunFinished:
+    def _run(self, interval: float, stop: Stop | None = None) -> RunFinished | TokenError:
+        """One run, then whoever wants to know of it acts; scheduled where something may stop it."""
+        watch = self._runtime.run_watch(_warn, stop is not None)
+        guard = unguarded if stop is None else stop.forwarding_to
+        report = capture_error(lambda: watch.over(lambda: self._refresh(interval, guard, watch)))
+        kinds = {report.kind} if isinstance(report, TokenError) else report.kinds()
+        watch.tell(kinds, lambda: stop is not None and stop.reason is not None)
+        return report
+
+    def _refresh(self, interval: float, guard: Guard, watch: RunWatch) -> RunFinished:
         with self._open(0.0) as context:
-            policy = replace(context.policy, interval=math.ceil(interval))
-            refresher = Refresher(replace(context, policy=policy), _log)
-            with guard(refresher.stop):
+            context = replace(context, policy=replace(context.policy, interval=math.ceil(interval)))
+            refresher = Refresher(context, _log, watch)
+            with watch.following(context), guard(refresher.stop):
                 return refresher.run(Scope())
 
 
@@ -387,7 +397,11 @@ class _Scheduler:
     """
 
     def __init__(
-        self, run: Callable[[Guard], RunFinished], interval: float, clock: Clock, before: _Scheduler | None
+        self,
+        run: Callable[[Stop], RunFinished | TokenError],
+        interval: float,
+        clock: Clock,
+        before: _Scheduler | None,
     ) -> None:
         self._run = run
         self._before = before
@@ -409,7 +423,7 @@ class _Scheduler:
             self._before.end(None)
             self._before = None
         for _ in rounds(*self._rounds, self._stop):
-            report = capture_error(lambda: self._run(self._stop.forwarding_to))
+            report = self._run(self._stop)
             problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
             if problem is not None:
                 _LOG.error("this round failed: %s. %s", problem, problem.action)
@@ -426,6 +440,10 @@ def _log(event: Event) -> None:
         _LOG.log(level, "%s %s: not tried, %s", event.location_id, event.provider, event.reason)
     elif isinstance(event, Notice):
         _LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
+
+
+def _warn(what: str, action: str) -> None:
+    _LOG.warning("%s", f"{what}. {action}" if action else what)
 
 
 def log_outage(what: str, what_follows: str) -> None:
@@ -449,7 +467,7 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
 
 def _configured(environ: Mapping[str, str] | None, clock: Clock) -> Runtime:
     settings = configuration.load(dict(os.environ) if environ is None else environ, crypto.parse_key)
-    made = runtime(assemble(settings, clock, log_not_saved, log_outage))
+    made = runtime(assemble(settings, clock, log_not_saved, log_outage, "library"))
     for warning in settings.warnings:
         _LOG.warning("%s", warning)
     return made

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from providers.base import ProviderError, Verdict
 from token_refresh.base.errors import RetryLaterError, RunError
-from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber
+from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber, audited
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.clients.rows import POLL_SECONDS, find_one
@@ -114,13 +114,14 @@ class Tokens:
             LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
         """
         min_valid = self._runtime.expiry_buffer if min_valid is None else min_valid
-        with self._runtime.open_store() as store:
+        audit = self._runtime.audit
+        with self._runtime.open_store() as store, audited(audit(store.store), "get", location_id.strip()) as used:
             token, now = self._stored(store, location_id, provider), self._runtime.clock.now()
             if token.row.status == STATUS_DISABLED and (reason := _reason_not_to(token, token.row)) is not None:
                 raise reason.as_error()
             served = Served(token) if token.lasts(min_valid, now) else self._renewed(store, token, min_valid)
-            used = served.token.row.last_used_at
-            if used is None or abs(now - used) >= USE_NOTED:
+            used.client_id, noted_at = served.token.row.client_id, served.token.row.last_used_at
+            if noted_at is None or abs(now - noted_at) >= USE_NOTED:
                 with contextlib.suppress(StoreError):  # a standby serves tokens, too
                     store.store.note_use(served.token.row.key, now)
             return served

@@ -82,9 +82,9 @@ class Loop:
     def not_begun(self) -> Iterator[RowWaiting]:
         """The rows that no request went out for; the reason is empty where no host or client holds them back."""
         now, moment = self._context.clock.now(), self._context.clock.monotonic()
-        for task, reason, until in self._schedule.not_begun(moment):
+        for task, reason, until, host in self._schedule.not_begun(moment):
             ends_at = None if until is None else now + timedelta(seconds=until - moment)
-            yield RowWaiting(self._jobs[task].row.location_id, task.provider.slug, reason, ends_at)
+            yield RowWaiting(self._jobs[task].row.location_id, task.provider.slug, reason, ends_at, host=host)
 
     def _task(self, job: Job) -> Task:
         now, expires_at = self._context.clock.now(), job.row.access_token_expiry

@@ -9,6 +9,7 @@ from typing import Any
 
 from crypto import Keyring
 from providers.base import Answer, Rotation, Verdict
+from token_refresh.base.errors import Kind
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
@@ -89,20 +90,18 @@ def result_of(
     outcome = outcome_of(verdict, job.provider.rotates)
     if lost_at is not None and outcome is Outcome.TRANSIENT:
         outcome = Outcome.UNKNOWN  # this request did nothing, but the one before may have
-    location_id, slug = job.row.location_id, job.provider.slug
     if outcome is Outcome.REFRESHED:
-        expires_at = _expires_at(job.row, answer)
-        finished = RowFinished(location_id, slug, outcome, expires_at=expires_at, is_news=_is_news(before, None))
-        return RowResult(finished, _success_values(job.row, answer, expires_at, refreshed_by))
+        row, ends_at, is_news = job.row, _expires_at(job.row, answer), _is_news(before, None)
+        finished = RowFinished(row.location_id, job.provider.slug, outcome, None, None, ends_at, is_news, row.client_id)
+        return RowResult(finished, _success_values(row, answer, ends_at, refreshed_by))
     error = _error(job, answer, verdict, lost_at)
     action = _masked(job, answer.action) or action_of(outcome, verdict)
-    result = _failure(job.row, slug, outcome, error, action, before)
-    finished = replace(result.finished, expires_at=job.row.access_token_expiry)
+    result = _failure(job.row, job.provider.slug, outcome, error, action, before)
     # A refused client is no row's fault: none is marked.
     values = {} if verdict is Verdict.CLIENT_REFUSED else result.values
     retry_after = answer.retry_after if outcome in (Outcome.TRANSIENT, Outcome.UNKNOWN) else None
     is_lost = not is_spent(job, answer) and (outcome is Outcome.UNKNOWN or lost_at is not None)
-    return replace(result, finished=finished, values=values, is_lost=is_lost, retry_after=retry_after)
+    return replace(result, values=values, is_lost=is_lost, retry_after=retry_after)
 
 
 def result_of_unusable(fault: UnusableRow, before: Failure | None) -> RowResult:
@@ -111,15 +110,15 @@ def result_of_unusable(fault: UnusableRow, before: Failure | None) -> RowResult:
     result = _failure(fault.row, fault.provider, Outcome.OPERATOR, error, fault.error.action, before)
     is_news = before is None or before.last_error != error
     values = result.values if fault.row.last_error != error else {}
-    return replace(result, finished=replace(result.finished, is_news=is_news), values=values)
+    unreadable = fault.error.kind is Kind.UNREADABLE_CELL
+    return replace(result, finished=replace(result.finished, is_news=is_news, is_unreadable=unreadable), values=values)
 
 
 def result_of_refuted(job: Job, answer: Answer, before: Failure | None) -> RowResult:
     """What to say of a row whose unproven token was refused, and that gets the one before back."""
     said = _masked(job, answer.error)
     error = f"the last answer brought a refresh token that does not work; the one before is back ({said})"
-    action = action_of(Outcome.UNKNOWN, Verdict.UNCLEAR)
-    return _failure(job.row, job.provider.slug, Outcome.UNKNOWN, error, action, before)
+    return _failure(job.row, job.provider.slug, Outcome.UNKNOWN, error, _ACTIONS[Outcome.UNKNOWN], before)
 
 
 def is_spent(job: Job, answer: Answer) -> bool:
@@ -166,7 +165,8 @@ def _failure(
     """What any failure means for its row."""
     status = STATUS_REAUTHORIZE if outcome is Outcome.REAUTHORIZE else row.status
     failed = replace(row, last_error=error, failure_count=row.failure_count + 1, status=status)
-    finished = RowFinished(row.location_id, provider, outcome, error, action, is_news=_is_news(before, failed))
+    end, is_news = row.access_token_expiry, _is_news(before, failed)
+    finished = RowFinished(row.location_id, provider, outcome, error, action, end, is_news, row.client_id)
     values = _differing(row, {name: getattr(failed, name) for name in ("last_error", "failure_count", "status")})
     return RowResult(finished, values, failed)
 

@@ -40,7 +40,7 @@ class Refresher:
     def __init__(self, context: RunContext, *subscribers: Subscriber) -> None:
         self._context = context
         self._report = RunFinished(context.claimant.run, context.clock.now())
-        self._emit = FanOut(self._report.collect, *subscribers)
+        self._emit = FanOut(self._report.collect, context.audit, *subscribers)
         self._writeback = WriteBack(context, self._emit_once)
         self._said: set[tuple[NoticeCode | None, str | None, str | None]] = set()
         self._deadline: float | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
 
     from providers.base import ProviderSummary
     from token_refresh.base.clock import Clock
-    from token_refresh.base.events import Notice, RowFinished
+    from token_refresh.base.events import Notice, RowFinished, Subscriber
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
@@ -32,6 +32,7 @@ class RunContext:
         concurrency: bounds requests in flight.
         identity: who this run is to others, and whether it may be alone.
         claimant: this process to others.
+        audit: gets what happens to credentials, for the security log; never raises.
         first_notices, row_notices: what a person should know at the start of a run, and of rows that were listed.
         resume_admission: brings an onboarding that was cut off to its end; see `Admission.resume`.
         minting: of rows with a dead or lost pair those that get another from their agency, as one more round; the
@@ -51,6 +52,7 @@ class RunContext:
     concurrency: int
     identity: RunIdentity
     claimant: Claimant
+    audit: Subscriber
     first_notices: Callable[[RunContext, Scope], Iterable[Notice]]
     row_notices: Callable[[RunContext, Sequence[Row], Sequence[Row], DueQuery], Iterable[Notice]]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]

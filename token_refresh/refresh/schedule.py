@@ -249,19 +249,18 @@ class Schedule:
         left, self._open = sorted(self._open), set()
         return _give_up(left)
 
-    def not_begun(self, now: float) -> Iterator[tuple[Task, str, float | None]]:
-        """The rows that no request went out for, why, and when that ends (monotonic seconds), where it is known.
-
-        The reason is empty where nothing here holds them back.
+    def not_begun(self, now: float) -> Iterator[tuple[Task, str, float | None, str]]:
+        """The rows that no request went out for, why, when that ends (monotonic seconds) where it is known, and the
+        host that does not answer, where that is why. The reason is empty where nothing here holds them back.
         """
         for client in self._clients.values():
             until = client.held_until if client.held_until > now else None
-            reason = client.closed
+            reason, host = client.closed, ""
             if client.host.is_broken or client.host.paused_until > now:
-                reason = f"{client.host.name} does not answer"
+                reason, host = f"{client.host.name} does not answer", client.host.name
             elif until is not None:
                 reason = _asks_for_a_pause(client)
-            yield from ((task, reason, until) for task in client.rows if not task.is_begun)
+            yield from ((task, reason, until, host) for task in client.rows if not task.is_begun)
 
     # Picking
 

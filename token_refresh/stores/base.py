@@ -26,6 +26,8 @@ STATUS_REAUTHORIZE = "reauthorize"
 STATUS_DISABLED = "disabled"
 MAX_COUNT = 2**31 - 2  # of failures; one more must fit into every store, and into the journal
 IDLE_STATUSES = (STATUS_REAUTHORIZE, STATUS_DISABLED)
+SEALED = "sealed:v1:"
+CELL_HEAD = len(SEALED) + 16  # up to the end of the key id; see docs/format.md
 KNOWN_STATUSES = ("", STATUS_ACTIVE, *IDLE_STATUSES)
 
 
@@ -94,6 +96,11 @@ class Row:
     def has_only_access_token(self) -> bool:
         """Whether there is nothing to refresh it with, as of OAuth apps whose tokens do not expire: it is never due."""
         return bool(self.last_access_token) and not self.encrypted_refresh
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether its last refresh failed, or none can be tried."""
+        return bool(self.failure_count or self.last_error or self.error)
 
     @property
     def is_endless(self) -> bool:
@@ -289,6 +296,67 @@ class ClaimedRow(NamedTuple):
     claimed_at: datetime | None
 
 
+def cell_head(cell: str) -> str:
+    """How a cell begins, up to the key that it names; empty where it is of an older form, which names none."""
+    return cell[:CELL_HEAD] if cell.startswith(SEALED) else ""
+
+
+class RowGroup(NamedTuple):
+    """Rows that are alike in all that their state depends on; see `Store.tally`.
+
+    Attributes:
+        provider, status: as their cells read; `disabled` where somebody made them inactive.
+        has_token: there is something to refresh or to serve; elsewhere a row waits for onboarding.
+        is_expired, is_failing: their access token is expired; their last refresh failed.
+        refresh_cell, secret_cell: how their `encrypted_refresh` and `encrypted_secret` begin; see `cell_head`.
+        rows: how many there are.
+        next_expiry, refresh_token_end: the first that is known.
+    """
+
+    provider: str
+    status: str
+    has_token: bool
+    is_expired: bool
+    is_failing: bool
+    refresh_cell: str
+    secret_cell: str
+    rows: int
+    next_expiry: datetime | None
+    refresh_token_end: datetime | None
+
+    @classmethod
+    def of(cls, row: Row, now: datetime) -> RowGroup:
+        """The row alone."""
+        end = row.access_token_expiry
+        return cls(
+            row.provider,
+            row.status,
+            bool(row.encrypted_refresh or row.has_only_access_token or row.error),
+            end is not None and end <= now,
+            row.is_failing,
+            cell_head(row.encrypted_refresh),
+            cell_head(row.encrypted_secret),
+            1,
+            end,
+            row.refresh_token_expiry,
+        )
+
+
+def group_rows(rows: Iterable[Row], now: datetime) -> list[RowGroup]:
+    """See `Store.tally`."""
+    groups: dict[tuple[Any, ...], RowGroup] = {}
+    for row in rows:
+        group = RowGroup.of(row, now)
+        known = groups.get(group[:7])
+        groups[group[:7]] = group if known is None else _merged(known, group)
+    return list(groups.values())
+
+
+def _merged(group: RowGroup, other: RowGroup) -> RowGroup:
+    ends = [min(filter(None, pair), default=None) for pair in zip(group[-2:], other[-2:], strict=True)]
+    return RowGroup(*group[:7], group.rows + other.rows, *ends)
+
+
 @dataclass(frozen=True)
 class Pause:
     """Until when nobody is to ask a client's token endpoint, which said so, or (`is_broken`) a host that is silent.
@@ -385,6 +453,21 @@ class Store(ABC):
         Secret details come only where `complete`.
         """
 
+    def alarming(self, now: datetime) -> list[Row] | None:  # noqa: ARG002
+        """The rows whose token is expired, that failed last time or need a login, but for disabled ones.
+
+        None where only a listing of all rows could say so.
+        """
+        return None
+
+    def watched(self, ending: datetime) -> Iterator[Row]:  # noqa: ARG002
+        """The rows of which something may end before `ending` that no refresh moves, and perhaps others."""
+        return self.rows()
+
+    def tally(self, now: datetime) -> list[RowGroup]:
+        """All rows, counted in groups; no row is in two of them."""
+        return group_rows(self.rows(), now)
+
     @abstractmethod
     def find(self, location_id: str) -> list[Row]:
         """The rows of one location, complete."""
@@ -462,6 +545,16 @@ class Store(ABC):
     def usage(self) -> Usage | None:
         """The calls of this month, where the store counts them; None elsewhere."""
         return None
+
+    def take_note(self, name: str, seconds: float) -> str | None:  # noqa: ARG002
+        """A text that the store keeps under this name, empty at first, for this process alone until `put_note`.
+
+        None where another process has taken it less than so many seconds ago, and where a store keeps none.
+        """
+        return None
+
+    def put_note(self, name: str, text: str) -> None:  # noqa: B027 - most stores keep none
+        """Replace the text; others may take it again."""
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Release connections."""

@@ -22,11 +22,16 @@ class Console:
 
     Args:
         as_json: stdout carries one JSON object, so nothing else may go there.
+
+    Attributes:
+        as_lines: one object a line, for each round of a command that goes on.
+        verb: which command speaks.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.as_lines = False  # one object a line, for each round of a command that goes on
+        self.as_lines = False
+        self.verb = ""
         self._level = "INFO"
         self._format = "text"
         self._redacted = Redactor()

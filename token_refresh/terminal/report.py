@@ -65,7 +65,7 @@ class LineReport:
             self._notice(event)
         elif isinstance(event, RowWaiting):
             pass  # said together at the end
-        elif event.error is None:  # otherwise whoever called the run says why it ended
+        elif isinstance(event, RunFinished) and event.error is None:  # else whoever called the run says why
             self._run_finished(event)
 
     def _rows_listed(self, total: int) -> None:

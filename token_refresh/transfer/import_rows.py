@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from token_refresh.base.columns import ATTRIBUTES
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import CredentialUsed, Subscriber
 from token_refresh.base.stop import Stop
 from token_refresh.stores.base import Change, Store, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.transfer.export import without_plain_token
@@ -27,13 +28,14 @@ def rows_of_export(name: str) -> list[SourceRow]:
     ]
 
 
-def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop) -> list[PlannedRow]:
+def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop, audit: Subscriber) -> list[PlannedRow]:
     """Create and replace, in batches, until the store fails or somebody wants the end.
 
     Args:
         store: the table.
         rows: what is to be done.
         stop: looked at before each batch.
+        audit: gets each row that was tried.
 
     Returns:
         What was done with each row.
@@ -58,6 +60,9 @@ def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop) -> list[Plan
             raise StoreUnavailableError(what, f"{error.action} Then run it again: it goes on.".lstrip()) from None
         done |= {one.name: one for one in results}
         tried += len(batch)
+        for one in results:
+            client_id = one.row.client_id if one.row is not None else ""
+            audit(CredentialUsed("import", one.location_id, client_id, one.step.value))
     return list(done.values())
 
 

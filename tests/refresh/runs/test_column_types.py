@@ -361,7 +361,7 @@ def test_a_dead_grant_is_remembered_where_its_option_is_missing(airtable_world: 
         world.program.run("--json")
     assert world.oauth.tokens[token].times_sent == 1
     [listed] = [row for row in world.program.run("status", "--json").json()["rows"] if row["location_id"] == "dead"]
-    assert listed["state"] == "reauthorize"
+    assert listed["state"] == "login_needed"
     assert onboard(world, "dead", "--replace").code == 0
     assert world.table.cells(key)["status"] == "active"
 

@@ -87,7 +87,7 @@ def test_another_cell_pasted_into_such_a_row_is_tried_at_once_and_ends_the_memor
     six.table.edit(record, {"encrypted_refresh": fresh["encrypted_refresh"]})
     six.clock.advance(60)
     assert run(six).outcomes() == {"dead": "refreshed"}
-    assert six.program.run("status", "--json").json()["counts"] == {"fresh": 1}
+    assert six.program.run("status", "--json").json()["counts"] == {"valid": 1}
 
 
 def test_status_shows_a_dead_grant_that_only_the_state_folder_knows_of(six: World) -> None:
@@ -96,13 +96,14 @@ def test_status_shows_a_dead_grant_that_only_the_state_folder_knows_of(six: Worl
     add(six, "good")
     six.oauth.revoke("dead")
     run(six)
-    shown = six.program.run("status", "--check", "--json")
-    assert shown.code == exits.FAILED
+    assert six.program.run("status", "--check").code == exits.FAILED
+    shown = six.program.run("status", "--json")
     states = {row["location_id"]: (row["state"], row["failure_count"]) for row in shown.json()["rows"]}
-    assert states == {"dead": ("reauthorize", 1), "good": ("fresh", 0)}
+    assert states == {"dead": ("login_needed", 1), "good": ("valid", 0)}
     six.table.edit(record, {"encrypted_refresh": six.cells("acme", "dead")["encrypted_refresh"]})
     later = six.program.run("status", "--json")
-    assert later.json()["counts"] == {"due": 1, "fresh": 1}
+    assert later.json()["counts"] == {"valid": 2}
+    assert [row["note"] for row in later.json()["rows"]] == [None, "due"]
 
 
 def test_get_says_of_such_a_row_that_somebody_must_log_in(six: World) -> None:

@@ -37,7 +37,7 @@ def test_a_row_in_any_spelling_is_refreshed_at_its_own_provider_and_keeps_its_ce
     assert {result["provider"] for result in run.json()["results"]} == {"gohighlevel"}
     assert rows.row("GHL").provider == "GHL"
     status = rows.world.program.run("status", "--json").json()
-    assert {(row["provider"], row["state"]) for row in status["rows"]} == {("gohighlevel", "fresh")}
+    assert {(row["provider"], row["state"]) for row in status["rows"]} == {("gohighlevel", "valid")}
 
 
 def test_a_listed_name_is_due_as_early_as_the_slug_and_any_other_before_its_token_ends(rows: Rows) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from token_refresh.stores.base import Change, Claimant, DueQuery, Written
+from token_refresh.stores.base import CELL_HEAD, SEALED, STATUS_DISABLED, Change, Claimant, DueQuery, Written
 from token_refresh.stores.database.schema import CREDENTIALS, ID, Unreadable, UtcTime, stripped
 
 STALE_SECONDS = 600  # of a claim on a row whose token is never spent; longer than any exchange and its write
@@ -30,6 +30,37 @@ def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
         is_ending = CREDENTIALS.c.access_token_expiry < sa.literal(query.lone, UtcTime)
         arms = (*arms, sa.and_(is_active, is_ending, is_lone))
     return sa.and_(_is_wanted(query), sa.or_(*arms))
+
+
+def grouped(now: datetime) -> sa.Select[Any]:
+    """All rows, counted in groups: the fields of a `RowGroup` in their order, texts as they stand.
+
+    What is costly is asked last: of two conditions the second is looked at where the first holds.
+    """
+    table = CREDENTIALS.c
+    is_known = sa.not_(Unreadable())
+    is_active = table.is_active.is_(sa.true())
+    # Grouped outside: PostgreSQL takes an expression with parameters for another one where it is repeated.
+    alike = {
+        "provider": table.provider,
+        "status": sa.case((is_active, table.status), else_=STATUS_DISABLED),
+        "has_token": sa.or_(table.encrypted_refresh != "", table.last_access_token != ""),
+        "is_expired": sa.and_(table.access_token_expiry <= sa.literal(now, UtcTime), is_known),
+        "is_failing": sa.or_(table.failure_count > 0, table.last_error != ""),
+        "refresh_cell": _head(table.encrypted_refresh),
+        "secret_cell": _head(table.encrypted_secret),
+    }
+    expiry = sa.case((is_known, table.access_token_expiry), else_=None).label("expiry")
+    ends = (expiry, table.refresh_token_expiry.label("refresh_end"))
+    rows = sa.select(*(one.label(name) for name, one in alike.items()), *ends).subquery()
+    columns = [rows.c[name] for name in alike]
+    firsts = (sa.func.min(rows.c[name], type_=UtcTime) for name in ("expiry", "refresh_end"))
+    return sa.select(*columns, sa.func.count(), *firsts).group_by(*columns)
+
+
+def _head(column: sa.Column[str]) -> sa.ColumnElement[str]:
+    """See `cell_head`."""
+    return sa.case((column.startswith(SEALED), sa.func.substr(column, 1, CELL_HEAD)), else_="")
 
 
 def by_urgency(query: DueQuery, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:

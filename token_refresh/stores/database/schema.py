@@ -20,7 +20,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ALL_COLUMNS, COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 8
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 
@@ -47,6 +47,7 @@ class UtcTime(TypeDecorator[datetime]):
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only an INTEGER by itself
 METADATA = sa.MetaData()
 _IS_CLAIMED = sa.text("claim_owner IS NOT NULL")
+IS_ALARMING = sa.text("(failure_count > 0 OR last_error <> '' OR status = 'reauthorize')")
 _IS_ACTIVE = sa.text("is_active IS 1")  # as a query says it to SQLite: only the same words let it use the index
 _IDENTITY = ("locationId", "provider")
 
@@ -89,6 +90,7 @@ CREDENTIALS = sa.Table(
     sa.Index("ix_credentials_last_refreshed", "last_refreshed", sqlite_where=_IS_ACTIVE),
     sa.Index("ix_credentials_refresh_token_expiry", "refresh_token_expiry", sqlite_where=_IS_ACTIVE),
     sa.Index("ix_credentials_claim_owner", "claim_owner", sqlite_where=_IS_CLAIMED),
+    sa.Index("ix_credentials_alarming", "status", sqlite_where=IS_ALARMING),
 )
 PAUSES = sa.Table(
     "provider_pauses",
@@ -96,6 +98,13 @@ PAUSES = sa.Table(
     sa.Column("provider", sa.Text, primary_key=True),
     sa.Column("until", UtcTime, nullable=False),
     sa.Column("is_broken", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+NOTES = sa.Table(
+    "notes",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False, server_default=""),
+    sa.Column("held_until", UtcTime),
 )
 IDENTITY = sa.Table("store_identity", METADATA, sa.Column("id", sa.Text, primary_key=True))  # one row, for good
 

@@ -20,7 +20,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from token_refresh.base.files import user_name
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.database.backend import Backend, ruled_out, taken
-from token_refresh.stores.database.schema import CREDENTIALS, IDENTITY, METADATA, SCHEMA_VERSION, SQLITE_UNREADABLE
+from token_refresh.stores.database.schema import (
+    CREDENTIALS,
+    IDENTITY,
+    IS_ALARMING,
+    METADATA,
+    SCHEMA_VERSION,
+    SQLITE_UNREADABLE,
+)
 
 SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
@@ -53,6 +60,11 @@ _STEPS = {
         "ALTER TABLE credentials ADD COLUMN connected_at VARCHAR",
         "ALTER TABLE credentials ADD COLUMN previous_refresh TEXT",
         "UPDATE credentials SET is_active = 0 WHERE status = 'disabled'",
+    ),
+    6: (f"CREATE INDEX ix_credentials_alarming ON credentials (status) WHERE {IS_ALARMING}",),
+    7: (
+        "CREATE TABLE notes (name TEXT NOT NULL, content TEXT DEFAULT '' NOT NULL, held_until VARCHAR, "
+        "PRIMARY KEY (name))",
     ),
 }
 

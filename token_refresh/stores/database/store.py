@@ -29,6 +29,7 @@ from token_refresh.stores.base import (
     DueQuery,
     Pause,
     Row,
+    RowGroup,
     Store,
     StoreError,
     StoreRefusedError,
@@ -45,6 +46,7 @@ from token_refresh.stores.database.claims import (
     UNCLAIMED,
     by_urgency,
     conditional_update,
+    grouped,
     is_due,
     is_free,
     what_stands,
@@ -53,8 +55,10 @@ from token_refresh.stores.database.schema import (
     ALL,
     CREDENTIALS,
     IDENTITY,
+    IS_ALARMING,
     LARGEST_ID,
     LISTED,
+    NOTES,
     PAUSES,
     SCHEMA_VERSION,
     SHOWN,
@@ -221,11 +225,33 @@ class DatabaseStore(Store):
         return self._transact(act, is_repeatable=False)
 
     def rows(self, *, complete: bool = False) -> Iterator[Row]:
-        """See `Store.rows`. Read in pages, so that a large table is never in memory as a whole."""
-        after = -1 - LARGEST_ID
-        while page := self._select(ALL if complete else SHOWN, CREDENTIALS.c.id > after, limit=ROWS_A_PAGE):
-            yield from page
-            after = int(page[-1].key)
+        """See `Store.rows`."""
+        return self._pages(ALL if complete else SHOWN)
+
+    def alarming(self, now: datetime) -> list[Row] | None:
+        """See `Store.alarming`. Two statements: SQLite uses the indexes of both parts only where no OR joins them."""
+        active, expiry = CREDENTIALS.c.is_active.is_(sa.true()), CREDENTIALS.c.access_token_expiry
+        is_over = sa.and_(active, expiry <= sa.literal(now, UtcTime))
+        found = {row.key: row for one in (sa.and_(IS_ALARMING), is_over) for row in self._select(SHOWN, one)}
+        return [row for row in found.values() if row.status != STATUS_DISABLED]
+
+    def watched(self, ending: datetime) -> Iterator[Row]:
+        """See `Store.watched`."""
+        moment, table = sa.literal(ending, UtcTime), CREDENTIALS.c
+        is_lone = sa.and_(table.encrypted_refresh == "", table.last_access_token != "")
+        return self._pages(
+            SHOWN,
+            sa.or_(
+                table.refresh_token_expiry < moment,
+                sa.and_(is_lone, table.access_token_expiry < moment),
+                table.provider_params.contains("secret_ends"),
+            ),
+        )
+
+    def tally(self, now: datetime) -> list[RowGroup]:
+        """See `Store.tally`. The one statement reads the whole table."""
+        found = self._transact(lambda connection: connection.execute(grouped(now)).all())
+        return [RowGroup(provider.strip(), status.strip(), *rest) for provider, status, *rest in found]
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
@@ -286,6 +312,25 @@ class DatabaseStore(Store):
         one = sa.delete(CREDENTIALS).where(CREDENTIALS.c.id == _id(key))
         self._transact(lambda connection: connection.execute(one))
 
+    def take_note(self, name: str, seconds: float) -> str | None:
+        """See `Store.take_note`. Held longer than that ahead, it was taken by a clock that was wrong."""
+        now, length = self._clock.now(), timedelta(seconds=seconds)
+        until = NOTES.c.held_until
+        is_free = sa.or_(until.is_(None), until <= sa.literal(now, UtcTime), until > sa.literal(now + length, UtcTime))
+        make = self._backend.insert(NOTES).values(name=name).on_conflict_do_nothing()
+        take = sa.update(NOTES).where(NOTES.c.name == name, is_free).values(held_until=now + length)
+
+        def act(connection: Connection) -> str | None:
+            connection.execute(make)
+            return connection.execute(take.returning(NOTES.c.content)).scalar_one_or_none()
+
+        return self._transact(act, is_repeatable=False)
+
+    def put_note(self, name: str, text: str) -> None:
+        """See `Store.put_note`."""
+        put = sa.update(NOTES).where(NOTES.c.name == name).values(content=text, held_until=None)
+        self._transact(lambda connection: connection.execute(put))
+
     def read_clock(self) -> None:
         """See `Store.read_clock`."""
         self._transact(self._compare_clock)
@@ -314,6 +359,13 @@ class DatabaseStore(Store):
             self._last_call.cancel()
         if not self._is_shared:
             self._backend.close()
+
+    def _pages(self, columns: Sequence[Any], *conditions: sa.ColumnElement[bool]) -> Iterator[Row]:
+        """In pages, so that a large table is never in memory as a whole."""
+        after = -1 - LARGEST_ID
+        while page := self._select(columns, CREDENTIALS.c.id > after, *conditions, limit=ROWS_A_PAGE):
+            yield from page
+            after = int(page[-1].key)
 
     def _select(
         self, columns: Sequence[Any], *conditions: sa.ColumnElement[bool], limit: int | None = None

@@ -1,0 +1,1 @@
+"""What acts after a run."""

@@ -1,0 +1,108 @@
+"""Runs that have ended, and somewhere for their news to go, without a program around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import crypto
+from tests.world.clock import FakeClock
+from token_refresh.base.errors import ActionableError
+from token_refresh.base.events import RunFinished
+from token_refresh.notifiers.news import Channel, Message, News
+from token_refresh.notifiers.summary import Code, Facts, RowFact, RunSummary
+from token_refresh.notifiers.watch import Limit, Surroundings
+from token_refresh.settings import Settings, load
+from token_refresh.stores.base import Store
+
+HOUR, DAY = 3600, 86_400
+
+
+def settings_for(folder: Path, **more: str) -> Settings:
+    """Those of a program in this folder."""
+    folder.mkdir(exist_ok=True)
+    return load({"ENCRYPTION_KEY": crypto.generate_key(), "STATE_DIR": str(folder), **more}, crypto.parse_key, folder)
+
+
+def surroundings_for(settings: Settings, clock: FakeClock, store: Store | None = None) -> Surroundings:
+    """What a notifier gets; what it warns of is an error of the test."""
+
+    def say(what: str, action: str) -> None:
+        raise AssertionError(f"{what}. {action}")
+
+    def open_store() -> AbstractContextManager[Store]:
+        assert store is not None, "no store is needed"
+        return nullcontext(store)
+
+    def no_transport(seconds: float) -> Any:
+        raise AssertionError("nothing is sent")
+
+    return Surroundings(settings, settings.state_dir, "0" * 16, clock, open_store, no_transport, say)
+
+
+def fact(location: str = "loc", code: Code = Code.LOGIN_NEEDED, **more: Any) -> RowFact:
+    """Something of a row that a person should look at."""
+    row = RowFact(location, "acme", "login_needed", code, "the grant is dead", "Log in again.")
+    return replace(row, **more)
+
+
+@dataclass
+class Desk:
+    """Where the news of one machine arrives.
+
+    Attributes:
+        folder: the machine's state.
+        clock: of everybody.
+        store: keeps what was accepted, for several machines; None: the machine's own file does.
+        refuses: the addresses that accept nothing.
+        got: what came, by address.
+    """
+
+    folder: Path
+    clock: FakeClock
+    store: Store | None = None
+    addresses: tuple[str, ...] = ("mail",)
+    refuses: set[str] = field(default_factory=set)
+    got: list[tuple[str, Message]] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *facts: RowFact, after: float = HOUR, **more: Any) -> list[Message]:
+        """Let a run end so many seconds after the one before; what the first address then gets."""
+        self.clock.advance(after)
+        return self.end(self.summary(Facts(facts), **more))
+
+    def summary(self, facts: Facts | None, **more: Any) -> RunSummary:
+        """A run that ends now."""
+        now = self.clock.now()
+        run = RunFinished("run-1", now, finished_at=now, **more)
+        store = "airtable" if self.store is None else "database"
+        return RunSummary(run, is_scheduled=True, store=store, interval=HOUR, facts=facts)
+
+    def end(self, summary: RunSummary) -> list[Message]:
+        """What the first address gets of it."""
+        before = len(self.got)
+        around = surroundings_for(settings_for(self.folder, **self.more), self.clock, self.store)
+        around = replace(around, say=lambda what, _: self.warned.append(what))
+        News(around, [Channel("MAIL", self.addresses, self._send)]).act(summary, Limit(5))
+        return [message for address, message in self.got[before:] if address == self.addresses[0]]
+
+    def _send(self, messages: Mapping[str, Message], _: RunSummary, __: Limit, accepted: set[str]) -> None:
+        self.got += messages.items()
+        accepted.update(messages.keys() - self.refuses)
+        if self.refuses & messages.keys():
+            raise ActionableError("it refuses", "Try it again.")
+
+
+def said(messages: list[Message]) -> list[tuple[str, str, bool]]:
+    """Of messages: each item's code and location, and whether it was known before."""
+    return [(str(item.code), item.location_id, item.is_lasting) for message in messages for item in message.items]
+
+
+def ends_in(clock: FakeClock, days: float) -> datetime:
+    """So many days from now."""
+    return clock.now() + timedelta(days=days)

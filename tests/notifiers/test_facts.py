@@ -1,0 +1,250 @@
+"""What is known of all rows at the end of a run, in each kind of store, and what finding it out costs."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import crypto
+from tests.conftest import World
+from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows, table_of
+from tests.world.clock import START
+from tests.world.oauth import faults
+from token_refresh.base.clock import iso
+from token_refresh.commands import prepare
+from token_refresh.diagnosis.row_memory import FILE
+from token_refresh.notifiers.facts import Look, find_facts
+from token_refresh.notifiers.summary import Code, Facts
+from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import Scope
+from token_refresh.terminal.console import Console
+from token_refresh.wiring import open_run_context, recall_failures
+
+pytestmark = pytest.mark.by_turns("rows")
+
+HOUR = timedelta(hours=1)
+DUE = Scope()
+
+
+@pytest.fixture(params=["sqlite", "postgres", "airtable"])
+def rows(request: pytest.FixtureRequest) -> Rows:
+    return table_of(request.param, request)
+
+
+@pytest.fixture
+def airtable_rows(airtable_world: World) -> AirtableRows:
+    return AirtableRows(airtable_world)
+
+
+@pytest.fixture
+def sqlite_rows(world: World) -> SqliteRows:
+    return SqliteRows(world)
+
+
+def facts_of(rows: Rows, *, wants_all: bool = True, scope: Scope = DUE) -> tuple[Facts, int]:
+    """What is known after a run, and how many calls to the store that took."""
+    installation = prepare(rows.world.program.settings, rows.world.clock, Console())
+    recall = partial(recall_failures, installation)
+    look = Look(installation.catalog, recall, None, wants_all=wants_all, is_scheduled=not scope.is_by_hand)
+    with open_run_context(installation) as context:
+        run = Refresher(context).run(scope)
+        before = context.store.store.calls
+        facts = find_facts(context, run, look)
+        return facts, context.store.store.calls - before
+
+
+def codes(facts: Facts) -> dict[str, Code]:
+    return {row.location_id: row.code for row in facts.rows}
+
+
+def test_each_row_counts_in_one_state_and_who_needs_a_person_is_named(rows: Rows) -> None:
+    world, soon = rows.world, START + timedelta(minutes=10)
+    for name in ("well", "dead", "refused", "over"):
+        rows.add("acme", name, soon)
+    rows.add("acme", "unreadable", soon, encrypted_refresh="pasted")
+    rows.add("acme", "off", soon, status="disabled")
+    rows.add("acme", "waits", encrypted_refresh="")
+    rows.edit("over", access_token_expiry=iso(START - HOUR) if isinstance(rows, AirtableRows) else START - HOUR)
+    world.oauth.revoke("dead")
+    world.oauth.fail(faults.refused("invalid_scope"), token="refused")
+    world.oauth.fail(faults.status(503), token="over", times=9)
+    facts, _ = facts_of(rows)
+    assert codes(facts) == {
+        "dead": Code.LOGIN_NEEDED,
+        "refused": Code.NEEDS_FIXING,
+        "unreadable": Code.UNREADABLE_CELL,
+        "over": Code.FAILING,
+    }
+    assert facts.tokens == {
+        ("acme", "valid"): 1,
+        ("acme", "login_needed"): 1,
+        ("acme", "failing"): 2,
+        ("acme", "expired"): 1,
+        ("acme", "disabled"): 1,
+    }
+    assert facts.next_expiry == {"acme": START - HOUR}
+    assert facts.unreadable_cells == 1
+    [refused] = [row for row in facts.rows if row.location_id == "refused"]
+    assert (refused.state, refused.token_ends, refused.failures) == ("failing", soon, 1)
+    assert "invalid_scope" in refused.message
+    assert refused.action
+
+
+def test_who_recovers_is_no_longer_named(rows: Rows) -> None:
+    world = rows.world
+    rows.add("acme", "loc", START + timedelta(minutes=10))
+    world.oauth.fail(faults.refused("invalid_scope"), times=9)
+    for wants_all in (True, False):
+        assert codes(facts_of(rows, wants_all=wants_all)[0]) == {"loc": Code.NEEDS_FIXING}
+    world.oauth.behave()
+    for wants_all in (True, False):
+        assert facts_of(rows, wants_all=wants_all)[0].rows == []
+
+
+def test_who_logs_in_again_is_no_longer_named_by_a_run_that_finds_nothing_due(rows: Rows) -> None:
+    world = rows.world
+    rows.add("acme", "loc", START + timedelta(minutes=10))
+    world.oauth.revoke("loc")
+    for wants_all in (False, True):
+        assert codes(facts_of(rows, wants_all=wants_all)[0]) == {"loc": Code.LOGIN_NEEDED}
+    assert codes(facts_of(rows, wants_all=False)[0]) == {"loc": Code.LOGIN_NEEDED}
+    assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc")), "--replace").code == 0
+    assert facts_of(rows, wants_all=False)[0].rows == []
+
+
+# What it costs
+
+
+def test_where_nobody_wants_to_know_of_all_rows_airtable_is_not_called(airtable_rows: AirtableRows) -> None:
+    airtable_rows.add("acme", "loc", START + timedelta(minutes=10))
+    airtable_rows.world.oauth.revoke("loc")
+    for _ in range(3):
+        facts, calls = facts_of(airtable_rows, wants_all=False)
+        assert (codes(facts), calls, facts.tokens) == ({"loc": Code.LOGIN_NEEDED}, 0, {})
+        airtable_rows.world.clock.advance(86_400)
+
+
+def test_all_rows_are_listed_once_a_day_and_between_two_listings_the_runs_are_followed(
+    airtable_rows: AirtableRows,
+) -> None:
+    world = airtable_rows.world
+    airtable_rows.add("acme", "soon", START + timedelta(minutes=10))
+    airtable_rows.add("acme", "later", START + timedelta(hours=3))
+    airtable_rows.add("google", "much later", START + timedelta(hours=9))
+    facts, calls = facts_of(airtable_rows)
+    assert calls == 1
+    assert facts.tokens == {("acme", "valid"): 2, ("google", "valid"): 1}
+    world.clock.advance(8000)
+    world.oauth.fail(faults.refused("invalid_scope"), token="later")
+    facts, calls = facts_of(airtable_rows)
+    assert calls == 0
+    assert facts.tokens == {("acme", "valid"): 1, ("acme", "failing"): 1, ("google", "valid"): 1}
+    assert facts.next_expiry == {"acme": START + 3 * HOUR, "google": START + 9 * HOUR}
+    airtable_rows.remove("much later")
+    world.clock.advance(86_400)
+    facts, calls = facts_of(airtable_rows)
+    assert calls == 1
+    assert ("google", "valid") not in facts.tokens
+
+
+def test_a_run_that_a_person_starts_lists_nothing(airtable_rows: AirtableRows) -> None:
+    airtable_rows.add("acme", "loc")
+    assert facts_of(airtable_rows, scope=Scope(everything=True))[1] == 0
+
+
+def test_a_row_that_was_fixed_or_deleted_at_airtable_is_not_named_for_ever(airtable_rows: AirtableRows) -> None:
+    world = airtable_rows.world
+    for name in ("fixed", "deleted"):
+        airtable_rows.add("acme", name, START + timedelta(minutes=10))
+    world.oauth.fail(faults.refused("invalid_scope"), times=2)
+    assert set(codes(facts_of(airtable_rows, wants_all=False)[0])) == {"fixed", "deleted"}
+    airtable_rows.remove("deleted")
+    assert facts_of(airtable_rows, wants_all=False)[0].rows == []
+
+
+def test_of_a_row_that_is_kept_no_text_stays_into_which_somebody_may_have_pasted_a_secret(
+    airtable_rows: AirtableRows,
+) -> None:
+    world = airtable_rows.world
+    pasted = "a-refresh-token-that-somebody-pasted"
+    columns = ("encrypted_refresh", "provider_params", "provider", "last_access_token")
+    for column in columns:
+        airtable_rows.add("acme", column, START + 9 * HOUR)
+        airtable_rows.edit(column, **{column: pasted})
+    airtable_rows.add("acme", "sealed", START + 9 * HOUR, encrypted_refresh=f"sealed:v1:{pasted}")
+    facts_of(airtable_rows)
+    [file] = Path(world.program.settings["STATE_DIR"]).glob(f"*/{FILE}")
+    kept = {row["locationId"]: row for row in json.loads(file.read_text())["rows"]}
+    assert kept.keys() == {*columns, "sealed"}
+    assert (kept["encrypted_refresh"]["encrypted_refresh"], len(kept["sealed"]["encrypted_secret"])) == ("-", 26)
+    assert pasted[:12] not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"rows": 3}', b'{"rows": [3]}', b'{"rows": [{"failure_count": "x"}]}']
+)
+def test_a_file_that_is_damaged_is_found_out_again(airtable_rows: AirtableRows, content: bytes) -> None:
+    airtable_rows.add("acme", "loc", START + 9 * HOUR)
+    facts_of(airtable_rows)
+    [file] = Path(airtable_rows.world.program.settings["STATE_DIR"]).glob(f"*/{FILE}")
+    file.write_bytes(content)
+    facts, calls = facts_of(airtable_rows)
+    assert (facts.tokens, calls) == ({("acme", "valid"): 1}, 1)
+
+
+# What a database's index does not show
+
+
+def test_a_row_of_a_refused_client_counts_as_failing_although_it_is_not_marked(sqlite_rows: SqliteRows) -> None:
+    sqlite_rows.add("acme", "loc", START + timedelta(minutes=10))
+    sqlite_rows.world.oauth.fail(faults.wrong_secret(), times=9)
+    facts, _ = facts_of(sqlite_rows)
+    assert codes(facts) == {"loc": Code.NEEDS_FIXING}
+    assert facts.tokens == {("acme", "failing"): 1}
+    assert sqlite_rows.row("loc").last_error == ""
+
+
+def test_what_ends_for_good_is_looked_for_once_a_day_and_named_until_then(rows: Rows) -> None:
+    end = START + timedelta(days=20)
+    rows.add("acme-never", "loc", START + 9 * HOUR, refresh_token_expiry=end)
+    for _ in range(2):
+        [ending] = facts_of(rows)[0].rows
+        assert (ending.code, ending.part, ending.ends, ending.state) == (Code.ENDING, "refresh_token", end, "valid")
+        assert ending.action
+        rows.world.clock.advance(600)
+    assert facts_of(rows, wants_all=False)[0].rows == []
+
+
+# Keys
+
+
+def test_cells_under_an_older_key_and_under_one_that_is_gone_are_counted(rows: Rows) -> None:
+    world = rows.world
+    rows.add("acme", "first", START + 9 * HOUR)
+    older = world.program.settings["ENCRYPTION_KEY"]
+    facts_of(rows, wants_all=False)  # makes the installation, whose file is sealed with the key
+    settings = world.program.settings
+    settings |= {"ENCRYPTION_KEY": crypto.generate_key(), "ENCRYPTION_KEY_FALLBACKS": older}
+    facts, _ = facts_of(rows)
+    assert (facts.rows_to_rotate, facts.unreadable_cells) == (1, 0)
+
+
+def test_cells_under_a_key_that_is_gone_are_counted_before_they_are_due(rows: Rows) -> None:
+    context = crypto.Context("encrypted_secret", "loc", rows.world.oauth.url)
+    foreign = crypto.Keyring(crypto.parse_key(crypto.generate_key())).seal("secret of a client", context)
+    rows.add("acme", "loc", START + 9 * HOUR, encrypted_secret=foreign)
+    facts, _ = facts_of(rows)
+    assert (facts.rows_to_rotate, facts.unreadable_cells, facts.rows) == (0, 1, [])
+
+
+def test_what_waits_in_the_journal_is_counted_by_step(sqlite_rows: SqliteRows) -> None:
+    world = sqlite_rows.world
+    sqlite_rows.add("acme", "loc")
+    world.oauth.fail(faults.cut(), times=9)
+    facts, _ = facts_of(sqlite_rows)
+    assert (facts.journal_entries, facts.old_entries) == ({"lost": 1}, 0)

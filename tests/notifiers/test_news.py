@@ -1,0 +1,234 @@
+"""What somebody should know is sent once when it begins, once a day while it lasts, and once when it is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.notifiers.news_world import DAY, HOUR, Desk, ends_in, fact, said
+from tests.world.clock import FakeClock
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import Outcome, RowFinished, RowWaiting
+from token_refresh.notifiers.summary import Code, Facts, Usage
+from token_refresh.stores.base import StoreUnavailableError
+
+
+@pytest.fixture
+def desk(tmp_path: Path, clock: FakeClock) -> Desk:
+    return Desk(tmp_path / "state", clock)
+
+
+def test_it_is_sent_when_it_begins_and_when_it_is_over_and_not_between(desk: Desk) -> None:
+    assert said(desk.run(fact("loc"))) == [("login_needed", "loc", False)]
+    assert [said(desk.run(fact("loc"))) for _ in range(5)] == [[]] * 5
+    assert said(desk.run()) == [("recovered", "loc", False)]
+    assert desk.run() == []
+
+
+def test_what_lasts_comes_in_one_digest_a_day(desk: Desk) -> None:
+    desk.run(fact("loc"), fact("other", Code.NEEDS_FIXING))
+    digests = [said(desk.run(fact("loc"), fact("other", Code.NEEDS_FIXING))) for _ in range(72)]
+    assert [digest for digest in digests if digest] == [
+        [("login_needed", "loc", True), ("needs_fixing", "other", True)]
+    ] * 3
+
+
+def test_the_digest_and_what_is_new_are_one_message(desk: Desk) -> None:
+    desk.run(fact("old"))
+    [message] = desk.run(fact("old"), fact("new"), after=DAY)
+    assert {(item.location_id, item.is_lasting) for item in message.items} == {("old", True), ("new", False)}
+    assert message.title == "token-refresh: 1 still login needed, 1 login needed"
+
+
+def test_a_digest_that_a_wrong_clock_dated_in_the_future_keeps_no_later_one_back(desk: Desk) -> None:
+    desk.run(fact("loc"), after=30 * DAY)
+    desk.clock.set_back(30 * DAY)
+    assert said(desk.run(fact("loc"))) == [("login_needed", "loc", True)]
+
+
+def test_a_row_that_needs_a_login_instead_has_not_recovered_from_failing(desk: Desk) -> None:
+    assert said(desk.run(fact("loc", Code.FAILING, failures=2))) == [("failing", "loc", False)]
+    assert said(desk.run(fact("loc", Code.LOGIN_NEEDED))) == [("login_needed", "loc", False)]
+    assert said(desk.run()) == [("recovered", "loc", False)]
+
+
+def test_the_first_failed_run_of_a_row_is_news_only_where_its_token_ends_before_the_next(desk: Desk) -> None:
+    later = ends_in(desk.clock, 1)
+    assert desk.run(fact("loc", Code.FAILING, failures=1, token_ends=later)) == []
+    assert said(desk.run(fact("loc", Code.FAILING, failures=2, token_ends=later))) == [("failing", "loc", False)]
+    soon = desk.clock.now() + timedelta(seconds=1.5 * HOUR)
+    assert ("failing", "two", False) in said(desk.run(fact("two", Code.FAILING, failures=1, token_ends=soon)))
+
+
+def test_an_end_is_news_thirty_seven_and_one_days_before(desk: Desk) -> None:
+    end = ends_in(desk.clock, 40)
+    news = {}
+    for day in range(1, 41):
+        if messages := desk.run(fact("loc", Code.ENDING, ends=end, part="refresh_token"), after=DAY):
+            news[day] = said(messages)
+    assert news == {day: [("ending", "loc", False)] for day in (10, 33, 39)}
+    assert said(desk.run()) == [("recovered", "loc", False)]
+
+
+def test_what_ends_on_a_day_is_not_in_the_digest(desk: Desk) -> None:
+    ending = fact("ends", Code.ENDING, ends=ends_in(desk.clock, 20), part="refresh_token")
+    desk.run(ending, fact("loc"))
+    assert said(desk.run(ending, fact("loc"), after=DAY)) == [("login_needed", "loc", True)]
+
+
+def test_a_secret_and_a_login_that_end_are_two_things(desk: Desk) -> None:
+    end = ends_in(desk.clock, 5)
+    [message] = desk.run(
+        fact("loc", Code.ENDING, ends=end, part="refresh_token"),
+        fact("loc", Code.ENDING, ends=end, part="client_secret"),
+    )
+    assert len(message.items) == 2
+
+
+def test_the_worst_comes_first_and_of_many_rows_twenty_are_shown(desk: Desk) -> None:
+    rows = [fact(f"loc{number}", Code.FAILING, failures=2) for number in range(30)]
+    [message] = desk.run(*rows, fact("dead", Code.LOGIN_NEEDED))
+    lines = message.text.splitlines()
+    assert lines[0].startswith("login needed: dead acme: the grant is dead. Log in again. (since ")
+    assert len(lines) == 21
+    assert lines[-1] == "and 11 more"
+    assert message.title == "token-refresh: 1 login needed, 30 failing"
+
+
+def test_all_codes_are_in_the_order_of_their_severity(desk: Desk) -> None:
+    desk.clock.advance(10 * DAY)
+    end = ends_in(desk.clock, 5)
+    facts = Facts(
+        [fact("e", Code.ENDING, ends=end), fact("f", Code.FAILING, failures=2), fact("n", Code.NEEDS_FIXING),
+         fact("u", Code.UNREADABLE_CELL), fact("l")],
+        old_entries=1, rows_to_rotate=2, usage=Usage(900, 1000, 1000),
+    )  # fmt: skip
+    away = StoreUnavailableError("the table does not answer", "Wait.")
+    waiting = [RowWaiting("w", "acme", "acme.example does not answer", host="acme.example")]
+    [message] = desk.end(desk.summary(facts, store_error=away, waiting=waiting))
+    codes = [str(item.code) for item in message.items]
+    assert codes == [str(code) for code in Code if code not in (Code.NOTHING_REFRESHED, Code.RECOVERED)]
+
+
+def test_the_state_is_kept_for_each_address(desk: Desk) -> None:
+    """Mail that went out is not sent again because chat was down."""
+    desk.addresses, desk.refuses = ("mail", "chat"), {"chat"}
+    desk.run(fact("loc"))
+    assert desk.warned == ["MAIL: it refuses"]
+    desk.refuses = set()
+    desk.run(fact("loc"))
+    assert [address for address, _ in desk.got] == ["mail", "chat", "chat"]
+
+
+def test_what_nobody_accepted_is_sent_by_the_next_run_with_what_came_since(desk: Desk) -> None:
+    desk.refuses = {"mail"}
+    desk.run(fact("loc"))
+    desk.refuses = set()
+    assert said(desk.run(fact("loc"), fact("other"))) == [
+        ("login_needed", "loc", False),
+        ("login_needed", "other", False),
+    ]
+
+
+def test_what_is_over_before_anybody_accepted_it_is_never_sent(desk: Desk) -> None:
+    desk.refuses = {"mail"}
+    desk.run(fact("loc"))
+    desk.refuses = set()
+    assert desk.run() == []
+
+
+def test_a_store_that_cannot_be_asked_ends_nothing_that_is_of_its_rows(desk: Desk) -> None:
+    desk.run(fact("loc"))
+    desk.clock.advance(HOUR)
+    away = StoreUnavailableError("the table does not answer", "Wait.")
+    assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
+    assert said(desk.run(fact("loc"))) == [("recovered", "", False)]
+
+
+def test_what_a_run_that_could_not_look_knows_nothing_of_is_not_over(desk: Desk) -> None:
+    desk.clock.advance(5 * DAY)
+    waiting = [RowWaiting("w", "acme", "…", host="acme.example")]
+    begun = desk.end(desk.summary(Facts(old_entries=1, usage=Usage(1, 1000, 1000)), waiting=waiting))
+    assert {code for code, *_ in said(begun)} == {"journal_waiting", "quota", "host_unavailable"}
+    away = StoreUnavailableError("the table does not answer", "Wait.")
+    assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
+
+
+def test_another_mistake_of_the_set_up_is_not_the_end_of_the_first(desk: Desk) -> None:
+    away = StoreUnavailableError("the table does not answer", "Wait.")
+    wrong = ActionableError("Airtable does not accept the key", "Make another.", Kind.CONFIGURATION)
+    assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
+    assert said(desk.end(desk.summary(None, error=wrong))) == [("needs_fixing", "", False)]
+    assert said(desk.run()) == [("recovered", "", False)]
+
+
+def test_a_deadline_or_a_signal_is_no_news(desk: Desk) -> None:
+    assert desk.end(desk.summary(Facts(), error=ActionableError("stopped", "", Kind.STOPPED))) == []
+
+
+def test_a_host_that_does_not_answer_is_news_until_no_row_waits_for_it(desk: Desk) -> None:
+    waiting = [RowWaiting("a", "acme", "…", host="acme.example"), RowWaiting("b", "acme", "…", host="acme.example")]
+    [message] = desk.run(waiting=waiting)
+    assert [item.message for item in message.items] == ["acme.example does not answer"]
+    assert said(desk.run()) == [("recovered", "", False)]
+
+
+def test_that_nothing_is_refreshed_is_news_after_two_intervals(desk: Desk) -> None:
+    failed = [RowFinished("loc", "acme", Outcome.TRANSIENT)]
+    news = [said(desk.run(due=3, results=failed)) for _ in range(4)]
+    assert news == [[], [], [("nothing_refreshed", "", False)], []]
+    assert said(desk.run(due=3, results=[*failed, RowFinished("b", "acme", Outcome.REFRESHED)])) == [
+        ("recovered", "", False)
+    ]
+
+
+def test_the_months_calls_are_news_at_eighty_and_at_a_hundred_percent_from_the_third_day_on(desk: Desk) -> None:
+    shares = {2: 1000, 3: 799, 4: 800, 5: 900, 6: 1000, 7: 850, 8: 1000}  # day of the month: forecast
+    news = {}
+    for day, forecast in shares.items():
+        desk.clock.advance((day - desk.clock.now().day) * DAY)
+        if messages := desk.end(desk.summary(Facts(usage=Usage(10, forecast, 1000)))):
+            news[day] = [one for one in said(messages) if not one[2]]
+    assert {day: one for day, one in news.items() if one} == {4: [("quota", "", False)], 6: [("quota", "", False)]}
+
+
+def test_an_unknown_plan_is_no_news(desk: Desk) -> None:
+    desk.clock.advance(10 * DAY)
+    assert desk.end(desk.summary(Facts(usage=Usage(10**6, 10**7, None)))) == []
+
+
+def test_another_machine_with_the_same_state_says_nothing_while_one_is_at_it(desk: Desk) -> None:
+    second = Desk(desk.folder, desk.clock)
+
+    def meanwhile(*_: object) -> None:
+        assert second.run(fact("loc")) == []
+
+    desk._send = meanwhile  # type: ignore[method-assign,assignment]
+    desk.run(fact("loc"))
+    assert desk.warned == []
+    assert second.got == []
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[1]", '{"table": {"mail": {"items": {"x": {}}}}}'])
+def test_a_state_file_that_is_broken_counts_as_none(desk: Desk, broken: str) -> None:
+    desk.run()
+    (desk.folder / f"news-{'0' * 16}.json").write_text(broken)
+    assert said(desk.run(fact("loc"))) == [("login_needed", "loc", False)]
+    assert said(desk.run(fact("loc"))) == []
+
+
+def test_a_secret_that_a_provider_repeats_is_masked(desk: Desk) -> None:
+    desk.more = {"MICROSOFT_CLIENT_SECRET": "a secret of many letters"}
+    [message] = desk.run(
+        fact("loc", message="no a secret of many letters\nhere", action="try a secret of many letters")
+    )
+    assert "a secret of many letters" not in message.text
+    assert message.text.count("\n") == 0
+
+
+def test_the_state_is_bounded_by_what_there_is(desk: Desk) -> None:
+    desk.run(*(fact(f"loc{number}") for number in range(500)))
+    desk.run()
+    assert (desk.folder / f"news-{'0' * 16}.json").stat().st_size < 1000

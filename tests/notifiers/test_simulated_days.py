@@ -1,0 +1,296 @@
+"""A month on Airtable and a year on SQLite, by a clock that the test moves: each message that is needed came, and once.
+
+After every run it is checked that no token has expired without a message about its row, or about the table. At the end
+every grant that lives is the one in the table, and the state folder is small. docs/alerts.md shows the messages.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crypto
+from tests.conftest import World
+from tests.notifiers.test_command import keeping
+from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
+from tests.world.airtable import AirtableServer
+from tests.world.clock import FakeClock
+from tests.world.oauth import faults
+from token_refresh.base.clock import parse_time
+
+pytestmark = pytest.mark.long
+
+HOUR, DAY = 3600, 86_400
+MOST_BYTES = 8 * 1024 * 1024
+# Fourteen whose tokens live for hours, so that an hourly run is often enough; most rows are the first one's.
+HOURLY = (
+    *("gohighlevel", "linear", "keap", "reddit", "tiktok-business", "constant-contact", "slack", "freshbooks"),
+    *("docusign", "paypal", "twitch", "strava", "dropbox", "canva"),
+)
+# Those whose tokens live for weeks.
+DAILY = ("basecamp", "clio", "discord", "figma", "pinterest", "sentry", "square")
+
+
+class Skewed(FakeClock):
+    """The program's own clock: that of the world, but for what it is off."""
+
+    def __init__(self, world: FakeClock) -> None:
+        self._world = world
+        self.off = timedelta(0)
+
+    def now(self) -> datetime:
+        return self._world.now() + self.off
+
+    def monotonic(self) -> float:
+        return self._world.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self._world.sleep(seconds)
+
+
+class Life:
+    """A table and its messages, run after run.
+
+    Attributes:
+        begun: how often a message said that something began, by code and location (empty: of no row).
+        over: the same for what is over, by location.
+        open: what began and is not over yet, by location.
+        messages: their titles, with their times.
+        codes: how often the program ended with which exit code.
+    """
+
+    def __init__(self, rows: Rows, folder: Path, interval: float) -> None:
+        self.rows, self.world, self.interval = rows, rows.world, interval
+        self.clock = Skewed(self.world.clock)
+        self.begun: Counter[tuple[str, str]] = Counter()
+        self.over: Counter[str] = Counter()
+        self.open: dict[str, set[str]] = {}
+        self.messages: list[str] = []
+        self.codes: Counter[int] = Counter()
+        self.program = self.world.program
+        self.program.clock = self.clock
+        self.program.planted = tuple  # tens of thousands of tokens; other tests search for them
+        self.program.settings |= {
+            "NOTIFY_COMMAND": keeping(folder),
+            "TOKEN_REFRESH_HOME": str(folder),
+            "REFRESH_INTERVAL": str(int(interval)),
+            "LOG_LEVEL": "ERROR",
+        }
+        self._inbox = folder / "got.txt"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The program's."""
+        return self.program.settings
+
+    def run(self, *argv: str) -> int:
+        """The next run of cron."""
+        self.world.clock.advance(self.interval - self.world.clock.timestamp() % self.interval)
+        code = self.program.run(*argv).code
+        self.codes[code] += 1
+        self._hear()
+        return code
+
+    def run_for(self, days: float) -> list[str]:
+        """So many days of them; the titles of their messages."""
+        before = len(self.messages)
+        for _ in range(round(days * DAY / self.interval)):
+            self.run()
+            self.check()
+        return [message[12:] for message in self.messages[before:]]
+
+    def _hear(self) -> None:
+        if not self._inbox.exists():
+            return
+        lines = [line for line in self._inbox.read_text().splitlines() if line]
+        self._inbox.unlink()
+        for message in map(json.loads, lines):
+            self.messages.append(f"{self.world.clock.now():%m-%d %H:%M} {message['title']}")
+            self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        for item in message["items"]:
+            location, code = item["location_id"] or "", item["code"]
+            if code == "recovered":
+                self.over[location] += 1
+                self.open.pop(location, None)
+            elif code not in self.open.setdefault(location, set()) or code == "ending":
+                self.begun[code, location] += 1
+                self.open[location].add(code)
+
+    def check(self) -> None:
+        """No token has expired without a message about its row, or about the table."""
+        now = self.world.clock.now()
+        expired = {location for location, end in self.ends().items() if end is not None and end < now}
+        silent = expired - self.open.keys()
+        assert not silent or "" in self.open, (now, sorted(silent)[:5], self.messages[-3:])
+
+    def ends(self) -> dict[str, datetime | None]:
+        """When each access token does."""
+        rows = self.world._rows()
+        names = [(row.get("location_id", row.get("locationId")), row.get("access_token_expiry")) for row in rows]
+        return {str(name): parse_time(end) for name, end in names}
+
+    def log_in_again(self, location: str, provider: str) -> None:
+        """What a person does about a dead grant."""
+        client = (
+            ("app-highlevel", "highlevel secret")
+            if provider == "gohighlevel"
+            else (f"app-{provider}", f"{provider} secret")
+        )
+        token = self.world.oauth.grant(provider, client[0], location_id=location)
+        line = (location, provider, *client, token)
+        assert self.program.onboard("--replace", "--from-csv", self.program.csv(line)).code == 0
+
+    def assert_nothing_lost(self) -> None:
+        """Each grant is the one in the table, and nothing waits."""
+        assert [location for location in self.ends() if not self.rows.is_current(location)] == []
+        assert self.world.journalled() == []
+
+    def state_bytes(self) -> int:
+        """Of the state folder, without the room that is kept free for answers, and the table itself."""
+        files = [path for path in Path(self.settings["STATE_DIR"]).rglob("*") if path.is_file()]
+        return sum(path.stat().st_size for path in files if not path.name.startswith(("ballast", "tokens.sqlite3")))
+
+    def rotate_key(self) -> None:
+        """A new key, the old one beside it."""
+        old = self.settings["ENCRYPTION_KEY"]
+        self.settings.update(ENCRYPTION_KEY=crypto.generate_key(), ENCRYPTION_KEY_FALLBACKS=old)
+
+    def move(self, folder: Path) -> None:
+        """Another machine, with a copy of the state folder."""
+        shutil.copytree(self.settings["STATE_DIR"], folder)
+        self.settings["STATE_DIR"] = str(folder)
+
+
+def test_thirty_days_of_three_hundred_clients_on_airtable(
+    every_provider: World, airtable_world: World, airtable: AirtableServer, tmp_path: Path
+) -> None:
+    rows = AirtableRows(airtable_world)
+    life = Life(rows, tmp_path, HOUR)
+    for number in range(300):
+        provider = HOURLY[number % len(HOURLY)] if number < 100 else HOURLY[0]
+        rows.put(every_provider.consented(provider, f"loc{number}"))
+    oauth, settings = every_provider.oauth, life.settings
+    settings["AIRTABLE_PLAN"] = "team"
+    of = {slug: [f"loc{number}" for number in range(100) if HOURLY[number % len(HOURLY)] == slug] for slug in HOURLY}
+
+    assert life.run_for(3) == []
+    oauth.fail(faults.status(503), times=math.inf, provider="canva")  # an outage of six hours
+    life.run_for(0.25)
+    oauth.behave()
+    life.run_for(2)
+    assert {code for code, location in life.begun if location in of["canva"]} == {"failing"}
+    assert life.open == {}
+
+    dead = of["gohighlevel"][:3]
+    for location in dead:
+        oauth.revoke(location)
+    life.run_for(2)
+    assert life.open == {location: {"login_needed"} for location in dead}
+    for location in dead:
+        life.log_in_again(location, "gohighlevel")
+    life.run_for(2)
+    assert life.open == {}
+
+    life.rotate_key()
+    life.run_for(2)
+    assert life.open == {"": {"rotation_unfinished"}}
+    assert life.program.run("rotate-key").code == 0
+    life.run_for(1.5)
+    assert life.open == {}
+    del settings["ENCRYPTION_KEY_FALLBACKS"]
+
+    every_provider.add_client("linear", secret="another")  # the app's secret has expired
+    life.run_for(1)
+    assert {code for codes in life.open.values() for code in codes} <= {"needs_fixing"}
+    assert life.open.keys() <= set(of["linear"])
+    every_provider.add_client("linear")
+    life.run_for(2)
+    assert life.open == {}
+
+    airtable.monthly_calls = 0  # the table refuses everything
+    life.run_for(0.125)
+    airtable.monthly_calls = None
+    life.run_for(1)
+    assert life.open == {}
+
+    life.clock.off = timedelta(days=2)  # a clock that jumps
+    assert life.run() == 2
+    life.clock.off = timedelta(0)
+    life.run_for(1)
+    assert life.open == {}
+
+    settings["AIRTABLE_PLAN"] = "free"
+    life.run_for(2)
+    assert life.open == {"": {"quota"}}
+    settings["AIRTABLE_PLAN"] = "team"
+    life.run_for(1)
+    assert life.open == {}
+
+    life.move(tmp_path / "moved")
+    assert [life.run(), life.run()] == [2, 2]
+    assert life.open == {"": {"needs_fixing"}}
+    assert life.program.run("refresh", "--takeover").code == 0
+    life.run_for(30 - 22)
+    assert life.open == {}
+
+    print("\n".join(life.messages))
+    print(f"state folder: {life.state_bytes()} bytes; exit codes: {dict(life.codes)}; requests: {len(oauth.requests)}")
+    assert {key: count for key, count in life.begun.items() if not key[1] or key[1] in dead} == {
+        **{("login_needed", location): 1 for location in dead},
+        **{(code, ""): 1 for code in ("rotation_unfinished", "quota")},
+        ("needs_fixing", ""): life.begun["needs_fixing", ""],
+        ("store_unavailable", ""): life.begun["store_unavailable", ""],
+    }
+    assert life.begun["needs_fixing", ""] + life.begun["store_unavailable", ""] == 3
+    assert max(life.begun.values()) <= 3
+    assert life.state_bytes() < MOST_BYTES
+    life.assert_nothing_lost()
+
+
+def test_a_year_of_thirty_clients_on_sqlite(every_provider: World, tmp_path: Path) -> None:
+    rows = SqliteRows(every_provider)
+    life = Life(rows, tmp_path, DAY)
+    for number in range(30):
+        rows.put(every_provider.consented(DAILY[number % len(DAILY)], f"loc{number}"))
+    oauth = every_provider.oauth
+    ends = f"{every_provider.clock.now() + timedelta(days=200):%Y-%m-%d}"
+    rows.put(
+        every_provider.consented("pinterest", "secret-ends") | {"provider_params": json.dumps({"secret_ends": ends})}
+    )
+
+    assert life.run_for(30) == []
+    oauth.revoke("loc1")
+    life.run_for(40)
+    assert life.open == {"loc1": {"login_needed"}}
+    life.log_in_again("loc1", DAILY[1])
+    life.run_for(2)
+    oauth.fail(faults.status(503), times=math.inf, provider="discord")
+    life.run_for(5)
+    oauth.behave()
+    life.run_for(3)
+    assert life.open == {}
+    life.rotate_key()
+    life.run_for(3)
+    assert life.program.run("rotate-key").code == 0
+    life.run_for(2)
+    del life.settings["ENCRYPTION_KEY_FALLBACKS"]
+    life.move(tmp_path / "moved")
+    assert life.run() == 2
+    assert life.program.run("refresh", "--takeover").code == 0
+    life.run_for(365 - 86)
+
+    print("\n".join(life.messages))
+    print(f"state folder: {life.state_bytes()} bytes; exit codes: {dict(life.codes)}; requests: {len(oauth.requests)}")
+    assert life.begun["login_needed", "loc1"] == 1
+    assert life.begun["ending", "secret-ends"] == 3
+    assert life.state_bytes() < MOST_BYTES
+    life.assert_nothing_lost()

@@ -1,0 +1,124 @@
+"""What a monitor reads: the last run, in a file that needs no store to be found, and what it means by now."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from token_refresh.base.clock import iso, parse_time, span
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import replace_file
+from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.text import one_line
+from token_refresh.notifiers.summary import Code, RunSummary
+
+INTERVALS = 2  # without a run are too many
+_SHOWN_NAMES = 10
+_STATUS = f"See: {TOKEN_MANAGER} status"
+_CRON = f"Look whether cron starts {TOKEN_MANAGER}, and at its log."
+_WORDS = {None: "OK", Kind.ROW: "WARNING", Kind.EXPIRED: "CRITICAL", Kind.NOT_CHECKED: "UNKNOWN"}
+
+
+class Finding(NamedTuple):
+    """What a monitor reads.
+
+    Attributes:
+        state: `ok`, `attention`, `expired`, `late` or `unknown`.
+        kind: which gives the exit code; None where all is well.
+        message: what is so, without a full stop.
+        action: what to do; empty where nothing is to be done.
+    """
+
+    state: str
+    kind: Kind | None
+    message: str
+    action: str = ""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """None where all is well."""
+        return () if self.kind is None else (self.kind,)
+
+    def as_json(self) -> dict[str, str | None]:
+        """What `status --check --json` prints."""
+        return {"state": self.state, "message": self.message, "action": self.action or None}
+
+    def __str__(self) -> str:
+        return one_line(f"{_WORDS.get(self.kind)}: {self.message}" + (f". {self.action}" if self.action else ""))
+
+
+class LastRun:
+    """What the last run left.
+
+    Args:
+        state: the state folder.
+        name: stands for the table there; see `Surroundings`.
+    """
+
+    def __init__(self, state: Path, name: str) -> None:
+        self._state = state
+        self._file = state / f"last-run-{name}.json"
+        self._kept: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            if isinstance(kept := json.loads(self._file.read_bytes()), dict):
+                self._kept = kept
+
+    @property
+    def folder(self) -> Path | None:
+        """The store's state folder, as the last run found it; None where none did."""
+        return self._state / str(self._kept["folder"]) if "folder" in self._kept else None
+
+    def keep(self, summary: RunSummary) -> None:
+        """Replace it. A run that a person started does not show that others come by themselves.
+
+        Raises:
+            OSError: the state folder rejects writes.
+        """
+        run, kept = summary.run, self._kept
+        if summary.is_scheduled:
+            at, error = iso(summary.ended_at), run.error or run.store_error or run.journal_error
+            kept |= {"ended_at": at, "interval": summary.interval, "exit_code": summary.exit_code}
+            kept |= {"error": str(error), "action": error.action} if error is not None else {"error": "", "action": ""}
+            kept["worked_at"] = at if summary.exit_code in (0, 1) else kept.get("worked_at", at)
+        if summary.folder is not None:
+            kept["folder"] = summary.folder.name
+        if summary.facts is not None:
+            rows = summary.facts.rows
+            names = list(dict.fromkeys(f"{row.location_id} ({row.code})" for row in rows))
+            ends = [row.token_ends for row in rows if row.token_ends is not None and row.code is not Code.ENDING]
+            kept |= {"names": names[:_SHOWN_NAMES], "count": len(names), "first_end": iso(min(ends)) if ends else ""}
+        replace_file(self._file, json.dumps(kept).encode())
+
+    def judge(self, now: datetime) -> Finding:
+        """What it means by now: a token may have expired since, and no run that could do its work may have come."""
+        kept, count, names = self._kept, self._kept.get("count", 0), self._kept.get("names", [])
+        ended_at, worked_at = parse_time(kept.get("ended_at")), parse_time(kept.get("worked_at"))
+        if ended_at is None or worked_at is None:
+            return Finding("unknown", Kind.NOT_CHECKED, "no run has come yet", _CRON)
+        limit, last = (
+            timedelta(seconds=INTERVALS * kept.get("interval", 0)),
+            f"the last run ended {span(now - ended_at)} ago",
+        )
+        if now - ended_at > limit:
+            return Finding("late", Kind.EXPIRED, f"{last}, more than two intervals", _CRON)
+        code, error = kept.get("exit_code"), kept.get("error")
+        ill = f"{last} with exit code {code}" + (f" ({error})" if error else ""), kept.get("action") or _STATUS
+        if now - worked_at > limit:
+            return Finding("late", Kind.EXPIRED, *ill)
+        who = f"{count} need somebody: {', '.join(names)}" + (", …" if count > len(names) else "")
+        first_end = parse_time(kept.get("first_end"))
+        if first_end is not None and first_end <= now:
+            return Finding("expired", Kind.EXPIRED, f"access tokens have expired; {who}", _STATUS)
+        if count:
+            return Finding("attention", Kind.ROW, f"all access tokens are valid; {who}", _STATUS)
+        return (
+            Finding("attention", Kind.ROW, *ill) if code else Finding("ok", None, f"{last}, nobody has to do anything")
+        )
+
+
+def not_checked(error: ActionableError) -> Finding:
+    """What is wrong with the set-up, so that nobody knows how the tokens are."""
+    return Finding("unknown", Kind.NOT_CHECKED, str(error).rstrip("."), error.action)

@@ -1,0 +1,172 @@
+"""Who used which credential when, and how that ended: JSON lines for whoever has to find out later. Never a secret.
+
+Locations and clients stand there as hashes under a random key in the state folder, so that a copy of the log names
+nobody, and rotating the encryption key leaves lines comparable. Not synced to the disk: what a power failure undoes is
+the last seconds. A log that cannot be written is one warning, and changes nothing about what is done.
+"""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import json
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from token_refresh.base.clock import Clock, iso
+from token_refresh.base.errors import ActionableError
+from token_refresh.base.events import CredentialUsed, RowFinished
+from token_refresh.base.files import user_name
+from token_refresh.journal.lock import hold
+
+FILE, KEY_FILE = "security.log", "security-log.key"
+MOST_BYTES, OLDER_FILES = 10_000_000, 5
+_KEY_BYTES, _HASH_DIGITS = 32, 16
+_AN_HOUR = 3600
+# In the lock file: who, when the last line was written (seconds since 1970), how often since.
+_RECORD = struct.Struct(f"={_HASH_DIGITS}sdq")
+_BUCKETS, _BUCKET_BYTES = 4096, 8 * _RECORD.size
+_LOCK_SECONDS, _POLL_SECONDS = 5.0, 0.001  # others hold the lock for less than a millisecond
+_PAUSE_SECONDS = 60.0  # after a failure nothing is tried for so long
+
+
+@dataclass(eq=False)
+class SecurityLog:
+    """One table's log; used by any number of threads and processes.
+
+    Args:
+        path: the file; None: `FILE` in the table's own folder; `none`: there is to be no log.
+        state: the state folder.
+        caller: who uses credentials: the verb, or `library`.
+        clock: the time.
+        say: warns, with what happened and what to do.
+    """
+
+    path: Path | str | None
+    state: Path
+    caller: str
+    clock: Clock
+    say: Callable[[str, str], None]
+    _retry_at: float | None = field(default=None, init=False)
+
+    def note(self, event: CredentialUsed | RowFinished, find_folder: Callable[[], Path]) -> None:
+        """Write a line; nothing of a dry run. Never raises."""
+        if isinstance(event, RowFinished):
+            event = CredentialUsed("refresh", event.location_id, event.client_id, event.outcome or "")
+        is_pause = self._retry_at is not None and self.clock.monotonic() < self._retry_at
+        if self.path == "none" or is_pause or not event.outcome:
+            return
+        try:
+            self.path = self.path or find_folder() / FILE
+            self._write(event, Path(self.path))
+            self._retry_at = None
+        except (OSError, ActionableError) as error:
+            if self._retry_at is None:
+                reason = getattr(error, "strerror", None) or str(error)
+                what = f"the security log {self.path or ''}".rstrip()
+                self.say(f"{what} cannot be written ({reason})", "Correct SECURITY_LOG, or free the disk.")
+            self._retry_at = self.clock.monotonic() + _PAUSE_SECONDS
+
+    def lines_of(self, location_id: str) -> Iterator[dict[str, Any]]:
+        """What the log has of a location, oldest first; and what was done with all of them at once."""
+        mine = (None, self._hash("location", location_id))
+        files = [self.path] if isinstance(self.path, Path) else sorted(self.state.glob(f"*/{FILE}"))
+        for path in (_numbered(Path(file), number) for file in files for number in range(OLDER_FILES, -1, -1)):
+            with suppress(FileNotFoundError), path.open("rb") as lines:
+                for line in lines:
+                    with suppress(ValueError, KeyError, TypeError):  # it was cut off, or is no line of ours
+                        if (known := json.loads(line))["location"] in mine:
+                            yield known
+
+    def _write(self, used: CredentialUsed, path: Path) -> None:
+        with _locked(path.with_name(f"{path.name}.lock")) as file:
+            line: dict[str, Any] = {
+                "time": iso(self.clock.now()),
+                "event": used.use,
+                "actor": self._actor,
+                "outcome": used.outcome,
+                "location": self._hash("location", used.location_id) if used.location_id is not None else None,
+                "client": self._hash("client", used.client_id) if used.client_id else None,
+            }
+            if used.use == "get":
+                who = " ".join(str(line[name]) for name in ("actor", "outcome", "location"))
+                line["count"] = count = self._count(file, who)
+                if not count:
+                    return
+            _append(path, json.dumps(line).encode())
+
+    def _count(self, file: int, who: str) -> int:
+        """How often since the last line, with this time; 0 where that line is not an hour old.
+
+        Each has its place in one of the lock file's buckets; in a full one the oldest gives way.
+        """
+        now, own = self.clock.now().timestamp(), self._hash("get", who)
+        start = int(own, 16) % _BUCKETS * _BUCKET_BYTES
+        records = list(_RECORD.iter_unpack(os.pread(file, _BUCKET_BYTES, start).ljust(_BUCKET_BYTES, b"\0")))
+        names, times = [record[0] for record in records], [record[1] for record in records]
+        is_known = own.encode() in names
+        place = names.index(own.encode()) if is_known else times.index(min(times))
+        _, at, count = records[place] if is_known else ("", 0.0, 0)
+        is_time = not 0 <= now - at < _AN_HOUR
+        record = _RECORD.pack(own.encode(), *((now, 0) if is_time else (at, count + 1)))
+        os.pwrite(file, record, start + place * _RECORD.size)
+        return count + 1 if is_time else 0
+
+    @cached_property
+    def _actor(self) -> str:
+        return f"{user_name(os.geteuid())} {self.caller}"
+
+    def _hash(self, what: str, text: str) -> str:
+        named = f"{what} {text}".encode(errors="backslashreplace")
+        return hmac.digest(self._key, named, "sha256").hex()[:_HASH_DIGITS]
+
+    @cached_property
+    def _key(self) -> bytes:
+        with _locked(self.state / KEY_FILE) as file:
+            key = os.pread(file, _KEY_BYTES, 0)
+            if len(key) < _KEY_BYTES:
+                key = os.urandom(_KEY_BYTES)
+                os.pwrite(file, key, 0)
+                os.fsync(file)
+            return key
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """While inside, no other thread or process has this file; gives its descriptor."""
+    ending = time.monotonic() + _LOCK_SECONDS
+    while (file := hold(path)) is None:
+        if time.monotonic() >= ending:
+            raise TimeoutError("another process keeps its lock")
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line; one that a kill or a full disk cut off before it stays as it is, and this one begins on its own."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size + len(line) >= MOST_BYTES:
+            for number in range(OLDER_FILES, 0, -1):
+                with suppress(FileNotFoundError):
+                    _numbered(path, number - 1).replace(_numbered(path, number))
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "ab+", buffering=0) as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        if file.write(line + b"\n") <= len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path
