@@ -885,7 +885,7 @@ def test_a_command_is_run_in_the_program_s_folder_without_the_other_secrets(load
     assert shown is not None
     assert "VAULT_ADDR=https://v.example" in shown
     assert shown.endswith(f" {folder}")
-    assert not any(word in shown for word in (KEY, "h.example", "FROM_DOTENV"))
+    assert not any(word in shown for word in (KEY, "h.example", "FROM_DOTENV", "_COMMAND"))
 
 
 def test_what_a_command_inherits_is_kept_for_commands_to_come(load):

@@ -39,6 +39,7 @@ def test_the_digest_and_what_is_new_are_one_message(desk: Desk) -> None:
     desk.run(fact("old"))
     [message] = desk.run(fact("old"), fact("new"), after=DAY)
     assert {(item.location_id, item.is_lasting) for item in message.items} == {("old", True), ("new", False)}
+    assert message.title == "token-refresh: 1 still login needed, 1 login needed"
 
 
 def test_a_digest_that_a_wrong_clock_dated_in_the_future_keeps_no_later_one_back(desk: Desk) -> None:
@@ -69,6 +70,12 @@ def test_an_end_is_news_thirty_seven_and_one_days_before(desk: Desk) -> None:
             news[day] = said(messages)
     assert news == {day: [("ending", "loc", False)] for day in (10, 33, 39)}
     assert said(desk.run()) == [("recovered", "loc", False)]
+
+
+def test_what_ends_on_a_day_is_not_in_the_digest(desk: Desk) -> None:
+    ending = fact("ends", Code.ENDING, ends=ends_in(desk.clock, 20), part="refresh_token")
+    desk.run(ending, fact("loc"))
+    assert said(desk.run(ending, fact("loc"), after=DAY)) == [("login_needed", "loc", True)]
 
 
 def test_a_secret_and_a_login_that_end_are_two_things(desk: Desk) -> None:
@@ -138,6 +145,15 @@ def test_a_store_that_cannot_be_asked_ends_nothing_that_is_of_its_rows(desk: Des
     away = StoreUnavailableError("the table does not answer", "Wait.")
     assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
     assert said(desk.run(fact("loc"))) == [("recovered", "", False)]
+
+
+def test_what_a_run_that_could_not_look_knows_nothing_of_is_not_over(desk: Desk) -> None:
+    desk.clock.advance(5 * DAY)
+    waiting = [RowWaiting("w", "acme", "…", host="acme.example")]
+    begun = desk.end(desk.summary(Facts(old_entries=1, usage=Usage(1, 1000, 1000)), waiting=waiting))
+    assert {code for code, *_ in said(begun)} == {"journal_waiting", "quota", "host_unavailable"}
+    away = StoreUnavailableError("the table does not answer", "Wait.")
+    assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
 
 
 def test_another_mistake_of_the_set_up_is_not_the_end_of_the_first(desk: Desk) -> None:

@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import crypto
 from tests.callers import log_in, manager_of
+from tests.commands.test_cli import change_row
 from tests.conftest import World
+from tests.refresh.runs.faults_world import AirtableRows
+from tests.refresh.runs.test_faults import outage
+from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START, FakeClock
 from tests.world.oauth import faults
 from token_refresh.base.clock import iso
@@ -131,11 +135,13 @@ def test_what_a_dry_run_would_refresh_is_no_use(log: Log) -> None:
     assert list(log.folder.iterdir()) == []
 
 
-def test_without_a_log_nothing_is_made(tmp_path: Path, clock: FakeClock) -> None:
+def test_without_a_log_nothing_is_made(tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     Log(tmp_path, clock, "none").note("export")
     assert list(tmp_path.iterdir()) == []
 
 
+@example("\udcff")  # a byte of the command line that is no text
 @given(st.text(max_size=20))
 def test_whatever_a_location_is_called_it_is_found_again(
     tmp_path_factory: pytest.TempPathFactory, location: str
@@ -184,7 +190,7 @@ def test_where_places_run_out_a_get_is_noted_too_often_rather_than_not_at_all(
     log: Log, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(security_log, "_BUCKETS", 1)
-    for number in (*range(9), 8, 0):  # there are eight
+    for number in (*range(8), 8, *range(8, 0, -1), 0):  # there are eight, and the oldest gives way
         log.note("get", f"loc-{number}")
         clock.advance(1)
     locations = [line["location"] for line in log.lines()]
@@ -377,7 +383,6 @@ def test_each_use_of_a_credential_is_noted_with_who_it_was(world: World, tmp_pat
     program.settings["ENCRYPTION_KEY_FALLBACKS"] = program.settings["ENCRYPTION_KEY"]
     program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     program.run("rotate-key")
-    program.run("rebind", "loc-1", "--yes")
     program.run("import", str(tmp_path / "rows.json"), "--yes")
     assert uses(world) == [
         ("onboard", "onboard", "refreshed"),
@@ -393,6 +398,37 @@ def test_each_use_of_a_credential_is_noted_with_who_it_was(world: World, tmp_pat
         ("rotate", "rotate-key", "done"),
         ("import", "import", "created"),
     ]
+
+
+def test_what_an_earlier_run_could_not_store_is_noted_by_who_stores_it(airtable_world: World) -> None:
+    world, table = airtable_world, AirtableRows(airtable_world)
+    table.add("acme", "loc-1")
+    outage(table, airtable_faults.status(503))
+    world.program.run()
+    assert world.airtable is not None
+    world.airtable.faults.clear()
+    noted = len(lines_of(world))
+    assert world.program.run("recover", "--replay").code == 0
+    assert uses(world)[noted:] == [("refresh", "recover", "refreshed")]
+
+
+def test_an_onboarding_that_a_run_brings_to_its_end_is_noted_as_its(airtable_world: World) -> None:
+    world = airtable_world
+    assert world.airtable is not None
+    world.airtable.inject(airtable_faults.status(503), kind="create", times=None)
+    assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc-1"))).code != 0
+    world.airtable.faults.clear()
+    noted = len(lines_of(world))
+    assert world.program.run().code == 0
+    assert uses(world)[noted:] == [("onboard", "refresh", "refreshed")]
+
+
+def test_a_row_that_is_bound_to_another_location_is_noted(world: World) -> None:
+    onboarded(world, "loc-1")
+    change_row(world, "loc-1", location_id="loc-2")
+    assert world.program.run("rebind", "loc-2", "--was-location", "loc-1", "--yes").code == 0
+    assert uses(world)[-1] == ("rebind", "rebind", "done")
+    assert lines_of(world)[-1]["location"] != lines_of(world)[0]["location"]
 
 
 def test_a_program_that_uses_the_library_is_named_so(world: World) -> None:

@@ -35,7 +35,7 @@ HOURLY = (
     *("docusign", "paypal", "fitbit", "strava", "dropbox", "canva"),
 )
 # Those whose tokens live for weeks.
-DAILY = ("basecamp", "clio", "discord", "figma", "linkedin", "pinterest", "sentry", "square")
+DAILY = ("basecamp", "clio", "discord", "figma", "pinterest", "sentry", "square")
 
 
 class Skewed(FakeClock):
@@ -162,7 +162,7 @@ class Life:
     def rotate_key(self) -> None:
         """A new key, the old one beside it."""
         old = self.settings["ENCRYPTION_KEY"]
-        self.settings |= {"ENCRYPTION_KEY": crypto.generate_key(), "ENCRYPTION_KEY_FALLBACKS": old}
+        self.settings.update(ENCRYPTION_KEY=crypto.generate_key(), ENCRYPTION_KEY_FALLBACKS=old)
 
     def move(self, folder: Path) -> None:
         """Another machine, with a copy of the state folder."""

@@ -61,14 +61,15 @@ class Item:
         """Whether all machines that work on the table see the same; the rest is this machine's own."""
         return bool(self.location_id) or self.code == Code.ROTATION_UNFINISHED
 
+    @property
+    def words(self) -> str:
+        """The code, for people; whether it is known already."""
+        return ("still " if self.is_lasting else "") + self.code.replace("_", " ")
+
     def __str__(self) -> str:
         whose = f"{self.location_id} {self.provider}: " if self.location_id else ""
         since = f" (since {self.since[:16].replace('T', ' ')} UTC)" if self.since else ""
-        return f"{_words(self.code)}: {whose}{self.message}. {self.action}".rstrip() + since
-
-
-def _words(code: str) -> str:
-    return code.replace("_", " ")
+        return f"{self.words}: {whose}{self.message}. {self.action}".rstrip() + since
 
 
 class Message(NamedTuple):
@@ -80,8 +81,8 @@ class Message(NamedTuple):
     @property
     def title(self) -> str:
         """How many of which code."""
-        counts = Counter(item.code for item in self.items)
-        return "token-refresh: " + ", ".join(f"{count} {_words(code)}" for code, count in counts.items())
+        counts = Counter(item.words for item in self.items)
+        return "token-refresh: " + ", ".join(f"{count} {words}" for words, count in counts.items())
 
     @property
     def text(self) -> str:
@@ -188,9 +189,7 @@ class Book:
                 news.append(replace(after[key], is_lasting=item.step <= step))
         groups = {item.group for item in after.values()}
         over = (item for item in before.values() if item.key not in after and item.group not in groups)
-        news += (
-            replace(item, code=Code.RECOVERED, message=f"no longer {_words(item.code)}", action="") for item in over
-        )
+        news += (replace(item, code=Code.RECOVERED, message=f"no longer {item.words}", action="") for item in over)
         return news, after
 
     def keep(self, address: str, items: Mapping[str, Item], now: datetime | None) -> None:
