@@ -380,6 +380,13 @@ MUTANTS = (
         "tests/refresh/runs/test_recovery.py",
     ),
     _mutant(
+        "an unproven token is forgotten once its row was deleted and imported again",
+        "token_refresh/refresh/recovery.py",
+        "if is_there else context.store.store.find(entry.location_id)",
+        "if is_there else []",
+        f"{_UNPROVEN}test_an_unproven_token_is_proved_in_the_row_that_took_the_place_of_its_own",
+    ),
+    _mutant(
         "a replayed answer knows its row by the cell alone",
         "token_refresh/refresh/recovery.py",
         "    return isinstance(job, Job) and by_token",

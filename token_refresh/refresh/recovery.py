@@ -113,11 +113,12 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     noted = [*entries, *context.journal.entries(Step.ANSWERED)] if entries else []
     for entry in entries:
-        row = rows.get(entry.row_key)
-        job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
-        if isinstance(job, UnusableRow) or (job is not None and entry in predecessors(job.token, noted)):
+        is_there = entry.row_key in rows  # else it was deleted, and may have been imported again as another row
+        found = [rows[entry.row_key]] if is_there else context.store.store.find(entry.location_id)
+        jobs = [context.job_factory.job(row) for row in found if row.encrypted_refresh]
+        if any(entry in predecessors(job.token, noted) if isinstance(job, Job) else is_there for job in jobs):
             continue
-        if job is not None and entry.token in job.token:
+        if is_there and any(isinstance(job, Job) and entry.token in job.token for job in jobs):
             context.journal.mark_lost(entry.id)
             continue
         message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"

@@ -240,6 +240,40 @@ def test_a_colleague_who_onboards_over_an_unproven_token_wins_and_the_token_is_k
     assert unproven not in sent(table)[-1:]
 
 
+def test_an_unproven_token_is_proved_in_the_row_that_took_the_place_of_its_own(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    first, hand = rows.stored("loc"), Hand(rows)
+    rows.world.oauth.fail(faults.amended(alone))
+    rows.world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    run(rows)
+    rows.world.oauth.behave()
+    [row] = hand.rows_of("loc")
+    hand.remove(row)
+    hand.restore(row, None)
+    rows.world.clock.advance(100)
+    result = run(rows)
+    assert (only(result)["outcome"], "kept in the journal" in result.err) == ("refreshed", False)
+    assert entries(rows.world) == []
+    assert is_spent(rows, first)
+
+
+def test_one_that_is_refused_there_gives_way_to_the_one_before_for_good(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    first, hand = rows.stored("loc"), Hand(rows)
+    rows.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    rows.world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    run(rows)
+    rows.world.oauth.behave()
+    [row] = hand.rows_of("loc")
+    hand.remove(row)
+    hand.restore(row, None)
+    rows.world.clock.advance(100)
+    assert only(run(rows))["outcome"] == "unknown"
+    rows.world.clock.advance(100)
+    assert only(run(rows))["outcome"] == "refreshed"
+    assert sent(rows)[-2:] == ["sample-refresh", first]
+
+
 def test_where_somebody_puts_the_token_before_back_it_counts_as_never_replaced(table: Rows) -> None:
     table.add("acme", "loc")
     first, cell = table.stored("loc"), table.row("loc").encrypted_refresh
