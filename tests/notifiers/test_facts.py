@@ -166,6 +166,19 @@ def test_a_row_that_was_fixed_or_deleted_at_airtable_is_not_named_for_ever(airta
     assert facts_of(airtable_rows, wants_all=False)[0].rows == []
 
 
+def test_a_row_with_a_dead_grant_that_is_deleted_at_airtable_is_named_for_a_day_at_most(
+    airtable_rows: AirtableRows,
+) -> None:
+    for name in ("dead", "deleted"):
+        airtable_rows.add("acme", name, START + timedelta(minutes=10))
+        airtable_rows.world.oauth.revoke(name)
+    assert set(codes(facts_of(airtable_rows, wants_all=False)[0])) == {"dead", "deleted"}
+    airtable_rows.remove("deleted")
+    airtable_rows.world.clock.advance(86_400)
+    facts, calls = facts_of(airtable_rows, wants_all=False)
+    assert (set(codes(facts)), calls) == ({"dead"}, 0)
+
+
 def test_of_a_row_that_is_kept_no_text_stays_into_which_somebody_may_have_pasted_a_secret(
     airtable_rows: AirtableRows,
 ) -> None:

@@ -19,7 +19,7 @@ from token_refresh.base.files import replace_file
 from token_refresh.journal.failures import A_DAY, read_failures
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, make_row
+from token_refresh.stores.base import STATUS_ACTIVE, STATUS_REAUTHORIZE, DueQuery, Row, make_row
 
 FILE = "rows.json"
 _THERE = "-"  # what stands for a text that is there and is not kept: anybody may have pasted a secret there
@@ -77,6 +77,12 @@ class RowMemory:
                 is_gone = not row.is_failing or (name not in due and is_whole)
                 if is_gone and row.status != STATUS_REAUTHORIZE:
                     del self.rows[name]
+
+    def confirm(self, listed: Iterable[Row], query: DueQuery) -> None:
+        """Forget whom the answer to `query` should have held and does not: the row was deleted, or changed by hand."""
+        there = {(row.location_id, self._context.job_factory.provider_name(row)) for row in listed}
+        self.rows = {name: row for name, row in self.rows.items() if name in there or not query.admits(row)}
+        self.write()
 
     def write(self) -> None:
         """Keep them, where they have changed.
