@@ -15,6 +15,7 @@ from bench.figure import Figure
 from bench.peer_loop import LIBRARIES
 from bench.world import (
     CLIENT_ID,
+    LIFETIME_SECONDS,
     SECRET,
     Cost,
     Provider,
@@ -84,6 +85,6 @@ def _library(name: str, granted: Provider, count: int) -> Cost:
 
 def _ours(home: Path, name: str, granted: Provider, count: int) -> Cost:
     script, settings = OWN[name]
-    program = installation(home, granted.url, **settings)
+    program = installation(home, granted.url, LIFETIME_SECONDS, **settings)
     fill(program, granted.url, granted.take(count))
     return cost_of_run(program, script)

@@ -28,8 +28,9 @@ CHUNK_ROWS = 5_000
 CLIENT_ID, SECRET = "app", "bench"
 # MSAL asks for these three with every refresh, and a provider refuses what was not granted.
 SCOPE = "openid profile offline_access read"
-# Half the life of its tokens: cron comes often enough, and no warning is told.
-QUIET = {"REFRESH_INTERVAL": "1800"}
+LIFETIME_SECONDS = 3600  # of its tokens
+# A third of that: cron comes often enough, and there is nothing to warn of.
+QUIET = {"REFRESH_INTERVAL": "1200"}
 PROCESSOR_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -83,7 +84,7 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-def installation(home: Path, token_url: str, lifetime: int = 3600, **settings: str) -> Program:
+def installation(home: Path, token_url: str, lifetime: int = LIFETIME_SECONDS, **settings: str) -> Program:
     """The program for this provider, whose tokens live so many seconds; on SQLite unless the settings say more."""
     home.mkdir()
     (home / "own.toml").write_text(f'[acme]\ntoken_url = "{token_url}"\nlifetime = {lifetime}\n')

@@ -62,7 +62,7 @@ def authorization_url(
     address, _, own_query = provider.authorize_url.partition("?")
     query = {
         "response_type": "code",
-        provider.client_id_param: client_id,
+        provider.login.authorize_client_id_param or provider.client_id_param: client_id,
         "redirect_uri": redirect_uri,
         "scope": scope,
         "state": state,
@@ -83,10 +83,11 @@ def code_request(
     Raises:
         ProviderError: see `Provider.endpoint`.
     """
-    fields = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+    own = provider.login
+    fields = {"grant_type": "authorization_code", own.exchange_code_param: code, "redirect_uri": redirect_uri}
     if verifier is not None:
         fields["code_verifier"] = verifier
-    fields |= provider.filled(provider.login.code_params, credential.params)
+    fields |= provider.filled(own.code_params, credential.params)
     return provider.request(provider.endpoint_at(provider.token_url, credential.params), fields, credential)
 
 

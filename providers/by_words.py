@@ -1,7 +1,7 @@
 """Providers that say in words what others say by a code.
 
-Sources: dev.twitch.tv/docs/authentication/refresh-tokens, developers.strava.com/docs/authentication, and for X what
-devcommunity.x.com quotes of its answers.
+Sources: dev.twitch.tv/docs/authentication/refresh-tokens, developers.strava.com/docs/authentication, and what was
+quoted of their answers: for X at devcommunity.x.com, for Bitbucket in readthedocs/readthedocs.org#2992.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ class ByWords(Provider):
         if any(part in words for part in self.client):
             return Verdict.CLIENT_REFUSED
         return super().judge(status, content)
+
+
+class Bitbucket(ByWords):
+    """Bitbucket's, whose code for a dead refresh token is `invalid_request`."""
+
+    dead = ("invalid refresh_token",)
 
 
 class Twitch(ByWords):

@@ -20,12 +20,14 @@ from token_refresh.base.errors import Kind
 # A module is imported when its provider is met.
 QUIRKS: Mapping[str, tuple[str, str]] = {
     "atlassian": ("providers.atlassian", "Atlassian"),
+    "bitbucket": ("providers.by_words", "Bitbucket"),
     "exact-online": ("providers.exact_online", "ExactOnline"),
     "gohighlevel": ("providers.gohighlevel", "GoHighLevel"),
     "hubspot": ("providers.hubspot", "HubSpot"),
     "instagram": ("providers.exchange", "Instagram"),
     "meta": ("providers.exchange", "Meta"),
     "microsoft": ("providers.microsoft", "Microsoft"),
+    "monday": ("providers.monday", "Monday"),
     "shopify": ("providers.shopify", "Shopify"),
     "strava": ("providers.by_words", "Strava"),
     "threads": ("providers.exchange", "Threads"),
@@ -49,7 +51,8 @@ KEYS: Mapping[str, type] = {
     "refresh_lifetime": int, "refresh_ends_anyway": int, "secret_lifetime": int, "earliest": int,
     "former_origins": list, "unreliable_invalid_grant": bool, "errors": dict, "revoke_token": str, "revoke_param": str,
     "revoke_auth": str, "revoke_encoding": str, "revoke_method": str, "revoke_ends": bool,
-    "authorize_params": dict, "code_params": dict, "code_param": str, "scopes": list, "scope_separator": str,
+    "authorize_client_id_param": str, "authorize_params": dict, "code_params": dict, "code_param": str,
+    "exchange_code_param": str, "scopes": list, "scope_separator": str,
     "scope_prefix": str, "refresh_setting": str, "pkce": str, "redirect": str, "any_port": bool, "issuer": str,
     "iss_required": bool, "account": str, "account_is_location": bool, "callback_hosts": list,
     "client_id_pattern": str, "docs": str, "app_steps": list, "checked": date, "unsure": list,
@@ -62,11 +65,11 @@ _CHOICES = {
     "rotates": ("always", "sometimes", "never"),
     "replay": ("safe", "once", "last_minute"),
     "revoke_token": ("refresh", "access", "both"),
-    "revoke_auth": ("client", "body", "basic", "bearer", "none"),
+    "revoke_auth": ("client", "body", "basic", "bearer", "secret", "none"),
     "revoke_encoding": ("form", "json"),
     "revoke_method": ("POST", "DELETE"),
     "pkce": ("required", "supported", "none", "unknown"),
-    "redirect": ("127.0.0.1", "localhost", "https", "unknown"),
+    "redirect": ("127.0.0.1", "localhost", "https", "name", "unknown"),
 }
 _SHAPES = {
     str: "a text in quotes", int: "a whole number", bool: "true or false", dict: "a table in braces",
@@ -79,6 +82,7 @@ _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
 _OF_REVOCATION = {f"revoke_{entry.name}": entry.name for entry in dataclasses.fields(Revocation)}
 _OF_LOGIN = frozenset(entry.name for entry in dataclasses.fields(Login))
 _PLACE = r"(?:answer(?:\.\w+)+|callback\.[\w-]+)"
+_KEPT = frozenset({"account", "login_at", "secret_ends"})  # what `provider_params` keep of a login and its client
 _ACCOUNT = re.compile(rf"{_PLACE}(?:\|{_PLACE})*")
 
 
@@ -99,6 +103,9 @@ def make_provider(slug: str, table: Any) -> Provider:
     for key, value in table.items():
         _check_key(slug, key, value)
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    placeholders = {**_needed(table), **table.get("placeholders", {})}
+    for name in _KEPT & placeholders.keys():
+        raise CatalogError(f"Provider {slug}: a row keeps something else as {name}", "Call the placeholder otherwise.")
     errors = {kind: frozenset(codes) for kind, codes in table.get("errors", {}).items()}
     of_login: dict[str, Any] = {key: value for key, value in frozen.items() if key in _OF_LOGIN}
     of_revocation: dict[str, Any] = {
@@ -112,7 +119,7 @@ def make_provider(slug: str, table: Any) -> Provider:
     } | {
         "slug": slug,
         "name": table.get("name", slug),
-        "placeholders": {**_needed(table), **table.get("placeholders", {})},
+        "placeholders": placeholders,
         "error_codes": ErrorCodes(**errors),
         "login": login,
         "revocation": Revocation(**of_revocation),

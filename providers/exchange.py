@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
+from providers.by_words import ByWords
 
 
 class Exchange(Provider):
@@ -35,9 +36,14 @@ class Exchange(Provider):
         return replace(answer, refresh_token=answer.access_token, refresh_expires_at=answer.expires_at)
 
 
-class Meta(Exchange):
-    """Facebook's: also trades the short-lived token of a login."""
+class Meta(ByWords, Exchange):
+    """Facebook's: also trades the short-lived token of a login.
 
+    A wrong client shows in the words alone: the code beside them may be 1 or 190, which mean other things elsewhere, as
+    public programs note that met them.
+    """
+
+    dead, client = (), ("error validating client secret", "error validating application")
     grant_type, token_param, names_client = "fb_exchange_token", "fb_exchange_token", True
 
 

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, Literal
 
 Pkce = Literal["required", "supported", "none", "unknown"]
-Redirect = Literal["127.0.0.1", "localhost", "https", "unknown"]
+Redirect = Literal["127.0.0.1", "localhost", "https", "name", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,16 @@ class Login:
     Attributes:
         authorize_params: of the authorization request, beyond RFC 6749 section 4.1.1.
         code_params: of the request that exchanges the code, beyond RFC 6749 section 4.1.3.
+        authorize_client_id_param: the name of the client id in the authorization request; empty: as elsewhere.
         code_param: the name under which the callback brings the code.
+        exchange_code_param: the name under which its exchange sends it.
         scopes: without these no refresh token comes.
         more_scopes: what the settings ask for beyond them.
         refresh_setting: the setting of the app without which none comes.
         scope_prefix: of a scope that is a bare name.
         pkce: RFC 7636; it is sent unless `none`.
-        redirect: the host of a redirect URI that the provider takes without https; `unknown` counts as `https`.
+        redirect: the host of a redirect URI that the provider takes without https; `unknown` counts as `https`;
+            `name`: it is no address but a name that the provider gave to one (eBay's RuName).
         any_port: the provider takes any port of a loopback redirect URI (RFC 8252 section 7.3).
         issuer: the `iss` of a callback (RFC 9207); `iss_required`: a callback without one is refused.
         account: where it stands whose login it is: `answer.PATH` or `callback.NAME`; several with `|`, the first wins.
@@ -40,7 +43,9 @@ class Login:
 
     authorize_params: Mapping[str, str] = field(default_factory=dict)
     code_params: Mapping[str, str] = field(default_factory=dict)
+    authorize_client_id_param: str = ""
     code_param: str = "code"
+    exchange_code_param: str = "code"
     scopes: tuple[str, ...] = ()
     more_scopes: tuple[str, ...] = ()
     refresh_setting: str = ""
@@ -100,13 +105,14 @@ class Revocation:
     Attributes:
         token: which one is sent; `both`: one after the other.
         param: the name that it is sent under; empty where it is only in the header.
-        auth: who asks: the client as at the token endpoint, or in that way; `bearer`: the access token itself.
+        auth: who asks: the client as at the token endpoint, or in that way; `bearer`: the access token itself;
+            `secret`: the client secret in the header, as Square wants it.
         ends: the page promises that the grant ends with it.
     """
 
     token: Literal["refresh", "access", "both"] = "refresh"  # noqa: S105 - which one
     param: str = "token"
-    auth: Literal["client", "body", "basic", "bearer", "none"] = "client"
+    auth: Literal["client", "body", "basic", "bearer", "secret", "none"] = "client"
     encoding: Literal["form", "json"] = "form"
     method: Literal["POST", "DELETE"] = "POST"
     ends: bool = False

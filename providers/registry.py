@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from providers.addresses import placeholders_in
+from providers.addresses import CLIENT_ID, placeholders_in
 from providers.base import Provider, ProviderError, ProviderSummary
 from providers.entries import CatalogError, check_addresses, make_provider
 from providers.index import read_index
@@ -147,7 +147,8 @@ def _overridden(provider: Provider, override: Override) -> Provider:
     scopes = tuple((override.scope or "").replace(",", " ").split())
     addresses = {key: getattr(provider, key) for key in _SIBLINGS}
     if override.token_url:
-        named_there = {*placeholders_in(override.token_url), *filter(provider.placeholders.get, provider.placeholders)}
+        usual = filter(provider.placeholders.get, provider.placeholders)
+        named_there = {CLIENT_ID, *placeholders_in(override.token_url), *usual}
         moved = {key: _moved(url, provider.token_url, override.token_url) for key, url in addresses.items()}
         addresses = {
             key: url if named_there.issuperset(placeholders_in(url or "")) else None for key, url in moved.items()

@@ -57,11 +57,12 @@ def _request(provider: Provider, where: Endpoint, credential: Credential, kind: 
     if own.param == "token":
         fields["token_type_hint"] = f"{kind}_token"  # RFC 7009 section 2.1
     is_client = own.auth not in ("bearer", "none")
-    auth = own.auth if own.auth in ("body", "basic") else provider.auth
+    auth = {"client": provider.auth, "body": "body", "basic": "basic"}.get(own.auth, "none")
     asking = replace(provider, auth=auth, encoding=own.encoding)
     request = asking.request(where, fields, credential if is_client else None)
-    bearer = {"Authorization": f"Bearer {token}"} if own.auth == "bearer" else {}
-    return replace(request, headers={**request.headers, **bearer}, method=own.method)
+    schemes = {"bearer": f"Bearer {token}", "secret": f"Client {credential.client_secret}"}
+    header = {"Authorization": schemes[own.auth]} if own.auth in schemes else {}
+    return replace(request, headers={**request.headers, **header}, method=own.method)
 
 
 def read_revocation(provider: Provider, raw: RawAnswer) -> Answer:

@@ -25,7 +25,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
-from providers.registry import read_catalog
+from providers import Catalog
 from tests.providers.answers import ANSWERS
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
@@ -45,6 +45,7 @@ settings.load_profile("quick")
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
+CATALOG = Catalog()  # which reads an entry once
 # The `provider_params` of a row at its provider's fake.
 PARAMS = {slug: dict(answers.row) for slug, answers in ANSWERS.items()}
 
@@ -75,6 +76,16 @@ class World:
         self.oauth._http.now = time.time
         if self.airtable is not None:
             self.airtable.http.now = time.time
+
+    def serve(self, *providers: str) -> None:
+        """Put providers of the catalogue on loopback: own paths and placeholders, only the host is another.
+
+        A run reads the entry of each provider that the settings name, so a test names those that it needs.
+        """
+        for slug in providers:
+            path = CATALOG.get(slug).token_url.partition("://")[2].partition("/")[2]
+            self.program.settings[f"{slug.upper().replace('-', '_')}_TOKEN_URL"] = f"{self.oauth.url}/{slug}/{path}"
+            self.add_client(slug)
 
     def add_client(self, provider: str, client_id: str = "", secret: str = "") -> None:
         """Register an app at a provider, by default the usual one."""
@@ -339,12 +350,8 @@ def world(tmp_path: Path, clock: FakeClock, oauth: OAuthServer) -> Iterator[Worl
 
 @pytest.fixture
 def every_provider(world: World) -> World:
-    """All providers of the catalogue on loopback: own paths and placeholders, only the host is another."""
-    for provider in read_catalog():
-        path = provider.token_url.partition("://")[2].partition("/")[2]
-        name = provider.slug.upper().replace("-", "_")
-        world.program.settings[f"{name}_TOKEN_URL"] = f"{world.oauth.url}/{provider.slug}/{path}"
-        world.add_client(provider.slug)
+    """All providers of the catalogue on loopback."""
+    world.serve(*CATALOG.summaries)
     return world
 
 

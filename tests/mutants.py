@@ -1333,6 +1333,13 @@ MUTANTS = (
         f"{_OFFBOARD}test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked",
     ),
     _mutant(
+        "an access token alone is forgotten and lives on",
+        "token_refresh/clients/removal.py",
+        "            if at_provider and has_token:\n",
+        "            if at_provider and row.encrypted_refresh:\n",
+        f"{_OFFBOARD}test_an_access_token_alone_is_revoked_where_the_provider_takes_it",
+    ),
+    _mutant(
         "a failing provider counts as having revoked",
         "providers/revocation.py",
         "    if raw.status >= SERVER_ERROR:\n",

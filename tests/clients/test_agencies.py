@@ -12,7 +12,7 @@ from providers.base import RawAnswer
 from providers.registry import read_catalog
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.runs.faults_world import Rows, SqliteRows, entries, table_of
+from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, table_of
 from tests.world.http import Request
 from tests.world.oauth import faults
 from tests.world.program import Result
@@ -25,9 +25,12 @@ from token_refresh.refresh.run_context import RunContext
 
 COMPANY = "comp-1"
 MANY = 50
+PAGE = 100  # as many locations as a page of HighLevel's holds
+
+pytestmark = pytest.mark.by_turns("rows")
 
 
-@pytest.fixture(params=["sqlite", "airtable"])
+@pytest.fixture(params=sorted(TABLES))
 def rows(request: pytest.FixtureRequest) -> Rows:
     """A table with the row of an agency, in each kind of store."""
     made = table_of(request.param, request)
@@ -139,12 +142,37 @@ def test_every_location_of_an_agency_gets_a_row_with_tokens_of_its_own(rows: Row
 
 
 @pytest.mark.long
-def test_two_thousand_locations_are_added_within_the_limit_of_calls(table: Rows) -> None:
-    table.world.oauth.agencies.install(COMPANY, *names(2000))
-    result = agency(table, "--all")
-    assert (result.code, set(states(result).values()), len(states(result))) == (0, {"added"}, 2000)
-    assert len(asked(table.world, "installedLocations")) == 21
-    assert len(asked(table.world, "locationToken")) == 2000  # none met the limit
+def test_two_thousand_locations_are_added_and_kept_within_the_limit_of_calls(rows: Rows) -> None:
+    """One has lost the app, one is inactive, one gets the app later, and the pair of one dies."""
+    world, fake = rows.world, rows.world.oauth.agencies
+
+    def calls() -> tuple[int, int]:
+        """The pages that were listed, and the pairs that were asked for; none met the limit."""
+        counts = len(asked(world, "installedLocations")), len(asked(world, "locationToken"))
+        world.oauth.requests.clear()
+        return counts
+
+    fake.install(COMPANY, *names(2000))
+    fake.uninstall(COMPANY, "loc-0007")
+    fake.inactive.add("loc-0011")
+    result = agency(rows, "--all")
+    found = states(result)
+    assert (result.code, found.pop("loc-0011"), "loc-0007" in found) == (1, "failed", False)
+    assert (set(found.values()), len(found)) == ({"added"}, 1998)
+    assert calls() == (2000 // PAGE + 1, 1999)  # the last page is empty
+    fake.inactive.clear()
+    fake.install(COMPANY, "loc-later")
+    again = agency(rows, "--all")
+    assert again.code == 0
+    assert [name for name, state in states(again).items() if state == "added"] == ["loc-0011", "loc-later"]
+    assert calls() == (2000 // PAGE + 1, 2)
+    world.oauth.revoke("loc-0042")
+    later(rows, hours=20)
+    run = world.program.run("--json", "--location", "loc-0042")
+    assert run.outcomes() == {"loc-0042": "refreshed"}
+    assert calls() == (0, 1)
+    assert all(rows.is_current(name) for name in ("loc-0000", "loc-0011", "loc-0042", "loc-1999", "loc-later"))
+    assert (world.oauth.violations, entries(world)) == ([], [])
 
 
 def test_one_location_is_added_and_one_without_the_app_is_named(table: Rows) -> None:

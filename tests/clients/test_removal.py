@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -225,6 +226,35 @@ def test_an_access_token_alone_is_not_revoked_from_here_and_stays(world: World) 
         manager.revoke_tokens("gh")
     assert "the provider's own pages" in caught.value.action
     assert manager.get_valid_access_token("gh") == "gho_an-access-token"
+    assert world.oauth.requests == []
+
+
+@pytest.fixture
+def access_alone(world: World) -> TokenManager:
+    """An access token alone, of a provider that revokes access tokens, and a client secret in the settings."""
+    revocable(world)
+    own = Path(world.program.settings["PROVIDERS_FILE"])
+    own.write_text(own.read_text().replace("[acme]\n", '[acme]\nrevoke_token = "access"\n'))
+    world.program.settings |= {"ACME_CLIENT_ID": "app-acme", "ACME_CLIENT_SECRET": "acme secret"}
+    manager = manager_of(world)
+    world.oauth.grant("acme", "app-acme", location_id="gh")
+    manager.store_tokens("gh", "acme", access_token=world.oauth.current_access("gh"))
+    return manager
+
+
+def test_an_access_token_alone_is_revoked_where_the_provider_takes_it(world: World, access_alone: TokenManager) -> None:
+    token = world.oauth.current_access("gh")
+    access_alone.revoke_tokens("gh", "acme")
+    assert not world.oauth.is_live(token)
+    assert (access_alone.get("gh").has_credential, access_alone.get("gh").status) == (False, "disabled")
+    assert world.oauth.violations == []
+
+
+def test_an_access_token_alone_stays_where_its_client_does_not_open(world: World, access_alone: TokenManager) -> None:
+    change_row(world, "gh", encrypted_secret="sealed:v1:broken")
+    with pytest.raises(MisconfiguredError, match="gh acme: encrypted_secret"):
+        access_alone.revoke_tokens("gh", "acme")
+    assert access_alone.get("gh").has_credential
     assert world.oauth.requests == []
 
 

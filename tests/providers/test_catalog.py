@@ -137,6 +137,9 @@ MISTAKES = {
     "negative earliest": (TOKEN_URL + "earliest = -1", "earliest is out of range", "Write seconds"),
     "endless lifetime": (TOKEN_URL + "lifetime = 99999999999999", "lifetime is out of range", "ten years"),
     "number in params": (TOKEN_URL + "params = { a = 1 }", "params holds something that is not text", "in quotes"),
+    "name that rows keep": (
+        '[acme]\ntoken_url = "https://{account}.acme.example/token"', "keeps something else as account", "otherwise",
+    ),
     "number in placeholders": (TOKEN_URL + "placeholders = { a = 1 }", "placeholders holds", "in quotes"),
     "number in former_origins": (TOKEN_URL + "former_origins = [1]", "former_origins holds", "in quotes"),
     "number in aliases": (TOKEN_URL + "aliases = [1]", "aliases holds", "in quotes"),

@@ -123,7 +123,7 @@ def test_the_address_of_a_login_asks_for_what_the_provider_wants_and_nothing_els
     place, _, query = address.partition("?")
     wanted = {
         "response_type": "code",
-        answers.client_id_param: "app:1",
+        answers.login.client_id_param or answers.client_id_param: "app:1",
         "redirect_uri": answers.login.redirect_uri,
         "scope": answers.login.scope,
         "state": "state-1",
@@ -142,10 +142,9 @@ def test_the_exchange_of_a_code_holds_what_the_provider_asks_for_and_nothing_els
     assert answers.login is not None
     credential = Credential("app:1", "s/1 +", "", answers.row)
     request = code_request(provider, credential, "code-1", answers.login.redirect_uri, "verifier-1")
-    wanted = {"grant_type": "authorization_code", "code": "code-1", "redirect_uri": answers.login.redirect_uri}
-    check_client(
-        request, answers.auth, wanted | {"code_verifier": "verifier-1", **answers.login.sends}, answers.client_id_param
-    )
+    wanted = {"grant_type": "authorization_code", "redirect_uri": answers.login.redirect_uri}
+    wanted |= {answers.login.code_param: "code-1", "code_verifier": "verifier-1", **answers.login.sends}
+    check_client(request, answers.auth, wanted, answers.client_id_param)
     assert request.url == (answers.login.url or answers.url)
 
 
@@ -167,9 +166,11 @@ def test_a_revocation_holds_what_the_provider_asks_for_and_nothing_else(slug: st
     assert len(requests) == (2 if provider.revocation.token == "both" else 1)
     request = requests[-1]
     assert (request.url, request.method) == (wanted.url, wanted.method)
-    if wanted.auth in ("bearer", "none"):
-        assert request.headers.get("Authorization") == ("Bearer access-1" if wanted.auth == "bearer" else None)
-        assert sent_in(request) == sorted(wanted.sends.items())
+    in_header = {"bearer": "Bearer access-1", "secret": "Client s/1 +", "none": None}
+    if wanted.auth in in_header:
+        assert request.headers.get("Authorization") == in_header[wanted.auth]
+        client = {answers.client_id_param: "app:1"} if wanted.auth == "secret" else {}
+        assert sent_in(request) == sorted({**wanted.sends, **client}.items())
     else:
         check_client(request, wanted.auth, dict(wanted.sends), answers.client_id_param)
     is_json = request.headers["Content-Type"] == "application/json"

@@ -65,9 +65,11 @@ class Asked:
             auth = (self.secret, "")
         elif self.auth == "body":
             params |= {self.client_id_param: CLIENT, "client_secret": self.secret}
-        elif self.auth == "none":
+        elif self.auth in ("none", "secret"):
             params |= {self.client_id_param: CLIENT}
         headers = {"Accept": "application/json", **self.headers}
+        if self.auth == "secret":
+            headers["Authorization"] = f"Client {self.secret}"
         if self.auth == "bearer":
             headers["Authorization"] = f"Bearer {self.bearer}"
         if self.method == "GET":
@@ -116,7 +118,7 @@ class Provider:
         assert login is not None
         params = {
             "response_type": "code",
-            self.answers.client_id_param: CLIENT,
+            login.client_id_param or self.answers.client_id_param: CLIENT,
             "redirect_uri": login.redirect_uri,
             "scope": login.scope,
             "state": "st&te",
@@ -140,7 +142,8 @@ class Provider:
         """The request that exchanges a code."""
         login = self.answers.login
         assert login is not None
-        params = {"grant_type": "authorization_code", "code": code, "redirect_uri": login.redirect_uri, **login.sends}
+        params = {"grant_type": "authorization_code", login.code_param: code, "redirect_uri": login.redirect_uri}
+        params |= login.sends
         if login.pkce != "none":
             params["code_verifier"] = VERIFIER
         return self._asked(self.server.endpoint(self.slug, "code"), params)
@@ -275,7 +278,7 @@ def test_who_is_throttled_reads_the_providers_own_words(provider: Provider) -> N
 
 Change = Callable[[Provider], Mapping[str, Any] | None]  # None: nothing to change at this provider
 SWAPPED = {"POST": "GET", "GET": "POST", "DELETE": "POST", "form": "json", "json": "form"}
-ELSEWHERE = {"body": "basic", "basic": "body", "bearer": "none", **dict.fromkeys(("basic_secret", "none"), "body")}
+ELSEWHERE = {"body": "basic", "bearer": "none", **dict.fromkeys(("basic", "basic_secret", "secret", "none"), "body")}
 
 
 def _without(name: str) -> dict[str, Any]:
@@ -413,7 +416,7 @@ def test_nobody_is_sent_to_an_address_that_is_not_registered(provider: Provider,
 
 
 WRONG_EXCHANGES: dict[str, Change] = {
-    "no code": lambda _: _without("code"),
+    "no code": lambda it: _without(it.answers.login.code_param if it.answers.login else "code"),
     "no redirect URI": lambda _: _without("redirect_uri"),
     "another redirect URI": lambda _: {"params": {"redirect_uri": "https://other.example/callback"}},
     "another method": lambda _: {"method": "GET"},

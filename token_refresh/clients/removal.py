@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from providers.base import Answer, RawAnswer, TokenRequest, Verdict
+from providers.base import Answer, Credential, Provider, ProviderError, RawAnswer, TokenRequest, Verdict
 from providers.revocation import read_revocation, revocation_requests
 from token_refresh.base.errors import (
     Kind,
@@ -28,7 +28,7 @@ from token_refresh.clients.rows import POLL_SECONDS, access_token_of, find_one
 from token_refresh.journal.entries import OPEN_STEPS, Step
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import released_at_the_end, rows_of_others
-from token_refresh.refresh.jobs import UnusableRow
+from token_refresh.refresh.jobs import UnusableRow, read_params
 from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
 from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run_context import RunContext, Scope
@@ -42,6 +42,7 @@ from token_refresh.stores.base import (
     Value,
     Written,
 )
+from token_refresh.stores.sealed import CellError
 
 ATTEMPTS = 3  # RFC 7009 section 2.2.1: on a 503 the token still exists, and the client may retry
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 10.0
@@ -86,15 +87,11 @@ class Removal:
             StoreError, JournalError: the row is as it was.
         """
         with self._settled("revoke" if at_provider else "delete", location_id, provider) as (row, name):
-            if at_provider and row.encrypted_refresh:
+            has_token = bool(row.encrypted_refresh) or row.has_only_access_token
+            if at_provider and has_token:
                 self._revoke(row, name)
             self._forget(row, name, Step.SUPERSEDED, Step.UNREAD)  # what could be put back
-            if at_provider and row.has_only_access_token:
-                raise NoSuchTokenError(
-                    f"{row.location_id} {name}: it has only an access token, which is not revoked from here",
-                    f"Disconnect the app in the provider's own pages, then: {TOKEN_MANAGER} delete LOCATION",
-                )
-            if at_provider and not row.encrypted_refresh:
+            if at_provider and not has_token:
                 raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
             self._clear_secrets(row, name, was_revoked=at_provider)
             if with_row:
@@ -207,23 +204,48 @@ class Removal:
     def _revoke(self, row: Row, name: str) -> None:
         """End the grant at its provider."""
         what = f"{row.location_id} {name}"
-        job = self._context.job_factory.job(row)
-        if isinstance(job, UnusableRow):
-            raise MisconfiguredError(f"{what}: {job.error}", job.error.action, Kind.ROW)
-        requests = revocation_requests(job.provider, job.credential, access_token_of(self._context, row, job))
+        try:
+            provider, credential, access_token = self._tokens(row, name)
+            requests = revocation_requests(provider, credential, access_token)
+        except (ProviderError, CellError) as error:
+            raise MisconfiguredError(f"{what}: {error}", error.action, Kind.ROW) from None
         if not requests:
             raise MisconfiguredError(
-                f"{what}: no revocation endpoint of {job.provider.name} is known for this row",
+                f"{what}: no revocation endpoint of {provider.name} is known for this row",
                 "Disconnect the app in the provider's own pages, then delete the tokens.",
                 Kind.ROW,
             )
         for request in requests:
-            answer = self._ask(request, partial(read_revocation, job.provider))
+            answer = self._ask(request, partial(read_revocation, provider))
             if answer.verdict is not Verdict.DEAD_GRANT:
-                said = safe_error(
-                    answer.error or "no answer", job.credential.refresh_token, job.credential.client_secret
-                )
-                raise _refusal(what, answer, said)
+                secrets = (credential.refresh_token, credential.client_secret, access_token)
+                raise _refusal(what, answer, safe_error(answer.error or "no answer", *secrets))
+
+    def _tokens(self, row: Row, name: str) -> tuple[Provider, Credential, str]:
+        """Where the row's credential is from, the credential, and the access token.
+
+        Raises:
+            NoSuchTokenError: there is only an access token, and the provider revokes none.
+            ProviderError, CellError: it cannot be used.
+        """
+        factory, store = self._context.job_factory, self._context.store
+        if row.encrypted_refresh:
+            job = factory.job(row)
+            if isinstance(job, UnusableRow):
+                raise job.error
+            return job.provider, job.credential, access_token_of(self._context, row, job)
+        provider = factory.find_provider(name)
+        if provider.revocation.token == "refresh":  # noqa: S105 - which one
+            raise NoSuchTokenError(
+                f"{row.location_id} {name}: it has only an access token, which is not revoked from here",
+                f"Disconnect the app in the provider's own pages, then: {TOKEN_MANAGER} delete LOCATION",
+            )
+        binding, endpoint = factory.binding(row), factory.endpoint(row)
+        sealed = row.encrypted_secret
+        secret = store.open_text("encrypted_secret", sealed, row, binding) if sealed else ""
+        client = factory.client(name, endpoint, row.client_id, secret)
+        credential = Credential(client.client_id, client.client_secret, "", read_params(row.provider_params))
+        return provider, credential, store.access_token(row, binding)
 
     def _ask(self, request: TokenRequest, read: Callable[[RawAnswer], Answer]) -> Answer:
         answer = self._ask_once(request, read)

@@ -407,7 +407,13 @@ def test_a_pasted_line_that_is_not_this_logins_is_refused_and_the_login_goes_on(
         ("<https://app.example/callback?code=c>", PASTED),
         ('  "https://app.example/callback?code=c#_=_" ', PASTED),
         ("https://app.example/callback?app=1&code=c", f"{PASTED}?app=1"),
+        ("https://app.example/anywhere?code=c#top", "Acme_Inc-AcmeInc-Acme-abcdefg"),  # eBay's name of an address
     ],
 )
 def test_a_line_is_taken_as_browsers_show_it(line: str, redirect_uri: str) -> None:
     assert query_in(line, redirect_uri, "code") == "code=c"
+
+
+def test_a_line_that_is_not_https_is_no_callback_to_a_named_address() -> None:
+    with pytest.raises(CallbackError):
+        query_in("http://app.example/anywhere?code=c", "Acme_Inc-AcmeInc-Acme-abcdefg", "code")

@@ -51,6 +51,9 @@ class LoginAnswers:
         scope: what is asked for where a person asks for `one` and `two`.
         callback: what the callback brings beside code, state and issuer.
         sends: what the exchange of the code carries beyond grant type, code, redirect URI, verifier and client.
+        client_id_param: the client id's name in the authorization request, where it is not that of a refresh.
+        code_param: the code's name in the exchange.
+        lands_at: where the browser is sent back to, where `redirect_uri` is only the name of that address.
         url: the endpoint of that exchange, where it is not the one of a refresh.
         body: its answer, where it is not that of a refresh.
         account: whose login it is.
@@ -63,6 +66,9 @@ class LoginAnswers:
     asks: Mapping[str, str] = field(default_factory=dict)
     callback: Mapping[str, str] = field(default_factory=dict)
     sends: Mapping[str, str] = field(default_factory=dict)
+    client_id_param: str = ""
+    code_param: str = "code"
+    lands_at: str = ""
     url: str = ""
     body: str = ""
     account: str = ""
@@ -75,7 +81,7 @@ class Revocation:
     url: str
     sends: Mapping[str, str]
     method: Literal["POST", "DELETE"] = "POST"
-    auth: Literal["body", "basic", "basic_plain", "bearer", "none"] = "body"
+    auth: Literal["body", "basic", "basic_plain", "bearer", "secret", "none"] = "body"
     encoding: Literal["form", "json"] = "form"
     body: str = ""
     says: Literal["revoked", "asked"] = "asked"

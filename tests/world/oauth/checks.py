@@ -177,6 +177,16 @@ def _secret_for_user(manner: Manner, request: Request, params: Params) -> tuple[
     return "", joined[:-1]
 
 
+def _secret_in_header(manner: Manner, request: Request, params: Params) -> tuple[str, str]:
+    """`Authorization: Client SECRET`, as Square has it."""
+    if "client_secret" in params:
+        raise Violation("invalid_request", "the client secret is in the body, too", parameter="client_secret")
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme != "Client":
+        raise Violation("invalid_client", "the header has no client secret of the scheme Client")
+    return require(params, manner.client_id_param), secret
+
+
 def _basic_parts(request: Request, *, is_encoded: bool) -> tuple[str, str]:
     """Raises `ValueError`."""
     encoded = request.headers["authorization"].partition(" ")[2].strip()
@@ -191,6 +201,7 @@ _CREDENTIALS: Mapping[str, Callable[[Manner, Request, Params], tuple[str, str]]]
     "basic": _basic_credentials,
     "basic_plain": _basic_credentials,
     "basic_secret": _secret_for_user,
+    "secret": _secret_in_header,
     "none": _public_client,
 }
 

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from tests.world.oauth import refusals, shapes
 
-# basic_secret: Stripe's, the secret for the user and no password; anonymous: not even a client id
-Auth = Literal["body", "basic", "basic_plain", "basic_secret", "bearer", "none", "anonymous"]
+# basic_secret: Stripe's, the secret for the user and no password; secret: Square's, `Authorization: Client SECRET` and
+# the client id in the body; anonymous: not even a client id
+Auth = Literal["body", "basic", "basic_plain", "basic_secret", "bearer", "secret", "none", "anonymous"]
 Encoding = Literal["form", "json"]
 Rotation = Literal[
     "never", "single_use", "family", "grace", "grace_family", "until_used", "where_set", "family_where_set", "aged"
@@ -52,6 +53,9 @@ class Login:
         pkce: `required`: insisted on; `none`: not looked at; else it is checked where it comes.
         callback: what the callback brings beside code, state and `iss`.
         code_param: the code's name there.
+        exchange_code_param: the code's name in its exchange.
+        client_id_param: the client id's in the authorization request, where it is another than elsewhere.
+        lands_at: where the browser is sent back to, where a redirect URI is only the name of that address.
         issuer: the `iss` (RFC 9207).
         sends: what the exchange of the code carries beyond RFC 6749.
         body: its answer, as in `Dialect.fresh`.
@@ -66,6 +70,9 @@ class Login:
     pkce: Literal["required", "supported", "none", "unknown"] = "required"
     callback: Mapping[str, str] = field(default_factory=dict)
     code_param: str = "code"
+    exchange_code_param: str = "code"
+    client_id_param: str = ""
+    lands_at: str = ""
     issuer: str | None = None
     sends: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
@@ -140,6 +147,7 @@ class Dialect:
     steady: str = ""
     extras: Callable[[Facts], dict[str, Any]] = no_extras  # more members of a successful answer; None: one less
     long_tokens: bool = False  # about 1 kB, in three parts as a JWT has them
+    tells_end_in_token: bool = False  # an access token has the claims of a JWT, and among them `exp`
     form_unless_asked: bool = False  # answers form-encoded unless Accept names application/json
     login: Login | None = Login()
     signs_callback: bool = False  # with an `hmac`, as Shopify does
@@ -216,6 +224,8 @@ QUIRKS: Mapping[str, Mapping[str, Any]] = {
     },
     # https://www.keycloak.org/docs/latest/server_admin/#_timeouts, with "Revoke Refresh Token" on
     "keycloak": {"errors": shapes.keycloak, "extras": _scope},
+    # https://developer.monday.com/apps/docs/oauth-2-1
+    "monday": {"tells_end_in_token": True},
     # https://developer.xero.com/documentation/guides/oauth2/token-types: 30 minutes of grace
     "xero": {"grace_seconds": 1800, "refresh_lifetime": 60 * DAY_SECONDS},
     # https://developers.hubspot.com/docs/api-reference/auth-oauth-v1/guide

@@ -239,13 +239,13 @@ class Endpoints:
                 params, client = login.authorize(own, dialect.manner, request, self.clients[dialect.name])
             except login.BadRequest as bad:
                 self.violations.append(f"{dialect.name}: {bad.description}")
-                return login.found(bad.location)
+                return login.found(login.send_back(own, bad.params, bad.answer))
             except Refusal as refusal:
                 self._refuse(dialect, refusal)
                 return Response(400, refusal.description.encode(), {"Content-Type": "text/plain"})
             code = self._new_code(dialect, own, params, client)
             answer = {own.code_param: code, **own.callback, **({"iss": own.issuer} if own.issuer else {})}  # RFC 9207
-            return login.found(login.send_back(params, answer, client.secret if dialect.signs_callback else None))
+            return login.found(login.send_back(own, params, answer, client.secret if dialect.signs_callback else None))
 
     def _new_code(self, dialect: Dialect, own: Login, params: Params, client: Client) -> str:
         why_online = login.why_online(own, params)

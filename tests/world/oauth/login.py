@@ -52,7 +52,7 @@ class CodeBook:
     def redeem(self, login: Login, params: Params, client: Client, now: float) -> Code:
         """The code of a token request. Raises `Refusal` (`invalid_grant`); whoever redeems it sets its `family`."""
         redirect_uri = require(params, "redirect_uri")
-        code = self.codes.get(require(params, "code"))
+        code = self.codes.get(require(params, login.exchange_code_param))
         wrong = Refusal("invalid_grant", "The code is wrong, used or expired.", parameter="code")
         if code is None or code.client_id != client.client_id or now >= code.expires_at:
             raise wrong
@@ -75,7 +75,7 @@ def authorize(login: Login, manner: Manner, request: Request, clients: Clients) 
     if doubled:
         raise Violation("invalid_request", f"the parameter {doubled[0]} came more than once (RFC 6749, 3.1)")
     params = {name: value for name, value in request.query if value}
-    client = clients.get(require(params, manner.client_id_param))
+    client = clients.get(require(params, login.client_id_param or manner.client_id_param))
     if client is None:
         raise Refusal("unauthorized_client", "The client is not known.")
     given = require(params, "redirect_uri")
@@ -100,21 +100,22 @@ def why_online(login: Login, params: Params) -> str | None:
     return None
 
 
-def send_back(params: Params, answer: Mapping[str, str], key: str | None = None) -> str:
-    """The redirect URI with the answer and the state added, and with Shopify's `hmac` where there is a key."""
+def send_back(login: Login, params: Params, answer: Mapping[str, str], key: str | None = None) -> str:
+    """Where the browser lands, with the answer and the state added, and with Shopify's `hmac` where there is a key."""
     members = {**answer, **({"state": params["state"]} if "state" in params else {})}
     if key is not None:
         members["hmac"] = hmac.new(key.encode(), urlencode(sorted(members.items())).encode(), "sha256").hexdigest()
-    mark = "&" if urlsplit(params["redirect_uri"]).query else "?"
-    return f"{params['redirect_uri']}{mark}{urlencode(members)}"
+    page = login.lands_at or params["redirect_uri"]
+    return f"{page}{'&' if urlsplit(page).query else '?'}{urlencode(members)}"
 
 
 class BadRequest(Violation):
-    """A violation that is told to the client by a redirect to `location`."""
+    """A violation that is told to the client by a redirect with `answer`."""
 
     def __init__(self, code: str, description: str, params: Params) -> None:
         super().__init__(code, description)
-        self.location = send_back(params, {"error": code, "error_description": description})
+        self.params = params
+        self.answer = {"error": code, "error_description": description}
 
 
 def found(location: str) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -141,11 +142,14 @@ class TokenBook:
         """
         grant.minted += 1
         access, refresh = _mint("access", dialect, grant), None
+        lifetime = lifetime or dialect.lifetime
+        if dialect.tells_end_in_token:
+            access += _claims(int(self._clock() + lifetime))
         if rotate:
             refresh = access if dialect.grant == "exchange" else _mint("refresh", dialect, grant)
             self._add_refresh_token(dialect, grant, parent, refresh)
         with_token = refresh or (parent.value if parent else "")
-        self._add_access_token(grant, with_token, access, lifetime or dialect.lifetime)
+        self._add_access_token(grant, with_token, access, lifetime)
         return Pair(access, refresh)
 
     def present(self, value: str) -> RefreshToken | None:
@@ -282,6 +286,12 @@ def _mint(kind: str, dialect: Dialect, grant: Grant) -> str:
     if not dialect.long_tokens:
         return head
     return f"{head}.{_base64url(540)}.{_base64url(192)}"
+
+
+def _claims(end: int) -> str:
+    """The second and third part of a JWT (RFC 7519 section 7.2) that ends then."""
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": end}).encode()).decode().rstrip("=")
+    return f".{payload}.{_base64url(32)}"
 
 
 def _base64url(count: int) -> str:

@@ -82,7 +82,7 @@ def _exchanged(
     request = code_request(
         redemption.provider, redemption.credential, callback.code, attempt.redirect_uri, attempt.verifier
     )
-    return *redemption.redeem(request, callback.code, attempt.verifier or ""), entered
+    return *redemption.redeem(request, callback.code, attempt.verifier or ""), redemption.draft
 
 
 def _ask_for_agreement(context: RunContext, ask: Terminal, draft: Draft, entry_id: int, raw: RawAnswer) -> None:
@@ -153,7 +153,7 @@ def _redirect_uri(ask: Asker, provider: Provider, given: str, entered: NewCreden
                 f"Enter one in the app's settings at {provider.name}, then start again.",
                 Kind.USAGE,
             )
-    if known:
+    if known and provider.login.redirect != "name":
         check_redirect(known)
     return known
 

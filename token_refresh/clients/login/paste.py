@@ -11,11 +11,14 @@ def query_in(line: str, redirect_uri: str, code_param: str) -> str:
     """The query of a pasted address; of a bare code, one that holds it alone, as `code_param`.
 
     Raises:
-        CallbackError: it is an address, and not of this redirect URI.
+        CallbackError: it is an address, and not of this redirect URI. Where that is only the name of an address, any
+            with https will do.
     """
     line = line.strip().strip("<>\"'")
     if "://" not in line and "=" not in line:
         return urlencode({code_param: line}) if line else ""
+    if "://" not in redirect_uri and line.startswith("https://"):
+        return urlsplit(line).query
     mark = "&" if urlsplit(redirect_uri).query else "?"
     for begin in (f"{redirect_uri}{mark}", f"{_as_shown(redirect_uri)}{mark}"):
         if line.startswith(begin):

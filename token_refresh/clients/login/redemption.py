@@ -68,11 +68,14 @@ class Redemption:
         context: what it works with; for `redeem` no lock is needed.
         draft: what was entered, without a refresh token; the location is empty where the login is to name it.
         replaced: `marks_of` the row that the person agreed to replace; empty where there was none.
+
+    Attributes:
+        draft: what was entered, and whose login it is, where only an answer that is not kept says that.
     """
 
     def __init__(self, context: RunContext, draft: NewCredential, replaced: str) -> None:
         self._context = context
-        self._draft = draft
+        self.draft = draft
         self._replaced = replaced
         self._candidate = with_client(candidate_of(draft, None, context.job_factory), context.job_factory)
         self._sealed_for = Context(ANSWER_FIELD, draft.location_id, self._candidate.endpoint.origin)
@@ -95,7 +98,7 @@ class Redemption:
         Raises:
             JournalError: nothing was sent; or its answer is where the journal keeps what its disk does not take.
         """
-        context, draft = self._context, self._draft
+        context, draft = self._context, self.draft
         origin = self._candidate.endpoint.origin
         note = partial(
             context.journal.admit, draft.location_id, self.provider.slug, origin, self._replaced, "", draft.to_json()
@@ -124,6 +127,9 @@ class Redemption:
         answer = self._granted(entry_id, raw, secrets)
         if isinstance(self.provider, ShortLived):
             first_id, request = entry_id, self.provider.trade_request(self.credential, answer)
+            params = read_params(self.draft.provider_params)
+            if isinstance(raw, RawAnswer) and (account := self.provider.login.account_in(parse_answer(raw)[0], params)):
+                self.draft = replace(self.draft, provider_params=json.dumps({**params, "account": account}))
             entry_id, raw = self.ask(request)
             self._context.journal.finish([first_id])  # its token lives an hour: nothing to store
             self._granted(entry_id, raw, (answer.access_token or "",))

@@ -62,4 +62,6 @@ def redirect_hint(provider: Provider) -> str:
     if provider.login.redirect in _LOOPBACK:
         port = "" if provider.login.any_port else f":{USUAL_PORT}"
         return f"http://{provider.login.redirect}{port}{PATH}"
+    if provider.login.redirect == "name":
+        return "the name that the provider gives to a page of yours; its address line is pasted back"
     return "https://YOUR-SITE/callback (any page of yours; its address line is pasted back)"
