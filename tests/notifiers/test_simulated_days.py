@@ -32,7 +32,7 @@ MOST_BYTES = 8 * 1024 * 1024
 # Fourteen whose tokens live for hours, so that an hourly run is often enough; most rows are the first one's.
 HOURLY = (
     *("gohighlevel", "linear", "keap", "reddit", "tiktok-business", "constant-contact", "slack", "freshbooks"),
-    *("docusign", "paypal", "fitbit", "strava", "dropbox", "canva"),
+    *("docusign", "paypal", "twitch", "strava", "dropbox", "canva"),
 )
 # Those whose tokens live for weeks.
 DAILY = ("basecamp", "clio", "discord", "figma", "pinterest", "sentry", "square")

@@ -12,8 +12,8 @@ from typing import Any
 
 from token_refresh.base.child import run_child
 from token_refresh.base.errors import ActionableError
-from token_refresh.notifiers.news import Channel, Code, Item, Message
-from token_refresh.notifiers.summary import RunSummary
+from token_refresh.notifiers.news import Channel, Item, Message
+from token_refresh.notifiers.summary import Code, RunSummary
 from token_refresh.notifiers.watch import Limit
 from token_refresh.settings import Settings
 
