@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -442,6 +442,11 @@ def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], 
         from token_refresh.clients import installs
 
         installs.register_agencies(context, listed)
+    if query.lone is not None and not context.store.store.claims:  # the daily look, also at dead grants
+        from token_refresh.diagnosis.row_memory import RowMemory
+
+        with suppress(OSError):  # the next look may do it
+            RowMemory(context).confirm(listed, query)
     yield from notices.row_notices(context, listed, due, query)
 
 

@@ -105,15 +105,15 @@ def test_who_recovers_is_no_longer_named(rows: Rows) -> None:
         assert facts_of(rows, wants_all=wants_all)[0].rows == []
 
 
-def test_who_logs_in_again_is_no_longer_named_by_a_run_that_finds_nothing_due(rows: Rows) -> None:
+@pytest.mark.parametrize("wants_all", [True, False])
+def test_who_logs_in_again_is_no_longer_named_by_a_run_that_finds_nothing_due(rows: Rows, wants_all: bool) -> None:
     world = rows.world
     rows.add("acme", "loc", START + timedelta(minutes=10))
     world.oauth.revoke("loc")
-    for wants_all in (False, True):
+    for _ in range(2):
         assert codes(facts_of(rows, wants_all=wants_all)[0]) == {"loc": Code.LOGIN_NEEDED}
-    assert codes(facts_of(rows, wants_all=False)[0]) == {"loc": Code.LOGIN_NEEDED}
     assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc")), "--replace").code == 0
-    assert facts_of(rows, wants_all=False)[0].rows == []
+    assert facts_of(rows, wants_all=wants_all)[0].rows == []
 
 
 # What it costs
@@ -164,6 +164,19 @@ def test_a_row_that_was_fixed_or_deleted_at_airtable_is_not_named_for_ever(airta
     assert set(codes(facts_of(airtable_rows, wants_all=False)[0])) == {"fixed", "deleted"}
     airtable_rows.remove("deleted")
     assert facts_of(airtable_rows, wants_all=False)[0].rows == []
+
+
+def test_a_row_with_a_dead_grant_that_is_deleted_at_airtable_is_named_for_a_day_at_most(
+    airtable_rows: AirtableRows,
+) -> None:
+    for name in ("dead", "deleted"):
+        airtable_rows.add("acme", name, START + timedelta(minutes=10))
+        airtable_rows.world.oauth.revoke(name)
+    assert set(codes(facts_of(airtable_rows, wants_all=False)[0])) == {"dead", "deleted"}
+    airtable_rows.remove("deleted")
+    airtable_rows.world.clock.advance(86_400)
+    facts, calls = facts_of(airtable_rows, wants_all=False)
+    assert (set(codes(facts)), calls) == ({"dead"}, 0)
 
 
 def test_of_a_row_that_is_kept_no_text_stays_into_which_somebody_may_have_pasted_a_secret(

@@ -19,7 +19,7 @@ from token_refresh.base.files import replace_file
 from token_refresh.journal.failures import A_DAY, read_failures
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import STATUS_ACTIVE, STATUS_REAUTHORIZE, Row, make_row
+from token_refresh.stores.base import STATUS_ACTIVE, STATUS_REAUTHORIZE, DueQuery, Row, make_row
 
 FILE = "rows.json"
 _THERE = "-"  # what stands for a text that is there and is not kept: anybody may have pasted a secret there
@@ -44,8 +44,10 @@ class RowMemory:
         self._before = _read(self._file)
         self.listed_at: datetime | None = None
         self.rows: dict[tuple[str, str], Row] = {}
+        self._known_to_fail: set[tuple[str, str]] = set()
         with suppress(AttributeError, KeyError, TypeError):  # damaged: what was in it is found out again
             self._fill(make_row(kept["key"], kept.get) for kept in self._before["rows"])
+            self._known_to_fail = {(location, provider) for location, provider in self._before["failing"]}
             self.listed_at = parse_time(self._before["listed_at"])
 
     def is_old(self, now: datetime) -> bool:
@@ -58,13 +60,29 @@ class RowMemory:
         self.listed_at = now
 
     def follow(self, run: RunFinished, *, is_whole: bool) -> None:
-        """Take in what a run did to them; `is_whole`: it saw all rows that are due."""
+        """Take in what a run did to them, and who logged in meanwhile; `is_whole`: it saw all rows that are due."""
+        for name in (
+            self._known_to_fail & self.rows.keys() - self._failing()
+        ):  # the journal forgets whoever is onboarded
+            well = replace(self.rows[name], status=STATUS_ACTIVE, last_error="", failure_count=0)
+            self.rows[name] = replace(well, access_token_expiry=None)
         for result in run.results:
             name = result.location_id, result.provider
             known = self.rows.get(name) or Row("", result.location_id, "", provider=result.provider)
             self.rows[name] = after(known, result)
-        if self.listed_at is None:
-            self._forget_others(run, is_whole=is_whole)
+        if self.listed_at is None:  # only who fails, or needs a login, is remembered
+            due = {(one.location_id, one.provider) for one in run.results}
+            due |= {(one.location_id, one.provider) for one in run.waiting}
+            for name, row in list(self.rows.items()):
+                is_gone = not row.is_failing or (name not in due and is_whole)
+                if is_gone and row.status != STATUS_REAUTHORIZE:
+                    del self.rows[name]
+
+    def confirm(self, listed: Iterable[Row], query: DueQuery) -> None:
+        """Forget whom the answer to `query` should have held and does not: the row was deleted, or changed by hand."""
+        there = {(row.location_id, self._context.job_factory.provider_name(row)) for row in listed}
+        self.rows = {name: row for name, row in self.rows.items() if name in there or not query.admits(row)}
+        self.write()
 
     def write(self) -> None:
         """Keep them, where they have changed.
@@ -75,6 +93,7 @@ class RowMemory:
         kept = {
             "listed_at": iso(self.listed_at) if self.listed_at else None,
             "rows": [self._kept(row) for row in self.rows.values()],
+            "failing": sorted([*name] for name in self._failing() & self.rows.keys()),
         }
         if kept != self._before and (self._before or any(kept.values())):
             replace_file(self._file, json.dumps(kept).encode())
@@ -82,19 +101,11 @@ class RowMemory:
     def _fill(self, rows: Iterable[Row]) -> None:
         self.rows = {(row.location_id, self._context.job_factory.provider_name(row)): row for row in rows}
 
-    def _forget_others(self, run: RunFinished, *, is_whole: bool) -> None:
-        """But for those that fail, or need a login, by what the journal remembers, too: onboarding makes it forget."""
-        slug_of, folder = self._context.job_factory.slug_of, self._context.folder
-        known = {
-            (one.location_id, slug_of(one.provider or self._context.default_provider))
-            for one in read_failures(folder).values()
-        }
-        due = {(one.location_id, one.provider) for one in run.results}
-        due |= {(one.location_id, one.provider) for one in run.waiting}
-        for name, row in list(self.rows.items()):
-            needs_login = row.status == STATUS_REAUTHORIZE
-            if name not in known or not (needs_login or (row.is_failing and (name in due or not is_whole))):
-                del self.rows[name]
+    def _failing(self) -> set[tuple[str, str]]:
+        """Who fails, by what the journal remembers."""
+        slug_of, default = self._context.job_factory.slug_of, self._context.default_provider
+        failures = read_failures(self._context.folder).values()
+        return {(one.location_id, slug_of(one.provider or default)) for one in failures}
 
     def _kept(self, row: Row) -> dict[str, Any]:
         """Of a cell only which key it names, of a provider its name in the catalogue, of parameters only an end."""

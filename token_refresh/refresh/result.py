@@ -108,9 +108,8 @@ def result_of_unusable(fault: UnusableRow, before: Failure | None) -> RowResult:
     """What to say of a row that cannot be tried; its cells are only touched where they do not say so already."""
     error = safe_error(str(fault.error))
     result = _failure(fault.row, fault.provider, Outcome.OPERATOR, error, fault.error.action, before)
-    is_news = before is None or before.last_error != error
+    is_news, unreadable = before is None or before.last_error != error, fault.error.kind is Kind.UNREADABLE_CELL
     values = result.values if fault.row.last_error != error else {}
-    unreadable = fault.error.kind is Kind.UNREADABLE_CELL
     return replace(result, finished=replace(result.finished, is_news=is_news, is_unreadable=unreadable), values=values)
 
 
