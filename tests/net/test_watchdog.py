@@ -179,7 +179,7 @@ def test_once_somebody_wants_the_end_what_is_under_way_and_what_follows_gets_les
     def hang(sock: socket.socket) -> None:
         server.read_request(sock)
         arrived.release()
-        over.wait(SLACK)
+        over.wait(FOREVER_SECONDS)
 
     adapter = TimedAdapter(None, 2, FOREVER_SECONDS)
     session = make_session(adapter)

@@ -33,7 +33,7 @@ _AN_HOUR = 3600
 # In the lock file: who, when the last line was written (seconds since 1970), how often since.
 _RECORD = struct.Struct(f"={_HASH_DIGITS}sdq")
 _BUCKETS, _BUCKET_BYTES = 4096, 8 * _RECORD.size
-_LOCK_SECONDS, _POLL_SECONDS = 2.0, 0.002  # others hold the lock for less than a millisecond
+_LOCK_SECONDS, _POLL_SECONDS = 5.0, 0.001  # others hold the lock for less than a millisecond
 _PAUSE_SECONDS = 60.0  # after a failure nothing is tried for so long
 
 
