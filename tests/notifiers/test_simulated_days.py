@@ -201,10 +201,10 @@ def test_thirty_days_of_three_hundred_clients_on_airtable(
     assert life.open == {}
 
     life.rotate_key()
-    life.run_for(2)
+    life.run_for(0.25)
     assert life.open == {"": {"rotation_unfinished"}}
     assert life.program.run("rotate-key").code == 0
-    life.run_for(1.5)
+    life.run_for(3.25)
     assert life.open == {}
     del settings["ENCRYPTION_KEY_FALLBACKS"]
 
