@@ -11,6 +11,8 @@ from typing import Any, Literal
 Pkce = Literal["required", "supported", "none", "unknown"]
 Redirect = Literal["127.0.0.1", "localhost", "https", "name", "unknown"]
 
+USUAL_PORT = 8765  # of a callback, where the provider takes only the port that was entered there
+
 
 @dataclass(frozen=True)
 class Login:
@@ -66,6 +68,13 @@ class Login:
     secret_lifetime: int = 0
     checked: date | None = None
     unsure: tuple[str, ...] = ()
+
+    @property
+    def loopback(self) -> str:
+        """The usual redirect URI on this machine; port 0: any will do. Empty where the provider wants https."""
+        if self.redirect not in ("127.0.0.1", "localhost"):
+            return ""
+        return f"http://{self.redirect}:{0 if self.any_port else USUAL_PORT}/callback"
 
     def is_strange(self, client_id: str) -> bool:
         """Whether a client id that somebody enters is not of the form that the provider's have."""

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     | _RUN,
     "token_refresh.wiring": {"token_refresh.settings", "token_refresh.stores", "providers"} | _BUILT,
     "token_refresh.library": {"token_refresh.library", "token_refresh.settings"} | _BUILT,
-    "token_refresh.terminal": {"token_refresh.terminal"} | _BASE,
+    "token_refresh.terminal": {"token_refresh.terminal", "providers.authorization"} | _WIRED,
     "token_refresh.commands": {
         *("token_refresh.commands", "token_refresh.terminal", "token_refresh.library", "token_refresh.settings"),
         *("token_refresh.stores", "providers"),

@@ -16,7 +16,7 @@ from providers.registry import read_catalog
 from tests.conftest import World
 from tests.world.http import HTTPServer, Request, Response
 from token_refresh.base.errors import Kind, exit_code
-from token_refresh.clients.login.redirects import redirect_hint
+from token_refresh.clients.provider_facts import redirect_hint
 
 KEYS = {
     "slug", "name", "grant", "rotates", "replay", "lifetime", "refresh_lifetime", "pkce", "redirect", "device",

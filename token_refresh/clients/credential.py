@@ -67,6 +67,11 @@ class NewCredential:
             if problem := paste_mistake(getattr(self, name) or ""):
                 raise AdmissionError(f"the {name} {problem}; it was not sent", _COPY_AGAIN, Kind.USAGE)
 
+    def with_params(self, more: Mapping[str, str]) -> NewCredential:
+        """With these parameters beside its own, or in their place."""
+        params = {**read_params(self.provider_params), **more}
+        return replace(self, provider_params=json.dumps(params) if params else "")
+
     def completed(self, row: Row | None, default_client_id: str) -> NewCredential:
         """With what was not entered taken from the prepared row, and the client id else from the settings."""
         return replace(

@@ -19,8 +19,8 @@ from token_refresh.base.files import AGENCIES_FILE
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.agencies import COMPANY, SLUG, Agency, AgencyError, find_agency, login_command
-from token_refresh.clients.credential import AdmissionError, NewCredential
-from token_refresh.clients.login.redemption import Redemption, resume
+from token_refresh.clients.credential import AdmissionError, NewCredential, candidate_of, with_client
+from token_refresh.clients.login import redemption
 from token_refresh.journal.entries import Step
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.run import Refresher
@@ -140,11 +140,11 @@ def add_location(context: RunContext, agency: Agency, location_id: str, calls: A
         location_id, SLUG, agency.job.row.client_id, secret, "",
         json.dumps({"user_type": "Location", **params, agency.provider.agency_param: agency.company_id}),
     )  # fmt: skip
-    redemption = Redemption(context, draft, "")
-    journal = context.journal
+    journal, factory = context.journal, context.job_factory
+    candidate = with_client(candidate_of(draft, None, factory), factory)
 
     def ask() -> tuple[int, RawAnswer | Answer]:
-        entry_id, raw = redemption.ask(agency.mint_request(location_id))
+        entry_id, raw = redemption.ask(context, candidate, agency.mint_request(location_id))
         if isinstance(raw, Answer) or raw.status == TOO_MANY_REQUESTS:
             journal.finish([entry_id])
         return entry_id, raw
@@ -152,7 +152,7 @@ def add_location(context: RunContext, agency: Agency, location_id: str, calls: A
     entry_id, raw = calls.sent(ask, lambda one: one[1])
     answer = raw if isinstance(raw, Answer) else agency.provider.read_answer(raw)
     if answer.verdict is Verdict.GRANTED:
-        return resume(context, next(one for one in journal.entries() if one.id == entry_id))
+        return redemption.resume(context, next(one for one in journal.entries() if one.id == entry_id))
     if answer.verdict is Verdict.UNREAD:
         journal.mark(entry_id, Step.SUPERSEDED)
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
+from providers.addresses import placeholders_in
 from providers.base import Provider
 from token_refresh.base.clock import span
-from token_refresh.clients.login.redirects import redirect_hint
 
 _MINUTE = 60
 _INSTEAD = {"exchange": "none, the access token is renewed", "none": "none, nothing is refreshed"}
@@ -70,13 +70,34 @@ def way_in(provider: Provider) -> str:
     """How somebody logs in there; empty where nobody can from here."""
     if provider.authorize_url is None:
         return ""
-    where = "browser" if provider.login.redirect in ("127.0.0.1", "localhost") else "browser, paste the address"
+    where = "browser" if provider.login.loopback else "browser, paste the address"
     return f"{where}; device" if provider.device_url else where
 
 
 def revocation_of(provider: Provider) -> str:
     """What its page promises of a revocation; empty where there is none."""
     return _PROMISES[provider.revocation.ends] if provider.revoke_url is not None else ""
+
+
+def redirect_hint(provider: Provider) -> str:
+    """What to enter as the redirect URI in the app's settings at the provider; empty where there is no login."""
+    if provider.authorize_url is None:
+        return ""
+    if provider.login.redirect == "name":
+        return "the name that the provider gives to a page of yours; its address line is pasted back"
+    own = "https://YOUR-SITE/callback (any page of yours; its address line is pasted back)"
+    return provider.login.loopback.replace(":0/", "/") or own
+
+
+def refresh_token_hint(provider: Provider) -> str:
+    """What brings a refresh token, where a login brought none."""
+    login = provider.login
+    if login.refresh_setting:
+        return f"In the app's settings at {provider.name}: {login.refresh_setting}. Then log in again."
+    sent = [f"{name}={text}" for name, text in login.authorize_params.items() if not placeholders_in(text)]
+    if asked := " and ".join([*(f"the scope {one}" for one in login.scopes), *sent]):
+        return f"{provider.name} gives one for {asked}: check that the app may ask for that, then log in again."
+    return f"Check the app's settings at {provider.name}, then log in again."
 
 
 def _refresh_token(provider: Provider) -> Iterable[str]:

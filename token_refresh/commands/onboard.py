@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,7 +15,6 @@ from token_refresh.base.events import RowFinished
 from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
-from token_refresh.clients.questions import Order, ask_for_credential, ask_whose, offer_login
 from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.refresh.recovery import store_leftovers
@@ -23,6 +23,7 @@ from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import onboarding_flags
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
+from token_refresh.terminal.questions import ask_for_credential, ask_whose, offer_login
 from token_refresh.terminal.report import LineReport, show_file, show_line, show_onboarded
 from token_refresh.wiring import (
     Installation,
@@ -54,21 +55,25 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     terms = Terms(replace=arguments.replace, hosts=arguments.allow_host, check=not arguments.no_check)
     if arguments.from_csv is not None:
         return _from_csv(arguments.from_csv, replace(terms, skip_done=True), installation, console)
-    return _from_terminal(Order.of(arguments, environ), terms, installation, console)
+    has_display = sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+    arguments.no_browser = arguments.no_browser or not has_display
+    return _from_terminal(arguments, terms, installation, console)
 
 
-def _from_terminal(order: Order, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
+def _from_terminal(
+    arguments: argparse.Namespace, terms: Terms, installation: Installation, console: Console
+) -> Iterable[Kind]:
     """Everything is asked first; the lock is taken and the table touched only then."""
     job_factory, default = make_job_factory(installation, make_seals(installation)), installation.default_provider
     with Terminal() as ask:
-        if not order.is_login:
+        if not arguments.authorize:
             location_id, provider = ask_whose(ask, job_factory, default)
-            order = replace(order, location_id=location_id, provider=provider.slug)
-        if order.is_login or offer_login(ask, provider):
-            from token_refresh.clients.login.onboarding import log_in
+            arguments.location, arguments.provider = [location_id], provider.slug
+        if arguments.authorize or offer_login(ask, provider):
+            from token_refresh.terminal.login import log_in
 
             with open_run_context(installation, is_bystander=True) as context:
-                return _store_login(context, log_in(context, ask, order, default, terms), installation, console)
+                return _store_login(context, log_in(context, ask, arguments, terms), installation, console)
         with closing(open_store(installation)) as store:
             find = partial(find_row, store, job_factory)
             entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)

@@ -109,13 +109,12 @@ class Terminal:
         """Show lines between two questions."""
         to_stderr(text.replace("\n", "\r\n") + "\r\n")
 
-    def secret_until(self, question: str, wake: int | None, seconds: float) -> str | None:
+    def secret_until(self, question: str, wake: int, seconds: float) -> str | None:
         """An answer that is not shown; None once the descriptor `wake` can be read, or so many seconds are over."""
         ends = time.monotonic() + seconds
 
         def wait() -> None:
-            watched = [self._descriptor] + ([wake] if wake is not None else [])
-            ready, _, _ = select.select(watched, [], [], max(0.0, ends - time.monotonic()))
+            ready, _, _ = select.select([self._descriptor, wake], [], [], max(0.0, ends - time.monotonic()))
             if self._descriptor not in ready:
                 raise _Woken
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,17 +15,20 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from providers.base import Credential, Endpoint, Provider
 from tests.conftest import PARAMS, World
 from tests.world.program import Result
+from token_refresh.clients.credential import Candidate, NewCredential
 from token_refresh.commands import onboard
+from token_refresh.terminal.prompts import Terminal
 
 Act = Callable[[str], str | None]  # at the address that is shown; the line that is pasted then, None: nothing is typed
 PASTED = "https://app.example/callback"
 _ADDRESS = re.compile(r"https?://\S+\?\S*response_type=\S+")
 
 
-class Person:
-    """See `token_refresh.terminal.prompts.Terminal`.
+class Person(Terminal):
+    """See `Terminal`.
 
     Args:
         acts: what they do each time that they are waited for.
@@ -61,13 +65,13 @@ class Person:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def secret_until(self, question: str, wake: int | None, seconds: float) -> str | None:
+    def secret_until(self, question: str, wake: int, seconds: float) -> str | None:
         self.asked.append(question)
         assert self._acts, f"nobody does any more; they were asked {self.asked}, and shown {self.said}"
         act = self._acts.pop(0)
         line = act(self.address)
-        if line is None and wake is not None:
-            select.select([wake], [], [], 0.5)
+        is_awake = bool(select.select([wake], [], [], 0)[0])
+        assert is_awake or line is not None or act is not browse, "a callback that was taken wakes nobody"
         return line
 
     @property
@@ -80,6 +84,16 @@ class Person:
     def state(self) -> str:
         """Of the login."""
         return parse_qs(urlsplit(self.address).query)["state"][0]
+
+
+def candidate_of(
+    provider: Provider, client_id: str, client_secret: str = "", params: Mapping[str, str] | None = None
+) -> Candidate:
+    """Whose login it is, for tests of the login alone."""
+    entered = NewCredential("loc", provider.slug, client_id, client_secret, "", json.dumps(params or {}))
+    credential = Credential(client_id, client_secret, "", params or {})
+    endpoint = Endpoint("https://token.example/token", "https://token.example", is_fixed=True)
+    return Candidate(entered, provider, endpoint, credential, row=None)
 
 
 def browse(address: str) -> None:
@@ -116,11 +130,15 @@ class LoggedIn:
     """`onboard_client.py --authorize` in this process, with a person at its terminal.
 
     What it prints and keeps is searched for the login's code, state, verifier and tokens.
+
+    Attributes:
+        flags: of each login with a browser.
     """
 
     def __init__(self, world: World, patch: pytest.MonkeyPatch) -> None:
         self.world, self._patch = world, patch
         self.person = Person([], {})
+        self.flags = ["--no-browser"]
         self._states: list[str] = []
         before = world.program.planted
         world.program.planted = lambda: [*before(), *self.secrets()]
@@ -133,7 +151,7 @@ class LoggedIn:
         self.person = Person(acts, given)
         self._patch.setattr(onboard, "Terminal", lambda: self.person)
         where = [*(["--location", location] if location else []), "--provider", slug]
-        browser = [] if "--device" in argv else ["--no-browser"]
+        browser = [] if "--device" in argv else self.flags
         result = self.world.program.onboard("--authorize", *browser, *where, *argv)
         if self.person.address:
             self._states.append(self.person.state)

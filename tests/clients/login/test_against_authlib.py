@@ -9,36 +9,35 @@ from authlib.oauth2.rfc6749.parameters import parse_authorization_code_response,
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from providers import Catalog
-from token_refresh.clients.login.attempt import Attempt, challenge_of
+from tests.clients.login.person import candidate_of
+from token_refresh.clients.login.attempt import Attempt, begin, s256
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 REDIRECT = "http://127.0.0.1:8765/callback"
 
 
-def attempt(scope: str = "calendar") -> Attempt:
-    return Attempt(
-        Catalog().get("google"), {}, "app", client_secret="", redirect_uri=REDIRECT, scope=scope, begun_at=NOW
-    )
+def begun(scope: str = "calendar") -> tuple[Attempt, str]:
+    return begin(candidate_of(Catalog().get("google"), "app"), REDIRECT, scope, NOW)
 
 
 def test_the_challenge_is_what_authlib_makes_of_the_verifier() -> None:
-    verifier = attempt().verifier
+    verifier = begun()[0].verifier
     assert verifier is not None
-    assert challenge_of(verifier) == create_s256_code_challenge(verifier)
+    assert s256(verifier) == create_s256_code_challenge(verifier)
 
 
 def test_the_address_is_what_authlib_makes_of_the_same_parameters() -> None:
-    made = attempt("calendar mail")
-    query = {name: values[0] for name, values in parse_qs(urlsplit(made.address).query).items()}
-    place = made.address.partition("?")[0]
+    _, address = begun("calendar mail")
+    query = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+    place = address.partition("?")[0]
     extras = {name: query[name] for name in ("code_challenge", "code_challenge_method", "access_type", "prompt")}
     theirs = prepare_grant_uri(place, "app", "code", REDIRECT, ["calendar", "mail"], query["state"], **extras)
-    assert parse_qs(urlsplit(theirs).query) == parse_qs(urlsplit(made.address).query)
+    assert parse_qs(urlsplit(theirs).query) == parse_qs(urlsplit(address).query)
 
 
 def test_a_callback_is_read_as_authlib_reads_it() -> None:
-    made = attempt()
-    state = parse_qs(urlsplit(made.address).query)["state"][0]
+    made, address = begun()
+    state = parse_qs(urlsplit(address).query)["state"][0]
     callback = f"{REDIRECT}?code=4%2F0A&state={state}&iss=https%3A%2F%2Faccounts.google.com"
     theirs = parse_authorization_code_response(callback, state)
     assert made.accept(urlsplit(callback).query, NOW).code == theirs["code"] == "4/0A"

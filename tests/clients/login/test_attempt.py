@@ -15,17 +15,29 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+import requests
 
 from providers.base import Provider
 from providers.registry import read_catalog
+from tests.clients.login.person import LoggedIn, browse, candidate_of, logged_in, sent_back, set_up
 from tests.world.clock import FakeClock
-from token_refresh.clients.login.attempt import Attempt, Callback, CallbackError, LoginRefusedError, Refusal
+from token_refresh.clients.login.attempt import (
+    Attempt,
+    Callback,
+    CallbackError,
+    NoGrantError,
+    Refusal,
+    begin,
+    query_in,
+    s256,
+)
 from token_refresh.clients.login.loopback import Loopback
-from token_refresh.clients.login.paste import query_in
+
+__all__ = ["logged_in"]
 
 CATALOG = {provider.slug: provider for provider in read_catalog()}
 CODE, SECRET = "code-CANARY-0123456789abcdef", "client secret CANARY"
-PASTED = "https://app.example/callback"
+PASTED, ANY_PORT = "https://app.example/callback", "http://127.0.0.1/callback"
 _PARAMS = {"shop": "our-shop", "host": "keys.example", "realm": "acme"}
 
 
@@ -40,24 +52,19 @@ class Waiting:
     """A login that waits, and what it was sent.
 
     Attributes:
+        address: what the person opens.
         state: its own.
     """
 
     def __init__(self, slug: str, loopback: Loopback | None, clock: FakeClock) -> None:
         self.provider, self.clock, self.loopback = provider_of(slug), clock, loopback
         self.redirect_uri = loopback.redirect_uri if loopback is not None else PASTED
-        self.attempt = Attempt(
-            self.provider,
-            _PARAMS,
-            "our-app",
-            SECRET,
-            redirect_uri=self.redirect_uri,
-            scope="",
-            begun_at=clock.now(),
-        )
-        [self.state] = parse_qs(urlsplit(self.attempt.address).query)["state"]
+        candidate = candidate_of(self.provider, "our-app", SECRET, _PARAMS)
+        self.attempt, self.address = begin(candidate, self.redirect_uri, "", clock.now())
+        [self.state] = parse_qs(urlsplit(self.address).query)["state"]
         if loopback is not None:
-            loopback.begin(self.attempt, clock.now)
+            loopback.accept = lambda query: self.attempt.accept(query, clock.now())
+        self.secrets = [CODE, self.state, *filter(None, [self.attempt.verifier])]
 
     def query(self, **members: str | None) -> str:
         """Of its right callback; with `members` in place of its own, without those that are None."""
@@ -75,7 +82,6 @@ class Waiting:
 
     def get(self, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
         """Status and text of the page that a browser ends on, which never holds the code, nor does its address."""
-        assert self.loopback is not None
         parts = urlsplit(self.redirect_uri)
         for _ in range(2):
             connection = http.client.HTTPConnection("127.0.0.1", parts.port or 0, timeout=10)
@@ -85,7 +91,8 @@ class Waiting:
             connection.endheaders()
             answer = connection.getresponse()
             page, location = answer.read().decode(), answer.headers.get("Location", "")
-            assert CODE not in page + str(answer.headers) + answer.reason
+            said = page + str(answer.headers) + answer.reason
+            assert [secret for secret in self.secrets if secret in said] == []
             if answer.status != 303:
                 assert CODE not in target or answer.status != 400, "a callback's page stays in the browser's history"
                 return answer.status, html.unescape(page)
@@ -94,7 +101,7 @@ class Waiting:
         raise AssertionError("a redirect leads to a redirect")
 
     def is_waiting(self) -> bool:
-        return self.loopback is None or self.loopback.ended.empty()
+        return self.loopback is None or self.loopback.ended is None
 
     def take(self) -> Callback:
         """The right callback, which is taken."""
@@ -102,7 +109,7 @@ class Waiting:
             return self.attempt.accept(query_in(f"{PASTED}?{self.query()}", PASTED, "code"), self.clock.now())
         status, page = self.get(f"/callback?{self.query()}")
         assert (status, "You are logged in" in page) == (200, True)
-        ended = self.loopback.ended.get(timeout=5)
+        ended = self.loopback.ended
         assert isinstance(ended, Callback)
         return ended
 
@@ -268,12 +275,66 @@ def test_a_callback_that_is_not_this_logins_is_refused_with_its_sentence_and_the
     waiting: Callable[[str], Waiting], forged: Forged
 ) -> None:
     one = waiting(forged.provider)
+    send(one, forged)
+    assert one.is_waiting()
+    assert one.take().code == CODE
+
+
+def send(one: Waiting, forged: Forged) -> None:
+    """It is refused with its sentence."""
     target, *more = forged.sent(one)
     headers = more.pop() if more and isinstance(more[-1], dict) else {}
     status, page = one.get(target, *more, **headers)
     assert (status, forged.says in page) == (forged.status, True), page
-    assert one.is_waiting()
-    assert one.take().code == CODE
+
+
+class WaitingAtTheFake(Waiting):
+    """A login of the whole program, whose address is this."""
+
+    def __init__(self, address: str, clock: FakeClock) -> None:
+        self.provider, self.clock, self.address = provider_of("google"), clock, address
+        query = parse_qs(urlsplit(address).query)
+        [self.state], [self.redirect_uri] = query["state"], query["redirect_uri"]
+        self.secrets = [CODE, self.state]
+
+
+def test_no_forged_callback_makes_a_token_call_and_the_right_one_is_taken_after_them(logged_in: LoggedIn) -> None:
+    ours = [forged for forged in FORGED if forged.provider == "google"]
+
+    def forge_then_browse(address: str) -> None:
+        for forged in ours:
+            send(WaitingAtTheFake(address, logged_in.world.clock), forged)
+        assert logged_in.token_calls() == 0
+        browse(address)
+
+    set_up(logged_in.world, "google", ANY_PORT)
+    assert logged_in("google", forge_then_browse).code == 0
+    assert logged_in.token_calls() == 1
+    assert len(ours) >= 40
+
+
+def test_the_callbacks_of_two_logins_that_are_crossed_make_no_token_call(logged_in: LoggedIn) -> None:
+    """Each has a code that the provider gave out, for the state and the challenge of the other one."""
+
+    def crossed(address: str) -> str:
+        query = parse_qs(urlsplit(address).query)
+        for name in ("state", "code_challenge"):
+            address = address.replace(query[name][0], s256(query[name][0]))
+        return sent_back(address)
+
+    def cross_then_paste(address: str) -> str:
+        page = requests.get(crossed(address), timeout=10)
+        assert (page.status_code, Refusal.FOREIGN_STATE.value in page.text) == (400, True)
+        return crossed(address)
+
+    def look_then_browse(address: str) -> None:
+        assert Refusal.FOREIGN_STATE.value in "\n".join(logged_in.person.said)
+        assert logged_in.token_calls() == 0
+        browse(address)
+
+    set_up(logged_in.world, "google", ANY_PORT)
+    assert logged_in("google", cross_then_paste, look_then_browse).code == 0
+    assert logged_in.token_calls() == 1
 
 
 def test_each_refusal_has_a_sentence_of_its_own_and_forty_callbacks_were_forged() -> None:
@@ -285,9 +346,11 @@ def test_each_refusal_has_a_sentence_of_its_own_and_forty_callbacks_were_forged(
 @pytest.mark.parametrize("code", [CODE, "another code"])
 def test_a_second_callback_is_not_used_whatever_its_code(waiting: Callable[[str], Waiting], code: str) -> None:
     one = waiting("google")
-    one.take()
+    taken = one.take()
     status, page = one.get(f"/callback?{one.query(code=code)}")
-    assert (status, Refusal.USED_STATE.value in page, one.is_waiting()) == (400, True, True)
+    assert (status, Refusal.USED_STATE.value in page) == (400, True)
+    assert one.loopback is not None
+    assert one.loopback.ended is taken
 
 
 def test_a_callback_of_eleven_minutes_later_is_not_used(waiting: Callable[[str], Waiting]) -> None:
@@ -308,8 +371,8 @@ def test_an_error_ends_the_login_with_the_providers_words_whatever_code_stands_b
     status, page = one.get(f"/callback?{one.query()}&{words}")
     assert (status, "The provider refused the login" in page, "thanks" in page) == (200, True, False)
     assert one.loopback is not None
-    ended = one.loopback.ended.get(timeout=5)
-    assert isinstance(ended, LoginRefusedError)
+    ended = one.loopback.ended
+    assert isinstance(ended, NoGrantError)
     assert str(ended).startswith("the provider refused the login: access_denied: no")
     assert (len(str(ended)) < 250, str(ended).isprintable()) == (True, True)
     status, page = one.get(f"/callback?{one.query()}")
@@ -352,8 +415,19 @@ def test_address_and_attempt_hold_no_secret_and_no_two_logins_share_anything() -
     for one in logins:
         assert len(one.state) >= 43
         assert re.fullmatch(r"[A-Za-z0-9._~-]{43,128}", one.attempt.verifier or "")
-        assert str(one.attempt.verifier) not in one.attempt.address
-        assert urlencode({"": SECRET})[1:] not in one.attempt.address
+        assert str(one.attempt.verifier) not in one.address
+        assert urlencode({"": SECRET})[1:] not in one.address
+        assert one.state not in repr(vars(one.attempt))
+
+
+def test_a_login_that_was_kept_elsewhere_takes_its_callback_and_no_other() -> None:
+    """A service has no process that waits: it seals these fields, and finds them by the hash of the state."""
+    one, clock = Waiting("google", None, FakeClock()), FakeClock()
+    kept = one.attempt
+    again = Attempt(kept.candidate, kept.redirect_uri, s256(one.state), kept.verifier, kept.ends_at)
+    with pytest.raises(CallbackError, match=Refusal.FOREIGN_STATE.value):
+        again.accept(Waiting("google", None, clock).query(), clock.now())
+    assert again.accept(one.query(), clock.now()).code == CODE
 
 
 # Pasted
@@ -376,7 +450,7 @@ PASTE = (
     ("the query alone", lambda one: f"?{one.query()}", Refusal.FOREIGN_ADDRESS),
     ("only a fragment", lambda one: f"{PASTED}#{one.query()}", Refusal.FOREIGN_ADDRESS),
     ("the state in the fragment", lambda one: f"{PASTED}?code={CODE}#state={one.state}", Refusal.NO_STATE),
-    ("the address that was shown", lambda one: one.attempt.address, Refusal.FOREIGN_ADDRESS),
+    ("the address that was shown", lambda one: one.address, Refusal.FOREIGN_ADDRESS),
     ("the redirect URI alone", lambda _: PASTED, Refusal.FOREIGN_ADDRESS),
     ("a bare code", lambda _: CODE, Refusal.NO_STATE),
     ("another login", lambda one: f"{PASTED}?{Waiting('google', None, one.clock).query()}", Refusal.FOREIGN_STATE),

@@ -120,15 +120,7 @@ def assert_saved(scene: Scene, terminal: TerminalProcess) -> None:
     assert scene.is_live(scene.world.program.spawn("get", "loc").out.strip())
 
 
-def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revoke(scene: Scene) -> None:
-    with scene.login(redirect_uri=f"http://127.0.0.1:{free_port()}/callback") as terminal:
-        scene.browser.open(address_in(terminal))
-        scene.sign_in()
-        scene.browser.click("Continue")
-        scene.browser.wait_for("You are logged in")
-        assert urlsplit(scene.browser.address)[2:] == ("/callback/done", "", "")
-        assert [one for one in scene.browser.history() if "code" in parse_qs(urlsplit(one).query)] == []
-        assert_saved(scene, terminal)
+def assert_refreshes_ten_times_and_ends_with_revoke(scene: Scene) -> None:
     pairs = [scene.stored()]
     for _ in range(10):
         run = scene.world.program.spawn("--all", "--json")
@@ -138,6 +130,26 @@ def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revo
     assert len({token for pair in pairs for token in pair}) == 22
     assert scene.world.program.spawn("revoke", "loc", "--yes").code == 0
     assert not scene.is_live(pairs[-1][1])
+
+
+def test_the_server_refuses_a_login_without_pkce(scene: Scene) -> None:
+    """Else none of these would show that the program has it."""
+    with scene.login(redirect_uri=scene.server.login.redirect_uris[1]) as terminal:
+        address = re.sub(r"&code_challenge(?:_method)?=[^&]*", "", address_in(terminal))
+        answer = requests.get(address, timeout=10, allow_redirects=False)
+        assert "PKCE" in parse_qs(urlsplit(answer.headers["Location"]).query)["error_description"][0]
+
+
+def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revoke(scene: Scene) -> None:
+    with scene.login(redirect_uri=f"http://127.0.0.1:{free_port()}/callback") as terminal:
+        scene.browser.open(address_in(terminal))
+        scene.sign_in()
+        scene.browser.click("Continue")
+        scene.browser.wait_for("You are logged in")
+        assert urlsplit(scene.browser.address)[2:] == ("/callback/done", "", "")
+        assert [one for one in scene.browser.history() if "code" in parse_qs(urlsplit(one).query)] == []
+        assert_saved(scene, terminal)
+    assert_refreshes_ten_times_and_ends_with_revoke(scene)
 
 
 def test_the_address_line_of_a_page_that_is_not_there_is_pasted_back_and_its_code_is_nowhere(scene: Scene) -> None:
@@ -153,6 +165,7 @@ def test_the_address_line_of_a_page_that_is_not_there_is_pasted_back_and_its_cod
         assert_saved(scene, terminal)
         [code] = parse_qs(urlsplit(line).query)["code"]
         assert code not in terminal.transcript + scene.kept()
+    assert_refreshes_ten_times_and_ends_with_revoke(scene)
 
 
 def test_a_code_is_entered_on_another_device(scene: Scene) -> None:
@@ -170,6 +183,7 @@ def test_a_code_is_entered_on_another_device(scene: Scene) -> None:
         scene.browser.click("Continue")
         scene.browser.wait_for("Sign-in Success")
         assert_saved(scene, terminal)
+    assert_refreshes_ten_times_and_ends_with_revoke(scene)
 
 
 def test_a_consent_that_is_refused_stores_nothing_and_shows_the_words_of_the_server(scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
+import webbrowser
 from contextlib import closing
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -14,6 +15,7 @@ import requests
 from tests.clients.login.person import PASTED, LoggedIn, away, browse, logged_in, sent_back, set_up
 from tests.conftest import World
 from tests.world.oauth import faults
+from token_refresh.clients.login import loopback
 
 __all__ = ["logged_in"]
 
@@ -74,6 +76,14 @@ def test_a_port_in_use_on_either_address_of_localhost_is_said_before_anybody_log
     assert logged_in.person.address == ""
 
 
+def test_localhost_is_served_on_one_of_its_addresses_where_the_machine_lacks_the_other(
+    logged_in: LoggedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loopback._ADDRESSES, "localhost", ("127.0.0.1", "2001:db8::1"))
+    set_up(logged_in.world, "microsoft", "http://localhost/callback")
+    assert logged_in("microsoft", browse).code == 0
+
+
 def test_a_callback_may_be_pasted_while_the_loopback_waits(logged_in: LoggedIn) -> None:
     world = logged_in.world
     set_up(world, "google", ANY_PORT)
@@ -103,6 +113,58 @@ def test_a_redirect_uri_that_cannot_be_one_is_refused_before_anybody_logs_in(log
     set_up(logged_in.world, "google")
     assert logged_in("google", argv=["--redirect-uri", uri]).code == 2
     assert (logged_in.person.address, logged_in.token_calls()) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "browser", "is_started"),
+    [
+        ({"DISPLAY": ":0"}, "/usr/bin/firefox", True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, "chromium", True),
+        ({}, "firefox", False),
+        ({"DISPLAY": ":0"}, "/usr/bin/lynx", False),
+        ({"DISPLAY": ":0"}, None, False),
+    ],
+    ids=["X11", "Wayland", "no display", "in the terminal", "none installed"],
+)
+def test_a_browser_is_started_only_where_there_is_a_display_and_never_one_in_the_terminal(
+    logged_in: LoggedIn,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    browser: str | None,
+    is_started: bool,
+) -> None:
+    opened: list[str] = []
+
+    class Started:
+        name = browser
+
+        def open(self, address: str) -> bool:
+            opened.append(address)
+            return True
+
+    def get() -> Started:
+        if browser is None:
+            raise webbrowser.Error
+        return Started()
+
+    monkeypatch.setattr(webbrowser, "get", get)
+    set_up(logged_in.world, "google", ANY_PORT)
+    logged_in.world.program.settings |= settings
+    logged_in.flags = []
+    assert logged_in("google", browse).code == 0
+    assert opened == ([logged_in.person.address] if is_started else [])
+    begins = "A browser was opened at" if is_started else "Open this address and agree"
+    assert any(line.startswith(f"{begins}:\n{logged_in.person.address}") for line in logged_in.person.said)
+
+
+def test_no_browser_is_started_for_a_callback_that_has_to_be_pasted(
+    logged_in: LoggedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webbrowser, "get", lambda: pytest.fail("started"))
+    set_up(logged_in.world, "google")
+    logged_in.world.program.settings["DISPLAY"] = ":0"
+    logged_in.flags = []
+    assert logged_in("google", pasted, argv=["--redirect-uri", PASTED]).code == 0
 
 
 # Pasted
@@ -292,7 +354,53 @@ def test_a_code_is_sent_once_whatever_becomes_of_it(logged_in: LoggedIn) -> None
     assert (logged_in.world.rows(), logged_in.world.journalled()) == ({}, [])
 
 
+def test_an_answer_in_a_form_that_is_not_known_is_kept_sealed_and_not_stored(logged_in: LoggedIn) -> None:
+    world = logged_in.world
+    set_up(world, "gohighlevel")
+    world.oauth.fail(faults.acted_then(faults.raw(b'{"oauth_token": "in a form that nobody knows"}')))
+    result = logged_in("gohighlevel", pasted)
+    assert (result.code, "the login was not completed" in result.err) == (1, True)
+    [entry] = world.journalled()
+    assert (entry["step"], entry["answer"] != "", world.rows()) == ("superseded", True, {})
+
+
+@pytest.mark.parametrize(("location", "code"), [("loc", 0), ("", 2)])
+def test_the_location_is_asked_for_where_no_flag_names_it(logged_in: LoggedIn, location: str, code: int) -> None:
+    set_up(logged_in.world, "google", ANY_PORT)
+    result = logged_in("google", browse, location="", Location_id=location)
+    assert (result.code, set(logged_in.world.rows())) == (code, {"loc"} if location else set())
+    assert ("the location id is empty" in result.err) is not bool(location)
+
+
+def test_a_provider_without_a_login_is_named_before_anything_is_asked(logged_in: LoggedIn) -> None:
+    result = logged_in("acme")
+    assert (result.code, "has no login that could be opened" in result.err) == (2, True)
+    assert logged_in.person.asked == []
+
+
 # Again
+
+
+@pytest.mark.parametrize("is_agreed", [True, False])
+def test_a_credential_that_somebody_else_brings_meanwhile_takes_a_yes_of_its_own(
+    logged_in: LoggedIn, is_agreed: bool
+) -> None:
+    """The person has agreed to replace the one that was there before."""
+    world = logged_in.world
+    set_up(world, "google")
+    assert logged_in("google", pasted, argv=["--redirect-uri", PASTED]).code == 0
+    theirs = world.csv_line("google", "loc")
+
+    def onboard_then_paste(address: str) -> str:
+        assert world.program.onboard("--no-check", "--replace", "--from-csv", world.program.csv(theirs)).code == 0
+        return sent_back(address)
+
+    answers = {"loc_already": "yes", **({"loc_has_another": "yes"} if is_agreed else {})}
+    result = logged_in("google", onboard_then_paste, **answers)
+    assert "loc has another credential. Replace it?" in logged_in.person.asked
+    assert result.code == (0 if is_agreed else 1)
+    assert (world.token_of("loc") == theirs[-1]) is not is_agreed
+    assert [entry["step"] for entry in world.journalled()] == ([] if is_agreed else ["superseded"])
 
 
 @pytest.mark.parametrize("is_agreed", [True, False])

@@ -1,4 +1,4 @@
-"""One login that waits for a person: the address they open, and which callback is its own."""
+"""One login between its address and its callback, without a terminal or a socket: `begin`, then `Attempt.accept`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from providers.addresses import fill
+from providers.addresses import fill, is_loopback
 from providers.authorization import authorization_url
-from providers.base import Provider, ProviderError
+from providers.base import ProviderError
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import squeezed
+from token_refresh.clients.credential import AdmissionError, Candidate
 
 LIFETIME = timedelta(minutes=10)
 _ENTROPY_BYTES = 32  # 256 bits; RFC 7636 section 4.1: 43 characters of a verifier
@@ -50,10 +51,16 @@ class CallbackError(ActionableError):
         self.refusal = refusal
 
 
-class LoginRefusedError(ActionableError):
-    """The person, or the provider, said no: the login is over."""
+class NoGrantError(AdmissionError):
+    """The login is over and brought nothing that can be stored: somebody said no, or nobody said anything.
 
-    kind = Kind.ROW
+    Attributes:
+        code: the provider's (RFC 6749 section 5.2, RFC 8628 section 3.5); empty where it says none.
+        is_passing: no whole answer came, and another request may get one.
+    """
+
+    code = ""
+    is_passing = False
 
 
 @dataclass(frozen=True)
@@ -69,54 +76,26 @@ class Callback:
     params: Mapping[str, str]
 
 
+@dataclass(frozen=True)
 class Attempt:
-    """A login from the address to its callback. State, verifier and code stand nowhere else.
+    """A login that waits for its callback, and takes one.
 
-    Args:
-        provider: where.
-        params: of the row.
-        client_id, client_secret: of the app; Shopify signs its callbacks with the secret.
-        redirect_uri: where the provider sends the person back to.
-        scope: see `providers.authorization.scope_of`.
-        begun_at: it lives ten minutes from then.
+    Whoever cannot wait in this process keeps the fields, sealed, and makes it again from them.
 
     Attributes:
-        address: what the person opens.
+        candidate: whose login it is, without a refresh token.
+        redirect_uri: where the provider sends the person back to.
+        state_hash: `s256` of the state, which is nowhere but in the address and its callback.
         verifier: RFC 7636; None where the provider knows no PKCE.
-
-    Raises:
-        ProviderError: the row lacks a parameter of the address.
+        ends_at: no callback is taken later.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        params: Mapping[str, str],
-        client_id: str,
-        client_secret: str,
-        *,
-        redirect_uri: str,
-        scope: str,
-        begun_at: datetime,
-    ) -> None:
-        self._provider = provider
-        self._params = params
-        self._client_secret = client_secret
-        self._lock = threading.Lock()  # a callback may come by loopback while another one is pasted
-        self._state = secrets.token_urlsafe(_ENTROPY_BYTES)
-        self._is_answered = False
-        self.redirect_uri = redirect_uri
-        self.ends_at = begun_at + LIFETIME
-        self.verifier = None if provider.login.pkce == "none" else secrets.token_urlsafe(_ENTROPY_BYTES)
-        self.address = authorization_url(
-            provider,
-            params,
-            client_id,
-            redirect_uri=redirect_uri,
-            scope=scope,
-            state=self._state,
-            challenge=challenge_of(self.verifier) if self.verifier is not None else None,
-        )
+    candidate: Candidate
+    redirect_uri: str
+    state_hash: str
+    verifier: str | None = field(repr=False)
+    ends_at: datetime
+    _answered: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
     def takes_no_state(self) -> bool:
@@ -125,7 +104,7 @@ class Attempt:
         PKCE binds the code to this login. Without it only HighLevel's callbacks can be: an install that was begun in
         its marketplace has none.
         """
-        login = self._provider.login
+        login = self.candidate.provider.login
         return login.pkce in ("required", "supported") or login.account_is_location
 
     def accept(self, query: str, now: datetime, *, without_state: bool = False) -> Callback:
@@ -137,59 +116,115 @@ class Attempt:
 
         Raises:
             CallbackError: it is not this login's, which goes on waiting.
-            LoginRefusedError: it says that there will be none.
+            NoGrantError: it says that there will be none.
         """
-        members = _members(query)
-        with self._lock:
-            self._check_state(members.get("state"), now, without_state=without_state)
-            self._check_issuer(members.get("iss"))
-            self._check_hosts(members)
-            if "error" in members:
-                self._is_answered = True
-                raise _refused(members)
-            code = members.get(self._provider.login.code_param, "")
-            if not code:
-                raise CallbackError(Refusal.NO_CODE)
-            params = self._params_in(members)
-            self._is_answered = True
-            return Callback(code, params)
-
-    def _check_state(self, state: str | None, now: datetime, *, without_state: bool) -> None:
-        if state is None and not without_state:
-            raise CallbackError(Refusal.NO_STATE)
-        if state is not None and not hmac.compare_digest(state.encode(), self._state.encode()):
-            raise CallbackError(Refusal.FOREIGN_STATE)
-        if self._is_answered:
-            raise CallbackError(Refusal.USED_STATE)
-        if now > self.ends_at:
-            raise CallbackError(Refusal.LATE)
-
-    def _check_issuer(self, issuer: str | None) -> None:
-        """RFC 9207 section 2.4."""
-        login = self._provider.login
-        if issuer is None and login.iss_required:
-            raise CallbackError(Refusal.NO_ISSUER)
-        if issuer is not None and login.issuer is not None:
-            known = fill(login.issuer, self._provider.values(self._params), self._provider.name)
-            if issuer != known:
-                raise CallbackError(Refusal.FOREIGN_ISSUER)
-
-    def _check_hosts(self, members: Mapping[str, str]) -> None:
-        """Whatever looks like an address in a callback must be the provider's: a token may be sent there later."""
-        allowed = self._provider.login.callback_hosts
-        if allowed and any(_host_in(text) not in allowed for text in members.values() if "://" in text):
-            raise CallbackError(Refusal.FOREIGN_HOST)
-
-    def _params_in(self, members: Mapping[str, str]) -> Mapping[str, str]:
+        login, client = self.candidate.provider.login, self.candidate.credential
+        pairs = parse_qsl(query, keep_blank_values=True)
+        members = dict(pairs)
+        is_doubled, is_error = len(members) < len(pairs), "error" in members  # RFC 6749 sections 3.1 and 4.1.2.1
+        refusal = Refusal.DOUBLED if is_doubled else self._refusal(members, now, without_state=without_state)
+        if refusal is not None:
+            raise CallbackError(refusal)
         try:
-            return self._provider.login.params_in_callback(members, self._client_secret)
+            params = {} if is_error else login.params_in_callback(members, client.client_secret)
         except ProviderError as error:
             raise CallbackError(Refusal.FORGED, str(error)) from None
+        if not self._answered.acquire(blocking=False):  # a callback may come by loopback while another one is pasted
+            raise CallbackError(Refusal.USED_STATE)
+        if is_error:
+            words = squeezed(": ".join(filter(None, (members["error"], members.get("error_description")))))
+            said = f"the provider refused the login: {words[:_LONGEST_WORDS]}"
+            raise NoGrantError(said, "Correct that, then log in again.")
+        return Callback(members[login.code_param], params)
+
+    def _refusal(self, members: Mapping[str, str], now: datetime, *, without_state: bool) -> Refusal | None:
+        """The first reason against a callback; None where there is none."""
+        provider, params = self.candidate.provider, self.candidate.credential.params
+        login, state, issuer = provider.login, members.get("state"), members.get("iss")
+        hosts = {*login.callback_hosts}
+        own_issuer = login.issuer and fill(login.issuer, provider.values(params), provider.name)
+        named = {_host_in(text) for text in members.values() if "://" in text}  # a token may be sent there later
+        reasons = {
+            Refusal.NO_STATE: state is None and not without_state,
+            Refusal.FOREIGN_STATE: state is not None and not hmac.compare_digest(s256(state), self.state_hash),
+            Refusal.LATE: now > self.ends_at,
+            Refusal.NO_ISSUER: issuer is None and login.iss_required,  # RFC 9207 section 2.4
+            Refusal.FOREIGN_ISSUER: None not in (issuer, own_issuer) and issuer != own_issuer,
+            Refusal.FOREIGN_HOST: bool(hosts) and not named <= hosts,
+            Refusal.NO_CODE: "error" not in members and not members.get(login.code_param),
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def challenge_of(verifier: str) -> str:
-    """RFC 7636 section 4.2, S256."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).decode("ascii").rstrip("=")
+def begin(candidate: Candidate, redirect_uri: str, scope: str, now: datetime) -> tuple[Attempt, str]:
+    """A login of ten minutes, and the address that the person opens.
+
+    Args:
+        candidate: whose, with the client that it is sent with; see `credential.with_client`.
+        redirect_uri: see `Attempt`.
+        scope: see `providers.authorization.scope_of`.
+        now: when it begins.
+
+    Raises:
+        ProviderError: the row lacks a parameter of the address, or the provider has none.
+    """
+    provider, client = candidate.provider, candidate.credential
+    state = secrets.token_urlsafe(_ENTROPY_BYTES)
+    verifier = secrets.token_urlsafe(_ENTROPY_BYTES) if provider.login.pkce != "none" else None
+    address = authorization_url(
+        provider,
+        client.params,
+        client.client_id,
+        redirect_uri=redirect_uri,
+        scope=scope,
+        state=state,
+        challenge=s256(verifier) if verifier is not None else None,
+    )
+    return Attempt(candidate, redirect_uri, s256(state), verifier, now + LIFETIME), address
+
+
+def s256(text: str) -> str:
+    """What RFC 7636 section 4.2 makes of a verifier; the hash of a state, too."""
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+
+
+def query_in(line: str, redirect_uri: str, code_param: str) -> str:
+    """The query of a pasted address; of a bare code, one that holds it alone, as `code_param`.
+
+    Raises:
+        CallbackError: it is an address, and not of this redirect URI. Where that is only the name of an address, any
+            with https will do.
+    """
+    line = line.strip().strip("<>\"'")
+    if "://" not in line and "=" not in line:
+        return urlencode({code_param: line}) if line else ""
+    if "://" not in redirect_uri and line.startswith("https://"):
+        return urlsplit(line).query
+    mark = "&" if urlsplit(redirect_uri).query else "?"
+    for start in (f"{redirect_uri}{mark}", f"{_as_shown(redirect_uri)}{mark}"):
+        if line.startswith(start):
+            return line.removeprefix(start).partition("#")[0]
+    raise CallbackError(Refusal.FOREIGN_ADDRESS)
+
+
+def require_redirect(uri: str) -> None:
+    """Return where it can be a redirect URI (RFC 6749 section 3.1.2, RFC 8252 section 7.3).
+
+    Raises:
+        ActionableError: it cannot.
+    """
+    try:
+        parts = urlsplit(uri)
+        is_host = bool(parts.hostname) and parts.port != 0 and not parts.fragment and "@" not in parts.netloc
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    except ValueError:
+        is_host = is_safe = False
+    if not (is_host and is_safe and uri.isascii() and uri.isprintable() and " " not in uri):
+        raise ActionableError(
+            "this can be no redirect URI: it is neither https nor on this machine, or holds a user name or a fragment",
+            "Write it as it is entered at the provider, such as https://HOST/PATH.",
+            Kind.USAGE,
+        )
 
 
 def _host_in(address: str) -> str | None:
@@ -199,18 +234,8 @@ def _host_in(address: str) -> str | None:
         return None
 
 
-def _members(query: str) -> dict[str, str]:
-    """Raises `CallbackError` where one comes twice (RFC 6749 section 3.1)."""
-    pairs = parse_qsl(query, keep_blank_values=True)
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise CallbackError(Refusal.DOUBLED)
-    return members
-
-
-def _refused(members: Mapping[str, str]) -> LoginRefusedError:
-    """In the provider's words (RFC 6749 section 4.1.2.1)."""
-    words = ": ".join(filter(None, (members.get("error"), members.get("error_description"))))
-    return LoginRefusedError(
-        f"the provider refused the login: {squeezed(words)[:_LONGEST_WORDS]}", "Correct that, then log in again."
-    )
+def _as_shown(address: str) -> str:
+    """As a browser writes it (URL standard of the WHATWG): the host in lower case, no usual port, a path."""
+    parts = urlsplit(address)
+    host = parts.netloc.lower().removesuffix({"https": ":443", "http": ":80"}.get(parts.scheme, ""))
+    return urlunsplit(parts._replace(netloc=host, path=parts.path or "/"))

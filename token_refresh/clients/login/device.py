@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from providers.authorization import device_request, device_token_request
-from providers.base import Answer, RawAnswer, parse_answer
-from token_refresh.base.clock import Clock
-from token_refresh.base.errors import ActionableError, Kind
+from providers.base import Answer, parse_answer
 from token_refresh.base.text import safe_error, squeezed
-from token_refresh.clients.login.attempt import LIFETIME
-from token_refresh.clients.login.redemption import NoGrantError, Redemption
+from token_refresh.clients.credential import Candidate
+from token_refresh.clients.login.attempt import LIFETIME, NoGrantError
+from token_refresh.clients.login.redemption import redeem
+from token_refresh.refresh.run_context import RunContext
 
 INTERVAL_SECONDS = 5.0  # RFC 8628 section 3.5, also what `slow_down` adds
 _PENDING, _SLOW_DOWN = "authorization_pending", "slow_down"
@@ -20,75 +19,48 @@ _LONGEST_SHOWN = 200
 _A_DAY = 86_400
 
 
-class DeviceLoginError(ActionableError):
-    """The provider does not begin such a login, or it ended without a yes."""
-
-    kind = Kind.ROW
-
-
-@dataclass(frozen=True)
-class _Begun:
-    device_code: str = field(repr=False)
-    user_code: str
-    address: str
-    complete_address: str
-    lives_seconds: float
-    interval_seconds: float
-
-
-def wait_for_device(
-    redemption: Redemption, scope: str, say: Callable[[str], None], clock: Clock
-) -> tuple[int, RawAnswer]:
-    """Show the code, and ask for the tokens until the person has agreed; returns the journal's entry and the answer.
+def log_in_by_device(context: RunContext, candidate: Candidate, scope: str, say: Callable[[str], None]) -> int:
+    """Show the code, and ask for the tokens until the person has agreed; returns the journal's entry.
 
     Raises:
-        ProviderError, DeviceLoginError, NoGrantError: nothing came; nothing was stored.
+        ProviderError, AdmissionError: nothing came; nothing was stored.
         JournalError: nothing was sent.
     """
-    begun = _begin(redemption, scope)
-    say(f"On any device open {begun.address} and enter this code: {begun.user_code}")
-    if begun.complete_address:
-        say(f"Or open: {begun.complete_address}")
-    ends = clock.monotonic() + min(begun.lives_seconds, LIFETIME.total_seconds())
-    interval = begun.interval_seconds
+    begun, clock = _begun(context, candidate, scope), context.clock
+    names = ("verification_uri", "user_code", "verification_uri_complete")
+    address, code, whole = (squeezed(str(begun.get(name) or ""))[:_LONGEST_SHOWN] for name in names)
+    say(f"On any device open {address} and enter this code: {code}")
+    if whole:
+        say(f"Or open: {whole}")
+    lives = LIFETIME.total_seconds()
+    ends = clock.monotonic() + min(_seconds(begun.get("expires_in"), lives), lives)
+    interval = max(1.0, _seconds(begun.get("interval"), INTERVAL_SECONDS))
+    request = device_token_request(candidate.provider, candidate.credential, begun["device_code"])
     while clock.monotonic() + interval <= ends:
         clock.sleep(interval)
         try:
-            request = device_token_request(redemption.provider, redemption.credential, begun.device_code)
-            return redemption.redeem(request, begun.device_code)
+            return redeem(context, candidate, request, begun["device_code"])
         except NoGrantError as error:
             if error.code not in (_PENDING, _SLOW_DOWN) and not error.is_passing:
                 raise
             interval += INTERVAL_SECONDS if error.code != _PENDING else 0.0
-    raise DeviceLoginError("nobody agreed in time; nothing was stored", "Start again.")
+    raise NoGrantError("nobody agreed in time; nothing was stored", "Start again.")
 
 
-def _begin(redemption: Redemption, scope: str) -> _Begun:
-    raw = redemption.ask_openly(device_request(redemption.provider, redemption.credential, scope))
-    content: Mapping[str, Any] = {}
-    if not isinstance(raw, Answer):
-        content = parse_answer(raw)[0] if raw.status < 300 else {}
-    device_code, user_code = content.get("device_code"), content.get("user_code")
-    address = content.get("verification_uri") or content.get("verification_url")  # Google's earlier name
-    if not (isinstance(device_code, str) and isinstance(user_code, str) and isinstance(address, str)):
-        said = raw.error if isinstance(raw, Answer) else redemption.provider.read_answer(raw).error
-        said = safe_error(said or "no code in its answer", redemption.credential.client_secret)
-        raise DeviceLoginError(
-            f"the provider does not begin a login by device: {said}",
-            "Switch the device flow on in the app's settings, or log in with a browser: leave out --device.",
-        )
-    complete = content.get("verification_uri_complete")
-    return _Begun(
-        device_code,
-        squeezed(user_code)[:_LONGEST_SHOWN],
-        squeezed(address)[:_LONGEST_SHOWN],
-        squeezed(complete)[:_LONGEST_SHOWN] if isinstance(complete, str) else "",
-        _seconds(content.get("expires_in"), LIFETIME.total_seconds()),
-        max(1.0, _seconds(content.get("interval"), INTERVAL_SECONDS)),
+def _begun(context: RunContext, candidate: Candidate, scope: str) -> Mapping[str, Any]:
+    """The answer of RFC 8628 section 3.2."""
+    raw = context.transport.post(device_request(candidate.provider, candidate.credential, scope))
+    content = parse_answer(raw)[0] if not isinstance(raw, Answer) and raw.status < 300 else {}
+    begun = {"verification_uri": content.get("verification_url"), **content}  # Google's earlier name
+    if all(isinstance(begun.get(name), str) for name in ("device_code", "user_code", "verification_uri")):
+        return begun
+    answer = raw if isinstance(raw, Answer) else candidate.provider.read_answer(raw)
+    said = safe_error(answer.error or "no code in its answer", candidate.credential.client_secret)
+    raise NoGrantError(
+        f"the provider does not begin a login by device: {said}",
+        "Switch the device flow on in the app's settings, or log in with a browser: leave out --device.",
     )
 
 
 def _seconds(value: object, default: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return default
-    return float(value) if 0 < value < _A_DAY else default
+    return float(value) if isinstance(value, int | float) and 0 < value < _A_DAY else default

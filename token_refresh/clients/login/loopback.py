@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import errno
 import html
-import os
-import queue
 import socket
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.clients.login.attempt import Attempt, Callback, CallbackError, LoginRefusedError
+from token_refresh.clients.login.attempt import Callback, CallbackError, NoGrantError
 
 _SECONDS_OF_A_REQUEST = 10
 _SECONDS_OF_LAST_PAGE = 3.0  # how long a browser has to follow the redirect that takes the code out of its history
@@ -25,27 +21,24 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Connection": "close",
 }
 _PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><h1>{title}</h1><p>{text}</p></html>"
-_NOTHING = 404, "There is nothing here."
-_DONE = 200, "You are logged in. Go back to the terminal; this page can be closed."
-_REFUSED = 200, "The provider refused the login. Go back to the terminal."
 _NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-Ended = Callback | LoginRefusedError
+# Browsers look for `localhost` on ::1 first: whoever has the port there would be given the code.
+_ADDRESSES = {"127.0.0.1": ("127.0.0.1",), "::1": ("::1",), "localhost": ("127.0.0.1", "::1")}
 
 
 class Loopback:
-    """Serves the redirect URI while used as a context manager.
+    """Serves the redirect URI while used as a context manager, where that is on this machine.
 
     Args:
-        redirect_uri: http on loopback; a port of 0 stands for any free one. `localhost` is served on ::1, too, where
-            browsers look first: whoever has that port there would be given the code.
+        redirect_uri: a port of 0 stands for any free one.
 
     Attributes:
         redirect_uri: with its port.
-        ended: the callback that was taken, or why there is none, once there is either.
+        is_served: whether a callback can come here.
+        accept: `Attempt.accept` of the login whose callbacks are taken; None: there is none.
+        ended: the callback that was taken, or why there will be none, once there is either.
         wake: a file descriptor that can be read from then on.
 
     Raises:
@@ -54,108 +47,73 @@ class Loopback:
 
     def __init__(self, redirect_uri: str) -> None:
         parts = urlsplit(redirect_uri)
-        host, port = parts.hostname or "", parts.port if parts.port is not None else 80
-        self.ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        self.wake, self._waker = os.pipe()
-        self._attempt: Attempt | None = None
-        self._now: Callable[[], datetime] | None = None
-        self._lock = threading.Lock()
-        self.is_over = False
+        host, port = parts.hostname or "", 80 if parts.port is None else parts.port
+        self.accept: Callable[[str], Callback] | None = None
+        self.ended: Callback | NoGrantError | None = None
         self.shown = threading.Event()  # the page behind the callback was sent
+        self._woken, self._waker = socket.socketpair()
+        self.wake = self._woken.fileno()
         self._path = parts.path or "/"
         self._pages: dict[str, tuple[int, str]] = {}  # behind a callback: their addresses hold no code
-        self._servers = [_served(self, "127.0.0.1" if host == "localhost" else host, port)]
-        port = self._servers[0].server_address[1]
-        if host == "localhost":
+        self._servers: list[_Server] = []
+        for address in _ADDRESSES.get(host, ()) if parts.scheme == "http" else ():
             try:
-                self._servers.append(_served(self, "::1", port))
-            except _PortError as error:
-                if error.number not in _NO_IPV6:
-                    self._servers[0].server_close()
-                    raise
+                self._servers.append(_Server(self, address, port))
+            except OSError as error:
+                if self._servers and error.errno in _NO_IPV6:
+                    break
+                self._close()
+                what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
+                action = "Free it, or name another with --redirect-uri, as entered at the provider."
+                raise ActionableError(f"port {port} of this machine {what}", action, Kind.USAGE) from None
+            port = self._servers[0].server_address[1]
+        self.is_served = bool(self._servers)
+        self.redirect_uri = redirect_uri.replace(":0/", f":{port}/", 1) if parts.port == 0 else redirect_uri
         shown = f"[{host}]" if ":" in host else host
         self.hosts = {f"{shown}:{port}", *((shown,) if port == 80 else ())}
-        self.redirect_uri = urlunsplit(parts._replace(netloc=f"{shown}:{port}" if parts.port is not None else shown))
-
-    def begin(self, attempt: Attempt, now: Callable[[], datetime]) -> None:
-        """Take callbacks of this login from now on."""
-        self._attempt, self._now = attempt, now
 
     def __enter__(self) -> Loopback:
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:  # a callback that comes now is nobody's
-            self._attempt = None
-        if self.is_over:
+    def __exit__(self, *_: object) -> None:
+        self.accept = None  # a callback that comes now is nobody's
+        if self.ended is not None:
             self.shown.wait(_SECONDS_OF_LAST_PAGE)
         for server in self._servers:
             server.shutdown()
+        self._close()
+
+    def _close(self) -> None:
+        for server in self._servers:
             server.server_close()
-        os.close(self.wake)
-        os.close(self._waker)
+        self._woken.close()
+        self._waker.close()
 
     def answer(self, path: str, query: str) -> tuple[int, str, str]:
         """Status, text for the person, and where the browser is sent on to, which takes the code out of its history."""
+        accept = self.accept
         if path in self._pages:
             return *self._pages[path], ""
-        with self._lock:
-            if path != self._path or self._attempt is None or self._now is None:
-                return *_NOTHING, ""
-            name, page = self._taken(self._attempt, query, self._now())
+        if path != self._path or accept is None:
+            return 404, "There is nothing here.", ""
+        try:
+            self.ended = accept(query)
+            name, page = "done", (200, "You are logged in. Go back to the terminal; this page can be closed.")
+        except NoGrantError as error:
+            self.ended = error
+            name, page = "refused", (200, "The provider refused the login. Go back to the terminal.")
+        except CallbackError as error:
+            name, page = error.refusal.name.lower(), (400, f"This answer was not used: {error}. {error.action}")
         page_path = f"{self._path.rstrip('/')}/{name}"
         self._pages[page_path] = page
+        if page[0] == 200:
+            self._waker.send(b"!")
         return 303, "", page_path
-
-    def _taken(self, attempt: Attempt, query: str, now: datetime) -> tuple[str, tuple[int, str]]:
-        """The page behind a callback, and its name. The login is over, unless it was another one's."""
-        try:
-            ended: Ended = attempt.accept(query, now)
-        except CallbackError as error:
-            return error.refusal.name.lower(), (400, f"This answer was not used: {error}. {error.action}")
-        except LoginRefusedError as error:
-            ended = error
-        self.is_over = True
-        self.ended.put(ended)
-        os.write(self._waker, b"!")
-        return ("refused", _REFUSED) if isinstance(ended, LoginRefusedError) else ("done", _DONE)
-
-    def note_shown(self, path: str) -> None:
-        """The page of this path was sent."""
-        if self.is_over and self._pages.get(path) in (_DONE, _REFUSED):
-            self.shown.set()
-
-
-class _PortError(ActionableError):
-    """A port that cannot be had; `number` as in `errno`."""
-
-    kind = Kind.USAGE
-
-    def __init__(self, port: int, error: OSError) -> None:
-        is_taken = error.errno == errno.EADDRINUSE
-        super().__init__(
-            f"port {port} of this machine {'is in use' if is_taken else f'cannot be opened ({error.strerror})'}",
-            f"{'Close what uses it, or name' if is_taken else 'Name'} another with --redirect-uri, as entered at the "
-            "provider.",
-        )
-        self.number = error.errno
-
-
-def _served(loopback: Loopback, host: str, port: int) -> _Server:
-    try:
-        return _Server(loopback, host, port)
-    except OSError as error:
-        raise _PortError(port, error) from None
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-
     def __init__(self, loopback: Loopback, host: str, port: int) -> None:
         self.loopback = loopback
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -172,26 +130,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a browser."""
-        if self.headers.get("Host", "").lower() not in self.server.loopback.hosts:  # DNS rebinding
-            self._send(421, "This is not the address of the login.", "")
-        else:
-            path, _, query = self.path.partition("?")
-            self._send(*self.server.loopback.answer(path, query.partition("#")[0]))
+        loopback = self.server.loopback
+        if self.headers.get("Host", "").lower() not in loopback.hosts:  # DNS rebinding
+            self._send(421, "This is not the address of the login.")
+            return
+        path, _, query = self.path.partition("?")
+        status, text, location = loopback.answer(path, query.partition("#")[0])
+        self._send(status, text, location)
+        if status == 200:  # only the page at the end has it
+            loopback.shown.set()
 
-    def _send(self, status: int, text: str, location: str) -> None:
+    def _send(self, status: int, text: str, location: str = "") -> None:
         body = _PAGE.format(title="token-refresh", text=html.escape(text)).encode()
         self.send_response(status)
-        for name, value in ({**_HEADERS, "Location": location} if location else _HEADERS).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in {**_HEADERS, "Location": location, "Content-Length": str(len(body))}.items():
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-        self.server.loopback.note_shown(getattr(self, "path", ""))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What is no request is not quoted: it may hold a code."""
-        self.close_connection = True
-        self._send(code, "This is no request for a page.", "")
+        self._send(code, "This is no request for a page.")
 
     def log_message(self, *_: object) -> None:
         """The address of a request holds a code."""

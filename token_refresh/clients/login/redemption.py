@@ -7,35 +7,27 @@ there; a code whose answer was lost is of no use to anybody, and the person logs
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from crypto import Context
-from providers.addresses import placeholders_in
-from providers.base import (
-    Answer,
-    Credential,
-    Provider,
-    ProviderError,
-    RawAnswer,
-    TokenRequest,
-    Verdict,
-    error_code,
-    parse_answer,
-)
+from providers.authorization import code_request
+from providers.base import Answer, Provider, ProviderError, RawAnswer, TokenRequest, Verdict, error_code, parse_answer
 from providers.exchange import ShortLived
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.text import safe_error
 from token_refresh.clients.admission import Admission, Terms
-from token_refresh.clients.credential import AdmissionError, NewCredential, candidate_of, with_client
+from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
+from token_refresh.clients.login.attempt import Attempt, Callback, NoGrantError
 from token_refresh.clients.login_answer import details_of
+from token_refresh.clients.provider_facts import refresh_token_hint
 from token_refresh.clients.row import find_row
-from token_refresh.journal.entries import ANSWER_FIELD, Entry, Step
+from token_refresh.journal.entries import ANSWER_FIELD, Entry, Journal, Step
 from token_refresh.net.hosts import host_of
 from token_refresh.refresh.exchange import exchange
 from token_refresh.refresh.jobs import Job, read_params
@@ -43,116 +35,112 @@ from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row
 
 AGAIN = "Log in again."
+_FIRST_ACCOUNT = "first_account"  # in the journal alone: whose login it is, by the answer before a trade
 
 
-class NoGrantError(AdmissionError):
-    """The login brought nothing that can be stored.
+def exchange_code(context: RunContext, attempt: Attempt, callback: Callback) -> int:
+    """Exchange the code of a callback. No lock is needed. Returns the journal's entry, for `resume`.
 
-    Attributes:
-        code: the provider's (RFC 6749 section 5.2, RFC 8628 section 3.5); empty where it says none.
-        is_passing: no whole answer came, and another request may get one.
+    Raises:
+        ProviderError: what the callback says cannot be used; nothing was sent.
+        AdmissionError, JournalError: see `redeem`.
     """
+    provider, entered = attempt.candidate.provider, attempt.candidate.entered.with_params(callback.params)
+    if "redirect_uri" in provider.placeholders:  # every refresh repeats it
+        entered = entered.with_params({"redirect_uri": attempt.redirect_uri})
+    candidate = with_client(candidate_of(entered, attempt.candidate.row, context.job_factory), context.job_factory)
+    request = code_request(provider, candidate.credential, callback.code, attempt.redirect_uri, attempt.verifier)
+    return redeem(context, candidate, request, callback.code, attempt.verifier or "")
 
-    code = ""
-    is_passing = False
 
-
-class OtherAccountError(AdmissionError):
-    """The login is of another account than the one that it was to be for."""
-
-
-class Redemption:
-    """Exchanges what a login brought for tokens, and has them stored.
+def redeem(context: RunContext, candidate: Candidate, request: TokenRequest, *secrets: str) -> int:
+    """Send what a login brought, and trade the token for it of a provider that wants that; returns the entry.
 
     Args:
-        context: what it works with; for `redeem` no lock is needed.
-        draft: what was entered, without a refresh token; the location is empty where the login is to name it.
-        replaced: `marks_of` the row that the person agreed to replace; empty where there was none.
+        candidate: whose login it is; its location is empty where the answer is to name it.
+        secrets: what the provider says is shown without these.
 
-    Attributes:
-        draft: what was entered, and whose login it is, where only an answer that is not kept says that.
+    Raises:
+        NoGrantError: nothing came, or a refusal.
+        AdmissionError: its tokens are in a form that is not known; they are kept.
+        JournalError: nothing was sent; or the answer is where the journal keeps what its disk does not take.
     """
-
-    def __init__(self, context: RunContext, draft: NewCredential, replaced: str) -> None:
-        self._context = context
-        self.draft = draft
-        self._replaced = replaced
-        self._candidate = with_client(candidate_of(draft, None, context.job_factory), context.job_factory)
-        self._sealed_for = Context(ANSWER_FIELD, draft.location_id, self._candidate.endpoint.origin)
-
-    @property
-    def provider(self) -> Provider:
-        """Where."""
-        return self._candidate.provider
-
-    @property
-    def credential(self) -> Credential:
-        """The client that logs in."""
-        return self._candidate.credential
-
-    def ask(self, request: TokenRequest) -> tuple[int, RawAnswer | Answer]:
-        """Send a request whose answer may bring tokens: it is in the journal before it is read.
-
-        Returns the entry, and what came.
-
-        Raises:
-            JournalError: nothing was sent; or its answer is where the journal keeps what its disk does not take.
-        """
-        context, draft = self._context, self.draft
-        origin = self._candidate.endpoint.origin
-        note = partial(
-            context.journal.admit, draft.location_id, self.provider.slug, origin, self._replaced, "", draft.to_json()
-        )
-        entry_id, answer, not_saved = exchange(
-            context.journal, context.transport, request, lambda raw: raw, self._sealed_for, note
-        )
-        if not_saved is not None:
-            raise not_saved
-        return entry_id, answer
-
-    def ask_openly(self, request: TokenRequest) -> RawAnswer | Answer:
-        """Send a request whose answer brings no tokens."""
-        return self._context.transport.post(request)
-
-    def redeem(self, request: TokenRequest, *secrets: str) -> tuple[int, RawAnswer]:
-        """Exchange the code; of a provider that gives a token to trade for it, that one, too.
-
-        What the provider says is shown without `secrets`.
-
-        Raises:
-            NoGrantError: nothing came, or a refusal.
-            JournalError: nothing was sent.
-        """
-        entry_id, raw = self.ask(request)
-        answer = self._granted(entry_id, raw, secrets)
-        if isinstance(self.provider, ShortLived):
-            first_id, request = entry_id, self.provider.trade_request(self.credential, answer)
-            params = read_params(self.draft.provider_params)
-            if isinstance(raw, RawAnswer) and (account := self.provider.login.account_in(parse_answer(raw)[0], params)):
-                self.draft = replace(self.draft, provider_params=json.dumps({**params, "account": account}))
-            entry_id, raw = self.ask(request)
-            self._context.journal.finish([first_id])  # its token lives an hour: nothing to store
-            self._granted(entry_id, raw, (answer.access_token or "",))
+    entry_id, raw = ask(context, candidate, request)
+    answer = _granted(context, candidate, entry_id, raw, *secrets)
+    if isinstance(candidate.provider, ShortLived):
         assert isinstance(raw, RawAnswer)
-        return entry_id, raw
+        first_id, request = entry_id, candidate.provider.trade_request(candidate.credential, answer)
+        account = candidate.provider.login.account_in(parse_answer(raw)[0], candidate.credential.params)
+        candidate = replace(candidate, entered=candidate.entered.with_params({_FIRST_ACCOUNT: account}))
+        entry_id, raw = ask(context, candidate, request)
+        context.journal.finish([first_id])  # its token lives an hour: nothing to store
+        _granted(context, candidate, entry_id, raw, answer.access_token or "")
+    return entry_id
 
-    def _granted(self, entry_id: int, raw: RawAnswer | Answer, secrets: Sequence[str]) -> Answer:
-        answer = raw if isinstance(raw, Answer) else self.provider.read_answer(raw)
-        if answer.verdict is Verdict.GRANTED:
-            return answer
-        if answer.verdict is Verdict.UNREAD:
-            self._context.journal.mark(entry_id, Step.SUPERSEDED)
-        else:
-            self._context.journal.finish([entry_id])
-        said = safe_error(answer.error or "no answer", self.credential.client_secret, *secrets)
-        if answer.verdict is Verdict.CLIENT_REFUSED:
-            action = answer.action or "Check the client id and the client secret, then log in again."
-        else:
-            action = answer.action or AGAIN
-        error = NoGrantError(f"the login was not completed: {said}", action)
-        error.is_passing = answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR)
-        error.code = error_code(parse_answer(raw)[0]) if isinstance(raw, RawAnswer) else ""
+
+def ask(context: RunContext, candidate: Candidate, request: TokenRequest) -> tuple[int, RawAnswer | Answer]:
+    """Send a request whose answer may bring tokens: it is in the journal before it is read.
+
+    Returns the entry, and what came. Raises `JournalError` as `redeem` does.
+    """
+    draft, origin, journal = candidate.entered, candidate.endpoint.origin, context.journal
+    place = (draft.location_id, candidate.provider.slug, origin)
+    note = partial(journal.admit, *place, marks_of(context, candidate.row), "", draft.to_json())
+    sealed_for = Context(ANSWER_FIELD, draft.location_id, origin)
+    entry_id, answer, not_saved = exchange(journal, context.transport, request, lambda raw: raw, sealed_for, note)
+    if not_saved is not None:
+        raise not_saved
+    return entry_id, answer
+
+
+def _granted(
+    context: RunContext, candidate: Candidate, entry_id: int, raw: RawAnswer | Answer, *secrets: str
+) -> Answer:
+    answer = raw if isinstance(raw, Answer) else candidate.provider.read_answer(raw)
+    if answer.verdict is Verdict.GRANTED:
+        return answer
+    said = safe_error(answer.error or "no answer", candidate.credential.client_secret, *secrets)
+    is_client = answer.verdict is Verdict.CLIENT_REFUSED
+    usual = "Check the client id and the client secret, then log in again." if is_client else AGAIN
+    with settling(context.journal, entry_id):
+        error = _error_of(answer, f"the login was not completed: {said}", answer.action or usual)
+        if isinstance(error, NoGrantError):
+            error.is_passing = answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR)
+            error.code = error_code(parse_answer(raw)[0]) if isinstance(raw, RawAnswer) else ""
         raise error
+
+
+def _error_of(answer: Answer, message: str, action: str) -> AdmissionError:
+    """What an answer without usable tokens is: the login brought none, or some in a form that is not known."""
+    return (AdmissionError if answer.verdict is Verdict.UNREAD else NoGrantError)(message, action)
+
+
+@contextmanager
+def settling(journal: Journal, entry_id: int) -> Iterator[None]:
+    """What becomes of a login that is not stored: nothing is left of one without tokens, else they are kept sealed."""
+    try:
+        yield
+    except NoGrantError:
+        journal.finish([entry_id])
+        raise
+    except (AdmissionError, ProviderError):
+        journal.mark(entry_id, Step.SUPERSEDED)
+        raise
+
+
+def brought(context: RunContext, entry: Entry) -> tuple[NewCredential, Answer, Row | None]:
+    """What is to be stored of a login whose answer is in the journal, the answer, and the row that it goes into.
+
+    Raises:
+        AdmissionError, ProviderError: see `completed`, or it cannot be said which row.
+        SealedCellError: the entry's key is gone.
+        StoreError: the table cannot be read.
+    """
+    factory, journal = context.job_factory, context.journal
+    draft = NewCredential.from_json(journal.open_admission(entry))
+    provider = factory.find_provider(draft.provider)
+    entered, answer = completed(provider, draft, journal.open_answer(entry))
+    return entered, answer, find_row(context.store.store, factory, entered.location_id, provider.slug)
 
 
 def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple[NewCredential, Answer]:
@@ -160,64 +148,66 @@ def completed(provider: Provider, draft: NewCredential, raw: RawAnswer) -> tuple
 
     Raises:
         NoGrantError: it refuses, or there is no refresh token in it, where the provider gives some.
-        AdmissionError: its tokens are in a form that is not known.
-        OtherAccountError: it is of another location than the one asked for.
+        AdmissionError: its tokens are in a form that is not known, or of another location than the one asked for.
     """
     answer, (content, _) = provider.read_answer(raw), parse_answer(raw)
     if answer.verdict is not Verdict.GRANTED:  # its words may quote the code
-        error = AdmissionError if answer.verdict is Verdict.UNREAD else NoGrantError
-        raise error("the provider did not complete the login", AGAIN)
-    params = read_params(draft.provider_params)
+        raise _error_of(answer, "the provider did not complete the login", AGAIN)
+    params, login = read_params(draft.provider_params), provider.login
     if answer.refresh_token is None and params.get(provider.agency_param):
         mark = hashlib.sha256((answer.access_token or "").encode()).hexdigest()
         answer = replace(answer, refresh_token=f"none-{mark}")  # which is refused, and then another pair is minted
     if answer.refresh_token is None and provider.grant == "refresh_token":
-        raise NoGrantError("the login brought no refresh token; nothing was stored", how_to_get_one(provider))
+        raise NoGrantError("the login brought no refresh token; nothing was stored", refresh_token_hint(provider))
     if isinstance(provider, ShortLived) and answer.is_expiry_assumed:
         raise NoGrantError("the login was cut off before its token was traded; nothing was stored", AGAIN)
-    account = provider.login.account_in(content, params)
-    location_id = draft.location_id
-    if not provider.login.account_is_location:
+    first_account, location_id = params.pop(_FIRST_ACCOUNT, ""), draft.location_id
+    account = login.account_in(content, params) or first_account
+    if not login.account_is_location:
         params |= {"account": account} if account else {}
     elif location_id and account not in ("", location_id):
-        raise OtherAccountError(
+        raise AdmissionError(
             f"the login was for {account}, not for {location_id}; its tokens are kept, encrypted, in the journal",
             f"Log in again and choose {location_id}.",
         )
-    params |= provider.login.params_in_answer(content)
-    if provider.login.refresh_ends_anyway:
+    params |= login.params_in_answer(content)
+    if login.refresh_ends_anyway:
         params["login_at"] = iso(raw.received_at)
-        end = raw.received_at + timedelta(seconds=provider.login.refresh_ends_anyway)
+        end = raw.received_at + timedelta(seconds=login.refresh_ends_anyway)
         answer = replace(answer, refresh_expires_at=answer.refresh_expires_at or end)
     entered = replace(
         draft,
         location_id=location_id or account,
         refresh_token=answer.refresh_token or "",
-        provider_params=json.dumps(params) if params else "",
+        provider_params="",
         details={**details_of([raw]), **draft.details},
     )
-    return entered, answer
+    return entered.with_params(params), answer
 
 
-def other_account(entered: NewCredential, row: Row | None) -> str:
-    """The account whose login the row holds, where that is another than that of the new one; empty elsewhere."""
-    known = read_params(row.provider_params).get("account", "") if row is not None and row.encrypted_refresh else ""
-    return known if known != read_params(entered.provider_params).get("account", known) else ""
+def conflict(
+    context: RunContext, entry: Entry, entered: NewCredential, row: Row | None, *, may_replace: bool = False
+) -> str:
+    """Why the row may not be replaced without a yes; empty where it may.
+
+    What the person agreed to replace, or a run has made of it meanwhile, may be; with `may_replace` any credential of
+    the same account.
+    """
+    journal = context.journal
+    if row is None or not row.encrypted_refresh:
+        return ""
+    draft = NewCredential.from_json(journal.open_admission(entry))
+    cells = (row.provider_params, entered.provider_params, draft.provider_params)
+    known, account, agreed = (read_params(cell).get("account", "") for cell in cells)
+    if known and account not in ("", known, agreed):
+        return f"{entered.location_id} holds the login of {known}, and this one is of {account}"
+    is_agreed = journal.is_of(entry, row.encrypted_refresh) or journal.is_spent(entry.cell.split())
+    return "" if may_replace or is_agreed else f"{entered.location_id} has another credential"
 
 
-def how_to_get_one(provider: Provider) -> str:
-    """What brings a refresh token at this provider."""
-    login = provider.login
-    if login.refresh_setting:
-        return f"In the app's settings at {provider.name}: {login.refresh_setting}. Then log in again."
-    asked = [
-        *(f"the scope {one}" for one in login.scopes),
-        *(f"{name}={text}" for name, text in login.authorize_params.items() if not placeholders_in(text)),
-    ]
-    if asked:
-        asked_for = " and ".join(asked)
-        return f"{provider.name} gives one for {asked_for}: check that the app may ask for that, then log in again."
-    return f"Check the app's settings at {provider.name}, then log in again."
+def note_agreement(context: RunContext, entry: Entry, entered: NewCredential, row: Row | None) -> None:
+    """A person agreed to have this stored in the place of what the row holds now."""
+    context.journal.note_agreement(entry.id, entry.context, entered.to_json(), marks_of(context, row))
 
 
 def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
@@ -230,32 +220,25 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
         StoreError, JournalError: it waits in the journal for the next run.
     """
     journal = context.journal
-    draft = NewCredential.from_json(journal.open_admission(entry))
     if entry.lacks_answer:
+        draft = NewCredential.from_json(journal.open_admission(entry))
         journal.finish([entry.id])
         return _notice(entry, "a login was cut off before its answer came; nothing was stored", _repeat(draft))
     try:
-        provider = context.job_factory.find_provider(draft.provider)
-        entered, answer = completed(provider, draft, journal.open_answer(entry))
-        row = find_row(context.store.store, context.job_factory, entered.location_id, provider.slug)
-        if entered.refresh_token and _is_stored(context, row, entered.refresh_token):
-            journal.finish([entry.id])
-            return _notice(entry, "its login was saved before the last run ended", "", NoticeCode.ONBOARDING_FINISHED)
-        if row is not None and row.encrypted_refresh and not _is_agreed(context, entry, row):
-            raise AdmissionError(f"{entered.location_id} has another credential", "To replace it, log in again.")
-        agreed = read_params(draft.provider_params).get("account")
-        if other_account(entered, row) and agreed != read_params(entered.provider_params)["account"]:
-            problem = f"{entered.location_id} holds the login of another account"
-            raise AdmissionError(problem, "To replace it, log in again.")
-        host = host_of(candidate_of(entered, None, context.job_factory).endpoint.origin)
-        terms = Terms(replace=True, hosts=[host])
-        return Admission(context).admit(entered, terms, granted=answer, kept_by=entry.id)
-    except NoGrantError as error:
-        journal.finish([entry.id])
-        return _notice(entry, str(error), error.action)
+        with settling(journal, entry.id):
+            entered, answer, row = brought(context, entry)
+            if entered.refresh_token and _is_stored(context, row, entered.refresh_token):
+                journal.finish([entry.id])
+                what = "its login was saved before the last run ended"
+                return _notice(entry, what, "", NoticeCode.ONBOARDING_FINISHED)
+            if problem := conflict(context, entry, entered, row):
+                raise AdmissionError(problem, "To replace it, log in again.")
+            host = host_of(candidate_of(entered, None, context.job_factory).endpoint.origin)
+            terms = Terms(replace=True, hosts=[host])
+            return Admission(context).admit(entered, terms, granted=answer, kept_by=entry.id)
     except (AdmissionError, ProviderError) as error:
-        journal.mark(entry.id, Step.SUPERSEDED)
-        return _notice(entry, f"a login was not stored: {error}", error.action)
+        what = "" if isinstance(error, NoGrantError) else "a login was not stored: "
+        return _notice(entry, f"{what}{error}", error.action)
 
 
 def _repeat(draft: NewCredential) -> str:
@@ -272,12 +255,6 @@ def marks_of(context: RunContext, row: Row | None) -> str:
     job, fingerprint = context.job_factory.job(row), context.journal.fingerprint
     token = job.credential.refresh_token if isinstance(job, Job) else ""
     return f"{fingerprint(row.encrypted_refresh)} {fingerprint(token)}".strip()
-
-
-def _is_agreed(context: RunContext, entry: Entry, row: Row) -> bool:
-    """Whether the row holds what the person agreed to replace, or what a run has made of it meanwhile."""
-    journal = context.journal
-    return journal.is_of(entry, row.encrypted_refresh) or journal.is_spent(entry.cell.split())
 
 
 def _is_stored(context: RunContext, row: Row | None, refresh_token: str) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
 from providers.addresses import placeholders_in
 from providers.base import Endpoint, Provider
@@ -15,91 +12,26 @@ from token_refresh.base.clock import parse_day
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Terms
-from token_refresh.clients.credential import NewCredential, endpoint_of
+from token_refresh.clients.credential import Candidate, NewCredential, candidate_of, endpoint_of
 from token_refresh.net.hosts import agreement_question, host_of, is_agreed
-from token_refresh.refresh.jobs import JobFactory, read_params
+from token_refresh.refresh.jobs import Job, JobFactory, read_params
 from token_refresh.stores.base import Row
+from token_refresh.terminal.prompts import Terminal
 
 FindRow = Callable[[str, str], Row | None]  # by location and provider
 
 
-class Asker(Protocol):
-    """Asks a person."""
-
-    def text(self, question: str, default: str = "") -> str:
-        """A visible answer, trimmed; `default` for an empty one."""
-        ...
-
-    def secret(self, question: str) -> str:
-        """An answer that is not shown, without line breaks and paste marks."""
-        ...
-
-    def yes(self, question: str) -> bool:
-        """Whether the answer is yes; anything else is no."""
-        ...
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which login somebody wants; the rest is asked for.
-
-    Attributes:
-        location_id, provider: empty where it is to be asked for.
-        scopes: beyond the catalogue's; empty where they are to be asked for.
-        by_device: RFC 8628.
-        is_login: it was asked for; otherwise it is offered.
-    """
-
-    location_id: str = ""
-    provider: str = ""
-    scopes: Sequence[str] = ()
-    redirect_uri: str = ""
-    opens_browser: bool = True
-    by_device: bool = False
-    is_login: bool = False
-
-    @classmethod
-    def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Order:
-        """What the flags say; a browser is opened where there is a display."""
-        has_display = sys.platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
-        return cls(
-            next(iter(arguments.location), ""),
-            arguments.provider,
-            arguments.scope,
-            arguments.redirect_uri,
-            has_display and not arguments.no_browser,
-            arguments.device,
-            arguments.authorize,
-        )
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What was asked for before a token is: whose credential, of which provider, for which app.
-
-    Attributes:
-        entered: without a refresh token.
-        terms: what the person agreed to.
-        row: where it goes; None where there is none yet, or the location is not known.
-    """
-
-    entered: NewCredential
-    provider: Provider
-    terms: Terms
-    row: Row | None
-
-
-def ask_whose(ask: Asker, job_factory: JobFactory, default_provider: str) -> tuple[str, Provider]:
+def ask_whose(ask: Terminal, job_factory: JobFactory, default_provider: str) -> tuple[str, Provider]:
     """The location, and the provider; `default_provider` for an empty answer.
 
     Raises:
         ActionableError: there is no location, or no such provider.
     """
-    location_id = _required(trimmed(ask.text("Location id")), "location id")
+    location_id = required(trimmed(ask.text("Location id")), "location id")
     return location_id, job_factory.find_provider(ask.text("Provider", default_provider))
 
 
-def offer_login(ask: Asker, provider: Provider) -> bool:
+def offer_login(ask: Terminal, provider: Provider) -> bool:
     """Whether the person would rather log in at the provider than enter a token; asked where that is possible."""
     if provider.authorize_url is None:
         return False
@@ -107,7 +39,7 @@ def offer_login(ask: Asker, provider: Provider) -> bool:
 
 
 def ask_for_credential(
-    ask: Asker, job_factory: JobFactory, provider: Provider, location_id: str, terms: Terms, find_row: FindRow
+    ask: Terminal, job_factory: JobFactory, provider: Provider, location_id: str, terms: Terms, find_row: FindRow
 ) -> tuple[NewCredential, Terms]:
     """The credential, and what the person agreed to beyond `terms`.
 
@@ -117,15 +49,15 @@ def ask_for_credential(
     Raises:
         ActionableError: an answer that is needed is empty, or a no.
     """
-    draft = ask_for_client(ask, job_factory, provider, location_id, terms, find_row)
-    token = _required(ask.secret("Refresh token"), "refresh token")
-    entered = replace(draft.entered, refresh_token=token)
+    candidate, terms = ask_for_client(ask, job_factory, provider, location_id, terms, find_row)
+    token = required(ask.secret("Refresh token"), "refresh token")
+    entered = replace(candidate.entered, refresh_token=token)
     entered.require_usable()
-    return entered, draft.terms
+    return entered, terms
 
 
 def ask_for_client(
-    ask: Asker,
+    ask: Terminal,
     job_factory: JobFactory,
     provider: Provider,
     location_id: str,
@@ -133,8 +65,10 @@ def ask_for_client(
     find_row: FindRow,
     *,
     is_login: bool = False,
-) -> Draft:
+) -> tuple[Candidate, Terms]:
     """Parameters, consent to the host, and the app's id and secret; what row or settings hold is not asked for.
+
+    Returns whose credential it is, without a refresh token, and what the person agreed to beyond `terms`.
 
     `is_login`: the row's client secret is used again, where it has one, and what only a login needs is asked for.
     """
@@ -146,17 +80,23 @@ def ask_for_client(
     endpoint = endpoint_of(provider, draft)
     terms = _agreed_host(ask, endpoint, terms)
     client_id = _ask_client_id(ask, provider, endpoint, row, job_factory.default_client_id(name))
-    has_secret = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
-    secret = ""
-    if provider.auth != "none" and not (row is not None and row.encrypted_secret and is_login):
-        secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_secret else ""))
-    if secret and provider.login.secret_lifetime:
+    secret = own = _secret_in(row, job_factory) if is_login else ""
+    if provider.auth != "none" and not own:
+        has_default = endpoint.is_fixed and bool(job_factory.client(name, endpoint, client_id, "").client_secret)
+        secret = ask.secret("Client secret" + (" (empty: the one from the settings)" if has_default else ""))
+    if secret != own and provider.login.secret_lifetime:
         params = _ask_secret_end(ask, params)
     entered = replace(draft, client_id=client_id, client_secret=secret, provider_params=params)
-    return Draft(entered, provider, terms, row)
+    return candidate_of(entered, row, job_factory), terms
 
 
-def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
+def _secret_in(row: Row | None, job_factory: JobFactory) -> str:
+    """The row's client secret; empty where it has none, or does not open."""
+    job = job_factory.job(row) if row is not None and row.encrypted_secret else None
+    return job.credential.client_secret if isinstance(job, Job) else ""
+
+
+def _may_replace(ask: Terminal, terms: Terms, row: Row | None) -> bool:
     """Only what was shown is replaced: a credential that comes while the person types is somebody else's."""
     if terms.replace or row is None or not row.encrypted_refresh:
         return terms.replace
@@ -165,7 +105,7 @@ def _may_replace(ask: Asker, terms: Terms, row: Row | None) -> bool:
     raise ActionableError("nothing was changed", "", Kind.ROW)
 
 
-def _ask_params(provider: Provider, ask: Asker, known: str, *, is_login: bool) -> str:
+def _ask_params(provider: Provider, ask: Terminal, known: str, *, is_login: bool) -> str:
     """The row's `provider_params`, with what the provider takes beyond them; a default is stored nowhere."""
     params = read_params(known)
     entered = dict(params)
@@ -177,11 +117,11 @@ def _ask_params(provider: Provider, ask: Asker, known: str, *, is_login: bool) -
             answer = ask.text(_words(name) + ("" if default != "" else " (may be empty)"), default or "")
             entered |= {name: answer} if answer != (default or "") else {}
             if default is None:
-                _required(answer, _words(name).lower())
+                required(answer, _words(name).lower())
     return json.dumps(entered) if entered != params else known
 
 
-def _ask_secret_end(ask: Asker, params: str) -> str:
+def _ask_secret_end(ask: Terminal, params: str) -> str:
     """The parameters with the last day of the client secret: when it is over, every client of the app stops."""
     answer = ask.text("Last day of the client secret, such as 2027-05-31 (may be empty)")
     if not answer:
@@ -205,21 +145,21 @@ def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _ask_client_id(ask: Asker, provider: Provider, endpoint: Endpoint, row: Row | None, default: str) -> str:
+def _ask_client_id(ask: Terminal, provider: Provider, endpoint: Endpoint, row: Row | None, default: str) -> str:
     """The row's, or the settings'. A host that the row names may have an app of its own: theirs is only proposed."""
     known = (row.client_id if row else "") or (default if endpoint.is_fixed else "")
-    client_id = known or _required(ask.text("Client id", default), "client id")
+    client_id = known or required(ask.text("Client id", default), "client id")
     if not known and provider.login.is_strange(client_id):
         _agree(ask, f"{provider.name}'s client ids look different. Is it the client id?", "Copy it, then start again.")
     return client_id
 
 
-def _agree(ask: Asker, question: str, action: str) -> None:
+def _agree(ask: Terminal, question: str, action: str) -> None:
     if not ask.yes(question):
         raise ActionableError("nothing was sent or changed", action, Kind.ROW)
 
 
-def _agreed_host(ask: Asker, endpoint: Endpoint, terms: Terms) -> Terms:
+def _agreed_host(ask: Terminal, endpoint: Endpoint, terms: Terms) -> Terms:
     if is_agreed(endpoint, terms.hosts):
         return terms
     if not ask.yes(agreement_question(endpoint)):
@@ -227,7 +167,8 @@ def _agreed_host(ask: Asker, endpoint: Endpoint, terms: Terms) -> Terms:
     return replace(terms, hosts=[*terms.hosts, host_of(endpoint.origin)])
 
 
-def _required(answer: str, name: str) -> str:
+def required(answer: str, name: str) -> str:
+    """The answer. Raises `ActionableError` where it is empty."""
     if not answer:
         raise ActionableError(f"the {name} is empty; nothing was changed", "Start again.", Kind.USAGE)
     return answer

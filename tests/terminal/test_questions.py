@@ -13,10 +13,11 @@ from tests.callers import Listed
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import NewCredential
-from token_refresh.clients.questions import ask_for_credential, ask_whose
 from token_refresh.refresh.jobs import Client, JobFactory
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Seals
+from token_refresh.terminal.prompts import Terminal
+from token_refresh.terminal.questions import ask_for_credential, ask_whose
 
 FIXED = Provider("acme", "Acme", "https://acme.example/token")
 HOSTED = Provider("hosted", "Hosted", "https://{instance}/token", placeholders={"instance": None})
@@ -32,7 +33,7 @@ BENCH = JobFactory(cast(Seals, None), LISTED, "acme", lambda _: Client("our-app"
 NO_CLIENT = JobFactory(cast(Seals, None), LISTED, "acme", lambda _: Client("", ""))
 
 
-class Answers:
+class Answers(Terminal):
     """Answers in order, and keeps what was asked."""
 
     def __init__(self, *answers: str) -> None:
@@ -43,7 +44,8 @@ class Answers:
         self.asked.append(question)
         return self._answers.pop(0) or default
 
-    secret = text
+    def secret(self, question: str) -> str:
+        return self.text(question)
 
     def yes(self, question: str) -> bool:
         return self.text(question) == "yes"
