@@ -32,11 +32,16 @@ ADDRESS = re.compile(r"http://\S+\?response_type=code\S+")
 
 @dataclass(frozen=True)
 class Scene:
-    """The program, which knows the server as a provider of a PROVIDERS_FILE, and a person's browser."""
+    """The program, which knows the server as a provider of a PROVIDERS_FILE, and a person's browser.
+
+    Attributes:
+        secrets: tokens, codes and states that were seen; whatever the program prints and keeps is searched for them.
+    """
 
     world: World
     server: OIDCProvider
     browser: Browser
+    secrets: list[str]
 
     @contextmanager
     def login(self, *flags: str, redirect_uri: str = "") -> Iterator[TerminalProcess]:
@@ -58,13 +63,23 @@ class Scene:
     def stored(self) -> tuple[str, str]:
         """The row's refresh token and access token."""
         row, keyring = self.world.rows()["loc"], self.world.program.keyring
-        refresh, access = (
+        pair = [
             keyring.open(row[column], Context(column, "loc", self.server.url))
             if is_sealed(row[column])
             else row[column]
             for column in ("encrypted_refresh", "last_access_token")
-        )
-        return refresh, access
+        ]
+        self.secrets += pair
+        return pair[0], pair[1]
+
+    def address_in(self, terminal: TerminalProcess) -> str:
+        """What the person opens."""
+        terminal.expect("agree:")
+        terminal.expect("Paste the address")
+        found = ADDRESS.search(terminal.transcript)
+        assert found is not None, terminal.transcript
+        self.secrets += parse_qs(urlsplit(found[0]).query)["state"]
+        return found[0]
 
     def is_live(self, access_token: str) -> bool:
         """Whether the server's own userinfo endpoint takes it."""
@@ -93,24 +108,16 @@ def scene(world: World, server: OIDCProvider, tmp_path: Path) -> Iterator[Scene]
     own = tmp_path / "discovered.toml"
     own.write_text(found.out)
     world.program.settings["PROVIDERS_FILE"] = str(own)
-    planted = world.program.planted
-    world.program.planted = lambda: [*planted(), server.login.client_secret]
+    planted, secrets = world.program.planted, [server.login.client_secret]
+    world.program.planted = lambda: [*planted(), *secrets]
     with Browser(tmp_path / "profile") as browser:
-        yield Scene(world, server, browser)
+        yield Scene(world, server, browser, secrets)
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def address_in(terminal: TerminalProcess) -> str:
-    terminal.expect("agree:")
-    terminal.expect("Paste the address")
-    found = ADDRESS.search(terminal.transcript)
-    assert found is not None, terminal.transcript
-    return found[0]
 
 
 def assert_saved(scene: Scene, terminal: TerminalProcess) -> None:
@@ -135,14 +142,14 @@ def assert_refreshes_ten_times_and_ends_with_revoke(scene: Scene) -> None:
 def test_the_server_refuses_a_login_without_pkce(scene: Scene) -> None:
     """Else none of these would show that the program has it."""
     with scene.login(redirect_uri=scene.server.login.redirect_uris[1]) as terminal:
-        address = re.sub(r"&code_challenge(?:_method)?=[^&]*", "", address_in(terminal))
+        address = re.sub(r"&code_challenge(?:_method)?=[^&]*", "", scene.address_in(terminal))
         answer = requests.get(address, timeout=10, allow_redirects=False)
         assert "PKCE" in parse_qs(urlsplit(answer.headers["Location"]).query)["error_description"][0]
 
 
 def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revoke(scene: Scene) -> None:
     with scene.login(redirect_uri=f"http://127.0.0.1:{free_port()}/callback") as terminal:
-        scene.browser.open(address_in(terminal))
+        scene.browser.open(scene.address_in(terminal))
         scene.sign_in()
         scene.browser.click("Continue")
         scene.browser.wait_for("You are logged in")
@@ -155,7 +162,7 @@ def test_a_login_on_this_machine_is_saved_refreshes_ten_times_and_ends_with_revo
 def test_the_address_line_of_a_page_that_is_not_there_is_pasted_back_and_its_code_is_nowhere(scene: Scene) -> None:
     redirect_uri = scene.server.login.redirect_uris[1]
     with scene.login(redirect_uri=redirect_uri) as terminal:
-        scene.browser.open(address_in(terminal))
+        scene.browser.open(scene.address_in(terminal))
         scene.sign_in()
         scene.browser.click("Continue")
         scene.browser.wait_for("code=")
@@ -165,6 +172,7 @@ def test_the_address_line_of_a_page_that_is_not_there_is_pasted_back_and_its_cod
         assert_saved(scene, terminal)
         [code] = parse_qs(urlsplit(line).query)["code"]
         assert code not in terminal.transcript + scene.kept()
+        scene.secrets.append(code)
     assert_refreshes_ten_times_and_ends_with_revoke(scene)
 
 
@@ -188,7 +196,7 @@ def test_a_code_is_entered_on_another_device(scene: Scene) -> None:
 
 def test_a_consent_that_is_refused_stores_nothing_and_shows_the_words_of_the_server(scene: Scene) -> None:
     with scene.login(redirect_uri=f"http://127.0.0.1:{free_port()}/callback") as terminal:
-        scene.browser.open(address_in(terminal))
+        scene.browser.open(scene.address_in(terminal))
         scene.sign_in()
         scene.browser.wait_for("Authorize")
         scene.browser.click("Cancel")

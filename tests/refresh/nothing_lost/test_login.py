@@ -298,7 +298,7 @@ def test_an_answer_that_the_journals_disk_refuses_is_kept_beside_it_and_stored_b
     with monkeypatch.context() as patch:
         refuse_answers(patch)
         result = logged_in("google", sent_back, argv=["--redirect-uri", APP["Redirect URI"]])
-    assert result.code != 0
+    assert (result.code, "the journal cannot be written (disk full). Free disk space." in result.err) == (2, True)
     assert len(spare_files(world)) == 1
     assert world.program.run().code == 0
     assert world.token_of("loc") == world.oauth.current("loc")
