@@ -69,7 +69,7 @@ class Scene:
             else row[column]
             for column in ("encrypted_refresh", "last_access_token")
         ]
-        self.secrets += pair
+        self.secrets.extend(pair)
         return pair[0], pair[1]
 
     def address_in(self, terminal: TerminalProcess) -> str:
@@ -78,7 +78,7 @@ class Scene:
         terminal.expect("Paste the address")
         found = ADDRESS.search(terminal.transcript)
         assert found is not None, terminal.transcript
-        self.secrets += parse_qs(urlsplit(found[0]).query)["state"]
+        self.secrets.extend(parse_qs(urlsplit(found[0]).query)["state"])
         return found[0]
 
     def is_live(self, access_token: str) -> bool:
