@@ -28,7 +28,8 @@ MANY = Provider(
     placeholders={"instance": "many.example", "redirect_uri": "", "user_type": "B"},
 )
 STRICT = Provider("strict", "Strict", "https://strict.example/token", login=Login(client_id_pattern=r"1000\.[0-9A-Z]+"))
-LISTED = Listed(FIXED, HOSTED, MANY, STRICT)
+ENDING = Provider("ending", "Ending", "https://ending.example/token", login=Login(secret_lifetime=86_400))
+LISTED = Listed(FIXED, HOSTED, MANY, STRICT, ENDING)
 BENCH = JobFactory(cast(Seals, None), LISTED, "acme", lambda _: Client("our-app", "our secret"))
 NO_CLIENT = JobFactory(cast(Seals, None), LISTED, "acme", lambda _: Client("", ""))
 
@@ -143,6 +144,18 @@ def test_an_empty_answer_that_is_needed_ends_the_questions() -> None:
     with pytest.raises(ActionableError, match="the refresh token is empty; nothing was changed") as error:
         asked_for(Answers("loc", "acme", "secret", ""), Terms())
     assert error.value.kind is Kind.USAGE
+
+
+@pytest.mark.parametrize("answer", ["", "2027-05-31", "soon"])
+def test_the_last_day_of_a_secret_that_ends_is_asked_for_and_kept(answer: str) -> None:
+    answers = Answers("loc", "ending", "app", "secret", answer, "token")
+    if answer == "soon":
+        with pytest.raises(ActionableError, match="that is no day; nothing was changed"):
+            asked_for(answers, Terms(), bench=NO_CLIENT)
+        return
+    entered, _ = asked_for(answers, Terms(), bench=NO_CLIENT)
+    assert entered.provider_params == ('{"secret_ends": "2027-05-31"}' if answer else "")
+    assert answers.asked[4].startswith("Last day of the client secret")
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])

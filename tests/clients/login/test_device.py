@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +127,25 @@ def test_a_provider_that_begins_none_is_quoted_without_the_secret(
     assert (result.code, "does not begin a login by device" in result.err) == (1, True)
     assert "google secret" not in result.said
     assert ("unauthorized_client" in result.err) is is_json
+
+
+def test_a_page_under_googles_earlier_name_is_shown_also_where_none_holds_the_code(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = device.world.oauth._world
+    answered = fake._device
+
+    def earlier(*given: Any) -> Response:
+        content = json.loads(answered(*given).body)
+        del content["verification_uri_complete"]
+        return Response.of_json(200, {**content, "verification_url": content.pop("verification_uri")})
+
+    monkeypatch.setattr(fake, "_device", earlier)
+    fake._routes = dict(fake._all_routes())
+    device.doings[1] = lambda: device.world.oauth.approve(SLUG)
+    assert device().code == 0
+    [said] = device.logged_in.person.said
+    assert re.fullmatch(r"On any device open http://\S+/google/device and enter this code: [0-9A-F]{8}", said)
 
 
 def test_ctrl_c_while_nobody_has_agreed_ends_it_with_exit_4(device: Device) -> None:

@@ -467,6 +467,18 @@ def test_ten_minutes_without_anybody_end_a_login_with_exit_1(logged_in: LoggedIn
     assert (result.code, "within ten minutes" in result.err) == (1, True)
 
 
+def test_a_no_at_the_provider_ends_a_login_with_its_words_and_exit_1(logged_in: LoggedIn) -> None:
+    def refuse(address: str) -> None:
+        query = parse_qs(urlsplit(address).query)
+        said = urlencode({"error": "access_denied", "error_description": "not today", "state": query["state"][0]})
+        assert "refused the login" in requests.get(f"{query['redirect_uri'][0]}?{said}", timeout=10).text
+
+    set_up(logged_in.world, "google", ANY_PORT)
+    result = logged_in("google", refuse)
+    assert (result.code, "access_denied: not today" in result.err) == (1, True)
+    assert (logged_in.token_calls(), logged_in.world.rows()) == (0, {})
+
+
 def test_ctrl_c_ends_a_login_with_exit_4_and_nothing_was_asked(logged_in: LoggedIn) -> None:
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
