@@ -82,7 +82,7 @@ _ERROR_KINDS = tuple(entry.name for entry in dataclasses.fields(ErrorCodes))
 _OF_REVOCATION = {f"revoke_{entry.name}": entry.name for entry in dataclasses.fields(Revocation)}
 _OF_LOGIN = frozenset(entry.name for entry in dataclasses.fields(Login))
 _PLACE = r"(?:answer(?:\.\w+)+|callback\.[\w-]+)"
-_KEPT = frozenset({"account", "login_at", "secret_ends"})  # what `provider_params` keep of a login and its client
+_KEPT = frozenset({"account", "first_account", "login_at", "secret_ends"})  # what a row keeps of its login and client
 _ACCOUNT = re.compile(rf"{_PLACE}(?:\|{_PLACE})*")
 
 

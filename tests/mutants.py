@@ -1207,6 +1207,13 @@ MUTANTS = (
         f"{_LOGINS}test_the_login_of_another_account_over_a_row_takes_a_yes_of_its_own",
     ),
     _mutant(
+        "nobody looks whose a login is whose token is traded",
+        "token_refresh/clients/login/redemption.py",
+        "login.account_in(content, params) or first_account",
+        "login.account_in(content, params)",
+        f"{_LOGINS}test_the_account_of_a_login_whose_token_is_traded_is_that_of_the_first_answer",
+    ),
+    _mutant(
         "a login that is in its row is taken for another's",
         "token_refresh/clients/login/redemption.py",
         "            if entered.refresh_token and _is_stored(",

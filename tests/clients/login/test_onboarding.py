@@ -423,6 +423,24 @@ def test_the_login_of_another_account_over_a_row_takes_a_yes_of_its_own(logged_i
     assert params(world)["account"] == ("2" if is_agreed else "1")
 
 
+@pytest.mark.parametrize("is_agreed", [True, False])
+def test_the_account_of_a_login_whose_token_is_traded_is_that_of_the_first_answer(
+    logged_in: LoggedIn, is_agreed: bool
+) -> None:
+    world = logged_in.world
+    set_up(world, "instagram")
+    assert logged_in("instagram", pasted).code == 0
+    account = params(world)["account"]
+    with closing(sqlite3.connect(world.program.home / "state/tokens.sqlite3")) as database:
+        cell = json.dumps({**params(world), "account": "another"})
+        database.execute("UPDATE credentials SET provider_params = ?", (cell,))
+        database.commit()
+    answers = {"loc_already": "yes", **({"loc_holds": "yes"} if is_agreed else {})}
+    assert logged_in("instagram", pasted, **answers).code == (0 if is_agreed else 1)
+    assert f"loc holds the login of another, and this one is of {account}. Replace it?" in logged_in.person.asked
+    assert params(world) == {"account": account if is_agreed else "another", "redirect_uri": PASTED}
+
+
 def drop_realm(world: World) -> None:
     """The fake's own callback names no company."""
     import dataclasses
