@@ -208,6 +208,8 @@ class Oracle:
             self._blame_strict(token, who, len(in_run) + 1)
         if self.rejected & set(token.successors):
             return  # one that came without an access token was refused, so this one counts again
+        if token.value in self._unnoted and self.thrown_away & set(token.successors):
+            return  # the disk was full, so the table alone had its answer, and a person deleted the row
         if not is_harmed:
             self._check_resend_of_lost(token, who, before[-1])
         elif (
