@@ -468,8 +468,16 @@ class Life:
             elif entry["step"] == "unread":
                 self._require(self._here("recover", "--discard", entry["location_id"], "--yes"))
             elif all(row.status != "disabled" for row in self._hand.rows_of(entry["location_id"])):
-                self.counts["ended by: recover --forget"] += 1  # its row was deleted
-                self._require(self._here("recover", "--forget", str(entry["entry"]), "--yes"))
+                self._end_of_row(entry)
+
+    def _end_of_row(self, entry: dict[str, Any]) -> None:
+        """Either its row was deleted, or the next refresh of the row ends it: the row has another credential by now."""
+        if entry["step"] == "lost" and self._hand.rows_of(entry["location_id"]):
+            self._here("refresh", "--location", entry["location_id"])
+            if entry["entry"] not in [one["entry"] for one in self._here("recover", "--json").json()["entries"]]:
+                return
+        self.counts["ended by: recover --forget"] += 1
+        self._require(self._here("recover", "--forget", str(entry["entry"]), "--yes"))
 
     def _require(self, result: Result) -> None:
         if result.code != exits.DONE:
