@@ -472,8 +472,8 @@ class Life:
 
     def _end_of_row(self, entry: dict[str, Any]) -> None:
         """Either its row was deleted, or the next refresh of the row ends it: the row has another credential by now."""
-        if entry["step"] == "lost" and self._hand.rows_of(entry["location_id"]):
-            self._here("refresh", "--location", entry["location_id"])
+        if self._hand.rows_of(entry["location_id"]):
+            self._here("refresh", "--all", "--location", entry["location_id"])
             if entry["entry"] not in [one["entry"] for one in self._here("recover", "--json").json()["entries"]]:
                 return
         self.counts["ended by: recover --forget"] += 1
