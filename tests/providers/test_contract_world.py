@@ -37,6 +37,7 @@ class Table(SqliteRows):
     """Rows of real providers, each so long after its login that it is due."""
 
     def add(self, provider: str, location: str, *_: Any, age: float | None = None, **facts: Any) -> None:
+        self.world.serve(provider)
         cells = self.world.consented(provider, location, **facts)
         with self._store() as store:
             store.create(cells)
@@ -50,9 +51,9 @@ class Table(SqliteRows):
 
 
 @pytest.fixture
-def table(every_provider: World) -> Iterator[Table]:
-    yield Table(every_provider)
-    assert every_provider.oauth.violations == []
+def table(world: World) -> Iterator[Table]:
+    yield Table(world)
+    assert world.oauth.violations == []
 
 
 EACH = pytest.mark.parametrize("slug", SLUGS)
