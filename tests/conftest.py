@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -26,7 +27,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
-from providers import Catalog
+from providers import Catalog, registry
 from tests.providers.answers import ANSWERS
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
@@ -274,6 +275,15 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClauseElement, "_compile_w_cache", compiled)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """The catalogue's own files stay as they are; thousands of runs in one process would read them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "read_index", functools.cache(registry.read_index))
+        patch.setattr(registry, "_read_entry", functools.cache(registry._read_entry))
         yield
 
 
