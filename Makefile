@@ -7,6 +7,9 @@ NODE_MODULES := tests/world/oidc/node_modules/.package-lock.json
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-emit-options --no-header --strip-extras --allow-unsafe
 
+# What was compiled is kept, whatever the shell says: each process of the tests would compile all of them otherwise.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-long lint docs coverage mutants chaos workers bench audit node browser lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
@@ -16,7 +19,7 @@ test: .venv/dev $(NODE_MODULES)  ## all tests that take a second or less, on two
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(PYTEST_FLAGS)
 
 test-long: .venv/dev $(NODE_MODULES)  ## those that take minutes: kills, crowds of processes, simulated days, the docs, every case and more examples
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "long or hypothesis" --hypothesis-profile long $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile long $(PYTEST_FLAGS)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import json
 import os
 import signal
@@ -25,7 +27,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
-from providers import Catalog
+from providers import Catalog, registry
 from tests.providers.answers import ANSWERS
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
@@ -245,6 +247,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.sched_setaffinity(0, CORES if item.get_closest_marker("long") else own)
 
 
+def pytest_collection_finish() -> None:
+    """Ten thousand tests and what they import stay to the end: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def all_cores() -> Iterator[None]:
     """For this test alone."""
@@ -267,6 +275,15 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClauseElement, "_compile_w_cache", compiled)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """The catalogue's own files stay as they are; thousands of runs in one process would read them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "read_index", functools.cache(registry.read_index))
+        patch.setattr(registry, "_read_entry", functools.cache(registry._read_entry))
         yield
 
 

@@ -24,11 +24,13 @@ def structure() -> Structure:
     return measure(ROOT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(GOALS.keys() - NOT_REACHED))
 def test_a_goal_that_was_reached_is_kept(structure: Structure, name: str) -> None:
     assert structure.figures[name] <= GOALS[name], structure.details.get(name)
 
 
+@pytest.mark.long
 def test_the_tokens_path_leads_from_the_store_through_crypto_and_back(structure: Structure) -> None:
     path = structure.details["calls"]
     assert {"crypto.Keyring.open", "crypto.Keyring.seal"} <= {call.partition(":")[0] for call in path}

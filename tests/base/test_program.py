@@ -64,6 +64,7 @@ def test_what_explains_a_wrong_python_can_be_read_by_it(name: str) -> None:
     assert futures == []
 
 
+@pytest.mark.by_turns("script")
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("python", EARLIER, ids=lambda python: python.name)
 def test_each_python_that_is_too_old_says_so_in_a_sentence(clone: Path, python: Path, script: str) -> None:

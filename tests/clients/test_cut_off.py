@@ -423,7 +423,7 @@ def is_lost_in_the_window(story: Story, how: str | Point) -> bool:
 
 @pytest.mark.long
 @pytest.mark.parametrize("brought_by", [LOGIN, ONBOARDING])
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings().max_examples * 2 // 5, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_newest_grant_is_in_the_row_or_put_there_by_a_command(
     rows: Rows, brought_by: str, data: st.DataObject

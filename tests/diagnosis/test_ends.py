@@ -17,12 +17,13 @@ NEAR, FAR = timedelta(days=20), timedelta(days=40)
 
 
 @pytest.fixture
-def table(every_provider: World) -> SqliteRows:
-    every_provider.program.settings["LOG_FORMAT"] = "json"
-    return SqliteRows(every_provider)
+def table(world: World) -> SqliteRows:
+    world.program.settings["LOG_FORMAT"] = "json"
+    return SqliteRows(world)
 
 
 def add(table: SqliteRows, provider: str, **cells: Any) -> None:
+    table.world.serve(provider)
     with table._store() as store:
         store.create({**table.world.consented(provider, "loc"), **cells})
 

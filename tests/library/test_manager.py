@@ -937,7 +937,9 @@ sys.stdin.readline()
 STOPS = "tokens.stop(timeout=0)"
 
 
-@pytest.mark.parametrize("last", ["", pytest.param(STOPS, marks=pytest.mark.long), f"{STOPS}; tokens.start(600)"])
+@pytest.mark.parametrize(
+    "last", ["", *(pytest.param(last, marks=pytest.mark.long) for last in (STOPS, f"{STOPS}; tokens.start(600)"))]
+)
 def test_a_program_that_ends_without_a_whole_stop_waits_for_the_open_round(world: World, last: str) -> None:
     log_in(world, manager_of(world))  # its token has been out for months by the real clock
     arrived, go = threading.Event(), threading.Event()

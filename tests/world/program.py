@@ -98,8 +98,11 @@ class Program:
     @property
     def keyring(self) -> crypto.Keyring:
         """The keys in force, with what this installation recognises tokens by, once there is one."""
-        key, state = crypto.parse_key(self.settings["ENCRYPTION_KEY"]), Path(self.settings["STATE_DIR"])
-        return InstallationFile(state).keyring(key, []) if (state / FILE).exists() else crypto.Keyring(key)
+        key, state = self.settings["ENCRYPTION_KEY"], Path(self.settings["STATE_DIR"])
+        with contextlib.suppress(FileNotFoundError):
+            now = (state / FILE).stat()
+            return _keyring_kept(key, state, (now.st_ino, now.st_size, now.st_mtime_ns))
+        return crypto.Keyring(crypto.parse_key(key))
 
     def run(self, *argv: str) -> Result:
         """`token_manager.py` in this process, on this test's clock."""
@@ -171,6 +174,12 @@ class Program:
     ) -> TerminalProcess:
         """The installed program as a process on a terminal of its own; its stdout may go to a file instead."""
         return TerminalProcess([str(self.installed() / script), *argv], self.environment(extra), self.home, output)
+
+
+@functools.lru_cache(maxsize=4)
+def _keyring_kept(key: str, state: Path, _as_of: tuple[int, ...]) -> crypto.Keyring:
+    """What the file says as it is now: a test asks for each cell that it seals or opens."""
+    return InstallationFile(state).keyring(crypto.parse_key(key), [])
 
 
 Run = tuple[int, str, str]

@@ -29,8 +29,8 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("provider", QUESTIONS)
-def test_a_new_user_answers_the_prompts_and_has_a_fresh_client(every_provider: World, provider: str) -> None:
-    world = every_provider
+def test_a_new_user_answers_the_prompts_and_has_a_fresh_client(world: World, provider: str) -> None:
+    world.serve(provider)
     world.program.settings[f"{provider.upper()}_AUTH_URL"] = world.oauth.endpoint(provider, "authorize")
     uris = [PASTED, "http://127.0.0.1/callback", "http://localhost/callback"]
     world.oauth.add_client(provider, HIGHLEVEL if provider == "gohighlevel" else "app-1", "hush hush", uris)

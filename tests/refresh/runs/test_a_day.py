@@ -254,6 +254,7 @@ def test_tokens_of_half_an_hour_are_never_out_where_cron_runs_every_ten_minutes(
         run = world.program.run("--json")
         assert run.code == 0, run.err
         world.clock.advance(START.timestamp() + turn * 600 - world.clock.timestamp())
-        assert all(world.oauth.is_live(rows.access(location)) for _, location in names)
+        access = rows.access_of_all()
+        assert all(world.oauth.is_live(access[location]) for _, location in names)
     assert world.oauth.replayed() == []
     assert world.oauth.violations == []

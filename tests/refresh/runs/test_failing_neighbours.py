@@ -82,11 +82,12 @@ def test_healthy_rows_live_through_a_day_beside_dead_rows_a_dead_instance_and_a_
         assert result.code == 1
         gone = {row["error"] for row in result.json()["results"] if row["location_id"].startswith("gone")}
         assert gone <= {"no connection to the provider"}
+        access = rows.access_of_all()
         for name in healthy:
-            assert world.oauth.is_live(rows.access(name)), name
+            assert world.oauth.is_live(access[name]), name
         world.clock.advance(QUARTER - (world.clock.timestamp() - begun))
         for name in healthy:
-            assert world.oauth.is_live(rows.access(name)), name
+            assert world.oauth.is_live(access[name]), name
     assert calls_of(rows, "asked to wait") <= RUNS
     dead = sum(calls_of(rows, f"dead {number}") for number in range(DEAD))
     assert dead <= 22 * RUNS  # ten until the breaker looks for a row that is well, and so on; a resend here and there

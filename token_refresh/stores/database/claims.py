@@ -87,7 +87,8 @@ def _is_soon(query: DueQuery) -> sa.ColumnElement[bool]:
     groups: dict[datetime, list[str]] = {}
     for name, moment in query.cutoffs.items():
         groups.setdefault(moment, []).append(name)
-    named = [(_provider(query).in_(names), sa.literal(moment, UtcTime)) for moment, names in groups.items()]
+    provider = _provider(query)
+    named = [(provider.in_(names), sa.literal(moment, UtcTime)) for moment, names in groups.items()]
     cutoff = sa.case(*named, else_=other) if named else other
     expiry = table.access_token_expiry
     return sa.and_(expiry < sa.literal(latest, UtcTime), expiry < cutoff)
