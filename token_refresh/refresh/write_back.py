@@ -172,7 +172,7 @@ class WriteBack:
         sent = self._store.cells(job.row.location_id, job.binding, previous_refresh=job.credential.refresh_token)
         successor = self._store.keyring.fingerprint(answer.refresh_token or "")
         self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
-        return sent
+        return {} if job.row.previous_refresh and not job.proves else sent  # what no entry here knows of stays
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
@@ -182,8 +182,8 @@ class WriteBack:
         previous = job.proves[0].previous if job.proves else job.row.previous_refresh
         token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
         cells = self._store.cells(job.row.location_id, job.binding, encrypted_refresh=token)
-        values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
-        change = self._change(job.row, values, keeps_claim=True)
+        cells |= {"access_token_expiry": None, "previous_refresh": job.row.previous_refresh.removeprefix(previous)}
+        change = self._change(job.row, {**result.values, **cells}, keeps_claim=True)
         self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=tuple(one.id for one in job.proves[:1])))
 
     def add_unusable(self, fault: UnusableRow) -> None:
