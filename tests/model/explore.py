@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tests.model import program
-from tests.model.state import Expiry, Installation, Rules, Sent, Simulation, State, Who
+from tests.model.state import Entry, Expiry, Installation, Rules, Sent, Simulation, State, Who
 
 STUCK = "no run and no command ends it"
 ROUNDS = 8  # of a run and the command that it names, in which a state must come to its end
@@ -30,13 +30,14 @@ def time_passes(sim: Simulation) -> None:
 
 
 def _our_clock(sim: Simulation, by: int, most: int = Expiry.LAST_MINUTE, *, jumped: bool = False) -> None:
+    def later(expiry: int) -> int:
+        return max(expiry, min(expiry + by, most))
+
     sim.jumped, is_back = sim.jumped or jumped, most == Expiry.IMPOSSIBLE
-    sim.row = sim.row._replace(expiry=max(sim.row.expiry, min(sim.row.expiry + by, most)))
+    sim.row = sim.row._replace(expiry=later(sim.row.expiry))
     for who, folder in enumerate(sim.folders):
-        aged = [
-            one._replace(waits=is_back, expiry=max(one.expiry, min(one.expiry + by, most))) for one in folder.entries
-        ]
-        sim.folders[who] = folder._replace(entries=tuple(aged))
+        aged = tuple([Entry(*one[:5], is_back, later(one.expiry), *one[7:]) for one in folder.entries])
+        sim.folders[who] = Installation(aged, *folder[1:])
 
 
 def _request_ends(sim: Simulation, *, arrives: bool = False) -> None:
@@ -48,10 +49,10 @@ def _request_ends(sim: Simulation, *, arrives: bool = False) -> None:
         sim.judge(is_excused=is_excused)
 
 
-def _lose_folder(sim: Simulation) -> None:
+def _lose_folder(sim: Simulation, who: int) -> None:
     """With all that only it held."""
-    by, claim = sim.row.by or Who.STRANGER, sim.row.claim or Who.STRANGER
-    sim.folders[0], sim.row, sim.jumped = Installation(), sim.row._replace(by=by, claim=claim), bool(sim.flying)
+    by, claim = [Who.STRANGER if one == who else one for one in (sim.row.by, sim.row.claim)]
+    sim.folders[who], sim.row, sim.jumped = Installation(), sim.row._replace(by=by, claim=claim), bool(sim.flying)
     sim.judge(is_excused=True)
 
 
@@ -67,11 +68,11 @@ def _clash(sim: Simulation, who: int) -> None:
     program.whole_run(sim, who)
 
 
-def actions(state: State, rules: Rules) -> Iterator[Action]:
+def actions(state: State, rules: Rules, faults: int) -> Iterator[Action]:
     """All that may happen next; to a grant that is lost no other fault than that somebody onboards."""
     for who, folder in enumerate(state.folders):
         is_unaware = folder.is_twin or rules.store == "airtable"  # twins are at first, and who was not stopped
-        is_clash = is_unaware and _is_other_at_work(state, who)
+        is_clash = is_unaware and not folder.is_copy and _is_other_at_work(state, who, counts_copies=False)
         yield f"{who}: run", 0, partial(_clash if is_clash else program.whole_run, who=who)
         if any(entry.answers for entry in folder.entries):  # else it changes nothing
             yield f"{who}: recover --replay", 0, partial(Simulation.undisturbed, act=program.recover_replay, who=who)
@@ -80,9 +81,9 @@ def actions(state: State, rules: Rules) -> Iterator[Action]:
         yield "the dead run's request never arrives", 0, _request_ends
     else:
         yield "time passes", 0, time_passes
-    for label in program.people(Simulation(state, rules)):
+    for label in program.people(Simulation(state, rules)) if faults else ():
         yield label, 1, partial(program.done_by_people, label=label)
-    if not state.is_lost:
+    if faults and not state.is_lost:
         for who in range(len(state.folders)):
             yield from _commands(state, who)
         yield from _accidents(state, rules)
@@ -91,11 +92,12 @@ def actions(state: State, rules: Rules) -> Iterator[Action]:
 def _commands(state: State, who: int) -> Iterator[Action]:
     row, folder = state.row, state.folders[who]
     is_refused = folder.is_copy or row.claim not in (Who.NOBODY, who) or row.by not in (Who.NOBODY, who)
-    if is_refused and not _is_other_at_work(state, who):
+    if is_refused and not _is_other_at_work(state, who, counts_copies=True):  # else that one is to store it first
         yield f"{who}: run --takeover", 1, partial(program.whole_run, who=who, takeover=True)
     if folder.is_at("unread"):
         yield f"{who}: recover --resend", 1, partial(program.end_unread, who=who, resend=True)
         yield f"{who}: recover --discard", 1, partial(program.end_unread, who=who, resend=False)
+    yield f"{who}: the folder lost", 1, partial(_lose_folder, who=who)
 
 
 def _accidents(state: State, rules: Rules) -> Iterator[Action]:
@@ -108,11 +110,11 @@ def _accidents(state: State, rules: Rules) -> Iterator[Action]:
         yield "the machine cloned", 1, _clone_machine
     if len(state.folders) < rules.machines and rules.store == "database":
         yield "another machine begins", 1, lambda sim: sim.folders.append(Installation())
-    yield "the folder lost", 1, _lose_folder
 
 
-def _is_other_at_work(state: State, who: int) -> bool:
-    return len(state.folders) > 1 and any(entry.step != "superseded" for entry in state.folders[1 - who].entries)
+def _is_other_at_work(state: State, who: int, *, counts_copies: bool) -> bool:
+    others = [one for at, one in enumerate(state.folders) if at != who and (counts_copies or not one.is_copy)]
+    return any(entry.step != "superseded" for folder in others for entry in folder.entries)
 
 
 @dataclass
@@ -124,26 +126,28 @@ class Script:
     at: int = 0
     others: list[tuple[str, ...]] = field(default_factory=list)
 
-    def __call__(self, _: Sent, options: Callable[[], list[str]]) -> str:
+    def __call__(self, sim: Simulation, _: Sent, options: Callable[[], list[str]]) -> str:
         if self.at == len(self.taken):
-            self.others += [(*self.taken, one) for one in options()] if self.faults else []
+            self.others += [(*self.taken, one) for one in options()]
             self.taken += ("",)
         label = self.taken[self.at]
         self.at, self.faults = self.at + 1, self.faults - bool(label)
+        sim.choose = self if self.faults else None
         return label
 
 
 def steps(state: State, rules: Rules, faults: int) -> Iterator[Step]:
     """All steps from a state, each run to its end, with so many faults at the most."""
-    for label, cost, act in actions(state, rules):
-        scripts: list[tuple[str, ...]] = [()] if cost <= faults else []
+    for label, cost, act in actions(state, rules, faults):
+        scripts: list[tuple[str, ...]] = [()]
         while scripts:
             script = Script(scripts.pop(), faults - cost)
-            sim = Simulation(state, rules, script)
+            sim = Simulation(state, rules, script if script.faults else None)
             act(sim)
             sim.judge()
             scripts += script.others
-            yield [label, *sim.labels], faults - script.faults, sim.frozen(), sim.broken
+            after = state if sim.is_at(state) else sim.frozen()
+            yield [label, *sim.labels], faults - script.faults, after, sim.broken
 
 
 # Nothing is stuck
@@ -213,9 +217,9 @@ def explore(rules: Rules, faults: int, *, stop_at_first: bool = False) -> tuple[
         for state in level:  # which grows meanwhile
             if met[state][0] < cost or (stop_at_first and ways):
                 continue
-            if STUCK not in ways and not ends(state, rules, known):
-                ways[STUCK] = _way(met, state, rules)
             for labels, price, after, broken in steps(state, rules, faults - cost):
+                if after == state and labels == ["time passes"]:  # what waiting makes of a state is another state
+                    broken = "" if ends(state, rules, known) else STUCK
                 if broken and broken not in ways:
                     ways[broken] = [*_way(met, state, rules), *labels]
                 if not broken and (after not in met or met[after][0] > cost + price):

@@ -13,8 +13,8 @@ WINDOW = ("killed, answered", "answer lost")  # the provider has acted, and we h
 MEANWHILE = "the other's whole run meanwhile"
 
 
-class Over(Exception):  # noqa: N818 - no error
-    """The run is over before its end: killed, or overtaken by somebody else's change of the row."""
+class Killed(Exception):  # noqa: N818 - no error
+    """The run is over before its end."""
 
 
 # The provider, and people
@@ -83,14 +83,14 @@ def _passed(sim: Simulation, run: Sent, point: str) -> str:
     if sim.choose is None:
         return ""
     sim.judge()
-    while what := sim.choose(run, lambda: _faults(sim, run, point)):
+    while sim.choose is not None and (what := sim.choose(sim, run, lambda: _faults(sim, run, point))):
         sim.labels.append(what if what in PEOPLE else f"{run.who}: {what}")
         if what in PEOPLE:
             done_by_people(sim, what)
         elif what == MEANWHILE:
             sim.undisturbed(whole_run, 1 - run.who)
         elif what == f"killed, {point}":
-            raise Over
+            raise Killed
         else:
             return what
         sim.judge()
@@ -113,7 +113,7 @@ def _answer_to(sim: Simulation, run: Sent) -> tuple[str, int]:
         new = 0
         sim.judge(is_excused=True)
     if what.startswith("killed"):
-        raise Over
+        raise Killed
     sim.in_memory += (new,)
     form = {"": "pair" if new else "refused", **FORMS, **SAMPLES}.get(what, "none")
     return form, new
@@ -142,7 +142,7 @@ def whole_run(sim: Simulation, who: int, *, takeover: bool = False) -> str:
         _replay(sim, who)
         says = "takeover" if sim.folders[who].is_copy else _listed(sim, who)
         _end(sim, who)
-    except Over:
+    except Killed:
         says = ""
     sim.in_memory = in_memory
     return says
@@ -158,8 +158,11 @@ def _replay(sim: Simulation, who: int) -> None:
     """What an earlier run left is stored."""
     if sim.row.claim == Who.BEFORE_THE_CLONE and sim.folders[who].is_twin:
         sim.row = sim.row._replace(claim=who)
-    while (entry := _review(sim, who)) is not None:
-        _store(sim, Sent(who, entry.token, entry.answers[-1], sends=SENDS[sim.rules.kind], is_replay=True))
+    end = ""
+    while end != "unclaimed" and (entry := _review(sim, who)) is not None:
+        run = Sent(who, entry.token, entry.answers[-1], sends=SENDS[sim.rules.kind], is_replay=True)
+        _store(sim, run)
+        end = run.end
 
 
 def _review(sim: Simulation, who: int) -> Entry | None:
@@ -244,7 +247,8 @@ def _exchange(sim: Simulation, run: Sent) -> str:
     sim.folders[who], run.sends = sim.folders[who].put(entry), run.sends + 1
     run.answer = _answer_to(sim, run)
     if run.answer[0] != "none":
-        kept = entry._replace(step="answered", answers=(*entry.answers, run.answer), expiry=Expiry.FRESH)
+        before = entry.answers if run.answer[0] != "pair" else ()  # which nobody looks at any more
+        kept = entry._replace(step="answered", answers=(*before, run.answer), expiry=Expiry.FRESH)
         sim.folders[who] = sim.folders[who].put(kept)
     new = _store(sim, run)
     if run.end == "unproven" and not run.is_proof:
@@ -255,7 +259,10 @@ def _exchange(sim: Simulation, run: Sent) -> str:
 
 
 def _store(sim: Simulation, run: Sent) -> int:
-    """A kept answer is read, written into the row and confirmed; returns the token that the row gets by it."""
+    """A kept answer is read, written into the row and confirmed; returns the token that the row gets by it.
+
+    Not where its token is not in the row any more (`changed`), or the row is another's (`unclaimed`).
+    """
     who, is_airtable, goes_over = run.who, sim.rules.store == "airtable", run.over or run.token
     _passed(sim, run, "kept")
     run.end, new = _meant(sim, run)
@@ -268,14 +275,15 @@ def _store(sim: Simulation, run: Sent) -> int:
         _passed(sim, run, "decided")
     now = read if is_airtable else sim.row.token
     if now != goes_over or (not is_airtable and sim.row.claim not in (Who.NOBODY, who)):
-        _close(sim, run, new, is_stored=False)
-        _end(sim, who)
-        raise Over
+        written = "unclaimed" if now == goes_over else "changed"
+        _close(sim, run, new, written)
+        run.end = written
+        return 0
     if is_airtable and sim.row.token != read and run.end in ("refreshed", "unproven", "put back"):  # the second window
         sim.theirs, sim.is_lost = theirs, True
     _write(sim, run, new)
     _passed(sim, run, "written")
-    _close(sim, run, new, is_stored=True)
+    _close(sim, run, new, "stored")
     return new
 
 
@@ -311,19 +319,22 @@ def _write(sim: Simulation, run: Sent, new: int) -> None:
         sim.row = row._replace(dead=run.token)
 
 
-def _close(sim: Simulation, run: Sent, new: int, *, is_stored: bool) -> None:
-    """The journal follows. Where somebody else's token is in the row, theirs stays and ours is kept."""
-    folder, end = sim.folders[run.who], run.end
+def _close(sim: Simulation, run: Sent, new: int, written: str) -> None:
+    """The journal follows. Where the row has changed, or another has claimed it, theirs stays and ours is kept."""
+    folder, end, is_rotated = sim.folders[run.who], run.end, sim.rules.kind != "never"
     entry, before = folder.entry(run.token) or Entry(run.token), folder.proved_by(run.token)
-    is_lost = is_stored and (end == "lost" or (end == "dead" and entry.lost)) and sim.rules.kind != "never"
-    step = "lost" if is_lost else end if end in ("unproven", "unread") else ""
-    if not is_stored and end in ("refreshed", "unproven", "unread"):
+    step = end if end in ("unproven", "unread") and (is_rotated or written != "unclaimed") else ""
+    if is_rotated and written != "changed" and (end == "lost" or (end == "dead" and entry.lost)):
+        step = "lost"
+    elif is_rotated and written == "unclaimed" and end in ("refreshed", "unproven"):
+        step = entry.step  # the next run tries again
+    elif written == "changed" and end in ("refreshed", "unproven", "unread"):
         step = "superseded"
     folder = folder.put(entry._replace(step=step)) if step else folder.drop(run.token)
-    if end == "put back" and before is not None:
-        folder = folder.put(_refuted(before) if is_stored else before._replace(step="superseded"))
+    if end == "put back" and before is not None and written != "unclaimed":
+        folder = folder.put(_refuted(before) if written == "stored" else before._replace(step="superseded"))
     if end == "refreshed":  # it works: what it was the successor of is spent, and so on
-        folder = folder._replace(spent=folder.spent | ({run.token} - {new}))
+        folder = folder._replace(spent=folder.spent | (set() if written == "unclaimed" else {run.token} - {new}))
         while before is not None:
             folder = folder.drop(before.token, before.token)
             before = folder.proved_by(before.token)
@@ -339,13 +350,9 @@ def recover_replay(sim: Simulation, who: int) -> None:
     superseded = [one for one in folder.entries if one.step == "superseded" and one.answers]
     newest = [one for one in superseded if token in folder.spent and sim.rules.is_strict]
     newest += [one for one in superseded if one.token == token]
-    sends = SENDS[sim.rules.kind]
-    try:
-        for one in newest[-1:] if not folder.is_at("answered") else ():
-            _store(sim, Sent(who, one.token, one.answers[-1], sends=sends, is_replay=True, over=token))
-        _replay(sim, who)
-    except Over:
-        pass
+    for one in newest[-1:] if not folder.is_at("answered") else ():
+        _store(sim, Sent(who, one.token, one.answers[-1], sends=SENDS[sim.rules.kind], is_replay=True, over=token))
+    _replay(sim, who)
     _end(sim, who)
     if newest and sim.row.token != token:  # of a sample, too
         sim.theirs = sim.book[sim.row.token - 1].grant or sim.theirs

@@ -13,6 +13,7 @@ SPENT = "a token that is known to be spent is sent where that kills"
 CALLED_DEAD = "a living grant is called dead"
 
 _SHARED: dict[Any, Any] = {}  # equal parts of states are one object, which keeps millions of them small
+_OTHER, _NONE = {0: 1, 1: 0}, frozenset[int]()
 
 
 class Expiry:
@@ -92,7 +93,10 @@ class Installation(NamedTuple):
 
     def entry(self, token: int) -> Entry | None:
         """The one about a token."""
-        return next((one for one in self.entries if one.token == token), None)
+        for one in self.entries:
+            if one.token == token:
+                return one
+        return None
 
     def proved_by(self, token: int) -> Entry | None:
         """The one whose unproven successor a token is."""
@@ -104,12 +108,12 @@ class Installation(NamedTuple):
 
     def put(self, entry: Entry) -> Installation:
         """With this entry."""
-        return self._replace(entries=(*(one for one in self.entries if one.token != entry.token), entry))
+        return Installation((*[one for one in self.entries if one.token != entry.token], entry), *self[1:])
 
     def drop(self, token: int, *spent: int) -> Installation:
         """Without the entry about a token; these are remembered as spent."""
-        entries = tuple(one for one in self.entries if one.token != token)
-        return self._replace(entries=entries, spent=self.spent.union(spent))
+        entries = tuple([one for one in self.entries if one.token != token])
+        return Installation(entries, self.spent.union(spent), *self[2:])
 
 
 class State(NamedTuple):
@@ -176,18 +180,26 @@ class Simulation:
         return grant == self.theirs and status in ("good", "kept")
 
     def is_held(self, *hidden: str) -> bool:
-        """Whether a token that works, of the grant that counts, is somewhere, whole: in the row, in a process, as the
-        predecessor of an unproven one, or in a kept answer, other than those of `hidden` forms."""
+        """Whether a token that works, of the grant that counts, is somewhere where a run or a command finds it.
+
+        In the row, in a process, or in the journal, as the predecessor of the row's token or in a kept answer, other
+        than those of `hidden` forms.
+        """
         places = {self.row.token, self.row.previous, *self.in_memory}
-        for entry in [entry for folder in self.folders for entry in folder.entries]:
-            places.update(token for form, token in entry.answers if form not in hidden)
-            places.add(entry.previous if entry.step != "superseded" else 0)
+        for folder in self.folders:
+            led_here = {self.row.token}
+            for _ in folder.entries:
+                led_here.update(one.token for one in folder.entries if one.successor in led_here)
+            for one in folder.entries:
+                answers = one.answers if one.token in led_here else one.answers[-1:] if one.step == "superseded" else ()
+                places.update(token for form, token in answers if form not in hidden)
+                places.add(one.previous if one.token in led_here and one.step != "superseded" else 0)
         return any(map(self.is_good, places - {0}))
 
     def judge(self, *, is_excused: bool = False) -> None:
         """Whether the grant that counts is lost, and what that breaks; `is_excused`: no program could help it."""
         token = self.row.token
-        if not self.is_held():
+        if not self.is_good(token) and not self.is_held():
             self.broken = self.broken or ("" if self.is_lost or is_excused else LOST)
             self.is_lost = True
         elif self.is_good(token) and self.status(token) == "good":
@@ -195,33 +207,40 @@ class Simulation:
         if self.row.dead == token and self.is_good(token):
             self.broken = self.broken or CALLED_DEAD
 
+    def is_at(self, state: State) -> bool:
+        """Whether nothing has changed since that one."""
+        now = self.row, tuple(self.book), tuple(self.folders), self.flying, self.jumped
+        return now == state[:5] and self.is_lost == state.is_lost
+
     def frozen(self) -> State:
         """The state now without what makes no difference, its tokens and grants numbered in the order they come in."""
-        row, book, share = self.row, self.book, _SHARED.setdefault
-        order: dict[int, int] = {0: 0}
+        (token, expiry, dead, by, claim, previous), book, share = self.row, self.book, _SHARED.setdefault
+        folders, order = self.folders, {0: 0}
+        if len(folders) > 1 and _rank(folders[0]) < _rank(folders[1]):  # either machine may be the first
+            folders, by, claim = folders[::-1], _OTHER.get(by, by), _OTHER.get(claim, claim)
+        has_names = self.rules.store == "airtable" or folders[0].is_twin or folders[-1].is_twin
 
         def number(token: int) -> int:
             return order.setdefault(token, len(order))
 
-        # Else nobody asks who refreshed a row.
-        has_names = self.rules.store == "airtable" or any(one.is_twin for one in self.folders)
-        token, is_dead = number(row.token), int(row.dead == row.token)
-        row = row._replace(token=token, dead=is_dead, by=row.by if has_names else 0, previous=number(row.previous))
-        snapshot = number(self.snapshot) if len(self.folders) == 1 else 1  # it is put back where there is one machine
+        # Who refreshed it is asked where there are names; a table is restored where there is one machine.
+        row = Row(number(token), expiry, int(dead == token), by if has_names else 0, claim, number(previous))
+        snapshot = number(self.snapshot) if len(folders) == 1 else 1
         flying, kept = number(self.flying), list[tuple[Entry, ...]]()
-        for folder in self.folders:
+        for folder in folders:
             kept.append(tuple([self._numbered(one, number) for one in folder.entries if self._is_known(one, order)]))
         for one in list(order)[1:]:
             number(book[one - 1].parent)
         grants, tokens = {0: 0, self.theirs: min(self.theirs, 1)}, list[Token]()
-        for grant, status, parent in [book[one - 1] for one in list(order)[1:]]:
+        for one in list(order)[1:]:
+            grant, status, parent = book[one - 1]
             tokens.append(Token(grants.setdefault(grant, len(grants)), status, order.get(parent, 0)))
-        folders = []
-        for (_, spent, is_copy, is_twin, ignores), entries in zip(self.folders, kept, strict=True):
-            numbers = frozenset([order[one] for one in spent if one in order and self.rules.is_strict])
-            folders.append(Installation(share(entries, entries), numbers, is_copy, is_twin, ignores and has_names))
-        parts = [share(one, one) for one in (row, tuple(tokens), tuple(folders))]
-        return State(*parts, flying, self.jumped, snapshot, grants[self.theirs], self.is_lost)
+        parts = []
+        for (_, spent, is_copy, is_twin, ignores), entries in zip(folders, kept, strict=True):
+            numbers = frozenset([order[one] for one in spent if one in order]) if self.rules.is_strict else _NONE
+            parts.append(Installation(share(entries, entries), numbers, is_copy, is_twin, ignores and has_names))
+        row, book_now, folders_now = [share(one, one) for one in (row, tuple(tokens), tuple(parts))]
+        return State(row, book_now, folders_now, flying, self.jumped, snapshot, grants[self.theirs], self.is_lost)
 
     def _is_known(self, entry: Entry, order: dict[int, int]) -> bool:
         """Whether somebody may ask for it: a superseded one of another grant is kept for good."""
@@ -230,6 +249,8 @@ class Simulation:
 
     def _numbered(self, entry: Entry, number: Callable[[int], int]) -> Entry:
         token, step, all_answers, successor, previous, waits, expiry, lost, refuted = entry
+        if not all_answers:
+            return Entry(number(token), step, waits=waits and self.flying > 0, lost=lost)
         answers = (*(one for one in all_answers[:-1] if self._matters(*one)), *all_answers[-1:])
         ends = [(form, number(token)) for form, token in answers]
         may_be_stored = step in ("answered", "superseded") and answers and answers[-1][0] == "pair"
@@ -239,7 +260,17 @@ class Simulation:
 
     def _matters(self, form: str, token: int) -> bool:
         """Whether an answer before the last does."""
-        return token > 0 and (form in ("pair", "failed") or self.status(token) not in ("spent", "dead"))
+        return token > 0 and (form == "failed" or self.status(token) not in ("spent", "dead"))
 
 
-Choose = Callable[[Sent, Callable[[], list[str]]], str]
+def _rank(folder: Installation) -> Any:
+    """An order of state folders that does not look at the numbers of tokens."""
+    return (
+        folder.is_copy,
+        folder.is_twin,
+        folder.ignores,
+        [(one.step, one.lost, len(one.answers)) for one in folder.entries],
+    )
+
+
+Choose = Callable[[Simulation, Sent, Callable[[], list[str]]], str]

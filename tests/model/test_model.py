@@ -90,7 +90,7 @@ BREAKS = {
     "answers are replayed": (
         "    for entry in sim.folders[who].entries:\n",
         "    for entry in ():\n",
-        ("once", "database", 1, STUCK),
+        ("once", "database", 1, LOST),
     ),
     "impossible times are due": (
         "if row.expiry == Expiry.FRESH:",
@@ -120,7 +120,7 @@ BREAKS = {
     "what an unproven answer was for is not spent": (
         '({entry.token} if form == "pair" else set())',
         "{entry.token}",
-        ("family", "database", 4, LOST),
+        ("once", "database", 4, STUCK),
     ),
     "what was noted is found again, whatever came last": (
         "token == entry.successor:",
@@ -147,19 +147,20 @@ def edited(old: str, new: str) -> Iterator[None]:
         exec(compile(source, program.__file__, "exec"), vars(program))
 
 
-@pytest.mark.parametrize(("faults", "machines"), [(2, 2), pytest.param(3, 2, marks=LONG)])
+@pytest.mark.parametrize("faults", [2, pytest.param(3, marks=LONG)])
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_order_of_so_many_faults_breaks_a_promise(kind: str, store: str, faults: int, machines: int) -> None:
-    states, ways = explore(Rules(kind, store, machines), faults)
+def test_no_order_of_so_many_faults_breaks_a_promise(kind: str, store: str, faults: int) -> None:
+    states, ways = explore(Rules(kind, store), faults)
     assert ways == {}
-    assert states > 300
+    assert states > 250
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, marks=[LONG] * (BREAKS[rule][2][2] > 2)) for rule in BREAKS])
 def test_without_a_rule_a_promise_breaks(rule: str) -> None:
     old, new, (kind, store, faults, promise) = BREAKS[rule]
+    machines = 1 if faults > 2 else 2  # which is enough, and faster
     with edited(old, new):
-        _, ways = explore(Rules(kind, store), faults, stop_at_first=True)
+        _, ways = explore(Rules(kind, store, machines), faults, stop_at_first=True)
     assert ways.get(promise), ways
     assert CALLED_DEAD not in ways

@@ -156,7 +156,7 @@ def walk(rules: Rules, seed: int, faults: int = 3) -> Iterator[tuple[list[str], 
     """Steps by lot: what happens, and what is true then, whenever no run is at work."""
     rng, state = random.Random(seed), State()
 
-    def choose(run: Sent, options: Callable[[], list[str]]) -> str:
+    def choose(sim: Simulation, run: Sent, options: Callable[[], list[str]]) -> str:
         nonlocal faults
         playable = [one for one in options() if is_playable(run, one, sim.labels)] if faults else []
         if not playable or rng.random() > RATE:
@@ -165,8 +165,8 @@ def walk(rules: Rules, seed: int, faults: int = 3) -> Iterator[tuple[list[str], 
         return rng.choice(playable)
 
     for _ in range(60):
-        options = [one for one in actions(state, rules) if not any(word in one[0] for word in NEEDS_MORE)]
-        costly = [one for one in options if 0 < one[1] <= faults]
+        options = [one for one in actions(state, rules, faults) if not any(word in one[0] for word in NEEDS_MORE)]
+        costly = [one for one in options if one[1]]
         usual = [one for one in options if not one[1]]
         label, cost, act = rng.choice(costly if costly and rng.random() < RATE else usual + usual[:1] * 2)
         sim = Simulation(state, rules, choose)
