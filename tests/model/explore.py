@@ -113,7 +113,9 @@ def _accidents(state: State, rules: Rules) -> Iterator[Action]:
 
 
 def _is_other_at_work(state: State, who: int, *, counts_copies: bool) -> bool:
-    others = [one for at, one in enumerate(state.folders) if at != who and (counts_copies or not one.is_copy)]
+    others = [
+        one for at, one in enumerate(state.folders) if at != who and (counts_copies or one.is_twin or not one.is_copy)
+    ]
     return any(entry.step != "superseded" for folder in others for entry in folder.entries)
 
 
@@ -153,37 +155,26 @@ def steps(state: State, rules: Rules, faults: int) -> Iterator[Step]:
 # Nothing is stuck
 
 
-Known = dict[tuple[State, tuple[int, ...]], bool]
-
-
-def ends(state: State, rules: Rules, known: Known) -> bool:
+def ends(state: State, rules: Rules) -> bool:
     """Whether runs, and the commands that they name, lead to a fresh row or an honest `reauthorize`."""
     orders = [(0,), (1,), (0, 1), (1, 0)] if len(state.folders) > 1 else [(0,)]
-    return any(_ends(state, rules, known, order) for order in orders)  # of the machines
+    return any(_ends(Simulation(state, rules), order) for order in orders)  # of the machines
 
 
-def _ends(state: State, rules: Rules, known: Known, order: tuple[int, ...]) -> bool:
-    path, is_at_its_end = list[tuple[State, tuple[int, ...]]](), False
+def _ends(sim: Simulation, order: tuple[int, ...]) -> bool:
     for who in [who for who in order for _ in range(ROUNDS)]:
-        sim = Simulation(state, rules)
         _request_ends(sim)
         time_passes(sim)
         says = program.whole_run(sim, who)
-        if is_at_its_end := _is_at_its_end(sim, who, says):
-            break
+        if _is_at_its_end(sim, who, says):
+            return True
         if says in ("takeover", "claimed"):
             program.whole_run(sim, who, takeover=True)
         elif says == "resend":
             program.end_unread(sim, who, resend=True)
         elif sim.folders[who].is_at("superseded"):
             program.recover_replay(sim, who)
-        state = sim.frozen()
-        path.append((state, order[order.index(who) :]))
-        if (before := known.get(path[-1])) is not None:
-            is_at_its_end = before
-            break
-    known.update(dict.fromkeys(path, is_at_its_end))
-    return is_at_its_end
+    return False
 
 
 def _is_at_its_end(sim: Simulation, who: int, says: str) -> bool:
@@ -212,14 +203,14 @@ def explore(rules: Rules, faults: int, *, stop_at_first: bool = False) -> tuple[
     """
     met: Met = {State(): (0, None)}
     levels: list[list[State]] = [[State()], *([] for _ in range(faults))]
-    ways, known = dict[str, list[str]](), Known()
+    ways: dict[str, list[str]] = {}
     for cost, level in enumerate(levels):
         for state in level:  # which grows meanwhile
             if met[state][0] < cost or (stop_at_first and ways):
                 continue
             for labels, price, after, broken in steps(state, rules, faults - cost):
                 if after == state and labels == ["time passes"]:  # what waiting makes of a state is another state
-                    broken = "" if ends(state, rules, known) else STUCK
+                    broken = "" if ends(state, rules) else STUCK
                 if broken and broken not in ways:
                     ways[broken] = [*_way(met, state, rules), *labels]
                 if not broken and (after not in met or met[after][0] > cost + price):

@@ -107,7 +107,7 @@ def _answer_to(sim: Simulation, run: Sent) -> tuple[str, int]:
         sim.book.append(Token(0, "dead"))
         new = len(sim.book)
     elif what != "never arrived":
-        _check_that_it_may_be_sent(sim, run)
+        sim.broken = sim.broken or (SPENT if _is_known_to_kill(sim, run) else "")
         new = asked(sim, run.token)
     if what in WINDOW:
         new = 0
@@ -119,14 +119,11 @@ def _answer_to(sim: Simulation, run: Sent) -> tuple[str, int]:
     return form, new
 
 
-def _check_that_it_may_be_sent(sim: Simulation, run: Sent) -> None:
-    """Where a second use revokes the grant: whether the folder knows that the token was used, or has to wait."""
-    folder, row = sim.folders[run.who], sim.row
-    entry, is_early = folder.entry(run.token), row.expiry < Expiry.LAST_MINUTE and row.token == run.token
-    if sim.rules.kind != "family" or sim.status(run.token) != "spent" or entry is None:
-        return
-    if run.token in folder.spent or (is_early and entry.lost) or any(form == "pair" for form, _ in entry.answers):
-        sim.broken = sim.broken or SPENT
+def _is_known_to_kill(sim: Simulation, run: Sent) -> bool:
+    """Whether the folder knows that the token was used, or has to wait, where a second use revokes the grant."""
+    entry, spent, row = sim.folders[run.who].entry(run.token), sim.folders[run.who].spent, sim.row
+    is_early = entry is not None and entry.lost and row.expiry < Expiry.LAST_MINUTE and row.token == run.token
+    return sim.rules.kind == "family" and sim.status(run.token) == "spent" and (is_early or run.token in spent)
 
 
 # A run, from its beginning to its end
@@ -159,7 +156,7 @@ def _replay(sim: Simulation, who: int) -> None:
     if sim.row.claim == Who.BEFORE_THE_CLONE and sim.folders[who].is_twin:
         sim.row = sim.row._replace(claim=who)
     end = ""
-    while end != "unclaimed" and (entry := _review(sim, who)) is not None:
+    while end != "waits" and (entry := _review(sim, who)) is not None:
         run = Sent(who, entry.token, entry.answers[-1], sends=SENDS[sim.rules.kind], is_replay=True)
         _store(sim, run)
         end = run.end
@@ -261,11 +258,15 @@ def _exchange(sim: Simulation, run: Sent) -> str:
 def _store(sim: Simulation, run: Sent) -> int:
     """A kept answer is read, written into the row and confirmed; returns the token that the row gets by it.
 
-    Not where its token is not in the row any more (`changed`), or the row is another's (`unclaimed`).
+    Not where its token is not in the row any more (`changed`); it waits where the row is another's, and what is
+    unproven in a copy, for the original may prove it and would not know the token before.
     """
     who, is_airtable, goes_over = run.who, sim.rules.store == "airtable", run.over or run.token
     _passed(sim, run, "kept")
     run.end, new = _meant(sim, run)
+    if run.end == "unproven" and sim.folders[who].is_copy:
+        run.end = "waits"
+        return 0
     entry = sim.folders[who].entry(run.token)
     if run.end == "unproven" and entry is not None:
         entry = entry._replace(successor=new, previous=entry.previous or goes_over)
@@ -275,9 +276,8 @@ def _store(sim: Simulation, run: Sent) -> int:
         _passed(sim, run, "decided")
     now = read if is_airtable else sim.row.token
     if now != goes_over or (not is_airtable and sim.row.claim not in (Who.NOBODY, who)):
-        written = "unclaimed" if now == goes_over else "changed"
-        _close(sim, run, new, written)
-        run.end = written
+        _close(sim, run, new, "unclaimed" if now == goes_over else "changed")
+        run.end = "waits" if now == goes_over else "changed"
         return 0
     if is_airtable and sim.row.token != read and run.end in ("refreshed", "unproven", "put back"):  # the second window
         sim.theirs, sim.is_lost = theirs, True

@@ -182,8 +182,8 @@ class Simulation:
     def is_held(self, *hidden: str) -> bool:
         """Whether a token that works, of the grant that counts, is somewhere where a run or a command finds it.
 
-        In the row, in a process, or in the journal, as the predecessor of the row's token or in a kept answer, other
-        than those of `hidden` forms.
+        In the row, in a process, or in the journal, as the predecessor of the row's token, but not in a copy, or in a
+        kept answer, other than those of `hidden` forms.
         """
         places = {self.row.token, self.row.previous, *self.in_memory}
         for folder in self.folders:
@@ -193,7 +193,8 @@ class Simulation:
             for one in folder.entries:
                 answers = one.answers if one.token in led_here else one.answers[-1:] if one.step == "superseded" else ()
                 places.update(token for form, token in answers if form not in hidden)
-                places.add(one.previous if one.token in led_here and one.step != "superseded" else 0)
+                is_kept = one.token in led_here and one.step != "superseded"
+                places.add(one.previous if is_kept and (folder.is_twin or not folder.is_copy) else 0)
         return any(map(self.is_good, places - {0}))
 
     def judge(self, *, is_excused: bool = False) -> None:
