@@ -50,10 +50,12 @@ def _request_ends(sim: Simulation, *, arrives: bool = False) -> None:
 
 
 def _lose_folder(sim: Simulation, who: int) -> None:
-    """With all that only it held."""
+    """With all that only it held; what a copy has is found where that is asked in time."""
     by, claim = [Who.STRANGER if one == who else one for one in (sim.row.by, sim.row.claim)]
     sim.folders[who], sim.row, sim.jumped = Installation(), sim.row._replace(by=by, claim=claim), bool(sim.flying)
+    folders, sim.folders = sim.folders, [one for one in sim.folders if not one.is_copy]
     sim.judge(is_excused=True)
+    sim.folders = folders
 
 
 def _clone_machine(sim: Simulation) -> None:
@@ -62,10 +64,14 @@ def _clone_machine(sim: Simulation) -> None:
     sim.folders[:], sim.row = [sim.folders[0]._replace(is_twin=True)] * 2, sim.row._replace(by=Who.NOBODY, claim=claim)
 
 
-def _clash(sim: Simulation, who: int) -> None:
-    """Two machines at work at once that know nothing of each other."""
-    sim.is_lost, sim.jumped = True, bool(sim.flying)
-    program.whole_run(sim, who)
+def _recover(sim: Simulation, who: int) -> None:
+    sim.undisturbed(program.recover_replay, who)
+
+
+def _clash(sim: Simulation, act: Callable[..., object], who: int) -> None:
+    sim.is_clash, sim.jumped = True, bool(sim.flying)
+    act(sim, who)
+    sim.is_lost = True  # but where the row is well after all, which `judge` sees
 
 
 def actions(state: State, rules: Rules, faults: int) -> Iterator[Action]:
@@ -73,9 +79,10 @@ def actions(state: State, rules: Rules, faults: int) -> Iterator[Action]:
     for who, folder in enumerate(state.folders):
         is_unaware = folder.is_twin or rules.store == "airtable"  # twins are at first, and who was not stopped
         is_clash = is_unaware and not folder.is_copy and _is_other_at_work(state, who, counts_copies=False)
-        yield f"{who}: run", 0, partial(_clash if is_clash else program.whole_run, who=who)
-        if any(entry.answers for entry in folder.entries):  # else it changes nothing
-            yield f"{who}: recover --replay", 0, partial(Simulation.undisturbed, act=program.recover_replay, who=who)
+        runs: list[tuple[str, Callable[..., object]]] = [("run", program.whole_run), ("recover --replay", _recover)]
+        can_recover = any(entry.answers for entry in folder.entries)  # else it changes nothing
+        for command, act in runs[: 1 + can_recover]:
+            yield f"{who}: {command}", 0, partial(_clash, act=act, who=who) if is_clash else partial(act, who=who)
     if state.flying:
         yield "the dead run's request arrives", 0, partial(_request_ends, arrives=True)
         yield "the dead run's request never arrives", 0, _request_ends

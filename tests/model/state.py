@@ -154,13 +154,15 @@ class Simulation:
     """A state while something happens to it.
 
     `choose` is asked wherever faults may strike a run: it gets what may happen, and returns what does. Without it
-    nothing does, and nothing is judged. `in_memory`: tokens that a process has; `broken`: the promise that broke first.
+    nothing does, and nothing is judged. `in_memory`: tokens that a process has; `is_clash`: two machines are at work at
+    once that know nothing of each other; `broken`: the promise that broke first.
     """
 
     def __init__(self, state: State, rules: Rules, choose: Choose | None = None) -> None:
         self.row, book, folders, self.flying, self.jumped, self.snapshot, self.theirs, self.is_lost = state
         self.book, self.folders, self.rules, self.choose = list(book), list(folders), rules, choose
         self.in_memory: tuple[int, ...] = ()
+        self.is_clash = False
         self.labels: list[str] = []
         self.broken = ""
 
@@ -182,8 +184,8 @@ class Simulation:
     def is_held(self, *hidden: str) -> bool:
         """Whether a token that works, of the grant that counts, is somewhere where a run or a command finds it.
 
-        In the row, in a process, or in the journal, as the predecessor of the row's token, but not in a copy, or in a
-        kept answer, other than those of `hidden` forms.
+        In the row, in a process, or in the journal, as the predecessor of the row's token or in a kept answer, other
+        than those of `hidden` forms.
         """
         places = {self.row.token, self.row.previous, *self.in_memory}
         for folder in self.folders:
@@ -193,15 +195,14 @@ class Simulation:
             for one in folder.entries:
                 answers = one.answers if one.token in led_here else one.answers[-1:] if one.step == "superseded" else ()
                 places.update(token for form, token in answers if form not in hidden)
-                is_kept = one.token in led_here and one.step != "superseded"
-                places.add(one.previous if is_kept and (folder.is_twin or not folder.is_copy) else 0)
+                places.add(one.previous if one.token in led_here and one.step != "superseded" else 0)
         return any(map(self.is_good, places - {0}))
 
     def judge(self, *, is_excused: bool = False) -> None:
         """Whether the grant that counts is lost, and what that breaks; `is_excused`: no program could help it."""
         token = self.row.token
         if not self.is_good(token) and not self.is_held():
-            self.broken = self.broken or ("" if self.is_lost or is_excused else LOST)
+            self.broken = self.broken or ("" if self.is_lost or is_excused or self.is_clash else LOST)
             self.is_lost = True
         elif self.is_good(token) and self.status(token) == "good":
             self.is_lost = False
