@@ -261,6 +261,28 @@ MUTANTS = (
         f"{_UNPROVEN}test_on_a_host_without_the_journal_the_token_before_is_in_the_row",
     ),
     _mutant(
+        "a second unproven token takes the place of the one before that only the row knows",
+        "token_refresh/refresh/write_back.py",
+        "        return {} if job.row.previous_refresh and not job.proves else sent",
+        "        return sent",
+        f"{_UNPROVEN}test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before",
+    ),
+    _mutant(
+        "of two tokens before that were put back the row forgets the older one",
+        "token_refresh/refresh/write_back.py",
+        '"previous_refresh": job.row.previous_refresh.removeprefix(previous)}',
+        '"previous_refresh": ""}',
+        f"{_UNPROVEN}test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before",
+    ),
+    _mutant(
+        "a copied state folder stores an unproven token",
+        "token_refresh/refresh/write_back.py",
+        "        if answer.is_unproven and self._context.identity.refusal is not None:\n",
+        "        if False:\n",
+        "tests/refresh/runs/test_identity.py::"
+        "test_a_copied_state_folder_leaves_an_unproven_token_to_the_original_which_knows_the_one_before",
+    ),
+    _mutant(
         "a refusal is forgotten although the table did not take the token before back",
         "token_refresh/refresh/write_back.py",
         "        elif result.written is Written.REFUSED and pending.proves:\n",

@@ -4,337 +4,234 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import NamedTuple
+from functools import partial
 
-from tests.model.state import (
-    BEFORE_THE_CLONE,
-    FRESH,
-    IMPOSSIBLE,
-    LAST_MINUTE,
-    NOBODY,
-    STRANGER,
-    Installation,
-    Rules,
-    Run,
-    State,
-    Token,
-)
-from tests.model.steps import START, advance, asked, begin, discarded, kept, replayed_by_hand, resent, whole
+from tests.model import program
+from tests.model.state import Entry, Expiry, Installation, Rules, Sent, Simulation, State, Who
 
-LOST = "a living grant is lost"
-SPENT = "a token that is known to be spent is sent where that kills"
-CALLED_DEAD = "a living grant is called dead"
 STUCK = "no run and no command ends it"
 ROUNDS = 8  # of a run and the command that it names, in which a state must come to its end
 
-
-class Step(NamedTuple):
-    """What happened, what it cost of the faults, and what is true then.
-
-    `is_excused`: what is lost by it no program can help; `broken`: a promise that this step breaks.
-    """
-
-    label: str
-    cost: int
-    state: State
-    is_excused: bool = False
-    broken: str = ""
+Action = tuple[str, int, Callable[[Simulation], object]]
+"""What may happen while nothing is at work, what it costs of the faults, and how it is done."""
+Step = tuple[list[str], int, State, str]
+"""What happened, what it cost of the faults, what is true then, and the promise that it breaks."""
 
 
-# What may happen
+# What may happen beside the runs
 
 
-def steps(state: State, rules: Rules, faults: int = 1) -> Iterator[Step]:
-    """All that may happen next, faults and, where there may be so many, what goes well.
-
-    To a grant that is lost nothing more happens than that somebody onboards. What others do during a run happens where
-    it makes a difference: before the provider acts, or before the write.
-    """
-    run = state.run
-    well = _well_between_runs(state, rules) if run is None else iter([_goes_well(state, run, rules)])
-    for step in chain(well, _ill(state, rules) if faults else ()):
-        yield _judged(step, rules)
-
-
-def _ill(state: State, rules: Rules) -> Iterator[Step]:
-    run = state.run
-    people = _people(state)
-    if run is None or run.at == "decided" or (run.at == "kept" and rules.store == "airtable"):
-        yield from [next(people)] if state.is_lost else people
-    if not state.is_lost:
-        yield from _ill_between_runs(state, rules) if run is None else _ill_in_a_run(state, run, rules)
-
-
-def _goes_well(state: State, run: Run, rules: Rules) -> Step:
-    """The next step of a run, and one more where nothing but a kill would be of interest in between."""
-    step = _judged(_advanced(state, run, rules), rules)
-    between = step.state.run
-    if between is None or between.at not in ("answered", "written") or step.broken:
-        return step
-    after = _advanced(step.state, between, rules)
-    return after._replace(label=f"{step.label}\n{after.label}")
-
-
-def _advanced(state: State, run: Run, rules: Rules) -> Step:
-    after, _ = advance(state, run, rules)
-    is_overwriting = rules.store == "airtable" and run.at == "decided" and not run.is_over(state.row)
-    if is_overwriting and after.row.token != state.row.token:  # the second window
-        proved = [entry.token for entry in after.folders[run.who].entries if entry.step != "superseded"]
-        grants = [after.book[token - 1].grant for token in (after.row.token, run.token, *proved)]
-        after = after._replace(theirs=next(filter(None, grants), after.theirs), is_lost=True)
-    # Where the folder was lost that knew of it: a row keeps one token before an unproven one.
-    is_second = state.row.previous > 0 and state.row.token == run.token and after.row.previous == run.token
-    is_second &= state.folders[run.who].proved_by(run.token) is None
-    is_known = run.at == "noted" and rules.kind == "family" and _is_known_spent(state, run)
-    return Step(f"{run.who}: {run.at}", 0, after, is_overwriting or is_second, SPENT if is_known else "")
-
-
-def _ill_in_a_run(state: State, run: Run, rules: Rules) -> Iterator[Step]:
-    dead, after = state._replace(run=None), _judged(_advanced(state, run, rules), rules).state
-    if run.at != "decided" or run.end[0] == "unproven":  # else it is as if it had been killed before
-        yield Step(f"{run.who}: killed, {run.at}", 1, dead)
-    if after.run is not None and after.run.at in ("answered", "written"):
-        is_window = after.run.at == "answered"
-        yield Step(f"{run.who}: killed, {after.run.at}", 1, after._replace(run=None), is_window)
-    if run.at == "noted":
-        yield Step(f"{run.who}: killed, request out", 1, dead._replace(flying=run.token))
-        for label, acted, answer, is_excused in _answers(state, run, rules):
-            came = kept(acted, run._replace(answer=answer), rules)
-            yield Step(f"{run.who}: {label}", 1, came, is_excused)
-    if rules.store == "database" and len(state.folders) > 1 and run.at in ("noted", "kept"):
-        other, _ = whole(dead, 1 - run.who, rules)
-        yield Step(f"{1 - run.who}: a whole run meanwhile", 1, other._replace(run=run))
-
-
-def _answers(state: State, run: Run, rules: Rules) -> Iterator[tuple[str, State, tuple[str, int], bool]]:
-    """What else may come of a request: what is true at the provider then, the answer, and whether that may lose it."""
-    acted, new = asked(state, run.token, rules.kind)
-    sample = state._replace(book=(*state.book, Token(0, "dead")))
-    yield "never arrived", state, ("none", 0), False
-    yield "answer lost", acted, ("none", 0), True
-    yield "a sample for a token", sample, ("alone", len(sample.book)), False
-    if rules.kind != "never":
-        yield "a sample in a 5xx", sample, ("failed", len(sample.book)), False
-        if new:
-            yield "a refresh token alone", acted, ("alone", new), False
-            yield "a form that is not known", acted, ("unknown", new), False
-            yield "a pair in a 5xx", acted, ("failed", new), False
-
-
-def _well_between_runs(state: State, rules: Rules) -> Iterator[Step]:
-    for who, folder in enumerate(state.folders):
-        ready = state
-        is_unaware = folder.is_twin or rules.store == "airtable"  # which twins are at first, and who was not stopped
-        if is_unaware and _is_other_at_work(state, who):
-            ready = state._replace(is_lost=True, jumped=bool(state.flying))
-        yield Step(f"{who}: run", 0, begin(ready, who, rules)[0])
-        yield Step(f"{who}: recover --replay", 0, replayed_by_hand(state, who, rules))
-    if state.flying:  # a request of a killed run arrives after all, or never does
-        landed = state._replace(flying=0, jumped=False)
-        is_first = state.book[state.flying - 1].status != "spent"
-        arrived, _ = asked(landed, state.flying, rules.kind)
-        yield Step("the dead run's request arrives", 0, arrived, is_first or state.jumped)
-        yield Step("the dead run's request never arrives", 0, landed)
-    else:
-        yield Step("time passes", 0, ticked(state, rules))
-
-
-def _is_other_at_work(state: State, who: int) -> bool:
-    return len(state.folders) > 1 and any(entry.step != "superseded" for entry in state.folders[1 - who].entries)
-
-
-def _ill_between_runs(state: State, rules: Rules) -> Iterator[Step]:
-    row = state.row
-    for who, folder in enumerate(state.folders):
-        is_refused = folder.is_copy or row.claim not in (NOBODY, who) or row.by not in (NOBODY, who)
-        if is_refused and not _is_other_at_work(state, who):
-            yield Step(f"{who}: run --takeover", 1, begin(state, who, rules, takeover=True)[0])
-        if folder.is_at("unread"):
-            yield Step(f"{who}: recover --resend", 1, resent(state, who))
-            yield Step(f"{who}: recover --discard", 1, discarded(state, who))
-    if state.flying or any(one.status == "used" for one in state.book):  # else it is as if time had passed
-        yield Step("the clock jumps ahead", 1, _at(state, _late)._replace(jumped=bool(state.flying)))
-    if row.by != NOBODY:
-        yield Step("the clock jumps back", 1, _at(state, lambda _: IMPOSSIBLE, waits=True))
-    if len(state.folders) == 1 and rules.machines > 1:
-        yield from _second_machine(state, rules)
-    gone = row._replace(by=row.by or STRANGER, claim=row.claim or STRANGER)
-    without = state.put(0, Installation())._replace(row=gone, jumped=bool(state.flying))
-    yield Step("the folder lost", 1, without, is_excused=True)
-
-
-def _second_machine(state: State, rules: Rules) -> Iterator[Step]:
-    [folder] = state.folders
-    yield Step("the folder copied", 1, state._replace(folders=(folder, folder._replace(is_copy=True))))
-    row = state.row._replace(by=NOBODY, claim=BEFORE_THE_CLONE if state.row.claim == 0 else NOBODY)
-    yield Step("the machine cloned", 1, state._replace(row=row, folders=(folder._replace(is_twin=True),) * 2))
-    if rules.store == "database":
-        yield Step("another machine begins", 1, state._replace(folders=(folder, Installation())))
-
-
-def _people(state: State) -> Iterator[Step]:
-    """What somebody does to the row, or the grant, at any time."""
-    book, row = state.book, state.row
-    grant = max(one.grant for one in book) + 1
-    fresh = row._replace(token=len(book) + 1, expiry=LAST_MINUTE, previous=0)
-    onboarded = state._replace(book=(*book, Token(grant, "good")), row=fresh, theirs=grant, is_lost=False)
-    yield Step("somebody onboards", 1, onboarded)
-    revoked = tuple(Token(0, "dead") if one.grant == state.theirs else one for one in book)
-    if revoked != book:
-        yield Step("revoked", 1, state._replace(book=revoked, is_lost=True))
-    if state.snapshot != row.token and len(state.folders) == 1:
-        old = row._replace(token=state.snapshot, expiry=LAST_MINUTE, dead=0, previous=0)
-        theirs, jumped = book[state.snapshot - 1].grant, bool(state.flying)  # a token that is put back counts as new
-        yield Step("the table restored", 1, state._replace(row=old, theirs=theirs, is_lost=True, jumped=jumped))
-
-
-def ticked(state: State, rules: Rules) -> State:
+def time_passes(sim: Simulation) -> None:
     """Until the next run: longer than a request lives, and than a grace."""
     # The middle of an access token's life is of interest where somebody looks at it.
-    is_longer = rules.kind == "family" or (rules.store == "airtable" and len(state.folders) > 1)
-    book = tuple(one._replace(status="spent") if one.status == "used" else one for one in state.book)
-    return _at(state._replace(book=book), (lambda expiry: max(expiry, min(expiry + 1, 2))) if is_longer else _late)
+    is_slow = sim.rules.kind == "family" or (sim.rules.store == "airtable" and len(sim.folders) > 1)
+    sim.book[:] = [one._replace(status="spent") if one.status == "used" else one for one in sim.book]
+    _our_clock(sim, 1 if is_slow else 2)
 
 
-def _late(expiry: int) -> int:
-    return max(expiry, LAST_MINUTE)
+def _our_clock(sim: Simulation, by: int, most: int = Expiry.LAST_MINUTE, *, jumped: bool = False) -> None:
+    def later(expiry: int) -> int:
+        return max(expiry, min(expiry + by, most))
+
+    sim.jumped, is_back = sim.jumped or jumped, most == Expiry.IMPOSSIBLE
+    sim.row = sim.row._replace(expiry=later(sim.row.expiry))
+    for who, folder in enumerate(sim.folders):
+        aged = tuple([Entry(*one[:5], is_back, later(one.expiry), *one[7:]) for one in folder.entries])
+        sim.folders[who] = Installation(aged, *folder[1:])
 
 
-def _at(state: State, later: Callable[[int], int], *, waits: bool = False) -> State:
-    """At another time, by our clock."""
-    row = state.row._replace(expiry=later(state.row.expiry))
-    return state._replace(row=row, folders=tuple(folder.aged(later, waits=waits) for folder in state.folders))
+def _request_ends(sim: Simulation, *, arrives: bool = False) -> None:
+    """That of a killed run."""
+    token, is_excused, sim.flying, sim.jumped = sim.flying, sim.jumped, 0, False
+    if arrives:
+        is_excused |= sim.status(token) != "spent"
+        program.asked(sim, token)
+        sim.judge(is_excused=is_excused)
 
 
-# What must be true
+def _lose_folder(sim: Simulation, who: int) -> None:
+    """With all that only it held; what a copy has is found where that is asked in time."""
+    by, claim = [Who.STRANGER if one == who else one for one in (sim.row.by, sim.row.claim)]
+    sim.folders[who], sim.row, sim.jumped = Installation(), sim.row._replace(by=by, claim=claim), bool(sim.flying)
+    folders, sim.folders = sim.folders, [one for one in sim.folders if not one.is_copy]
+    sim.judge(is_excused=True)
+    sim.folders = folders
 
 
-def _judged(step: Step, rules: Rules) -> Step:
-    """With whether the grant that counts is lost, and what that breaks."""
-    after = step.state
-    is_lost, is_held = after.is_lost or step.is_excused, after.is_held()
-    if is_held:
-        grant, status, _ = after.book[after.row.token - 1]
-        is_lost = after.is_lost and (grant, status) != (after.theirs, "good")
-    after = after._replace(is_lost=is_lost)
-    after = after if after.run is not None else after.canonical(rules)
-    broken = "" if is_lost or is_held else LOST
-    is_called_dead = after.row.dead == after.row.token and after.is_good(after.row.token)
-    return step._replace(state=after, broken=step.broken or broken or (CALLED_DEAD if is_called_dead else ""))
+def _clone_machine(sim: Simulation) -> None:
+    """Disk and all: neither knows of the other."""
+    claim = Who.BEFORE_THE_CLONE if sim.row.claim == 0 else Who.NOBODY
+    sim.folders[:], sim.row = [sim.folders[0]._replace(is_twin=True)] * 2, sim.row._replace(by=Who.NOBODY, claim=claim)
 
 
-def _is_known_spent(state: State, run: Run) -> bool:
-    """Whether the token that is about to be sent was exchanged before, and the folder knows, or has to wait."""
-    folder, row = state.folders[run.who], state.row
-    entry = folder.entry(run.token)
-    if state.book[run.token - 1].status != "spent" or entry is None:
-        return False
-    is_early = entry.lost and row.expiry not in (LAST_MINUTE, IMPOSSIBLE) and row.token == run.token
-    return run.token in folder.spent or is_early or any(form == "pair" for form, _ in entry.answers)
+def _recover(sim: Simulation, who: int) -> None:
+    sim.undisturbed(program.recover_replay, who)
+
+
+def _clash(sim: Simulation, act: Callable[..., object], who: int) -> None:
+    sim.is_clash, sim.jumped = True, bool(sim.flying)
+    act(sim, who)
+    sim.is_lost = True  # but where the row is well after all, which `judge` sees
+
+
+def actions(state: State, rules: Rules, faults: int) -> Iterator[Action]:
+    """All that may happen next; to a grant that is lost no other fault than that somebody onboards."""
+    for who, folder in enumerate(state.folders):
+        is_unaware = folder.is_twin or rules.store == "airtable"  # twins are at first, and who was not stopped
+        is_clash = is_unaware and not folder.is_copy and _is_other_at_work(state, who, counts_copies=False)
+        runs: list[tuple[str, Callable[..., object]]] = [("run", program.whole_run), ("recover --replay", _recover)]
+        can_recover = any(entry.answers for entry in folder.entries)  # else it changes nothing
+        for command, act in runs[: 1 + can_recover]:
+            yield f"{who}: {command}", 0, partial(_clash, act=act, who=who) if is_clash else partial(act, who=who)
+    if state.flying:
+        yield "the dead run's request arrives", 0, partial(_request_ends, arrives=True)
+        yield "the dead run's request never arrives", 0, _request_ends
+    else:
+        yield "time passes", 0, time_passes
+    for label in program.people(Simulation(state, rules)) if faults else ():
+        yield label, 1, partial(program.done_by_people, label=label)
+    if faults and not state.is_lost:
+        for who in range(len(state.folders)):
+            yield from _commands(state, who)
+        yield from _accidents(state, rules)
+
+
+def _commands(state: State, who: int) -> Iterator[Action]:
+    row, folder = state.row, state.folders[who]
+    is_refused = folder.is_copy or row.claim not in (Who.NOBODY, who) or row.by not in (Who.NOBODY, who)
+    if is_refused and not _is_other_at_work(state, who, counts_copies=True):  # else that one is to store it first
+        yield f"{who}: run --takeover", 1, partial(program.whole_run, who=who, takeover=True)
+    if folder.is_at("unread"):
+        yield f"{who}: recover --resend", 1, partial(program.end_unread, who=who, resend=True)
+        yield f"{who}: recover --discard", 1, partial(program.end_unread, who=who, resend=False)
+    yield f"{who}: the folder lost", 1, partial(_lose_folder, who=who)
+
+
+def _accidents(state: State, rules: Rules) -> Iterator[Action]:
+    if state.flying or any(one.status == "used" for one in state.book):  # else it is as if time had passed
+        yield "the clock jumps ahead", 1, partial(_our_clock, by=2, jumped=bool(state.flying))
+    if state.row.by != Who.NOBODY:
+        yield "the clock jumps back", 1, partial(_our_clock, by=3, most=Expiry.IMPOSSIBLE)
+    if len(state.folders) < rules.machines:
+        yield "the folder copied", 1, lambda sim: sim.folders.append(sim.folders[0]._replace(is_copy=True))
+        yield "the machine cloned", 1, _clone_machine
+    if len(state.folders) < rules.machines and rules.store == "database":
+        yield "another machine begins", 1, lambda sim: sim.folders.append(Installation())
+
+
+def _is_other_at_work(state: State, who: int, *, counts_copies: bool) -> bool:
+    others = [
+        one for at, one in enumerate(state.folders) if at != who and (counts_copies or one.is_twin or not one.is_copy)
+    ]
+    return any(entry.step != "superseded" for folder in others for entry in folder.entries)
 
 
 @dataclass
-class Ends:
-    """Whether runs, and the commands that they name, lead from a state to a fresh row or an honest `reauthorize`."""
+class Script:
+    """Which faults strike a run, decided in advance; then none does, and what else might have is noted in `others`."""
 
-    rules: Rules
-    known: dict[tuple[State, tuple[int, ...]], bool] = field(default_factory=dict)
+    taken: tuple[str, ...]
+    faults: int
+    at: int = 0
+    others: list[tuple[str, ...]] = field(default_factory=list)
 
-    def has(self, state: State) -> bool:
-        """Whether they do, in any order of the machines."""
-        orders = [(0,)] if len(state.folders) == 1 else [(0,), (1,), (0, 1), (1, 0)]
-        return any(self._settles(state, order) for order in orders)
+    def __call__(self, sim: Simulation, _: Sent, options: Callable[[], list[str]]) -> str:
+        if self.at == len(self.taken):
+            self.others += [(*self.taken, one) for one in options()]
+            self.taken += ("",)
+        label = self.taken[self.at]
+        self.at, self.faults = self.at + 1, self.faults - bool(label)
+        sim.choose = self if self.faults else None
+        return label
 
-    def _settles(self, state: State, order: tuple[int, ...]) -> bool:
-        path: list[tuple[State, tuple[int, ...]]] = []
-        is_settled = False
-        for who in [who for who in order for _ in range(ROUNDS)]:
-            state = ticked(state._replace(flying=0, jumped=False), self.rules).canonical(self.rules)
-            path.append((state, order[order.index(who) :]))
-            if path[-1] in self.known:
-                is_settled = self.known[path.pop()]
-                break
-            state, says = whole(state, who, self.rules)
-            if is_settled := self._is_at_its_end(state, who, says):
-                break
-            if says in ("takeover", "claimed"):
-                state, _ = whole(state, who, self.rules, takeover=True)
-            elif says == "resend":
-                state = resent(state, who)
-            elif state.folders[who].is_at("superseded"):
-                state = replayed_by_hand(state, who, self.rules)
-        self.known.update(dict.fromkeys(path, is_settled))
-        return is_settled
 
-    def _is_at_its_end(self, state: State, who: int, says: str) -> bool:
-        row, folder = state.row, state.folders[who]
-        if says in ("reauthorize", "onboard") or row.dead == row.token:
-            if not state.is_held(is_readable=True):
-                return True
-            if self.rules.is_strict:
-                return state.is_lost and row.token not in folder.spent
-            return state.is_lost or folder.is_at("superseded")  # an old token is back, and only the provider says so
-        is_living = state.book[row.token - 1].status in ("good", "kept")  # of whichever grant
-        return row.expiry == FRESH and is_living and not folder.is_at("sent", "answered", "lost", "unproven")
+def steps(state: State, rules: Rules, faults: int) -> Iterator[Step]:
+    """All steps from a state, each run to its end, with so many faults at the most."""
+    for label, cost, act in actions(state, rules, faults):
+        scripts: list[tuple[str, ...]] = [()]
+        while scripts:
+            script = Script(scripts.pop(), faults - cost)
+            sim = Simulation(state, rules, script if script.faults else None)
+            act(sim)
+            sim.judge()
+            scripts += script.others
+            after = state if sim.is_at(state) else sim.frozen()
+            yield [label, *sim.labels], faults - script.faults, after, sim.broken
+
+
+# Nothing is stuck
+
+
+def ends(state: State, rules: Rules) -> bool:
+    """Whether runs, and the commands that they name, lead to a fresh row or an honest `reauthorize`."""
+    orders = [(0,), (1,), (0, 1), (1, 0)] if len(state.folders) > 1 else [(0,)]
+    return any(_ends(Simulation(state, rules), order) for order in orders)  # of the machines
+
+
+def _ends(sim: Simulation, order: tuple[int, ...]) -> bool:
+    for who in [who for who in order for _ in range(ROUNDS)]:
+        _request_ends(sim)
+        time_passes(sim)
+        says = program.whole_run(sim, who)
+        if _is_at_its_end(sim, who, says):
+            return True
+        if says in ("takeover", "claimed"):
+            program.whole_run(sim, who, takeover=True)
+        elif says == "resend":
+            program.end_unread(sim, who, resend=True)
+        elif sim.folders[who].is_at("superseded"):
+            program.recover_replay(sim, who)
+    return False
+
+
+def _is_at_its_end(sim: Simulation, who: int, says: str) -> bool:
+    row, folder = sim.row, sim.folders[who]
+    if says in ("reauthorize", "onboard") or row.dead == row.token:
+        if not sim.is_held("unknown", "failed" if sim.is_lost else ""):
+            return True
+        if sim.rules.is_strict:
+            return sim.is_lost and row.token not in folder.spent
+        return sim.is_lost or folder.is_at("superseded")  # an old token is back, and only the provider says so
+    works = sim.is_good(row.token) or (sim.is_lost and sim.status(row.token) in ("good", "kept"))
+    return row.expiry == Expiry.FRESH and works and not folder.is_at("sent", "answered", "lost", "unproven")
 
 
 # Exploring
 
 
-@dataclass
-class Found:
-    """What came of it: states seen, and for each broken promise the shortest way there."""
-
-    states: int = 0
-    ways: dict[str, list[str]] = field(default_factory=dict)
+Met = dict[State, tuple[int, State | None]]
+"""With how many faults a state was met, and from which."""
 
 
-_Met = dict[State, tuple[int, State | None, str]]  # with how many faults, out of which state, by what
+def explore(rules: Rules, faults: int, *, stop_at_first: bool = False) -> tuple[int, dict[str, list[str]]]:
+    """Go through all states between runs within so many faults; the fewest faults first, then the fewest steps.
 
-
-def explore(rules: Rules, faults: int, *, stop_at_first: bool = False) -> Found:
-    """All states within so many faults; the fewest faults first, then the fewest steps."""
-    met: _Met = {START: (0, None, "")}
-    levels: list[list[State]] = [[START], *([] for _ in range(faults))]
-    found, ends = Found(), Ends(rules)
-
+    Returns how many there are, and for each broken promise the shortest way there.
+    """
+    met: Met = {State(): (0, None)}
+    levels: list[list[State]] = [[State()], *([] for _ in range(faults))]
+    ways: dict[str, list[str]] = {}
     for cost, level in enumerate(levels):
         for state in level:  # which grows meanwhile
-            if met[state][0] < cost:
+            if met[state][0] < cost or (stop_at_first and ways):
                 continue
-            found.states += 1
-            if state.run is None and STUCK not in found.ways and not ends.has(state):
-                found.ways[STUCK] = _way(met, state, "")
-            for step in _next(state, rules, faults - cost):
-                total = cost + step.cost
-                if step.broken:
-                    found.ways.setdefault(step.broken, _way(met, state, step.label))
-                elif met.get(step.state, (total + 1,))[0] > total:
-                    met[step.state] = (total, state, step.label)
-                    levels[total].append(step.state)
-            if stop_at_first and found.ways:
-                return found
-    return found
+            for labels, price, after, broken in steps(state, rules, faults - cost):
+                if after == state and labels == ["time passes"]:  # what waiting makes of a state is another state
+                    broken = "" if ends(state, rules) else STUCK
+                if broken and broken not in ways:
+                    ways[broken] = [*_way(met, state, rules), *labels]
+                if not broken and (after not in met or met[after][0] > cost + price):
+                    met[after] = (cost + price, state)
+                    levels[cost + price].append(after)
+    return len(met), ways
 
 
-def _way(met: _Met, state: State | None, last: str) -> list[str]:
-    """The steps that lead to a state, and one more."""
-    labels = [last]
-    while state is not None:
-        _, state, label = met[state]
-        labels.append(label)
-    return "\n".join(label for label in reversed(labels) if label).split("\n")
-
-
-def _next(state: State, rules: Rules, faults: int) -> Iterator[Step]:
-    """The steps from here; where nothing more can go wrong, each with the rest of its run."""
-    for step in steps(state, rules, faults):
-        yield step if step.cost < faults else _to_the_end_of_the_run(step, rules)
-
-
-def _to_the_end_of_the_run(step: Step, rules: Rules) -> Step:
-    while (run := step.state.run) is not None and not step.broken:
-        after = _judged(_goes_well(step.state, run, rules), rules)
-        step = after._replace(label=f"{step.label}\n{after.label}", cost=step.cost)
-    return step
+def _way(met: Met, state: State, rules: Rules) -> list[str]:
+    """The steps that lead to a state."""
+    cost, before = met[state]
+    if before is None:
+        return []
+    taken = steps(before, rules, cost - met[before][0])
+    return _way(met, before, rules) + next(
+        labels for labels, _, after, broken in taken if after == state and not broken
+    )

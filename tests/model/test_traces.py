@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from tests.conftest import World
-from tests.model.explore import Step, steps
-from tests.model.state import FRESH, KINDS, Rules, State
-from tests.model.steps import START
+from tests.model.explore import actions
+from tests.model.state import KINDS, Expiry, Rules, Sent, Simulation, State
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import SqliteRows, entries
 from tests.refresh.runs.test_unproven import alone, behind_a_failure, strange
@@ -40,6 +39,7 @@ REQUESTS = ("0: noted", "0: killed, answered")  # after which one has arrived, a
 TICK_SECONDS = 2700  # after which a token is due, and after two of which it is in its last minute
 DUE_SECONDS = 1200  # before its end
 QUICK = {"REFRESH_INTERVAL": "300", "TOKEN_EXPIRY_BUFFER": "60"}
+RATE = 0.15  # of the steps that are faults, while some are left
 STORES = ("refreshed", "unproven", "put back", "dead")  # ends that write to the table
 
 
@@ -132,41 +132,52 @@ def seen(state: State) -> tuple[bool, bool, bool, list[str]]:
     """The same of the model."""
     row, [folder] = state.row, state.folders
     open_steps = sorted(one.step for one in folder.entries if one.step != "superseded")
-    return state.book[row.token - 1].status == "good", row.dead == row.token, row.expiry == FRESH, open_steps
+    return state.book[row.token - 1].status == "good", row.dead == row.token, row.expiry == Expiry.FRESH, open_steps
 
 
-def is_playable(state: State, step: Step, passed: list[str]) -> bool:
+NEEDS_MORE = ("clock", "folder", "machine", "takeover", "dead run", "request out")  # than the program can be made to do
+
+
+def is_playable(run: Sent, label: str, passed: list[str]) -> bool:
     """Whether the program can be made to do that, here: a kill strikes where a run comes by for the first time."""
-    run, label = state.run, step.label
-    words = ("clock", "folder", "machine", "takeover", "dead run", "request out")
-    if any(word in label for word in words):
+    if any(word in label for word in NEEDS_MORE) or run.is_replay:
         return False
-    if "killed" not in label or run is None:
+    if "killed" not in label:
         return True
     point = label.split()[-1]
-    if run.is_replay or (point in ("noted", "answered") and len(passed) > 1) or any(point in one for one in passed):
+    if (point in ("noted", "answered") and passed) or any(point in one for one in passed):
         return False
     if point == "written":
-        return run.end[0] in STORES
+        return run.end in STORES
     return point != "kept" or run.answer[0] != "none"
 
 
 def walk(rules: Rules, seed: int, faults: int = 3) -> Iterator[tuple[list[str], State]]:
     """Steps by lot: what happens, and what is true then, whenever no run is at work."""
-    rng, state, labels = random.Random(seed), START, list[str]()
+    rng, state = random.Random(seed), State()
+
+    def choose(sim: Simulation, run: Sent, options: Callable[[], list[str]]) -> str:
+        nonlocal faults
+        playable = [one for one in options() if is_playable(run, one, sim.labels)] if faults else []
+        if not playable or rng.random() > RATE:
+            return ""
+        faults -= 1
+        return rng.choice(playable)
+
     for _ in range(60):
-        options = [step for step in steps(state, rules, faults) if is_playable(state, step, labels)]
-        costly = [step for step in options if step.cost]
-        usual = [step for step in options if not step.cost]
-        step = rng.choice(costly) if costly and rng.random() < 0.15 else rng.choice(usual + usual[:1] * 2)
-        faults -= step.cost
-        state = step.state
-        labels += step.label.split("\n")
-        if state.run is None:
-            yield labels, state
-            labels = []
-            if not faults and state.row.expiry == FRESH:
-                return
+        options = [one for one in actions(state, rules, faults) if not any(word in one[0] for word in NEEDS_MORE)]
+        costly = [one for one in options if one[1]]
+        usual = [one for one in options if not one[1]]
+        label, cost, act = rng.choice(costly if costly and rng.random() < RATE else usual + usual[:1] * 2)
+        sim = Simulation(state, rules, choose)
+        faults -= cost
+        act(sim)
+        sim.judge()
+        assert not sim.broken
+        state = sim.frozen()
+        yield [label, *sim.labels], state
+        if not faults and state.row.expiry == Expiry.FRESH:
+            return
 
 
 def is_run(labels: list[str]) -> bool:

@@ -52,10 +52,10 @@ class RunIdentity:
         self._takes_over = takes_over
         self._installation = InstallationFile(state)
         self._has_issued = cache(self._installation.has_issued)
-        self._refusal: NotAloneError | None = None
+        self.refusal: NotAloneError | None = None
         self._begin()
         if self._identity.is_copy:
-            self._refusal = NotAloneError(
+            self.refusal = NotAloneError(
                 f"the state folder {state} was copied or restored, or is used on two machines: which tokens were spent "
                 "elsewhere is not known here"
             )
@@ -96,8 +96,8 @@ class RunIdentity:
 
     def require_alone(self) -> None:
         """Raises `NotAloneError` where another installation may be at work."""
-        if self._refusal is not None:
-            raise self._refusal
+        if self.refusal is not None:
+            raise self.refusal
 
     def refuse_others_row(self, row: Row, interval: int) -> None:
         """See who refreshed a row last.
@@ -135,4 +135,4 @@ class RunIdentity:
         if self._takes_over:
             self._begin()
         else:
-            self._refusal = NotAloneError(f"a copy of this installation is at work, with a copy of STATE_DIR: {what}")
+            self.refusal = NotAloneError(f"a copy of this installation is at work, with a copy of STATE_DIR: {what}")

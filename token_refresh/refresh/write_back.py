@@ -91,7 +91,7 @@ class WriteBack:
         self._store = context.store
         self._journal = context.journal
         self._clock = context.clock
-        self._refreshed_by = context.claimant.refreshed_by
+        self._context = context
         self._emit = emit
         self.is_clock_confirmed = False
         self.unproven: dict[str, RowFinished] = {}
@@ -118,10 +118,7 @@ class WriteBack:
 
         See `result_of`; `entry_id` is its journal entry.
         """
-        self._compare_clock(job, answer)
-        if answer.expiry_claim is not None:
-            message = f"the answer cannot be right about the end of its token ({answer.expiry_claim}): not believed"
-            self._emit(Notice(NoticeCode.IMPOSSIBLE_TIME, job.row.location_id, message, provider=job.provider.slug))
+        self._check_times(job, answer)
         if verdict is Verdict.DEAD_GRANT:
             pair = kept_pair(self._journal, job.provider, entry_id, job.credential.refresh_token)
             if pair is not None:
@@ -130,12 +127,14 @@ class WriteBack:
                 with suppress(CellError):  # somebody may have edited the row's
                     self._restore(job, answer, entry_id)
                     return
+        if answer.is_unproven and self._context.identity.refusal is not None:
+            return  # the original may prove it, and would not know the token before
         is_useless = verdict in (Verdict.DEAD_GRANT, Verdict.UNCLEAR) and not answer.brings_token
         if is_useless and job.agency and not self._is_ending:
             self.unminted.append((job, answer, verdict, entry_id, lost_at))
             return
         before = self._journal.failures.find(job.row.key, job.cell)
-        result = result_of(job, answer, verdict, lost_at, before, self._refreshed_by)
+        result = result_of(job, answer, verdict, lost_at, before, self._context.claimant.refreshed_by)
         has_successor = is_spent(job, answer)
         step = _step_after(result, verdict, is_unproven=answer.is_unproven and has_successor)
         values = dict(result.values)
@@ -158,7 +157,10 @@ class WriteBack:
             )
         )
 
-    def _compare_clock(self, job: Job, answer: Answer) -> None:
+    def _check_times(self, job: Job, answer: Answer) -> None:
+        if answer.expiry_claim is not None:
+            message = f"the answer cannot be right about the end of its token ({answer.expiry_claim}): not believed"
+            self._emit(Notice(NoticeCode.IMPOSSIBLE_TIME, job.row.location_id, message, provider=job.provider.slug))
         if answer.server_time is None or answer.received_at is None:
             return
         offset, name = answer.server_time - answer.received_at, job.provider.name
@@ -172,18 +174,17 @@ class WriteBack:
         sent = self._store.cells(job.row.location_id, job.binding, previous_refresh=job.credential.refresh_token)
         successor = self._store.keyring.fingerprint(answer.refresh_token or "")
         self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
-        return sent
+        return {} if job.row.previous_refresh and not job.proves else sent  # what no entry here knows of stays
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
-        before = self._journal.failures.find(job.row.key, job.cell)
-        result = result_of_refuted(job, answer, before)
+        result = result_of_refuted(job, answer, self._journal.failures.find(job.row.key, job.cell))
         # Where another host has the journal's entry, or had it, the row alone holds the token before.
         previous = job.proves[0].previous if job.proves else job.row.previous_refresh
         token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
         cells = self._store.cells(job.row.location_id, job.binding, encrypted_refresh=token)
-        values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": ""}
-        change = self._change(job.row, values, keeps_claim=True)
+        cells |= {"access_token_expiry": None, "previous_refresh": job.row.previous_refresh.removeprefix(previous)}
+        change = self._change(job.row, {**result.values, **cells}, keeps_claim=True)
         self._take_in(Pending(change, result, entry_id, is_urgent=True, proves=tuple(one.id for one in job.proves[:1])))
 
     def add_unusable(self, fault: UnusableRow) -> None:

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 import crypto
 from tests import exits
 from tests.conftest import World
+from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, table_of
 from tests.refresh.runs.test_claims import ELSEWHERE, EVERYONE, claim
 from tests.refresh.runs.test_faults import outage, run, sent
+from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes
 from tests.stores.places import claimed
 from tests.world.airtable import faults as airtable_faults
 from tests.world.airtable import templates
@@ -344,6 +346,19 @@ def test_a_copied_state_folder_stores_the_answers_it_holds(table: AirtableRows) 
     assert run(table).code == exits.DONE  # the original finds it done, and no twin
     assert entries(table.world) == []
     assert sent(table.world) == 1
+
+
+def test_a_copied_state_folder_leaves_an_unproven_token_to_the_original_which_knows_the_one_before(rows: Rows) -> None:
+    shared(rows)
+    rows.add("acme", "loc")
+    world, first = rows.world, rows.stored("loc")
+    world.oauth.fail(faults.raw(b'{"refresh_token": "sample-refresh"}'), token=first)
+    struck(world, Point.KEPT, Fate.KILL)
+    assert copied(world.program).run("--json").code == exits.USAGE
+    assert rows.stored("loc") == first
+    assert run(rows).outcomes() == {"loc": "unknown"}  # it has tried the sample, and put the token before back
+    assert rows.stored("loc") == first
+    assert_next_run_refreshes(rows)
 
 
 def test_a_copied_state_folder_leaves_an_onboarding_that_was_cut_off_to_the_original(rows: Rows) -> None:

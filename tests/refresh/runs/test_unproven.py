@@ -177,6 +177,30 @@ def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases:
     assert databases.is_current("loc")
 
 
+def test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before(databases: Rows) -> None:
+    """The row knows the token before the first, the new journal the first: neither is given up for the second."""
+    databases.add("acme", "loc")
+    world, first = databases.world, databases.stored("loc")
+    if isinstance(databases, SqliteRows):
+        world.program.settings["DATABASE_URL"] = databases.address()
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=first)
+    world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
+    assert only(run(databases))["outcome"] == "unknown"
+    world.oauth.behave()
+    world.oauth.fail(faults.raw(json.dumps({"refresh_token": "another-sample"}).encode()), token="sample-refresh")
+    other = replace(world.program, settings=world.program.settings | {"STATE_DIR": str(world.program.home / "another")})
+    since = len(world.oauth.requests)
+    assert only(other.run("--json", "--takeover"))["outcome"] == "unknown"
+    assert sent(databases, since) == ["sample-refresh", "another-sample"]
+    for token in ("sample-refresh", first):
+        assert databases.stored("loc") == token
+        world.clock.advance(100)
+        result = other.run("--json")
+    assert only(result)["outcome"] == "refreshed", result.out
+    assert databases.is_current("loc")
+    assert not databases.row("loc").previous_refresh
+
+
 def test_a_token_before_that_somebody_edited_is_not_taken(databases: Rows) -> None:
     """A cell that does not open stops neither its row nor another."""
     databases.add("acme", "loc", previous_refresh="scribble")
