@@ -69,6 +69,11 @@ def test_an_end_is_news_thirty_seven_and_one_days_before(desk: Desk) -> None:
         if messages := desk.run(fact("loc", Code.ENDING, ends=end, part="refresh_token"), after=DAY):
             news[day] = said(messages)
     assert news == {day: [("ending", "loc", False)] for day in (10, 33, 39)}
+    assert desk.run(after=DAY) == []
+
+
+def test_what_was_renewed_before_its_end_has_recovered(desk: Desk) -> None:
+    desk.run(fact("loc", Code.ENDING, ends=ends_in(desk.clock, 5), part="refresh_token"))
     assert said(desk.run()) == [("recovered", "loc", False)]
 
 

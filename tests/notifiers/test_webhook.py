@@ -17,6 +17,7 @@ from tests.conftest import World
 from tests.world.clock import FakeClock
 from tests.world.http import HTTPServer, Request, Response
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
+from token_refresh.notifiers import webhook
 from token_refresh.notifiers.news import Item
 from token_refresh.notifiers.summary import Code, RunSummary
 
@@ -166,6 +167,27 @@ def test_what_nobody_accepts_for_three_days_is_dropped_and_that_is_said(hooked: 
         "WEBHOOK_URL: 1 events wait for the next run (it answered HTTP 500); 1 were too old or too many" in result.err
     )
     assert outbox(hooked) == 1
+
+
+def test_a_file_that_is_damaged_is_said_once_and_made_again(hooked: World, receiver: Receiver) -> None:
+    hooked.program.run()
+    [file] = (hooked.program.home / "state").glob("webhooks-*.sqlite3")
+    file.write_bytes(b"x" * 10_000)
+    result = hooked.program.run()
+    assert result.code == 0
+    assert result.err.count("was damaged; it was deleted, and what waited in it is lost") == 1
+    assert "WEBHOOK_URL" not in hooked.program.run().said
+    assert receiver.types() == ["run.finished"] * 2
+
+
+def test_a_full_disk_is_said(hooked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(webhook, "_keep", refuse)
+    result = hooked.program.run()
+    assert result.code == 0
+    assert "cannot be used (database or disk is full). Free the disk." in result.err
 
 
 def outbox(world: World) -> int:

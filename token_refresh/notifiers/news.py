@@ -188,7 +188,8 @@ class Book:
             if item.step > step or item.code != Code.ENDING:
                 news.append(replace(after[key], is_lasting=item.step <= step))
         groups = {item.group for item in after.values()}
-        over = (item for item in before.values() if item.key not in after and item.group not in groups)
+        gone = (item for item in before.values() if item.key not in after and item.group not in groups)
+        over = (item for item in gone if not item.ends or item.ends > iso(now))  # an end that came is no recovery
         news += (replace(item, code=Code.RECOVERED, message=f"no longer {item.words}", action="") for item in over)
         return news, after
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import iso
@@ -55,12 +56,22 @@ class Webhook:
         file, wanted = around.state / f"webhooks-{around.name}.sqlite3", around.settings.webhook_events
         items = [item for message in messages.values() for item in message.items]
         events = [one for one in events_of(items, summary) if one[0] in wanted or not summary.is_scheduled]
+        try:
+            self._deliver(file, events, limit, lambda: accepted.update(messages))
+        except sqlite3.OperationalError as error:  # a full disk
+            raise ActionableError(f"{file} cannot be used ({error})", "Free the disk.") from None
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
+            raise ActionableError(f"{file} was damaged; it was deleted, and what waited in it is lost", "") from None
+
+    def _deliver(self, file: Path, events: Sequence[Event], limit: Limit, on_kept: Callable[[], None]) -> None:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with closing(sqlite3.connect(file, timeout=MOST_SECONDS, isolation_level=None)) as outbox:
             for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", _TABLE):
                 outbox.execute(statement)
-            dropped = _keep(outbox, events, around.clock.now())
-            accepted.update(messages)
+            dropped = _keep(outbox, events, self._surroundings.clock.now())
+            on_kept()
             problem = self._send_waiting(outbox, limit)
             left = outbox.execute("SELECT count(*) FROM outbox").fetchone()[0]
         if left or dropped:
