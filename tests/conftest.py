@@ -282,7 +282,7 @@ def compiled_once() -> Iterator[None]:
 def read_once() -> Iterator[None]:
     """The catalogue's own files stay as they are; thousands of runs in one process would read them again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "read_index", functools.cache(registry.read_index))
+        patch.setattr(registry, "read_index", functools.cache(index.read_index))
         patch.setattr(registry, "_read_entry", functools.cache(registry._read_entry))
         yield
 
