@@ -27,7 +27,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import LRUCache
 
 from crypto import Context, is_sealed
-from providers import Catalog, registry
+from providers import Catalog, index, registry
 from tests.providers.answers import ANSWERS
 from tests.world.airtable import AirtableServer
 from tests.world.clock import FakeClock
