@@ -507,7 +507,8 @@ class Life:
         has_table_failed = bool(self._stage.weather.store or self._refused)
         self._stage.note(f"{name}: {plan}")
         spare = self._settings["STATE_DIR_SPARE"]
-        if plan is not None and plan.lot > 1:
+        waits = any(self._program.home.glob("spare/*.sealed"))  # a file that the next run takes over
+        if plan is not None and plan.lot > 1 and not waits:
             self._settings["STATE_DIR_SPARE"] = f"{self._stage.log}/spare"  # which no disk takes
         ended = act()
         self._settings["STATE_DIR_SPARE"] = spare
