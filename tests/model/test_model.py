@@ -79,7 +79,7 @@ BREAKS = {
     "an unproven successor may have one, too": (
         "while after is not None and",
         "while False and",
-        (Rules("never", "database"), 2, LOST),
+        (Rules("never", "airtable"), 2, LOST),
     ),
     "an unproven token is proved": (
         'return "unproven", new\n',
