@@ -182,7 +182,8 @@ class RunWatch:
             act()
         except Exception as error:
             problem = actionable_error(error)
-            self._surroundings.say(f"what follows a run: {problem}", problem.action)
+            if str(problem) != str(self._summary.run.error):  # said already, as of a package that is missing
+                self._surroundings.say(f"what follows a run: {problem}", problem.action)
 
 
 def act_together(acts: Mapping[str, Callable[[], None]], limit: Limit) -> dict[str, ActionableError]:
