@@ -10,7 +10,7 @@ PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url 
 # What was compiled is kept, whatever the shell says: each process of the tests would compile all of them otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-long lint docs coverage mutants chaos workers bench audit node browser lock clean
+.PHONY: demo test test-long lint docs coverage mutants chaos workers month bench audit node browser lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -35,6 +35,9 @@ chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an
 
 workers: .venv/dev  ## ROWS rows of PostgreSQL in the hands of eight workers, two of which are killed
 	$(BIN)/python -m tests.workers --rows $(ROWS)
+
+month: .venv/dev  ## thirty days of 300 clients, run every hour: which messages came
+	$(BIN)/python -m pytest -s tests/notifiers/simulated_month.py $(PYTEST_FLAGS)
 
 # Without the tests that draw lots: a line that only chance finds is not covered.
 coverage: .venv/dev  ## what no test runs of the code that a token's life hangs on; fails where there is any

@@ -142,6 +142,7 @@ def test_every_location_of_an_agency_gets_a_row_with_tokens_of_its_own(rows: Row
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("rows", ["sqlite"], indirect=True)  # half a minute each; the other tests are for all stores
 def test_two_thousand_locations_are_added_and_kept_within_the_limit_of_calls(rows: Rows) -> None:
     """One has lost the app, one is inactive, one gets the app later, and the pair of one dies."""
     world, fake = rows.world, rows.world.oauth.agencies
