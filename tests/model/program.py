@@ -247,12 +247,13 @@ def _exchange(sim: Simulation, run: Sent) -> str:
         before = entry.answers if run.answer[0] != "pair" else ()  # which nobody looks at any more
         kept = entry._replace(step="answered", answers=(*before, run.answer), expiry=Expiry.FRESH)
         sim.folders[who] = sim.folders[who].put(kept)
+    is_harmless = not sim.rules.is_strict
+    is_harmless |= not entry.lost and (kind == "once" or sim.row.expiry >= Expiry.LAST_MINUTE)
+    run.repeats = run.sends < SENDS[kind] and is_harmless
     new = _store(sim, run)
     if run.end == "unproven" and not run.is_proof:
         return _send(sim, Sent(who, new, is_proof=True))
-    is_harmless = not sim.rules.is_strict
-    is_harmless |= not entry.lost and (kind == "once" or sim.row.expiry >= Expiry.LAST_MINUTE)
-    return _exchange(sim, run) if run.end == "lost" and run.sends < SENDS[kind] and is_harmless else ""
+    return _exchange(sim, run) if run.end == "lost" and run.repeats else ""
 
 
 def _store(sim: Simulation, run: Sent) -> int:
@@ -264,6 +265,8 @@ def _store(sim: Simulation, run: Sent) -> int:
     who, is_airtable, goes_over = run.who, sim.rules.store == "airtable", run.over or run.token
     _passed(sim, run, "kept")
     run.end, new = _meant(sim, run)
+    if run.end == "lost" and run.repeats:  # before anything is written
+        return 0
     if run.end == "unproven" and sim.folders[who].is_copy:
         run.end = "waits"
         return 0

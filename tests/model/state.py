@@ -137,7 +137,8 @@ class State(NamedTuple):
 class Sent:
     """A token that a run sent, or sends again: what came for it, and what is made of that.
 
-    `over`: the token in the row that a replay goes over, where that is an older one.
+    `over`: the token in the row that a replay goes over, where that is an older one. `repeats`: it is sent once more
+    where its answer is lost.
     """
 
     who: int
@@ -145,6 +146,7 @@ class Sent:
     answer: tuple[str, int] = ("", 0)
     end: str = ""
     sends: int = 0
+    repeats: bool = False
     is_replay: bool = False
     is_proof: bool = False
     over: int = 0
