@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import itertools
 import json
-import re
 import os
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
