@@ -263,7 +263,7 @@ MUTANTS = (
     _mutant(
         "a second unproven token takes the place of the one before that only the row knows",
         "token_refresh/refresh/write_back.py",
-        "        return {} if job.row.previous_refresh else sent",
+        "        return {} if job.row.previous_refresh and not job.proves else sent",
         "        return sent",
         f"{_UNPROVEN}test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before",
     ),

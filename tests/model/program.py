@@ -308,14 +308,15 @@ def _meant(sim: Simulation, run: Sent) -> tuple[str, int]:
 
 
 def _write(sim: Simulation, run: Sent, new: int) -> None:
-    row, entry = sim.row, sim.folders[run.who].entry(run.token)
+    row, folder = sim.row, sim.folders[run.who]
+    entry = folder.entry(run.token)
     if run.end == "refreshed":
         sim.row = Row(new, entry.expiry if entry else Expiry.FRESH, by=run.who, claim=row.claim)
         sim.folders[:] = [one._replace(ignores=one.ignores and at == run.who) for at, one in enumerate(sim.folders)]
     elif run.end in ("unproven", "put back"):
         previous = row.previous if row.previous != new else 0
-        if run.end == "unproven" and sim.rules.store == "database" and entry is not None:
-            previous = previous or entry.previous  # the last that worked stays, which perhaps nobody else knows
+        if run.end == "unproven" and sim.rules.store == "database" and (not previous or folder.proved_by(run.token)):
+            previous = entry.previous if entry else 0  # else it is one that no entry here knows of
         sim.row = row._replace(token=new, expiry=Expiry.LAST_MINUTE, previous=previous)
     elif run.end == "dead":
         sim.row = row._replace(dead=run.token)

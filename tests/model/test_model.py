@@ -54,7 +54,7 @@ BREAKS = {
     "a success that is to be proved proves nothing": (
         '    if end == "refreshed":  # it works',
         '    if end in ("refreshed", "unproven"):  # it works',
-        (Rules("never", "airtable"), 2, LOST),
+        (Rules("never", "database"), 2, LOST),
     ),
     "a write goes only over what was read": (
         "if now != goes_over or (",
@@ -121,9 +121,9 @@ BREAKS = {
         "must_wait = False",
         (Rules("family", "database"), 1, SPENT),
     ),
-    "the row keeps the last token that worked": (
-        "previous = previous or entry.previous",
-        "previous = entry.previous",
+    "the row keeps a token before that no entry knows": (
+        "(not previous or folder.proved_by(run.token))",
+        "True",
         (Rules("never", "database", machines=1), 4, LOST),
     ),
     "what an unproven answer was for is not spent": (

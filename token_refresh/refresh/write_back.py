@@ -174,7 +174,7 @@ class WriteBack:
         sent = self._store.cells(job.row.location_id, job.binding, previous_refresh=job.credential.refresh_token)
         successor = self._store.keyring.fingerprint(answer.refresh_token or "")
         self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
-        return {} if job.row.previous_refresh else sent  # the last that worked stays, which perhaps nobody else knows
+        return {} if job.row.previous_refresh and not job.proves else sent  # what no entry here knows of stays
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
