@@ -1,4 +1,4 @@
-"""A month of hourly runs on Airtable, by a clock that the test moves: `make month`, which takes ten minutes.
+"""A month of hourly runs on Airtable, by a clock that the test moves: `make month`, which takes long.
 
 See `tests/notifiers/test_simulated_days.py`, whose year is shorter.
 """

@@ -61,9 +61,8 @@ class RowMemory:
 
     def follow(self, run: RunFinished, *, is_whole: bool) -> None:
         """Take in what a run did to them, and who logged in meanwhile; `is_whole`: it saw all rows that are due."""
-        for name in (
-            self._known_to_fail & self.rows.keys() - self._failing()
-        ):  # the journal forgets whoever is onboarded
+        # The journal forgets whoever is onboarded.
+        for name in self._known_to_fail & self.rows.keys() - self._failing():
             well = replace(self.rows[name], status=STATUS_ACTIVE, last_error="", failure_count=0)
             self.rows[name] = replace(well, access_token_expiry=None)
         for result in run.results:

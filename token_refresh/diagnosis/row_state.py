@@ -112,9 +112,8 @@ class RowStatus:
         if self.state is State.EXPIRED:
             if self.row.has_only_access_token:
                 return _LOGIN
-            return (
-                _ACTIONS[State.FAILING] if self.row.is_failing else f"Run: {TOKEN_MANAGER}; and look whether cron does."
-            )
+            look = f"Run: {TOKEN_MANAGER}; and look whether cron does."
+            return _ACTIONS[State.FAILING] if self.row.is_failing else look
         return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
 
     @property

@@ -98,10 +98,8 @@ class LastRun:
         ended_at, worked_at = parse_time(kept.get("ended_at")), parse_time(kept.get("worked_at"))
         if ended_at is None or worked_at is None:
             return Finding("unknown", Kind.NOT_CHECKED, "no run has come yet", _CRON)
-        limit, last = (
-            timedelta(seconds=INTERVALS * kept.get("interval", 0)),
-            f"the last run ended {span(now - ended_at)} ago",
-        )
+        limit = timedelta(seconds=INTERVALS * kept.get("interval", 0))
+        last = f"the last run ended {span(now - ended_at)} ago"
         if now - ended_at > limit:
             return Finding("late", Kind.EXPIRED, f"{last}, more than two intervals", _CRON)
         code, error = kept.get("exit_code"), kept.get("error")
@@ -114,9 +112,9 @@ class LastRun:
             return Finding("expired", Kind.EXPIRED, f"access tokens have expired; {who}", _STATUS)
         if count:
             return Finding("attention", Kind.ROW, f"all access tokens are valid; {who}", _STATUS)
-        return (
-            Finding("attention", Kind.ROW, *ill) if code else Finding("ok", None, f"{last}, nobody has to do anything")
-        )
+        if code:
+            return Finding("attention", Kind.ROW, *ill)
+        return Finding("ok", None, f"{last}, nobody has to do anything")
 
 
 def not_checked(error: ActionableError) -> Finding:

@@ -155,8 +155,8 @@ def test_an_unproven_token_that_is_refused_gives_way_to_the_one_before(rows: Row
     assert_next_run_refreshes(rows)
 
 
-def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases: Rows) -> None:
-    """The first host is gone, and its journal with it; only the table is left."""
+def leave_a_sample(databases: Rows) -> str:
+    """A row with a sample that was not tried yet, in a database that another host finds; the token before it."""
     databases.add("acme", "loc")
     world, first = databases.world, databases.stored("loc")
     if isinstance(databases, SqliteRows):
@@ -164,6 +164,12 @@ def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases:
     world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=first)
     world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
     assert only(run(databases))["outcome"] == "unknown"
+    return first
+
+
+def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases: Rows) -> None:
+    """The first host is gone, and its journal with it; only the table is left."""
+    world, first = databases.world, leave_a_sample(databases)
     assert (databases.stored("loc"), databases.row("loc").previous_refresh[:7]) == ("sample-refresh", "sealed:")
     world.oauth.behave()
     other = replace(world.program, settings=world.program.settings | {"STATE_DIR": str(world.program.home / "another")})
@@ -179,13 +185,7 @@ def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases:
 
 def test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before(databases: Rows) -> None:
     """The row knows the token before the first, the new journal the first: neither is given up for the second."""
-    databases.add("acme", "loc")
-    world, first = databases.world, databases.stored("loc")
-    if isinstance(databases, SqliteRows):
-        world.program.settings["DATABASE_URL"] = databases.address()
-    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=first)
-    world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
-    assert only(run(databases))["outcome"] == "unknown"
+    world, first = databases.world, leave_a_sample(databases)
     world.oauth.behave()
     world.oauth.fail(faults.raw(json.dumps({"refresh_token": "another-sample"}).encode()), token="sample-refresh")
     other = replace(world.program, settings=world.program.settings | {"STATE_DIR": str(world.program.home / "another")})
