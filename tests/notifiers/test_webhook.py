@@ -272,4 +272,4 @@ def test_without_the_library_one_warning_says_how_to_install_it(hooked: World, m
     monkeypatch.setattr(messages, "find_spec", lambda _: None)
     result = hooked.program.run()
     assert result.code == 0
-    assert result.err.count("WEBHOOK_URL: the package standardwebhooks is missing. Run: pip install ") == 1
+    assert result.err.count("WEBHOOK_URL: the package standardwebhooks is missing. Run: ") == 1

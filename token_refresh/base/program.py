@@ -105,5 +105,13 @@ def _python_action() -> str:
     return f"Install Python 3.11 or newer, then: {make} && {install}"
 
 
+def install_extra(name: str) -> str:
+    """What a person runs for the packages of an optional part, `notify` or `postgres`, with the Python that runs."""
+    pip = _shown(_PYTHON) + " -m pip install "
+    if _IS_INSTALLED:
+        return f"Run: {pip}'token-refresh[{name}]'"
+    return f"Run: {pip}--require-hashes -r {_shown(_ROOT / 'requirements' / (name + '.txt'))}"
+
+
 TOKEN_MANAGER = _called("token_manager.py", "token-refresh")
 ONBOARD_CLIENT = _called("onboard_client.py", "token-refresh-onboard")

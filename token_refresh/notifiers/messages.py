@@ -12,20 +12,20 @@ from typing import Any
 
 from token_refresh.base.child import run_child
 from token_refresh.base.errors import ActionableError
+from token_refresh.base.program import install_extra
 from token_refresh.notifiers.news import Channel, Item, Message
 from token_refresh.notifiers.summary import Code, RunSummary
 from token_refresh.notifiers.watch import Limit
 from token_refresh.settings import Settings
 
 _CHILD = Path(__file__).with_name("apprise_child.py")
-_INSTALL = "Run: pip install --require-hashes -r requirements/notify.txt"
 _CRITICAL = (Code.LOGIN_NEEDED, Code.UNREADABLE_CELL, Code.JOURNAL_WAITING, Code.NEEDS_FIXING, Code.STORE)
 
 
 def require_extra(package: str) -> None:
     """Raises `ActionableError` where a package of the extra `notify` is not installed."""
     if find_spec(package) is None:
-        raise ActionableError(f"the package {package} is missing", _INSTALL)
+        raise ActionableError(f"the package {package} is missing", install_extra("notify"))
 
 
 def message_channels(settings: Settings) -> Iterator[Channel]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.files import replace_file
+from token_refresh.base.program import install_extra
 from token_refresh.diagnosis.row_state import State
 from token_refresh.journal.entries import Step
 from token_refresh.notifiers.history import STORE_CALLS
@@ -88,7 +89,7 @@ def write_metrics(file: Path, numbers: Numbers) -> None:
         replace_file(file, text_of(replace(numbers, before=_before(file))), READABLE)
     except ImportError:
         what = "the package prometheus-client is not installed"
-        action = "Install it: .venv/bin/pip install --require-hashes -r requirements/notify.txt"
+        action = install_extra("notify")
     except OSError as error:
         what = f"{file} cannot be written ({error.strerror})"
         action = "Make its folder, for this user to write in."

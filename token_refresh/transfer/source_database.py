@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 
+from token_refresh.base.program import install_extra
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError
 
 CONNECT_SECONDS = 10
@@ -39,7 +40,7 @@ class SourceDatabase:
         except ModuleNotFoundError:
             raise StoreRefusedError(
                 "PostgreSQL needs a package that is not installed: psycopg",
-                "Run: pip install --require-hashes -r requirements/postgres.txt",
+                install_extra("postgres"),
             ) from None
 
     def rows(self, table: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from token_refresh.base.clock import parse_time
+from token_refresh.base.program import install_extra
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.database.backend import Backend, ShutOutError, newer, ruled_out, taken
 from token_refresh.stores.database.schema import CREDENTIALS, SCHEMA_VERSION
@@ -103,7 +104,7 @@ class PostgresBackend(Backend):
         if missing:
             raise StoreRefusedError(
                 f"PostgreSQL needs packages that are not installed: {', '.join(missing)}",
-                "Run: pip install --require-hashes -r requirements/postgres.txt",
+                install_extra("postgres"),
             )
         self._secrets = _secret_parts(url)
         options = {name: value for name, value in _CONNECT.items() if name not in url.query}
