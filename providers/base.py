@@ -19,9 +19,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from providers.addresses import ProviderError as ProviderError
 from providers.addresses import authority_of, fill, fill_text, origin_of, placeholders_in
-from providers.login import NO_LOGIN, USUAL_REVOCATION, Login, Revocation
-from providers.times import access_end, refresh_end
-from providers.words import (
+from providers.answer_words import (
     address_advice,
     all_members,
     is_page,
@@ -33,6 +31,8 @@ from providers.words import (
     without_secrets,
     words_in,
 )
+from providers.login import NO_LOGIN, USUAL_REVOCATION, Login, Revocation
+from providers.times import access_end, refresh_end
 from token_refresh.base.clock import http_date, retry_after
 from token_refresh.base.text import VISIBLE_ASCII
 

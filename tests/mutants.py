@@ -361,7 +361,7 @@ MUTANTS = (
     ),
     _mutant(
         "a token in an answer stands in what is said of it",
-        "providers/words.py",
+        "providers/answer_words.py",
         "    words = safe_error(words, *(secret for secret in secrets if len(secret) >= _SHORTEST_PIECE))\n",
         "    secrets.clear()\n",
         f"{_FORMS}test_no_token_of_an_answer_stands_in_what_is_said_of_it",

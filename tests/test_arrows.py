@@ -27,11 +27,11 @@ _BUILT = {"token_refresh.wiring"} | _WIRED
 # Longest name first: `token_refresh.stores.sealed` is a rule of its own, `token_refresh.stores` is for plain stores.
 ALLOWED: dict[str, set[str]] = {
     "crypto": set(),
-    "providers.words": _BASE,
+    "providers.answer_words": _BASE,
     "providers.times": _BASE,
     "providers.addresses": _BASE,
     "providers.login": set(),
-    "providers.base": {"providers.words", "providers.times", "providers.addresses", "providers.login"} | _BASE,
+    "providers.base": {"providers.answer_words", "providers.times", "providers.addresses", "providers.login"} | _BASE,
     "providers.authorization": {"providers.base", "providers.addresses"},
     "providers.discovery": {"providers.addresses"} | _BASE,
     "providers.introspection": {"providers.base"},
@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.refresh": _RUN,
     "token_refresh.clients": {
         *("token_refresh.clients", "providers.introspection", "providers.revocation", "providers.authorization"),
-        *("providers.exchange", "providers.gohighlevel"),
+        *("providers.long_lived", "providers.gohighlevel"),
     }
     | _RUN,
     "token_refresh.diagnosis": {"token_refresh.diagnosis"} | _RUN,

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from providers.base import Provider
-from providers.exchange import ShortLived
+from providers.long_lived import ShortLived
 from providers.registry import read_catalog
 from tests.callers import Meanwhile
 from tests.clients.login.person import LoggedIn, client_of, logged_in, sent_back

@@ -16,7 +16,7 @@ from functools import partial
 from crypto import Context
 from providers.authorization import code_request
 from providers.base import Answer, Provider, ProviderError, RawAnswer, TokenRequest, Verdict, error_code, parse_answer
-from providers.exchange import ShortLived
+from providers.long_lived import ShortLived
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
 from token_refresh.base.program import ONBOARD_CLIENT

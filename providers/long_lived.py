@@ -15,7 +15,7 @@ from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest
 from providers.by_words import ByWords
 
 
-class Exchange(Provider):
+class LongLived(Provider):
     """See `Provider`."""
 
     grant_type: ClassVar[str]
@@ -36,7 +36,7 @@ class Exchange(Provider):
         return replace(answer, refresh_token=answer.access_token, refresh_expires_at=answer.expires_at)
 
 
-class Meta(ByWords, Exchange):
+class Meta(ByWords, LongLived):
     """Facebook's: also trades the short-lived token of a login.
 
     A wrong client shows in the words alone: the code beside them may be 1 or 190, which mean other things elsewhere, as
@@ -47,7 +47,7 @@ class Meta(ByWords, Exchange):
     grant_type, token_param, names_client = "fb_exchange_token", "fb_exchange_token", True
 
 
-class ShortLived(Exchange):
+class ShortLived(LongLived):
     """Where a login brings a token of an hour, which another request trades for one of sixty days."""
 
     login_grant_type: ClassVar[str]
