@@ -56,7 +56,7 @@ bench: .venv/bench  ## speed, as ratios within one run; SECTIONS="idle workers" 
 # Strict: without it, packages that the service does not know or that cannot be asked about count as clean.
 audit: .venv/dev  ## known vulnerabilities in what is locked, and licences
 	$(BIN)/python -m tests.licences
-	@for lock in requirements.txt requirements/postgres.txt requirements/notify.txt requirements/dev.txt requirements/bench.txt requirements/node.txt; do \
+	@for lock in requirements.txt requirements/postgres.txt requirements/notify.txt requirements/service.txt requirements/dev.txt requirements/bench.txt requirements/node.txt; do \
 		$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement $$lock || { \
 			echo "$$lock: a package above has a known vulnerability, or pypi.org/pypi/NAME/VERSION/json cannot be reached" \
 				"from here: nothing was checked then. Run it where it can be." >&2; exit 1; }; \
@@ -80,6 +80,7 @@ lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
 	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in
 	$(PIP_COMPILE) --output-file requirements/postgres.txt requirements/postgres.in
 	$(PIP_COMPILE) --output-file requirements/notify.txt requirements/notify.in
+	$(PIP_COMPILE) --output-file requirements/service.txt requirements/service.in
 	$(PIP_COMPILE) --output-file requirements/dev.txt requirements/dev.in
 	$(PIP_COMPILE) --output-file requirements/bench.txt requirements/bench.in
 	$(PIP_COMPILE) --output-file requirements/node.txt requirements/node.in
