@@ -292,7 +292,7 @@ def test_only_what_is_asked_for_is_read() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files, modules = (line.split() for line in run.stdout.splitlines())
     assert [Path(name).name for name in files] == ["index.json", "gohighlevel.toml"]
-    light = ("base", "addresses", "login", "times", "words", "entries", "index", "registry", "gohighlevel")
+    light = ("base", "addresses", "login", "times", "answer_words", "entries", "index", "registry", "gohighlevel")
     assert set(modules) == {f"providers.{name}" for name in light}
 
 
