@@ -62,12 +62,16 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.transfer": {"token_refresh.transfer", "token_refresh.keys", "token_refresh.stores.database.postgres"}
     | {"providers"}
     | _RUN,
+    "token_refresh.access": {
+        *("token_refresh.access", "token_refresh.stores.base", "token_refresh.stores.database"),
+    }
+    | _BASE,
     "token_refresh.wiring": {"token_refresh.settings", "token_refresh.stores", "providers"} | _BUILT,
     "token_refresh.library": {"token_refresh.library", "token_refresh.settings"} | _BUILT,
     "token_refresh.terminal": {"token_refresh.terminal", "providers.authorization"} | _WIRED,
     "token_refresh.commands": {
         *("token_refresh.commands", "token_refresh.terminal", "token_refresh.library", "token_refresh.settings"),
-        *("token_refresh.stores", "providers"),
+        *("token_refresh.stores", "token_refresh.access", "providers"),
     }
     | _BUILT,
     "token_manager": {"token_refresh.commands", "token_refresh.library", "token_refresh.terminal"} | _BASE,

@@ -168,12 +168,33 @@ def test_defaults_on_airtable(load):
         ("HOST", "0.0.0.0", "0.0.0.0"),
         ("HOST", "::1", "::1"),
         ("PORT", "80", 80),
+        ("PUBLIC_URL", "https://tokens.example/", "https://tokens.example"),
+        ("PUBLIC_URL", "http://localhost:8002", "http://localhost:8002"),
+        ("ALLOWED_HOSTS", "Tokens.example, [::1],10.0.0.5", frozenset({"tokens.example", "::1", "10.0.0.5"})),
+        ("ALLOWED_TOKEN_HOSTS", "login.example,idp.example:8443", frozenset({"login.example", "idp.example:8443"})),
+        ("TRUSTED_PROXIES", "10.0.0.5, FD00::/8", ("10.0.0.5", "fd00::/8")),
+        ("ALLOW_PLAIN_HTTP", "yes", True),
     ],
 )
 def test_setting_is_read(load, name, text, value):
     """What can be written for a setting, and what it becomes."""
-    member = {"LEGACY_CIPHERTEXT": "accept_legacy_ciphertext"}.get(name, name.lower())
-    assert getattr(load(**{name: text}), member) == value
+    member, loaded = {"LEGACY_CIPHERTEXT": "accept_legacy_ciphertext"}.get(name, name.lower()), load(**{name: text})
+    holder = loaded if hasattr(loaded, member) else loaded.service
+    assert getattr(holder, member) == value
+
+
+def test_service_answers_to_its_own_names_alone_where_nobody_lists_others(load):
+    """Otherwise a page of another name, which leads here, could use what a browser knows of the service."""
+    loaded = load(HOST="10.0.0.5", PUBLIC_URL="https://Tokens.example:8443")
+    assert loaded.service.allowed_hosts == {"127.0.0.1", "localhost", "::1", "10.0.0.5", "tokens.example"}
+    assert load().service.allowed_hosts == {"127.0.0.1", "localhost", "::1"}
+
+
+def test_service_s_certificate_and_key_may_be_read_by_it_alone(load):
+    """Cron, of another user perhaps, reads the same file of settings."""
+    loaded = load(TLS_CERT_FILE="cert.pem", TLS_KEY_FILE="/nowhere/key.pem")
+    assert loaded.service.tls_cert_file == load.folder / "cert.pem"
+    assert loaded.service.tls_key_file == Path("/nowhere/key.pem")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +266,7 @@ def test_blank_value_counts_as_unset(load, name, blank):
     """As container tools pass settings that nobody filled in; the one of `.env` then holds."""
     load.dotenv(f"ENCRYPTION_KEY={KEY}\nCONCURRENCY=5\nPORT=\n")
     loaded = load.exactly({name: blank})
-    assert (loaded.concurrency, loaded.port, revealed(loaded.encryption_key)) == (5, 8002, KEY)
+    assert (loaded.concurrency, loaded.service.port, revealed(loaded.encryption_key)) == (5, 8002, KEY)
 
 
 # Stores
@@ -445,6 +466,13 @@ WRONG = {
     "SECURITY_LOG": f"~{CANARY}/x",
     "HOST": f"{CANARY}/x",
     "PORT": CANARY,
+    "PUBLIC_URL": f"https://h.example/{CANARY}",
+    "ALLOWED_HOSTS": f"h.example,{CANARY}/",
+    "ALLOWED_TOKEN_HOSTS": f"h.example,{CANARY}/",
+    "TRUSTED_PROXIES": f"10.0.0.1,{CANARY}",
+    "TLS_CERT_FILE": f"~{CANARY}/x",
+    "TLS_KEY_FILE": f"~{CANARY}/x",
+    "ALLOW_PLAIN_HTTP": CANARY,
     "MICROSOFT_TOKEN_URL": f"https://h.example/?secret={CANARY}",
     "MICROSOFT_AUTH_URL": f"http://h.example/{CANARY}",
     "CREDENTIALS_DIRECTORY": f"~{CANARY}",
@@ -573,6 +601,19 @@ def test_all_mistakes_are_reported_at_once(load):
         ("NOTIFY_URLS", "mailto"),
         ("DEFAULT_PROVIDER", "go/high/level"),
         ("HOST", "https://127.0.0.1"),
+        ("PUBLIC_URL", "tokens.example"),
+        ("PUBLIC_URL", "http://tokens.example"),
+        ("PUBLIC_URL", "https://tokens.example/behind/a/path"),
+        ("PUBLIC_URL", "https://{tenant}.example"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "https://tokens.example"),
+        ("ALLOWED_HOSTS", "tokens.example:8002"),
+        ("ALLOWED_TOKEN_HOSTS", "login.example:443"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.internal"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TLS_CERT_FILE", "cert.pem"),
+        ("TLS_KEY_FILE", "key.pem"),
     ],
 )
 def test_value_out_of_bounds_is_refused(load, name, text):
@@ -943,7 +984,7 @@ def test_only_secrets_come_from_credentials(load, credentials):
     (credentials / "PORT").write_text("1")
     (credentials / "WEBHOOK_SECRET").mkdir()
     loaded = load(CREDENTIALS_DIRECTORY=str(credentials))
-    assert (loaded.store, loaded.port, loaded.webhook_secret) == ("database", 8002, None)
+    assert (loaded.store, loaded.service.port, loaded.webhook_secret) == ("database", 8002, None)
 
 
 # Masks
@@ -987,7 +1028,7 @@ def test_secrets_compare_and_hash_by_content():
 def test_settings_are_frozen(load):
     """Nothing changes them under a running program."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load().port = 1
+        load().service.port = 1
 
 
 # The file .env
@@ -1021,7 +1062,7 @@ def test_environment_wins_over_dotenv(load):
     """A run can be tried with another value without touching the file."""
     load.dotenv(f"ENCRYPTION_KEY={OLD_KEY}\nPORT=1\nHOST=::1\n")
     loaded = load(PORT="2")
-    assert (revealed(loaded.encryption_key), loaded.port, loaded.host) == (KEY, 2, "::1")
+    assert (revealed(loaded.encryption_key), loaded.service.port, loaded.service.host) == (KEY, 2, "::1")
 
 
 @pytest.mark.parametrize(
@@ -1050,7 +1091,7 @@ def test_dotenv_line_is_read_as_shells_and_editors_write_it(load, start, newline
     load.dotenv(f"{start}{line}\nPORT=81\n".replace("\n", newline))
     loaded = load()
     assert revealed(loaded.webhook_secret) == secret
-    assert loaded.port == 81
+    assert loaded.service.port == 81
 
 
 @pytest.mark.parametrize(
@@ -1135,7 +1176,7 @@ def test_link_named_dotenv_is_followed(load, tmp_path):
     target.write_text("PORT=81\n")
     target.chmod(0o600)
     (load.folder / ".env").symlink_to(target)
-    assert load().port == 81
+    assert load().service.port == 81
     target.chmod(0o644)
     assert load.problems()[0].startswith("Other users can read ")
 

@@ -71,6 +71,7 @@ _PORT = r"(?::(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-
 _HOST_AND_PORT = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+){_PORT}")
 _QUOTES = "\"'`"
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9.:-]+")
+_ORIGIN = re.compile(r"https?://[^/{}]+")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _NOT_IN_URL = re.compile(r"[^!-~]|[?#\\{}]")
 _NOTIFY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*")
@@ -192,6 +193,31 @@ class ImportSettings:
 
 
 @dataclass(frozen=True)
+class ServiceSettings:
+    """How the HTTP service is reached. Whether that is safe enough to start is its own question.
+
+    Attributes:
+        host, port: where it listens.
+        public_url: what its users type, without a slash at the end; empty where nobody said.
+        allowed_hosts: the names that a request may have in `Host`, lower case, IPv6 without brackets.
+        allowed_token_hosts: `host` or `host:port` of token endpoints that a request may choose for a row.
+        trusted_proxies: addresses and networks of proxies that say who the caller is.
+        tls_cert_file, tls_key_file: both or neither.
+        allow_plain_http: it may listen to others without encryption.
+    """
+
+    host: str
+    port: int
+    public_url: str
+    allowed_hosts: frozenset[str]
+    allowed_token_hosts: frozenset[str]
+    trusted_proxies: tuple[str, ...]
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+    allow_plain_http: bool
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. Durations are in seconds.
 
@@ -230,8 +256,7 @@ class Settings:
     ping_url: Secret | None
     metrics_file: Path | None
     security_log: Path | Literal["none"] | None
-    host: str
-    port: int
+    service: ServiceSettings
     imports: ImportSettings = ImportSettings()
     warnings: tuple[str, ...] = field(default=())
     child_environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -421,7 +446,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         concurrency=read.integer("CONCURRENCY", 16, 1, 256),
         https_proxy_url=read.secret_url("HTTPS_PROXY_URL", _PROXY_FIX),
         ca_bundle=read.existing_file("CA_BUNDLE"),
-        allowed_private_hosts=_hosts(read),
+        allowed_private_hosts=_hosts(read, "ALLOWED_PRIVATE_HOSTS"),
         seal_access_tokens=read.flag("SEAL_ACCESS_TOKENS", default=stores[0] != "airtable"),
         log_level=read.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
         log_format=read.choice("LOG_FORMAT", ("text", "json"), "text"),
@@ -431,8 +456,7 @@ def _settings(read: _Reader, check_key: Callable[[str], object]) -> Settings:
         ping_url=read.secret_url("PING_URL", "Copy the address that your monitor shows: https://HOST/PATH"),
         metrics_file=read.path("METRICS_FILE"),
         security_log="none" if read.text("SECURITY_LOG").lower() == "none" else read.path("SECURITY_LOG"),
-        host=read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1"),
-        port=read.integer("PORT", 8002, 1, 65_535),
+        service=_service(read),
         imports=_imports(read, check_key),
         warnings=tuple(read.warnings),
         child_environment=read.child_environment,
@@ -573,12 +597,62 @@ def _providers(read: _Reader) -> dict[str, ProviderSettings]:
     }
 
 
-def _hosts(read: _Reader) -> frozenset[str]:
-    hosts = [host.strip().lower() for host in read.text("ALLOWED_PRIVATE_HOSTS").split(",") if host.strip()]
+def _hosts(read: _Reader, name: str) -> frozenset[str]:
+    hosts = read.listed(name)
     for number, host in enumerate(hosts, 1):
         if not _HOST_AND_PORT.fullmatch(host) or host.endswith(":443"):
-            read.problem(f"ALLOWED_PRIVATE_HOSTS, host {number}, cannot be used", _HOSTS_FIX)
+            read.problem(f"{name}, host {number}, cannot be used", _HOSTS_FIX)
     return frozenset(hosts)
+
+
+def _service(read: _Reader) -> ServiceSettings:
+    host = read.matching("HOST", "127.0.0.1", _LISTEN_HOST, "Use an address of this machine, such as 127.0.0.1")
+    public_url = read.url("PUBLIC_URL").rstrip("/")
+    if _is_safe_url(public_url) and not _ORIGIN.fullmatch(public_url):
+        read.problem("PUBLIC_URL is more than a host", "Use https://HOST, or https://HOST:PORT, without a path")
+    certificate, key = read.path("TLS_CERT_FILE"), read.path("TLS_KEY_FILE")
+    if (certificate is None) is not (key is None):
+        read.problem("Only one of TLS_CERT_FILE and TLS_KEY_FILE is set", "Set both, or neither")
+    return ServiceSettings(
+        host=host,
+        port=read.integer("PORT", 8002, 1, 65_535),
+        public_url=public_url,
+        allowed_hosts=_allowed_hosts(read) or frozenset({*_LOOPBACK_HOSTS, host.lower(), _host_in(public_url)} - {""}),
+        allowed_token_hosts=_hosts(read, "ALLOWED_TOKEN_HOSTS"),
+        trusted_proxies=_trusted_proxies(read),
+        tls_cert_file=certificate,
+        tls_key_file=key,
+        allow_plain_http=read.flag("ALLOW_PLAIN_HTTP", default=False),
+    )
+
+
+def _allowed_hosts(read: _Reader) -> frozenset[str]:
+    hosts = [host.removeprefix("[").removesuffix("]") for host in read.listed("ALLOWED_HOSTS")]
+    for number, host in enumerate(hosts, 1):
+        if not _LISTEN_HOST.fullmatch(host) or host.count(":") == 1:
+            read.problem(f"ALLOWED_HOSTS, host {number}, cannot be used", "Write names without ports, comma-separated")
+    return frozenset(hosts)
+
+
+def _trusted_proxies(read: _Reader) -> tuple[str, ...]:
+    listed = read.listed("TRUSTED_PROXIES")
+    if listed:
+        from ipaddress import ip_network  # most starts need none
+
+        for number, proxy in enumerate(listed, 1):
+            try:
+                ip_network(proxy)
+            except ValueError:
+                fix = "Write addresses such as 10.0.0.5, or networks such as 10.0.0.0/24, comma-separated"
+                read.problem(f"TRUSTED_PROXIES, entry {number}, is neither an address nor a network", fix)
+    return tuple(listed)
+
+
+def _host_in(url: str) -> str:
+    """The host of an address, lower case, IPv6 without brackets; empty where there is none, or nobody can read it."""
+    with suppress(ValueError):
+        return urlsplit(url).hostname or ""
+    return ""
 
 
 def _notify_urls(read: _Reader) -> tuple[Secret, ...]:
@@ -710,6 +784,10 @@ class _Reader:
             self.problem(f"{source} stands in quotes, which count as a part of it here", "Leave the quotes out")
             return text[1:-1].strip()
         return text
+
+    def listed(self, name: str) -> list[str]:
+        """What commas separate, in lower case."""
+        return [part.strip().lower() for part in self.text(name).split(",") if part.strip()]
 
     def choice(self, name: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
         wanted = self.text(name, default)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from token_refresh.transfer.import_plan import ImportPlanner
 
 DATABASE_FILE = "tokens.sqlite3"
+SERVICE_FILE = "service.sqlite3"
 _PORT = ":5432"
 _WHERE = ("host=", "port=", "dbname=", "options=")  # of the options in an address those that say which table it is
 LOCK_WAIT_SECONDS = 120.0  # of what a person started: whoever has typed everything should not have to again
@@ -242,6 +243,22 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
         proxy=proxy_of(settings),
     )
     return AirtableStore(options, installation.clock)
+
+
+def service_database(installation: Installation) -> Backend:
+    """Where the HTTP service keeps keys, links and logins: the table's database; at Airtable a file of its own.
+
+    Raises:
+        StoreRefusedError: the address cannot be used. Nothing is asked of the database yet.
+    """
+    from token_refresh.stores.database import open_backend
+
+    airtable, shared = installation.settings.airtable, installation.connections
+    if airtable is None:
+        url = _database_url(installation.settings)
+        return shared.database(url) if shared is not None else open_backend(url)
+    file = installation.state.of_store(airtable.identity) / SERVICE_FILE
+    return open_backend(f"sqlite:///{quote(str(file))}", SHARED_CONNECTIONS)
 
 
 def discover(installation: Installation, issuer: str) -> str:
@@ -601,7 +618,7 @@ def runtime(installation: Installation) -> Runtime:
     """
     from functools import partial
 
-    connections = Connections()
+    connections = installation.connections or Connections()
     installation = replace(installation, connections=connections)
     return Runtime(
         clock=installation.clock,

@@ -90,7 +90,10 @@ def test_what_an_earlier_version_had_disabled_is_not_active(
 def test_both_databases_have_the_same_tables_whatever_they_began_with(version: int, tmp_path: Path, empty: str) -> None:
     tables = [described(sqlite_of(version, tmp_path)), described(postgres_of(version, empty))]
     assert tables[0] == tables[1]
-    assert set(tables[0]) == {"credentials", "notes", "provider_pauses", "store_identity"}
+    assert set(tables[0]) == {
+        *("credentials", "notes", "provider_pauses", "store_identity"),
+        *("api_keys", "links", "pending_logins"),
+    }
 
 
 def described(address: str) -> dict[str, Any]:

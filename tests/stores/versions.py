@@ -61,7 +61,11 @@ CREATE INDEX ix_credentials_alarming ON credentials (status)
  WHERE (failure_count > 0 OR last_error <> '' OR status = 'reauthorize');
 PRAGMA user_version = 7;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
+_EIGHTH = """
+CREATE TABLE notes (name TEXT NOT NULL, content TEXT DEFAULT '' NOT NULL, held_until VARCHAR, PRIMARY KEY (name));
+PRAGMA user_version = 8;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

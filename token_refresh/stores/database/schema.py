@@ -20,7 +20,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ALL_COLUMNS, COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 
@@ -107,6 +107,39 @@ NOTES = sa.Table(
     sa.Column("held_until", UtcTime),
 )
 IDENTITY = sa.Table("store_identity", METADATA, sa.Column("id", sa.Text, primary_key=True))  # one row, for good
+# Who may use the HTTP service: see the room `access`. At Airtable they are in a file of their own.
+API_KEYS = sa.Table(
+    "api_keys",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("secret_hash", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("last_used_at", UtcTime),
+    sa.UniqueConstraint("name"),
+)
+LINKS = sa.Table(
+    "links",
+    METADATA,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("token_hash", sa.Text, nullable=False),
+    sa.Column("row_id", sa.Text, nullable=False),
+    sa.Column("location_id", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.UniqueConstraint("token_hash"),
+)
+PENDING_LOGINS = sa.Table(
+    "pending_logins",
+    METADATA,
+    sa.Column("state_hash", sa.Text, primary_key=True),
+    sa.Column("browser_hash", sa.Text, nullable=False),
+    sa.Column("link_id", ID),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("ends_at", UtcTime, nullable=False),
+)
 
 _IDS = [CREDENTIALS.c.id, CREDENTIALS.c.is_active]
 _SECRET = ("last_access_token", "id_token", "previous_refresh")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import threading
 from array import array
 from collections import defaultdict
@@ -16,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.columns import ATTRIBUTES, Column
@@ -40,7 +39,7 @@ from token_refresh.stores.base import (
     make_row,
     unknown_columns,
 )
-from token_refresh.stores.database.backend import Backend, ShutOutError, newer
+from token_refresh.stores.database.backend import Backend, ShutOutError
 from token_refresh.stores.database.claims import (
     IS_ROW,
     UNCLAIMED,
@@ -54,18 +53,17 @@ from token_refresh.stores.database.claims import (
 from token_refresh.stores.database.schema import (
     ALL,
     CREDENTIALS,
-    IDENTITY,
     IS_ALARMING,
     LARGEST_ID,
     LISTED,
     NOTES,
     PAUSES,
-    SCHEMA_VERSION,
     SHOWN,
     UtcTime,
     held_in,
     stripped,
 )
+from token_refresh.stores.database.session import prepare_tables, refusal_of
 
 _T = TypeVar("_T")
 
@@ -110,7 +108,7 @@ class DatabaseStore(Store):
         self._engine = self._backend.engine
         self._backend.check()
         try:
-            self._made = self._migrate()
+            self._made = prepare_tables(self._backend, self._transact)
         except StoreError:
             self.close()
             raise
@@ -393,7 +391,7 @@ class DatabaseStore(Store):
                     return act(connection)
             except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
                 is_lost = isinstance(error, SQLAlchemyError) and self._backend.is_lost(error)
-                refusal = self._refusal_of(error)
+                refusal = refusal_of(self._backend, error)
             # Raised out here: inside, `__context__` would be the original, which carries what was to be written.
             if not is_lost or not is_repeatable or self.is_hurried or self._clock.monotonic() >= deadline:
                 raise refusal
@@ -401,13 +399,6 @@ class DatabaseStore(Store):
                 self._say_outage(str(refusal), f"It is waited for, {self._backend.patience_seconds:.0f} s at most.")
                 has_said = True
             self._clock.sleep(RETRY_SECONDS)
-
-    def _refusal_of(self, error: Exception) -> StoreError:
-        if isinstance(error, IntegrityError):
-            return self._backend.conflict(error)
-        if isinstance(error, SQLAlchemyError):
-            return self._backend.refusal(error)
-        return StoreRefusedError("a value cannot be stored in a database", "Correct it.")
 
     def _write_together(self, connection: Connection, changes: Sequence[Change], now: datetime) -> list[WriteResult]:
         """Each kind of change as one: to wait for every single one costs more than they do.
@@ -454,29 +445,6 @@ class DatabaseStore(Store):
             ends_claim=change.ends_claim,
         )
         return update, {"row_id": row_id, **seen, **claim, **values}
-
-    def _migrate(self) -> list[str]:
-        """Make the tables, or bring them up to date; what was done, in a sentence."""
-        if self._backend.identity:
-            return []
-        version = self._transact(self._backend.version)
-        if version > SCHEMA_VERSION:
-            raise newer()
-        if version < SCHEMA_VERSION:
-            self._transact(self._backend.migrate)
-        self._backend.identity = self._transact(_identity, is_repeatable=False)
-        if version == SCHEMA_VERSION:
-            return []
-        return [f"the table {CREDENTIALS.name} was " + ("brought up to date" if version else "made")]
-
-
-def _identity(connection: Connection) -> str:
-    """The id that the database keeps; another one where somebody emptied its table."""
-    known = connection.execute(sa.select(sa.func.min(IDENTITY.c.id))).scalar_one()
-    if known is None:
-        known = secrets.token_hex(16)
-        connection.execute(sa.insert(IDENTITY).values(id=known))
-    return str(known)
 
 
 def parse_address(url: str) -> sa.URL:
