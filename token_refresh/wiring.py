@@ -261,6 +261,25 @@ def service_database(installation: Installation) -> Backend:
     return open_backend(f"sqlite:///{quote(str(file))}", SHARED_CONNECTIONS)
 
 
+def service_audit(installation: Installation, database: Backend) -> Subscriber:
+    """What notes uses of keys, in the security log of the table that they are for.
+
+    Args:
+        installation: the settings.
+        database: see `service_database`; before it was reached once, nobody knows which table's log that is.
+    """
+    from token_refresh.base.events import CredentialUsed
+
+    airtable = installation.settings.airtable
+
+    def note(event: Event) -> None:
+        if isinstance(event, CredentialUsed) and database.identity:
+            identity = airtable.identity if airtable is not None else f"database {database.identity}"
+            installation.security_log.note(event, lambda: installation.state.of_store(identity))
+
+    return note
+
+
 def discover(installation: Installation, issuer: str) -> str:
     """What an authorization server says of itself, as a table for PROVIDERS_FILE.
 

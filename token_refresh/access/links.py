@@ -92,6 +92,11 @@ class Links:
         transact(self._database, lambda connection: connection.execute(drop))
 
 
+def link_url(public_url: str, token: str) -> str:
+    """What the customer gets."""
+    return f"{public_url}/connect?link={token}"
+
+
 def parse_lifetime(text: str) -> timedelta:
     """A length of time such as `7d`, `12h`, `30m` or `90s`.
 

@@ -252,15 +252,18 @@ class CredentialUsed:
     """A credential was put to a use outside of a run. For the security log alone; whoever uses it fills it in.
 
     Attributes:
-        use: `get`, `onboard`, `login`, `rotate`, `import`, `export`, or another verb.
+        use: `get`, `onboard`, `login`, `rotate`, `import`, `export`, or another verb; of the HTTP service's keys
+            `key made`, `key revoked`, `key used`, `access refused`.
         location_id: None where it is every row's.
         outcome: `done`, an `Outcome`, or the kind of the error that kept it from being used.
+        key: the name of the key that a request came with.
     """
 
     use: str
     location_id: str | None = None
     client_id: str = ""
     outcome: str = "done"
+    key: str = ""
 
 
 Event = RunStarted | RowsListed | RowFinished | RowWaiting | Notice | RunFinished | CredentialUsed

@@ -55,6 +55,8 @@ VERBS = {
     "rotate-key": "re-encrypt all rows with the new key, ENCRYPTION_KEY",
     "setup": "make the table, or the columns that it lacks",
     "providers": "list the providers that are known, or show one and how to make its app",
+    "api-key": "make, list or revoke a key of the HTTP service",
+    "onboard-link": "make a one-time link with which a customer logs in, without a key",
     "audit": "print what the security log has of a location",
     "notify": "send a test message to each place that hears of runs",
     "doctor": "check the set-up and say how to fix it",

@@ -28,6 +28,7 @@ from token_refresh.journal.lock import hold
 
 FILE, KEY_FILE = "security.log", "security-log.key"
 MOST_BYTES, OLDER_FILES = 10_000_000, 5
+_COUNTED = ("get", "key used", "access refused")  # what a program, or whoever guesses keys, does all day
 _KEY_BYTES, _HASH_DIGITS = 32, 16
 _AN_HOUR = 3600
 # In the lock file: who, when the last line was written (seconds since 1970), how often since.
@@ -90,13 +91,14 @@ class SecurityLog:
             line: dict[str, Any] = {
                 "time": iso(self.clock.now()),
                 "event": used.use,
-                "actor": self._actor,
+                "actor": f"{self._actor} {used.key}".rstrip(),
                 "outcome": used.outcome,
                 "location": self._hash("location", used.location_id) if used.location_id is not None else None,
                 "client": self._hash("client", used.client_id) if used.client_id else None,
             }
-            if used.use == "get":
-                who = " ".join(str(line[name]) for name in ("actor", "outcome", "location"))
+            if used.use in _COUNTED:
+                use = "" if used.use == "get" else f"{used.use} "
+                who = use + " ".join(str(line[name]) for name in ("actor", "outcome", "location"))
                 line["count"] = count = self._count(file, who)
                 if not count:
                     return

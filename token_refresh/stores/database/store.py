@@ -55,6 +55,7 @@ from token_refresh.stores.database.schema import (
     CREDENTIALS,
     IS_ALARMING,
     LARGEST_ID,
+    LINKS,
     LISTED,
     NOTES,
     PAUSES,
@@ -306,9 +307,10 @@ class DatabaseStore(Store):
         return str(self._transact(lambda connection: connection.execute(created).scalar_one(), is_repeatable=False))
 
     def delete(self, key: str) -> None:
-        """See `Store.delete`."""
-        one = sa.delete(CREDENTIALS).where(CREDENTIALS.c.id == _id(key))
-        self._transact(lambda connection: connection.execute(one))
+        """See `Store.delete`. Links for its login go with it: SQLite may give its number to another row."""
+        one, links = sa.delete(CREDENTIALS).where(CREDENTIALS.c.id == _id(key)), sa.delete(LINKS)
+        own = links.where(LINKS.c.row_id == key)
+        self._transact(lambda connection: (connection.execute(own), connection.execute(one)))
 
     def take_note(self, name: str, seconds: float) -> str | None:
         """See `Store.take_note`. Held longer than that ahead, it was taken by a clock that was wrong."""
