@@ -75,6 +75,15 @@ class Catalog:
         """
         return name if name in self.summaries else self._slugs.get(_key(name))
 
+    def provider_of(self, client_id: str) -> str | None:
+        """The slug of the one provider whose client ids look like this one; None where it is none or several.
+
+        Reads all entries, the first time. Raises `ProviderError` where one of them cannot be used.
+        """
+        logins = {slug: self.get(slug).login for slug in self.summaries}
+        fitting = [slug for slug, one in logins.items() if one.client_id_pattern and not one.is_strange(client_id)]
+        return fitting[0] if len(fitting) == 1 else None
+
     @cached_property
     def _slugs(self) -> dict[str, str]:
         """Slugs by the key of each name. A slug wins over a name; one that several share means none of them."""

@@ -1321,7 +1321,7 @@ MUTANTS = (
     ),
     _mutant(
         "a client is revoked while its onboarding waits",
-        "token_refresh/clients/removal.py",
+        "token_refresh/clients/settled.py",
         "            if is_of and (entry.admission or is_under_way):\n",
         "            if is_of and is_under_way and not entry.admission:\n",
         f"{_OFFBOARD}test_nothing_in_the_journal_brings_back_what_was_revoked",
@@ -1363,14 +1363,14 @@ MUTANTS = (
     ),
     _mutant(
         "a grant is revoked before an earlier run's answer is stored",
-        "token_refresh/clients/removal.py",
+        "token_refresh/clients/settled.py",
         "blocked = store_leftovers(self._context, self._emit)",
         "blocked = frozenset()",
         f"{_OFFBOARD}test_tokens_that_an_earlier_run_left_are_stored_first",
     ),
     _mutant(
         "the token of before the wait is revoked",
-        "token_refresh/clients/removal.py",
+        "token_refresh/clients/settled.py",
         "            row, _ = self._row(location_id, name)\n",
         "",
         f"{_OFFBOARD}test_who_is_refreshing_the_row_is_waited_for_and_the_newest_token_revoked",

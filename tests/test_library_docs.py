@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import token_manager
 from tests.test_docs import ROOT, blocks
@@ -21,10 +22,16 @@ PAGE = ROOT / "docs/library.md"
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the blocks of the page define, in a program with these settings, and the provider."""
     with OAuthServer() as oauth:
-        program = Program(tmp_path, {"GOOGLE_TOKEN_URL": oauth.token_url("google")})
+        program = Program(
+            tmp_path,
+            {
+                "GOOGLE_TOKEN_URL": oauth.endpoint("google", "code"),
+                "GOOGLE_AUTH_URL": oauth.endpoint("google", "authorize"),
+            },
+        )
         for name, value in program.settings.items():
             monkeypatch.setenv(name, value)
-        oauth.add_client("google", "app", "for the docs")
+        oauth.add_client("google", "app", "for the docs", ["https://app.example/auth/callback"])
         names: dict[str, Any] = {}
         for block in blocks(PAGE, "python"):
             exec(compile(block, str(PAGE), "exec"), names)
@@ -46,6 +53,13 @@ def test_every_example_does_what_the_page_says(examples: Any) -> None:
     assert asyncio.run(names["in_a_loop"]("loc1")) == access
     [line] = names["with_rounds"]()
     assert line.startswith("loc1 google active 20")
+    row_id = names["registered"]("loc2", "google", "app", "for the docs")
+    oauth.consent("google", location_id="loc2")
+    callback = requests.get(names["send_to_login"](row_id), timeout=10, allow_redirects=False).headers["Location"]
+    [state_hash] = names["pending"]
+    assert names["came_back"](state_hash, callback.partition("?")[2]) == "valid"
+    assert names["headers"]("loc2") == {"Authorization": f"Bearer {oauth.current_access('loc2')}"}
+    names["tokens"].delete(row_id)
     names["tokens"].delete_tokens("loc1")
     assert names["answer"]("loc1") == (401, "please log in again")
 

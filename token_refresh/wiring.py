@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from providers import Catalog
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
+    from token_refresh.diagnosis.row_state import RememberedFailures
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
     from token_refresh.net.transport import HTTPTransport
@@ -609,13 +610,16 @@ class Runtime:
         open_store: the store with its keys.
         close: releases the connections that stores shared; the next one opens others.
         run_context_around: what a run needs around a store; holds a journal of its own while it is open.
+        bystander_context_around: the same without the lock: what earlier runs left is not touched.
         job_factory: turns rows into jobs.
         audit: gets what is done with credentials of a store, for the security log; never raises.
         run_watch: see `run_watch`; takes `say` and `is_scheduled`.
-        recall: adds to rows what is remembered of their failures and the table has no columns for.
+        catalog: the providers.
+        remembered: what is remembered of the failures of a store's rows, and its table has no columns for.
     """
 
     clock: Clock
+    catalog: Catalog
     default_provider: str
     refresh_interval: float
     expiry_buffer: float
@@ -623,10 +627,11 @@ class Runtime:
     open_store: Callable[[], AbstractContextManager[SealedStore]]
     close: Callable[[], None]
     run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
+    bystander_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
     audit: Callable[[Store], Subscriber]
     run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
-    recall: Callable[[Store, Iterable[Row]], list[Row]]
+    remembered: Callable[[Store], RememberedFailures]
 
 
 def runtime(installation: Installation) -> Runtime:
@@ -641,6 +646,7 @@ def runtime(installation: Installation) -> Runtime:
     installation = replace(installation, connections=connections)
     return Runtime(
         clock=installation.clock,
+        catalog=installation.catalog,
         default_provider=installation.default_provider,
         refresh_interval=installation.settings.refresh_interval,
         expiry_buffer=installation.settings.token_expiry_buffer,
@@ -648,19 +654,25 @@ def runtime(installation: Installation) -> Runtime:
         open_store=partial(open_sealed, installation),
         close=connections.close,
         run_context_around=partial(run_context_around, installation),
+        bystander_context_around=partial(run_context_around, installation, is_bystander=True),
         job_factory=partial(make_job_factory, installation),
         audit=installation.audit,
         run_watch=lambda say, is_scheduled: run_watch(installation, say, is_scheduled=is_scheduled),
-        recall=partial(recall_failures, installation),
+        remembered=partial(remembered_failures, installation),
     )
 
 
 def recall_failures(installation: Installation, store: Store, rows: Iterable[Row]) -> list[Row]:
     """Rows of a store with what is remembered of their failures and its table has no columns for."""
-    from token_refresh.diagnosis.row_state import with_remembered_failures
+    return list(map(remembered_failures(installation, store).added_to, rows))
+
+
+def remembered_failures(installation: Installation, store: Store) -> RememberedFailures:
+    """What is remembered of the failures of a store's rows, and its table has no columns for."""
+    from token_refresh.diagnosis.row_state import RememberedFailures
 
     columns = store.columns - store.journalled_columns
-    return with_remembered_failures(rows, installation.folder_of(store), installation.keyring, columns)
+    return RememberedFailures(installation.folder_of(store), installation.keyring, columns)
 
 
 def make_job_factory(installation: Installation, seals: Seals) -> JobFactory:

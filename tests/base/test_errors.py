@@ -61,6 +61,8 @@ PROMISED = {
     "retry_later": (1, 503, RetryLaterError),
     "not_found": (1, 404, NoSuchTokenError),
     "several": (2, 409, SeveralTokensError),
+    "conflict": (1, 409, MisconfiguredError),
+    "disabled": (1, 409, MisconfiguredError),
     "unreadable_cell": (2, 500, MisconfiguredError),
     "internal": (1, 500, TokenError),
     "expired": (2, 503, RetryLaterError),

@@ -17,10 +17,13 @@ from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPla
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
 from token_refresh.base.columns import DETAIL_NAMES, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
+from token_refresh.diagnosis.row_state import TRAITS, WAITING, state_of
 from token_refresh.stores.base import (
     Change,
     DueQuery,
+    PageQuery,
     Row,
+    RowGroup,
     StoreRefusedError,
     Value,
     Written,
@@ -101,6 +104,61 @@ def renewal(key: str, seen: str, number: int = 1, **more: Value) -> Change:
 def written(place: Place, *changes: Change) -> list[Written]:
     """The fates of some changes."""
     return [result.written for result in place.store.write(changes)]
+
+
+# Pages
+
+
+def page(place: Place, limit: int, **more: Any) -> list[str]:
+    """The locations on a page."""
+    query = PageQuery(limit, more.pop("admits", lambda _: True), START, **more)
+    return [row.location_id for row in place.store.page(query)]
+
+
+def test_pages_are_in_an_order_of_their_own_and_go_on_where_the_last_one_ended(place: Place) -> None:
+    for number in range(5):
+        place.add(cells(f"loc-{number}"))
+    rows = place.store.page(PageQuery(10, lambda _: True, START))
+    order = [row.location_id for row in rows]
+    assert sorted(order) == [f"loc-{number}" for number in range(5)]
+    assert page(place, 2) == order[:2]
+    assert page(place, 2, after=rows[1].key) == order[2:4]
+    place.remove(rows[1].key)
+    assert page(place, 9, after=rows[1].key) == order[2:]
+    assert page(place, 9, after=rows[4].key) == []
+
+
+def test_a_page_has_as_many_rows_as_are_admitted_however_few_they_are(place: Place) -> None:
+    for number in range(5):
+        place.add(cells(f"loc-{number}"))
+    found = page(place, 2, admits=lambda row: row.location_id in ("loc-1", "loc-3", "loc-4"))
+    assert len(found) == 2
+    assert page(place, 1, admits=lambda row: row.location_id == "loc-4") == ["loc-4"]
+
+
+def test_what_a_store_leaves_out_by_itself_it_would_not_be_asked_for(place: Place) -> None:
+    """Whatever the query says besides, no row is missing that it admits."""
+    over = START - timedelta(hours=1)
+    place.add(cells("over", access_token_expiry=over, provider="acme"))
+    place.add(cells("failing", last_error="HTTP 500", provider=" acme "))
+    place.add(cells("refused"))
+    place.add(cells("dead", status="reauthorize"))
+    off = place.add(cells("off", status="disabled"))
+    place.add(cells("waits", encrypted_refresh=""))
+    place.add(cells("alone", encrypted_refresh="", last_access_token="token"))
+    keys = {row.location_id: row.key for row in place.store.rows()}
+    for state, traits in TRAITS.items():
+
+        def is_in(row: Row, state: str = state) -> bool:
+            found = replace(row, last_error="client refused") if row.location_id == "refused" else row
+            return (state_of(RowGroup.of(found, START)) or WAITING) == state
+
+        expected = sorted(row.location_id for row in place.store.rows() if is_in(row))
+        assert sorted(page(place, 9, admits=is_in, traits=traits, failing=[keys["refused"], "x"])) == expected, state
+    assert sorted(page(place, 9, is_of=lambda cell: cell == "acme", admits=lambda row: row.provider == "acme")) == [
+        *("failing", "over")
+    ]
+    assert page(place, 9, text="OF", admits=lambda row: row.key == off) == ["off"]
 
 
 # Counting

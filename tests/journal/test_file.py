@@ -22,7 +22,7 @@ from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.base.columns import REQUIRED_COLUMNS
-from token_refresh.diagnosis.row_state import with_remembered_failures
+from token_refresh.diagnosis.row_state import RememberedFailures
 from token_refresh.journal import file as journal_file
 from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step
 from token_refresh.journal.file import JournalError, JournalFile, all_of, inherit_nothing
@@ -71,6 +71,11 @@ def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def opened(folder: Path, clock: FakeClock, **more: Any) -> Journal:
     return Journal(folder, KEYRING, clock, **more)
+
+
+def remembered(folder: Path, row: Row) -> Row:
+    """A row of a table without optional columns, with what the journals in the folder know of it."""
+    return RememberedFailures(folder, KEYRING, frozenset(REQUIRED_COLUMNS)).added_to(row)
 
 
 def names(folder: Path) -> list[str]:
@@ -261,7 +266,7 @@ def test_the_later_failure_counts_whichever_file_is_read_first(
         files[order[0]].failures.record([failure_of(earlier, KEYRING, clock.now())], [])
         clock.advance(1)
         files[order[1]].failures.record([failure_of(later, KEYRING, clock.now())], [])
-        [row] = with_remembered_failures([Row("rec1", "loc", "app")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS))
+        row = remembered(tmp_path, Row("rec1", "loc", "app"))
     assert row.last_error == "new"
 
 
@@ -271,15 +276,13 @@ def test_a_file_that_another_process_is_only_just_making_stops_nobody(tmp_path: 
         (tmp_path / "journal-2.sqlite3").touch(0o600)
         (tmp_path / "journal-3.sqlite3").symlink_to(tmp_path / "nowhere")
         assert not is_spent(journal, "token")
-        assert with_remembered_failures([ROW], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)) == [ROW]
+        assert remembered(tmp_path, ROW) == ROW
 
 
 def test_reading_beside_a_run_makes_no_file_and_takes_none(tmp_path: Path, clock: FakeClock) -> None:
     left_behind(tmp_path, clock)
     before = names(tmp_path)
-    [row] = with_remembered_failures(
-        [Row("rec1", "loc 1", "app", encrypted_refresh="cell")], tmp_path, KEYRING, frozenset(REQUIRED_COLUMNS)
-    )
+    row = remembered(tmp_path, Row("rec1", "loc 1", "app", encrypted_refresh="cell"))
     assert row.failure_count == ROW.failure_count
     assert names(tmp_path) == before
 

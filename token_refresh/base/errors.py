@@ -30,6 +30,8 @@ class Kind(enum.StrEnum):
     RETRY_LATER = "retry_later"
     NOT_FOUND = "not_found"
     SEVERAL = "several"  # the request fits several rows
+    CONFLICT = "conflict"  # the request does not fit what is there: a row that exists, or one of another account
+    DISABLED = "disabled"  # somebody has disabled the row
     UNREADABLE_CELL = "unreadable_cell"  # mostly a key that is missing; where other rows go on, it is a `row`
     INTERNAL = "internal"  # a mistake of this program
     EXPIRED = "expired"  # for a monitor: an access token is, or no run comes any more
@@ -47,9 +49,13 @@ class ActionableError(Exception):
     Attributes:
         action: see above.
         kind: see above.
+        fields: what is wrong with each field of what a caller handed in, by its name, without its value.
+        after: in how many seconds it may work; None where nobody knows.
     """
 
     kind: Kind = Kind.INTERNAL
+    fields: Mapping[str, str] = MappingProxyType({})
+    after: float | None = None
 
     def __init__(self, message: str, action: str, kind: Kind | None = None) -> None:
         super().__init__(message)
@@ -118,6 +124,8 @@ MEANINGS: Mapping[Kind, Meaning] = MappingProxyType(
         Kind.RETRY_LATER: Meaning(1, 503, RetryLaterError),
         Kind.NOT_FOUND: Meaning(1, 404, NoSuchTokenError),
         Kind.SEVERAL: Meaning(2, 409, SeveralTokensError),
+        Kind.CONFLICT: Meaning(1, 409, MisconfiguredError),
+        Kind.DISABLED: Meaning(1, 409, MisconfiguredError),
         Kind.UNREADABLE_CELL: Meaning(2, 500, MisconfiguredError),
         Kind.INTERNAL: Meaning(1, 500, TokenError),
         Kind.EXPIRED: Meaning(2, 503, RetryLaterError),
@@ -166,7 +174,13 @@ def actionable_error(error: BaseException) -> ActionableError:
 def library_error(error: Exception) -> TokenError:
     """Any exception as what a program is to catch; it keeps the kind, and is chained to nothing."""
     known = actionable_error(error)
-    return MEANINGS[known.kind].library_class(str(known), known.action, known.kind)
+    return _again(MEANINGS[known.kind].library_class, known)
+
+
+def _again(cls: type[TokenError], error: ActionableError) -> TokenError:
+    made = cls(str(error), error.action, error.kind)
+    made.fields, made.after = error.fields, error.after
+    return made
 
 
 def capture_error(act: Callable[[], _T]) -> _T | TokenError:
@@ -184,5 +198,5 @@ def capture_error(act: Callable[[], _T]) -> _T | TokenError:
 def unwrap(answer: _T | TokenError) -> _T:
     """The answer, or its error raised: a new one each time, for several threads may wait for the same answer."""
     if isinstance(answer, TokenError):
-        raise type(answer)(str(answer), answer.action, answer.kind)
+        raise _again(type(answer), answer)
     return answer

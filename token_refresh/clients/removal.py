@@ -6,9 +6,7 @@ life.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 
 from providers.base import Answer, Credential, Provider, ProviderError, RawAnswer, TokenRequest, Verdict
@@ -21,23 +19,19 @@ from token_refresh.base.errors import (
     RetryLaterError,
     TokenError,
 )
-from token_refresh.base.events import Subscriber, audited
+from token_refresh.base.events import Subscriber
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
-from token_refresh.clients.rows import POLL_SECONDS, access_token_of, find_one
-from token_refresh.journal.entries import OPEN_STEPS, Step
-from token_refresh.refresh import replay
-from token_refresh.refresh.claims import released_at_the_end, rows_of_others
+from token_refresh.clients.rows import access_token_of
+from token_refresh.clients.settled import SettledRows
+from token_refresh.journal.entries import Step
 from token_refresh.refresh.jobs import UnusableRow, read_params
-from token_refresh.refresh.listing import CLAIMED_ROWS, query_of
-from token_refresh.refresh.recovery import store_leftovers
-from token_refresh.refresh.run_context import RunContext, Scope
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
     STATUS_DISABLED,
     STATUS_REAUTHORIZE,
     Change,
-    DueQuery,
     Row,
     Value,
     Written,
@@ -72,13 +66,12 @@ class Removal:
 
     def __init__(self, context: RunContext, emit: Subscriber, wait_seconds: float) -> None:
         self._context = context
-        self._emit = emit
-        self._wait_seconds = wait_seconds
+        self._rows = SettledRows(context, emit, wait_seconds)
 
     def end(self, location_id: str, provider: str | None, *, at_provider: bool, with_row: bool = False) -> str:
         """Take the secrets out of the row, with `at_provider` only after its grant is revoked; returns the provider.
 
-        With `with_row` the row is deleted then.
+        With `with_row` the row is deleted then, also where nothing was to be revoked.
 
         Safe to repeat: whatever was cut off is done again, and a dead grant is revoked without complaint.
 
@@ -86,12 +79,12 @@ class Removal:
             TokenError: the row is as it was, or (said so) revoked and not emptied.
             StoreError, JournalError: the row is as it was.
         """
-        with self._settled("revoke" if at_provider else "delete", location_id, provider) as (row, name):
+        with self._rows.settled("revoke" if at_provider else "delete", location_id, provider) as (row, name):
             has_token = bool(row.encrypted_refresh) or row.has_only_access_token
             if at_provider and has_token:
                 self._revoke(row, name)
             self._forget(row, name, Step.SUPERSEDED, Step.UNREAD)  # what could be put back
-            if at_provider and not has_token:
+            if at_provider and not has_token and not with_row:
                 raise NoSuchTokenError(f"{row.location_id} {name}: it has no credential", "There is nothing to revoke.")
             self._clear_secrets(row, name, was_revoked=at_provider)
             if with_row:
@@ -114,13 +107,13 @@ class Removal:
 
         Raises like `end`.
         """
-        with self._settled("disable", location_id, provider) as (row, name):
+        with self._rows.settled("disable", location_id, provider) as (row, name):
             self._set_status(row, name, {"status": STATUS_DISABLED})
         return name
 
     def enable(self, location_id: str, provider: str | None) -> str:
         """Refresh and serve a row that was disabled again; returns the provider. Raises like `end`."""
-        with self._settled("enable", location_id, provider) as (row, name):
+        with self._rows.settled("enable", location_id, provider) as (row, name):
             if row.status == STATUS_REAUTHORIZE:
                 raise LoginAgainError(
                     f"{row.location_id} {name}: it is not disabled, its refresh token does not work any more",
@@ -133,73 +126,12 @@ class Removal:
             self._set_status(row, name, {"status": STATUS_ACTIVE, "last_error": "", "failure_count": 0})
         return name
 
-    @contextmanager
-    def _settled(self, use: str, location_id: str, provider: str | None) -> Iterator[tuple[Row, str]]:
-        """The row and its provider, when the journal holds nothing of it any more and nobody refreshes it.
-
-        `use` is what the security log says of what is done inside.
-        """
-        # The token in the row may have a successor in the journal.
-        blocked = store_leftovers(self._context, self._emit)
-        self._refuse_unfinished(location_id, provider)
-        row, name = self._row(location_id, provider)
-        if row.key in blocked:
-            raise RetryLaterError(
-                f"{row.location_id} {name}: newer tokens of it wait in the journal, and cannot be stored now",
-                f"See: {TOKEN_MANAGER} recover",
-            )
-        with audited(self._context.audit, use, row.location_id) as used, self._alone(row, name):
-            row, _ = self._row(location_id, name)
-            used.client_id = row.client_id
-            yield row, name
-
-    def _row(self, location_id: str, provider: str | None) -> tuple[Row, str]:
-        return find_one(self._context.store.store, self._context.job_factory, location_id, provider)
-
-    def _refuse_unfinished(self, location_id: str, provider: str | None) -> None:
-        """What an onboarding, or a request that may still arrive, would bring after the end must come before it."""
-        context = self._context
-        slug = None if provider is None else context.job_factory.slug_of(provider)
-        now = context.clock.now()
-        for entry in context.journal.entries(*OPEN_STEPS):
-            is_of = entry.location_id == location_id and slug in (None, entry.provider)
-            is_under_way = entry.step == Step.SENT and now < replay.arrives_by(entry)
-            if is_of and (entry.admission or is_under_way):
-                what = "its onboarding is" if entry.admission else "a request of an earlier run may still be"
-                raise RetryLaterError(
-                    f"{location_id} {entry.provider}: {what} on its way; nothing was changed",
-                    f"Repeat it in two minutes. If that does not help: {TOKEN_MANAGER} recover",
-                )
-
     def _forget(self, row: Row, name: str, *steps: str) -> None:
         """What the journal knows of the credential: none of it brings back what is ended."""
         of = (row.location_id, name)
         entries = self._context.journal.entries(*steps)
         mine = [entry for entry in entries if entry.row_key == row.key or (entry.location_id, entry.provider) == of]
         self._context.journal.finish(entry.id for entry in mine)
-
-    @contextmanager
-    def _alone(self, row: Row, name: str) -> Iterator[None]:
-        """Nobody refreshes the row meanwhile: its token would get a successor that lives."""
-        context = self._context
-        cell = row.provider or context.default_provider
-        scope = Scope(everything=True, locations=(row.location_id,), providers=(cell,))
-        query = replace(query_of(context, scope), idle=())
-        deadline = context.clock.monotonic() + self._wait_seconds
-        with released_at_the_end(context):
-            while not self._is_claimed(row, query):
-                held = rows_of_others(context, query)
-                if not held:
-                    break  # a row that no run would take
-                if context.clock.monotonic() >= deadline:
-                    what = f"{row.location_id} {name}: {held[0].reason}; nothing was changed"
-                    raise RetryLaterError(what, held[0].action)
-                context.clock.sleep(POLL_SECONDS)
-            yield
-
-    def _is_claimed(self, row: Row, query: DueQuery) -> bool:
-        rounds = self._context.store.store.claim_due(query, self._context.claimant, CLAIMED_ROWS)
-        return row.key in {one.key for rows in rounds for one in rows}
 
     def _revoke(self, row: Row, name: str) -> None:
         """End the grant at its provider."""
@@ -261,18 +193,8 @@ class Removal:
         return answer if isinstance(answer, Answer) else read(answer)
 
     def _set_status(self, row: Row, name: str, values: dict[str, Value]) -> None:
-        columns = self._context.store.store.columns
-        if "status" not in columns:
-            raise MisconfiguredError("the table has no column status", f"Run: {TOKEN_MANAGER} setup")
-        values = {column: value for column, value in values.items() if column in columns}
-        [result] = self._context.store.store.write([Change(row.key, row.encrypted_refresh, values)])
-        if result.error is not None:
-            raise result.error
-        if result.written is not Written.STORED:
-            raise RetryLaterError(
-                f"{row.location_id} {name}: somebody changed the row meanwhile; theirs stays", "Repeat it."
-            )
-        self._context.journal.failures.record([], [row.key])
+        self._rows.require_status()
+        self._rows.write(row, name, values, is_well=True)
 
     def _clear_secrets(self, row: Row, name: str, *, was_revoked: bool) -> None:
         """Write over what was read, and only over that."""

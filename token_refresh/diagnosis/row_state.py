@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,14 @@ from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import ENDING, DuePolicy
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.result import action_of, with_remembered_failure
-from token_refresh.stores.base import IDLE_STATUSES, STATUS_DISABLED, STATUS_REAUTHORIZE, Row, RowGroup
+from token_refresh.stores.base import (
+    IDLE_STATUSES,
+    STATUS_ACTIVE,
+    STATUS_DISABLED,
+    STATUS_REAUTHORIZE,
+    Row,
+    RowGroup,
+)
 
 
 class State(enum.StrEnum):
@@ -58,6 +65,18 @@ def state_of(group: RowGroup) -> State | None:
     if group.is_expired:
         return State.EXPIRED
     return State.FAILING if group.is_failing else State.VALID
+
+
+_IN_USE: Mapping[str, str | bool] = {"status": STATUS_ACTIVE, "has_token": True}
+TRAITS: Mapping[str, Mapping[str, str | bool]] = {
+    State.DISABLED: {"status": STATUS_DISABLED},
+    State.LOGIN_NEEDED: {"status": STATUS_REAUTHORIZE},
+    WAITING: {"status": STATUS_ACTIVE, "has_token": False},
+    State.EXPIRED: _IN_USE | {"is_expired": True},
+    State.FAILING: _IN_USE | {"is_expired": False, "is_failing": True},
+    State.VALID: _IN_USE | {"is_expired": False, "is_failing": False},
+}
+"""What `state_of` wants of a row in each state, or that waits: see `PageQuery.traits`."""
 
 
 @dataclass(frozen=True)
@@ -135,30 +154,48 @@ def row_statuses(
 ) -> list[RowStatus]:
     """All rows with their states: those that need a person first, then by the next expiry."""
 
-    def status_of(row: Row) -> RowStatus:
-        name = providers.slug_of(row.provider or default_provider) or row.provider
-        end = next_end(row, name, providers.get, now)
-        lone = row.access_token_expiry if row.has_only_access_token else None
-        if lone is not None and lone - now < ENDING:
-            end = ACCESS_TOKEN, lone
-        is_due = bool(row.encrypted_refresh) and policy.is_due(row, providers.summaries.get(name), now)
-        return RowStatus(row, name, state_of(RowGroup.of(row, now)), end, is_due)
-
-    return sorted(map(status_of, rows), key=lambda one: one._rank)
+    statuses = (row_status(row, providers, default_provider, policy, now) for row in rows)
+    return sorted(statuses, key=lambda one: one._rank)
 
 
-def with_remembered_failures(rows: Iterable[Row], folder: Path, keyring: Keyring, columns: frozenset[str]) -> list[Row]:
-    """Rows with what their table does not say of their failures, read beside a run that is active.
+def row_status(
+    row: Row, providers: ProviderIndex, default_provider: str, policy: DuePolicy, now: datetime
+) -> RowStatus:
+    """One row with its state."""
+    name = providers.slug_of(row.provider or default_provider) or row.provider
+    end = next_end(row, name, providers.get, now)
+    lone = row.access_token_expiry if row.has_only_access_token else None
+    if lone is not None and lone - now < ENDING:
+        end = ACCESS_TOKEN, lone
+    is_due = bool(row.encrypted_refresh) and policy.is_due(row, providers.summaries.get(name), now)
+    return RowStatus(row, name, state_of(RowGroup.of(row, now)), end, is_due)
 
-    `folder` is the store's state folder; `columns` are those that say it themselves.
+
+class RememberedFailures:
+    """What a table does not say of the failures of its rows, read beside a run that is active.
+
+    Args:
+        folder: the store's state folder.
+        keyring: recognises the cells that were tried.
+        columns: those that say it themselves.
     """
-    known = read_failures(folder)
 
-    def find(row: Row) -> Failure | None:
-        failure = known.get(row.key)
-        return failure if failure is not None and failure.is_of(keyring.fingerprints(row.encrypted_refresh)) else None
+    def __init__(self, folder: Path, keyring: Keyring, columns: frozenset[str]) -> None:
+        self._known = read_failures(folder)
+        self._keyring = keyring
+        self._columns = columns
 
-    return [_with_unmarked_failure(with_remembered_failure(row, find(row), columns), find(row)) for row in rows]
+    @property
+    def keys(self) -> frozenset[str]:
+        """The rows of which something is remembered."""
+        return frozenset(self._known)
+
+    def added_to(self, row: Row) -> Row:
+        """The row with what is remembered of it."""
+        failure = self._known.get(row.key)
+        if failure is not None and not failure.is_of(self._keyring.fingerprints(row.encrypted_refresh)):
+            failure = None
+        return _with_unmarked_failure(with_remembered_failure(row, failure, self._columns), failure)
 
 
 def _with_unmarked_failure(row: Row, failure: Failure | None) -> Row:

@@ -15,13 +15,16 @@ from token_refresh.base.errors import (
 )
 
 if TYPE_CHECKING:
+    from token_refresh.clients.row_login import LoginBegun
     from token_refresh.library.async_manager import AsyncTokenManager
-    from token_refresh.library.manager import AccessToken, TokenManager, TokenView
+    from token_refresh.library.manager import TokenManager
+    from token_refresh.library.views import AccessToken, TokenView
 
 __all__ = [
     "AccessToken",
     "AsyncTokenManager",
     "LoginAgainError",
+    "LoginBegun",
     "MisconfiguredError",
     "NoSuchTokenError",
     "RetryLaterError",
@@ -31,10 +34,11 @@ __all__ = [
     "TokenView",
 ]
 _MODULES = {
-    "AccessToken": "manager",
-    "AsyncTokenManager": "async_manager",
-    "TokenManager": "manager",
-    "TokenView": "manager",
+    "AccessToken": f"{__name__}.views",
+    "AsyncTokenManager": f"{__name__}.async_manager",
+    "LoginBegun": "token_refresh.clients.row_login",
+    "TokenManager": f"{__name__}.manager",
+    "TokenView": f"{__name__}.views",
 }
 
 
@@ -42,4 +46,4 @@ def __getattr__(name: str) -> Any:
     """The managers, imported when a program wants them: a module of this room that cron needs stays cheap."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

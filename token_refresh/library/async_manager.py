@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
 from token_refresh.base.events import RunFinished
-from token_refresh.library.manager import AccessToken, TokenManager, TokenView
+from token_refresh.clients.row_login import LoginBegun
+from token_refresh.library.manager import TokenManager
+from token_refresh.library.views import AccessToken, TokenView
 
 _T = TypeVar("_T")
 THREADS = 32
@@ -70,6 +72,59 @@ class AsyncTokenManager:
         if lead is not None:
             self._executor.submit(lead)
         return unwrap(await asyncio.wrap_future(future))
+
+    async def refresh_now(self, location_id: str, provider: str | None = None) -> AccessToken:
+        """See `TokenManager.refresh_now`."""
+        return await self._do(partial(self.manager.refresh_now, location_id, provider))
+
+    async def find(self, row_id: str) -> TokenView:
+        """See `TokenManager.find`."""
+        return await self._do(partial(self.manager.find, row_id))
+
+    async def page(
+        self,
+        limit: int,
+        after: str | None = None,
+        provider: str | None = None,
+        status: str | None = None,
+        q: str | None = None,
+    ) -> tuple[list[TokenView], str | None]:
+        """See `TokenManager.page`."""
+        return await self._do(partial(self.manager.page, limit, after, provider, status, q))
+
+    async def counts(self) -> dict[str, int]:
+        """See `TokenManager.counts`."""
+        return await self._do(self.manager.counts)
+
+    async def register(self, location_id: str, provider: str | None = None, **client: Any) -> TokenView:
+        """See `TokenManager.register`, also for what `client` may hold."""
+        registering = self._do(partial(self.manager.register, location_id, provider, **client))
+        client.clear()  # no frame of an error shows it
+        return await registering
+
+    async def update(self, row_id: str, **changes: Any) -> TokenView:
+        """See `TokenManager.update`, also for what `changes` may hold."""
+        updating = self._do(partial(self.manager.update, row_id, **changes))
+        changes.clear()
+        return await updating
+
+    async def delete(self, row_id: str, *, revoke: bool = False) -> None:
+        """See `TokenManager.delete`."""
+        await self._do(partial(self.manager.delete, row_id, revoke=revoke))
+
+    async def revoke(self, row_id: str) -> TokenView:
+        """See `TokenManager.revoke`."""
+        return await self._do(partial(self.manager.revoke, row_id))
+
+    async def begin_login(self, row_id: str, redirect_uri: str) -> LoginBegun:
+        """See `TokenManager.begin_login`."""
+        return await self._do(partial(self.manager.begin_login, row_id, redirect_uri))
+
+    async def finish_login(self, content: str, query: str) -> TokenView:
+        """See `TokenManager.finish_login`. It is finished also when its caller is gone."""
+        finishing = self._do(partial(self.manager.finish_login, content, query))
+        del content, query  # which hold a code
+        return await finishing
 
     async def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """See `TokenManager.get`."""

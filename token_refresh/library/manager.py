@@ -7,18 +7,14 @@ write alone. So a program that lives for weeks never keeps cron or another progr
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
-import logging
 import math
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -28,95 +24,32 @@ from providers.base import Answer
 from token_refresh import settings as configuration
 from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock, iso
 from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
-from token_refresh.base.events import (
-    FAILURES,
-    AnswerNotSaved,
-    Event,
-    Notice,
-    Outcome,
-    RowFinished,
-    RowWaiting,
-    RunFinished,
-)
+from token_refresh.base.events import Outcome, RunFinished
 from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
-from token_refresh.base.text import one_line, trimmed
+from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.login_answer import read_login
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.rows import find_one
+from token_refresh.library.clients import Clients
+from token_refresh.library.log import LOG, log_event, log_not_saved, log_outage, log_warning
+from token_refresh.library.logins import Logins
 from token_refresh.library.single_flight import SingleFlight
-from token_refresh.library.tokens import WAIT_SECONDS, Guard, Tokens, readable_params, scopes_of, unguarded
+from token_refresh.library.tokens import WAIT_SECONDS, Guard, Token, Tokens, unguarded
+from token_refresh.library.views import AccessToken, TokenView, view_of
 from token_refresh.notifiers.watch import RunWatch
 from token_refresh.refresh.run import Refresher
-from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import STATUS_DISABLED, Row
-from token_refresh.stores.sealed import SealedStore
+from token_refresh.refresh.run_context import Scope
 from token_refresh.wiring import Runtime, assemble, runtime
 
-_LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")
 
 PAUSE_SECONDS = 30.0  # after an early refresh that failed, the stored token is served so long without another try
 
 
-@dataclass(frozen=True)
-class TokenView:
-    """What may be shown of a row: no secret and no token.
-
-    Attributes:
-        has_credential: false where nobody has logged in yet, or the tokens were deleted.
-        can_refresh: false where there is only an access token: without `expires_at` it has no end.
-        scopes, token_type: what was granted, as far as an answer said so.
-        connected_at: when somebody last logged in.
-        last_used_at: when a token was last served, to five minutes; only a database keeps it.
-    """
-
-    location_id: str
-    provider: str
-    client_id: str
-    status: str
-    has_credential: bool
-    expires_at: datetime | None
-    refresh_expires_at: datetime | None
-    last_refreshed: datetime | None
-    last_error: str
-    failure_count: int
-    params: Mapping[str, str] = field(default_factory=dict)
-    can_refresh: bool = True
-    scopes: list[str] = field(default_factory=list)
-    token_type: str = ""
-    redirect_uri: str = ""
-    workspace_email: str = ""
-    workspace_name: str = ""
-    username: str = ""
-    email: str = ""
-    connected_at: datetime | None = None
-    last_used_at: datetime | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether its tokens are refreshed and served: nobody has disabled it."""
-        return self.status != STATUS_DISABLED
-
-
-@dataclass(frozen=True)
-class AccessToken:
-    """A valid access token, and what a caller may want to know of it. Its `repr` hides the token.
-
-    `expires_at` is None where it has no end.
-    """
-
-    location_id: str
-    provider: str
-    access_token: str = field(repr=False)
-    token_type: str
-    expires_at: datetime | None
-    scopes: list[str]
-
-
-class TokenManager:
+class TokenManager(Clients, Logins):
     """Thread-safe. What goes wrong is a `TokenError`; what should be known is logged by `token_refresh`.
 
     Args:
@@ -136,10 +69,9 @@ class TokenManager:
         return cls(unwrap(configured))
 
     def __init__(self, runtime: Runtime, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._runtime = runtime
+        super().__init__(runtime, wait_seconds)
         weakref.finalize(self, runtime.close)  # for programs that do not close it
-        self._wait_seconds = wait_seconds
-        self._tokens = Tokens(runtime, _log, wait_seconds)
+        self._tokens = Tokens(runtime, log_event, wait_seconds)
         self._single_flight = SingleFlight[AccessToken]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
@@ -180,6 +112,16 @@ class TokenManager:
             lead()
         return unwrap(future.result())
 
+    def refresh_now(self, location_id: str, provider: str | None = None) -> AccessToken:
+        """The access token after a refresh now, whatever life the stored one has left.
+
+        Raises:
+            RetryLaterError: it was not refreshed; `after` says in how many seconds it may be, where that is known, as
+                of a provider that takes a refresh only shortly before the token ends, or wants a pause.
+            LoginAgainError, NoSuchTokenError, MisconfiguredError: see there.
+        """
+        return unwrap(capture_error(lambda: _handed_out(self._tokens.refresh(location_id.strip(), provider))))
+
     def token_future(
         self, location_id: str, provider: str | None, min_valid: float | None
     ) -> tuple[Future[AccessToken | TokenError], Callable[[], None] | None]:
@@ -193,8 +135,7 @@ class TokenManager:
         def act() -> TokenView:
             with self._runtime.open_store() as store:
                 row, _ = find_one(store.store, self._runtime.job_factory(store), location_id.strip(), provider)
-                [view] = self._views([row], store)
-            return view
+                return view_of(self._status(self._runtime.remembered(store.store).added_to(row)))
 
         return unwrap(capture_error(act))
 
@@ -203,7 +144,8 @@ class TokenManager:
 
         def act() -> list[TokenView]:
             with self._runtime.open_store() as store:
-                return list(self._views(store.store.rows(), store))
+                remembered = self._runtime.remembered(store.store)
+                return [view_of(self._status(remembered.added_to(row))) for row in store.store.rows()]
 
         return unwrap(capture_error(act))
 
@@ -271,7 +213,7 @@ class TokenManager:
         login = replace(login, refresh_token=None, expires_at=login.expires_at if login.access_token else None)
         del client_secret
         unwrap(capture_error(partial(self._store, entered, login, allow_hosts)))
-        _LOG.info("%s %s: tokens stored", entered.location_id, provider)
+        LOG.info("%s %s: tokens stored", entered.location_id, provider)
 
     def revoke_tokens(self, location_id: str, provider: str | None = None) -> None:
         """End the grant at its provider (RFC 7009), then take its secrets out of the row, which stays, disabled.
@@ -340,22 +282,8 @@ class TokenManager:
         served = self._tokens.serve(location_id, provider, 0 if is_pause else min_valid)
         if served.warning:
             self._pauses[key] = clock.monotonic() + PAUSE_SECONDS
-            _LOG.warning("%s. %s", served.warning, served.action)
-        token = served.token
-        return AccessToken(
-            token.row.location_id, token.provider, token.text, token.type, token.expires_at, token.scopes
-        )
-
-    def _views(self, rows: Iterator[Row] | list[Row], store: SealedStore) -> Iterator[TokenView]:
-        job_factory = self._runtime.job_factory(store)
-        for row in self._runtime.recall(store.store, rows):
-            yield _view(row, job_factory.provider_name(row))
-
-    @contextmanager
-    def _open(self, wait_seconds: float) -> Iterator[RunContext]:
-        runtime = self._runtime
-        with runtime.lock(wait_seconds), runtime.open_store() as store, runtime.run_context_around(store) as context:
-            yield context
+            LOG.warning("%s. %s", served.warning, served.action)
+        return _handed_out(served.token)
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
         entered.require_usable(login.access_token)  # before anybody waits for the lock
@@ -367,15 +295,15 @@ class TokenManager:
     def _remove(self, location_id: str, provider: str | None, *, at_provider: bool) -> None:
         def act() -> str:
             with self._open(self._wait_seconds) as context:
-                removal = Removal(context, _log, self._wait_seconds)
+                removal = Removal(context, log_event, self._wait_seconds)
                 return removal.end(location_id.strip(), provider, at_provider=at_provider)
 
         name = unwrap(capture_error(act))
-        _LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
+        LOG.info("%s %s: tokens %s", location_id.strip(), name, "revoked" if at_provider else "deleted")
 
     def _run(self, interval: float, stop: Stop | None = None) -> RunFinished | TokenError:
         """One run, then whoever wants to know of it acts; scheduled where something may stop it."""
-        watch = self._runtime.run_watch(_warn, stop is not None)
+        watch = self._runtime.run_watch(log_warning, stop is not None)
         guard = unguarded if stop is None else stop.forwarding_to
         report = capture_error(lambda: watch.over(lambda: self._refresh(interval, guard, watch)))
         kinds = {report.kind} if isinstance(report, TokenError) else report.kinds()
@@ -385,9 +313,14 @@ class TokenManager:
     def _refresh(self, interval: float, guard: Guard, watch: RunWatch) -> RunFinished:
         with self._open(0.0) as context:
             context = replace(context, policy=replace(context.policy, interval=math.ceil(interval)))
-            refresher = Refresher(context, _log, watch)
+            refresher = Refresher(context, log_event, watch)
             with watch.following(context), guard(refresher.stop):
                 return refresher.run(Scope())
+
+
+def _handed_out(token: Token) -> AccessToken:
+    row = token.row
+    return AccessToken(row.location_id, token.provider, token.text, token.type, token.expires_at, token.scopes, row.key)
 
 
 class _Scheduler:
@@ -426,72 +359,12 @@ class _Scheduler:
             report = self._run(self._stop)
             problem = report if isinstance(report, TokenError) else report.store_error or report.journal_error
             if problem is not None:
-                _LOG.error("this round failed: %s. %s", problem, problem.action)
-
-
-def _log(event: Event) -> None:
-    """The subscriber that is the library's log."""
-    if isinstance(event, RowFinished):
-        level = logging.WARNING if event.outcome in FAILURES and event.is_news else logging.INFO
-        words = [word for word in (event.error, event.action) if word]
-        _LOG.log(level, "%s %s: %s", event.location_id, event.provider, ". ".join([str(event.outcome), *words]))
-    elif isinstance(event, RowWaiting):
-        level = logging.INFO if event.is_brief else logging.WARNING
-        _LOG.log(level, "%s %s: not tried, %s", event.location_id, event.provider, event.reason)
-    elif isinstance(event, Notice):
-        _LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
-
-
-def _warn(what: str, action: str) -> None:
-    _LOG.warning("%s", f"{what}. {action}" if action else what)
-
-
-def log_outage(what: str, what_follows: str) -> None:
-    """The store is being waited for."""
-    _LOG.warning("%s. %s", what, what_follows)
-
-
-def log_not_saved(answer: AnswerNotSaved) -> None:
-    """An answer that neither journal nor store took, in the log; where no file holds it, on stderr, too.
-
-    A log can be switched off, and either may be on a full disk. Stdout is the program's own.
-    """
-    line = one_line(f"{answer}. {answer.action}")
-    with contextlib.suppress(Exception):
-        _LOG.critical("%s", line)
-    with contextlib.suppress(Exception):
-        if answer.file is None:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+                LOG.error("this round failed: %s. %s", problem, problem.action)
 
 
 def _configured(environ: Mapping[str, str] | None, clock: Clock) -> Runtime:
     settings = configuration.load(dict(os.environ) if environ is None else environ, crypto.parse_key)
     made = runtime(assemble(settings, clock, log_not_saved, log_outage, "library"))
     for warning in settings.warnings:
-        _LOG.warning("%s", warning)
+        LOG.warning("%s", warning)
     return made
-
-
-def _view(row: Row, provider: str) -> TokenView:
-    params = readable_params(row)
-    texts = ("redirect_uri", "workspace_email", "workspace_name", "username", "email")
-    return TokenView(
-        location_id=row.location_id,
-        provider=provider,
-        client_id=row.client_id,
-        status=row.status,
-        has_credential=bool(row.encrypted_refresh) or row.has_only_access_token,
-        expires_at=row.access_token_expiry,
-        refresh_expires_at=row.refresh_token_expiry,
-        last_refreshed=row.last_refreshed,
-        last_error=row.last_error,
-        failure_count=row.failure_count,
-        params=params,
-        can_refresh=bool(row.encrypted_refresh),
-        scopes=scopes_of(row, params),
-        token_type=row.token_type,
-        connected_at=row.connected_at,
-        last_used_at=row.last_used_at,
-        **{name: getattr(row, name) or params.get(name, "") for name in texts},
-    )

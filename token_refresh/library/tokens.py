@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from providers.base import ProviderError, Verdict
-from token_refresh.base.errors import RetryLaterError, RunError
+from token_refresh.base.errors import Kind, MisconfiguredError, RetryLaterError, RunError, TokenError
 from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber, audited
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import VISIBLE_ASCII
@@ -118,13 +118,43 @@ class Tokens:
         with self._runtime.open_store() as store, audited(audit(store.store), "get", location_id.strip()) as used:
             token, now = self._stored(store, location_id, provider), self._runtime.clock.now()
             if token.row.status == STATUS_DISABLED and (reason := _reason_not_to(token, token.row)) is not None:
-                raise reason.as_error()
+                raise reason
             served = Served(token) if token.lasts(min_valid, now) else self._renewed(store, token, min_valid)
             used.client_id, noted_at = served.token.row.client_id, served.token.row.last_used_at
             if noted_at is None or abs(now - noted_at) >= USE_NOTED:
                 with contextlib.suppress(StoreError):  # a standby serves tokens, too
                     store.store.note_use(served.token.row.key, now)
             return served
+
+    def refresh(self, location_id: str, provider: str | None) -> Token:
+        """The row's token after a refresh now; where somebody else was at it already, theirs.
+
+        Raises:
+            TokenError: it was not refreshed; `after` says when it may be, where that is known.
+            LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
+        """
+        with self._runtime.open_store() as store:
+            token = self._stored(store, location_id, provider)
+            failure = self._too_early(token) or self._refresh(store, token)
+            if failure is not None:
+                raise failure
+            token = self._stored(store, token.row.location_id, token.provider)
+            if not token.lasts(0, self._runtime.clock.now()):
+                raise _no_token(token)
+            return token
+
+    def _too_early(self, token: Token) -> RetryLaterError | None:
+        """What a provider refuses that takes a refresh only in the last seconds of a token."""
+        summary = self._runtime.catalog.summaries.get(token.provider)
+        if summary is None or not summary.earliest or token.expires_at is None or not token.text:
+            return None
+        left = (token.expires_at - self._runtime.clock.now()).total_seconds() - summary.earliest
+        if left <= 0:
+            return None
+        what = f"{summary.name} accepts a refresh only {summary.earliest} s before the access token ends"
+        error = RetryLaterError(f"{token.row.location_id} {token.provider}: {what}", "Use the stored token until then.")
+        error.after = left
+        return error
 
     def _renewed(self, store: SealedStore, token: Token, min_valid: float) -> Served:
         clock = self._runtime.clock
@@ -138,10 +168,9 @@ class Tokens:
             return Served(token, f"{error}; the stored token is still valid", error.action)
         token = self._stored(store, token.row.location_id, token.provider)
         if not token.lasts(0, clock.now()):
-            raise failure.as_error() if failure is not None else _no_token(token)
+            raise failure or _no_token(token)
         if failure is not None:
-            problem = failure.as_error()
-            return Served(token, f"{problem}; the stored token is still valid", problem.action)
+            return Served(token, f"{failure}; the stored token is still valid", failure.action)
         if not token.lasts(min_valid, clock.now()):
             what = "a fresh token of this provider does not live as long as was asked for"
             return Served(token, what, "Ask for less.")
@@ -154,7 +183,7 @@ class Tokens:
         # Anybody may have edited the cell; what cannot stand in a header is no token.
         return Token(row, name, text if VISIBLE_ASCII.fullmatch(text) else "", row.access_token_expiry)
 
-    def _refresh(self, store: SealedStore, token: Token) -> RowFinished | None:
+    def _refresh(self, store: SealedStore, token: Token) -> TokenError | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
         clock = self._runtime.clock
         with self._runtime.lock(self._wait_seconds), self._runtime.run_context_around(store) as context:
@@ -189,7 +218,7 @@ class Tokens:
             raise error
         return report
 
-    def _failure(self, store: SealedStore, token: Token, report: RunFinished) -> RowFinished | None:
+    def _failure(self, store: SealedStore, token: Token, report: RunFinished) -> TokenError | None:
         """Why a run did not refresh the row; None where it did, or somebody else has."""
         row, name = token.row, token.provider
         results = [result for result in report.results if result.location_id == row.location_id]
@@ -197,7 +226,7 @@ class Tokens:
             self._emit(results[-1])
             return None
         if results:
-            return results[-1]
+            return results[-1].as_error()
         if not token.is_of(self._stored(store, row.location_id, name).row):
             return None
         waiting = [one for one in report.waiting if _is_about(one, row, name)]
@@ -206,7 +235,10 @@ class Tokens:
         said = [(one.reason, one.action) for one in waiting] or [(one.message, one.action) for one in notices]
         reason = report.stopped or "; ".join(reason for reason, _ in said) or "the row was not refreshed"
         action = " ".join(action for _, action in said if action) or _STATUS_ACTION
-        return RowFinished(row.location_id, name, outcome, reason, action)
+        error = RowFinished(row.location_id, name, outcome, reason, action).as_error()
+        ends = [one.until for one in waiting if one.until is not None]
+        error.after = max(0.0, (max(ends) - self._runtime.clock.now()).total_seconds()) if ends else None
+        return error
 
 
 def readable_params(row: Row) -> dict[str, str]:
@@ -226,23 +258,23 @@ def _is_about(notice: Notice | RowWaiting, row: Row, provider: str) -> bool:
     return notice.location_id == row.location_id and notice.provider in (None, provider)
 
 
-def _reason_not_to(token: Token, row: Row) -> RowFinished | None:
+def _reason_not_to(token: Token, row: Row) -> TokenError | None:
     """Why this row is not refreshed at all."""
     if row.status == STATUS_REAUTHORIZE:
         error = row.last_error or "the refresh token does not work any more"
         action = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT)
-        return RowFinished(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action)
+        return RowFinished(row.location_id, token.provider, Outcome.REAUTHORIZE, error, action).as_error()
     if not (row.encrypted_refresh or row.has_only_access_token):
         outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", f"Onboard it: {ONBOARD_CLIENT}"
     elif row.status == STATUS_DISABLED:
-        action = f"To use it again: {TOKEN_MANAGER} enable {row.location_id}"
-        outcome, error = Outcome.OPERATOR, f"its status is {row.status}"
+        what = f"{row.location_id} {token.provider}: its status is {row.status}"
+        return MisconfiguredError(what, f"To use it again: {TOKEN_MANAGER} enable {row.location_id}", Kind.DISABLED)
     elif row.has_only_access_token:
         outcome, error = Outcome.REAUTHORIZE, f"there is no refresh token, and its access token {_end_of(row)}"
         action = action_of(outcome, Verdict.DEAD_GRANT) or ""
     else:
         return None
-    return RowFinished(row.location_id, token.provider, outcome, error, action)
+    return RowFinished(row.location_id, token.provider, outcome, error, action).as_error()
 
 
 def _end_of(row: Row) -> str:

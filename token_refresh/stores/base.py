@@ -6,6 +6,7 @@ A new store is a module with a `Store`, a line in `open_store` and a run of the 
 from __future__ import annotations
 
 import enum
+import heapq
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ class Row:
     `key` is the store's own name for the row. `provider` is empty where the row names none. A time that is
     missing or unreadable is None. `error` says why the row cannot be used, where one of its cells holds something
     of another type than belongs there; such a cell counts as empty. For the details see `columns.DETAILS`.
+    `created_at` and `updated_at` are the store's own, None where it does not say them, and no columns.
     """
 
     key: str
@@ -91,6 +93,8 @@ class Row:
     last_used_at: datetime | None = None
     previous_refresh: str = field(default="", repr=False)
     error: ActionableError | None = field(default=None, compare=False)
+    created_at: datetime | None = field(default=None, compare=False)
+    updated_at: datetime | None = field(default=None, compare=False)
 
     @property
     def has_only_access_token(self) -> bool:
@@ -154,6 +158,32 @@ class DueQuery:
             return False
         is_far = self.latest is not None and expiry > self.latest
         return is_far or (self.ahead is not None and refreshed > self.ahead)
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """Some rows in the order of their keys.
+
+    Attributes:
+        limit: at most so many.
+        admits: whether a row belongs to the answer. What follows says the same less exactly, for a store that can leave
+            out rows without reading them.
+        now: what `traits` depend on.
+        after: the key of the last row that was seen; empty: from the first on.
+        text: stands somewhere in what people call the row by, whatever its case.
+        is_of: whether a `provider` cell names a wanted provider; None: all are.
+        traits: fields of the row's `RowGroup`; its status is `active` where it is not idle.
+        failing: keys of rows that may be failing though their cells do not say so.
+    """
+
+    limit: int
+    admits: Callable[[Row], bool]
+    now: datetime
+    after: str = ""
+    text: str = ""
+    is_of: Callable[[str], bool] | None = None
+    traits: Mapping[str, str | bool] = field(default_factory=dict)
+    failing: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -468,6 +498,14 @@ class Store(ABC):
         """All rows, counted in groups; no row is in two of them."""
         return group_rows(self.rows(), now)
 
+    def page(self, query: PageQuery) -> list[Row]:
+        """The first rows, in the order of their keys, that `query` admits; as `rows` has them.
+
+        The order is always the same, and a row that is added or deleted meanwhile moves no other one.
+        """
+        rows = (row for row in self.rows() if row.key > query.after and query.admits(row))
+        return heapq.nsmallest(query.limit, rows, key=lambda row: row.key)
+
     @abstractmethod
     def find(self, location_id: str) -> list[Row]:
         """The rows of one location, complete."""
@@ -565,6 +603,9 @@ def make_row(
     cell: Callable[[str], object],
     error: ActionableError | None = None,
     columns: Iterable[Column] = COLUMNS,
+    *,
+    created_at: object = None,
+    updated_at: object = None,
 ) -> Row:
     """A row from what a store holds; `cell` gives a value of these columns, whatever its type, or None."""
     values: dict[str, Any] = {}
@@ -577,7 +618,7 @@ def make_row(
             values[column.attribute] = int(value) if isinstance(value, int | float) and 0 <= value <= MAX_COUNT else 0
         else:  # half a surrogate pair is no text that a file or an address takes
             values[column.attribute] = "" if value is None else str(value).encode(errors="replace").decode().strip()
-    return Row(key=key, error=error, **values)
+    return Row(key=key, error=error, created_at=parse_time(created_at), updated_at=parse_time(updated_at), **values)
 
 
 def check_columns(store: Store, name: str) -> Iterator[Check]:

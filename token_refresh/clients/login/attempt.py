@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -207,8 +207,8 @@ def query_in(line: str, redirect_uri: str, code_param: str) -> str:
     raise CallbackError(Refusal.FOREIGN_ADDRESS)
 
 
-def require_redirect(uri: str) -> None:
-    """Return where it can be a redirect URI (RFC 6749 section 3.1.2, RFC 8252 section 7.3).
+def require_redirect(uri: str, origins: Collection[str] = ()) -> None:
+    """Return where it can be a redirect URI (RFC 6749 section 3.1.2, RFC 8252 section 7.3), also at one of `origins`.
 
     Raises:
         ActionableError: it cannot.
@@ -217,6 +217,7 @@ def require_redirect(uri: str) -> None:
         parts = urlsplit(uri)
         is_host = bool(parts.hostname) and parts.port != 0 and not parts.fragment and "@" not in parts.netloc
         is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        is_safe = is_safe or f"{parts.scheme}://{parts.netloc}" in origins
     except ValueError:
         is_host = is_safe = False
     if not (is_host and is_safe and uri.isascii() and uri.isprintable() and " " not in uri):

@@ -194,14 +194,15 @@ def conflict(
     the same account.
     """
     journal = context.journal
-    if row is None or not row.encrypted_refresh:
+    if row is None or not (row.encrypted_refresh or row.has_only_access_token):
         return ""
     draft = NewCredential.from_json(journal.open_admission(entry))
     cells = (row.provider_params, entered.provider_params, draft.provider_params)
     known, account, agreed = (read_params(cell).get("account", "") for cell in cells)
     if known and account not in ("", known, agreed):
         return f"{entered.location_id} holds the login of {known}, and this one is of {account}"
-    is_agreed = journal.is_of(entry, row.encrypted_refresh) or journal.is_spent(entry.cell.split())
+    cell = row.encrypted_refresh
+    is_agreed = not cell or journal.is_of(entry, cell) or journal.is_spent(entry.cell.split())
     return "" if may_replace or is_agreed else f"{entered.location_id} has another credential"
 
 

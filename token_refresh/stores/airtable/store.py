@@ -318,7 +318,7 @@ class AirtableStore(Store):
 
     def _row(self, record: Mapping[str, Any]) -> Row:
         cells = Cells.of(record, self._columns.name)
-        return make_row(record["id"], cells.usable.get, cells.error)
+        return make_row(record["id"], cells.usable.get, cells.error, created_at=record.get("createdTime"))
 
     # Writing
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from token_refresh.stores.base import CELL_HEAD, SEALED, STATUS_DISABLED, Change, Claimant, DueQuery, Written
+from token_refresh.stores.base import (
+    CELL_HEAD,
+    IDLE_STATUSES,
+    SEALED,
+    STATUS_ACTIVE,
+    STATUS_DISABLED,
+    Change,
+    Claimant,
+    DueQuery,
+    PageQuery,
+    Written,
+)
 from token_refresh.stores.database.schema import CREDENTIALS, ID, Unreadable, UtcTime, stripped
 
 STALE_SECONDS = 600  # of a claim on a row whose token is never spent; longer than any exchange and its write
 IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=ID)
+_ALIKE_EVERYWHERE = re.compile(r"[ !#-\[\]-~]+")  # as text, in JSON and in whatever case
 UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
 
 
@@ -38,24 +51,55 @@ def grouped(now: datetime) -> sa.Select[Any]:
     What is costly is asked last: of two conditions the second is looked at where the first holds.
     """
     table = CREDENTIALS.c
-    is_known = sa.not_(Unreadable())
-    is_active = table.is_active.is_(sa.true())
     # Grouped outside: PostgreSQL takes an expression with parameters for another one where it is repeated.
     alike = {
         "provider": table.provider,
-        "status": sa.case((is_active, table.status), else_=STATUS_DISABLED),
-        "has_token": sa.or_(table.encrypted_refresh != "", table.last_access_token != ""),
-        "is_expired": sa.and_(table.access_token_expiry <= sa.literal(now, UtcTime), is_known),
-        "is_failing": sa.or_(table.failure_count > 0, table.last_error != ""),
+        **_traits(now),
         "refresh_cell": _head(table.encrypted_refresh),
         "secret_cell": _head(table.encrypted_secret),
     }
-    expiry = sa.case((is_known, table.access_token_expiry), else_=None).label("expiry")
+    expiry = sa.case((sa.not_(Unreadable()), table.access_token_expiry), else_=None).label("expiry")
     ends = (expiry, table.refresh_token_expiry.label("refresh_end"))
     rows = sa.select(*(one.label(name) for name, one in alike.items()), *ends).subquery()
     columns = [rows.c[name] for name in alike]
     firsts = (sa.func.min(rows.c[name], type_=UtcTime) for name in ("expiry", "refresh_end"))
     return sa.select(*columns, sa.func.count(), *firsts).group_by(*columns)
+
+
+def _traits(now: datetime) -> dict[str, sa.ColumnElement[Any]]:
+    """What the state of a row depends on, by the names that `RowGroup` has for it."""
+    table = CREDENTIALS.c
+    is_over = table.access_token_expiry <= sa.literal(now, UtcTime)
+    return {
+        "status": sa.case((table.is_active.is_(sa.true()), table.status), else_=STATUS_DISABLED),
+        "has_token": sa.or_(table.encrypted_refresh != "", table.last_access_token != ""),
+        "is_expired": sa.and_(is_over, sa.not_(Unreadable())),
+        "is_failing": sa.or_(table.failure_count > 0, table.last_error != ""),
+    }
+
+
+def may_be_on(query: PageQuery, provider_cells: Collection[str] | None) -> Iterator[sa.ColumnElement[bool]]:
+    """What a row must be to be on a page: at least all that `query` admits, which is asked again of each row.
+
+    `provider_cells` are those that name a wanted provider; None: all do.
+    """
+    table, traits = CREDENTIALS.c, _traits(query.now)
+    if provider_cells is not None:
+        yield stripped(table.provider).in_(provider_cells)
+    if _ALIKE_EVERYWHERE.fullmatch(query.text):
+        named = (table.location_id, table.workspace_email, table.workspace_name, table.username, table.email)
+        yield sa.or_(*(one.icontains(query.text, autoescape=True) for one in (*named, table.provider_params)))
+    for name, value in query.traits.items():
+        if name == "status":
+            status = stripped(traits[name])
+            yield status.not_in(IDLE_STATUSES) if value == STATUS_ACTIVE else status == value
+        elif name == "is_failing" and value:
+            # Written out: there is no bound to their number, and there is one to that of parameters.
+            ids = [int(key) for key in query.failing if key.isdecimal()]
+            keys = sa.bindparam("failing", ids, expanding=True, literal_execute=True)
+            yield sa.or_(traits[name], table.id.in_(keys))
+        else:
+            yield traits[name] if value else sa.not_(traits[name])
 
 
 def _head(column: sa.Column[str]) -> sa.ColumnElement[str]:

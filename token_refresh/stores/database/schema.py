@@ -145,8 +145,9 @@ _IDS = [CREDENTIALS.c.id, CREDENTIALS.c.is_active]
 _SECRET = ("last_access_token", "id_token", "previous_refresh")
 _ONLY_TOKEN = sa.case((CREDENTIALS.c.encrypted_refresh == "", CREDENTIALS.c.last_access_token), else_="")
 _COLUMN_OF = {column.attribute: column for column in ALL_COLUMNS}
+_TIMES = [CREDENTIALS.c.created_at, CREDENTIALS.c.updated_at]
 # What is read of a row: all of it; what is shown; and what a refresh needs, which is what a large table is listed with.
-ALL = [*_IDS, *(CREDENTIALS.c[name] for name in _COLUMN_OF)]
+ALL = [*_IDS, *(CREDENTIALS.c[name] for name in _COLUMN_OF), *_TIMES]
 SHOWN = [*(one for one in ALL if one.name not in _SECRET), _ONLY_TOKEN.label("last_access_token")]
 LISTED = [
     *_IDS,
@@ -190,6 +191,6 @@ def _in_postgres(_element: Unreadable, _compiler: Any, **_options: Any) -> str:
     return "(credentials.access_token_expiry IS NULL OR credentials.access_token_expiry >= '9999-12-31Z')"
 
 
-def stripped(column: sa.Column[str]) -> sa.Function[str]:
+def stripped(column: sa.ColumnElement[str]) -> sa.Function[str]:
     """The column's text as a `Row` has it."""
     return sa.func.trim(column, _WHITE_SPACE, type_=sa.Text)

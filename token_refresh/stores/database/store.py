@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -26,6 +27,7 @@ from token_refresh.stores.base import (
     Claimant,
     ClaimedRow,
     DueQuery,
+    PageQuery,
     Pause,
     Row,
     RowGroup,
@@ -48,6 +50,7 @@ from token_refresh.stores.database.claims import (
     grouped,
     is_due,
     is_free,
+    may_be_on,
     what_stands,
 )
 from token_refresh.stores.database.schema import (
@@ -252,6 +255,17 @@ class DatabaseStore(Store):
         found = self._transact(lambda connection: connection.execute(grouped(now)).all())
         return [RowGroup(provider.strip(), status.strip(), *rest) for provider, status, *rest in found]
 
+    def page(self, query: PageQuery) -> list[Row]:
+        """See `Store.page`. Of a table in which few rows are wanted no more is in memory at once, either."""
+        cells: list[str] | None = None
+        if query.is_of is not None:
+            named = sa.select(stripped(CREDENTIALS.c.provider)).distinct()
+            found = self._transact(lambda connection: connection.execute(named).scalars().all())
+            cells = list(filter(query.is_of, found))
+        after = {"after": _id(query.after)} if query.after else {}
+        rows = self._pages(SHOWN, *may_be_on(query, cells), **after, size=min(query.limit, ROWS_A_PAGE))
+        return list(islice(filter(query.admits, rows), query.limit))
+
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
         return self._select(ALL, stripped(CREDENTIALS.c.location_id) == location_id.strip())
@@ -360,10 +374,15 @@ class DatabaseStore(Store):
         if not self._is_shared:
             self._backend.close()
 
-    def _pages(self, columns: Sequence[Any], *conditions: sa.ColumnElement[bool]) -> Iterator[Row]:
+    def _pages(
+        self,
+        columns: Sequence[Any],
+        *conditions: sa.ColumnElement[bool],
+        after: int = -1 - LARGEST_ID,
+        size: int = ROWS_A_PAGE,
+    ) -> Iterator[Row]:
         """In pages, so that a large table is never in memory as a whole."""
-        after = -1 - LARGEST_ID
-        while page := self._select(columns, CREDENTIALS.c.id > after, *conditions, limit=ROWS_A_PAGE):
+        while page := self._select(columns, CREDENTIALS.c.id > after, *conditions, limit=size):
             yield from page
             after = int(page[-1].key)
 
@@ -488,7 +507,8 @@ def open_backend(url: str, connections: int = 1) -> Backend:
 
 def _row(record: Mapping[Any, Any], held: Sequence[Column]) -> Row:
     """A record that holds these columns as a row. One that somebody made inactive by hand is disabled."""
-    row = make_row(str(record["id"]), lambda name: record[ATTRIBUTES[name]], columns=held)
+    times = {name: record.get(name) for name in ("created_at", "updated_at")}
+    row = make_row(str(record["id"]), lambda name: record[ATTRIBUTES[name]], columns=held, **times)
     return row if record["is_active"] else replace(row, status=STATUS_DISABLED)
 
 

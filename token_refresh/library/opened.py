@@ -1,0 +1,58 @@
+"""What every call of the library begins with: the table opened, and closed again at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from token_refresh.base.errors import NoSuchTokenError
+from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.diagnosis.row_state import RowStatus, row_status
+from token_refresh.library.views import TokenView, view_of
+from token_refresh.refresh.due import DuePolicy
+from token_refresh.refresh.run_context import RunContext
+from token_refresh.stores.base import Row
+from token_refresh.stores.sealed import SealedStore
+from token_refresh.wiring import Runtime
+
+
+class Opened:
+    """What the parts of the library share.
+
+    Args:
+        runtime: opens store, journal and lock.
+        wait_seconds: how long a call waits for another run, or for who is refreshing its row.
+    """
+
+    def __init__(self, runtime: Runtime, wait_seconds: float) -> None:
+        self._runtime = runtime
+        self._wait_seconds = wait_seconds
+
+    @contextmanager
+    def _open(self, wait_seconds: float) -> Iterator[RunContext]:
+        runtime = self._runtime
+        with runtime.lock(wait_seconds), runtime.open_store() as store, runtime.run_context_around(store) as context:
+            yield context
+
+    def _row(self, store: SealedStore, row_id: str) -> tuple[Row, str]:
+        """The row of that id, complete, and the slug of its provider.
+
+        Raises:
+            NoSuchTokenError: there is none.
+        """
+        row = store.store.read([row_id], complete=True).get(row_id)
+        if row is None:
+            action = f"It may have been deleted. See: {TOKEN_MANAGER} status"
+            raise NoSuchTokenError("there is no row of this id", action)
+        return row, self._runtime.job_factory(store).provider_name(row)
+
+    def _view(self, store: SealedStore, row_id: str) -> TokenView:
+        row, _ = self._row(store, row_id)
+        return view_of(self._status(self._runtime.remembered(store.store).added_to(row)))
+
+    def _status(self, row: Row) -> RowStatus:
+        """The row with its state; what is remembered of its failures has been added to it."""
+        runtime = self._runtime
+        policy = DuePolicy(math.ceil(runtime.refresh_interval), math.ceil(runtime.expiry_buffer))
+        return row_status(row, runtime.catalog, runtime.default_provider, policy, runtime.clock.now())
