@@ -27,6 +27,7 @@ from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import StoreUnavailableError
 
 SECRET = "a new secret of this app"
+CLIENT = {"client_id": "app-acme", "client_secret": "acme secret"}
 REDIRECT = "https://app.example/auth/callback"
 
 
@@ -386,7 +387,9 @@ def test_tokens_are_never_moved_to_another_host(world: World, manager: TokenMana
     with pytest.raises(MisconfiguredError, match="which nobody has allowed"):
         manager.update(row_id, provider_params={"instance": other}, client_secret=SECRET)
     manager.update(row_id, provider_params={"instance": other}, client_secret=SECRET, allow_hosts=[other])
-    log_in(world, manager, "loc2", "acme-instance", client_id="app-acme", client_secret="acme secret", **chosen)
+    manager.store_tokens(
+        "loc2", "acme-instance", **CLIENT, refresh_token=world.oauth.grant("acme", "app-acme"), **chosen
+    )
     with pytest.raises(MisconfiguredError, match="are for another host") as caught:
         manager.update(manager.get("loc2").row_id, provider_params={"instance": other}, allow_hosts=[other])
     assert caught.value.kind == "conflict"
@@ -438,8 +441,9 @@ def test_what_waits_for_a_client_is_stored_before_it_is_revoked_and_deleted(
             patch.setattr(WriteBack, "confirm", away)
             with contextlib.suppress(TokenError):
                 manager.refresh_now("loc1")
+        newest = world.oauth.current("loc1")
         manager.delete(row_id, revoke=True)
-        assert world.oauth.tokens[world.oauth.current("loc1")].revoked_why == "revoked by its client"
+        assert world.oauth.tokens[newest].revoked_why == "revoked by its client"
         assert (manager.list_tokens(), world.journalled()) == ([], [])
 
 

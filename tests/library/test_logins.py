@@ -12,6 +12,7 @@ import pytest
 
 from tests.callers import manager_of
 from tests.clients.login.person import client_of, sent_back, set_up
+from tests.clients.login.test_onboarding import drop_realm
 from tests.conftest import World
 from tests.library.test_clients import kept
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
@@ -77,7 +78,7 @@ def agreed(login: LoginBegun) -> str:
 
 
 def token_calls(world: World) -> int:
-    return sum("/authorize" not in request.path for request in world.oauth.requests)
+    return sum("response_type" not in dict(request.query) for request in world.oauth.requests)
 
 
 def failed(act: Callable[[], object], kind: str) -> str:
@@ -126,23 +127,26 @@ def test_a_login_may_be_repeated_by_the_same_account_and_not_by_another(google: 
 
 
 def test_the_login_of_another_account_is_refused_unless_the_row_is_empty(world: World) -> None:
-    set_up(world, "salesforce", CALLBACK, user="one")
+    set_up(world, "quickbooks", CALLBACK)
+    drop_realm(world)
+
+    def log_in_as(realm: str) -> TokenView:
+        login = begun(manager)
+        return manager.finish_login(login.content, f"{agreed(login)}&realmId={realm}")
+
     with manager_of(world) as manager:
-        registered(manager, "salesforce")
-        login = begun(manager)
-        first = manager.finish_login(login.content, agreed(login))
-        account = first.params["account"]
-        world.oauth.consent("salesforce", location_id="loc", user="another", account="another")
-        login = begun(manager)
-        query = agreed(login)
-        words = failed(lambda: manager.finish_login(login.content, query), "conflict")
+        registered(manager, "quickbooks")
+        assert log_in_as("11223344").params["account"] == "11223344"
+        assert log_in_as("11223344").state == "valid"
+        cell = world.rows()["loc"]["encrypted_refresh"]
+        words = failed(lambda: log_in_as("55667788"), "conflict")
         assert "another account" in words
-        assert account not in words
-        assert manager.get("loc").params["account"] == account
+        assert "11223344" not in words
+        manager.refresh_due()
+        assert (world.rows()["loc"]["encrypted_refresh"], manager.get("loc").params["account"]) == (cell, "11223344")
         manager.delete_tokens("loc")
-        manager.update(row_id(manager), is_active=True, client_secret="salesforce secret")
-        login = begun(manager)
-        assert manager.finish_login(login.content, agreed(login)).params["account"] != account
+        manager.update(row_id(manager), is_active=True, client_secret="quickbooks secret")
+        assert log_in_as("55667788").params["account"] == "55667788"
 
 
 def test_without_a_redirect_uri_of_its_own_a_row_takes_the_callers(world: World) -> None:
@@ -226,7 +230,7 @@ def test_a_callback_that_comes_late_is_refused(here: Kept) -> None:
 def test_who_says_no_and_a_refused_code_leave_nothing_and_show_no_code(here: Kept) -> None:
     world, manager = here
     login = begun(manager)
-    state = parse_qs(urlsplit(agreed(login)).query)["state"][0]
+    state = parse_qs(urlsplit(login.address).query)["state"][0]
     no = f"error=access_denied&state={state}&iss=https%3A%2F%2Faccounts.google.com"
     assert "access_denied" in failed(lambda: manager.finish_login(login.content, no), "login_needed")
     login = begun(manager)
@@ -312,7 +316,7 @@ def test_a_login_whose_store_goes_away_behind_the_exchange_is_stored_by_the_next
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("token_refresh.stores.database.store.DatabaseStore.write", away)
-        failed(lambda: manager.finish_login(login.content, query), "store_unavailable")
+        assert "the next run stores them" in failed(lambda: manager.finish_login(login.content, query), "retry_later")
     assert len(world.journalled()) == 1
     manager.refresh_due()
     assert (world.journalled(), manager.get("loc").state) == ([], "valid")
