@@ -242,6 +242,15 @@ def test_a_refresh_as_its_provider_asks_for_it_is_answered_in_its_words(provider
     assert not any(TOKEN.search(text) for text in texts_in(content))
 
 
+@pytest.mark.parametrize("slug", ["linkedin"])
+def test_an_answer_that_repeats_a_refresh_token_says_how_long_that_one_still_lives(provider: Provider) -> None:
+    token, day = provider.granted(), 86_400
+    provider.clock[0] += 100 * day
+    content = provider.send(provider.refresh(token)).json()
+    assert content["refresh_token"] == token
+    assert content["refresh_token_expires_in"] == provider.dialect.refresh_lifetime - 100 * day
+
+
 @REFRESHED
 def test_three_refreshes_in_a_row_each_end_when_the_answer_says(provider: Provider) -> None:
     token = provider.granted()

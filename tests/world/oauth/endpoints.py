@@ -225,6 +225,10 @@ class Endpoints:
         """In the provider's words where they are known, else RFC 6749, section 5.1."""
         now = self.book.access_tokens[pair.access_token].issued_at
         content = templates.filled(body or _usual(dialect), pair.access_token, pair.refresh_token, now)
+        known = self.book.refresh_tokens.get(pair.refresh_token or "")
+        if known is not None and known.expires_at < math.inf:  # one that is repeated has less time left each time
+            told = [name for name, value in content.items() if "refresh" in name and value == dialect.refresh_lifetime]
+            content |= dict.fromkeys(told, int(known.expires_at - now))
         extras = dialect.extras(grant.facts)
         content = {name: value for name, value in (content | extras).items() if extras.get(name, "") is not None}
         if dialect.form_unless_asked and "application/json" not in request.headers.get("accept", ""):
