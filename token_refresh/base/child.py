@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import selectors
 import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
-from typing import IO
 
 from token_refresh.base.errors import ActionableError, Kind
 
@@ -86,9 +83,7 @@ def run_child(
     """
     ending, stdin = time.monotonic() + seconds, PIPE if given else DEVNULL
     try:
-        process = Popen(
-            words, 0, stdin=stdin, stdout=PIPE, stderr=DEVNULL, cwd=cwd, env=environ, start_new_session=True
-        )
+        process = Popen(words, stdin=stdin, stdout=PIPE, stderr=DEVNULL, cwd=cwd, env=environ, start_new_session=True)
     except OSError as error:
         raise CommandError(f"its program cannot be started ({error.strerror})", "Correct its path.") from None
     try:
@@ -106,40 +101,22 @@ def run_child(
     return output
 
 
-def _exchange(process: Popen[bytes], rest: bytes, ending: float, is_stopped: Callable[[], bool]) -> bytes | None:
-    """Write what it is given and read what it says, at the same time: neither waits for the other's pipe.
+def _exchange(process: Popen[bytes], given: bytes, ending: float, is_stopped: Callable[[], bool]) -> bytes | None:
+    """What it writes, once it has read what it is given and has ended; or, where that is too long, the beginning of it.
 
     Returns:
-        What it wrote, at most one byte more than it may; None where it did not end in time, or we are stopped.
+        None where it did not end in time, or we are stopped.
     """
-    stdin, stdout, output = process.stdin, process.stdout, b""
-    assert stdout is not None
-    with selectors.DefaultSelector() as selector:
-        selector.register(stdout, selectors.EVENT_READ)
-        if stdin is not None:
-            selector.register(stdin, selectors.EVENT_WRITE)
-        while time.monotonic() < ending and not is_stopped() and len(output) <= MOST_BYTES:
-            has_ended = process.poll() is not None  # before the look: all that it wrote is in the pipe by then
-            ready = [key.fileobj for key, _ in selector.select(0 if has_ended else _POLL_SECONDS)]
-            if stdin is not None and stdin in ready and not (rest := _handed_on(stdin, rest)):
-                selector.unregister(stdin)
-                stdin.close()
-            if stdout in ready:
-                piece = stdout.read(MOST_BYTES + 1 - len(output))
-                output += piece
-                if not piece:
-                    selector.unregister(stdout)
-            elif has_ended:
-                return output
+    output, rest = b"", given or None
+    while time.monotonic() < ending and not is_stopped() and len(output) <= MOST_BYTES:
+        has_ended = process.poll() is not None  # before the look: all that it wrote is in the pipe by then
+        try:
+            return process.communicate(rest, _POLL_SECONDS)[0]
+        except TimeoutExpired as unfinished:
+            output, rest = unfinished.output or b"", None  # it keeps both and goes on with them
+        if has_ended:  # what it left behind has the pipe, too
+            return output
     return output if len(output) > MOST_BYTES else None
-
-
-def _handed_on(stdin: IO[bytes], rest: bytes) -> bytes:
-    """What is left when a pipe that is ready has got as much as it takes without waiting."""
-    try:
-        return rest[stdin.write(rest[: select.PIPE_BUF]) :]
-    except BrokenPipeError:  # it does not read its input
-        return b""
 
 
 def _end(process: Popen[bytes]) -> None:
