@@ -1,7 +1,9 @@
-"""A run that finds nothing due costs the same in a table of a thousand rows and in one of a million."""
+"""A run that finds nothing due costs the same in a table of a thousand rows and in one of a million; and what those who
+act after it add to that."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from dataclasses import dataclass, field
 
@@ -9,6 +11,7 @@ import sqlalchemy as sa
 
 from bench.figure import Figure
 from bench.world import Cost, ServerProcessor, address_of, cost_of_run, installation, many_rows, postgres, scratch
+from tests.world.http import HTTPServer, Response
 from tests.world.postgres import plain
 from tests.world.program import Program
 from token_refresh.base.clock import SystemClock
@@ -59,6 +62,11 @@ class Table:
         return min(cost.processor for cost in self.costs) + sum(self.server_seconds) / len(self.server_seconds)
 
     @property
+    def seconds(self) -> float:
+        """From start to end, of the quickest run."""
+        return min(cost.wall for cost in self.costs)
+
+    @property
     def peak(self) -> float:
         """Bytes, of the leanest run."""
         return min(float(cost.said) for cost in self.costs)
@@ -67,6 +75,35 @@ class Table:
 def idle_database() -> list[Figure]:
     """On both databases."""
     return [*_on_sqlite(), *_on_postgres()]
+
+
+def idle_operations() -> list[Figure]:
+    """With a message, a webhook, a ping and a metrics file set, beside nothing of that. There is no news to send."""
+    with scratch() as folder, HTTPServer(lambda _: Response(204)) as receiver:
+        everything = {
+            "METRICS_FILE": str(folder / "metrics.prom"),
+            "NOTIFY_URLS": f"json://127.0.0.1:{receiver.port}",
+            "NOTIFY_COMMAND": "true",
+            "WEBHOOK_URL": receiver.url,
+            "WEBHOOK_SECRET": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
+            "PING_URL": receiver.url,
+        }
+        tables = []
+        for name, settings in (("nothing", {}), ("everything", everything)):
+            program = installation(folder / name, URL, LIFETIME_SECONDS, **settings)
+            fill_fresh(program, FEW_ROWS)
+            tables.append(Table(program))
+        nothing, all_set = _measured(tables)
+        return [
+            Figure(
+                "idle run with all of operations set / with nothing, processor", all_set.processor / nothing.processor,
+                "none", f"{1000 * all_set.processor:.0f} ms / {1000 * nothing.processor:.0f} ms",
+            ),
+            Figure(
+                "its time", all_set.seconds / nothing.seconds, "none",
+                f"{1000 * all_set.seconds:.0f} ms / {1000 * nothing.seconds:.0f} ms",
+            ),
+        ]  # fmt: skip
 
 
 def _on_sqlite() -> list[Figure]:
@@ -104,13 +141,18 @@ def fill_fresh(program: Program, count: int) -> None:
         connection.execute(sa.text(FILLINGS[address.partition(":")[0].partition("+")[0]]), {"rows": count})
 
 
-def _figures(database: str, tables: list[Table]) -> list[Figure]:
+def _measured(tables: list[Table]) -> list[Table]:
+    """All of them after some rounds."""
     for _ in range(1 + ROUNDS):
         for table in tables:
             table.run()
     for table in tables:  # the first one compiles and caches
         del table.costs[0], table.server_seconds[0]
-    few, many = tables
+    return tables
+
+
+def _figures(database: str, tables: list[Table]) -> list[Figure]:
+    few, many = _measured(tables)
     _, count = _counts()
     return [
         Figure(

@@ -20,7 +20,7 @@ from pathlib import Path
 from bench.catalogue import catalogue_size
 from bench.database import throughput
 from bench.figure import Figure
-from bench.idle import idle_database
+from bench.idle import idle_database, idle_operations
 from bench.libraries import libraries
 from bench.workers import workers
 from crypto import Context
@@ -201,7 +201,7 @@ def table_size() -> Figure:
 SECTIONS: dict[str, Sequence[Callable[[], list[Figure]]]] = {
     "airtable": (lambda: [idle_run(), second_run()], full_run, lambda: [table_size()]),
     "sqlite": (throughput,),
-    "idle": (idle_database,),
+    "idle": (idle_operations, idle_database),
     "catalogue": (catalogue_size,),
     "workers": (workers,),
     "libraries": (libraries,),
