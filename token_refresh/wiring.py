@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from token_refresh.journal.file import Connect
     from token_refresh.net.transport import HTTPTransport
     from token_refresh.net.watchdog import TimedAdapter
+    from token_refresh.notifiers.history import History
     from token_refresh.notifiers.security_log import SecurityLog
     from token_refresh.notifiers.summary import Facts
     from token_refresh.notifiers.watch import RunWatch, Surroundings
@@ -373,13 +374,13 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
     def facts(context: RunContext, run: RunFinished) -> Facts:
         from functools import partial
 
-        from token_refresh.notifiers.facts import Look, find_facts
+        from token_refresh.notifiers.facts import Look
 
         settings = installation.settings
         recall, quota = partial(recall_failures, installation), monthly_calls(installation)
         named = (settings.metrics_file, settings.notify_urls, settings.notify_command, settings.webhook_url)
         look = Look(installation.catalog, recall, quota, wants_all=any(named), is_scheduled=is_scheduled)
-        return find_facts(context, run, look)
+        return look.facts(context, run)
 
     return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
 
@@ -397,9 +398,32 @@ def notifiers_surroundings(installation: Installation, say: Callable[[str, str],
         clock=installation.clock,
         open_store=lambda: closing(open_store(installation)),
         open_transport=partial(_open_transport, installation),
+        open_history=partial(open_history, installation, say),
         say=say,
-        slug_of=lambda name: installation.catalog.slug_of(name),
     )
+
+
+@contextmanager
+def open_history(
+    installation: Installation, say: Callable[[str, str], None], folder: Path | None = None
+) -> Iterator[History]:
+    """What the runs on the table did.
+
+    Args:
+        installation: the settings.
+        say: warns where what was there cannot be read any more, with what to do.
+        folder: the table's state folder; where it is not given, the table is opened (at Airtable that costs no call).
+
+    Raises:
+        ActionableError: it cannot be read.
+    """
+    from token_refresh.notifiers.history import FILE, SCHEMA, History
+    from token_refresh.notifiers.sqlite_file import transact_in
+
+    if folder is None:
+        with closing(open_store(installation)) as store:
+            folder = installation.folder_of(store)
+    yield History(transact_in(folder / FILE, SCHEMA, say), installation.catalog.slug_of)
 
 
 def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:
@@ -462,8 +486,10 @@ def first_notices(
 ) -> Iterator[Notice]:
     """What a person should know at the start of a run, of its agencies, too."""
     from token_refresh.diagnosis import notices
+    from token_refresh.notifiers.last_run import LastRun
 
-    yield from notices.first_notices(context, scope, quota_of(installation, store.store))
+    last = LastRun(installation.state.path, installation.store_name).started_at
+    yield from notices.first_notices(context, scope, quota_of(installation, store.store), last)
     is_by_itself = not (scope.is_by_hand or scope.dry_run or scope.takeover)
     if is_by_itself and (context.folder / AGENCIES_FILE).exists():
         from token_refresh.clients import installs

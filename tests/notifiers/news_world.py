@@ -11,15 +11,18 @@ from typing import Any
 
 import crypto
 from tests.world.clock import FakeClock
+from token_refresh.base.clock import iso
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import RunFinished
+from token_refresh.notifiers.facts import end_step
 from token_refresh.notifiers.news import Channel, Message, News
-from token_refresh.notifiers.summary import Code, Facts, RowFact, RunSummary
+from token_refresh.notifiers.summary import Code, Facts, Item, RunSummary
 from token_refresh.notifiers.watch import Limit, Surroundings
 from token_refresh.settings import Settings, load
 from token_refresh.stores.base import Store
 
 HOUR, DAY = 3600, 86_400
+AIRTABLE = {"AIRTABLE_API_KEY": "patABC.def", "AIRTABLE_BASE_ID": "appABCDEFGHIJKLMN"}
 
 
 def settings_for(folder: Path, **more: str) -> Settings:
@@ -38,16 +41,20 @@ def surroundings_for(settings: Settings, clock: FakeClock, store: Store | None =
         assert store is not None, "no store is needed"
         return nullcontext(store)
 
-    def no_transport(seconds: float) -> Any:
-        raise AssertionError("nothing is sent")
+    def nothing(_: object) -> Any:
+        raise AssertionError("nothing is sent, and nothing is read")
 
-    return Surroundings(settings, settings.state_dir, "0" * 16, clock, open_store, no_transport, say)
+    return Surroundings(settings, settings.state_dir, "0" * 16, clock, open_store, nothing, nothing, say)
 
 
-def fact(location: str = "loc", code: Code = Code.LOGIN_NEEDED, **more: Any) -> RowFact:
+def fact(location: str = "loc", code: Code = Code.LOGIN_NEEDED, **more: Any) -> Item:
     """Something of a row that a person should look at."""
-    row = RowFact(location, "acme", "login_needed", code, "the grant is dead", "Log in again.")
-    return replace(row, **more)
+    return replace(Item(code, "the grant is dead", "Log in again.", location, "acme"), **more)
+
+
+def ending(location: str, end: datetime, now: datetime, part: str = "refresh_token") -> Item:
+    """That something of a row ends."""
+    return fact(location, Code.ENDING, part=part, ends=iso(end), step=end_step(end, now))
 
 
 @dataclass
@@ -60,6 +67,7 @@ class Desk:
         store: keeps what was accepted, for several machines; None: the machine's own file does.
         refuses: the addresses that accept nothing.
         got: what came, by address.
+        seconds: how long it may take.
     """
 
     folder: Path
@@ -70,8 +78,9 @@ class Desk:
     got: list[tuple[str, Message]] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
     more: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 5.0
 
-    def run(self, *facts: RowFact, after: float = HOUR, **more: Any) -> list[Message]:
+    def run(self, *facts: Item, after: float = HOUR, **more: Any) -> list[Message]:
         """Let a run end so many seconds after the one before; what the first address then gets."""
         self.clock.advance(after)
         return self.end(self.summary(Facts(facts), **more))
@@ -80,15 +89,15 @@ class Desk:
         """A run that ends now."""
         now = self.clock.now()
         run = RunFinished("run-1", now, finished_at=now, **more)
-        store = "airtable" if self.store is None else "database"
-        return RunSummary(run, is_scheduled=True, store=store, interval=HOUR, facts=facts)
+        return RunSummary(run, is_scheduled=True, interval=HOUR, facts=facts)
 
     def end(self, summary: RunSummary) -> list[Message]:
         """What the first address gets of it."""
         before = len(self.got)
-        around = surroundings_for(settings_for(self.folder, **self.more), self.clock, self.store)
+        settings = settings_for(self.folder, **(AIRTABLE if self.store is None else {}), **self.more)
+        around = surroundings_for(settings, self.clock, self.store)
         around = replace(around, say=lambda what, _: self.warned.append(what))
-        News(around, [Channel("MAIL", self.addresses, self._send)]).act(summary, Limit(5))
+        News(around, [Channel("MAIL", self.addresses, self._send)]).act(summary, Limit(self.seconds))
         return [message for address, message in self.got[before:] if address == self.addresses[0]]
 
     def _send(self, messages: Mapping[str, Message], _: RunSummary, __: Limit, accepted: set[str]) -> None:

@@ -21,5 +21,5 @@ def finished(
 
 def summary_of(run: RunFinished, folder: Path | None = None, facts: Facts | None = None, **more: Any) -> RunSummary:
     """What is known of it."""
-    usual: dict[str, Any] = {"is_scheduled": True, "store": "database", "interval": 3600, "exit_code": 0}
+    usual: dict[str, Any] = {"is_scheduled": True, "interval": 3600, "exit_code": 0}
     return RunSummary(run, folder=folder, facts=facts, **(usual | more))

@@ -17,8 +17,8 @@ from tests.world.oauth import faults
 from token_refresh.base.clock import iso
 from token_refresh.commands import prepare
 from token_refresh.diagnosis.row_memory import FILE
-from token_refresh.notifiers.facts import Look, find_facts
-from token_refresh.notifiers.summary import Code, Facts
+from token_refresh.notifiers.facts import Look, end_step
+from token_refresh.notifiers.summary import Code, Facts, Item
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.terminal.console import Console
@@ -53,12 +53,17 @@ def facts_of(rows: Rows, *, wants_all: bool = True, scope: Scope = DUE) -> tuple
     with open_run_context(installation) as context:
         run = Refresher(context).run(scope)
         before = context.store.store.calls
-        facts = find_facts(context, run, look)
+        facts = look.facts(context, run)
         return facts, context.store.store.calls - before
 
 
-def codes(facts: Facts) -> dict[str, Code]:
-    return {row.location_id: row.code for row in facts.rows}
+def codes(facts: Facts) -> dict[str, str]:
+    return {item.location_id: item.code for item in facts.items if item.location_id}
+
+
+def item_of(facts: Facts, code: Code) -> Item:
+    [found] = [item for item in facts.items if item.code == code]
+    return found
 
 
 def test_each_row_counts_in_one_state_and_who_needs_a_person_is_named(rows: Rows) -> None:
@@ -88,8 +93,9 @@ def test_each_row_counts_in_one_state_and_who_needs_a_person_is_named(rows: Rows
     }
     assert facts.next_expiry == {"acme": START - HOUR}
     assert facts.unreadable_cells == 1
-    [refused] = [row for row in facts.rows if row.location_id == "refused"]
-    assert (refused.state, refused.token_ends, refused.failures) == ("failing", soon, 1)
+    assert facts.first_end == START - HOUR
+    refused = item_of(facts, Code.NEEDS_FIXING)
+    assert (refused.location_id, refused.provider, refused.step) == ("refused", "acme", 1)
     assert "invalid_scope" in refused.message
     assert refused.action
 
@@ -102,7 +108,22 @@ def test_who_recovers_is_no_longer_named(rows: Rows) -> None:
         assert codes(facts_of(rows, wants_all=wants_all)[0]) == {"loc": Code.NEEDS_FIXING}
     world.oauth.behave()
     for wants_all in (True, False):
-        assert facts_of(rows, wants_all=wants_all)[0].rows == []
+        assert facts_of(rows, wants_all=wants_all)[0].items == []
+
+
+def test_the_first_failed_run_of_a_row_is_too_early_to_say_where_its_token_outlives_the_next(rows: Rows) -> None:
+    rows.world.program.settings["REFRESH_INTERVAL"] = "900"
+    for name, minutes in (("long", 30), ("short", 14)):
+        rows.add("acme", name, START + timedelta(minutes=minutes))
+    rows.world.oauth.fail(faults.status(503), times=99)
+    facts, _ = facts_of(rows)
+    assert {item.location_id: (item.code, item.step) for item in facts.items} == {
+        "long": (Code.FAILING, 0),
+        "short": (Code.FAILING, 1),
+    }
+    assert facts.first_end == START + timedelta(minutes=14)
+    rows.world.clock.advance(600)
+    assert {item.step for item in facts_of(rows)[0].items} == {1}
 
 
 @pytest.mark.parametrize("wants_all", [True, False])
@@ -113,7 +134,7 @@ def test_who_logs_in_again_is_no_longer_named_by_a_run_that_finds_nothing_due(ro
     for _ in range(2):
         assert codes(facts_of(rows, wants_all=wants_all)[0]) == {"loc": Code.LOGIN_NEEDED}
     assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc")), "--replace").code == 0
-    assert facts_of(rows, wants_all=wants_all)[0].rows == []
+    assert facts_of(rows, wants_all=wants_all)[0].items == []
 
 
 # What it costs
@@ -163,7 +184,7 @@ def test_a_row_that_was_fixed_or_deleted_at_airtable_is_not_named_for_ever(airta
     world.oauth.fail(faults.refused("invalid_scope"), times=2)
     assert set(codes(facts_of(airtable_rows, wants_all=False)[0])) == {"fixed", "deleted"}
     airtable_rows.remove("deleted")
-    assert facts_of(airtable_rows, wants_all=False)[0].rows == []
+    assert facts_of(airtable_rows, wants_all=False)[0].items == []
 
 
 def test_a_row_with_a_dead_grant_that_is_deleted_at_airtable_is_named_for_a_day_at_most(
@@ -226,11 +247,13 @@ def test_what_ends_for_good_is_looked_for_once_a_day_and_named_until_then(rows: 
     end = START + timedelta(days=20)
     rows.add("acme-never", "loc", START + 9 * HOUR, refresh_token_expiry=end)
     for _ in range(2):
-        [ending] = facts_of(rows)[0].rows
-        assert (ending.code, ending.part, ending.ends, ending.state) == (Code.ENDING, "refresh_token", end, "valid")
+        facts, _ = facts_of(rows)
+        [ending] = facts.items
+        assert (ending.code, ending.part, ending.ends) == (Code.ENDING, "refresh_token", iso(end))
+        assert (ending.step, facts.first_end) == (end_step(end, rows.world.clock.now()), None)
         assert ending.action
         rows.world.clock.advance(600)
-    assert facts_of(rows, wants_all=False)[0].rows == []
+    assert facts_of(rows, wants_all=False)[0].items == []
 
 
 # Keys
@@ -244,7 +267,8 @@ def test_cells_under_an_older_key_and_under_one_that_is_gone_are_counted(rows: R
     settings = world.program.settings
     settings |= {"ENCRYPTION_KEY": crypto.generate_key(), "ENCRYPTION_KEY_FALLBACKS": older}
     facts, _ = facts_of(rows)
-    assert (facts.rows_to_rotate, facts.unreadable_cells) == (1, 0)
+    assert item_of(facts, Code.ROTATION_UNFINISHED).message == "1 rows are still encrypted with an older key"
+    assert facts.unreadable_cells == 0
 
 
 def test_cells_under_a_key_that_is_gone_are_counted_before_they_are_due(rows: Rows) -> None:
@@ -252,7 +276,7 @@ def test_cells_under_a_key_that_is_gone_are_counted_before_they_are_due(rows: Ro
     foreign = crypto.Keyring(crypto.parse_key(crypto.generate_key())).seal("secret of a client", context)
     rows.add("acme", "loc", START + 9 * HOUR, encrypted_secret=foreign)
     facts, _ = facts_of(rows)
-    assert (facts.rows_to_rotate, facts.unreadable_cells, facts.rows) == (0, 1, [])
+    assert (facts.unreadable_cells, facts.items) == (1, [])
 
 
 def test_what_waits_in_the_journal_is_counted_by_step(sqlite_rows: SqliteRows) -> None:
@@ -260,4 +284,10 @@ def test_what_waits_in_the_journal_is_counted_by_step(sqlite_rows: SqliteRows) -
     sqlite_rows.add("acme", "loc")
     world.oauth.fail(faults.cut(), times=9)
     facts, _ = facts_of(sqlite_rows)
-    assert (facts.journal_entries, facts.old_entries) == ({"lost": 1}, 0)
+    assert facts.journal_entries == {"lost": 1}
+    assert Code.JOURNAL_WAITING not in {item.code for item in facts.items}
+
+
+def test_an_end_gets_nearer_in_three_steps() -> None:
+    steps = {days: end_step(START + timedelta(days=days), START) for days in (31, 30, 8, 7, 2, 1, 0)}
+    assert steps == {31: 0, 30: 1, 8: 1, 7: 2, 2: 2, 1: 3, 0: 3}

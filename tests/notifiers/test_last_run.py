@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.notifiers.summaries import finished, summary_of
 from tests.world.clock import START
 from token_refresh.base.errors import ActionableError, Kind, exit_code
-from token_refresh.diagnosis.row_state import State
 from token_refresh.notifiers.last_run import Finding, LastRun, not_checked
-from token_refresh.notifiers.summary import Code, Facts, RowFact, RunSummary
+from token_refresh.notifiers.summary import Code, Facts, Item, RunSummary
 
 NAME = "0123456789abcdef"
 LATER, BEFORE = START + timedelta(minutes=30), START - timedelta(minutes=30)
 
 
-def fact(location: str = "loc", code: Code = Code.FAILING, **more: Any) -> RowFact:
-    return RowFact(location, "acme", State.FAILING, code, "HTTP 500", **more)
+def facts(*locations: str, first_end: datetime | None = None) -> Facts:
+    """These locations fail."""
+    return Facts([Item(Code.FAILING, "HTTP 500", "", name, "acme") for name in locations], first_end)
 
 
 def judged(folder: Path, *summaries: RunSummary, after: timedelta = timedelta(minutes=5)) -> Finding:
@@ -30,29 +29,24 @@ def judged(folder: Path, *summaries: RunSummary, after: timedelta = timedelta(mi
 
 
 @pytest.mark.parametrize(
-    ("facts", "code", "words"),
+    ("known", "code", "words"),
     [
-        (Facts(), 0, "OK: the last run ended 5 min ago"),
-        (
-            Facts(rows=[fact(token_ends=LATER)]),
-            1,
-            "WARNING: all access tokens are valid; 1 need somebody: loc (failing)",
-        ),
-        (Facts(rows=[fact()]), 1, "WARNING: "),
-        (Facts(rows=[fact(code=Code.ENDING, token_ends=BEFORE)]), 1, "WARNING: "),  # its end is not this one
-        (Facts(rows=[fact(token_ends=BEFORE)]), 2, "CRITICAL: access tokens have expired; 1 need somebody: loc"),
-        (Facts(rows=[fact("a", token_ends=LATER), fact("b", token_ends=BEFORE)]), 2, "CRITICAL: "),
+        (facts(), 0, "OK: the last run ended 5 min ago"),
+        (Facts([Item(Code.QUOTA, "900 calls")]), 0, "OK: "),  # nobody's token
+        (facts("loc", first_end=LATER), 1, "WARNING: all access tokens are valid; 1 need somebody: loc (failing)"),
+        (facts("loc"), 1, "WARNING: "),
+        (facts("a", "b", first_end=BEFORE), 2, "CRITICAL: access tokens have expired; 2 need somebody: a (failing)"),
     ],
 )
-def test_who_needs_somebody_decides(tmp_path: Path, facts: Facts, code: int, words: str) -> None:
-    found = judged(tmp_path, summary_of(finished(), facts=facts))
+def test_who_needs_somebody_decides(tmp_path: Path, known: Facts, code: int, words: str) -> None:
+    found = judged(tmp_path, summary_of(finished(), facts=known))
     assert exit_code([found.kind] if found.kind else []) == code
     assert str(found).startswith(words)
     assert "\n" not in str(found)
 
 
 def test_a_token_that_expired_since_the_run_counts_by_now(tmp_path: Path) -> None:
-    summary = summary_of(finished(), facts=Facts(rows=[fact(token_ends=LATER)]))
+    summary = summary_of(finished(), facts=facts("loc", first_end=LATER))
     assert judged(tmp_path, summary, after=timedelta(minutes=29)).state == "attention"
     assert judged(tmp_path, after=timedelta(minutes=30)).state == "expired"
 
@@ -73,7 +67,7 @@ def test_a_run_that_could_not_ask_the_store_keeps_what_was_known_and_needs_atten
         "attention", "the last run ended 5 min ago with exit code 3 (Airtable does not answer)"
     )  # fmt: skip
     assert found.action == "Wait."
-    ill = summary_of(finished(), facts=Facts(rows=[fact(token_ends=BEFORE)]))
+    ill = summary_of(finished(), facts=facts("loc", first_end=BEFORE))
     assert judged(tmp_path, ill, failed).state == "expired"
 
 
@@ -89,10 +83,21 @@ def test_runs_that_cannot_do_their_work_for_two_intervals_are_as_bad_as_none(tmp
 
 
 def test_a_run_that_a_person_started_says_who_is_well_but_not_that_runs_come(tmp_path: Path) -> None:
-    ill = summary_of(finished(), facts=Facts(rows=[fact()]))
+    ill = summary_of(finished(), facts=facts("loc"))
     by_hand = summary_of(finished(at=START + timedelta(hours=3)), facts=Facts(), is_scheduled=False)
     assert judged(tmp_path, ill, by_hand).state == "ok"
     assert judged(tmp_path, after=timedelta(hours=3)).state == "late"
+
+
+def test_the_last_success_is_the_last_run_that_could_do_its_work_also_one_that_a_person_started(
+    tmp_path: Path,
+) -> None:
+    assert LastRun(tmp_path, NAME).success_at is None
+    for hours, (code, is_scheduled) in enumerate([(0, True), (1, False), (3, True), (2, True), (4, False)]):
+        run = finished(run_id=str(hours), at=START + timedelta(hours=hours))
+        LastRun(tmp_path, NAME).keep(summary_of(run, exit_code=code, is_scheduled=is_scheduled))
+    assert LastRun(tmp_path, NAME).success_at == START + timedelta(hours=1)
+    assert LastRun(tmp_path, NAME).started_at == START + timedelta(hours=3)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"ended_at": 3, "exit_code": "x"}', b"\xff"])
@@ -111,7 +116,6 @@ def test_a_set_up_that_is_wrong_is_unknown_with_what_to_do() -> None:
 
 
 def test_of_many_ten_are_named(tmp_path: Path) -> None:
-    facts = Facts(rows=[fact(f"loc{number}") for number in range(12)])
-    found = judged(tmp_path, summary_of(finished(), facts=facts))
+    found = judged(tmp_path, summary_of(finished(), facts=facts(*(f"loc{number}" for number in range(12)))))
     assert "12 need somebody: loc0 (failing), " in found.message
     assert found.message.endswith("loc9 (failing), …")

@@ -71,7 +71,7 @@ def test_what_is_of_one_machine_is_not_over_because_another_has_none_of_it(
 def test_while_another_machine_is_at_it_this_one_sends_its_own_alone(
     store: Store, clock: FakeClock, tmp_path: Path
 ) -> None:
-    desk = Desk(tmp_path / "state", clock, store)
+    desk = Desk(tmp_path / "state", clock, store, seconds=1.2)
     store.take_note("news", 30)
     wrong = ActionableError("its disk is full", "Free it.", Kind.CONFIGURATION)
     assert said(desk.run(fact("loc"), journal_error=wrong, after=0)) == [("needs_fixing", "", False)]

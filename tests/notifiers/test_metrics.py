@@ -6,13 +6,13 @@ import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import World
@@ -23,9 +23,11 @@ from tests.world.program import ROOT
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Outcome
 from token_refresh.diagnosis.row_state import State
+from token_refresh.notifiers import messages
 from token_refresh.notifiers.history import STORE_CALLS
-from token_refresh.notifiers.metrics import Numbers, text_of, write_metrics
-from token_refresh.notifiers.summary import Facts, Usage
+from token_refresh.notifiers.metrics import Numbers, write_metrics
+from token_refresh.notifiers.summary import Facts
+from token_refresh.stores.base import Usage
 
 NAMES = {
     "token_refresh_run_timestamp_seconds",
@@ -48,10 +50,11 @@ OF_THE_SERVICE = {"token_refresh_provider_seconds"}
 FACTS = Facts(
     tokens={("acme", State.VALID): 3, ("acme", State.LOGIN_NEEDED): 1, ("google", State.VALID): 2},
     next_expiry={"acme": START + timedelta(hours=1)},
-    refresh_token_ends={"google": START + timedelta(days=20)},
+    refresh_token_end={"google": START + timedelta(days=20)},
     unreadable_cells=1,
     journal_entries={"lost": 2},
-    usage=Usage(120, 900, 1000),
+    usage=Usage(120, 900, 0),
+    monthly_calls=1000,
 )
 Samples = Mapping[tuple[str, tuple[str, ...]], float]
 
@@ -78,7 +81,7 @@ def read(text: str) -> Samples:
 
 
 def test_the_names_are_those_that_are_promised_and_each_is_explained() -> None:
-    text = text_of(numbers()).decode()
+    text = generate_latest(numbers()).decode()
     samples = read(text)
     assert {name for name, _ in samples} == NAMES
     assert set(re.findall(r"(?m)^# HELP (\S+) \S", text)) == NAMES
@@ -87,7 +90,7 @@ def test_the_names_are_those_that_are_promised_and_each_is_explained() -> None:
 
 
 def test_a_run_and_all_rows_are_said_in_numbers() -> None:
-    samples = read(text_of(numbers()).decode())
+    samples = read(generate_latest(numbers()).decode())
     assert samples["token_refresh_run_timestamp_seconds", ()] == START.timestamp()
     assert samples["token_refresh_run_success_timestamp_seconds", ()] == START.timestamp()
     assert samples["token_refresh_run_duration_seconds", ()] == 5
@@ -104,7 +107,7 @@ def test_a_run_and_all_rows_are_said_in_numbers() -> None:
 
 
 def test_each_outcome_of_a_provider_is_counted_from_nothing() -> None:
-    samples = read(text_of(numbers()).decode())
+    samples = read(generate_latest(numbers()).decode())
     found = {labels[1]: count for (name, labels), count in samples.items() if name == "token_refresh_outcomes_total"}
     assert found == {**{str(outcome): 0 for outcome in Outcome}, "refreshed": 7}
 
@@ -147,15 +150,19 @@ def test_the_file_is_replaced_whole_and_everybody_may_read_it(tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
-def test_a_folder_that_is_not_there_and_a_package_that_is_not_are_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ActionableError, match="cannot be written"):
         write_metrics(tmp_path / "nowhere/x.prom", numbers())
-    for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ActionableError, match="prometheus-client is not installed"):
-        write_metrics(tmp_path / "x.prom", numbers())
+
+
+def test_without_the_library_one_warning_says_how_to_install_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "find_spec", lambda _: None)
+    world.program.settings["METRICS_FILE"] = str(tmp_path / "x.prom")
+    result = world.program.run()
+    assert result.code == 0
+    assert result.err.count("METRICS_FILE: the package prometheus-client is missing. Run: ") == 1
 
 
 def test_runs_write_the_file_and_their_counts_grow(world: World, tmp_path: Path) -> None:

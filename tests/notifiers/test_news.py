@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.notifiers.news_world import DAY, HOUR, Desk, ends_in, fact, said
+from tests.notifiers.news_world import DAY, HOUR, Desk, ending, ends_in, fact, said
 from tests.world.clock import FakeClock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome, RowFinished, RowWaiting
-from token_refresh.notifiers.summary import Code, Facts, Usage
-from token_refresh.stores.base import StoreUnavailableError
+from token_refresh.notifiers.facts import quota_items
+from token_refresh.notifiers.news import Message
+from token_refresh.notifiers.summary import Code, Facts, Item, RunSummary
+from token_refresh.notifiers.watch import Limit
+from token_refresh.stores.base import StoreUnavailableError, Usage
 
 
 @pytest.fixture
@@ -49,51 +54,45 @@ def test_a_digest_that_a_wrong_clock_dated_in_the_future_keeps_no_later_one_back
 
 
 def test_a_row_that_needs_a_login_instead_has_not_recovered_from_failing(desk: Desk) -> None:
-    assert said(desk.run(fact("loc", Code.FAILING, failures=2))) == [("failing", "loc", False)]
+    assert said(desk.run(fact("loc", Code.FAILING))) == [("failing", "loc", False)]
     assert said(desk.run(fact("loc", Code.LOGIN_NEEDED))) == [("login_needed", "loc", False)]
     assert said(desk.run()) == [("recovered", "loc", False)]
 
 
-def test_the_first_failed_run_of_a_row_is_news_only_where_its_token_ends_before_the_next(desk: Desk) -> None:
-    later = ends_in(desk.clock, 1)
-    assert desk.run(fact("loc", Code.FAILING, failures=1, token_ends=later)) == []
-    assert said(desk.run(fact("loc", Code.FAILING, failures=2, token_ends=later))) == [("failing", "loc", False)]
-    soon = desk.clock.now() + timedelta(seconds=1.5 * HOUR)
-    assert ("failing", "two", False) in said(desk.run(fact("two", Code.FAILING, failures=1, token_ends=soon)))
+def test_what_is_found_too_early_to_say_is_news_only_when_it_lasts(desk: Desk) -> None:
+    assert desk.run(fact("loc", Code.FAILING, step=0)) == []
+    assert said(desk.run(fact("loc", Code.FAILING))) == [("failing", "loc", False)]
 
 
 def test_an_end_is_news_thirty_seven_and_one_days_before(desk: Desk) -> None:
     end = ends_in(desk.clock, 40)
     news = {}
     for day in range(1, 41):
-        if messages := desk.run(fact("loc", Code.ENDING, ends=end, part="refresh_token"), after=DAY):
+        if messages := desk.run(ending("loc", end, desk.clock.now() + timedelta(seconds=DAY)), after=DAY):
             news[day] = said(messages)
     assert news == {day: [("ending", "loc", False)] for day in (10, 33, 39)}
     assert desk.run(after=DAY) == []
 
 
 def test_what_was_renewed_before_its_end_has_recovered(desk: Desk) -> None:
-    desk.run(fact("loc", Code.ENDING, ends=ends_in(desk.clock, 5), part="refresh_token"))
+    desk.run(ending("loc", ends_in(desk.clock, 5), desk.clock.now()))
     assert said(desk.run()) == [("recovered", "loc", False)]
 
 
 def test_what_ends_on_a_day_is_not_in_the_digest(desk: Desk) -> None:
-    ending = fact("ends", Code.ENDING, ends=ends_in(desk.clock, 20), part="refresh_token")
-    desk.run(ending, fact("loc"))
-    assert said(desk.run(ending, fact("loc"), after=DAY)) == [("login_needed", "loc", True)]
+    item = ending("ends", ends_in(desk.clock, 20), desk.clock.now())
+    desk.run(item, fact("loc"))
+    assert said(desk.run(item, fact("loc"), after=DAY)) == [("login_needed", "loc", True)]
 
 
 def test_a_secret_and_a_login_that_end_are_two_things(desk: Desk) -> None:
-    end = ends_in(desk.clock, 5)
-    [message] = desk.run(
-        fact("loc", Code.ENDING, ends=end, part="refresh_token"),
-        fact("loc", Code.ENDING, ends=end, part="client_secret"),
-    )
+    end, now = ends_in(desk.clock, 5), desk.clock.now()
+    [message] = desk.run(*(ending("loc", end, now, part) for part in ("refresh_token", "client_secret")))
     assert len(message.items) == 2
 
 
 def test_the_worst_comes_first_and_of_many_rows_twenty_are_shown(desk: Desk) -> None:
-    rows = [fact(f"loc{number}", Code.FAILING, failures=2) for number in range(30)]
+    rows = [fact(f"loc{number}", Code.FAILING) for number in range(30)]
     [message] = desk.run(*rows, fact("dead", Code.LOGIN_NEEDED))
     lines = message.text.splitlines()
     assert lines[0].startswith("login needed: dead acme: the grant is dead. Log in again. (since ")
@@ -104,12 +103,9 @@ def test_the_worst_comes_first_and_of_many_rows_twenty_are_shown(desk: Desk) -> 
 
 def test_all_codes_are_in_the_order_of_their_severity(desk: Desk) -> None:
     desk.clock.advance(10 * DAY)
-    end = ends_in(desk.clock, 5)
-    facts = Facts(
-        [fact("e", Code.ENDING, ends=end), fact("f", Code.FAILING, failures=2), fact("n", Code.NEEDS_FIXING),
-         fact("u", Code.UNREADABLE_CELL), fact("l")],
-        old_entries=1, rows_to_rotate=2, usage=Usage(900, 1000, 1000),
-    )  # fmt: skip
+    rows = (Code.ENDING, Code.FAILING, Code.NEEDS_FIXING, Code.UNREADABLE_CELL, Code.LOGIN_NEEDED)
+    others = (Code.JOURNAL_WAITING, Code.ROTATION_UNFINISHED, Code.QUOTA)
+    facts = Facts([*(fact(code, code) for code in rows), *(Item(code, "what", "Do.") for code in others)])
     away = StoreUnavailableError("the table does not answer", "Wait.")
     waiting = [RowWaiting("w", "acme", "acme.example does not answer", host="acme.example")]
     [message] = desk.end(desk.summary(facts, store_error=away, waiting=waiting))
@@ -155,7 +151,8 @@ def test_a_store_that_cannot_be_asked_ends_nothing_that_is_of_its_rows(desk: Des
 def test_what_a_run_that_could_not_look_knows_nothing_of_is_not_over(desk: Desk) -> None:
     desk.clock.advance(5 * DAY)
     waiting = [RowWaiting("w", "acme", "…", host="acme.example")]
-    begun = desk.end(desk.summary(Facts(old_entries=1, usage=Usage(1, 1000, 1000)), waiting=waiting))
+    facts = Facts([Item(code, "what", "Do.") for code in (Code.JOURNAL_WAITING, Code.QUOTA)])
+    begun = desk.end(desk.summary(facts, waiting=waiting))
     assert {code for code, *_ in said(begun)} == {"journal_waiting", "quota", "host_unavailable"}
     away = StoreUnavailableError("the table does not answer", "Wait.")
     assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
@@ -194,26 +191,44 @@ def test_the_months_calls_are_news_at_eighty_and_at_a_hundred_percent_from_the_t
     news = {}
     for day, forecast in shares.items():
         desk.clock.advance((day - desk.clock.now().day) * DAY)
-        if messages := desk.end(desk.summary(Facts(usage=Usage(10, forecast, 1000)))):
+        items = list(quota_items(Usage(10, forecast, 0), 1000, desk.clock.now()))
+        if messages := desk.end(desk.summary(Facts(items))):
             news[day] = [one for one in said(messages) if not one[2]]
     assert {day: one for day, one in news.items() if one} == {4: [("quota", "", False)], 6: [("quota", "", False)]}
 
 
 def test_an_unknown_plan_is_no_news(desk: Desk) -> None:
     desk.clock.advance(10 * DAY)
-    assert desk.end(desk.summary(Facts(usage=Usage(10**6, 10**7, None)))) == []
+    assert list(quota_items(Usage(10**6, 10**7, 0), None, desk.clock.now())) == []
 
 
-def test_another_machine_with_the_same_state_says_nothing_while_one_is_at_it(desk: Desk) -> None:
-    second = Desk(desk.folder, desk.clock)
+def test_of_two_processes_that_end_together_the_second_waits_and_sends_what_only_it_has(desk: Desk) -> None:
+    second, begun = Desk(desk.folder, desk.clock), threading.Event()
+    later = threading.Thread(target=lambda: second.run(fact("loc"), fact("other"), after=0))
+
+    def meanwhile(messages: Mapping[str, Message], _: RunSummary, __: Limit, accepted: set[str]) -> None:
+        later.start()
+        begun.wait(0.2)
+        accepted.update(messages)
+
+    desk._send = meanwhile  # type: ignore[method-assign]
+    desk.run(fact("loc"))
+    later.join(10)
+    assert [said([message]) for _, message in second.got] == [[("login_needed", "other", False)]]
+    assert desk.warned == second.warned == []
+
+
+def test_who_waits_too_long_for_another_process_sends_no_news_but_what_is_of_its_run_alone(desk: Desk) -> None:
+    second, called = Desk(desk.folder, desk.clock, seconds=1.2), []
 
     def meanwhile(*_: object) -> None:
-        assert second.run(fact("loc")) == []
+        second._send = lambda messages, *_: called.append(messages)  # type: ignore[method-assign]
+        second.run(fact("loc"))
 
     desk._send = meanwhile  # type: ignore[method-assign,assignment]
     desk.run(fact("loc"))
-    assert desk.warned == []
-    assert second.got == []
+    assert called == [{}]
+    assert desk.warned == second.warned == []
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[1]", '{"table": {"mail": {"items": {"x": {}}}}}'])

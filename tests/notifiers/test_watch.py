@@ -36,7 +36,7 @@ class Watched:
         around = replace(surroundings, say=lambda what, action: self.warned.append(f"{what}. {action}"))
         seeing = Notifier("seeing", lambda summary, _: self.seen.append(summary), self._begin)
         made = [seeing, *notifiers]
-        self.find: Callable[..., Facts] = lambda *_: Facts(old_entries=7)
+        self.find: Callable[..., Facts] = lambda *_: Facts(unreadable_cells=7)
         self.watch = RunWatch(around, lambda: made, lambda *given: self.find(*given), is_scheduled=is_scheduled)
 
     def _begin(self) -> None:
@@ -57,9 +57,9 @@ def test_who_acts_knows_the_run_its_exit_code_and_all_rows(surroundings: Surroun
         watched.watch(run)
     watched.watch.tell({Kind.RETRY_LATER})
     [summary] = watched.seen
-    assert (summary.run, summary.exit_code, summary.is_scheduled, summary.store) == (run, 1, True, "database")
+    assert (summary.run, summary.exit_code, summary.is_scheduled) == (run, 1, True)
     assert (summary.folder, summary.interval, summary.store_calls) == (tmp_path, 600, 4)
-    assert summary.facts == Facts(old_entries=7)
+    assert summary.facts == Facts(unreadable_cells=7)
     assert watched.begun == 1
 
 
@@ -115,7 +115,7 @@ def test_who_fails_is_named_in_one_warning_and_keeps_nobody_else(surroundings: S
 
 def test_facts_that_cannot_be_found_are_one_warning(surroundings: Surroundings, tmp_path: Path) -> None:
     watched = Watched(surroundings)
-    watched.find = lambda *_: Facts(old_entries=1 // 0)
+    watched.find = lambda *_: Facts(unreadable_cells=1 // 0)
     with watched.watch.following(context(tmp_path)):
         watched.watch(RunFinished("run-1", surroundings.clock.now()))
     watched.watch.tell(())

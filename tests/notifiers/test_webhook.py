@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,8 +19,8 @@ from tests.world.clock import FakeClock
 from tests.world.http import HTTPServer, Request, Response
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.notifiers import webhook
-from token_refresh.notifiers.news import Item
-from token_refresh.notifiers.summary import Code, RunSummary
+from token_refresh.notifiers.sqlite_file import transact_in
+from token_refresh.notifiers.summary import Code, Item, RunSummary
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
 
@@ -175,19 +176,19 @@ def test_a_file_that_is_damaged_is_said_once_and_made_again(hooked: World, recei
     file.write_bytes(b"x" * 10_000)
     result = hooked.program.run()
     assert result.code == 0
-    assert result.err.count("was damaged; it was deleted, and what waited in it is lost") == 1
+    assert result.err.count("cannot be read any more; it was moved to ") == 1
     assert "WEBHOOK_URL" not in hooked.program.run().said
-    assert receiver.types() == ["run.finished"] * 2
+    assert receiver.types() == ["run.finished"] * 3
 
 
 def test_a_full_disk_is_said(hooked: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(webhook, "_keep", refuse)
+    monkeypatch.setattr(webhook, "keep", refuse)
     result = hooked.program.run()
     assert result.code == 0
-    assert "cannot be used (database or disk is full). Free the disk." in result.err
+    assert "cannot be written (database or disk is full). Free disk space" in result.err
 
 
 def outbox(world: World) -> int:
@@ -198,22 +199,20 @@ def outbox(world: World) -> int:
 
 
 def test_ten_thousand_are_kept_and_no_more(tmp_path: Any, clock: FakeClock) -> None:
-    from token_refresh.notifiers.webhook import MOST_KEPT, _keep
+    from token_refresh.notifiers.webhook import MOST_KEPT, SCHEMA, keep
 
-    with closing(sqlite3.connect(tmp_path / "outbox", isolation_level=None)) as database:
-        database.execute("CREATE TABLE outbox (id TEXT PRIMARY KEY, at REAL, tries INTEGER, body TEXT)")
-        now = clock.now()
-        events: list[Any] = [
-            ("run.finished", now + timedelta(seconds=number), {}, f"msg_{number}") for number in range(MOST_KEPT + 5)
-        ]
-        assert _keep(database, events, now) == 5
-        assert database.execute("SELECT id FROM outbox ORDER BY at LIMIT 1").fetchone() == ("msg_5",)
-        assert _keep(database, events[-1:], now) == 0
+    now, outbox = clock.now(), transact_in(tmp_path / "outbox", SCHEMA, lambda what, _: pytest.fail(what))
+    events: list[Any] = [
+        ("run.finished", now + timedelta(seconds=number), {}, f"msg_{number}") for number in range(MOST_KEPT + 5)
+    ]
+    dropped, waiting = outbox(partial(keep, events, now))
+    assert (dropped, len(waiting), waiting[0][0]) == (5, MOST_KEPT, "msg_5")
+    assert outbox(partial(keep, events[-1:], now))[0] == 0
 
 
 def summary_of(clock: FakeClock, *results: RowFinished) -> RunSummary:
     run = RunFinished("run-1", clock.now(), finished_at=clock.now(), results=list(results))
-    return RunSummary(run, is_scheduled=True, store="airtable", interval=3600, exit_code=1)
+    return RunSummary(run, is_scheduled=True, interval=3600, exit_code=1)
 
 
 def test_each_kind_of_news_of_a_row_has_its_type_and_the_names_of_the_report(clock: FakeClock) -> None:

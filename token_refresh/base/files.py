@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import pwd
 import shlex
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
 
@@ -74,6 +76,21 @@ def read_plain_file(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 10} KiB")
     return content, status
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of ours; an empty one where there is none, or it cannot be read."""
+    with contextlib.suppress(OSError):
+        return parse_object(path.read_bytes())
+    return {}
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object; an empty one where it is anything else: what is broken counts as nothing."""
+    with contextlib.suppress(ValueError):
+        if isinstance(found := json.loads(text), dict):
+            return found
+    return {}
 
 
 def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:

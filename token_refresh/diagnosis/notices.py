@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from token_refresh.base.checks import GOOD, Check
-from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.diagnosis.ends import ONE_DAY, WORDS, next_end
 from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import KNOWN_STATUSES, DueQuery, Row
 
-LAST_RUN_FILE = "last-run"
 _TOO_FEW_RUNS = {
     0: "not longer than REFRESH_INTERVAL",
     1: "too short for two runs at REFRESH_INTERVAL: where one refresh fails, the token ends before the next",
@@ -24,15 +20,16 @@ _CONNECT = f"Connect the account again before, then run: {ONBOARD_CLIENT}"
 RARE_RUNS = 1.5  # intervals between two runs that are too many
 
 
-def first_notices(context: RunContext, scope: Scope, quota: Check | None) -> Iterator[Notice]:
+def first_notices(context: RunContext, scope: Scope, quota: Check | None, last: datetime | None) -> Iterator[Notice]:
     """What a person should know of it at the start of a run.
 
     Args:
         context, scope: of the run.
         quota: how the store's calls stand against its plan; None where nobody counts them.
+        last: when the last run began that came by itself, as far as that is known.
     """
-    if not (scope.is_by_hand or scope.dry_run or scope.takeover):  # of those that come by themselves
-        yield from _rare_runs(context.folder / LAST_RUN_FILE, context.policy.interval, context.clock.now())
+    if last is not None and not (scope.is_by_hand or scope.dry_run or scope.takeover):
+        yield from _rare_runs(last, context.policy.interval, context.clock.now())
     if quota is not None and quota.state != GOOD:  # once the calls are spent nothing can be stored, nor refreshed
         yield Notice(NoticeCode.QUOTA_SHORT, None, quota.message, quota.action)
 
@@ -46,20 +43,15 @@ def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], 
     yield from _of_lone_tokens(context, listed)
 
 
-def _rare_runs(file: Path, interval: int, now: datetime) -> Iterator[Notice]:
-    """Tokens are renewed in time only if the program knows how often it is run; `file` has the time of the last one."""
-    last = None
-    with contextlib.suppress(OSError, UnicodeDecodeError):  # the first run, or not written whole
-        last = parse_time(file.read_text())
-    if last is not None and (now - last).total_seconds() > RARE_RUNS * interval:
+def _rare_runs(last: datetime, interval: int, now: datetime) -> Iterator[Notice]:
+    """Tokens are renewed in time only if the program knows how often it is run."""
+    if (now - last).total_seconds() > RARE_RUNS * interval:
         yield Notice(
             NoticeCode.RARE_RUNS,
             None,
             f"the last run was at {last:%Y-%m-%d %H:%M} UTC, longer ago than REFRESH_INTERVAL ({interval} s)",
             "Set REFRESH_INTERVAL to the seconds between two runs of cron.",
         )
-    with contextlib.suppress(OSError):  # a full disk is reported by whoever cannot go on without it
-        file.write_text(iso(now))
 
 
 def unknown_status_notice(row: Row) -> Notice | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from providers.base import ProviderError
 from token_refresh.base.clock import iso, parse_day, parse_time
 from token_refresh.base.columns import COLUMNS
 from token_refresh.base.events import KINDS, Outcome, RowFinished, RunFinished
-from token_refresh.base.files import replace_file
+from token_refresh.base.files import read_object, replace_file
 from token_refresh.journal.failures import A_DAY, read_failures
 from token_refresh.refresh.jobs import read_params
 from token_refresh.refresh.run_context import RunContext
@@ -41,7 +40,7 @@ class RowMemory:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._file = context.folder / FILE
-        self._before = _read(self._file)
+        self._before = read_object(self._file)
         self.listed_at: datetime | None = None
         self.rows: dict[tuple[str, str], Row] = {}
         self._known_to_fail: set[tuple[str, str]] = set()
@@ -130,11 +129,3 @@ def after(row: Row, result: RowFinished) -> Row:
         return replace(row, status=STATUS_ACTIVE, last_error="", failure_count=0)
     status = STATUS_REAUTHORIZE if result.outcome is Outcome.REAUTHORIZE else row.status
     return replace(row, status=status, last_error=result.error or _THERE, failure_count=row.failure_count + 1)
-
-
-def _read(file: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        kept = json.loads(file.read_bytes())
-        if isinstance(kept, dict):
-            return kept
-    return {}

@@ -1,31 +1,34 @@
-"""Everybody who wants to know of runs: a line each, imported where it is set. A new notifier gets its line here."""
+"""Everybody who wants to know of runs: a line each, imported where it is set. A new notifier gets its line here.
+
+Those who write down what a run did act after each run that was no dry one, whoever started it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from token_refresh.base.events import RunFinished
-from token_refresh.notifiers.recorders import recorders_of
-from token_refresh.notifiers.summary import RunSummary
+from token_refresh.notifiers.last_run import LastRun
+from token_refresh.notifiers.news import Channel, Message, News
+from token_refresh.notifiers.ping import Ping
+from token_refresh.notifiers.summary import Item, RunSummary
 from token_refresh.notifiers.watch import Limit, Notifier, Surroundings
-
-if TYPE_CHECKING:
-    from token_refresh.notifiers.news import Channel
 
 
 def notifiers_of(surroundings: Surroundings) -> Iterator[Notifier]:
     """Those that the settings ask for."""
-    yield from recorders_of(surroundings)
-    if (ping_url := surroundings.settings.ping_url) is not None:
-        from token_refresh.notifiers.ping import Ping
-
-        ping = Ping(surroundings, ping_url.reveal())
+    settings, last_run = surroundings.settings, LastRun(surroundings.state, surroundings.name)
+    yield Notifier("last run", lambda summary, _: last_run.keep(summary), is_recorder=True)
+    yield Notifier("history", lambda summary, _: _record(surroundings, last_run, summary), is_recorder=True)
+    if (file := settings.metrics_file) is not None:
+        write = partial(_write_metrics, surroundings, last_run, file)
+        yield Notifier("METRICS_FILE", write, is_recorder=True)
+    if settings.ping_url is not None:
+        ping = Ping(surroundings, settings.ping_url.reveal())
         yield Notifier("PING_URL", ping.act, ping.begin)
     if channels := list(channels_of(surroundings)):
-        from token_refresh.notifiers.news import News
-
         yield Notifier("news", News(surroundings, channels).act)
 
 
@@ -37,7 +40,6 @@ def channels_of(surroundings: Surroundings) -> Iterator[Channel]:
 
         yield from message_channels(settings)
     if settings.webhook_url is not None:
-        from token_refresh.notifiers.news import Channel
         from token_refresh.notifiers.webhook import Webhook
 
         yield Channel("WEBHOOK_URL", ("webhook",), Webhook(surroundings, settings.webhook_url.reveal()).send)
@@ -45,15 +47,28 @@ def channels_of(surroundings: Surroundings) -> Iterator[Channel]:
 
 def tests_of(surroundings: Surroundings, limit: Limit) -> Iterator[tuple[str, Callable[[], None]]]:
     """What sends one of each to those that are set, by the name of the setting."""
-    from token_refresh.notifiers.news import Item, Message
-
     settings, run = surroundings.settings, RunFinished("test", surroundings.clock.now())
-    summary = RunSummary(run, is_scheduled=False, store=settings.store, interval=settings.refresh_interval)
+    summary = RunSummary(run, is_scheduled=False, interval=settings.refresh_interval)
     message = Message(run.run_id, [Item("test", "nothing has happened", "It came by `notify --test`.")])
     for channel in channels_of(surroundings):
         messages = dict.fromkeys(channel.keys, message)
         yield channel.name, partial(channel.send, messages, summary, limit, set())
     if settings.ping_url is not None:
-        from token_refresh.notifiers.ping import Ping
-
         yield "PING_URL", partial(Ping(surroundings, settings.ping_url.reveal()).send, "", "test", limit)
+
+
+def _record(surroundings: Surroundings, last_run: LastRun, summary: RunSummary) -> dict[tuple[str, str], int]:
+    """Put the run into the history, where it is not there yet; what is counted there."""
+    with surroundings.open_history(summary.folder or last_run.folder) as history:
+        history.record(summary)
+        return history.counts()
+
+
+def _write_metrics(surroundings: Surroundings, last_run: LastRun, file: Path, summary: RunSummary, _: Limit) -> None:
+    from token_refresh.notifiers.messages import require_extra
+
+    require_extra("prometheus_client")
+    from token_refresh.notifiers.metrics import Numbers, write_metrics
+
+    success = summary.ended_at if summary.did_its_work else last_run.success_at
+    write_metrics(file, Numbers(summary, _record(surroundings, last_run, summary), success))

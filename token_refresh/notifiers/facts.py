@@ -9,23 +9,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from crypto import Context, Keyring, SealedCellError, UnknownKeyError
+from token_refresh.base.clock import iso
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
+from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.diagnosis.ends import WORDS
 from token_refresh.diagnosis.row_memory import RowMemory, after
 from token_refresh.diagnosis.row_state import ALARMS, RowStatus, State, row_statuses, state_of
-from token_refresh.journal.entries import Step
-from token_refresh.notifiers.summary import Code, Facts, RowFact, Usage
+from token_refresh.journal.entries import Entry, Step
+from token_refresh.notifiers.summary import Code, Facts, Item
 from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.listing import WARNED_AHEAD
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Row, RowGroup, Store, group_rows
+from token_refresh.stores.base import Row, RowGroup, Store, Usage, group_rows
 
 OTHER = "other"  # the provider of rows whose own nobody knows: what a table says is no name for a metric
+END_DAYS = (30, 7, 1)  # before something ends for good
+QUOTA_SHARES = (0.8, 1.0)
+FORECAST_DAY = 3  # of the month, the first whose forecast is more than a guess
 _WITH_TOKENS = (Step.ANSWERED, Step.SUPERSEDED, Step.UNREAD)
 _IN_USE = (State.EXPIRED, State.FAILING, State.VALID)
 
@@ -48,67 +52,85 @@ class Look:
     wants_all: bool
     is_scheduled: bool
 
+    def facts(self, context: RunContext, run: RunFinished) -> Facts:
+        """Look at all rows. Called once a run, while the store is open.
 
-def find_facts(context: RunContext, run: RunFinished, look: Look) -> Facts:
-    """Look at all rows. Called once a run, while the store is open.
+        Raises:
+            StoreError: the store does not answer any more.
+            OSError: the state folder rejects writes.
+        """
+        now, store = context.clock.now(), context.store.store
+        alarming = store.alarming(now)
+        memory = self._memory(context, run, is_all=alarming is None)
+        kept, unmarked = self._statuses(context, memory.rows.values()), list[RowStatus]()
+        if alarming is None:
+            statuses, groups = kept, group_rows(memory.rows.values(), now) if memory.listed_at else []
+        else:
+            statuses, groups = self._statuses(context, self.recall(store, alarming)), []
+            unmarked = self._statuses(context, _unmarked(run, statuses))
+            if self.wants_all:
+                groups = store.tally(now)
+        alarms = [one for one in (*statuses, *unmarked) if one.state in ALARMS]
+        results = {(one.location_id, one.provider): one for one in run.results}
+        next_run = now + timedelta(seconds=context.policy.interval)
+        items = [_alarm(one, results.get(_name(one)), next_run) for one in alarms]
+        unreadable = sum(item.code == Code.UNREADABLE_CELL for item in items)
+        items += (_ending(one, now) for one in kept if one.state in _IN_USE and one.end is not None)
+        entries, usage = context.journal.entries(), store.usage()
+        rotating, foreign = _cells(groups, context.store.keyring)
+        items += _items_of_table(entries, rotating, now)
+        items += quota_items(usage, self.monthly_calls, now)
+        ends = (one.row.access_token_expiry for one in alarms)
+        tokens, next_expiry, refresh_token_end = self._counted(context, groups, unmarked)
+        return Facts(
+            items=items,
+            first_end=min(filter(None, ends), default=None),
+            tokens=tokens,
+            next_expiry=next_expiry,
+            refresh_token_end=refresh_token_end,
+            unreadable_cells=foreign + unreadable,
+            journal_entries=Counter(str(entry.step) for entry in entries),
+            usage=usage,
+            monthly_calls=self.monthly_calls,
+        )
 
-    Raises:
-        StoreError: the store does not answer any more.
-        OSError: the state folder rejects writes.
-    """
-    now, store = context.clock.now(), context.store.store
+    def _statuses(self, context: RunContext, rows: Iterable[Row]) -> list[RowStatus]:
+        return row_statuses(rows, self.providers, context.default_provider, context.policy, context.clock.now())
 
-    def statuses_of(rows: Iterable[Row]) -> list[RowStatus]:
-        return row_statuses(rows, look.providers, context.default_provider, context.policy, now)
+    def _memory(self, context: RunContext, run: RunFinished, *, is_all: bool) -> RowMemory:
+        """Brought up to date: at Airtable with all rows, of a database with those of which something ends."""
+        memory, now, store = RowMemory(context), context.clock.now(), context.store.store
+        if not self.wants_all:
+            memory.listed_at = None
+        if self.wants_all and self.is_scheduled and memory.is_old(now):
+            watched = store.watched(now + WARNED_AHEAD)
+            ends = (row for row in watched if self._statuses(context, [row])[0].end is not None)
+            memory.list_again(self.recall(store, watched) if is_all else ends, now)
+        elif is_all:
+            memory.follow(run, is_whole=self.is_scheduled and run.error is None and run.stopped is None)
+        elif not self.wants_all:
+            memory.rows.clear()
+        memory.write()
+        return memory
 
-    alarming = store.alarming(now)
-    memory = _memory(context, run, look, statuses_of, is_all=alarming is None)
-    kept = statuses_of(memory.rows.values())
-    if alarming is None:
-        statuses, groups = kept, group_rows(memory.rows.values(), now) if memory.listed_at else []
-    else:
-        marked = statuses_of(look.recall(store, alarming))
-        unmarked = list(_unmarked(run, marked))
-        statuses = [*marked, *statuses_of(unmarked)]
-        groups = [*store.tally(now), *_moved(unmarked, now)] if look.wants_all else []
-    results = {(one.location_id, one.provider): one for one in run.results}
-    alarms = {_name(one): _fact(one, results.get(_name(one))) for one in statuses if one.state in ALARMS}
-    ending = [_ending(one, alarms.get(_name(one))) for one in kept if one.end is not None and one.state in _IN_USE]
-    entries, usage = context.journal.entries(), store.usage()
-    rotating, unreadable = _cells(groups, context.store.keyring)
-    return Facts(
-        rows=[*alarms.values(), *ending],
-        **_counted(groups, lambda name: look.providers.slug_of(name or context.default_provider) or OTHER),
-        unreadable_cells=unreadable + sum(one.code is Code.UNREADABLE_CELL for one in alarms.values()),
-        journal_entries=Counter(str(entry.step) for entry in entries),
-        old_entries=sum(entry.step in _WITH_TOKENS and now - entry.sent_at > timedelta(days=1) for entry in entries),
-        rows_to_rotate=rotating,
-        usage=Usage(usage.calls, usage.forecast, look.monthly_calls) if usage else None,
-    )
-
-
-def _memory(
-    context: RunContext,
-    run: RunFinished,
-    look: Look,
-    statuses_of: Callable[[Iterable[Row]], list[RowStatus]],
-    *,
-    is_all: bool,
-) -> RowMemory:
-    """Brought up to date: at Airtable with all rows, of a database with those of which something ends."""
-    memory, now, store = RowMemory(context), context.clock.now(), context.store.store
-    if not look.wants_all:
-        memory.listed_at = None
-    if look.wants_all and look.is_scheduled and memory.is_old(now):
-        watched = store.watched(now + WARNED_AHEAD)
-        ends = (row for row in watched if statuses_of([row])[0].end is not None)
-        memory.list_again(look.recall(store, watched) if is_all else ends, now)
-    elif is_all:
-        memory.follow(run, is_whole=look.is_scheduled and run.error is None and run.stopped is None)
-    elif not look.wants_all:
-        memory.rows.clear()
-    memory.write()
-    return memory
+    def _counted(
+        self, context: RunContext, groups: Sequence[RowGroup], unmarked: Iterable[RowStatus]
+    ) -> tuple[Counter[tuple[str, str]], dict[str, datetime], dict[str, datetime]]:
+        """How many rows are in which state, and the first ends of their tokens, by provider."""
+        tokens = Counter[tuple[str, str]]()
+        ends = dict[str, datetime](), dict[str, datetime]()
+        for group in groups:
+            state = state_of(group)
+            provider = self.providers.slug_of(group.provider or context.default_provider) or OTHER
+            if state is not None:
+                tokens[provider, state] += group.rows
+            for firsts, end in zip(ends, (group.next_expiry, group.refresh_token_end), strict=True):
+                if state in _IN_USE and end is not None:
+                    firsts[provider] = min(end, firsts.get(provider, end))
+        for one in unmarked if groups else ():
+            if one.state is State.FAILING:  # for the table they are valid
+                tokens.update({(one.provider, State.FAILING): 1, (one.provider, State.VALID): -1})
+        return +tokens, *ends
 
 
 def _unmarked(run: RunFinished, marked: Iterable[RowStatus]) -> Iterator[Row]:
@@ -119,19 +141,12 @@ def _unmarked(run: RunFinished, marked: Iterable[RowStatus]) -> Iterator[Row]:
             yield after(Row("", one.location_id, "", provider=one.provider), one)
 
 
-def _moved(rows: Iterable[Row], now: datetime) -> Iterator[RowGroup]:
-    """What makes these rows count as failing, and no longer as valid."""
-    for row in rows:
-        yield RowGroup.of(row, now)
-        yield RowGroup.of(replace(row, last_error="", failure_count=0), now)._replace(rows=-1)
-
-
 def _name(one: RowStatus) -> tuple[str, str]:
     return one.row.location_id, one.provider
 
 
-def _fact(one: RowStatus, result: RowFinished | None) -> RowFact:
-    """Why somebody should look at a row; `result` is what this run did to it."""
+def _alarm(one: RowStatus, result: RowFinished | None, next_run: datetime) -> Item:
+    """Why somebody should look at a row; `result` is what this run did to it. A first failure may pass by itself."""
     if one.state is State.LOGIN_NEEDED or one.row.has_only_access_token:
         code = Code.LOGIN_NEEDED
     elif result is not None and result.outcome is Outcome.OPERATOR:
@@ -139,50 +154,55 @@ def _fact(one: RowStatus, result: RowFinished | None) -> RowFact:
     else:
         code = Code.NEEDS_FIXING if one.row.error is not None else Code.FAILING
     said, action = (result.error, result.action) if result is not None else (None, None)
-    message = said or one.error or "its access token has expired"
-    failures, end = max(1, one.row.failure_count), one.row.access_token_expiry
-    where = one.row.location_id, one.provider, str(one.state)
-    return RowFact(*where, code, message, action or one.action, failures=failures, token_ends=end)
+    message, end = said or one.error or "its access token has expired", one.row.access_token_expiry
+    is_early = code is Code.FAILING and one.row.failure_count < 2 and end is not None and end > next_run
+    return Item(code, message, action or one.action, *_name(one), step=0 if is_early else 1)
 
 
-def _ending(one: RowStatus, alarm: RowFact | None) -> RowFact:
+def _ending(one: RowStatus, now: datetime) -> Item:
     assert one.end is not None
     part, end = one.end
     message = f"{WORDS[part]} ends on {end:%Y-%m-%d}, and no refresh renews it"
-    where = one.row.location_id, one.provider, alarm.state if alarm else str(State.VALID)
-    return RowFact(*where, Code.ENDING, message, one.action, ends=end, part=part)
+    return Item(Code.ENDING, message, one.action, *_name(one), part, ends=iso(end), step=end_step(end, now))
 
 
-def _counted(groups: Sequence[RowGroup], name_of: Callable[[str], str]) -> dict[str, Any]:
-    tokens = Counter[tuple[str, str]]()
-    ends: dict[str, dict[str, datetime]] = {"next_expiry": {}, "refresh_token_ends": {}}
-    for group in groups:
-        state, provider = state_of(group), name_of(group.provider)
-        if state is not None:
-            tokens[provider, state] += group.rows
-        for firsts, end in zip(ends.values(), (group.next_expiry, group.refresh_token_end), strict=True):
-            if state in _IN_USE and end is not None:
-                firsts[provider] = min(end, firsts.get(provider, end))
-    return {"tokens": +tokens, **ends}
+def end_step(end: datetime, now: datetime) -> int:
+    """How near an end is; 0 where it is far."""
+    return sum(end - now <= timedelta(days=days) for days in END_DAYS)
 
 
-def _cells(groups: Sequence[RowGroup], keyring: Keyring) -> tuple[int, int]:
+def _items_of_table(entries: Iterable[Entry], rotating: int, now: datetime) -> Iterator[Item]:
+    if old := sum(entry.step in _WITH_TOKENS and now - entry.sent_at > timedelta(days=1) for entry in entries):
+        what = f"new tokens of {old} answers could not be stored in the table for more than a day"
+        yield Item(Code.JOURNAL_WAITING, what, f"See: {TOKEN_MANAGER} recover")
+    if rotating:
+        what = f"{rotating} rows are still encrypted with an older key"
+        yield Item(Code.ROTATION_UNFINISHED, what, f"Run: {TOKEN_MANAGER} rotate-key")
+
+
+def quota_items(usage: Usage | None, monthly_calls: int | None, now: datetime) -> Iterator[Item]:
+    """Whether the month's calls will not last: one item, or none."""
+    if usage is not None and monthly_calls is not None and now.day >= FORECAST_DAY:
+        what = f"{usage.calls} Airtable calls so far, {usage.forecast} by the end of the month, of {monthly_calls}"
+        if step := sum(usage.forecast >= share * monthly_calls for share in QUOTA_SHARES):
+            yield Item(Code.QUOTA, what, "Run less often, or change the plan.", step=step)
+
+
+def _cells(groups: Iterable[RowGroup], keyring: Keyring) -> tuple[int, int]:
     """How many rows hold a cell under an older key, and how many cells are under a key that is not configured."""
-    rotating = unknown = 0
+    rotating = foreign = 0
     for group in groups:
         cells = [f"{cell}:" for cell in (group.refresh_cell, group.secret_cell) if cell]
         known = [cell for cell in cells if _is_known(keyring, cell)]
-        unknown += group.rows * (len(cells) - len(known))
-        rotating += group.rows if any(map(keyring.needs_reseal, known)) else 0
-    return rotating, unknown
+        foreign += group.rows * (len(cells) - len(known))
+        rotating += group.rows * any(map(keyring.needs_reseal, known))
+    return rotating, foreign
 
 
 def _is_known(keyring: Keyring, cell: str) -> bool:
     """Whether the key is configured that a cell which begins so names."""
     try:
         keyring.open(f"{cell}{'A' * 40}", Context("", "", ""))
-    except UnknownKeyError:
-        return False
-    except SealedCellError:
-        pass
+    except SealedCellError as error:
+        return not isinstance(error, UnknownKeyError)
     return True

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from token_refresh.base.clock import iso, parse_time, span
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.files import replace_file
+from token_refresh.base.files import read_object, replace_file
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import one_line
-from token_refresh.notifiers.summary import Code, RunSummary
+from token_refresh.notifiers.summary import RunSummary
 
 INTERVALS = 2  # without a run are too many
 _SHOWN_NAMES = 10
@@ -59,17 +58,23 @@ class LastRun:
     """
 
     def __init__(self, state: Path, name: str) -> None:
-        self._state = state
-        self._file = state / f"last-run-{name}.json"
-        self._kept: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            if isinstance(kept := json.loads(self._file.read_bytes()), dict):
-                self._kept = kept
+        self._state, self._file = state, state / f"last-run-{name}.json"
+        self._kept = read_object(self._file)
 
     @property
     def folder(self) -> Path | None:
         """The store's state folder, as the last run found it; None where none did."""
         return self._state / str(self._kept["folder"]) if "folder" in self._kept else None
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the last one began that came by itself."""
+        return parse_time(self._kept.get("started_at"))
+
+    @property
+    def success_at(self) -> datetime | None:
+        """When the last one ended that could do its work, whatever became of single rows."""
+        return parse_time(self._kept.get("success_at"))
 
     def keep(self, summary: RunSummary) -> None:
         """Replace it. A run that a person started does not show that others come by themselves.
@@ -77,19 +82,20 @@ class LastRun:
         Raises:
             OSError: the state folder rejects writes.
         """
-        run, kept = summary.run, self._kept
+        run, kept, at = summary.run, self._kept, iso(summary.ended_at)
+        if summary.did_its_work:
+            kept["success_at"] = at
         if summary.is_scheduled:
-            at, error = iso(summary.ended_at), run.error or run.store_error or run.journal_error
-            kept |= {"ended_at": at, "interval": summary.interval, "exit_code": summary.exit_code}
-            kept |= {"error": str(error), "action": error.action} if error is not None else {"error": "", "action": ""}
-            kept["worked_at"] = at if summary.exit_code in (0, 1) else kept.get("worked_at", at)
+            error = run.error or run.store_error or run.journal_error
+            kept |= {"started_at": iso(run.started_at), "ended_at": at, "interval": summary.interval}
+            kept |= {"exit_code": summary.exit_code, "error": str(error or ""), "action": error.action if error else ""}
+            kept["worked_at"] = at if summary.did_its_work else kept.get("worked_at", at)
         if summary.folder is not None:
             kept["folder"] = summary.folder.name
-        if summary.facts is not None:
-            rows = summary.facts.rows
-            names = list(dict.fromkeys(f"{row.location_id} ({row.code})" for row in rows))
-            ends = [row.token_ends for row in rows if row.token_ends is not None and row.code is not Code.ENDING]
-            kept |= {"names": names[:_SHOWN_NAMES], "count": len(names), "first_end": iso(min(ends)) if ends else ""}
+        if (facts := summary.facts) is not None:
+            names = list(dict.fromkeys(f"{one.location_id} ({one.code})" for one in facts.items if one.location_id))
+            first_end = iso(facts.first_end) if facts.first_end else ""
+            kept |= {"names": names[:_SHOWN_NAMES], "count": len(names), "first_end": first_end}
         replace_file(self._file, json.dumps(kept).encode())
 
     def judge(self, now: datetime) -> Finding:

@@ -13,8 +13,8 @@ from typing import Any
 from token_refresh.base.child import run_child
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.program import install_extra
-from token_refresh.notifiers.news import Channel, Item, Message
-from token_refresh.notifiers.summary import Code, RunSummary
+from token_refresh.notifiers.news import Channel, Message
+from token_refresh.notifiers.summary import Code, Item, RunSummary
 from token_refresh.notifiers.watch import Limit
 from token_refresh.settings import Settings
 
@@ -25,7 +25,7 @@ _CRITICAL = (Code.LOGIN_NEEDED, Code.UNREADABLE_CELL, Code.JOURNAL_WAITING, Code
 def require_extra(package: str) -> None:
     """Raises `ActionableError` where a package of the extra `notify` is not installed."""
     if find_spec(package) is None:
-        raise ActionableError(f"the package {package} is missing", install_extra("notify"))
+        raise ActionableError(f"the package {package.replace('_', '-')} is missing", install_extra("notify"))
 
 
 def message_channels(settings: Settings) -> Iterator[Channel]:
@@ -51,14 +51,11 @@ def _send_by_apprise(
         return
     require_extra("apprise")
     proxy, bundle = settings.https_proxy_url, settings.ca_bundle
-    given = {
-        "environ": {"HTTPS_PROXY": proxy.reveal() if proxy else "", "REQUESTS_CA_BUNDLE": str(bundle or "")},
-        "seconds": limit.left() - 0.5,
-        "messages": [[key, addresses[key], one.title, one.text] for key, one in messages.items()],
-    }
+    environ = {"HTTPS_PROXY": proxy.reveal() if proxy else "", "REQUESTS_CA_BUNDLE": str(bundle or "")}
+    shown = [[key, addresses[key], one.title, one.text] for key, one in messages.items()]
+    given = {"environ": environ, "seconds": limit.left() - 0.5, "messages": shown}
     words, clean = [sys.executable, "-P", str(_CHILD)], {"LANG": "C.UTF-8"}
-    output = run_child(words, clean, json.dumps(given).encode(), seconds=limit.left(), is_stopped=limit.is_over)
-    accepted.update(json.loads(output))
+    accepted.update(json.loads(run_child(words, clean, _json(given), seconds=limit.left(), is_stopped=limit.is_over)))
     if failed := sorted(messages.keys() - accepted):
         raise ActionableError(f"a message was not accepted by {', '.join(failed)}", "See docs/alerts.md.")
 
@@ -67,12 +64,11 @@ def _send_to_command(
     settings: Settings, messages: Mapping[str, Message], _: RunSummary, limit: Limit, accepted: set[str]
 ) -> None:
     """A command that ends with 0 has accepted it."""
+    words, environ, home = settings.notify_command, settings.child_environment, settings.home
     for key, message in messages.items():
         items = [_object(item) for item in message.items]
-        given = {"title": message.title, "message": message.text, "run_id": message.run_id, "items": items}
-        environ, home, stdin = settings.child_environment, settings.home, json.dumps(given).encode()
-        words, seconds = settings.notify_command, limit.left()
-        run_child(words, environ, stdin, cwd=home, seconds=seconds, is_stopped=limit.is_over)
+        given = _json({"title": message.title, "message": message.text, "run_id": message.run_id, "items": items})
+        run_child(words, environ, given, cwd=home, seconds=limit.left(), is_stopped=limit.is_over)
         accepted.add(key)
 
 
@@ -80,3 +76,7 @@ def _object(item: Item) -> dict[str, Any]:
     names = ("code", "location_id", "provider", "message", "action", "since")
     severity = "info" if item.code == Code.RECOVERED else "critical" if item.code in _CRITICAL else "warning"
     return {**{name: getattr(item, name) or None for name in names}, "severity": severity}
+
+
+def _json(given: Mapping[str, Any]) -> bytes:
+    return json.dumps(given).encode()

@@ -12,9 +12,8 @@ import hmac
 import json
 import os
 import struct
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import CredentialUsed, RowFinished
 from token_refresh.base.files import user_name
-from token_refresh.journal.lock import hold
+from token_refresh.notifiers.ledger import locked
 
 FILE, KEY_FILE = "security.log", "security-log.key"
 MOST_BYTES, OLDER_FILES = 10_000_000, 5
@@ -34,7 +33,7 @@ _AN_HOUR = 3600
 # In the lock file: who, when the last line was written (seconds since 1970), how often since.
 _RECORD = struct.Struct(f"={_HASH_DIGITS}sdq")
 _BUCKETS, _BUCKET_BYTES = 4096, 8 * _RECORD.size
-_LOCK_SECONDS, _POLL_SECONDS = 5.0, 0.001  # others hold the lock for less than a millisecond
+_LOCK_SECONDS = 5.0  # others hold the lock for less than a millisecond
 _PAUSE_SECONDS = 60.0  # after a failure nothing is tried for so long
 
 
@@ -87,7 +86,7 @@ class SecurityLog:
                             yield known
 
     def _write(self, used: CredentialUsed, path: Path) -> None:
-        with _locked(path.with_name(f"{path.name}.lock")) as file:
+        with locked(path.with_name(f"{path.name}.lock"), _LOCK_SECONDS) as file:
             line: dict[str, Any] = {
                 "time": iso(self.clock.now()),
                 "event": used.use,
@@ -131,27 +130,13 @@ class SecurityLog:
 
     @cached_property
     def _key(self) -> bytes:
-        with _locked(self.state / KEY_FILE) as file:
+        with locked(self.state / KEY_FILE, _LOCK_SECONDS) as file:
             key = os.pread(file, _KEY_BYTES, 0)
             if len(key) < _KEY_BYTES:
                 key = os.urandom(_KEY_BYTES)
                 os.pwrite(file, key, 0)
                 os.fsync(file)
             return key
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """While inside, no other thread or process has this file; gives its descriptor."""
-    ending = time.monotonic() + _LOCK_SECONDS
-    while (file := hold(path)) is None:
-        if time.monotonic() >= ending:
-            raise TimeoutError("another process keeps its lock")
-        time.sleep(_POLL_SECONDS)
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from token_refresh.base.events import RunFinished
+from token_refresh.stores.base import Usage
 
 
 class Code(enum.StrEnum):
@@ -28,69 +29,86 @@ class Code(enum.StrEnum):
     RECOVERED = "recovered"
 
 
+_OF_ROWS = (Code.LOGIN_NEEDED, Code.UNREADABLE_CELL, Code.NEEDS_FIXING, Code.FAILING)
+
+
 @dataclass(frozen=True)
-class RowFact:
-    """One thing of one row that a person should look at; a row may have several.
+class Item:
+    """One thing that a person should look at, as long as it lasts; a row may have several. Times are ISO 8601.
 
     Attributes:
-        state: the row's, one of the five that `status`, metrics and page show.
-        code: `LOGIN_NEEDED`, `UNREADABLE_CELL`, `NEEDS_FIXING`, `FAILING` or `ENDING`. A row fails from its first
-            failed run on; the news waits for the second.
+        code: one of `Code`.
         message: what is wrong, without the location and without a full stop.
         action: what to do, as a sentence; may be empty.
-        since: when it began; the same time in each run, as long as it lasts. None where nobody knows.
-        failures: how many runs have failed it.
-        token_ends: when its access token does.
+        location_id, provider: of the row; empty where it is of none.
+        part: with `ENDING` what ends, `refresh_token`, `client_secret` or `access_token`; or which host it is.
+        since: when it began, where that is known.
         ends: with `ENDING`: when.
-        part: with `ENDING`: what ends, `refresh_token`, `client_secret` or `access_token`.
+        step: grows where it gets worse: then it is sent again. 0: too early to send it to anybody.
+        is_lasting: it was sent before.
     """
 
-    location_id: str
-    provider: str
-    state: str
-    code: Code
+    code: str
     message: str
     action: str = ""
-    since: datetime | None = None
-    failures: int = 0
-    token_ends: datetime | None = None
-    ends: datetime | None = None
+    location_id: str = ""
+    provider: str = ""
     part: str = ""
+    since: str = ""
+    ends: str = ""
+    step: int = 1
+    is_lasting: bool = False
 
+    @property
+    def key(self) -> str:
+        """What tells it from others."""
+        return "|".join((self.code, self.location_id, self.provider, self.part))
 
-@dataclass(frozen=True)
-class Usage:
-    """How the month's calls of the store stand: so far, by its end, and what the plan has (None: not known)."""
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What is over when all of it is: a row that needs a login instead has not recovered from failing."""
+        return (self.location_id, self.provider) if self.code in (*_OF_ROWS, Code.STORE) else (self.key,)
 
-    calls: int
-    forecast: int
-    limit: int | None
+    @property
+    def is_of_table(self) -> bool:
+        """Whether all machines that work on the table see the same; the rest is this machine's own."""
+        return bool(self.location_id) or self.code == Code.ROTATION_UNFINISHED
+
+    @property
+    def words(self) -> str:
+        """The code, for people; whether it is known already."""
+        return ("still " if self.is_lasting else "") + self.code.replace("_", " ")
+
+    def __str__(self) -> str:
+        whose = f"{self.location_id} {self.provider}: " if self.location_id else ""
+        since = f" (since {self.since[:16].replace('T', ' ')} UTC)" if self.since else ""
+        return f"{self.words}: {whose}{self.message}. {self.action}".rstrip() + since
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of all rows at the end of a run.
+    """What is known of all rows, and of this machine's journal, at the end of a run.
 
     Attributes:
-        rows: what a person should look at.
+        items: what a person should look at.
+        first_end: of the access tokens of rows that are expired, failing or need a login.
         tokens: how many rows are in which state, by provider and state; rows that wait for onboarding are not counted.
-        next_expiry, refresh_token_ends: the first end of an access token, and of a refresh token, by provider.
+        next_expiry, refresh_token_end: the first end of an access token, and of a refresh token, by provider.
         unreadable_cells: how many cannot be decrypted.
         journal_entries: how many the journal of this machine has, by step.
-        old_entries: how many of those with new tokens have waited for more than a day.
-        rows_to_rotate: how many rows hold a value that an older key encrypted, where a rotation was begun.
-        usage: None where nobody counts the store's calls.
+        usage: the month's calls of the store; None where nobody counts them.
+        monthly_calls: how many the plan has; None where that is not known.
     """
 
-    rows: Sequence[RowFact] = ()
+    items: Sequence[Item] = ()
+    first_end: datetime | None = None
     tokens: Mapping[tuple[str, str], int] = field(default_factory=dict)
     next_expiry: Mapping[str, datetime] = field(default_factory=dict)
-    refresh_token_ends: Mapping[str, datetime] = field(default_factory=dict)
+    refresh_token_end: Mapping[str, datetime] = field(default_factory=dict)
     unreadable_cells: int = 0
     journal_entries: Mapping[str, int] = field(default_factory=dict)
-    old_entries: int = 0
-    rows_to_rotate: int = 0
     usage: Usage | None = None
+    monthly_calls: int | None = None
 
 
 @dataclass(eq=False)
@@ -100,7 +118,6 @@ class RunSummary:
     Attributes:
         run: what it did; where it never began (the store could not be opened), its id is empty and `error` says why.
         is_scheduled: it came by itself (cron, `--every`, the library's scheduler), for all rows that were due.
-        store: `airtable` or `database`.
         interval: seconds between two runs.
         folder: the store's state folder; None where the store could not be opened.
         store_calls: how many it made.
@@ -110,7 +127,6 @@ class RunSummary:
 
     run: RunFinished
     is_scheduled: bool
-    store: str
     interval: float
     folder: Path | None = None
     store_calls: int = 0
@@ -121,3 +137,8 @@ class RunSummary:
     def ended_at(self) -> datetime:
         """When the run did."""
         return self.run.finished_at or self.run.started_at
+
+    @property
+    def did_its_work(self) -> bool:
+        """Whether all was tried that was due, whatever became of single rows."""
+        return self.exit_code in (0, 1)

@@ -22,6 +22,7 @@ from token_refresh.notifiers.summary import Facts, RunSummary
 
 if TYPE_CHECKING:
     from token_refresh.net.transport import HTTPTransport
+    from token_refresh.notifiers.history import History
     from token_refresh.refresh.run_context import RunContext
     from token_refresh.settings import Settings
     from token_refresh.stores.base import Store
@@ -69,7 +70,7 @@ class Notifier:
     """
 
     name: str
-    act: Callable[[RunSummary, Limit], None]
+    act: Callable[[RunSummary, Limit], object]
     begin: Callable[[], None] = lambda: None
     is_recorder: bool = False
 
@@ -83,8 +84,8 @@ class Surroundings:
         name: stands for the table in the names of files there, also where it cannot be reached: 16 hex digits.
         open_store: the table; its calls count like a run's.
         open_transport: sends requests, each of them limited to so many seconds; to be closed.
+        open_history: see `wiring.open_history`.
         say: warn of something, with what to do about it.
-        slug_of: a provider's name in the catalogue; None where nobody has it.
     """
 
     settings: Settings
@@ -93,8 +94,8 @@ class Surroundings:
     clock: Clock
     open_store: Callable[[], AbstractContextManager[Store]]
     open_transport: Callable[[float], HTTPTransport]
+    open_history: Callable[[Path | None], AbstractContextManager[History]]
     say: Callable[[str, str], None]
-    slug_of: Callable[[str], str | None] = str
 
 
 class RunWatch:
@@ -118,9 +119,9 @@ class RunWatch:
         *,
         is_scheduled: bool,
     ) -> None:
-        settings, run = surroundings.settings, RunFinished("", surroundings.clock.now())
         self._surroundings, self._make, self._find_facts = surroundings, notifiers, find_facts
-        self._summary = RunSummary(run, is_scheduled, settings.store, settings.refresh_interval)
+        run = RunFinished("", surroundings.clock.now())
+        self._summary = RunSummary(run, is_scheduled, surroundings.settings.refresh_interval)
 
     def __call__(self, event: Event) -> None:
         """A subscriber: take note of the run."""
@@ -169,7 +170,7 @@ class RunWatch:
         acting = (one for one in self._notifiers if one.is_recorder or summary.is_scheduled)
         acts = {one.name: partial(one.act, summary, limit) for one in acting}
         for name, problem in act_together(acts, limit).items():
-            self._surroundings.say(f"{name}: {problem}", problem.action)
+            self._say(name, problem)
 
     @cached_property
     def _notifiers(self) -> list[Notifier]:
@@ -181,12 +182,14 @@ class RunWatch:
         try:
             act()
         except Exception as error:
-            problem = actionable_error(error)
-            if str(problem) != str(self._summary.run.error):  # said already, as of a package that is missing
-                self._surroundings.say(f"what follows a run: {problem}", problem.action)
+            self._say("what follows a run", actionable_error(error))
+
+    def _say(self, name: str, problem: ActionableError) -> None:
+        if str(problem) != str(self._summary.run.error):  # said already, as of a package that is missing
+            self._surroundings.say(f"{name}: {problem}", problem.action)
 
 
-def act_together(acts: Mapping[str, Callable[[], None]], limit: Limit) -> dict[str, ActionableError]:
+def act_together(acts: Mapping[str, Callable[[], object]], limit: Limit) -> dict[str, ActionableError]:
     """Do them in threads, until all have ended or the limit is over; what went wrong, by name.
 
     The threads are daemons: whatever hangs in one, the program can end.

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from token_refresh.base.clock import iso
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Outcome
 from token_refresh.notifiers.messages import require_extra
-from token_refresh.notifiers.news import Item, Message
+from token_refresh.notifiers.news import Message
 from token_refresh.notifiers.ping import MOST_SECONDS, post
-from token_refresh.notifiers.summary import Code, RunSummary
+from token_refresh.notifiers.sqlite_file import Execute, transact_in
+from token_refresh.notifiers.summary import Code, Item, RunSummary
 from token_refresh.notifiers.watch import Limit, Surroundings
 
 KEPT = timedelta(days=3)
@@ -32,8 +31,13 @@ _TYPES = {  # of a row's news the type of its event, and the outcome in its data
     Code.ENDING: ("token.ending", None),
     Code.RECOVERED: ("token.recovered", Outcome.REFRESHED),
 }
-_TABLE = "CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, at REAL, tries INTEGER, body TEXT)"
-_TOO_MANY = "DELETE FROM outbox WHERE rowid NOT IN (SELECT rowid FROM outbox ORDER BY at DESC, rowid DESC LIMIT ?)"
+SCHEMA = "CREATE TABLE IF NOT EXISTS outbox (id TEXT PRIMARY KEY, at REAL, tries INTEGER, body TEXT)"
+_ADD = "INSERT INTO outbox VALUES (:id, :at, 0, :body) ON CONFLICT DO NOTHING"
+_DROP = (
+    "DELETE FROM outbox WHERE at < :oldest "
+    "OR rowid NOT IN (SELECT rowid FROM outbox ORDER BY at DESC, rowid DESC LIMIT :most) RETURNING id"
+)
+_WAITING = "SELECT id, body FROM outbox ORDER BY tries, at, rowid"
 
 Event = tuple[str, datetime, dict[str, Any], str]  # type, time, data, id
 
@@ -48,53 +52,40 @@ class Webhook:
 
     def __init__(self, surroundings: Surroundings, url: str) -> None:
         self._surroundings, self._url = surroundings, url
+        file = surroundings.state / f"webhooks-{surroundings.name}.sqlite3"
+        self._outbox = transact_in(file, SCHEMA, surroundings.say)
 
     def send(self, messages: Mapping[str, Message], summary: RunSummary, limit: Limit, accepted: set[str]) -> None:
         """See `Channel.send`. What is on the disk is accepted; what waits there is sent, what failed before last."""
         require_extra("standardwebhooks")
         around = self._surroundings
-        file, wanted = around.state / f"webhooks-{around.name}.sqlite3", around.settings.webhook_events
         items = [item for message in messages.values() for item in message.items]
+        wanted = around.settings.webhook_events
         events = [one for one in events_of(items, summary) if one[0] in wanted or not summary.is_scheduled]
-        try:
-            self._deliver(file, events, limit, lambda: accepted.update(messages))
-        except sqlite3.OperationalError as error:  # a full disk
-            raise ActionableError(f"{file} cannot be used ({error})", "Free the disk.") from None
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
-            raise ActionableError(f"{file} was damaged; it was deleted, and what waited in it is lost", "") from None
-
-    def _deliver(self, file: Path, events: Sequence[Event], limit: Limit, on_kept: Callable[[], None]) -> None:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(file, timeout=MOST_SECONDS, isolation_level=None)) as outbox:
-            for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", _TABLE):
-                outbox.execute(statement)
-            dropped = _keep(outbox, events, self._surroundings.clock.now())
-            on_kept()
-            problem = self._send_waiting(outbox, limit)
-            left = outbox.execute("SELECT count(*) FROM outbox").fetchone()[0]
+        dropped, waiting = self._outbox(partial(keep, events, around.clock.now()))
+        accepted.update(messages)
+        sent, refused, problem = self._send(waiting, limit)
+        self._outbox(partial(_note_sent, sent, refused))
+        left = len(waiting) - len(sent)
         if left or dropped:
             what = f"{left} events wait for the next run ({problem})" if left else "all other events were accepted"
             lost = f"; {dropped} were too old or too many, and were dropped" if dropped else ""
             raise ActionableError(what + lost, "Check the receiver.")
 
-    def _send_waiting(self, outbox: sqlite3.Connection, limit: Limit) -> str:
-        """Why something is left, where it is."""
-        failures, problem = 0, "there was no time left"
-        waiting = outbox.execute("SELECT id, body FROM outbox ORDER BY tries, at, rowid").fetchall()
+    def _send(self, waiting: Iterable[tuple[str, str]], limit: Limit) -> tuple[list[str], list[str], str]:
+        """Which were accepted, which were not, and why something is left."""
+        sent, refused, problem = list[str](), list[str](), "there was no time left"
         with closing(self._surroundings.open_transport(MOST_SECONDS)) as transport:
             for name, body in waiting:
-                if failures == _MOST_FAILURES or limit.is_over():
+                if len(refused) == _MOST_FAILURES or limit.is_over():
                     break
                 try:
                     post(transport, self._url, self._headers(name, body), body.encode(), limit)
+                    sent.append(name)
                 except ActionableError as error:
-                    failures, problem = failures + 1, str(error)
-                    outbox.execute("UPDATE outbox SET tries = tries + 1 WHERE id = ?", (name,))
-                else:
-                    outbox.execute("DELETE FROM outbox WHERE id = ?", (name,))
-        return problem
+                    refused.append(name)
+                    problem = str(error)
+        return sent, refused, problem
 
     def _headers(self, name: str, body: str) -> dict[str, str]:
         import standardwebhooks
@@ -133,13 +124,17 @@ def _id(*identity: object) -> str:
     return "msg_" + hashlib.sha256(json.dumps(list(map(str, identity))).encode()).hexdigest()[:32]
 
 
-def _keep(outbox: sqlite3.Connection, events: Sequence[Event], now: datetime) -> int:
-    """Keep these events in order; how many were dropped, for they are too old, or too many."""
-    outbox.execute("BEGIN IMMEDIATE")
+def keep(events: Iterable[Event], now: datetime, execute: Execute) -> tuple[int, list[tuple[str, str]]]:
+    """Keep these events; how many were dropped, for they are too old, or too many, and all that wait now, in order."""
     for kind, at, data, name in events:
         body = json.dumps({"type": kind, "timestamp": iso(at), "data": data})
-        outbox.execute("INSERT OR IGNORE INTO outbox VALUES (?, ?, 0, ?)", (name, at.timestamp(), body))
-    dropped = outbox.execute("DELETE FROM outbox WHERE at < ?", ((now - KEPT).timestamp(),)).rowcount
-    dropped += outbox.execute(_TOO_MANY, (MOST_KEPT,)).rowcount
-    outbox.execute("COMMIT")
-    return dropped
+        execute(_ADD, {"id": name, "at": at.timestamp(), "body": body})
+    dropped = execute(_DROP, {"oldest": (now - KEPT).timestamp(), "most": MOST_KEPT})
+    return len(dropped), execute(_WAITING, {})
+
+
+def _note_sent(sent: Iterable[str], refused: Iterable[str], execute: Execute) -> None:
+    for name in sent:
+        execute("DELETE FROM outbox WHERE id = :id", {"id": name})
+    for name in refused:
+        execute("UPDATE outbox SET tries = tries + 1 WHERE id = :id", {"id": name})

@@ -15,7 +15,6 @@ from tests.refresh.runs.faults_world import SqliteRows
 from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.world.clock import START
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
-from token_refresh.base.clock import parse_time
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import (
     Event,
@@ -27,7 +26,7 @@ from token_refresh.base.events import (
     RunFinished,
     RunStarted,
 )
-from token_refresh.diagnosis.notices import LAST_RUN_FILE, first_notices
+from token_refresh.diagnosis.notices import first_notices
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import StoreError, StoreUnavailableError
@@ -80,10 +79,12 @@ def test_two_runs_have_two_names(rows: SqliteRows) -> None:
 
 def test_runs_that_come_too_rarely_are_a_notice_of_the_run_that_finds_it(rows: SqliteRows) -> None:
     assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
+    assert rows.world.program.run().code == 0
     rows.world.clock.advance(3 * 3600)
     heard = events_of(rows, Scope())
     [notice] = heard[-1].notices if isinstance(heard[-1], RunFinished) else []
     assert (notice, notice.code) == (heard[1], NoticeCode.RARE_RUNS)
+    assert rows.world.program.run().code == 0
     assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
 
 
@@ -95,18 +96,11 @@ def test_calls_that_will_not_last_the_month_are_a_notice_before_any_row(
     heard: list[Event] = []
     with run_context_of(rows) as context:
         quota = Check("quota", state, "990 calls", "Run less often.")
-        context = replace(context, first_notices=partial(first_notices, quota=quota))
+        context = replace(context, first_notices=partial(first_notices, quota=quota, last=None))
         Refresher(context, heard.append).run(Scope())
     notice = Notice(NoticeCode.QUOTA_SHORT, None, "990 calls", "Run less often.")
     assert heard.count(notice) == count
     assert (heard[1] == notice) == bool(count)
-
-
-def test_a_note_of_the_last_run_that_is_no_time_ends_no_run(rows: SqliteRows) -> None:
-    with run_context_of(rows) as context:
-        (context.folder / LAST_RUN_FILE).write_bytes(b"\xff\xfe")
-        assert Refresher(context).run(Scope()).notices == []
-        assert parse_time((context.folder / LAST_RUN_FILE).read_text()) == rows.world.clock.now()
 
 
 def test_an_error_that_ends_a_run_is_in_its_last_event_too(rows: SqliteRows) -> None:
