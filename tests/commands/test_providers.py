@@ -16,7 +16,7 @@ from providers.registry import read_catalog
 from tests.conftest import World
 from tests.world.http import HTTPServer, Request, Response
 from token_refresh.base.errors import Kind, exit_code
-from token_refresh.clients.provider_facts import redirect_hint
+from token_refresh.clients.provider_facts import redirect_hint, refresh_token_hint
 
 KEYS = {
     "slug", "name", "grant", "rotates", "replay", "lifetime", "refresh_lifetime", "pkce", "redirect", "device",
@@ -70,11 +70,36 @@ def test_one_is_shown_by_any_of_its_names_with_the_way_to_make_its_app(world: Wo
         ("mailchimp", "Refresh token: none, nothing is refreshed"),
         ("zoom", "What its page promises of a revocation: nothing; remove the app at the provider to be sure"),
         ("google", "What its page promises of a revocation: the login ends with it"),
+        ("ebay", "Redirect URI to enter: the name that the provider gives to a page of yours; its address line is"
+         " pasted back"),
         ("linkedin", "Setting of the app: ask for programmatic refresh tokens, which only approved partners have"),
     ],
 )
 def test_what_is_shown_is_what_the_catalogue_says(world: World, name: str, line: str) -> None:
     assert line in world.program.run("providers", name).out.splitlines()
+
+
+def test_where_nobody_can_log_in_there_is_no_redirect_uri_to_enter(world: World) -> None:
+    shown = world.program.run("providers", "acme").out
+    assert ("Token endpoint: " in shown, "Redirect URI" in shown) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("login", "hint"),
+    [
+        (Login(refresh_setting="switch on refresh tokens"), "In the app's settings at Acme: switch on refresh tokens."),
+        (
+            Login(scopes=("offline",), authorize_params={"access": "offline", "tenant": "{tenant}"}),
+            "Acme gives one for the scope offline and access=offline: check that the app may ask for that, then",
+        ),
+        (Login(), "Check the app's settings at Acme, then"),
+    ],
+)
+def test_a_login_without_a_refresh_token_says_what_brings_one(login: Login, hint: str) -> None:
+    provider = Provider("acme", "Acme", "https://acme.example/token", login=login)
+    said = refresh_token_hint(provider)
+    assert said.startswith(hint)
+    assert said.lower().endswith("then log in again.")
 
 
 def test_one_as_json_is_its_entry_alone(world: World) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crypto import Keyring
 from providers import Catalog
-from tests.world.clock import START
+from tests.world.clock import START, FakeClock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.diagnosis.row_state import RowStatus, State, row_statuses, state_of
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.diagnosis.row_state import RowStatus, State, row_statuses, state_of, with_remembered_failures
+from token_refresh.journal.entries import Journal
 from token_refresh.refresh.due import DuePolicy
+from token_refresh.refresh.result import failure_of
 from token_refresh.stores.base import Row, RowGroup
 
 HOURLY = DuePolicy(interval=3600, buffer=300)
@@ -71,6 +77,34 @@ def test_a_valid_token_that_is_due_or_ends_for_good_has_a_note(
 ) -> None:
     status = status_of(**changes)
     assert (status.note, status.needs_person) == (note, needs_person)
+
+
+@pytest.mark.parametrize(
+    ("changes", "action"),
+    [
+        ({}, ""),
+        ({"encrypted_refresh": ""}, f"Enter its credential: {ONBOARD_CLIENT}"),
+        ({"error": WRONG_TYPE}, "Make it text."),
+        ({"error": WRONG_TYPE, "status": "disabled"}, f"To use it again: {TOKEN_MANAGER} enable loc"),
+        ({"failure_count": 1}, "Fix what the last error says; the next run tries again."),
+        (OVER, f"Run: {TOKEN_MANAGER}; and look whether cron does."),
+    ],
+)
+def test_each_state_says_what_is_to_be_done(changes: dict[str, Any], action: str) -> None:
+    assert status_of(**changes).action == action
+
+
+@pytest.mark.parametrize(("hours", "error"), [(None, "refused"), (-1, "refused"), (0, ""), (1, "")])
+def test_a_failure_that_marked_no_row_is_shown_until_the_row_is_refreshed(
+    tmp_path: Path, hours: int | None, error: str
+) -> None:
+    keyring = Keyring(bytes(32))
+    with closing(Journal(tmp_path, keyring, FakeClock())) as journal:
+        failure = failure_of(replace(FRESH, last_error="refused", failure_count=2), keyring, START)
+        journal.failures.record([failure], [])
+    row = replace(FRESH, last_refreshed=None if hours is None else START + timedelta(hours=hours))
+    [shown] = with_remembered_failures([row], tmp_path, keyring, frozenset({"last_error", "failure_count", "status"}))
+    assert (shown.last_error, shown.failure_count) == (error, 2 if error else 0)
 
 
 def test_those_that_need_a_person_come_first_and_within_a_state_whose_token_ends_first() -> None:

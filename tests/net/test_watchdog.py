@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from urllib3.util import connection
 
 from providers.base import Answer, RawAnswer
 from tests.net.loopback import (
@@ -109,6 +110,25 @@ def test_a_name_that_is_looked_up_for_longer_than_an_exchange_may_last_sends_not
     assert "no complete connection within" in (ended.error or "")
 
 
+def test_an_exchange_that_ends_while_it_is_being_connected_sends_nothing_and_leaves_no_socket(
+    hasty: HTTPTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, made = connection.create_connection, list[socket.socket]()
+
+    def late(*args: Any, **options: Any) -> socket.socket:
+        made.append(connect(*args, **options))
+        CURRENT.watch.abort()
+        return made[0]
+
+    monkeypatch.setattr(connection, "create_connection", late)
+    with serving(Response(200, PAIR)) as server:
+        ended = hasty.post(request_to(server.url))
+        assert server.requests == []
+    assert isinstance(ended, Answer)
+    assert not may_have_acted(ended)
+    assert [sock.fileno() for sock in made] == [-1]
+
+
 def test_a_hanging_exchange_ends_alone_and_the_others_go_on(transport_with: MakeTransport) -> None:
     transport = transport_with(connections=8, exchange_seconds=1.0)
     arrived, over = threading.Semaphore(0), threading.Event()
@@ -170,6 +190,23 @@ def test_an_answer_of_a_store_whose_headers_drip_ends_at_the_limit() -> None:
     session = make_session(TimedAdapter(None, 1, SECONDS))
     with RawServer(talk) as server, within(SECONDS + SLACK), pytest.raises(requests.ConnectionError):
         session.get(server.url, timeout=FOREVER_SECONDS)
+    session.close()
+
+
+def test_where_the_system_starts_no_more_threads_a_store_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would end the request."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = make_session(TimedAdapter(None, 1, SECONDS))
+    with serving(Response(200, PAIR)) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(requests.ConnectionError, match="can't start new thread"):
+                session.get(server.url, timeout=FOREVER_SECONDS)
+        assert server.requests == []
+        assert session.get(server.url, timeout=FOREVER_SECONDS).status_code == 200
     session.close()
 
 

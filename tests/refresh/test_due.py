@@ -81,6 +81,11 @@ def test_a_missing_or_unreadable_expiry_is_due(cell: object) -> None:
     assert HOURLY.is_due(make_row("1", cells.get), provider(), START)
 
 
+def test_where_a_provider_gives_nothing_to_refresh_with_nothing_is_due() -> None:
+    for stored in (row(-DAY), row(None)):
+        assert not HOURLY.is_due(stored, replace(provider(), grant="none"), START)
+
+
 @pytest.mark.parametrize(("left", "expected"), [(31, False), (30, False), (29, True), (0, True)])
 def test_a_provider_that_accepts_a_refresh_only_late_is_not_asked_before(left: float, expected: bool) -> None:
     assert due(left, lifetime=600, earliest=30) is expected

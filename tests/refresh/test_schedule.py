@@ -290,6 +290,16 @@ def test_a_row_whose_next_attempt_fell_into_a_judgement_is_settled_when_the_clie
     assert started(one, 200.0) == []
 
 
+def test_a_row_that_waits_for_its_first_request_stays_unbegun_when_its_client_is_closed() -> None:
+    later = job("later", 5)
+    later.not_before = 50.0  # the request of a dead run may arrive until then
+    one, _ = refused_first(job("first", 1), later, job("probe", 90))
+    [probe] = start(one)
+    assert ends(one.settle(probe, REFUSED, 0.0)) == dict.fromkeys(("first", "probe"), Verdict.CLIENT_REFUSED)
+    assert started(one, 100.0) == []
+    assert left(one) == {"later": "Acme refuses client app"}
+
+
 # The breaker
 
 
@@ -331,6 +341,18 @@ def test_a_host_that_fails_at_a_row_that_was_well_too_is_left_alone() -> None:
     one.settle(probe, SILENCE, 0.0)
     assert started(one, 100.0) == []
     assert left(one) == {"well": "acme.example does not answer"}
+
+
+def test_where_the_client_of_the_row_to_be_heard_is_closed_another_rows_answer_is_waited_for() -> None:
+    dead = [job(f"dead {number}", None, client="other") for number in range(MANY)]
+    one = schedule(*dead, job("well", 20, client="other"), job("weller", 30))
+    for task in start(one, most=MANY):
+        one.settle(task, Judgement(Verdict.UNCLEAR, status=500, brings_refresh_token=True), 0.0)
+    one.hold(Hold("acme.example app", 61.0, is_broken=False), 0.0)  # the client of the row that would be heard
+    [probe] = start(one)
+    assert probe.key == "well"
+    assert ends(one.settle(probe, GRANTED, 0.0)) == {"well": Verdict.GRANTED}
+    assert one.take_holds() == []
 
 
 def test_one_success_among_the_failures_keeps_the_breaker_closed() -> None:
@@ -640,6 +662,16 @@ def test_a_client_that_another_process_was_asked_to_pause_is_left_alone() -> Non
     assert one.wakes_at(19.0) == 20.0
     assert started(one, 20.0) == ["a"]
     assert one.take_holds() == []
+
+
+@pytest.mark.parametrize(("key", "is_broken"), [("acme.example app", False), ("acme.example", True)])
+def test_a_pause_of_another_process_that_is_over_holds_nobody_back(key: str, is_broken: bool) -> None:
+    one = schedule(job("a"))
+    assert one.hold(Hold(key, -1.0, is_broken), 0.0) == []
+    [task] = start(one)
+    one.settle(task, NO_CONNECTION, 0.0)
+    assert one.take_holds() == []  # nor does it count as failures
+    assert [again.key for again in start(one, 10.0)] == ["a"]
 
 
 def test_a_longer_pause_of_another_process_is_left_to_the_next_run() -> None:

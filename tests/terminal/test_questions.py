@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -17,7 +18,7 @@ from token_refresh.refresh.jobs import Client, JobFactory
 from token_refresh.stores.base import Row
 from token_refresh.stores.sealed import Seals
 from token_refresh.terminal.prompts import Terminal
-from token_refresh.terminal.questions import ask_for_credential, ask_whose
+from token_refresh.terminal.questions import ask_for_credential, ask_whose, offer_login
 
 FIXED = Provider("acme", "Acme", "https://acme.example/token")
 HOSTED = Provider("hosted", "Hosted", "https://{instance}/token", placeholders={"instance": None})
@@ -67,6 +68,18 @@ def test_the_settings_client_is_not_asked_for_where_settings_or_catalogue_fix_th
     ]  # fmt: skip
     assert entered == NewCredential("loc", "acme", "our-app", "", "token")
     assert terms == Terms()
+
+
+@pytest.mark.parametrize("answer", ["yes", ""])
+def test_a_login_is_offered_where_the_provider_has_a_page_for_it(answer: str) -> None:
+    answers = Answers(answer)
+    with_login = replace(FIXED, authorize_url="https://acme.example/authorize")
+    assert offer_login(answers, with_login) is (answer == "yes")
+    assert answers.asked == ["Log in at Acme in a browser, instead of entering a refresh token?"]
+
+
+def test_no_login_is_offered_where_there_is_none() -> None:
+    assert not offer_login(Answers(), FIXED)
 
 
 def test_what_a_provider_takes_is_asked_for_and_a_default_is_stored_nowhere() -> None:
