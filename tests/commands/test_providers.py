@@ -70,8 +70,11 @@ def test_one_is_shown_by_any_of_its_names_with_the_way_to_make_its_app(world: Wo
         ("mailchimp", "Refresh token: none, nothing is refreshed"),
         ("zoom", "What its page promises of a revocation: nothing; remove the app at the provider to be sure"),
         ("google", "What its page promises of a revocation: the login ends with it"),
-        ("ebay", "Redirect URI to enter: the name that the provider gives to a page of yours; its address line is"
-         " pasted back"),
+        (
+            "ebay",
+            "Redirect URI to enter: the name that the provider gives to a page of yours; its address line is"
+            " pasted back",
+        ),
         ("linkedin", "Setting of the app: ask for programmatic refresh tokens, which only approved partners have"),
     ],
 )
