@@ -270,9 +270,16 @@ MUTANTS = (
     _mutant(
         "of two tokens before that were put back the row forgets the older one",
         "token_refresh/refresh/write_back.py",
-        '"previous_refresh": job.row.previous_refresh.removeprefix(previous)}',
+        '"previous_refresh": left}',
         '"previous_refresh": ""}',
         f"{_UNPROVEN}test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before",
+    ),
+    _mutant(
+        "the token before is put back over itself, where a run that was killed had sealed it twice",
+        "token_refresh/refresh/write_back.py",
+        '!= token else ""',
+        "!= token else left",
+        f"{_UNPROVEN}test_a_run_that_was_killed_when_it_had_noted_an_unproven_token_leaves_the_one_before_to_be_tried_once",
     ),
     _mutant(
         "a copied state folder stores an unproven token",
@@ -1517,24 +1524,24 @@ def _tried(mutant: Mutant, copies: queue.SimpleQueue[Path]) -> str | None:
     try:
         for edit in mutant.edits:
             (copy / edit.file).write_text(edit.applied(copy))
-        return _red(copy, mutant.tests)
+        return _red(copy, mutant.tests, PATIENCE_SECONDS if mutant.edits else None)
     finally:
         for edit in mutant.edits:
             shutil.copy2(ROOT / edit.file, copy / edit.file)
         copies.put(copy)
 
 
-def _red(copy: Path, tests: Sequence[str]) -> str | None:
+def _red(copy: Path, tests: Sequence[str], patience_seconds: float | None) -> str | None:
     options = ["-x", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider", "--hypothesis-profile", "long"]
     command = [sys.executable, "-m", "pytest", *options, *tests]
     # A file that is changed within a second would be taken for the one that was compiled before.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     try:
         ended = subprocess.run(
-            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=patience_seconds
         )
     except subprocess.TimeoutExpired:
-        return f"no end within {PATIENCE_SECONDS} s"
+        return f"no end within {patience_seconds} s"
     if ended.returncode == 0:
         return None
     red = _RED.search(ended.stdout)

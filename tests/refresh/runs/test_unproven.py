@@ -430,6 +430,21 @@ def test_of_two_samples_in_a_row_each_gives_way_to_the_one_before(table: Rows) -
     assert_next_run_refreshes(table)
 
 
+def test_a_run_that_was_killed_when_it_had_noted_an_unproven_token_leaves_the_one_before_to_be_tried_once(
+    databases: Rows,
+) -> None:
+    databases.add("acme", "loc")
+    first = databases.stored("loc")
+    databases.world.oauth.fail(faults.acted_then(faults.raw(json.dumps(SAMPLE).encode())))
+    struck(databases.world, Point.WRITE, Fate.KILL)
+    for _ in range(3):
+        databases.world.clock.advance(100)
+        result = run(databases)
+    assert sent(databases) == [first, "sample-refresh", first]
+    [row] = databases.world.program.run("status", "--json").json()["rows"]
+    assert row["last_error"].startswith("the answer was lost on 2026"), result.said
+
+
 def test_a_refusal_that_was_kept_when_the_run_was_killed_puts_the_token_before_back(table: Rows) -> None:
     table.add("acme", "loc")
     first = table.stored("loc")
