@@ -715,7 +715,7 @@ MUTANTS = (
     _mutant(
         "claims of a dead process are not inherited",
         "token_refresh/journal/file.py",
-        "            self._inherit(self.slot, folder, slot)\n",
+        "            inherit(self.slot, folder, slot)\n",
         "",
         "tests/refresh/runs/test_claims.py::test_what_a_killed_run_had_claimed_is_the_next_run_s",
     ),

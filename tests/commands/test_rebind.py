@@ -114,6 +114,17 @@ def test_a_cell_that_opens_already_is_left(rows: Rows) -> None:
     assert rows.row("a").encrypted_secret == secret
 
 
+def test_where_only_the_secret_is_of_the_former_host_the_refresh_token_stays_in_its_cell(rows: Rows) -> None:
+    token = moved(rows)
+    world = rows.world
+    cell = world.seal("a", "encrypted_refresh", token)
+    rows.edit("a", encrypted_refresh=cell, last_access_token="")
+    result = rebound(rows, "--yes", "--json")
+    assert (result.code, result.json()["columns"]) == (0, ["encrypted_secret"])
+    assert rows.row("a").encrypted_refresh == cell
+    assert world.program.run("verify").code == 0
+
+
 def test_cells_under_an_older_key_are_sealed_under_the_new_one(rows: Rows) -> None:
     moved(rows)
     new_key(rows.world)
@@ -270,6 +281,25 @@ def test_a_lost_answer_is_remembered_after_it(world: World) -> None:
     assert world.program.run("--all", "--json").outcomes() == {"a": "unknown"}
     was = renamed(world, "acme-family")
     assert world.program.run("rebind", "a", "--was-origin", was, "--yes").code == 0
+    world.clock.advance(600)
+    sent = len(world.oauth.requests)
+    assert world.program.run("--all").code == exits.FAILED  # it waits for the end of the access token
+    assert len(world.oauth.requests) == sent
+    assert [entry.step for entry in entries(world)] == ["lost"]
+
+
+def test_a_lost_answer_is_remembered_after_it_also_once_the_key_of_before_is_given_up(world: World) -> None:
+    """Its token is no longer recognised, but its row's cell is: it was noted with the new key, too."""
+    rows = SqliteRows(world)
+    rows.add("acme-family", "a", LATER)
+    world.oauth.fail(faults.acted_then_dropped())
+    assert world.program.run("--all", "--json").outcomes() == {"a": "unknown"}
+    before = new_key(world, keep=False)
+    world.program.run("status")  # without the key of before it cannot recognise what was noted: a new key for that
+    world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = before
+    was = renamed(world, "acme-family")
+    assert world.program.run("rebind", "a", "--was-origin", was, "--yes").code == 0
+    world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = ""
     world.clock.advance(600)
     sent = len(world.oauth.requests)
     assert world.program.run("--all").code == exits.FAILED  # it waits for the end of the access token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -187,6 +188,17 @@ def test_what_a_process_of_it_has_that_is_alive_is_left_alone(world: World) -> N
         assert steps(world) == {}
         assert "oldhost" in made.cells("claimed")["claim_owner"]
     assert len(steps(world)) == 5
+
+
+def test_a_folder_of_it_in_which_no_row_is_known_is_left_alone(world: World) -> None:
+    """It may be another store's."""
+    made = embedded(world)
+    other = made.state / "0123456789abcdef"
+    shutil.copytree(made.folder, other)
+    with closing(sqlite3.connect(other / made.journal.name)) as database, database:
+        database.executescript("DELETE FROM entries; DELETE FROM failures;")
+    assert len(steps(world)) == 5
+    assert (made.folder.exists(), (other / made.journal.name).exists()) == (False, True)
 
 
 def test_while_a_run_of_it_is_active_at_airtable_nothing_is_done(airtable_world: World) -> None:

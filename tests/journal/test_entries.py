@@ -214,6 +214,22 @@ def test_an_entry_follows_its_token_into_another_cell(tmp_path: Path, clock: Fak
     alone.close()
 
 
+def test_answers_under_an_older_key_are_encrypted_again_and_those_under_the_key_in_force_stay(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    with closing(Journal(tmp_path, Keyring(OLD_KEY), clock)) as first:
+        keep(first, intend(first, ROW, "token", "acme", ORIGIN))
+    with closing(Journal(tmp_path, Keyring(NEW_KEY, [OLD_KEY]), clock)) as rotated:
+        keep(rotated, rotated.entries()[0].id)  # another answer to the same request
+        [before] = rotated.entries()
+        assert rotated.reseal() == 1
+        [after] = rotated.entries()
+        assert (after.answers[0] == before.answers[0], after.answers[1]) == (False, before.answers[1])
+        assert rotated.key_ids() == {Keyring(NEW_KEY).key_id}
+        assert list(rotated.answers(after)) == [ANSWER, ANSWER]
+        assert (rotated.reseal(), rotated.entries()) == (0, [after])
+
+
 def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, clock: FakeClock) -> None:
     spend(journal, "old")
     clock.advance(400 * 86_400 - 1)

@@ -292,25 +292,25 @@ class JournalFile:
 
     def _take_over(self) -> None:
         """Copy what dead processes left, then delete it there; repeated from the start if cut off between the two."""
-        if self._inherit is None:
+        inherit = self._inherit
+        if inherit is None:
             return
-        self._inherit(self.slot, self._folder, self.slot)
+        inherit(self.slot, self._folder, self.slot)
         for folder in (self._folder, *self._earlier):
             for slot in _slots(folder):
                 if (folder, slot) != (self._folder, self.slot):
-                    self._take_over_from(folder, slot)
+                    self._take_over_from(folder, slot, inherit)
         for folder in self._earlier:
             if not _slots(folder):
                 _discard(folder)
 
-    def _take_over_from(self, folder: Path, slot: int) -> None:
+    def _take_over_from(self, folder: Path, slot: int, inherit: Inherit) -> None:
         held = hold(_lock(folder, slot))
         if held is None:
             return
         try:
             self._copy(_file(folder, slot))
-            if self._inherit is not None:
-                self._inherit(self.slot, folder, slot)
+            inherit(self.slot, folder, slot)
             _delete(folder, slot)
         finally:
             os.close(held)
