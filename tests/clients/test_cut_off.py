@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,6 +25,7 @@ from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Request, Response
 from tests.world.oauth import RefreshToken, faults
+from token_refresh.base.events import Outcome
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.library import RetryLaterError
@@ -109,11 +111,8 @@ class Story:
             struck(self.world, point, Fate.KILL, self.bring)
 
     def cut_by_store(self, *, is_applied: bool) -> None:
-        with run_context_of(self.rows) as context:
-            sealed = copy.copy(context.store)
-            faulty: Any = Faulty(sealed.store, is_applied=is_applied)
-            sealed.store = faulty
-            self.bring(replace(context, store=sealed))
+        with context_with(self.rows, lambda store: Faulty(store, is_applied=is_applied)) as context:
+            self.bring(context)
 
     def again(self) -> None:
         """The same once more: the command, or the program's call."""
@@ -177,6 +176,15 @@ class Story:
     def steps(self) -> list[str]:
         """Of the journal's entries that are about it."""
         return [entry.step for entry in entries(self.world) if entry.location_id == self.location]
+
+
+@contextlib.contextmanager
+def context_with(rows: Rows, change: Callable[[Any], Any]) -> Iterator[RunContext]:
+    """What a run works with, its store changed."""
+    with run_context_of(rows) as context:
+        sealed = copy.copy(context.store)
+        sealed.store = change(sealed.store)
+        yield replace(context, store=sealed)
 
 
 @contextlib.contextmanager
@@ -328,6 +336,23 @@ def test_a_proved_credential_that_was_superseded_is_stored_when_it_is_entered_ag
     assert (story.steps(), len(rows.world.oauth.requests)) == ([], asked)
 
 
+@pytest.mark.parametrize("brought_by", [LOGIN, ONBOARDING])
+def test_a_credential_that_was_superseded_before_there_was_an_answer_is_stored_when_it_comes_again(
+    rows: Rows, brought_by: str
+) -> None:
+    """A login brings its tokens itself; an entered token is sent."""
+    story = Story(rows, "acme", brought_by)
+    story.cut_by_kill(Point.SENT)
+    theirs = put_another(story)
+    story.later()
+    story.run()
+    assert (story.steps(), story.newest_in_row()) == (["superseded"], theirs)
+    asked = len(rows.world.oauth.requests)
+    story.again()
+    assert story.is_stored()
+    assert (story.steps(), len(rows.world.oauth.requests) - asked) == ([], 0 if brought_by == LOGIN else 1)
+
+
 @pytest.mark.parametrize("doing", ["empty", "delete"])
 def test_what_was_superseded_is_stored_by_recover_once_its_row_has_no_credential_and_by_no_run(
     rows: Rows, doing: str
@@ -384,6 +409,41 @@ def test_a_pair_behind_a_failure_is_stored_once_the_entered_token_is_refused(row
     story.later()
     story.run()
     assert story.is_stored()
+
+
+def test_a_credential_that_is_not_to_be_proved_and_not_stored_leaves_nothing(rows: Rows) -> None:
+    story = Story(rows, "acme", ONBOARDING)
+    with context_with(rows, lambda store: Faulty(store, is_applied=False)) as context:
+        result = Admission(context).admit(story.entered, Terms(check=False))
+    assert (result.outcome, result.error) == (Outcome.TRANSIENT, str(AWAY))
+    assert (story.cell(), story.steps(), rows.world.oauth.requests) == (None, [], [])
+
+
+class Deleting:
+    """A store in which somebody deletes each row as soon as it is made."""
+
+    def __init__(self, store: Any, rows: Rows) -> None:
+        self._store = store
+        self._rows = rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def create(self, values: Any) -> None:
+        """See `Store.create`."""
+        self._store.create(values)
+        self._rows.remove(values["locationId"])
+
+
+def test_a_row_that_is_deleted_at_once_leaves_nobody_to_prove_its_token(rows: Rows) -> None:
+    """The answer brought no access token: the next run was to prove the new refresh token."""
+    story = Story(rows, "acme", ONBOARDING)
+    rows.world.oauth.fail(faults.amended(lambda content: json.dumps(content | {"access_token": None}).encode()))
+    with context_with(rows, lambda store: Deleting(store, rows)) as context:
+        result = Admission(context).admit(story.entered, Terms())
+    assert (result.outcome, story.cell(), story.steps()) == (Outcome.REFRESHED, None, [])
+    story.run()
+    assert len(rows.world.oauth.requests) == 1
 
 
 def failing_with_pair() -> faults.Fault:

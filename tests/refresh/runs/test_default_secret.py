@@ -13,11 +13,15 @@ import pytest
 from crypto import Context
 from tests.callers import manager_of
 from tests.conftest import World
+from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import Rows, SqliteRows, entries
 from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer, faults
 from token_refresh.base.events import NoticeCode
+from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import NewCredential
 from token_refresh.library import MisconfiguredError
+from token_refresh.refresh.run_context import RunContext
 
 SECRET = "the secret of our own app"
 TOKEN = "a-refresh-token-that-the-customer-knows"
@@ -253,3 +257,26 @@ def test_an_onboarding_that_was_cut_off_is_not_taken_up_with_our_secret(
     assert notice["action"].startswith("Enter the client's own secret")
     assert [entry.step for entry in entries(world)] == ["superseded"]
     assert "given up" not in world.program.run().err
+
+
+def test_an_onboarding_whose_answer_was_kept_is_stored_although_our_secret_may_not_be_sent_there(
+    rows: Rows, customer: OAuthServer
+) -> None:
+    """Nothing is sent any more."""
+    world = rows.world
+    ours = world.program.settings.pop("HOSTED_CLIENT_SECRET")
+    pair = {"access_token": "a-newer-access-token", "refresh_token": "a-newer-refresh-token", "expires_in": 3600}
+    customer.fail(faults.raw(json.dumps(pair).encode()))
+    entered = NewCredential("loc", "hosted", "our-app", "", TOKEN, at(customer))
+
+    def bring(context: RunContext) -> tuple[()]:
+        Admission(context).admit(entered, Terms(hosts=[host_of(customer)]))
+        return ()
+
+    struck(world, Point.KEPT, Fate.KILL, bring)
+    world.program.settings["HOSTED_CLIENT_SECRET"] = ours
+    assert len(customer.requests) == 1
+    world.program.run()
+    cell = rows.row("loc").encrypted_refresh
+    stored = world.program.keyring.open(cell, Context("encrypted_refresh", "loc", customer.url))
+    assert (stored, entries(world), len(customer.requests)) == ("a-newer-refresh-token", [], 1)
