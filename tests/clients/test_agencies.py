@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from providers.base import RawAnswer
+from providers.base import Answer, RawAnswer, Verdict
 from providers.registry import read_catalog
+from tests.clients.test_cut_off import AWAY, context_with
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, table_of
-from tests.world.http import Request
+from tests.refresh.runs.test_faults_inside import run_context_of
+from tests.world.http import Request, Response
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.errors import Kind
-from token_refresh.base.events import NoticeCode
+from token_refresh.base.events import NoticeCode, Outcome
+from token_refresh.base.files import AGENCIES_FILE
+from token_refresh.clients.agencies import minting
 from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.installs import AgencyCalls, add_location, fresh_agency
 from token_refresh.clients.login.redemption import completed
-from token_refresh.refresh.run_context import RunContext
+from token_refresh.refresh.jobs import Held, Job
+from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import RunContext, Scope
 
 COMPANY = "comp-1"
 MANY = 50
@@ -205,6 +212,31 @@ def test_of_an_agency_whose_grant_is_dead_nothing_is_listed(table: Rows) -> None
     assert f"--authorize --provider gohighlevel --location {COMPANY}" in result.err or "log in" in result.err.lower()
 
 
+def test_of_an_agency_whose_tokens_do_not_open_nothing_is_listed(table: Rows) -> None:
+    table.edit(COMPANY, encrypted_refresh=table.world.seal("another", "encrypted_refresh", "pasted"))
+    result = agency(table)
+    assert (result.code, "encrypted_refresh was changed, or belongs to another row" in result.err) == (2, True)
+    assert table.world.oauth.requests == []
+
+
+def test_a_list_in_a_form_that_is_not_known_adds_nothing(table: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Response.of_json(200, {"locations": [{"name": "without an id"}]})
+    monkeypatch.setattr(table.world.oauth.agencies, "list_installed", lambda _: page)
+    result = agency(table, "--all")
+    assert (result.code, f"the locations of {COMPANY} cannot be listed: " in result.err) == (1, True)
+    assert asked(table.world, "locationToken") == []
+
+
+def test_a_pair_in_a_form_that_is_not_known_is_kept_and_its_location_not_added(table: Rows) -> None:
+    table.world.oauth.agencies.install(COMPANY, "loc-1")
+    table.world.oauth.fail(faults.raw(b'{"tokens": []}'))
+    result = agency(table, "--all")
+    assert (result.code, states(result)) == (1, {"loc-1": "failed"})
+    assert "loc-1 was not added: the agency got no tokens for it: " in result.err
+    assert [(entry.location_id, entry.step) for entry in entries(table.world)] == [("loc-1", "superseded")]
+    assert states(agency(table, "--all")) == {"loc-1": "added"}
+
+
 def test_a_row_that_is_no_agencys_lists_nothing(table: Rows) -> None:
     table.put(table.world.consented("gohighlevel", "loc-1"))
     result = table.world.program.onboard("--locations", "loc-1")
@@ -310,6 +342,61 @@ def test_where_the_agency_cannot_be_refreshed_for_now_the_location_waits(rows: R
     assert run(rows).outcomes() == {COMPANY: "refreshed", "loc-1": "refreshed"}
 
 
+def test_where_the_agencys_row_is_gone_the_location_needs_a_login(rows: Rows) -> None:
+    added(rows, "loc-1")
+    rows.world.oauth.revoke("loc-1")
+    rows.remove(COMPANY)
+    result = run(rows)
+    found = result_of(result, "loc-1")
+    assert (result.code, found["outcome"]) == (1, "reauthorize")
+    assert f"its agency {COMPANY}: there is no row of {COMPANY!r}" in found["error"]
+    assert f"--location {COMPANY}" in found["action"]
+
+
+@pytest.mark.parametrize("origin", ["", "https://another.example"])
+def test_only_an_agency_at_the_host_of_the_location_is_asked(table: Rows, origin: str) -> None:
+    """Its access token would go where the location's row wants."""
+    added(table, "loc-1")
+    with run_context_of(table) as context:
+        job = context.job_factory.job(table.row("loc-1"))
+        assert isinstance(job, Job)
+        job = replace(job, endpoint=replace(job.endpoint, origin=origin or job.endpoint.origin))
+        dead = Answer(Verdict.DEAD_GRANT, error="invalid_grant")
+        held: list[Held] = [(job, dead, dead.verdict, None, None)]
+        [jobs] = minting(context, held)
+    left = [one[1].error for one in held]
+    assert left == ([f"invalid_grant; its agency {COMPANY} is at another host"] if origin else [])
+    assert [one.row.location_id for one in jobs] == ([] if origin else ["loc-1"])
+
+
+class WithoutRow:
+    """A store that does not find an agency's row for now."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def find(self, location_id: str) -> Any:
+        """See `Store.find`."""
+        if location_id == COMPANY:
+            raise AWAY
+        return self._store.find(location_id)
+
+
+def test_where_the_agencys_row_cannot_be_read_for_now_the_next_run_asks_it(table: Rows) -> None:
+    added(table, "loc-1")
+    table.world.oauth.revoke("loc-1")
+    with context_with(table, WithoutRow) as context:
+        results = {one.location_id: one for one in Refresher(context).run(Scope()).results}
+    assert (results[COMPANY].outcome, results["loc-1"].outcome) == (Outcome.REFRESHED, Outcome.TRANSIENT)
+    assert f"the row of its agency {COMPANY} cannot be read: {AWAY}" in (results["loc-1"].error or "")
+    assert asked(table.world, "installedLocations") == []
+    assert run(table).outcomes() == {"loc-1": "refreshed"}
+    assert asked(table.world, "installedLocations") != []  # nor was the daily look noted
+
+
 @pytest.mark.parametrize("point", [Point.KEPT, Point.WRITE, Point.WRITTEN])
 def test_a_run_that_is_killed_around_a_minted_pair_loses_nothing(table: Rows, point: Point) -> None:
     added(table, "loc-1")
@@ -372,6 +459,24 @@ def test_an_agency_that_was_never_listed_is_reported_once(rows: Rows) -> None:
     assert NoticeCode.INSTALLS_CHANGED in run(rows).codes()
     later(rows, hours=17)
     assert NoticeCode.INSTALLS_CHANGED not in run(rows).codes()
+
+
+def test_an_agency_whose_row_is_gone_is_not_looked_at_any_more(table: Rows) -> None:
+    added(table, "loc-1")
+    [file] = (table.world.program.home / "state").glob(f"*/{AGENCIES_FILE}")
+    assert list(json.loads(file.read_text())) == [COMPANY]
+    table.remove(COMPANY)
+    assert NoticeCode.INSTALLS_CHANGED not in run(table).codes()
+    assert (json.loads(file.read_text()), asked(table.world, "installedLocations")) == ({}, [])
+
+
+def test_beside_a_row_that_cannot_be_used_an_agency_is_looked_at_all_the_same(table: Rows) -> None:
+    table.put(table.world.consented("gohighlevel", "odd") | {"provider_params": '{"user_type": "Company"'})
+    table.world.oauth.agencies.install(COMPANY, "loc-1")
+    later(table, hours=20)
+    assert run(table).outcomes() == {COMPANY: "refreshed", "odd": "operator"}
+    later(table, minutes=5)
+    assert NoticeCode.INSTALLS_CHANGED in run(table).codes()
 
 
 def test_a_dry_run_asks_no_agency(table: Rows) -> None:
