@@ -118,6 +118,15 @@ def test_where_pip_installed_it_for_a_python_that_is_too_old_it_is_to_be_install
     assert ended.stderr.endswith("is 3.10.13. Install token-refresh again, by a Python that is new enough.\n")
 
 
+def test_where_pip_installed_it_an_optional_part_is_added_by_its_name(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/site-packages"
+    packages.parent.mkdir()
+    copy_program(packages)
+    code = "from token_refresh.base.program import install_extra; print(install_extra('notify'))"
+    ended = run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(packages))
+    assert ended.stdout == f"Run: {sys.executable} -m pip install 'token-refresh[notify]'\n"
+
+
 def test_a_package_that_is_missing_later_is_no_internal_error() -> None:
     error = actionable_error(ModuleNotFoundError("No module named 'requests.auth'", name="requests.auth"))
     assert (error.kind, str(error)) == (Kind.CONFIGURATION, f"{sys.executable} lacks the package requests")

@@ -11,11 +11,11 @@ import pytest
 
 from providers.base import Answer, RawAnswer, Verdict
 from providers.registry import read_catalog
-from tests.clients.test_cut_off import AWAY, context_with
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, table_of
-from tests.refresh.runs.test_faults_inside import run_context_of
+from tests.refresh.runs.test_faults_inside import OtherStore, on, run_context_of
+from tests.refresh.runs.test_faults_inside import run as run_once
 from tests.world.http import Request, Response
 from tests.world.oauth import faults
 from tests.world.program import Result
@@ -27,8 +27,8 @@ from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.installs import AgencyCalls, add_location, fresh_agency
 from token_refresh.clients.login.redemption import completed
 from token_refresh.refresh.jobs import Held, Job
-from token_refresh.refresh.run import Refresher
-from token_refresh.refresh.run_context import RunContext, Scope
+from token_refresh.refresh.run_context import RunContext
+from token_refresh.stores.base import StoreUnavailableError
 
 COMPANY = "comp-1"
 MANY = 50
@@ -369,29 +369,23 @@ def test_only_an_agency_at_the_host_of_the_location_is_asked(table: Rows, origin
     assert [one.row.location_id for one in jobs] == ([] if origin else ["loc-1"])
 
 
-class WithoutRow:
+class WithoutAgency(OtherStore):
     """A store that does not find an agency's row for now."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     def find(self, location_id: str) -> Any:
         """See `Store.find`."""
         if location_id == COMPANY:
-            raise AWAY
-        return self._store.find(location_id)
+            raise StoreUnavailableError("the store is away", "Wait.")
+        return self.usual.find(location_id)
 
 
 def test_where_the_agencys_row_cannot_be_read_for_now_the_next_run_asks_it(table: Rows) -> None:
     added(table, "loc-1")
     table.world.oauth.revoke("loc-1")
-    with context_with(table, WithoutRow) as context:
-        results = {one.location_id: one for one in Refresher(context).run(Scope()).results}
+    report = run_once(table, lambda context: on(context, WithoutAgency(context.store.store)))
+    results = {one.location_id: one for one in report.results}
     assert (results[COMPANY].outcome, results["loc-1"].outcome) == (Outcome.REFRESHED, Outcome.TRANSIENT)
-    assert f"the row of its agency {COMPANY} cannot be read: {AWAY}" in (results["loc-1"].error or "")
+    assert f"the row of its agency {COMPANY} cannot be read: the store is away" in (results["loc-1"].error or "")
     assert asked(table.world, "installedLocations") == []
     assert run(table).outcomes() == {"loc-1": "refreshed"}
     assert asked(table.world, "installedLocations") != []  # nor was the daily look noted

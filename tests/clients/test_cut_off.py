@@ -4,7 +4,6 @@ a documented command, whatever somebody does to the row meanwhile and whatever f
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from tests.callers import log_in, manager_of
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, refresh, struck
 from tests.refresh.runs.faults_world import STEPS, TABLES, AirtableRows, Rows, entries, journal, table_of
-from tests.refresh.runs.test_faults_inside import run_context_of
+from tests.refresh.runs.test_faults_inside import OtherStore, on, run_context_of
 from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Request, Response
 from tests.world.oauth import RefreshToken, faults
@@ -30,7 +29,7 @@ from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.library import RetryLaterError
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import StoreUnavailableError
+from token_refresh.stores.base import Store, StoreUnavailableError
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -49,26 +48,23 @@ def rows(request: pytest.FixtureRequest) -> Rows:
     return made
 
 
-class Faulty:
+class Faulty(OtherStore):
     """A store whose writes fail, carried out or not."""
 
-    def __init__(self, store: Any, *, is_applied: bool) -> None:
-        self._store = store
+    def __init__(self, usual: Store, *, is_applied: bool) -> None:
+        super().__init__(usual)
         self._is_applied = is_applied
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     def write(self, changes: Sequence[Any]) -> Any:
         """See `Store.write`."""
         if self._is_applied:
-            self._store.write(changes)
+            self.usual.write(changes)
         raise AWAY
 
     def create(self, values: Any) -> Any:
         """See `Store.create`."""
         if self._is_applied:
-            self._store.create(values)
+            self.usual.create(values)
         raise AWAY
 
 
@@ -111,8 +107,8 @@ class Story:
             struck(self.world, point, Fate.KILL, self.bring)
 
     def cut_by_store(self, *, is_applied: bool) -> None:
-        with context_with(self.rows, lambda store: Faulty(store, is_applied=is_applied)) as context:
-            self.bring(context)
+        with run_context_of(self.rows) as context:
+            self.bring(on(context, Faulty(context.store.store, is_applied=is_applied)))
 
     def again(self) -> None:
         """The same once more: the command, or the program's call."""
@@ -176,15 +172,6 @@ class Story:
     def steps(self) -> list[str]:
         """Of the journal's entries that are about it."""
         return [entry.step for entry in entries(self.world) if entry.location_id == self.location]
-
-
-@contextlib.contextmanager
-def context_with(rows: Rows, change: Callable[[Any], Any]) -> Iterator[RunContext]:
-    """What a run works with, its store changed."""
-    with run_context_of(rows) as context:
-        sealed = copy.copy(context.store)
-        sealed.store = change(sealed.store)
-        yield replace(context, store=sealed)
 
 
 @contextlib.contextmanager
@@ -413,25 +400,23 @@ def test_a_pair_behind_a_failure_is_stored_once_the_entered_token_is_refused(row
 
 def test_a_credential_that_is_not_to_be_proved_and_not_stored_leaves_nothing(rows: Rows) -> None:
     story = Story(rows, "acme", ONBOARDING)
-    with context_with(rows, lambda store: Faulty(store, is_applied=False)) as context:
-        result = Admission(context).admit(story.entered, Terms(check=False))
+    with run_context_of(rows) as context:
+        away = on(context, Faulty(context.store.store, is_applied=False))
+        result = Admission(away).admit(story.entered, Terms(check=False))
     assert (result.outcome, result.error) == (Outcome.TRANSIENT, str(AWAY))
     assert (story.cell(), story.steps(), rows.world.oauth.requests) == (None, [], [])
 
 
-class Deleting:
+class Deleting(OtherStore):
     """A store in which somebody deletes each row as soon as it is made."""
 
-    def __init__(self, store: Any, rows: Rows) -> None:
-        self._store = store
+    def __init__(self, usual: Store, rows: Rows) -> None:
+        super().__init__(usual)
         self._rows = rows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     def create(self, values: Any) -> None:
         """See `Store.create`."""
-        self._store.create(values)
+        self.usual.create(values)
         self._rows.remove(values["locationId"])
 
 
@@ -439,8 +424,8 @@ def test_a_row_that_is_deleted_at_once_leaves_nobody_to_prove_its_token(rows: Ro
     """The answer brought no access token: the next run was to prove the new refresh token."""
     story = Story(rows, "acme", ONBOARDING)
     rows.world.oauth.fail(faults.amended(lambda content: json.dumps(content | {"access_token": None}).encode()))
-    with context_with(rows, lambda store: Deleting(store, rows)) as context:
-        result = Admission(context).admit(story.entered, Terms())
+    with run_context_of(rows) as context:
+        result = Admission(on(context, Deleting(context.store.store, rows))).admit(story.entered, Terms())
     assert (result.outcome, story.cell(), story.steps()) == (Outcome.REFRESHED, None, [])
     story.run()
     assert len(rows.world.oauth.requests) == 1

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_verify import new_key
+import crypto
+from crypto import Context
+from tests.commands.test_rotate_key import unbound
+from tests.commands.test_verify import new_key, older_form
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, Rows, SqliteRows, table_of
 from tests.refresh.runs.test_faults_inside import run_context_of
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.stop import Stop
-from token_refresh.keys.inspection import Inspector
+from token_refresh.keys.inspection import Consent, Inspector, consent_to_rows, no_consent
 from token_refresh.keys.rotation import KeyRotation, RotationResult
+
+FOREIGN = crypto.Keyring(bytes(32)).seal("token", Context("encrypted_refresh", "scribble", "https://another.example"))
 
 
 class Journal:
@@ -40,6 +45,24 @@ def rotated(rows: Rows, happens: Callable[[], None], stop: Stop | None = None) -
         inspector = Inspector(context.store, context.job_factory)
         rotation = KeyRotation(replace(context, journal=journal), inspector, rows.world.program.keyring.key_id)
         return rotation.run(rotation.stale_rows(), lambda _: None, stop or Stop())
+
+
+def test_older_forms_beside_a_host_that_the_row_names_are_asked_about_row_by_row(world: World) -> None:
+    """But not those that no consent opens."""
+    rows = SqliteRows(world)
+    host = unbound(rows, "a")
+    unbound(rows, "b")
+    unbound(rows, "scribble")
+    rows.edit("scribble", encrypted_refresh=FOREIGN)
+    rows.add("acme", "usual", encrypted_refresh=older_form(world, "token"))
+    with run_context_of(rows) as context:
+        listed = list(context.store.store.rows(complete=True))
+
+        def asked_about(consent: Consent) -> list[tuple[str, str]]:
+            return [one.consent for one in Inspector(context.store, context.job_factory, consent).unconfirmed(listed)]
+
+        assert asked_about(no_consent) == [("a", host), ("b", host)]
+        assert asked_about(consent_to_rows([("a", host)])) == [("b", host)]
 
 
 @pytest.mark.parametrize("store", DATABASES)

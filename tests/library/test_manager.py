@@ -765,6 +765,13 @@ def test_one_run_refreshes_what_is_due_and_tells_the_log(
     assert "loc1 acme: refreshed" in log.messages
 
 
+def test_what_fails_behind_a_run_is_in_the_log(world: World, log: pytest.LogCaptureFixture) -> None:
+    world.program.settings["METRICS_FILE"] = str(world.program.home / "nowhere/metrics.prom")
+    report = manager_of(world).refresh_due()
+    assert (report.counts(), report.store_error) == ({}, None)
+    assert "METRICS_FILE" in log.text
+
+
 def test_a_run_warns_of_what_is_new_and_of_what_was_not_tried(
     world: World, manager: TokenManager, log: pytest.LogCaptureFixture
 ) -> None:

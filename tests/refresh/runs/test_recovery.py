@@ -19,6 +19,7 @@ from tests.refresh.runs.faults_world import (
     TABLES,
     AirtableRows,
     Rows,
+    SqliteRows,
     entries,
     journal,
     kept_token,
@@ -227,6 +228,20 @@ def test_of_a_row_that_is_gone_an_answer_without_tokens_is_not_kept(
     assert run(rows).outcomes() == {"loc": "refreshed"}
     assert rows.is_current("loc")
     assert entries(rows.world) == []
+
+
+def test_of_a_row_that_is_gone_an_answer_in_a_form_that_is_not_known_is_kept(rows: Rows) -> None:
+    """Should the row come back, its token is not sent: the answer may hold its successor."""
+    strange = RawAnswer(200, {"content-type": "application/json"}, b'{"tokens": []}', rows.world.clock.now(), True)
+    answered(rows, strange)
+    cells = {"locationId": "loc", "provider": "acme", "client_id": "app-acme"}
+    cells |= {name: getattr(rows.row("loc"), name) for name in ("encrypted_secret", "encrypted_refresh")}
+    rows.remove("loc")
+    run(rows)
+    assert [entry.step for entry in entries(rows.world)] == ["unread"]
+    rows.put(cells)
+    assert run(rows).outcomes() == {"loc": "operator"}
+    assert sent(rows.world) == 0
 
 
 def test_a_page_in_the_journal_that_shows_a_token_replaces_none(rows: Rows) -> None:
@@ -454,6 +469,36 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
     assert rows.world.program.run("recover", "--replay").code == 0
     assert rows.stored("loc") == current
     assert [entry.location_id for entry in entries(rows.world)] == ["other"]
+
+
+@pytest.mark.parametrize("row", [{"provider": "acme-family"}, {"provider": "acme", "provider_params": "{"}])
+def test_what_was_kept_of_a_row_that_is_gone_goes_into_no_other_of_its_location(
+    rows: Rows, row: dict[str, str]
+) -> None:
+    deleted_during_its_refresh(rows, "acme")
+    rows.add(**{"location": "loc"} | row)
+    cell = rows.row("loc").encrypted_refresh
+    rows.world.program.run("recover", "--replay")
+    assert rows.row("loc").encrypted_refresh == cell
+    assert [entry.step for entry in entries(rows.world)] == ["superseded"]
+
+
+class AnotherStore(SqliteRows):
+    """A database beside the embedded one."""
+
+    def address(self) -> str:
+        return f"sqlite:///{self.world.program.home / 'another.sqlite3'}"
+
+
+def test_what_the_journal_of_another_store_keeps_goes_into_no_row_with_a_token_of_its_own(world: World) -> None:
+    deleted_during_its_refresh(SqliteRows(world), "acme")
+    [before] = world.journalled()
+    other = AnotherStore(world)
+    world.program.settings["DATABASE_URL"] = other.address()
+    other.add("acme", "loc")
+    assert world.program.run("recover", "--replay").code == exits.DONE
+    assert other.is_current("loc")
+    assert world.journalled() == [before]
 
 
 def test_the_access_token_of_a_row_that_is_gone_is_kept_in_the_journal_and_spends_nothing(table: AirtableRows) -> None:

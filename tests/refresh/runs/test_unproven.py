@@ -17,7 +17,8 @@ from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, journal, meanwhile, table_of
 from tests.refresh.runs.test_faults import only, run
-from tests.refresh.runs.test_faults_inside import run_context_of
+from tests.refresh.runs.test_faults_inside import OtherStore, on, run_context_of
+from tests.refresh.runs.test_faults_inside import run as run_once
 from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes, is_spent
 from tests.world.oauth import faults
 from tests.world.oauth.faults import Fault
@@ -27,7 +28,7 @@ from token_refresh.journal.file import refused
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.refresh.write_back import MAX_UNPROVEN
-from token_refresh.stores.base import StoreUnavailableError
+from token_refresh.stores.base import Store, StoreUnavailableError
 
 SAMPLE = {"refresh_token": "sample-refresh"}
 
@@ -247,6 +248,32 @@ def test_a_run_that_ends_between_the_store_and_the_proof_leaves_the_proof_to_the
         assert only(run(table))["outcome"] == "unknown"
     assert len(sent(table)) == 1
     assert_next_run_refreshes(table)
+
+
+class Edited(OtherStore):
+    """A store in which a colleague makes the row unusable as soon as a run has written it."""
+
+    def __init__(self, usual: Store, rows: Rows) -> None:
+        super().__init__(usual)
+        self._rows = rows
+
+    def write(self, changes: Any) -> Any:
+        """See `Store.write`."""
+        done = self.usual.write(changes)
+        self._rows.edit("loc", provider_params="{")
+        return done
+
+
+def test_a_row_that_cannot_be_used_any_more_waits_with_its_unproven_token(table: Rows) -> None:
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.amended(alone))
+    report = run_once(table, lambda context: on(context, Edited(context.store.store, table)))
+    results = [(one.outcome, one.error) for one in report.results]
+    assert results[0] == ("operator", "provider_params is not a JSON object of texts")
+    assert (len(sent(table)), [entry.step for entry in entries(table.world)]) == (1, ["unproven"])
+    table.edit("loc", provider_params="")
+    assert_next_run_refreshes(table)
+    assert entries(table.world) == []
 
 
 def test_a_colleague_who_onboards_over_an_unproven_token_wins_and_the_token_is_kept(table: Rows) -> None:
