@@ -74,6 +74,8 @@ _LAST = "tests/refresh/nothing_lost/test_last_resort.py::"
 _AGENCIES = "tests/clients/test_agencies.py::"
 _FAILING = "tests/refresh/runs/test_failing_rows.py::"
 _MANAGER = "tests/library/test_manager.py::"
+_CLIENTS = "tests/library/test_clients.py::"
+_ROW_LOGINS = "tests/library/test_logins.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
 _CUT_OFF = "tests/clients/test_cut_off.py::"
 _ATTEMPT = "tests/clients/login/test_attempt.py::"
@@ -1115,6 +1117,55 @@ MUTANTS = (
         "RunError, StoreError) as error",
         "RunError) as error",
         f"{_MANAGER}test_a_store_that_goes_away_does_not_cost_a_token_that_lives",
+    ),
+    _mutant(
+        "a change takes tokens to another host",
+        "token_refresh/clients/amendment.py",
+        "    if row.encrypted_refresh or row.has_only_access_token:\n",
+        "    if False:\n",
+        f"{_CLIENTS}test_tokens_are_never_moved_to_another_host",
+    ),
+    _mutant(
+        "a change sends a secret to a host that nobody allowed",
+        "token_refresh/clients/amendment.py",
+        "        check_agreement(mistakes, endpoint, allowed)\n",
+        "",
+        f"{_CLIENTS}test_tokens_are_never_moved_to_another_host",
+    ),
+    _mutant(
+        "a registered client's secret goes to a host that nobody allowed",
+        "token_refresh/clients/registration.py",
+        "        check_agreement(mistakes, endpoint, allowed)\n",
+        "",
+        f"{_CLIENTS}test_a_token_host_that_nobody_allowed_is_refused",
+    ),
+    _mutant(
+        "a customer's login of another account goes over the one in the row",
+        "token_refresh/clients/row_login.py",
+        "        if conflict(context, entry, entered, row, may_replace=True):\n",
+        "        if False:\n",
+        f"{_ROW_LOGINS}test_the_login_of_another_account_is_refused_unless_the_row_is_empty",
+    ),
+    _mutant(
+        "a login is stored in the row that has its row's id by now",
+        "token_refresh/clients/row_login.py",
+        "        if _client_of(candidate) != self.client:",
+        "        if False:",
+        f"{_ROW_LOGINS}test_a_row_that_is_not_there_is_not_logged_into",
+    ),
+    _mutant(
+        "a customer brings a disabled client back",
+        "token_refresh/clients/row_login.py",
+        "    if row.status == STATUS_DISABLED and (",
+        "    if False and (",
+        f"{_ROW_LOGINS}test_a_disabled_client_is_neither_begun_nor_ended",
+    ),
+    _mutant(
+        "a service takes a callback whose provider does not name itself",
+        "token_refresh/clients/row_login.py",
+        "iss_required=login.issuer is not None)",
+        "iss_required=False)",
+        f"{_ROW_LOGINS}test_a_callback_that_is_not_this_logins_sends_nothing",
     ),
     _mutant(
         "threads that ask for the same share no flight",

@@ -17,7 +17,7 @@ from tests.stores.places import AirtablePlace, DatabasePlace, Place, PostgresPla
 from tests.world.airtable import AirtableServer, columns, faults
 from tests.world.clock import START, FakeClock
 from token_refresh.base.columns import DETAIL_NAMES, OPTIONAL_COLUMNS, REQUIRED_COLUMNS
-from token_refresh.diagnosis.row_state import TRAITS, WAITING, state_of
+from token_refresh.diagnosis.row_state import TRAITS, WAITING, State, state_of
 from token_refresh.stores.base import (
     Change,
     DueQuery,
@@ -183,8 +183,14 @@ def test_rows_are_counted_in_groups_that_are_alike(place: Place) -> None:
         ("", "", False, False, False, "", "", 1, None, None),
         ("", "", True, False, False, "", "", 1, None, None),
     ]
-    found = [tuple(group._replace(status=group.status.replace("active", ""))) for group in place.store.tally(START)]
+    whole = place.store.tally(START)
+    found = [tuple(group._replace(status=group.status.replace("active", ""))) for group in whole]
     assert sorted(found, key=repr) == sorted(expected, key=repr)
+    by_state = place.store.tally(START, by_state=True)
+    assert sum(group.rows for group in by_state) == 7
+    for state in (*State, None):
+        counts = [sum(one.rows for one in groups if state_of(one) == state) for groups in (by_state, whole)]
+        assert counts[0] == counts[1], state
 
 
 def test_rows_that_are_alike_are_one_group_with_its_first_ends(place: Place) -> None:

@@ -27,7 +27,7 @@ from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import StoreUnavailableError
 
 SECRET = "a new secret of this app"
-CLIENT = {"client_id": "app-acme", "client_secret": "acme secret"}
+CLIENT: dict[str, Any] = {"client_id": "app-acme", "client_secret": "acme secret"}
 REDIRECT = "https://app.example/auth/callback"
 
 
@@ -158,7 +158,7 @@ def test_a_provider_that_nobody_names_is_the_one_whose_ids_look_like_this(
 def test_a_redirect_uri_is_https_or_here_or_where_the_caller_is(
     manager: TokenManager, uri: str, is_taken: bool
 ) -> None:
-    allowed = {"redirect_uri": uri, "allow_origins": ["http://inside.example:8002"]}
+    allowed: dict[str, Any] = {"redirect_uri": uri, "allow_origins": ["http://inside.example:8002"]}
     if is_taken:
         assert registered(manager, **allowed).redirect_uri == uri
         return
@@ -171,7 +171,7 @@ def test_a_redirect_uri_is_https_or_here_or_where_the_caller_is(
 
 def test_a_token_host_that_nobody_allowed_is_refused(world: World, manager: TokenManager) -> None:
     host = world.oauth.url.partition("://")[2]
-    chosen = {"provider": "acme-instance", "provider_params": {"instance": host}}
+    chosen: dict[str, Any] = {"provider": "acme-instance", "provider_params": {"instance": host}}
     with pytest.raises(MisconfiguredError, match="which nobody has allowed") as caught:
         registered(manager, **chosen)
     assert set(caught.value.fields) == {"provider_params"}
@@ -379,7 +379,7 @@ def test_a_client_that_waits_is_disabled_and_enabled_too(manager: TokenManager) 
 def test_tokens_are_never_moved_to_another_host(world: World, manager: TokenManager) -> None:
     host = world.oauth.url.partition("://")[2]
     other = host.replace("127.0.0.1", "localhost")
-    chosen = {"provider_params": {"instance": host}, "allow_hosts": [host, other]}
+    chosen: dict[str, Any] = {"provider_params": {"instance": host}, "allow_hosts": [host, other]}
     row_id = registered(manager, provider="acme-instance", **chosen).row_id
     with pytest.raises(MisconfiguredError) as caught:
         manager.update(row_id, provider_params={"instance": other}, allow_hosts=[other])

@@ -41,7 +41,7 @@ from token_refresh.library import (
     TokenError,
     TokenManager,
 )
-from token_refresh.library.manager import log_not_saved, log_outage
+from token_refresh.library.log import log_not_saved, log_outage
 from token_refresh.library.tokens import Tokens
 from token_refresh.settings import load
 from token_refresh.stores.base import StoreRefusedError, StoreUnavailableError

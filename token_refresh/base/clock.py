@@ -57,6 +57,8 @@ def parse_time(value: object) -> datetime | None:
 
 def parse_day(text: str) -> datetime | None:
     """The start of a day in UTC, written as `2026-11-28`; None where it is none."""
+    if not text:
+        return None  # of most rows, and the sooner for it
     try:
         return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:

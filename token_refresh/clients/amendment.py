@@ -83,7 +83,7 @@ def amend(
 def _amended(row: Row, provider: Provider, change: Amendment, in_params: Mapping[str, str]) -> NewCredential:
     """What the row says then; `in_params` are the details for which the table has no columns."""
     before = _params_of(row)
-    params = before | dict(change.provider_params or {}) | in_params
+    params = {**before, **(change.provider_params or {}), **in_params}
     if "redirect_uri" in before and change.redirect_uri is not None:  # where every refresh repeats it
         params["redirect_uri"] = change.redirect_uri.strip()
     params = {name: text for name, text in params.items() if text != ""}

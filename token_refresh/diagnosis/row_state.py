@@ -67,8 +67,8 @@ def state_of(group: RowGroup) -> State | None:
     return State.FAILING if group.is_failing else State.VALID
 
 
-_IN_USE: Mapping[str, str | bool] = {"status": STATUS_ACTIVE, "has_token": True}
-TRAITS: Mapping[str, Mapping[str, str | bool]] = {
+_IN_USE: dict[str, str | bool] = {"status": STATUS_ACTIVE, "has_token": True}
+TRAITS: Mapping[str, dict[str, str | bool]] = {
     State.DISABLED: {"status": STATUS_DISABLED},
     State.LOGIN_NEEDED: {"status": STATUS_REAUTHORIZE},
     WAITING: {"status": STATUS_ACTIVE, "has_token": False},

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 from token_refresh.base.errors import Kind, MisconfiguredError, capture_error, unwrap
@@ -16,7 +17,7 @@ from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.registration import register
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.settled import SettledRows
-from token_refresh.diagnosis.row_state import TRAITS, WAITING, state_of
+from token_refresh.diagnosis.row_state import TRAITS, WAITING, RememberedFailures, State, state_of
 from token_refresh.library.log import LOG, log_event
 from token_refresh.library.opened import Opened
 from token_refresh.library.views import TokenView, names_of, view_of
@@ -67,13 +68,16 @@ class Clients(Opened):
         """
         if not 1 <= limit <= MOST_ROWS:
             raise MisconfiguredError(f"a page has 1 to {MOST_ROWS} rows", "Correct the limit.", Kind.USAGE)
+        text = (q or "").lower()
+        if not text.isprintable():
+            return [], None  # nobody calls a row so, and not every store can be asked for it
         if status is not None and status not in TRAITS:
             known = ", ".join(TRAITS)
             raise MisconfiguredError("there is no such state", f"Use one of: {known}.", Kind.USAGE)
 
         def act() -> tuple[list[TokenView], str | None]:
             with self._runtime.open_store() as store:
-                return self._page(store, limit, after or "", provider, status, (q or "").lower())
+                return self._page(store, limit, after or "", provider, status, text)
 
         return unwrap(capture_error(act))
 
@@ -94,13 +98,14 @@ class Clients(Opened):
         def admits(row: Row) -> bool:
             if slug is not None and not is_of(row.provider):
                 return False
-            if status is not None and _state(RowGroup.of(remembered.added_to(row), now)) != status:
+            if status is not None and _state(remembered.added_to(row), now) != status:
                 return False
             return not text or any(text in name.lower() for name in (row.location_id, *names_of(row).values()))
 
-        query = PageQuery(
-            limit + 1, admits, now, after, text, is_of if slug else None, TRAITS.get(status or "", {}), remembered.keys
-        )
+        failing = list(self._unmarked(store, remembered, now)) if status == State.FAILING else []
+        traits = TRAITS[status] if status is not None else {}
+        keys = [row.key for row, _ in failing]
+        query = PageQuery(limit + 1, admits, now, after, text, is_of if slug is not None else None, traits, keys)
         rows = store.store.page(query)
         views = [view_of(self._status(remembered.added_to(row))) for row in rows[:limit]]
         return views, views[-1].row_id if len(rows) > limit else None
@@ -117,14 +122,21 @@ class Clients(Opened):
     def _counts(self, store: SealedStore) -> dict[str, int]:
         now, remembered = self._runtime.clock.now(), self._runtime.remembered(store.store)
         counts = Counter({str(state): 0 for state in TRAITS})
-        for group in store.store.tally(now):
-            counts[_state(group)] += group.rows
-        keys = sorted(remembered.keys)
-        for start in range(0, len(keys), _ROWS_AT_ONCE):  # the table counts them as it has them
-            for row in store.store.read(keys[start : start + _ROWS_AT_ONCE], complete=True).values():
-                counts[_state(RowGroup.of(row, now))] -= 1
-                counts[_state(RowGroup.of(remembered.added_to(row), now))] += 1
+        for group in store.store.tally(now, by_state=True):
+            counts[state_of(group) or WAITING] += group.rows
+        for row, known in self._unmarked(store, remembered, now):
+            counts[_state(row, now)] -= 1
+            counts[_state(known, now)] += 1
         return dict(counts)
+
+    def _unmarked(self, store: SealedStore, remembered: RememberedFailures, now: datetime) -> Iterator[tuple[Row, Row]]:
+        """The rows that are in another state by what is remembered of them, as they are and with that."""
+        keys = sorted(remembered.keys)
+        for start in range(0, len(keys), _ROWS_AT_ONCE):
+            for row in store.store.read(keys[start : start + _ROWS_AT_ONCE], complete=True).values():
+                known = remembered.added_to(row)
+                if _state(row, now) != _state(known, now):
+                    yield row, known
 
     def register(
         self,
@@ -258,5 +270,5 @@ class Clients(Opened):
             return view
 
 
-def _state(group: RowGroup) -> str:
-    return state_of(group) or WAITING
+def _state(row: Row, now: datetime) -> str:
+    return state_of(RowGroup.of(row, now)) or WAITING

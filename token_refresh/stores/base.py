@@ -494,8 +494,11 @@ class Store(ABC):
         """The rows of which something may end before `ending` that no refresh moves, and perhaps others."""
         return self.rows()
 
-    def tally(self, now: datetime) -> list[RowGroup]:
-        """All rows, counted in groups; no row is in two of them."""
+    def tally(self, now: datetime, *, by_state: bool = False) -> list[RowGroup]:  # noqa: ARG002
+        """All rows, counted in groups; no row is in two of them.
+
+        `by_state`: groups may leave empty what the state of their rows does not depend on, and be counted sooner.
+        """
         return group_rows(self.rows(), now)
 
     def page(self, query: PageQuery) -> list[Row]:

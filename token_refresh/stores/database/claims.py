@@ -16,17 +16,19 @@ from token_refresh.stores.base import (
     SEALED,
     STATUS_ACTIVE,
     STATUS_DISABLED,
+    STATUS_REAUTHORIZE,
     Change,
     Claimant,
     DueQuery,
     PageQuery,
     Written,
 )
-from token_refresh.stores.database.schema import CREDENTIALS, ID, Unreadable, UtcTime, stripped
+from token_refresh.stores.database.schema import CREDENTIALS, ID, IS_ALARMING, LowerCase, Unreadable, UtcTime, stripped
 
 STALE_SECONDS = 600  # of a claim on a row whose token is never spent; longer than any exchange and its write
 IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=ID)
-_ALIKE_EVERYWHERE = re.compile(r"[ !#-\[\]-~]+")  # as text, in JSON and in whatever case
+_SAME_IN_JSON = re.compile(r"[ !#-\[\]-~]+")
+_NAMES_IN_PARAMS = ('"workspace_', '"username"', '"email"')
 UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
 
 
@@ -45,21 +47,23 @@ def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     return sa.and_(_is_wanted(query), sa.or_(*arms))
 
 
-def grouped(now: datetime) -> sa.Select[Any]:
+def grouped(now: datetime, *, by_state: bool) -> sa.Select[Any]:
     """All rows, counted in groups: the fields of a `RowGroup` in their order, texts as they stand.
 
+    With `by_state` what a state does not depend on is empty.
     What is costly is asked last: of two conditions the second is looked at where the first holds.
     """
     table = CREDENTIALS.c
     # Grouped outside: PostgreSQL takes an expression with parameters for another one where it is repeated.
+    empty, never = sa.literal(""), sa.null()
     alike = {
-        "provider": table.provider,
+        "provider": empty if by_state else table.provider,
         **_traits(now),
-        "refresh_cell": _head(table.encrypted_refresh),
-        "secret_cell": _head(table.encrypted_secret),
+        "refresh_cell": empty if by_state else _head(table.encrypted_refresh),
+        "secret_cell": empty if by_state else _head(table.encrypted_secret),
     }
-    expiry = sa.case((sa.not_(Unreadable()), table.access_token_expiry), else_=None).label("expiry")
-    ends = (expiry, table.refresh_token_expiry.label("refresh_end"))
+    expiry = never if by_state else sa.case((sa.not_(Unreadable()), table.access_token_expiry), else_=None)
+    ends = (expiry.label("expiry"), (never if by_state else table.refresh_token_expiry).label("refresh_end"))
     rows = sa.select(*(one.label(name) for name, one in alike.items()), *ends).subquery()
     columns = [rows.c[name] for name in alike]
     firsts = (sa.func.min(rows.c[name], type_=UtcTime) for name in ("expiry", "refresh_end"))
@@ -85,21 +89,43 @@ def may_be_on(query: PageQuery, provider_cells: Collection[str] | None) -> Itera
     """
     table, traits = CREDENTIALS.c, _traits(query.now)
     if provider_cells is not None:
-        yield stripped(table.provider).in_(provider_cells)
-    if _ALIKE_EVERYWHERE.fullmatch(query.text):
-        named = (table.location_id, table.workspace_email, table.workspace_name, table.username, table.email)
-        yield sa.or_(*(one.icontains(query.text, autoescape=True) for one in (*named, table.provider_params)))
+        yield table.provider.in_(provider_cells)
+    if query.text:
+        yield _may_be_called(query.text)
     for name, value in query.traits.items():
         if name == "status":
             status = stripped(traits[name])
             yield status.not_in(IDLE_STATUSES) if value == STATUS_ACTIVE else status == value
-        elif name == "is_failing" and value:
+        elif name == "is_failing" and value and query.failing:
             # Written out: there is no bound to their number, and there is one to that of parameters.
             ids = [int(key) for key in query.failing if key.isdecimal()]
-            keys = sa.bindparam("failing", ids, expanding=True, literal_execute=True)
+            keys: sa.BindParameter[int] = sa.bindparam("failing", ids, expanding=True, literal_execute=True)
             yield sa.or_(traits[name], table.id.in_(keys))
-        else:
+        elif not (name == "is_expired" and value):  # which is said below
             yield traits[name] if value else sa.not_(traits[name])
+    yield from _by_index(query)
+
+
+def _may_be_called(text: str) -> sa.ColumnElement[bool]:
+    table = CREDENTIALS.c
+    named = (table.location_id, table.workspace_email, table.workspace_name, table.username, table.email)
+    params = table.provider_params
+    in_params = [params.icontains(text, autoescape=True)]
+    if not _SAME_IN_JSON.fullmatch(text):
+        in_params = [params.contains(name) for name in _NAMES_IN_PARAMS]
+    if text.isascii():
+        return sa.or_(*(one.icontains(text, autoescape=True) for one in named), *in_params)
+    return sa.or_(*(LowerCase(one).contains(text, autoescape=True) for one in named), *in_params)
+
+
+def _by_index(query: PageQuery) -> Iterator[sa.ColumnElement[bool]]:
+    """What the traits say as well, of the few rows that an index finds; SQLite looks there for a list of ids alone."""
+    traits, ids = query.traits, sa.select(CREDENTIALS.c.id)
+    if traits.get("status") == STATUS_REAUTHORIZE or (traits.get("is_failing") and not query.failing):
+        yield CREDENTIALS.c.id.in_(ids.where(sa.and_(IS_ALARMING)))
+    if traits.get("is_expired"):
+        is_over = CREDENTIALS.c.access_token_expiry <= sa.literal(query.now, UtcTime)
+        yield CREDENTIALS.c.id.in_(ids.where(CREDENTIALS.c.is_active.is_(sa.true()), is_over))
 
 
 def _head(column: sa.Column[str]) -> sa.ColumnElement[str]:

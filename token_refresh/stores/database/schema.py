@@ -191,6 +191,23 @@ def _in_postgres(_element: Unreadable, _compiler: Any, **_options: Any) -> str:
     return "(credentials.access_token_expiry IS NULL OR credentials.access_token_expiry >= '9999-12-31Z')"
 
 
+class LowerCase(FunctionElement[str]):
+    """A column's text in lower case, of whatever script: SQLite's own `lower` knows ASCII alone, and is faster."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(LowerCase, "sqlite")
+def _lower_in_sqlite(element: LowerCase, compiler: Any, **options: Any) -> str:
+    return f"lower_case({compiler.process(element.clauses, **options)})"  # see `sqlite`
+
+
+@compiles(LowerCase, "postgresql")
+def _lower_in_postgres(element: LowerCase, compiler: Any, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
 def stripped(column: sa.ColumnElement[str]) -> sa.Function[str]:
     """The column's text as a `Row` has it."""
     return sa.func.trim(column, _WHITE_SPACE, type_=sa.Text)

@@ -178,6 +178,7 @@ def _require_own(path: Path) -> None:
 def _set_up(connection: Any, _: object) -> None:
     # Bytes that are no text spoil one cell, not the listing; the driver's own error would quote them.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.create_function("lower_case", 1, lambda text: text.lower() if isinstance(text, str) else None)
     try:
         _switch_to_wal(connection)
         # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.

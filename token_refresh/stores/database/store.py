@@ -250,20 +250,22 @@ class DatabaseStore(Store):
             ),
         )
 
-    def tally(self, now: datetime) -> list[RowGroup]:
+    def tally(self, now: datetime, *, by_state: bool = False) -> list[RowGroup]:
         """See `Store.tally`. The one statement reads the whole table."""
-        found = self._transact(lambda connection: connection.execute(grouped(now)).all())
+        found = self._transact(lambda connection: connection.execute(grouped(now, by_state=by_state)).all())
         return [RowGroup(provider.strip(), status.strip(), *rest) for provider, status, *rest in found]
 
     def page(self, query: PageQuery) -> list[Row]:
         """See `Store.page`. Of a table in which few rows are wanted no more is in memory at once, either."""
         cells: list[str] | None = None
         if query.is_of is not None:
-            named = sa.select(stripped(CREDENTIALS.c.provider)).distinct()
+            named = sa.select(CREDENTIALS.c.provider).distinct()
             found = self._transact(lambda connection: connection.execute(named).scalars().all())
-            cells = list(filter(query.is_of, found))
+            cells = [cell for cell in found if query.is_of(cell.strip())]
+            if not cells:
+                return []
         after = {"after": _id(query.after)} if query.after else {}
-        rows = self._pages(SHOWN, *may_be_on(query, cells), **after, size=min(query.limit, ROWS_A_PAGE))
+        rows = self._pages(SHOWN, *may_be_on(query, cells), **after, size=query.limit)
         return list(islice(filter(query.admits, rows), query.limit))
 
     def find(self, location_id: str) -> list[Row]:
@@ -385,6 +387,7 @@ class DatabaseStore(Store):
         while page := self._select(columns, CREDENTIALS.c.id > after, *conditions, limit=size):
             yield from page
             after = int(page[-1].key)
+            size = max(size, min(2 * size, ROWS_A_PAGE))
 
     def _select(
         self, columns: Sequence[Any], *conditions: sa.ColumnElement[bool], limit: int | None = None
