@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -81,6 +82,12 @@ def token_calls(world: World) -> int:
     return sum("response_type" not in dict(request.query) for request in world.oauth.requests)
 
 
+def noted(world: World) -> list[tuple[str, str]]:
+    """What the security log has, and how each ended."""
+    [log] = (world.program.home / "state").glob("*/security.log")
+    return [(line["event"], line["outcome"]) for line in map(json.loads, log.read_text().splitlines())]
+
+
 def failed(act: Callable[[], object], kind: str) -> str:
     """The words of the error that it ends with."""
     with pytest.raises((MisconfiguredError, LoginAgainError, RetryLaterError, NoSuchTokenError)) as caught:
@@ -140,6 +147,7 @@ def test_the_login_of_another_account_is_refused_unless_the_row_is_empty(world: 
         assert log_in_as("11223344").state == "valid"
         cell = world.rows()["loc"]["encrypted_refresh"]
         words = failed(lambda: log_in_as("55667788"), "conflict")
+        assert noted(world)[-1] == ("login", "conflict")
         assert "another account" in words
         assert "11223344" not in words
         manager.refresh_due()
@@ -147,6 +155,7 @@ def test_the_login_of_another_account_is_refused_unless_the_row_is_empty(world: 
         manager.delete_tokens("loc")
         manager.update(row_id(manager), is_active=True, client_secret="quickbooks secret")
         assert log_in_as("55667788").params["account"] == "55667788"
+        assert [event for event, _ in noted(world)] == ["register", *["login"] * 3, "delete", "update", "login"]
 
 
 def test_without_a_redirect_uri_of_its_own_a_row_takes_the_callers(world: World) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from providers.base import Provider
 from token_refresh.base.columns import split_details
 from token_refresh.base.errors import Kind
+from token_refresh.base.events import audited
 from token_refresh.clients.client_fields import (
     Allowed,
     Mistakes,
@@ -38,8 +39,14 @@ def register(context: RunContext, entered: NewCredential, allowed: Allowed) -> R
         AdmissionError: what was handed in cannot be used, see `fields`; or the row exists, `Kind.CONFLICT`.
         StoreError: the store does not take it.
     """
+    with audited(context.audit, "register", entered.location_id) as used:
+        used.client_id = entered.client_id
+        return _registered(context, _checked(context.job_factory, entered, allowed))
+
+
+def _registered(context: RunContext, entered: NewCredential) -> Row:
+    """Raises like `register`."""
     factory, store = context.job_factory, context.store.store
-    entered = _checked(factory, entered, allowed)
     _, in_params = split_details(entered.details, store.columns)
     params = entered.provider_params or " ".join(in_params)
     error = lacking_columns(store.columns, entered.provider, params, context.default_provider)

@@ -6,6 +6,8 @@ Who logs in may be a customer: the row says which app and account it is for, and
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,7 +15,8 @@ from crypto import Context, SealedCellError
 from providers.authorization import scope_of
 from providers.base import Provider
 from token_refresh.base.clock import iso, parse_time
-from token_refresh.base.errors import Kind, LoginAgainError
+from token_refresh.base.errors import ActionableError, Kind, LoginAgainError
+from token_refresh.base.events import CredentialUsed
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
 from token_refresh.clients.login.attempt import Attempt, begin
@@ -131,6 +134,23 @@ def exchange_row_login(context: RunContext, attempt: Attempt, query: str) -> Ent
         AdmissionError: what it granted cannot be stored; it is kept, encrypted. Of another account: `Kind.CONFLICT`.
         ProviderError, JournalError: nothing was sent.
     """
+    with _failure_noted(context, attempt):
+        return _exchanged(context, attempt, query)
+
+
+@contextmanager
+def _failure_noted(context: RunContext, attempt: Attempt) -> Iterator[None]:
+    """For the security log. What is stored is noted by whoever stores it."""
+    try:
+        yield
+    except ActionableError as error:
+        entered = attempt.candidate.entered
+        context.audit(CredentialUsed("login", entered.location_id, entered.client_id, error.kind))
+        raise
+
+
+def _exchanged(context: RunContext, attempt: Attempt, query: str) -> Entry:
+    """Raises like `exchange_row_login`."""
     entry_id = exchange_code(context, attempt, attempt.accept(query, context.clock.now()))
     entry = _entry(context, entry_id)
     with settling(context.journal, entry_id):
