@@ -1128,9 +1128,9 @@ MUTANTS = (
     _mutant(
         "a change sends a secret to a host that nobody allowed",
         "token_refresh/clients/amendment.py",
-        "        check_agreement(mistakes, endpoint, allowed)\n",
-        "",
-        f"{_CLIENTS}test_tokens_are_never_moved_to_another_host",
+        "    if is_moved or change.client_secret is not None:",
+        "    if is_moved:",
+        f"{_CLIENTS}test_a_new_secret_is_not_encrypted_for_a_host_that_somebody_wrote_into_the_table",
     ),
     _mutant(
         "a registered client's secret goes to a host that nobody allowed",

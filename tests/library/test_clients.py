@@ -395,12 +395,25 @@ def test_tokens_are_never_moved_to_another_host(world: World, manager: TokenMana
     assert caught.value.kind == "conflict"
 
 
+def test_a_new_secret_is_not_encrypted_for_a_host_that_somebody_wrote_into_the_table(
+    world: World, manager: TokenManager
+) -> None:
+    host = world.oauth.url.partition("://")[2]
+    params = {"instance": host}
+    row_id = registered(manager, provider="acme-instance", provider_params=params, allow_hosts=[host]).row_id
+    change_row(world, "loc1", provider_params=json.dumps({"instance": host.replace("127.0.0.1", "localhost")}))
+    with pytest.raises(MisconfiguredError, match="localhost:[0-9]+, which nobody has allowed"):
+        manager.update(row_id, client_secret=SECRET, allow_hosts=[host])
+    assert manager.update(row_id, client_secret=SECRET, provider_params=params, allow_hosts=[host]).params == params
+
+
 def test_parameters_that_nobody_can_read_are_replaced(world: World, manager: TokenManager) -> None:
-    row_id = registered(manager).row_id
+    access = log_in(world, manager)
+    row_id = manager.get("loc1").row_id
     change_row(world, "loc1", provider_params="{")
     assert manager.find(row_id).params == {}
-    view = manager.update(row_id, provider_params={"scope": "a"}, client_secret=SECRET)
-    assert view.params == {"scope": "a"}
+    assert manager.update(row_id, provider_params={"scope": "a"}).params == {"scope": "a"}
+    assert manager.get_valid_access_token("loc1") == access
 
 
 def test_a_row_that_is_being_refreshed_elsewhere_is_not_changed(world: World) -> None:

@@ -114,8 +114,10 @@ def _checked(
     if endpoint is None:
         mistakes.raise_any()
         raise AssertionError("unreachable")
-    if endpoint.origin != _origin_of(factory, row):
+    is_moved = endpoint.origin != _origin_of(provider, row)
+    if is_moved:
         _check_move(mistakes, row, provider, change)
+    if is_moved or change.client_secret is not None:  # anybody may have edited what the row says of its host
         check_agreement(mistakes, endpoint, allowed)
     if change.client_secret is not None or not row.encrypted_secret:
         check_client(mistakes, factory, entered, provider, endpoint)
@@ -123,10 +125,10 @@ def _checked(
     return endpoint
 
 
-def _origin_of(factory: JobFactory, row: Row) -> str:
-    """The host that the row's cells are encrypted for; empty where the row does not say one."""
+def _origin_of(provider: Provider, row: Row) -> str:
+    """The host that the row names for its cells; empty where it names none."""
     try:
-        return factory.binding(row).origin
+        return provider.endpoint(_params_of(row)).origin
     except ProviderError:
         return ""
 
