@@ -402,7 +402,7 @@ def test_a_new_secret_is_not_encrypted_for_a_host_that_somebody_wrote_into_the_t
     params = {"instance": host}
     row_id = registered(manager, provider="acme-instance", provider_params=params, allow_hosts=[host]).row_id
     change_row(world, "loc1", provider_params=json.dumps({"instance": host.replace("127.0.0.1", "localhost")}))
-    with pytest.raises(MisconfiguredError, match="localhost:[0-9]+, which nobody has allowed"):
+    with pytest.raises(MisconfiguredError, match=r"localhost:[0-9]+, which nobody has allowed"):
         manager.update(row_id, client_secret=SECRET, allow_hosts=[host])
     assert manager.update(row_id, client_secret=SECRET, provider_params=params, allow_hosts=[host]).params == params
 
