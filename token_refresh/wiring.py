@@ -407,12 +407,12 @@ def notifiers_surroundings(installation: Installation, say: Callable[[str, str],
 def open_history(
     installation: Installation, say: Callable[[str, str], None], folder: Path | None = None
 ) -> Iterator[History]:
-    """What the runs on the table did.
+    """What the runs on the table did: in its database where that is PostgreSQL, else in a file of its own.
 
     Args:
         installation: the settings.
-        say: warns where what was there cannot be read any more, with what to do.
-        folder: the table's state folder; where it is not given, the table is opened (at Airtable that costs no call).
+        say: warns where what was in the file cannot be read any more, with what to do.
+        folder: of the file; where it is not given, the table is opened (at Airtable that costs no call).
 
     Raises:
         ActionableError: it cannot be read.
@@ -420,10 +420,21 @@ def open_history(
     from token_refresh.notifiers.history import FILE, SCHEMA, History
     from token_refresh.notifiers.sqlite_file import transact_in
 
+    settings, slug_of = installation.settings, installation.catalog.slug_of
+    if settings.airtable is None and not _database_url(settings).startswith("sqlite:"):
+        from token_refresh.stores.database import transact_in_words
+
+        database = service_database(installation)
+        try:
+            yield History(lambda act: transact_in_words(database, act), slug_of)
+        finally:
+            if installation.connections is None:
+                database.close()
+        return
     if folder is None:
         with closing(open_store(installation)) as store:
             folder = installation.folder_of(store)
-    yield History(transact_in(folder / FILE, SCHEMA, say), installation.catalog.slug_of)
+    yield History(transact_in(folder / FILE, SCHEMA, say), slug_of)
 
 
 def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:

@@ -65,7 +65,17 @@ _EIGHTH = """
 CREATE TABLE notes (name TEXT NOT NULL, content TEXT DEFAULT '' NOT NULL, held_until VARCHAR, PRIMARY KEY (name));
 PRAGMA user_version = 8;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
+_NINTH = """
+CREATE TABLE api_keys (id TEXT NOT NULL, name TEXT NOT NULL, secret_hash TEXT NOT NULL, scopes TEXT NOT NULL,
+    created_at VARCHAR NOT NULL, last_used_at VARCHAR, PRIMARY KEY (id), UNIQUE (name));
+CREATE TABLE links (id INTEGER NOT NULL, token_hash TEXT NOT NULL, row_id TEXT NOT NULL, location_id TEXT NOT NULL,
+    provider TEXT NOT NULL, expires_at VARCHAR NOT NULL, created_by TEXT NOT NULL,
+    PRIMARY KEY (id), UNIQUE (token_hash));
+CREATE TABLE pending_logins (state_hash TEXT NOT NULL, browser_hash TEXT NOT NULL, link_id INTEGER,
+    content TEXT NOT NULL, ends_at VARCHAR NOT NULL, PRIMARY KEY (state_hash));
+PRAGMA user_version = 9;
+"""
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH, _NINTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

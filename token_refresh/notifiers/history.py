@@ -1,6 +1,7 @@
 """What runs did, for 400 days: a line a run, and one a provider and day; and counts that only ever grow.
 
-It is in a file beside the journal, where any SQLite program reads it. Nothing in it is needed to refresh a token.
+In a file in the table's state folder, or, where the table is in PostgreSQL, in tables beside it, which
+`stores/database/migrations` makes. Nothing in it is needed to refresh a token.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def _record(summary: RunSummary, ends: Mapping[tuple[str, str], int], execute: E
     if not execute(_ADD_RUN, dict(zip(_RUN, line, strict=True))):
         return  # it is there already
     execute(_ADD_TO_COUNT, {"provider": "", "name": STORE_CALLS, "count": summary.store_calls})
-    for (provider, outcome), count in ends.items():
+    for (provider, outcome), count in sorted(ends.items()):  # in one order: several machines may be at it
         execute(_ADD_TO_DAY.format(outcome), {"day": at[:10], "provider": provider, "count": count})
         execute(_ADD_TO_COUNT, {"provider": provider, "name": outcome, "count": count})
     for statement in _TRIM:

@@ -20,7 +20,7 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ALL_COLUMNS, COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 LARGEST_ID = 2**63 - 1
 _WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
 

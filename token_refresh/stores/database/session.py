@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,6 +28,19 @@ def transact(database: Backend, act: Callable[[Connection], _T]) -> _T:
     once = partial(_once, database)
     prepare_tables(database, once)
     return once(act)
+
+
+def transact_in_words(database: Backend, act: Callable[[Callable[[str, Mapping[str, Any]], list[Any]]], _T]) -> _T:
+    """Like `transact`, for who writes its own SQL: `act` gets what runs a statement, whose values are named `:so`."""
+
+    def act_on(connection: Connection) -> _T:
+        def execute(statement: str, values: Mapping[str, Any]) -> list[Any]:
+            found = connection.execute(sa.text(statement), values)
+            return [*found] if found.returns_rows else []
+
+        return act(execute)
+
+    return transact(database, act_on)
 
 
 def prepare_tables(database: Backend, transact: Callable[[Callable[[Connection], Any]], Any]) -> list[str]:
