@@ -23,7 +23,16 @@ from token_refresh.stores.base import (
     PageQuery,
     Written,
 )
-from token_refresh.stores.database.schema import CREDENTIALS, ID, IS_ALARMING, LowerCase, Unreadable, UtcTime, stripped
+from token_refresh.stores.database.schema import (
+    CREDENTIALS,
+    ID,
+    IS_ALARMING,
+    LowerCase,
+    Readable,
+    Unreadable,
+    UtcTime,
+    stripped,
+)
 
 STALE_SECONDS = 600  # of a claim on a row whose token is never spent; longer than any exchange and its write
 IS_ROW = CREDENTIALS.c.id == sa.bindparam("row_id", type_=ID)
@@ -62,7 +71,7 @@ def grouped(now: datetime, *, by_state: bool) -> sa.Select[Any]:
         "refresh_cell": empty if by_state else _head(table.encrypted_refresh),
         "secret_cell": empty if by_state else _head(table.encrypted_secret),
     }
-    expiry = never if by_state else sa.case((sa.not_(Unreadable()), table.access_token_expiry), else_=None)
+    expiry = never if by_state else sa.case((Readable(), table.access_token_expiry), else_=None)
     ends = (expiry.label("expiry"), (never if by_state else table.refresh_token_expiry).label("refresh_end"))
     rows = sa.select(*(one.label(name) for name, one in alike.items()), *ends).subquery()
     columns = [rows.c[name] for name in alike]

@@ -171,6 +171,13 @@ class Unreadable(FunctionElement[bool]):
     type = sa.Boolean()
 
 
+class Readable(FunctionElement[bool]):
+    """The opposite, in words that cost least where all rows are looked at: the few others are in SQLite's index."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
 # Whatever is not as `iso` writes it is let through and read by the program; adding nothing normalizes a 30 February.
 # An index may hold no `now`, and `strftime` would understand that word in a cell: so it is asked for nothing else.
 SQLITE_UNREADABLE = (
@@ -183,6 +190,11 @@ SQLITE_UNREADABLE = (
 @compiles(Unreadable, "sqlite")
 def _in_sqlite(_element: Unreadable, _compiler: Any, **_options: Any) -> str:
     return f"({SQLITE_UNREADABLE})"  # SQLAlchemy adds `= 1`, which the index needs
+
+
+@compiles(Readable, "sqlite")
+def _all_but_these_in_sqlite(_element: Readable, _compiler: Any, **_options: Any) -> str:
+    return f"(credentials.id NOT IN (SELECT id FROM credentials WHERE ({SQLITE_UNREADABLE}) = 1))"  # noqa: S608
 
 
 @compiles(Unreadable, "postgresql")
@@ -206,6 +218,11 @@ def _lower_in_sqlite(element: LowerCase, compiler: Any, **options: Any) -> str:
 @compiles(LowerCase, "postgresql")
 def _lower_in_postgres(element: LowerCase, compiler: Any, **options: Any) -> str:
     return f"lower({compiler.process(element.clauses, **options)})"
+
+
+@compiles(Readable, "postgresql")
+def _all_but_these_in_postgres(_element: Readable, compiler: Any, **options: Any) -> str:
+    return f"(NOT {_in_postgres(Unreadable(), compiler, **options)})"
 
 
 def stripped(column: sa.ColumnElement[str]) -> sa.Function[str]:
