@@ -174,6 +174,7 @@ def test_a_year_of_thirty_clients_on_sqlite(every_provider: World, tmp_path: Pat
     rows.put(
         every_provider.consented("pinterest", "secret-ends") | {"provider_params": json.dumps({"secret_ends": ends})}
     )
+    rows.put(every_provider.consented("linkedin", "year-of-consent"))  # 306 days, whatever is refreshed
 
     assert life.run_for(30) == []
     oauth.revoke("loc1")
@@ -194,11 +195,15 @@ def test_a_year_of_thirty_clients_on_sqlite(every_provider: World, tmp_path: Pat
     life.move(tmp_path / "moved")
     assert life.run() == 2
     assert life.program.run("refresh", "--takeover").code == 0
-    life.run_for(365 - 86)
+    life.run_for(325 - 86)
+    assert life.open.pop("year-of-consent") == {"ending", "login_needed"}
+    life.log_in_again("year-of-consent", "linkedin")
+    life.run_for(365 - 325)
 
     print("\n".join(life.messages))
     print(f"state folder: {life.state_bytes()} bytes; exit codes: {dict(life.codes)}; requests: {len(oauth.requests)}")
     assert life.begun["login_needed", "loc1"] == 1
     assert life.begun["ending", "secret-ends"] == 3
+    assert life.begun["ending", "year-of-consent"] == 3  # before the login was needed
     assert life.state_bytes() < MOST_BYTES
     life.assert_nothing_lost()
