@@ -418,7 +418,7 @@ def open_history(
         ActionableError: it cannot be read.
     """
     from token_refresh.notifiers.history import FILE, SCHEMA, History
-    from token_refresh.notifiers.sqlite_file import transact_in
+    from token_refresh.notifiers.ledger import transact_in
 
     settings, slug_of = installation.settings, installation.catalog.slug_of
     if settings.airtable is None and not _database_url(settings).startswith("sqlite:"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,14 @@ class Desk:
         settings = settings_for(self.folder, **(AIRTABLE if self.store is None else {}), **self.more)
         around = surroundings_for(settings, self.clock, self.store)
         around = replace(around, say=lambda what, _: self.warned.append(what))
-        News(around, [Channel("MAIL", self.addresses, self._send)]).act(summary, Limit(self.seconds))
+        channels = [Channel(name, partial(self._send, name)) for name in self.addresses]
+        News(around, channels).act(summary, Limit(self.seconds))
         return [message for address, message in self.got[before:] if address == self.addresses[0]]
 
-    def _send(self, messages: Mapping[str, Message], _: RunSummary, __: Limit, accepted: set[str]) -> None:
-        self.got += messages.items()
-        accepted.update(messages.keys() - self.refuses)
-        if self.refuses & messages.keys():
+    def _send(self, name: str, message: Message, _: RunSummary, __: Limit) -> None:
+        if message.items:
+            self.got.append((name, message))
+        if message.items and name in self.refuses:
             raise ActionableError("it refuses", "Try it again.")
 
 

@@ -22,7 +22,7 @@ from token_refresh.base.events import Outcome
 from token_refresh.commands import prepare
 from token_refresh.notifiers import history as module
 from token_refresh.notifiers.history import FILE, SCHEMA, STORE_CALLS, Day, History
-from token_refresh.notifiers.sqlite_file import transact_in
+from token_refresh.notifiers.ledger import transact_in
 from token_refresh.stores.database import open_backend, transact_in_words
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import open_history

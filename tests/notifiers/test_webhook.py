@@ -19,7 +19,7 @@ from tests.world.clock import FakeClock
 from tests.world.http import HTTPServer, Request, Response
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.notifiers import webhook
-from token_refresh.notifiers.sqlite_file import transact_in
+from token_refresh.notifiers.ledger import transact_in
 from token_refresh.notifiers.summary import Code, Item, RunSummary
 
 standardwebhooks = pytest.importorskip("standardwebhooks")

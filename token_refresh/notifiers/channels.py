@@ -42,7 +42,7 @@ def channels_of(surroundings: Surroundings) -> Iterator[Channel]:
     if settings.webhook_url is not None:
         from token_refresh.notifiers.webhook import Webhook
 
-        yield Channel("WEBHOOK_URL", ("webhook",), Webhook(surroundings, settings.webhook_url.reveal()).send)
+        yield Channel("WEBHOOK_URL", Webhook(surroundings, settings.webhook_url.reveal()).send)
 
 
 def tests_of(surroundings: Surroundings, limit: Limit) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -50,9 +50,8 @@ def tests_of(surroundings: Surroundings, limit: Limit) -> Iterator[tuple[str, Ca
     settings, run = surroundings.settings, RunFinished("test", surroundings.clock.now())
     summary = RunSummary(run, is_scheduled=False, interval=settings.refresh_interval)
     message = Message(run.run_id, [Item("test", "nothing has happened", "It came by `notify --test`.")])
-    for channel in channels_of(surroundings):
-        messages = dict.fromkeys(channel.keys, message)
-        yield channel.name, partial(channel.send, messages, summary, limit, set())
+    for name, send in channels_of(surroundings):
+        yield name, partial(send, message, summary, limit)
     if settings.ping_url is not None:
         yield "PING_URL", partial(Ping(surroundings, settings.ping_url.reveal()).send, "", "test", limit)
 

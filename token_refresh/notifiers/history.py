@@ -16,7 +16,7 @@ from token_refresh.base.clock import iso
 from token_refresh.base.events import Outcome
 from token_refresh.base.text import safe_error
 from token_refresh.notifiers.facts import OTHER
-from token_refresh.notifiers.sqlite_file import Execute, Transact
+from token_refresh.notifiers.ledger import Execute, Transact
 from token_refresh.notifiers.summary import RunSummary
 
 FILE = "history.sqlite3"

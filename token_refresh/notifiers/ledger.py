@@ -1,20 +1,28 @@
-"""Small documents that outlive a run and that one process at a time may change: a file, or a note in the database."""
+"""What outlives a run and no refresh needs: documents that one process at a time may change, in a file or as a note in
+the database, and small SQLite files."""
 
 from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import parse_object, read_object, replace_file
 from token_refresh.journal.lock import hold
 from token_refresh.stores.base import Store
 
+Execute = Callable[[str, Mapping[str, Any]], list[Any]]
+"""Runs a statement, whose values are named `:so`, and returns what it found."""
+Transact = Callable[[Callable[[Execute], Any]], Any]
+"""Does all that a function does with `Execute` in one transaction, and returns its result."""
 HELD_SECONDS = 30.0  # a note of a process that died is free again after that
+_BUSY_SECONDS = 5.0
 _T = TypeVar("_T")
 
 
@@ -57,6 +65,43 @@ def held_note(
             yield document
         finally:
             store.put_note(name, json.dumps(document))
+
+
+def transact_in(file: Path, schema: str, say: Callable[[str, str], None]) -> Transact:
+    """What does something in the file, which is made where it is not there. It raises `ActionableError`: see below.
+
+    A file that cannot be read any more is moved away: `say` warns of that once, and another one begins. Where the disk
+    refuses, or another process keeps the file, that is an error.
+    """
+
+    def transact(act: Callable[[Execute], Any]) -> Any:
+        try:
+            return _in_transaction(file, schema, act)
+        except sqlite3.OperationalError as error:  # the file itself is in order
+            what = f"{file} cannot be written ({error})"
+            raise ActionableError(what, "Free disk space or correct its permissions.", Kind.CONFIGURATION) from None
+        except sqlite3.DatabaseError:
+            places = (file.with_name(f"{file.name}.{number}") for number in range(1, 1000))
+            file.replace(moved := next(place for place in places if not place.exists()))
+            for end in ("-wal", "-shm"):
+                file.with_name(f"{file.name}{end}").unlink(missing_ok=True)
+            say(f"{file.name} cannot be read any more; it was moved to {moved}, and a new one begins", "")
+            return _in_transaction(file, schema, act)
+
+    return transact
+
+
+def _in_transaction(file: Path, schema: str, act: Callable[[Execute], Any]) -> Any:
+    if not file.exists():
+        file.touch(mode=0o600)
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=_BUSY_SECONDS)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")  # a power failure may undo the last lines
+        database.executescript(schema)
+        database.execute("BEGIN IMMEDIATE")
+        result = act(lambda statement, values: database.execute(statement, values).fetchall())
+        database.execute("COMMIT")
+        return result
 
 
 def _wait_for(take: Callable[[], _T | None], seconds: float, poll_seconds: float) -> _T:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from token_refresh.base.child import run_child
+from token_refresh.base.child import CommandError, run_child
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.program import install_extra
 from token_refresh.notifiers.news import Channel, Message
@@ -30,53 +30,38 @@ def require_extra(package: str) -> None:
 
 def message_channels(settings: Settings) -> Iterator[Channel]:
     """Those that are set. An address is known by its place and scheme, for it holds secrets."""
-    urls = [secret.reveal() for secret in settings.notify_urls]
-    addresses = {f"address {number} ({url.partition(':')[0]})": url for number, url in enumerate(urls, 1)}
-    if addresses:
-        yield Channel("NOTIFY_URLS", tuple(addresses), partial(_send_by_apprise, settings, addresses))
+    for number, url in enumerate((secret.reveal() for secret in settings.notify_urls), 1):
+        name = f"NOTIFY_URLS, address {number} ({url.partition(':')[0]})"
+        yield Channel(name, partial(_send_by_apprise, settings, url))
     if settings.notify_command:
-        yield Channel("NOTIFY_COMMAND", ("command",), partial(_send_to_command, settings))
+        yield Channel("NOTIFY_COMMAND", partial(_send_to_command, settings))
 
 
-def _send_by_apprise(
-    settings: Settings,
-    addresses: Mapping[str, str],
-    messages: Mapping[str, Message],
-    _: RunSummary,
-    limit: Limit,
-    accepted: set[str],
-) -> None:
-    """All at the same time, in one child: Apprise is large, and any of its plugins may hang."""
-    if not messages:
+def _send_by_apprise(settings: Settings, url: str, message: Message, _: RunSummary, limit: Limit) -> None:
+    """In a child: Apprise is large, any of its plugins may hang, and our environment is not for them."""
+    if not message.items:
         return
     require_extra("apprise")
     proxy, bundle = settings.https_proxy_url, settings.ca_bundle
     environ = {"HTTPS_PROXY": proxy.reveal() if proxy else "", "REQUESTS_CA_BUNDLE": str(bundle or "")}
-    shown = [[key, addresses[key], one.title, one.text] for key, one in messages.items()]
-    given = {"environ": environ, "seconds": limit.left() - 0.5, "messages": shown}
+    given = json.dumps({"environ": environ, "url": url, "title": message.title, "text": message.text}).encode()
     words, clean = [sys.executable, "-P", str(_CHILD)], {"LANG": "C.UTF-8"}
-    accepted.update(json.loads(run_child(words, clean, _json(given), seconds=limit.left(), is_stopped=limit.is_over)))
-    if failed := sorted(messages.keys() - accepted):
-        raise ActionableError(f"a message was not accepted by {', '.join(failed)}", "See docs/alerts.md.")
+    try:
+        run_child(words, clean, given, seconds=limit.left(), is_stopped=limit.is_over)
+    except CommandError as error:
+        raise ActionableError(f"the message was not accepted ({error})", "See docs/alerts.md.") from None
 
 
-def _send_to_command(
-    settings: Settings, messages: Mapping[str, Message], _: RunSummary, limit: Limit, accepted: set[str]
-) -> None:
+def _send_to_command(settings: Settings, message: Message, _: RunSummary, limit: Limit) -> None:
     """A command that ends with 0 has accepted it."""
-    words, environ, home = settings.notify_command, settings.child_environment, settings.home
-    for key, message in messages.items():
+    if message.items:
         items = [_object(item) for item in message.items]
-        given = _json({"title": message.title, "message": message.text, "run_id": message.run_id, "items": items})
-        run_child(words, environ, given, cwd=home, seconds=limit.left(), is_stopped=limit.is_over)
-        accepted.add(key)
+        given = {"title": message.title, "message": message.text, "run_id": message.run_id, "items": items}
+        words, environ, stdin = settings.notify_command, settings.child_environment, json.dumps(given).encode()
+        run_child(words, environ, stdin, cwd=settings.home, seconds=limit.left(), is_stopped=limit.is_over)
 
 
 def _object(item: Item) -> dict[str, Any]:
     names = ("code", "location_id", "provider", "message", "action", "since")
     severity = "info" if item.code == Code.RECOVERED else "critical" if item.code in _CRITICAL else "warning"
     return {**{name: getattr(item, name) or None for name in names}, "severity": severity}
-
-
-def _json(given: Mapping[str, Any]) -> bytes:
-    return json.dumps(given).encode()

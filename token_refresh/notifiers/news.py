@@ -6,7 +6,7 @@ What a channel has accepted is remembered for that channel; what it has not is s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from token_refresh.base.clock import iso, parse_time
-from token_refresh.base.errors import Kind
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import Redactor, one_line
 from token_refresh.notifiers.ledger import held_file, held_note
@@ -28,7 +28,7 @@ _STATUS = f"See: {TOKEN_MANAGER} status"
 
 
 class Message(NamedTuple):
-    """What one address is to accept, worst first."""
+    """What one channel is to accept, worst first."""
 
     run_id: str
     items: Sequence[Item]
@@ -46,22 +46,21 @@ class Message(NamedTuple):
         return "\n".join([*map(str, self.items[:SHOWN_ROWS]), *([f"and {more} more"] if more > 0 else [])])
 
 
-Send = Callable[[Mapping[str, Message], RunSummary, Limit, set[str]], None]
-
-
 class Channel(NamedTuple):
     """Where messages go.
 
     Attributes:
-        name: the setting.
-        keys: its addresses; what each has accepted is kept for itself.
-        send: sends each address its message, and puts those that accepted theirs into the set, at once. Called after
-            each run, also without any message. Raises `ActionableError` where not all of them did.
+        name: the setting, and which of its addresses; what it has accepted is remembered by this name.
+        send: called after each run, also with a message that has no items. An error means that it was not accepted,
+            unless it is a `WaitingError`.
     """
 
     name: str
-    keys: Sequence[str]
-    send: Send
+    send: Callable[[Message, RunSummary, Limit], None]
+
+
+class WaitingError(ActionableError):
+    """The channel keeps the message, and delivers it with a later run."""
 
 
 def items_of(summary: RunSummary, due_since: datetime | None) -> Iterator[Item]:
@@ -80,7 +79,7 @@ def items_of(summary: RunSummary, due_since: datetime | None) -> Iterator[Item]:
 
 
 class Book:
-    """What channels have accepted of one kind of items, by address, and what there is now.
+    """What channels have accepted of one kind of items, by their names, and what there is now.
 
     Args:
         accepted: read and changed.
@@ -91,21 +90,21 @@ class Book:
     def __init__(self, accepted: dict[str, Any], items: Sequence[Item], judged: Collection[str]) -> None:
         self._accepted, self._items, self._judged = accepted, items, judged
 
-    def before(self, address: str) -> dict[str, Item]:
-        """What the address has accepted; nothing where that cannot be read."""
+    def before(self, channel: str) -> dict[str, Item]:
+        """What the channel has accepted; nothing where that cannot be read."""
         with suppress(TypeError, KeyError, AttributeError):
-            return {key: Item(**kept) for key, kept in self._accepted[address]["items"].items()}
+            return {key: Item(**kept) for key, kept in self._accepted[channel]["items"].items()}
         return {}
 
-    def wants_digest(self, address: str, now: datetime) -> bool:
+    def wants_digest(self, channel: str, now: datetime) -> bool:
         """Whether something lasts and the last digest was a day ago, or dated by a clock that was wrong."""
-        at = parse_time(self._accepted.get(address, {}).get("digest_at"))
+        at = parse_time(self._accepted.get(channel, {}).get("digest_at"))
         is_over = at is None or not timedelta(0) <= now - at < A_DAY
-        return is_over and any(item.code != Code.ENDING for item in self.before(address).values())
+        return is_over and any(item.code != Code.ENDING for item in self.before(channel).values())
 
-    def compare(self, address: str, now: datetime) -> tuple[list[Item], dict[str, Item]]:
-        """What is new, lasts or is over, and what the address has accepted once it has accepted that."""
-        before = self.before(address)
+    def compare(self, channel: str, now: datetime) -> tuple[list[Item], dict[str, Item]]:
+        """What is new, lasts or is over, and what the channel has accepted once it has accepted that."""
+        before = self.before(channel)
         after = {key: item for key, item in before.items() if item.code not in self._judged}
         news = []
         for item in self._items:
@@ -120,17 +119,17 @@ class Book:
         news += (replace(item, code=Code.RECOVERED, message=f"no longer {item.words}", action="") for item in over)
         return news, after
 
-    def keep(self, address: str, now: datetime, *, is_digest: bool) -> None:
-        """Remember that the address has accepted all that there is now."""
-        before, (_, after) = self.before(address), self.compare(address, now)
-        at = iso(now) if is_digest or not before else self._accepted[address].get("digest_at")
+    def keep(self, channel: str, now: datetime, *, is_digest: bool) -> None:
+        """Remember that the channel has accepted all that there is now."""
+        before, (_, after) = self.before(channel), self.compare(channel, now)
+        at = iso(now) if is_digest or not before else self._accepted[channel].get("digest_at")
         if before or after:
             items = {key: asdict(item) for key, item in after.items()}
-            self._accepted[address] = {"items": items, "digest_at": at}
+            self._accepted[channel] = {"items": items, "digest_at": at}
 
 
 class News:
-    """Compares what there is with what each address has accepted, and sends it the difference.
+    """Compares what there is with what each channel has accepted, and sends it the difference.
 
     Args:
         surroundings: see there.
@@ -169,22 +168,22 @@ class News:
         ]
 
     def _send(self, books: Sequence[Book], summary: RunSummary, limit: Limit) -> None:
-        now, messages = summary.ended_at, dict[str, Message]()
-        addresses = [address for channel in self._channels for address in channel.keys]
-        digests = {address for address in addresses if any(book.wants_digest(address, now) for book in books)}
-        for address in addresses:
-            news = [item for book in books for item in book.compare(address, now)[0]]
-            if items := [item for item in news if address in digests or not item.is_lasting]:
-                items.sort(key=lambda item: _CODES.index(Code(item.code)))
-                messages[address] = Message(summary.run.run_id, items)
-        accepted = set(addresses) - messages.keys()  # those who get nothing lack nothing
-        own = {one: {key: messages[key] for key in one.keys if key in messages} for one in self._channels}
-        acts = {one.name: partial(one.send, own[one], summary, limit, accepted) for one in self._channels}
-        for name, problem in act_together(acts, limit).items():
+        now, messages, digests = summary.ended_at, dict[str, Message](), set[str]()
+        for name, _ in self._channels:
+            if any(book.wants_digest(name, now) for book in books):
+                digests.add(name)
+            news = [item for book in books for item in book.compare(name, now)[0]]
+            items = [item for item in news if name in digests or not item.is_lasting]
+            items.sort(key=lambda item: _CODES.index(Code(item.code)))
+            messages[name] = Message(summary.run.run_id, items)
+        acts = {name: partial(send, messages[name], summary, limit) for name, send in self._channels}
+        problems = act_together(acts, limit)
+        for name, problem in problems.items():
             self._surroundings.say(f"{name}: {problem}", problem.action)
-        for book in books:
-            for address in set(accepted):  # a thread that hangs may add to it
-                book.keep(address, now, is_digest=address in digests)
+        for name in messages:
+            if isinstance(problems.get(name), WaitingError | None):
+                for book in books:
+                    book.keep(name, now, is_digest=name in digests)
 
 
 def _judged(summary: RunSummary) -> set[str]:

@@ -5,11 +5,10 @@ Nothing here changes a token or an exit code, and what is not set is not importe
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -204,7 +203,7 @@ def act_together(acts: Mapping[str, Callable[[], object]], limit: Limit) -> dict
             problems[name] = actionable_error(error)
 
     threads = [threading.Thread(target=act, args=(name,), name=name, daemon=True) for name in acts]
-    with contextlib.suppress(RuntimeError):  # the system starts no more threads
+    with suppress(RuntimeError):  # the system starts no more threads
         for thread in threads:
             thread.start()
     for thread in threads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,10 +13,10 @@ from typing import Any
 from token_refresh.base.clock import iso
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Outcome
+from token_refresh.notifiers.ledger import Execute, transact_in
 from token_refresh.notifiers.messages import require_extra
-from token_refresh.notifiers.news import Message
+from token_refresh.notifiers.news import Message, WaitingError
 from token_refresh.notifiers.ping import MOST_SECONDS, post
-from token_refresh.notifiers.sqlite_file import Execute, transact_in
 from token_refresh.notifiers.summary import Code, Item, RunSummary
 from token_refresh.notifiers.watch import Limit, Surroundings
 
@@ -55,22 +55,20 @@ class Webhook:
         file = surroundings.state / f"webhooks-{surroundings.name}.sqlite3"
         self._outbox = transact_in(file, SCHEMA, surroundings.say)
 
-    def send(self, messages: Mapping[str, Message], summary: RunSummary, limit: Limit, accepted: set[str]) -> None:
+    def send(self, message: Message, summary: RunSummary, limit: Limit) -> None:
         """See `Channel.send`. What is on the disk is accepted; what waits there is sent, what failed before last."""
         require_extra("standardwebhooks")
         around = self._surroundings
-        items = [item for message in messages.values() for item in message.items]
         wanted = around.settings.webhook_events
-        events = [one for one in events_of(items, summary) if one[0] in wanted or not summary.is_scheduled]
+        events = [one for one in events_of(message.items, summary) if one[0] in wanted or not summary.is_scheduled]
         dropped, waiting = self._outbox(partial(keep, events, around.clock.now()))
-        accepted.update(messages)
         sent, refused, problem = self._send(waiting, limit)
         self._outbox(partial(_note_sent, sent, refused))
         left = len(waiting) - len(sent)
         if left or dropped:
             what = f"{left} events wait for the next run ({problem})" if left else "all other events were accepted"
             lost = f"; {dropped} were too old or too many, and were dropped" if dropped else ""
-            raise ActionableError(what + lost, "Check the receiver.")
+            raise WaitingError(what + lost, "Check the receiver.")
 
     def _send(self, waiting: Iterable[tuple[str, str]], limit: Limit) -> tuple[list[str], list[str], str]:
         """Which were accepted, which were not, and why something is left."""
