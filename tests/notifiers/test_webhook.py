@@ -18,8 +18,8 @@ from tests.conftest import World
 from tests.world.clock import FakeClock
 from tests.world.http import HTTPServer, Request, Response
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
-from token_refresh.notifiers import webhook
-from token_refresh.notifiers.ledger import transact_in
+from token_refresh.notifiers import watch, webhook
+from token_refresh.notifiers.ledger import locked, transact_in
 from token_refresh.notifiers.summary import Code, Item, RunSummary
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
@@ -157,6 +157,17 @@ def test_a_receiver_that_is_down_is_asked_three_times_a_run(hooked: World, recei
     before = len(receiver.ids)
     hooked.program.run()
     assert len(receiver.ids) - before == 3
+
+
+def test_a_run_that_ends_while_another_process_sends_news_is_an_event_all_the_same(
+    hooked: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooked.program.run()
+    [lock] = (hooked.program.home / "state").glob("news-*.lock")
+    monkeypatch.setattr(watch, "ALL_SECONDS", 1.4)
+    with locked(lock, 1):
+        result = hooked.program.run()
+    assert (result.code, receiver.types()) == (0, ["run.finished"] * 2)
 
 
 def test_what_nobody_accepts_for_three_days_is_dropped_and_that_is_said(hooked: World, receiver: Receiver) -> None:

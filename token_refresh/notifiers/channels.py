@@ -1,4 +1,4 @@
-"""Everybody who wants to know of runs: a line each, imported where it is set. A new notifier gets its line here.
+"""Everybody who wants to know of runs: a line each. A new notifier gets its line here.
 
 Those who write down what a run did act after each run that was no dry one, whoever started it.
 """

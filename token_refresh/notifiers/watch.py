@@ -1,6 +1,6 @@
 """Follows one run, and afterwards lets everybody act who wants to know of it: in parallel, in ten seconds together.
 
-Nothing here changes a token or an exit code, and what is not set is not imported.
+Nothing here changes a token or an exit code, and no package is loaded for what is not set.
 """
 
 from __future__ import annotations
