@@ -10,7 +10,7 @@ PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url 
 # What was compiled is kept, whatever the shell says: each process of the tests would compile all of them otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-long lint docs coverage mutants chaos workers month bench audit node browser lock clean
+.PHONY: demo test test-long lint docs manual package coverage mutants chaos workers month bench audit node browser lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -28,6 +28,12 @@ lint: .venv/dev  ## style and types
 
 docs: .venv/core  ## write what is made of providers/catalog: its index, the table in docs/providers.md, docs/provider-list.md
 	$(BIN)/python -m docs.generate
+
+manual: .venv/core  ## completion and manual pages, into share/
+	$(BIN)/python -m docs.manual share
+
+package: .venv/dev  ## wheel and sdist, into dist/
+	$(BIN)/python -m build
 
 chaos: .venv/dev  ## RUNS kills of real runs, and as many lives of a table in an operator's hands
 	$(BIN)/python -m tests.chaos --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))

@@ -23,12 +23,12 @@ class Kind(enum.StrEnum):
     USAGE = "usage"  # the command, or the request, was called in a way that cannot work
     CONFIGURATION = "configuration"  # settings, permissions, tables or files have to be corrected
     BUSY = "busy"  # another run is active
-    STORE_UNAVAILABLE = "store_unavailable"
+    STORE_UNAVAILABLE = "store_unavailable"  # the table or database cannot be reached
     STOPPED = "stopped"  # ended early by a signal or a deadline
     ROW = "row"  # one row, or its client, has to be corrected
-    LOGIN_NEEDED = "login_needed"
-    RETRY_LATER = "retry_later"
-    NOT_FOUND = "not_found"
+    LOGIN_NEEDED = "login_needed"  # a person must log in
+    RETRY_LATER = "retry_later"  # a provider or the table does not answer, or another run is at the row
+    NOT_FOUND = "not_found"  # there is no such row
     SEVERAL = "several"  # the request fits several rows
     CONFLICT = "conflict"  # the request does not fit what is there: a row that exists, or one of another account
     DISABLED = "disabled"  # somebody has disabled the row

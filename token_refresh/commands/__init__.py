@@ -22,7 +22,7 @@ from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console, to_stderr
-from token_refresh.terminal.flags import Parser, UsageError, add_json, wants_json
+from token_refresh.terminal.flags import PRINT_COMPLETION, Parser, UsageError, add_completion, add_json, wants_json
 from token_refresh.wiring import (
     DATABASE_FILE,
     LOCK_WAIT_SECONDS,
@@ -37,7 +37,7 @@ from token_refresh.wiring import (
 if TYPE_CHECKING:
     from providers.base import Provider
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",
@@ -64,6 +64,7 @@ VERBS = {
 }
 
 _MODULES = {"import": "import_rows"}  # a word of the language cannot name a module
+_WITHOUT_VERB = ("-h", "--help", "--version", PRINT_COMPLETION)
 
 
 def main(
@@ -83,7 +84,7 @@ def main(
         verb, words = _verb_in(argv)
         console.verb = verb
         module = _module_of(verb) if verb in VERBS else None
-        arguments = _parser(verb, module).parse(words)
+        arguments = _parser({verb: module} if module is not None else dict.fromkeys(VERBS)).parse(words)
         assert module is not None  # the parser has refused it otherwise
         kinds: Iterable[Kind] = module.run(arguments, given, clock or SystemClock(), console)
         return kinds
@@ -221,7 +222,7 @@ def _verb_in(argv: Sequence[str]) -> tuple[str, list[str]]:
         words = [*words[1:2], "--help"]
     if words[:1] == ["--json"] and words[1:2] and words[1] in VERBS:
         words[:2] = [words[1], "--json"]
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+    if not words or (words[0].startswith("-") and words[0].partition("=")[0] not in _WITHOUT_VERB):
         words.insert(0, "refresh")
     return words[0], words
 
@@ -231,12 +232,24 @@ def _module_of(verb: str) -> ModuleType:
     return importlib.import_module(f"token_refresh.commands.{name}")
 
 
-def _parser(chosen: str, module: ModuleType | None) -> Parser:
-    """With the flags of the chosen verb alone: those of the others would be most of what an idle start costs."""
-    parser = Parser(prog=TOKEN_MANAGER, description="Keep every client's OAuth access token fresh.")
+def whole_parser(prog: str = "token-refresh") -> Parser:
+    """Every verb with all its flags: what completion and the manual page are made of."""
+    return _parser({verb: _module_of(verb) for verb in VERBS}, prog)
+
+
+def _completion(shell: str) -> str:
+    from token_refresh.commands.completion import script
+
+    return script(whole_parser(), shell)
+
+
+def _parser(modules: Mapping[str, ModuleType | None], prog: str = TOKEN_MANAGER) -> Parser:
+    """With the flags of these verbs alone: those of all would be most of what an idle start costs."""
+    parser = Parser(prog=prog, description="Keep every client's OAuth access token fresh.")
     parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
-    verbs = parser.add_subparsers(prog=TOKEN_MANAGER, dest="verb", required=True, metavar="VERB")
-    for name in [chosen] if module is not None else VERBS:
+    add_completion(parser, _completion)
+    verbs = parser.add_subparsers(prog=prog, dest="verb", required=True, metavar="VERB")
+    for name, module in modules.items():
         verb = verbs.add_parser(name, help=VERBS[name], description=VERBS[name])
         add_json(verb)
         add_flags: Callable[[Parser], None] | None = getattr(module, "add_flags", None)

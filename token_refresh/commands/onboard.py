@@ -12,6 +12,7 @@ from functools import partial
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import RowFinished
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
@@ -20,7 +21,7 @@ from token_refresh.commands import patient_lock, prepare, started
 from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.flags import onboarding_flags
+from token_refresh.terminal.flags import Parser, add_completion, onboarding_flags, onboarding_parser
 from token_refresh.terminal.process import ended_by
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.questions import ask_for_credential, ask_whose, offer_login
@@ -40,9 +41,22 @@ def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: C
 
     def act(given: Mapping[str, str], console: Console) -> Iterable[Kind]:
         console.verb = "onboard"
-        return run(onboarding_flags(argv, CSV_HEADER), given, clock or SystemClock(), console)
+        return run(onboarding_flags(parser_as(ONBOARD_CLIENT), argv), given, clock or SystemClock(), console)
 
     return started(argv, environ, act)
+
+
+def parser_as(prog: str = "token-refresh-onboard") -> Parser:
+    """What reads the flags; `prog` is what a person types."""
+    parser = onboarding_parser(CSV_HEADER, prog)
+    add_completion(parser, _completion)
+    return parser
+
+
+def _completion(shell: str) -> str:
+    from token_refresh.commands.completion import script
+
+    return script(parser_as(), shell)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from token_refresh.base.clock import SHORTEST_INTERVAL_SECONDS
@@ -27,6 +28,7 @@ _CONTRADICTIONS = (
 )
 _FLAG = re.compile(r"--?[a-z][a-z-]{0,30}")
 _JSON = "--json"
+PRINT_COMPLETION = "--print-completion"
 _UNKNOWN = "unrecognized arguments: "
 _QUOTED = re.compile(r""":? (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")  # what was given, as argparse repeats it first
 
@@ -77,6 +79,20 @@ class Parser(argparse.ArgumentParser):
 def wants_json(argv: Sequence[str]) -> bool:
     """Whether `--json` is among the words: known before the flags are parsed, for theirs may be the first error."""
     return _JSON in itertools.takewhile(lambda word: word != "--", argv)
+
+
+def add_completion(parser: argparse.ArgumentParser, script: Callable[[str], str]) -> None:
+    """The flag that prints what a shell sources to complete the command; `script` makes it for the shell's name."""
+
+    class Print(argparse.Action):
+        """Prints it and ends, as `--version` does."""
+
+        def __call__(self, *given: Any) -> None:
+            sys.stdout.write(script(given[2]))
+            parser.exit()
+
+    words = "print what this shell, bash or zsh, sources to complete the installed command"
+    parser.add_argument(PRINT_COMPLETION, action=Print, choices=("bash", "zsh"), metavar="SHELL", help=words)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -160,13 +176,20 @@ def _is_broken(text: str) -> bool:
     return False
 
 
-def onboarding_flags(argv: Sequence[str], header: Sequence[str]) -> argparse.Namespace:
-    """The flags of `onboard_client.py`, whose CSV files have this header. Secrets are never among them.
+def onboarding_flags(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """The flags in `argv`, as `onboarding_parser` reads them. Secrets are never among them.
 
     Raises:
         ActionableError: they cannot be used.
     """
-    parser = Parser(prog=ONBOARD_CLIENT, description="Add a client, or replace its credential.")
+    arguments = parser.parse(argv)
+    _refuse_without_login(parser, arguments)
+    return arguments
+
+
+def onboarding_parser(header: Sequence[str], prog: str = ONBOARD_CLIENT) -> Parser:
+    """What reads the flags of `onboard_client.py`, whose CSV files have this header."""
+    parser = Parser(prog=prog, description="Add a client, or replace its credential.")
     _add_login(parser)
     file_help = f"one client a line, - for standard input; header: {','.join(header)}"
     parser.add_argument("--from-csv", metavar="FILE", help=file_help)
@@ -174,9 +197,7 @@ def onboarding_flags(argv: Sequence[str], header: Sequence[str]) -> argparse.Nam
     parser.add_argument("--no-check", action="store_true", help="save without proving by a refresh")
     add_allow_host(parser, "a line")
     add_json(parser)
-    arguments = parser.parse(argv)
-    _refuse_without_login(parser, arguments)
-    return arguments
+    return parser
 
 
 def _add_login(parser: argparse.ArgumentParser) -> None:

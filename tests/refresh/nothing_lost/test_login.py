@@ -23,7 +23,7 @@ from token_refresh.base.errors import Kind
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.csv_file import CSV_HEADER
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.terminal.flags import onboarding_flags
+from token_refresh.terminal.flags import onboarding_flags, onboarding_parser
 from token_refresh.terminal.login import log_in
 from token_refresh.wiring import Installation, resume_admission
 
@@ -84,7 +84,7 @@ def flags(story: Story) -> argparse.Namespace:
     """Of the login."""
     way = ["--device"] if story.is_by_device else ["--no-browser", "--redirect-uri", APP["Redirect URI"]]
     where = [*(["--location", story.location] if story.location else []), "--provider", story.slug]
-    return onboarding_flags(["--authorize", *where, *way, "--scope", "email"], CSV_HEADER)
+    return onboarding_flags(onboarding_parser(CSV_HEADER), ["--authorize", *where, *way, "--scope", "email"])
 
 
 @pytest.fixture(params=["sqlite", "airtable"])
