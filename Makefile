@@ -10,7 +10,7 @@ PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url 
 # What was compiled is kept, whatever the shell says: each process of the tests would compile all of them otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-long lint docs manual package coverage mutants chaos workers month bench audit node browser lock clean
+.PHONY: demo test test-long lint docs manual package pictures coverage mutants chaos workers month bench audit node browser lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -26,11 +26,14 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: .venv/core  ## write what is made of providers/catalog: its index, the table in docs/providers.md, docs/provider-list.md
+docs: .venv/core  ## write what is made of providers/catalog and of the source: index, docs/providers.md, docs/provider-list.md, docs/messages.md
 	$(BIN)/python -m docs.generate
 
 manual: .venv/core  ## completion and manual pages, into share/
 	$(BIN)/python -m docs.manual share
+
+pictures: .venv/core  ## the program at work, as the README shows it
+	$(BIN)/python -m docs.pictures
 
 package: .venv/dev  ## wheel and sdist, into dist/
 	$(BIN)/python -m build

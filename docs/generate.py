@@ -1,4 +1,5 @@
-"""`make docs`: writes what is made of the catalogue: its index, the table in providers.md, and provider-list.md."""
+"""`make docs`: writes what is made of the catalogue (its index, the table in providers.md, provider-list.md), and
+messages.md, which is made of the source."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs import messages_page
 from providers.base import Provider
 from providers.index import INDEX_FILE, index_of
 from providers.registry import read_catalog
@@ -13,6 +15,7 @@ from token_refresh.clients.provider_facts import facts_of, lifetime_of, way_in
 
 PAGE = Path(__file__).with_name("providers.md")
 LIST = Path(__file__).with_name("provider-list.md")
+MESSAGES = Path(__file__).with_name("messages.md")
 _HEAD = ("provider", "its names here", "access token", "`rotates`", "`replay`", "log in", "revoke")
 _TABLE = re.compile(r"(?<=<!-- made by `make docs` -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _LIST_HEAD = """# Each provider
@@ -29,7 +32,8 @@ def generated() -> dict[Path, str]:
     providers = sorted(read_catalog(), key=lambda one: one.name.lower())
     table = "\n".join([_row(_HEAD), _row(["---"] * len(_HEAD)), *map(_line, providers)])
     page = _TABLE.sub(lambda _: f"\n{table}\n\n", PAGE.read_text(encoding="utf-8"))
-    return {INDEX_FILE: index_of(providers), PAGE: page, LIST: "\n".join([_LIST_HEAD, *map(_section, providers)])}
+    listed = "\n".join([_LIST_HEAD, *map(_section, providers)])
+    return {INDEX_FILE: index_of(providers), PAGE: page, LIST: listed, MESSAGES: messages_page.page()}
 
 
 def anchor_of(heading: str) -> str:

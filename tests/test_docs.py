@@ -309,3 +309,89 @@ def test_every_rule_of_the_security_page_names_tests_that_exist() -> None:
     assert len(rules) > 20
     assert all(rules.values())
     assert sorted({name for names in rules.values() for name in names} - there) == []
+
+
+# --- the pages
+
+STAND_INS = (  # what is not on every machine that runs the tests, or would change it
+    *("sudo", "sudoedit", "docker", "kubectl", "systemctl", "journalctl", "crontab", "pipx", "uv"),
+    *("token-refresh", "token-refresh-onboard", "vi"),
+)
+STAND_IN = """#!/bin/sh
+for word do
+    case $word in deploy/secrets/* | deploy/kubernetes/secrets/*) ;;
+        deploy/* | requirements/*) [ -e "$word" ] || { echo "there is no $word" >&2; exit 9; } ;;
+    esac
+done
+[ -p /dev/stdin ] && cat >/dev/null
+echo "$*" | grep -q generate-key && echo KEY
+exit 0
+"""
+
+
+def _elsewhere() -> list[tuple[Path, str]]:
+    """Each block of commands for a machine of another kind: with systemd, a container engine, a cluster."""
+    return [(page, block) for page in PAGES for block in blocks(page, "bash")]
+
+
+@pytest.mark.parametrize(("page", "block"), _elsewhere(), ids=lambda one: one.name if isinstance(one, Path) else "")
+def test_commands_for_another_machine_name_files_that_are_there(page: Path, block: str, tmp_path: Path) -> None:
+    """Under `sh`, with stand-ins for what changes a machine: they look at the files they are given."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in STAND_INS:
+        (programs / name).write_text(STAND_IN)
+        (programs / name).chmod(0o755)
+    clone = tmp_path / "clone"
+    for folder in ("deploy", "requirements"):
+        shutil.copytree(ROOT / folder, clone / folder)
+    for folder in (".venv/bin", "deploy/secrets", "deploy/kubernetes/secrets"):
+        (clone / folder).mkdir(parents=True)
+    (tmp_path / ".zfunc").mkdir()
+    (clone / ".venv/bin/python").symlink_to(programs / "vi")
+    ended = subprocess.run(
+        ["/bin/sh", "-euc", block],
+        cwd=clone,
+        env={"HOME": str(tmp_path), "PATH": f"{programs}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def _links(page: Path) -> set[Path]:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    return {(page.parent / target).resolve() for target in targets if not target.startswith("https://")}
+
+
+def test_every_page_is_found_in_two_clicks() -> None:
+    """From the page that the README and the repository's folder `docs` begin with."""
+    index = ROOT / "docs/index.md"
+    assert index in _links(ROOT / "README.md")
+    first = _links(index)
+    second = {found for page in first if page.suffix == ".md" for found in _links(page)}
+    folders = {page for page in first if page.is_dir()}
+    lost = [page for page in PAGES if page not in first | second | {index} and page.parent not in folders]
+    assert [page.name for page in lost] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_into_a_page_leads_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        path = (page.parent / target).resolve() if target else page
+        if path.suffix == ".md":
+            assert anchor in {anchor_of(one) for one in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}, (
+                anchor
+            )
+
+
+def test_the_page_on_cron_has_the_line_of_the_readme() -> None:
+    assert blocks(ROOT / "docs/cron.md", "cron") == blocks(ROOT / "README.md", "cron")
+
+
+def test_the_picture_shows_the_commands_and_asks_no_other_host() -> None:
+    svg = (ROOT / "docs/images/terminal.svg").read_text()
+    assert {"onboard_client.py", "status", "gohighlevel"} <= set(re.findall(r"[\w.]+", svg))
+    assert re.findall(r"url\((?!#)|href=", svg) == []
