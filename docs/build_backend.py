@@ -42,13 +42,13 @@ def get_requires_for_build_wheel(config_settings: _Settings = None) -> list[str]
 def build_sdist(sdist_directory: str, config_settings: _Settings = None) -> str:
     """Write `share/`, then the sdist; its file name."""
     _make_share()
-    return build_meta.build_sdist(sdist_directory, config_settings)
+    return str(build_meta.build_sdist(sdist_directory, config_settings))
 
 
 def build_wheel(wheel_directory: str, config_settings: _Settings = None, metadata_directory: str | None = None) -> str:
     """Write `share/`, then the wheel; its file name."""
     _make_share()
-    return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+    return str(build_meta.build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def _imported() -> list[str]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -27,10 +28,17 @@ WELL_HARDENED = 20  # of systemd's 100: below it stand units that have next to n
 STOP_SECONDS = 120  # a refresh that is open is finished within 100
 
 
-def run(*words: str | Path, folder: Path = ROOT, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str | Path, folder: Path = ROOT, settings: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(folder)}
     return subprocess.run(
-        [str(word) for word in words], cwd=folder, env=environ | settings, capture_output=True, text=True, timeout=60
+        [str(word) for word in words],
+        cwd=folder,
+        env=environ | dict(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -99,10 +107,9 @@ def test_a_command_by_hand_has_the_user_settings_and_credentials_of_the_service(
     stub = tmp_path / "systemd-run"
     stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)
-    ended = run(
-        DEPLOY / "systemd/as-service", "bin/python", "a b", "*", folder=tmp_path,
-        PATH=f"{tmp_path}:{os.environ['PATH']}", TOKEN_REFRESH_UNIT=str(DEPLOY / "systemd/token-refresh.service"),
-    )  # fmt: skip
+    unit_file = str(DEPLOY / "systemd/token-refresh.service")
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TOKEN_REFRESH_UNIT": unit_file}
+    ended = run(DEPLOY / "systemd/as-service", "bin/python", "a b", "*", folder=tmp_path, settings=settings)
     words = ended.stdout.splitlines()
     assert ended.returncode == 0, ended.stderr
     assert words[words.index("--") + 1 :] == ["bin/python", "a b", "*"]
@@ -177,7 +184,7 @@ def test_what_the_image_copies_is_all_that_the_program_needs(world: World, tmp_p
             shutil.copy2(ROOT / source, place)
     for path in (image, *image.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    ended = run(sys.executable, "token_manager.py", folder=image, **world.program.environment())
+    ended = run(sys.executable, "token_manager.py", folder=image, settings=world.program.environment())
     assert (ended.returncode, "nothing due" in ended.stderr) == (0, True), ended.stderr
 
 
@@ -187,10 +194,10 @@ def test_a_container_is_healthy_while_runs_come_and_tokens_live(world: World) ->
     check = check.replace("python", shlex.quote(sys.executable), 1)
 
     def healthy() -> bool:
-        return run("sh", "-c", check, **world.program.environment()).returncode == 0
+        return run("sh", "-c", check, settings=world.program.environment()).returncode == 0
 
     assert not healthy()  # no run has come yet
-    run(sys.executable, "token_manager.py", **world.program.environment())
+    run(sys.executable, "token_manager.py", settings=world.program.environment())
     assert healthy()
 
 

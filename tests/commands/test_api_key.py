@@ -78,6 +78,7 @@ def find(world: World, text: str) -> object:
 def test_at_airtable_keys_are_in_a_private_file_of_the_base(airtable_world: World) -> None:
     airtable_world.program.run("api-key", "create", "ci", "--scope", "read")
     [file] = (airtable_world.program.home / "state").glob(f"*/{SERVICE_FILE}")
+    assert airtable_world.airtable is not None
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with closing(open_backend(f"sqlite:///{file}")) as database:
         [key] = ApiKeys(database, airtable_world.clock).all()

@@ -15,7 +15,7 @@ from providers import Catalog
 from tests.world.clock import START, FakeClock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
-from token_refresh.diagnosis.row_state import RowStatus, State, row_statuses, state_of, with_remembered_failures
+from token_refresh.diagnosis.row_state import RememberedFailures, RowStatus, State, row_statuses, state_of
 from token_refresh.journal.entries import Journal
 from token_refresh.refresh.due import DuePolicy
 from token_refresh.refresh.result import failure_of
@@ -103,7 +103,7 @@ def test_a_failure_that_marked_no_row_is_shown_until_the_row_is_refreshed(
         failure = failure_of(replace(FRESH, last_error="refused", failure_count=2), keyring, START)
         journal.failures.record([failure], [])
     row = replace(FRESH, last_refreshed=None if hours is None else START + timedelta(hours=hours))
-    [shown] = with_remembered_failures([row], tmp_path, keyring, frozenset({"last_error", "failure_count", "status"}))
+    shown = RememberedFailures(tmp_path, keyring, frozenset({"last_error", "failure_count", "status"})).added_to(row)
     assert (shown.last_error, shown.failure_count) == (error, 2 if error else 0)
 
 

@@ -473,7 +473,7 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
 
 @pytest.mark.parametrize("row", [{"provider": "acme-family"}, {"provider": "acme", "provider_params": "{"}])
 def test_what_was_kept_of_a_row_that_is_gone_goes_into_no_other_of_its_location(
-    rows: Rows, row: dict[str, str]
+    rows: Rows, row: dict[str, Any]
 ) -> None:
     deleted_during_its_refresh(rows, "acme")
     rows.add(**{"location": "loc"} | row)
