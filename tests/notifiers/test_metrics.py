@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,21 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import World
+from tests.notifiers.news_world import settings_for, surroundings_for
 from tests.notifiers.summaries import finished, summary_of
 from tests.refresh.runs.faults_world import SqliteRows
-from tests.world.clock import START
+from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Outcome
 from token_refresh.diagnosis.row_state import State
 from token_refresh.notifiers import messages
+from token_refresh.notifiers.channels import notifiers_of
 from token_refresh.notifiers.history import STORE_CALLS
 from token_refresh.notifiers.metrics import Numbers, write_metrics
 from token_refresh.notifiers.summary import Facts
-from token_refresh.stores.base import Usage
+from token_refresh.notifiers.watch import Limit
+from token_refresh.stores.base import StoreUnavailableError, Usage
 
 NAMES = {
     "token_refresh_run_timestamp_seconds",
@@ -121,6 +125,25 @@ def test_what_a_run_could_not_ask_stays_as_the_run_before_wrote_it(tmp_path: Pat
     assert samples["token_refresh_tokens", ("acme", "login_needed")] == 1
     assert samples["token_refresh_next_expiry_timestamp_seconds", ("acme",)] == START.timestamp() + 3600
     assert samples["token_refresh_outcomes_total", ("acme", "refreshed")] == 8
+
+
+def test_a_history_that_cannot_be_asked_leaves_its_counts_and_the_run_is_said(tmp_path: Path, clock: FakeClock) -> None:
+    """It may be in a database that is away."""
+    file = tmp_path / "token_refresh.prom"
+    write_metrics(file, numbers())
+
+    def away(_: object) -> Any:
+        raise StoreUnavailableError("the database cannot be used", "Start it.")
+
+    settings = settings_for(tmp_path / "state", METRICS_FILE=str(file))
+    around = replace(surroundings_for(settings, clock), open_history=away)
+    [notifier] = [one for one in notifiers_of(around) if one.name == "METRICS_FILE"]
+    notifier.act(summary_of(finished(), exit_code=3), Limit(5))
+    samples = read(file.read_text())
+    assert samples["token_refresh_run_exit_code", ()] == 3
+    assert samples["token_refresh_outcomes_total", ("acme", "refreshed")] == 7
+    assert samples["token_refresh_store_calls_total", ()] == 40
+    assert samples["token_refresh_tokens", ("acme", "login_needed")] == 1
 
 
 def test_the_first_run_of_all_may_know_nothing_of_the_rows(tmp_path: Path) -> None:

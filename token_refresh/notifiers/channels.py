@@ -6,9 +6,12 @@ Those who write down what a run did act after each run that was no dry one, whoe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import RunFinished
 from token_refresh.notifiers.last_run import LastRun
 from token_refresh.notifiers.news import Channel, Message, News
@@ -64,10 +67,14 @@ def _record(surroundings: Surroundings, last_run: LastRun, summary: RunSummary) 
 
 
 def _write_metrics(surroundings: Surroundings, last_run: LastRun, file: Path, summary: RunSummary, _: Limit) -> None:
+    """Once without the counts: they may be in a database that does not answer."""
     from token_refresh.notifiers.messages import require_extra
 
     require_extra("prometheus_client")
     from token_refresh.notifiers.metrics import Numbers, write_metrics
 
     success = summary.ended_at if summary.did_its_work else last_run.success_at
-    write_metrics(file, Numbers(summary, _record(surroundings, last_run, summary), success))
+    numbers = Numbers(summary, None, success)
+    write_metrics(file, numbers)
+    with suppress(ActionableError):  # the history says it
+        write_metrics(file, replace(numbers, counts=_record(surroundings, last_run, summary)))

@@ -38,14 +38,14 @@ class Numbers(Collector):
 
     Attributes:
         summary: of the last run.
-        counts: see `History.counts`.
+        counts: see `History.counts`; None where the history cannot be asked.
         success: see `LastRun.success_at`.
         connections: of a process that goes on, how many connections to the store are `used` and `idle`.
-        before: what the file says of the rows, for a run that could not look at them.
+        before: what the file says of all that is not known.
     """
 
     summary: RunSummary
-    counts: Mapping[tuple[str, str], int]
+    counts: Mapping[tuple[str, str], int] | None
     success: datetime | None
     connections: Mapping[str, int] = field(default_factory=dict)
     before: Iterable[Metric] = ()
@@ -59,15 +59,11 @@ class Numbers(Collector):
         yield _gauge("run_success_timestamp_seconds", "When the last run ended with exit code 0 or 1.", success)
         yield _gauge("run_duration_seconds", "How long the last run took.", duration)
         yield _gauge("run_exit_code", "What the last run ended with; see docs/commands.md.", summary.exit_code)
-        words, calls = "Calls to the store: requests to Airtable, transactions.", self.counts.get(("", STORE_CALLS), 0)
-        yield CounterMetricFamily("token_refresh_store_calls", words, calls)
-        providers = {provider for provider, _ in self.counts if provider}
-        outcomes = {(one, str(end)): self.counts.get((one, end), 0) for one in providers for end in Outcome}
-        words, labels = "How many rows came to which end.", ("provider", "outcome")
-        yield _filled(CounterMetricFamily("token_refresh_outcomes", words, labels=labels), outcomes)
         connections = {(state,): count for state, count in self.connections.items()}
         yield _gauges("store_connections", "Connections to the store, of the service.", connections, "state")
-        yield from _of_rows(facts) if facts is not None else self.before
+        yield from _of_history(self.counts) if self.counts is not None else ()
+        yield from _of_rows(facts) if facts is not None else ()
+        yield from self.before
 
 
 def write_metrics(file: Path, numbers: Numbers) -> None:
@@ -76,14 +72,23 @@ def write_metrics(file: Path, numbers: Numbers) -> None:
     Raises:
         ActionableError: it cannot be written.
     """
-    names, before = {family.name for family in _of_rows(Facts())}, list[Metric]()
+    names, before = {family.name for family in numbers.collect()}, list[Metric]()
     with suppress(OSError, ValueError):
-        before = [one for one in text_string_to_metric_families(file.read_text()) if one.name in names]
+        before = [one for one in text_string_to_metric_families(file.read_text()) if one.name not in names]
     try:
         replace_file(file, generate_latest(replace(numbers, before=before)), READABLE)
     except OSError as error:
         what, action = f"{file} cannot be written ({error.strerror})", "Make its folder, for this user to write in."
         raise ActionableError(what, action, Kind.CONFIGURATION) from None
+
+
+def _of_history(counts: Mapping[tuple[str, str], int]) -> Iterable[Metric]:
+    words, calls = "Calls to the store: requests to Airtable, transactions.", counts.get(("", STORE_CALLS), 0)
+    yield CounterMetricFamily("token_refresh_store_calls", words, calls)
+    providers = {provider for provider, _ in counts if provider}
+    outcomes = {(one, str(end)): counts.get((one, end), 0) for one in providers for end in Outcome}
+    words, labels = "How many rows came to which end.", ("provider", "outcome")
+    yield _filled(CounterMetricFamily("token_refresh_outcomes", words, labels=labels), outcomes)
 
 
 def _of_rows(facts: Facts) -> Iterable[Metric]:

@@ -184,7 +184,8 @@ class RunWatch:
             self._say("what follows a run", actionable_error(error))
 
     def _say(self, name: str, problem: ActionableError) -> None:
-        if str(problem) != str(self._summary.run.error):  # said already, as of a package that is missing
+        run = self._summary.run
+        if str(problem) not in (str(run.error), str(run.store_error)):  # said already, as of a package that is missing
             self._surroundings.say(f"{name}: {problem}", problem.action)
 
 
