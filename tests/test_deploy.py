@@ -301,6 +301,24 @@ def test_two_jobs_of_kubernetes_never_overlap() -> None:
     assert (job["concurrencyPolicy"], job["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
 
 
+def given_settings() -> Iterator[dict[str, str]]:
+    """What each container has in its environment; `${NAME:-default}` is what compose makes of it."""
+    for name in ("job", "service"):
+        own = COMPOSE["services"][name]["environment"]
+        yield {key: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for key, value in own.items()}
+    for pod in pods().values():
+        yield {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
+
+
+def test_the_settings_of_each_container_are_accepted_and_safe_to_listen_with(tmp_path: Path) -> None:
+    for settings in given_settings():
+        settings.pop("CREDENTIALS_DIRECTORY", None)
+        known = load(settings | {"ENCRYPTION_KEY": crypto.generate_key()}, crypto.parse_key, tmp_path)
+        assert known.warnings == ()
+        assert known.refresh_interval == 900
+        known.service.require_safe()
+
+
 def test_secrets_are_read_as_kubernetes_mounts_them(tmp_path: Path) -> None:
     """Each is a link into a folder that is exchanged as a whole when the secret changes."""
     data = tmp_path / "..2026_11_28"

@@ -29,6 +29,7 @@ from providers.revocation import revocation_requests
 from tests.conftest import World
 from tests.providers.answers import read
 from tests.transfer import sources
+from tests.world.airtable import AirtableServer
 from tests.world.apis import BUSINESS, GITLAB, GRAPH, ApiServer
 from tests.world.clock import START, FakeClock
 from tests.world.oauth import OAuthServer
@@ -146,17 +147,28 @@ def _earlier_programs(clone: Clone, oauth: OAuthServer) -> Mapping[str, str]:
     return {name: value for name, value in program.settings.items() if name not in usual or "TOKEN_URL" in name}
 
 
+@pytest.fixture(scope="module")
+def airtable() -> Iterator[AirtableServer]:
+    """A base without a table, for the page that begins there."""
+    with AirtableServer(requests_per_second=None) as server:
+        yield server
+
+
 def _needs_person(command: str) -> bool:
     return "onboard_client.py" in command and not any(flag in command for flag in ("--from-csv", "--locations"))
 
 
 @pytest.mark.long
 def test_every_command_of_readme_and_docs_does_what_it_says(
-    clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer
+    clone: Clone, oauth: OAuthServer, apis: ApiServer, postgres: PostgresServer, airtable: AirtableServer
 ) -> None:
     """In the order of the pages; the prompt is the one command that needs a person."""
     done = 0
-    own = {ROOT / "docs/postgres.md": {"DATABASE_URL": plain(postgres.database("template0"))}}
+    base = {"AIRTABLE_API_KEY": airtable.token, "AIRTABLE_BASE_ID": airtable.base_id}
+    own = {
+        ROOT / "docs/postgres.md": {"DATABASE_URL": plain(postgres.database("template0"))},
+        ROOT / "docs/airtable-start.md": {**base, "AIRTABLE_ENDPOINT_URL": airtable.url},
+    }
     for page, command in [(one, command) for one in PAGES for command in commands(one)]:
         if page in own and "pip install" in command:  # what somebody reads who comes without having read this page
             early = clone.sh(".venv/bin/python token_manager.py setup", **own[page])
