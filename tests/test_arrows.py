@@ -68,6 +68,10 @@ ALLOWED: dict[str, set[str]] = {
     | _BASE,
     "token_refresh.wiring": {"token_refresh.settings", "token_refresh.stores", "providers"} | _BUILT,
     "token_refresh.library": {"token_refresh.library", "token_refresh.settings"} | _BUILT,
+    "token_refresh.service": {
+        *("token_refresh.service", "token_refresh.library", "token_refresh.settings", "token_refresh.wiring"),
+    }
+    | _BASE,
     "token_refresh.terminal": {"token_refresh.terminal", "providers.authorization"} | _WIRED,
     "token_refresh.commands": {
         *("token_refresh.commands", "token_refresh.terminal", "token_refresh.library", "token_refresh.settings"),
