@@ -67,6 +67,13 @@ PROMISED = {
     "internal": (1, 500, TokenError),
     "expired": (2, 503, RetryLaterError),
     "not_checked": (3, 503, RetryLaterError),
+    "unauthorized": (2, 401, MisconfiguredError),
+    "forbidden": (2, 403, MisconfiguredError),
+    "invalid": (2, 422, MisconfiguredError),
+    "method_not_allowed": (2, 405, MisconfiguredError),
+    "too_large": (2, 413, MisconfiguredError),
+    "too_many_requests": (1, 429, RetryLaterError),
+    "host": (2, 400, MisconfiguredError),
 }
 
 # Never met by a person: they only carry a decision from one function of a module to another.

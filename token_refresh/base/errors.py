@@ -36,6 +36,14 @@ class Kind(enum.StrEnum):
     INTERNAL = "internal"  # a mistake of this program
     EXPIRED = "expired"  # for a monitor: an access token is, or no run comes any more
     NOT_CHECKED = "not_checked"  # for a monitor: nobody knows how the tokens are
+    # What the HTTP service alone says of a request.
+    UNAUTHORIZED = "unauthorized"  # it has no key, or a wrong one
+    FORBIDDEN = "forbidden"  # its key, or its link, is not for this
+    INVALID = "invalid"  # a field is missing, unknown, or holds what cannot be there
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    TOO_LARGE = "too_large"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    HOST = "host"  # it is for another host than this one
 
 
 class ActionableError(Exception):
@@ -130,6 +138,13 @@ MEANINGS: Mapping[Kind, Meaning] = MappingProxyType(
         Kind.INTERNAL: Meaning(1, 500, TokenError),
         Kind.EXPIRED: Meaning(2, 503, RetryLaterError),
         Kind.NOT_CHECKED: Meaning(3, 503, RetryLaterError),
+        Kind.UNAUTHORIZED: Meaning(2, 401, MisconfiguredError),
+        Kind.FORBIDDEN: Meaning(2, 403, MisconfiguredError),
+        Kind.INVALID: Meaning(2, 422, MisconfiguredError),
+        Kind.METHOD_NOT_ALLOWED: Meaning(2, 405, MisconfiguredError),
+        Kind.TOO_LARGE: Meaning(2, 413, MisconfiguredError),
+        Kind.TOO_MANY_REQUESTS: Meaning(1, 429, RetryLaterError),
+        Kind.HOST: Meaning(2, 400, MisconfiguredError),
     }
 )
 _PRECEDENCE = (2, 75, 3, 4, 1)  # of exit codes, where several apply
