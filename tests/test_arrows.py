@@ -23,6 +23,7 @@ _STORED = {"token_refresh.stores.base", "token_refresh.stores.sealed", "token_re
 _RUN = {"token_refresh.refresh"} | _STORED | _CLOSED
 _WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis", "notifiers")} | _RUN
 _BUILT = {"token_refresh.wiring"} | _WIRED
+_SERVED = {f"token_refresh.{name}" for name in ("service", "library", "access", "settings", "wiring")} | _BASE
 
 # Longest name first: `token_refresh.stores.sealed` is a rule of its own, `token_refresh.stores` is for plain stores.
 ALLOWED: dict[str, set[str]] = {
@@ -68,10 +69,8 @@ ALLOWED: dict[str, set[str]] = {
     | _BASE,
     "token_refresh.wiring": {"token_refresh.settings", "token_refresh.stores", "providers"} | _BUILT,
     "token_refresh.library": {"token_refresh.library", "token_refresh.settings"} | _BUILT,
-    "token_refresh.service": {
-        *("token_refresh.service", "token_refresh.library", "token_refresh.settings", "token_refresh.wiring"),
-    }
-    | _BASE,
+    "token_refresh.service": _SERVED,
+    "token_refresh.service.__main__": {"token_refresh.terminal", "crypto"} | _SERVED,  # it is a program
     "token_refresh.terminal": {"token_refresh.terminal", "providers.authorization"} | _WIRED,
     "token_refresh.commands": {
         *("token_refresh.commands", "token_refresh.terminal", "token_refresh.library", "token_refresh.settings"),

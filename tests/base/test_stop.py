@@ -34,3 +34,13 @@ def test_a_run_that_begins_after_the_end_was_wanted_hears_of_it_at_once() -> Non
     with stop.forwarding_to(heard.append):
         pass
     assert heard == ["SIGTERM"]
+
+
+def test_runs_of_several_threads_hear_of_the_end_as_long_as_each_is_under_way() -> None:
+    stop, heard = Stop(), list[str]()
+    with stop.forwarding_to(lambda reason: heard.append(f"first {reason}")):
+        with stop.forwarding_to(lambda reason: heard.append(f"second {reason}")):
+            pass
+        with stop.forwarding_to(lambda reason: heard.append(f"third {reason}")):
+            stop("SIGTERM")
+    assert heard == ["first SIGTERM", "third SIGTERM"]

@@ -17,22 +17,25 @@ class Stop:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._forward: Callable[[str], None] | None = None
+        self._forwards: list[Callable[[str], None]] = []
 
     def __call__(self, reason: str) -> None:
         if self.reason is not None:
             return
         self.reason = reason
-        if self._forward is not None:
-            self._forward(reason)
+        for forward in list(self._forwards):
+            forward(reason)
 
     @contextmanager
     def forwarding_to(self, forward: Callable[[str], None]) -> Iterator[None]:
-        """While inside, the wish for the end is passed on to `forward`, once; at once, where it is there already."""
-        self._forward = forward
-        if self.reason is not None:
-            forward(self.reason)
+        """While inside, the wish for the end is passed on to `forward`; at once, where it is there already.
+
+        Several threads may be inside. A wish that comes at the very moment of entering may be passed on twice.
+        """
+        self._forwards.append(forward)
         try:
+            if self.reason is not None:
+                forward(self.reason)
             yield
         finally:
-            self._forward = None
+            self._forwards.remove(forward)

@@ -40,6 +40,7 @@ from token_refresh.library.single_flight import SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Guard, Token, Tokens, unguarded
 from token_refresh.library.views import AccessToken, TokenView, view_of
 from token_refresh.notifiers.watch import RunWatch
+from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.wiring import Runtime, assemble, runtime
@@ -71,7 +72,8 @@ class TokenManager(Clients, Logins):
     def __init__(self, runtime: Runtime, wait_seconds: float = WAIT_SECONDS) -> None:
         super().__init__(runtime, wait_seconds)
         weakref.finalize(self, runtime.close)  # for programs that do not close it
-        self._tokens = Tokens(runtime, log_event, wait_seconds)
+        self._no_refreshes = Stop()
+        self._tokens = Tokens(runtime, log_event, wait_seconds, self._no_refreshes.forwarding_to)
         self._single_flight = SingleFlight[AccessToken]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
@@ -239,6 +241,27 @@ class TokenManager(Clients, Logins):
             MisconfiguredError: nothing may be refreshed.
         """
         return unwrap(self._run(self._runtime.refresh_interval))
+
+    def store_leftovers(self) -> None:
+        """Store what an earlier run left in the journal, and refresh nothing.
+
+        Raises:
+            RetryLaterError: another run is active, or the store cannot be reached.
+            MisconfiguredError: something of it cannot be stored.
+        """
+
+        def act() -> None:
+            with self._open(self._wait_seconds) as context:
+                store_leftovers(context, log_event)
+
+        unwrap(capture_error(act))
+
+    def end_refreshes(self) -> None:
+        """From now on a call that needs a refresh is an error, or gets the stored token; those under way are finished.
+
+        For a program that is about to end.
+        """
+        self._no_refreshes("the program is ending")
 
     def start(self, interval: float | None = None) -> None:
         """Run now and every `interval` seconds in a thread of its own, until `stop`.
