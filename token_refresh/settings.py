@@ -216,6 +216,28 @@ class ServiceSettings:
     tls_key_file: Path | None
     allow_plain_http: bool
 
+    def require_safe(self) -> None:
+        """Return where keys and tokens are not sent in clear to other machines, or somebody said that they may.
+
+        Raises:
+            SettingsError: they would be. Not raised by `load`: cron, which reads the same settings, listens nowhere.
+        """
+        is_encrypted = self.tls_cert_file is not None or bool(self.trusted_proxies) or self.allow_plain_http
+        if is_encrypted or self.host in _LOOPBACK_HOSTS or self.host.startswith("127."):
+            return
+        what = "HOST lets other machines reach the service without encryption."
+        fix = (
+            "Set TLS_CERT_FILE and TLS_KEY_FILE; or put a proxy with TLS in front of it and name it in TRUSTED_PROXIES;"
+            " or, where nobody can listen in, set ALLOW_PLAIN_HTTP=yes."
+        )
+        raise SettingsError([f"{what} {fix}"])
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.tls_cert_file is not None else ''}://{host}:{self.port}"
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -16,10 +16,10 @@ from tests.world.airtable import faults as airtable_faults
 from tests.world.program import Result
 from token_refresh.base.errors import ActionableError, Kind, exit_code
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
-from token_refresh.commands import guarded, reported
 from token_refresh.journal.lock import run_lock
 from token_refresh.settings import SettingsError
 from token_refresh.terminal.console import Console
+from token_refresh.terminal.guard import guarded, reported
 
 
 def error_in(result: Result) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
-from token_refresh.commands import prepare, reported
+from token_refresh.commands import prepare
 from token_refresh.refresh.run_context import Scope
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import interval, location, seconds
+from token_refresh.terminal.guard import reported
 from token_refresh.terminal.process import ended_by, on_one_core
 from token_refresh.wiring import Installation, open_run_context, run_watch
 
