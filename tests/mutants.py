@@ -496,7 +496,7 @@ MUTANTS = (
     ),
     _mutant(
         "an answer that is saved nowhere can end in exit code 0",
-        "token_refresh/commands/__init__.py",
+        "token_refresh/terminal/guard.py",
         "    return {*kinds, Kind.CONFIGURATION} if console.end_not_saved() else kinds\n",
         "    console.end_not_saved()\n    return kinds\n",
         f"{_LAST}test_get_prints_it_on_stderr_alone_for_its_stdout_is_the_token",

@@ -10,7 +10,7 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -81,7 +81,7 @@ class KeyCheck:
 
     def __init__(self, keys: ApiKeys, audit: Subscriber, clock: Clock) -> None:
         self._keys = keys
-        self._audit = audit
+        self.audit = audit
         self._wrong = WrongKeys(clock)
         self._threads = anyio.CapacityLimiter(THREADS)  # of its own: whoever waits for a provider is in others
 
@@ -98,18 +98,11 @@ class KeyCheck:
             raise ActionableError("the key is not known, or was revoked", _ADVICE, Kind.UNAUTHORIZED)
         return key
 
-    async def refuse(self, key: ApiKey) -> ActionableError:
-        """What is said of a request that its key does not allow. It is noted."""
-        await self._in_thread(
-            lambda: self._audit(CredentialUsed("access refused", outcome=Kind.FORBIDDEN, key=key.name))
-        )
-        return ActionableError("the key does not allow this", "Use one with the scope that it needs.", Kind.FORBIDDEN)
-
     def _noted(self, key: ApiKey | None) -> ApiKey | None:
         if key is not None:
-            self._audit(CredentialUsed("key used", key=key.name))
+            self.audit(CredentialUsed("key used", key=key.name))
         else:
-            self._audit(CredentialUsed("access refused", outcome=Kind.UNAUTHORIZED))
+            self.audit(CredentialUsed("access refused", outcome=Kind.UNAUTHORIZED))
         return key
 
     async def _in_thread(self, act: Callable[[], _T]) -> _T:
@@ -126,9 +119,10 @@ class KeyCheck:
 
 @dataclass(frozen=True)
 class KeyHolder:
-    """Whoever sent a request with a key that is known."""
+    """Whoever sent a request with a key that is known; `audit` notes what the key does not allow."""
 
     key: ApiKey
+    audit: Subscriber = field(repr=False)
 
     @property
     def only_location(self) -> str | None:
@@ -143,7 +137,12 @@ class KeyHolder:
             ActionableError: `forbidden`.
         """
         if not self.key.allows(scope, location_id):
-            raise ActionableError("the key does not allow this", "Use a key for that location.", Kind.FORBIDDEN)
+            raise self.refusal(location_id)
+
+    def refusal(self, location_id: str | None = None) -> ActionableError:
+        """What is said of a request that the key does not allow."""
+        self.audit(CredentialUsed("access refused", location_id, outcome=Kind.FORBIDDEN, key=self.key.name))
+        return ActionableError("the key does not allow this", "Use one with the scope that it needs.", Kind.FORBIDDEN)
 
 
 class Needs(SecurityBase):
@@ -165,10 +164,10 @@ class Needs(SecurityBase):
         known: KeyHolder | None = getattr(request.state, "key_holder", None)
         if known is None:
             check: KeyCheck = request.app.state.service.key_check
-            key = await check.find(_key_in(request), address_of(request))
-            if not key.allows_some(self.scope):
-                raise await check.refuse(key)
-            request.state.key_holder = known = KeyHolder(key)
+            known = KeyHolder(await check.find(_key_in(request), address_of(request)), check.audit)
+            if not known.key.allows_some(self.scope):
+                raise known.refusal()
+            request.state.key_holder = known
         return known
 
 
