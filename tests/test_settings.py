@@ -190,6 +190,38 @@ def test_service_answers_to_its_own_names_alone_where_nobody_lists_others(load):
     assert load().service.allowed_hosts == {"127.0.0.1", "localhost", "::1"}
 
 
+@pytest.mark.parametrize(
+    "set_too",
+    [
+        {"TRUSTED_PROXIES": "10.0.0.5"},
+        {"TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem"},
+        {"ALLOW_PLAIN_HTTP": "yes"},
+    ],
+)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "tokens.example"])
+def test_service_listens_to_other_machines_only_where_that_is_safe_or_was_asked_for(load, host, set_too):
+    """It does not start otherwise; cron does, which reads the same settings."""
+    with pytest.raises(SettingsError, match="HOST lets other machines reach the service without encryption"):
+        load(HOST=host).service.require_safe()
+    load(HOST=host, **set_too).service.require_safe()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8002"),
+        ("::1", "http://[::1]:8002"),
+        ("localhost", "http://localhost:8002"),
+        ("127.0.0.2", "http://127.0.0.2:8002"),
+    ],
+)
+def test_service_is_safe_where_only_this_machine_reaches_it(load, host, address):
+    """Nobody is in between."""
+    loaded = load(HOST=host)
+    loaded.service.require_safe()
+    assert loaded.service.address == address
+
+
 def test_service_s_certificate_and_key_may_be_read_by_it_alone(load):
     """Cron, of another user perhaps, reads the same file of settings."""
     loaded = load(TLS_CERT_FILE="cert.pem", TLS_KEY_FILE="/nowhere/key.pem")

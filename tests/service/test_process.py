@@ -1,0 +1,219 @@
+"""The service as a process: how it starts, what it refuses, and that its end costs no token and no request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+import crypto
+from tests import exits
+from tests.conftest import World
+from tests.refresh.runs.faults_world import AirtableRows, SqliteRows, entries
+from tests.refresh.runs.test_faults_processes import Gate, end, gate, processes, table
+from tests.world.airtable import faults as airtable_faults
+from tests.world.program import Result
+
+pytestmark = pytest.mark.long
+
+__all__ = ["gate", "processes", "table"]  # fixtures
+
+PATIENCE_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def start(processes: list[subprocess.Popen[str]], world: World, **settings: str) -> subprocess.Popen[str]:
+    """The installed service, beginning."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "token_refresh.service"],
+        cwd=world.program.installed(),
+        env=world.program.environment(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    processes.append(process)
+    return process
+
+
+class Served:
+    """A service that listens, and a key for everything."""
+
+    def __init__(self, processes: list[subprocess.Popen[str]], world: World, **settings: str) -> None:
+        self.key = world.program.run("api-key", "create", "ci", "--scope", "admin").out.strip()
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = start(processes, world, PORT=str(port), **settings)
+        self._pool = ThreadPoolExecutor(4)
+        self._wait(port)
+
+    def _wait(self, port: int) -> None:
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < ends and self.process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        self.process.kill()
+        raise AssertionError(self.process.communicate()[1])
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return requests.get(self.url + path, headers=headers, timeout=PATIENCE_SECONDS, **options)
+
+    def begin(self, path: str) -> Future[requests.Response]:
+        """A request in a thread of its own."""
+        return self._pool.submit(self.get, path)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> Result:
+        self.process.send_signal(number)
+        return end(self.process)
+
+
+@pytest.fixture
+def rows(world: World) -> SqliteRows:
+    return SqliteRows(world)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_while_a_request_waits_for_a_provider_fails_no_request_and_loses_nothing(
+    rows: SqliteRows, gate: Gate, processes: list[subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    world = rows.world
+    rows.add("acme", "loc0")
+    world.oauth.fail(gate.after_acting())
+    served = Served(processes, world)
+    answer = served.begin("/tokens/loc0")
+    gate.wait_for(1)
+    for _ in range(2):  # a second one cuts nothing off
+        os.kill(served.process.pid, number)
+        time.sleep(0.3)
+    with pytest.raises(requests.ConnectionError):
+        served.get("/health")
+    gate.open.set()
+    result = end(served.process)
+    assert (answer.result().status_code, result.code) == (200, exits.DONE), result.err
+    assert answer.result().json()["access_token"] == rows.access("loc0")
+    assert rows.is_current("loc0")
+    assert entries(world) == []
+    assert f"{number.name} was received: no new requests" in result.err
+    assert "Traceback" not in result.said
+
+
+def test_what_an_earlier_run_left_is_stored_before_the_service_listens(
+    table: AirtableRows, processes: list[subprocess.Popen[str]]
+) -> None:
+    world = table.world
+    table.add("acme", "loc0")
+    assert world.airtable is not None
+    world.airtable.inject(airtable_faults.status(503), kind="update", nth=2, times=None)
+    assert world.program.run("--json").code == exits.STORE
+    assert [entry.step for entry in entries(world)] == ["answered"]
+    world.airtable.faults.clear()
+    served = Served(processes, world)
+    assert table.is_current("loc0")
+    assert entries(world) == []
+    assert served.end().code == exits.DONE
+
+
+def test_it_starts_with_a_wrong_key_and_is_not_ready(rows: SqliteRows, processes: list[subprocess.Popen[str]]) -> None:
+    rows.add("acme", "loc0")
+    served = Served(processes, rows.world, ENCRYPTION_KEY=crypto.generate_key())
+    assert served.get("/ready").status_code == 503
+    result = served.end()
+    assert result.code == exits.DONE
+    assert "Traceback" not in result.err
+
+
+def test_no_query_string_is_in_the_log(world: World, processes: list[subprocess.Popen[str]]) -> None:
+    served = Served(processes, world, LOG_LEVEL="DEBUG")
+    for path in ("/connect?link=canary-link", "/nowhere?canary-link", "/tokens/x?canary-link=1"):
+        served.get(path)
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as connection:
+        connection.sendall(b"GET /canary-link HTTP/9\r\n\r\n")
+        connection.recv(1000)
+    result = served.end()
+    assert "the service listens at" in result.err
+    assert "canary-link" not in result.said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"HOST": "0.0.0.0"}, "HOST lets other machines reach the service without encryption"),
+        ({"HOST": "::"}, "HOST lets other machines reach the service without encryption"),
+        ({"PORT": "0"}, "PORT cannot be used"),
+        ({"ENCRYPTION_KEY": ""}, "ENCRYPTION_KEY is not set"),
+        ({"TLS_CERT_FILE": "nowhere.pem", "TLS_KEY_FILE": "nowhere.pem"}, "TLS_CERT_FILE and TLS_KEY_FILE cannot"),
+        ({"HOST": "192.0.2.1", "ALLOW_PLAIN_HTTP": "yes"}, "the service cannot listen at 192.0.2.1"),
+    ],
+)
+def test_what_it_cannot_start_with_is_named(
+    world: World, processes: list[subprocess.Popen[str]], settings: dict[str, str], said: str
+) -> None:
+    result = end(start(processes, world, **settings))
+    assert (result.code, result.out) == (exits.USAGE, "")
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("setting", ["TRUSTED_PROXIES=127.0.0.1", "ALLOW_PLAIN_HTTP=yes"])
+def test_other_machines_may_reach_it_where_somebody_says_so(
+    world: World, processes: list[subprocess.Popen[str]], setting: str
+) -> None:
+    name, _, value = setting.partition("=")
+    served = Served(processes, world, HOST="0.0.0.0", **{name: value})
+    assert served.get("/tokens").status_code == 200
+    assert served.end().code == exits.DONE
+
+
+def test_a_caller_that_sends_nothing_keeps_no_connection(world: World, processes: list[subprocess.Popen[str]]) -> None:
+    """Ten seconds, in real time."""
+    served = Served(processes, world)
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])), timeout=20) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+    assert 9 < time.monotonic() - began < 12
+    assert served.end().code == exits.DONE
+
+
+def test_callers_at_the_end_get_an_answer_or_no_connection(
+    rows: SqliteRows, processes: list[subprocess.Popen[str]]
+) -> None:
+    """Many at once, while it stops: none gets half an answer."""
+    rows.add("acme", "loc0")
+    served = Served(processes, rows.world)
+    assert served.get("/tokens/loc0").status_code == 200
+    stopped, answers = threading.Event(), list[int]()
+
+    def ask() -> None:
+        while not stopped.is_set():
+            try:
+                answers.append(served.get("/tokens/loc0").status_code)
+            except requests.ConnectionError:
+                stopped.set()
+
+    callers = [threading.Thread(target=ask) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    time.sleep(0.5)
+    result = served.end()
+    for caller in callers:
+        caller.join(PATIENCE_SECONDS)
+    assert set(answers) == {200}
+    assert result.code == exits.DONE

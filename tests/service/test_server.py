@@ -1,0 +1,227 @@
+"""How long a caller may take, and how the server ends: over real connections, with an application of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.test_limits import limited
+from tests.world.raw import Authority
+from token_refresh.base.errors import ActionableError
+from token_refresh.service import server as server_module
+from token_refresh.service.server import Server, configure, listen
+from token_refresh.settings import ServiceSettings
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SETTINGS = ServiceSettings("127.0.0.1", 0, "", frozenset(), frozenset(), (), None, None, False)
+PATIENCE_SECONDS = 10
+
+
+class Running:
+    """A server in a thread of this process."""
+
+    def __init__(self, app: Any, settings: ServiceSettings = SETTINGS) -> None:
+        self.late = threading.Event()
+        self.server = Server(configure(app, settings), self.late.set)
+        self.entrance = listen("127.0.0.1", 0)
+        self.port: int = self.entrance.getsockname()[1]
+        self._thread = threading.Thread(target=self.server.run, args=([self.entrance],))
+        self._thread.start()
+        until(lambda: self.server.started)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS)
+
+    def ask(self, *pieces: bytes) -> bytes:
+        """All that comes back on a connection of its own, to its end."""
+        with self.connect() as connection:
+            for piece in pieces:
+                connection.sendall(piece)
+            return whole(connection)
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+        self.entrance.close()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what happens in another thread."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.002)
+
+
+def whole(connection: socket.socket) -> bytes:
+    """Everything until the other side closes."""
+    said = b""
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(65_536):
+            said += piece
+    return said
+
+
+def is_served(port: int) -> bool:
+    """Whether a new request is answered."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        connection.sendall(REQUEST)
+        return bool(connection.recv(1))
+    return False
+
+
+@contextmanager
+def running(app: Any, settings: ServiceSettings = SETTINGS) -> Iterator[Running]:
+    made = Running(app, settings)
+    try:
+        yield made
+    finally:
+        made.server.stop()
+        made.join()
+
+
+class Slow:
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self.go_on = threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        self.arrived.set()
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.005)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+def quick() -> Slow:
+    """Answers at once."""
+    made = Slow()
+    made.go_on.set()
+    return made
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of a second instead of ten."""
+    monkeypatch.setattr(server_module, "SLOWEST_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("begin", [b"", b"G", REQUEST[:-2]])
+def test_headers_that_do_not_come_are_not_waited_for(begin: bytes) -> None:
+    with running(quick()) as served:
+        assert served.ask(begin).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.usefixtures("hurried")
+def test_the_headers_of_a_second_request_have_their_own_time() -> None:
+    with running(quick()) as served, served.connect() as connection:
+        connection.sendall(REQUEST)
+        assert connection.recv(65_536).endswith(b"done")
+        connection.sendall(REQUEST[:20])
+        assert whole(connection).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.usefixtures("hurried")
+def test_an_answer_may_take_longer_than_a_request() -> None:
+    slow = Slow()
+    with running(slow) as served, served.connect() as connection:
+        connection.sendall(REQUEST)
+        assert slow.arrived.wait(PATIENCE_SECONDS)
+        time.sleep(0.3)
+        slow.go_on.set()
+        assert connection.recv(65_536).endswith(b"done")
+
+
+def test_headers_without_end_are_refused() -> None:
+    with running(quick()) as served:
+        assert b" 400 " in served.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", b"x" * 17_000)[:20]
+
+
+def test_an_answer_does_not_say_what_serves_it() -> None:
+    with running(quick()) as served, served.connect() as connection:
+        connection.sendall(REQUEST)
+        assert b"server:" not in connection.recv(65_536).lower()
+
+
+def test_at_the_end_an_open_request_is_answered_and_no_new_one_taken() -> None:
+    slow = Slow()
+    with running(slow) as served, served.connect() as idle, served.connect() as connection:
+        connection.sendall(REQUEST)
+        assert slow.arrived.wait(PATIENCE_SECONDS)
+        served.server.stop()
+        served.server.stop()
+        assert idle.recv(1) == b""
+        assert not is_served(served.port)
+        slow.go_on.set()
+        assert whole(connection).endswith(b"done")
+
+
+def test_a_request_that_is_still_open_much_later_is_told_that_the_service_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "OPEN_REQUESTS_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "NEW_REFRESHES_SECONDS", 0.05)
+    slow = Slow()
+    with running(limited(slow)) as served, served.connect() as connection:
+        connection.sendall(REQUEST)
+        assert slow.arrived.wait(PATIENCE_SECONDS)
+        served.server.stop()
+        answer = whole(connection)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"stopped"' in answer
+        assert b"retry-after: " in answer
+        assert served.late.is_set()
+
+
+def test_certificate_and_key_encrypt(authority: Authority) -> None:
+    file = authority.bundle.with_name("server.pem")
+    trusting = ssl.create_default_context(cafile=authority.bundle)
+    with (
+        running(quick(), replace(SETTINGS, tls_cert_file=file, tls_key_file=file)) as served,
+        trusting.wrap_socket(served.connect(), server_hostname="localhost") as connection,
+    ):
+        connection.sendall(REQUEST)
+        assert connection.recv(65_536).endswith(b"done")
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "cert.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ActionableError, match="TLS_CERT_FILE and TLS_KEY_FILE cannot be used"):
+        configure(quick(), replace(SETTINGS, tls_cert_file=file, tls_key_file=file))
+
+
+def test_a_port_that_another_program_has_is_named() -> None:
+    with listen("127.0.0.1", 0) as entrance, pytest.raises(ActionableError, match="Address already in use") as raised:
+        listen("127.0.0.1", entrance.getsockname()[1])
+    assert "HOST or PORT" in raised.value.action
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(ActionableError, match=r"cannot listen at 192\.0\.2\.1"):
+        listen("192.0.2.1", 0)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_at_every_address_both_protocols_are_served() -> None:
+    with listen("::", 0) as entrance:
+        port = entrance.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
