@@ -92,6 +92,8 @@ _COMPLETE = "tests/net/test_completeness.py::"
 _FORMS = "tests/providers/test_answer_forms.py::"
 _IDENTITY = "tests/refresh/runs/test_identity.py::"
 _CLOCKS = "tests/refresh/runs/test_clocks.py::"
+_ACCESS = "tests/access/test_access.py::"
+_KEYS = "tests/service/test_access.py::"
 
 MUTANTS = (
     # Nothing is lost
@@ -1539,6 +1541,63 @@ MUTANTS = (
         "or (isinstance(job, Job) and bool(job.agency))",
         "",
         f"{_AGENCIES}test_a_location_that_lost_the_app_needs_it_again_and_then_follows_by_itself",
+    ),
+    # Who may use the HTTP service
+    _mutant(
+        "a key opens by its id, whatever its secret",
+        "token_refresh/access/api_keys.py",
+        "        if row is None or not is_right:\n",
+        "        if row is None:\n",
+        f"{_ACCESS}test_a_text_that_is_not_quite_a_key_is_none",
+    ),
+    _mutant(
+        "a key for one location opens every one",
+        "token_refresh/access/api_keys.py",
+        'f"{_OF_ONE}{location_id}" in self.scopes',
+        "any(one.startswith(_OF_ONE) for one in self.scopes)",
+        f"{_ACCESS}test_no_scope_but_admin_implies_another",
+    ),
+    _mutant(
+        "a link that is over still opens",
+        "token_refresh/access/links.py",
+        "LINKS.c.expires_at > self._clock.now())",
+        "LINKS.c.expires_at.is_not(None))",
+        f"{_ACCESS}test_a_link_is_for_its_row_until_its_end",
+    ),
+    _mutant(
+        "a link outlives its row, whose number another row gets",
+        "token_refresh/stores/database/store.py",
+        "(connection.execute(own), connection.execute(one))",
+        "connection.execute(one)",
+        "tests/commands/test_onboard_link.py::test_a_link_ends_when_its_row_is_deleted",
+    ),
+    _mutant(
+        "two callbacks of one login both go on",
+        "token_refresh/access/pending_logins.py",
+        "connection.execute(drop).rowcount) == 1\n",
+        "connection.execute(drop).rowcount) >= 0\n",
+        f"{_ACCESS}test_of_two_callbacks_at_once_one_may_go_on",
+    ),
+    _mutant(
+        "keys may be guessed without end",
+        "token_refresh/service/access.py",
+        "            self._wrong.count(address)\n",
+        "",
+        f"{_KEYS}test_twenty_wrong_keys_a_minute_are_answered_and_no_more",
+    ),
+    _mutant(
+        "the service answers under any name",
+        "token_refresh/service/limits.py",
+        "if len(hosts) != 1 or host_in(hosts[0]) not in self._allowed_hosts:",
+        "if len(hosts) != 1:",
+        "tests/service/test_limits.py::test_a_request_under_another_name_does_not",
+    ),
+    _mutant(
+        "the end of the service cuts open requests off",
+        "token_refresh/service/server.py",
+        "timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS,",
+        "timeout_graceful_shutdown=0,",
+        "tests/service/test_server.py::test_at_the_end_an_open_request_is_answered_and_no_new_one_taken",
     ),
 )
 
