@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -19,6 +20,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MOST_BODY_BYTES, MOST_HEADER_BYTES = 1024 * 1024, 16 * 1024
 SLOWEST_SECONDS = 10.0  # for the body, and for the headers: see `server`
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]+)?")  # RFC 9110 section 7.2
 _PASSED_OVER = 16 * MOST_BODY_BYTES  # of a body that is too large: whoever is still sending reads no answer
 # Nothing comes from elsewhere, no script stands in a page, and no other page shows one of ours in a frame.
 _CONTENT_POLICY = "; ".join(
@@ -156,7 +158,5 @@ async def _refuse(error: ActionableError, scope: Message, receive: Receive, answ
 
 def host_in(header: str) -> str:
     """The name in `Host`, lower case, without the port and an IPv6 address's brackets; empty where it is none."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    name, colon, port = header.partition(":")
-    return name.lower() if not colon or port.isdigit() else ""
+    match = _HOST.fullmatch(header)
+    return (match[1] or match[2]).lower() if match is not None else ""
