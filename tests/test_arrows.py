@@ -136,6 +136,7 @@ def test_nothing_but_settings_reads_the_environment() -> None:
     assert readers == {
         "token_refresh.commands",
         "token_refresh.library.manager",
+        "token_refresh.service.__main__",
         "token_refresh.notifiers.apprise_child",  # a process of its own, which sets a proxy there
         "examples.api",
     }

@@ -22,7 +22,15 @@ from sqlalchemy import URL, make_url
 
 import crypto
 from token_refresh import settings
-from token_refresh.settings import AirtableSettings, ImportSettings, ProviderSettings, Secret, Settings, SettingsError
+from token_refresh.settings import (
+    AirtableSettings,
+    ImportSettings,
+    ProviderSettings,
+    Secret,
+    ServiceSettings,
+    Settings,
+    SettingsError,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 ENV_EXAMPLE = PROJECT / ".env.example"
@@ -116,8 +124,17 @@ def test_defaults(load):
         ping_url=None,
         metrics_file=None,
         security_log=None,
-        host="127.0.0.1",
-        port=8002,
+        service=ServiceSettings(
+            host="127.0.0.1",
+            port=8002,
+            public_url="",
+            allowed_hosts=frozenset({"127.0.0.1", "localhost", "::1"}),
+            allowed_token_hosts=frozenset(),
+            trusted_proxies=(),
+            tls_cert_file=None,
+            tls_key_file=None,
+            allow_plain_http=False,
+        ),
         imports=ImportSettings(),
         warnings=(),
     )
@@ -188,6 +205,13 @@ def test_service_answers_to_its_own_names_alone_where_nobody_lists_others(load):
     loaded = load(HOST="10.0.0.5", PUBLIC_URL="https://Tokens.example:8443")
     assert loaded.service.allowed_hosts == {"127.0.0.1", "localhost", "::1", "10.0.0.5", "tokens.example"}
     assert load().service.allowed_hosts == {"127.0.0.1", "localhost", "::1"}
+
+
+@pytest.mark.parametrize("name", ["TLS_CERT_FILE", "TLS_KEY_FILE"])
+def test_certificate_without_key_is_refused_and_key_without_certificate(load, name):
+    """It would be served without encryption."""
+    (problem,) = load.problems(**{name: "file.pem"})
+    assert problem == "Only one of TLS_CERT_FILE and TLS_KEY_FILE is set. Set both, or neither."
 
 
 @pytest.mark.parametrize(
@@ -644,8 +668,6 @@ def test_all_mistakes_are_reported_at_once(load):
         ("TRUSTED_PROXIES", "*"),
         ("TRUSTED_PROXIES", "proxy.internal"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
-        ("TLS_CERT_FILE", "cert.pem"),
-        ("TLS_KEY_FILE", "key.pem"),
     ],
 )
 def test_value_out_of_bounds_is_refused(load, name, text):

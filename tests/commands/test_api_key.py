@@ -82,6 +82,7 @@ def test_at_airtable_keys_are_in_a_private_file_of_the_base(airtable_world: Worl
     with closing(open_backend(f"sqlite:///{file}")) as database:
         [key] = ApiKeys(database, airtable_world.clock).all()
     assert (key.name, key.created_at) == ("ci", START)
+    assert airtable_world.airtable is not None
     assert airtable_world.airtable.requests == []
 
 

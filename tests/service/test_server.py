@@ -182,7 +182,7 @@ def test_at_the_end_an_open_request_is_answered_and_no_new_one_taken() -> None:
         assert whole(connection).endswith(b"done")
 
 
-def test_a_request_that_is_still_open_much_later_is_told_that_the_service_stops(
+def test_a_request_that_is_still_open_much_later_gets_the_answer_that_the_service_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server_module, "OPEN_REQUESTS_SECONDS", 0.2)

@@ -60,7 +60,7 @@ class Limits:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        if scope["type"] != "http":  # the service has no web sockets, and uvicorn is told so
+        if scope["type"] != "http":  # the service has no web sockets: see `server`
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
@@ -74,8 +74,8 @@ class Limits:
         except asyncio.CancelledError:  # the server stops, and has waited for long enough
             if answer.has_begun:
                 raise
-            error = ActionableError("the service is stopping", "Ask again.", Kind.STOPPED)
-            await _refuse(error, scope, receive, answer)
+            ending = ActionableError("the service is stopping", "Ask again.", Kind.STOPPED)
+            await _refuse(ending, scope, receive, answer)
 
     def _require_acceptable(self, scope: Message) -> None:
         """Raises `ActionableError`."""

@@ -26,7 +26,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from tests.conftest import World
-from token_refresh import commands as cli
 from token_refresh.base.errors import Kind
 from token_refresh.commands import prepare
 from token_refresh.refresh.run import Refresher
@@ -34,6 +33,7 @@ from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import Change
 from token_refresh.stores.database import DatabaseStore
 from token_refresh.terminal.console import Console
+from token_refresh.terminal.guard import guarded
 from token_refresh.wiring import Installation, open_run_context
 
 PATIENCE_SECONDS = 60
@@ -219,7 +219,7 @@ def _ended(world: World, point: Point, fate: Fate, act: Act) -> int:
         with installation.lock(), trapped_context(installation, traps[0]) as context:
             return act(context)
 
-    code = cli.guarded(console, run)
+    code = guarded(console, run)
     return code if traps and traps[0].is_sprung else LIVED
 
 
