@@ -222,6 +222,7 @@ def test_a_link_is_for_its_row_until_its_end(links: Links, clock: FakeClock) -> 
     assert link.expires_at == end
     clock.advance(1)
     assert links.find(token) is None
+    assert not links.still(link.id)
 
 
 def test_a_link_stays_when_it_is_looked_at_and_ends_when_it_has_served(links: Links) -> None:
@@ -229,9 +230,11 @@ def test_a_link_stays_when_it_is_looked_at_and_ends_when_it_has_served(links: Li
     link = links.find(token)
     assert link is not None
     assert links.find(token) == link
+    assert links.still(link.id)
     links.end(link.id)
     links.end(link.id)
     assert links.find(token) is None
+    assert not links.still(link.id)
     assert links.find(other) is not None
 
 

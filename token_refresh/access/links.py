@@ -81,6 +81,11 @@ class Links:
             return None
         return Link(row.id, row.row_id, row.location_id, row.provider, row.expires_at, row.created_by)
 
+    def still(self, link_id: int) -> bool:
+        """Whether it may still be used, for a login that began with it."""
+        query = LINKS.select().where(LINKS.c.id == link_id, LINKS.c.expires_at > self._clock.now())
+        return transact(self._database, lambda connection: connection.execute(query).one_or_none()) is not None
+
     def end(self, link_id: int) -> None:
         """It has served: a login through it has stored tokens. Safe to repeat."""
         drop = LINKS.delete().where(LINKS.c.id == link_id)

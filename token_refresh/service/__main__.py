@@ -43,12 +43,12 @@ def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
     settings = _prepare(environ, console)
     try:
         from token_refresh.service.app import create_app
-        from token_refresh.service.context import make_service
+        from token_refresh.service.context import Service
         from token_refresh.service.server import Server, configure
     except ImportError:
         what = "the HTTP service needs packages that are not installed"
         raise ActionableError(what, install_extra("service"), Kind.CONFIGURATION) from None
-    service = make_service(assemble(settings, SystemClock(), console.answer_not_saved, console.warn, "service"))
+    service = Service(assemble(settings, SystemClock(), console.answer_not_saved, console.warn, "service"))
     server = Server(configure(create_app(service), settings.service), service.manager.manager.end_refreshes)
 
     def stop(reason: str) -> None:

@@ -126,9 +126,9 @@ class KeyHolder:
 
     @property
     def only_location(self) -> str | None:
-        """The one location that the key is for; None where it is for several, or all."""
-        locations = [scope.partition(":")[2] for scope in self.key.scopes]
-        return locations[0] if len(locations) == 1 and locations[0] else None
+        """The one location whose tokens the key is for; None where it is for those of several, or all."""
+        locations = [scope.partition(":")[2] for scope in self.key.scopes if scope.startswith("tokens:")]
+        return locations[0] if len(locations) == 1 and not self.key.allows("tokens") else None
 
     def require(self, scope: str, location_id: str | None = None) -> None:
         """For what only the request's body, or a row, tells: the location.

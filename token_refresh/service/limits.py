@@ -23,7 +23,7 @@ SLOWEST_SECONDS = 10.0  # for the body, and for the headers: see `server`
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]+)?")  # RFC 9110 section 7.2
 _PASSED_OVER = 16 * MOST_BODY_BYTES  # of a body that is too large: whoever is still sending reads no answer
 # Nothing comes from elsewhere, no script stands in a page, and no other page shows one of ours in a frame.
-_CONTENT_POLICY = "; ".join(
+CONTENT_POLICY = "; ".join(
     [
         "default-src 'none'",
         *(f"{kind}-src 'self'" for kind in ("script", "style", "font", "connect")),
@@ -34,7 +34,7 @@ _CONTENT_POLICY = "; ".join(
     ]
 )
 _HEADERS = (  # an answer that says one of these by itself keeps its own
-    ("content-security-policy", _CONTENT_POLICY),
+    ("content-security-policy", CONTENT_POLICY),
     ("cache-control", "no-store"),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
