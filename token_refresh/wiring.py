@@ -59,8 +59,8 @@ class Installation:
     Attributes:
         say_not_saved: called wherever a journal is closed, with each answer that neither it nor the store took; must
             not raise.
-        say_outage: called when the store begins to be waited for, with what happened and what follows; also when the
-            security log cannot be written.
+        say_outage: called when the store begins to be waited for, with what happened and what follows.
+        warn: called when the security log cannot be written; by default `say_outage` is.
         caller: who asks, for the security log: the verb, or `library`.
         connections: what the calls of one program share; a command opens and closes its own.
     """
@@ -72,6 +72,7 @@ class Installation:
     say_outage: Callable[[str, str], None]
     caller: str = ""
     connections: Connections | None = None
+    warn: Callable[[str, str], None] | None = None
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -119,7 +120,7 @@ class Installation:
         from token_refresh.notifiers.security_log import SecurityLog
 
         known = self.settings
-        return SecurityLog(known.security_log, self.state.path, self.caller, self.clock, self.say_outage)
+        return SecurityLog(known.security_log, self.state.path, self.caller, self.clock, self.warn or self.say_outage)
 
     def audit(self, store: Store) -> Subscriber:
         """What notes uses of the credentials of a table. Most runs use none, and do not open the log."""

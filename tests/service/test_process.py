@@ -172,23 +172,9 @@ def test_what_it_cannot_start_with_is_named(
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("setting", ["TRUSTED_PROXIES=127.0.0.1", "ALLOW_PLAIN_HTTP=yes"])
-def test_other_machines_may_reach_it_where_somebody_says_so(
-    world: World, processes: list[subprocess.Popen[str]], setting: str
-) -> None:
-    name, _, value = setting.partition("=")
-    served = Served(processes, world, HOST="0.0.0.0", **{name: value})
+def test_other_machines_may_reach_it_behind_a_proxy(world: World, processes: list[subprocess.Popen[str]]) -> None:
+    served = Served(processes, world, HOST="0.0.0.0", TRUSTED_PROXIES="127.0.0.1")
     assert served.get("/tokens").status_code == 200
-    assert served.end().code == exits.DONE
-
-
-def test_a_caller_that_sends_nothing_keeps_no_connection(world: World, processes: list[subprocess.Popen[str]]) -> None:
-    """Ten seconds, in real time."""
-    served = Served(processes, world)
-    began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])), timeout=20) as connection:
-        assert connection.recv(100).startswith(b"HTTP/1.1 408")
-    assert 9 < time.monotonic() - began < 12
     assert served.end().code == exits.DONE
 
 

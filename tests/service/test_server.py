@@ -199,6 +199,33 @@ def test_a_request_that_is_still_open_much_later_gets_the_answer_that_the_servic
         assert served.late.is_set()
 
 
+def test_a_request_is_answered_also_while_the_store_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "ANSWER_SECONDS", 0.1)
+    slow = Slow()
+    with running(limited(slow)) as served, served.connect() as connection:
+        connection.sendall(REQUEST)
+        assert slow.arrived.wait(PATIENCE_SECONDS)
+        served.server.note_outage()
+        answer = whole(connection)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"store_unavailable"' in answer
+        served.server.note_outage()
+        assert b'"code":"store_unavailable"' in served.ask(REQUEST)  # also one that comes later
+
+
+def test_a_request_may_take_its_time_when_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(server_module, "AWAY_SECONDS", 0.05)
+    slow = Slow()
+    with running(slow) as served, served.connect() as connection:
+        served.server.note_outage()
+        connection.sendall(REQUEST)
+        assert slow.arrived.wait(PATIENCE_SECONDS)
+        time.sleep(0.4)
+        slow.go_on.set()
+        answer_on(connection)
+
+
 def test_certificate_and_key_encrypt(authority: Authority) -> None:
     file = authority.bundle.with_name("server.pem")
     trusting = ssl.create_default_context(cafile=authority.bundle)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import crypto
@@ -48,7 +49,13 @@ def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
     except ImportError:
         what = "the HTTP service needs packages that are not installed"
         raise ActionableError(what, install_extra("service"), Kind.CONFIGURATION) from None
-    service = Service(assemble(settings, SystemClock(), console.answer_not_saved, console.warn, "service"))
+
+    def say_outage(what: str, action: str) -> None:
+        console.warn(what, action)
+        server.note_outage()
+
+    installation = assemble(settings, SystemClock(), console.answer_not_saved, say_outage, "service")
+    service = Service(replace(installation, warn=console.warn))
     server = Server(configure(create_app(service), settings.service), service.manager.manager.end_refreshes)
 
     def stop(reason: str) -> None:
@@ -57,6 +64,7 @@ def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
 
     with process.ended_by(stop):
         asyncio.run(_run(server, service, console))
+    console.info("the service has ended")
     return ()
 
 
@@ -85,7 +93,6 @@ async def _run(server: Server, service: Service, console: Console) -> None:
     with listen(known.host, known.port) as entrance:
         console.info(f"the service listens at {known.address}")
         await server.serve([entrance])
-    console.info("the service has ended")
 
 
 def _settle(service: Service, console: Console) -> None:

@@ -21,6 +21,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 MOST_BODY_BYTES, MOST_HEADER_BYTES = 1024 * 1024, 16 * 1024
 SLOWEST_SECONDS = 10.0  # for the body, and for the headers: see `server`
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]+)?")  # RFC 9110 section 7.2
+AWAY = "the store is away"  # why the server cuts a request off
+_STORE_AWAY = ActionableError("the store does not answer", "Ask again.", Kind.STORE_UNAVAILABLE)
+_STOPPING = ActionableError("the service is stopping", "Ask again.", Kind.STOPPED)
 _PASSED_OVER = 16 * MOST_BODY_BYTES  # of a body that is too large: whoever is still sending reads no answer
 # Nothing comes from elsewhere, no script stands in a page, and no other page shows one of ours in a frame.
 CONTENT_POLICY = "; ".join(
@@ -71,11 +74,10 @@ class Limits:
                 await self._app(scope, _Replay(body, receive), answer)
         except ActionableError as error:
             await _refuse(error, scope, receive, answer)
-        except asyncio.CancelledError:  # the server stops, and has waited for long enough
+        except asyncio.CancelledError as cut:  # the server has waited for long enough: see there
             if answer.has_begun:
                 raise
-            ending = ActionableError("the service is stopping", "Ask again.", Kind.STOPPED)
-            await _refuse(ending, scope, receive, answer)
+            await _refuse(_STORE_AWAY if AWAY in cut.args else _STOPPING, scope, receive, answer)
 
     def _require_acceptable(self, scope: Message) -> None:
         """Raises `ActionableError`."""

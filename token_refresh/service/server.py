@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +15,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.service.limits import MOST_HEADER_BYTES, SLOWEST_SECONDS
+from token_refresh.service.limits import AWAY, MOST_HEADER_BYTES, SLOWEST_SECONDS
 from token_refresh.settings import ServiceSettings
 
 OPEN_REQUESTS_SECONDS = 30  # after the wish for the end; then those that are left are answered with 503
 NEW_REFRESHES_SECONDS = 8.0  # so long an open request may still begin a refresh, which takes 90 seconds at most
+AWAY_SECONDS = 120.0  # after the store was last found away; so long the library waits for it
+ANSWER_SECONDS = 8.0  # meanwhile a request is answered after so long; what it began goes on
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -75,6 +78,22 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._on_late = on_late
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._away_until = float("-inf")
+        self._waiting: dict[asyncio.Task[None], float] = {}  # since when each request waits for a store that is away
+
+    def note_outage(self) -> None:
+        """The store is away, and what asks it waits; called in any thread, again and again."""
+        self._away_until = time.monotonic() + AWAY_SECONDS
+
+    async def on_tick(self, counter: int) -> bool:
+        """See `uvicorn.Server`: ten times a second."""
+        now = time.monotonic()
+        is_away = now < self._away_until
+        self._waiting = {task: self._waiting.get(task, now) for task in self.server_state.tasks} if is_away else {}
+        for task, since in self._waiting.items():
+            if now - since >= ANSWER_SECONDS:
+                task.cancel(AWAY)
+        return await super().on_tick(counter)
 
     def stop(self) -> None:
         """Take no new request, and let open ones end; from a signal handler, too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from token_refresh.base.errors import internal_error
+from token_refresh.base.errors import actionable_error
 from token_refresh.terminal.console import Console
 
 
@@ -32,6 +32,7 @@ class _ToConsole(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
         error = record.exc_info[1] if record.exc_info else None
-        words = str(internal_error(error)) if error is not None else record.getMessage().strip()
+        known = actionable_error(error) if error is not None else None
         say = {logging.ERROR: self._console.error, logging.WARNING: self._console.warn}
-        say.get(record.levelno, self._console.info)(words)
+        words = (str(known), known.action) if known is not None else (record.getMessage().strip(), "")
+        say.get(record.levelno, self._console.info)(*words)
