@@ -1560,8 +1560,8 @@ MUTANTS = (
     _mutant(
         "a link that is over still opens",
         "token_refresh/access/links.py",
-        "LINKS.c.expires_at > self._clock.now())",
-        "LINKS.c.expires_at.is_not(None))",
+        "LINKS.c.token_hash == _hash(token), LINKS.c.expires_at > self._clock.now())",
+        "LINKS.c.token_hash == _hash(token), LINKS.c.expires_at.is_not(None))",
         f"{_ACCESS}test_a_link_is_for_its_row_until_its_end",
     ),
     _mutant(
