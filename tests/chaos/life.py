@@ -441,9 +441,10 @@ class Life:
     def _by_login(self, name: str, said: str) -> str:
         """Where it says so; what is only to be tried again is."""
         [row] = self._hand.rows_of(name)
-        if "Nothing to do now" in " ".join(line for line in said.splitlines() if name in line):
+        lines = [line for line in said.splitlines() if name in line]
+        if "Nothing to do now" in " ".join(lines[-1:]):  # what the last run said of it
             return self._later(said)
-        told = " ".join(line for line in said.splitlines() if name in line)
+        told = " ".join(lines)
         if not re.search("onboard|log in|connect", told + row.last_error, re.IGNORECASE):
             self._oracle.blame(name, f"needs a login, and nothing says so: {told!r}, {row.last_error!r}")
         self.counts["ended by: onboarding"] += 1
