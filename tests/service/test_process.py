@@ -27,7 +27,7 @@ pytestmark = pytest.mark.long
 
 __all__ = ["gate", "processes", "table"]  # fixtures
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 def free_port() -> int:

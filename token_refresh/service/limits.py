@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.service.answers import problem
 from token_refresh.settings import ServiceSettings
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MOST_BODY_BYTES, MOST_HEADER_BYTES = 1024 * 1024, 16 * 1024
 SLOWEST_SECONDS = 10.0  # for the body, and for the headers: see `server`
@@ -26,15 +20,9 @@ _STORE_AWAY = ActionableError("the store does not answer", "Ask again.", Kind.ST
 _STOPPING = ActionableError("the service is stopping", "Ask again.", Kind.STOPPED)
 _PASSED_OVER = 16 * MOST_BODY_BYTES  # of a body that is too large: whoever is still sending reads no answer
 # Nothing comes from elsewhere, no script stands in a page, and no other page shows one of ours in a frame.
-CONTENT_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        *(f"{kind}-src 'self'" for kind in ("script", "style", "font", "connect")),
-        "img-src 'self' data:",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ]
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = (  # an answer that says one of these by itself keeps its own
     ("content-security-policy", CONTENT_POLICY),
@@ -56,12 +44,12 @@ class Limits:
             a browser keeps for the service. And whose word is taken for where a request comes from.
     """
 
-    def __init__(self, app: App, settings: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         proxies = list(settings.trusted_proxies)
-        self._app: App = ProxyHeadersMiddleware(app, proxies) if proxies else app  # type: ignore[assignment, arg-type]
+        self._app: ASGIApp = ProxyHeadersMiddleware(app, proxies) if proxies else app  # type: ignore[assignment, arg-type]
         self._allowed_hosts = settings.allowed_hosts
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         if scope["type"] != "http":  # the service has no web sockets: see `server`
             await self._app(scope, receive, send)
@@ -71,7 +59,7 @@ class Limits:
             self._require_acceptable(scope)
             body = await _whole_body(scope, receive)
             if body is not None:
-                await self._app(scope, _Replay(body, receive), answer)
+                await self._app(scope, _replay(body, receive), answer)
         except ActionableError as error:
             await _refuse(error, scope, receive, answer)
         except asyncio.CancelledError as cut:  # the server has waited for long enough: see there
@@ -79,7 +67,7 @@ class Limits:
                 raise
             await _refuse(_STORE_AWAY if AWAY in cut.args else _STOPPING, scope, receive, answer)
 
-    def _require_acceptable(self, scope: Message) -> None:
+    def _require_acceptable(self, scope: Scope) -> None:
         """Raises `ActionableError`."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         size = len(scope["raw_path"]) + len(scope["query_string"])
@@ -108,18 +96,17 @@ class _Answer:
         await self._send(message)
 
 
-class _Replay:
+def _replay(body: bytes, receive: Receive) -> Receive:
     """Gives the application a body that has been read, then what else comes."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-        self._receive = receive
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
 
-    async def __call__(self) -> Message:
-        return self._messages.pop() if self._messages else await self._receive()
+    return replay
 
 
-async def _whole_body(scope: Message, receive: Receive) -> bytes | None:
+async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
     """All of it; None where the caller has gone. Raises `ActionableError`.
 
     It is read before anything else happens: an application that reads it by itself waits for a slow sender for ever.
@@ -152,7 +139,7 @@ def _too_large(what: str, most: int) -> ActionableError:
     return ActionableError(f"{what} may have {most // 1024} KiB at most", "Send less.", Kind.TOO_LARGE)
 
 
-async def _refuse(error: ActionableError, scope: Message, receive: Receive, answer: Send) -> None:
+async def _refuse(error: ActionableError, scope: Scope, receive: Receive, answer: Send) -> None:
     response = problem(error)
     response.headers["Connection"] = "close"  # what may still come of the request is not read
     await response(scope, receive, answer)
