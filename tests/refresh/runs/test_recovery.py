@@ -471,12 +471,12 @@ def test_a_row_that_comes_back_with_its_spent_token_is_not_sent_and_gets_what_wa
     assert [entry.location_id for entry in entries(rows.world)] == ["other"]
 
 
-@pytest.mark.parametrize("row", [{"provider": "acme-family"}, {"provider": "acme", "provider_params": "{"}])
+@pytest.mark.parametrize(("provider", "params"), [("acme-family", ""), ("acme", "{")])
 def test_what_was_kept_of_a_row_that_is_gone_goes_into_no_other_of_its_location(
-    rows: Rows, row: dict[str, Any]
+    rows: Rows, provider: str, params: str
 ) -> None:
     deleted_during_its_refresh(rows, "acme")
-    rows.add(**{"location": "loc"} | row)
+    rows.add(provider, "loc", provider_params=params)
     cell = rows.row("loc").encrypted_refresh
     rows.world.program.run("recover", "--replay")
     assert rows.row("loc").encrypted_refresh == cell
