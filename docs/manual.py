@@ -19,6 +19,7 @@ _PAGES = {
     "token-refresh": (whole_parser, "keep every client's OAuth access token fresh"),
     "token-refresh-onboard": (onboard.parser_as, "add a client to token-refresh, or replace its credential"),
 }
+_EVERYWHERE = ("help", "json")
 _FILES = (
     (".env", "the settings, one NAME=value a line, readable by its user alone; the environment wins over it"),
     ("state/", "lock, journal, history and, where no other store is set, the SQLite file with all clients"),
@@ -44,13 +45,7 @@ def write(folder: Path) -> None:
 
 def page(parser: argparse.ArgumentParser, purpose: str) -> str:
     """The manual page of a command, in the macros of man(7)."""
-    own = [action for action in parser._actions if not isinstance(action, argparse._SubParsersAction)]
-    verbs = {
-        name: verb
-        for action in parser._actions
-        if isinstance(action, argparse._SubParsersAction)
-        for name, verb in action.choices.items()
-    }
+    verbs = list(_verbs(parser))
     others = [name for name in _PAGES if name != parser.prog]
     lines = [
         f'.TH {parser.prog.upper()} 1 "" "token-refresh {VERSION}" "User Commands"',
@@ -58,9 +53,9 @@ def page(parser: argparse.ArgumentParser, purpose: str) -> str:
         *(".SH NAME", rf"{_text(parser.prog)} \- {_text(purpose)}"),
         *(".SH SYNOPSIS", f".B {_text(parser.prog)}", _text("[VERB] [FLAGS]" if verbs else "[FLAGS]")),
         *(".SH DESCRIPTION", _text(_HOME)),
-        *(".SH OPTIONS", *_options(own)),
+        *(".SH OPTIONS", *_options(parser._actions)),
         *([".SH VERBS"] if verbs else []),
-        *(line for name, verb in verbs.items() for line in _verb(name, verb)),
+        *(line for name, verb in verbs for line in _verb(name, verb)),
         *(".SH EXIT STATUS", *_terms(_exit_codes())),
         *(".SH ENVIRONMENT", "Each may stand in .env as well.", *_terms(_settings())),
         *(".SH FILES", *_terms(_FILES)),
@@ -69,16 +64,28 @@ def page(parser: argparse.ArgumentParser, purpose: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _verbs(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Each verb, and each verb of a verb (`api-key create`)."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, verb in action.choices.items():
+                verb.description = verb.description or next(
+                    one.help for one in action._choices_actions if one.dest == name
+                )
+                yield before + name, verb
+                yield from _verbs(verb, f"{before}{name} ")
+
+
 def _verb(name: str, parser: argparse.ArgumentParser) -> list[str]:
-    positional = "".join(f" {action.metavar}" for action in parser._actions if not action.option_strings)
+    positional = "".join(f" {one.metavar}" for one in parser._actions if not one.option_strings)
     epilog = [".PP", _text(parser.epilog)] if parser.epilog else []
     head = [f'.SS "{_text(name + positional)}"', _text(_sentence(parser.description or ""))]
     return [*head, *_options(parser._actions), *epilog]
 
 
 def _options(actions: Iterable[argparse.Action]) -> list[str]:
-    """Those of which there is something to say; what each verb takes is said once, at the top."""
-    actions = [one for one in actions if one.help and one.dest not in ("help", "json")]
+    """What each verb takes is said once, at the top; of an argument there may be nothing to say."""
+    actions = [one for one in actions if one.dest not in _EVERYWHERE and (one.help or one.option_strings)]
     return list(_terms((_flag(one), one.help % vars(one) if one.help else "") for one in actions))
 
 
