@@ -1,0 +1,86 @@
+"""Who is signed in to the page: a signed cookie that names a key, and the token of the forms that belong to it.
+
+Nothing is stored: a session ends after 12 hours, with its key, and where the browser signs out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import astuple, dataclass, field
+from datetime import timedelta
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from itsdangerous import BadData, URLSafeSerializer
+from starlette.requests import Request
+from starlette.responses import Response
+
+from token_refresh.base.clock import Clock
+
+LIFETIME = timedelta(hours=12)
+SESSION, SIGN_IN = "session", "sign-in"  # cookies: of who is signed in, and of who is about to
+_INFO = b"token-refresh page session v1"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a browser was given.
+
+    Attributes:
+        key_id: of the key that signed in; empty before.
+        ends_at: seconds since 1970.
+        form_token: stands in each form of this session and nowhere else, so no other site can send one.
+    """
+
+    key_id: str
+    ends_at: float
+    form_token: str = field(repr=False)
+
+    def owns(self, form_token: object) -> bool:
+        """Whether a form is of this session."""
+        return isinstance(form_token, str) and hmac.compare_digest(form_token.encode(), self.form_token.encode())
+
+
+class Sessions:
+    """The sessions of one installation; all its replicas know them.
+
+    Args:
+        encryption_key: the text of `ENCRYPTION_KEY`, from which the signing key is derived (HKDF, RFC 5869).
+        clock: the time.
+    """
+
+    def __init__(self, encryption_key: str, clock: Clock) -> None:
+        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_INFO).derive(encryption_key.encode())
+        self._signer = URLSafeSerializer(key, signer_kwargs={"digest_method": hashlib.sha256})
+        self._clock = clock
+
+    def begin(self, key_id: str = "") -> Session:
+        """A session that shares nothing with an earlier one: a cookie that somebody planted before is worth nothing."""
+        return Session(key_id, (self._clock.now() + LIFETIME).timestamp(), secrets.token_urlsafe(32))
+
+    def read(self, request: Request, name: str) -> Session | None:
+        """The session of a request; None where it has none that we signed, or it is over."""
+        try:
+            session = Session(*self._signer.loads(request.cookies.get(_full_name(request, name), ""), salt=name))
+        except BadData:
+            return None
+        return session if self._clock.now().timestamp() < session.ends_at else None
+
+    def keep(self, session: Session, name: str, request: Request, response: Response) -> None:
+        """Have the browser send it back: to this host, from its own pages, and out of reach for scripts."""
+        text, age = str(self._signer.dumps(astuple(session), salt=name)), int(LIFETIME.total_seconds())
+        secure = not _is_loopback(request)
+        response.set_cookie(_full_name(request, name), text, age, secure=secure, httponly=True, samesite="strict")
+
+
+def _full_name(request: Request, name: str) -> str:
+    """With the prefix by which browsers take it from no other host of the domain (RFC 6265bis section 4.1.3.2)."""
+    return name if _is_loopback(request) else f"__Host-{name}"
+
+
+def _is_loopback(request: Request) -> bool:
+    """Whether no network is in between. `ALLOWED_HOSTS` has checked the name."""
+    return request.url.hostname in _LOOPBACK
