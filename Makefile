@@ -10,10 +10,13 @@ PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url 
 # What was compiled is kept, whatever the shell says: each process of the tests would compile all of them otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-long lint docs manual package pictures coverage mutants chaos workers month bench audit node browser lock clean
+.PHONY: demo demo-service test test-long lint docs manual package pictures coverage mutants chaos workers month bench audit node browser lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
+
+demo-service: .venv/service  ## the HTTP service with those clients, until Ctrl-C; it prints its address and a key
+	@$(BIN)/python -m tests.world.demo_service
 
 test: .venv/dev $(NODE_MODULES)  ## all tests that take a second or less, on two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(PYTEST_FLAGS)
@@ -103,6 +106,10 @@ clean:  ## what was installed or built here
 
 .venv/core: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+.venv/service: requirements/service.txt .venv/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/service.txt
 	@touch $@
 
 .venv/dev: requirements/dev.txt | .venv/bin/python

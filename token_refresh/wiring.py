@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import crypto
@@ -176,6 +176,11 @@ class Connections:
 
         return cast("TimedAdapter", self._kept(lambda: TimedAdapter(ca_bundle, SHARED_CONNECTIONS)))
 
+    def counts(self) -> dict[str, int]:
+        """How many connections to a database are `used` and `idle`; none where nobody knows."""
+        pool: Any = getattr(getattr(self._made.get(os.getpid()), "engine", None), "pool", None)
+        return {"used": pool.checkedout(), "idle": pool.checkedin()} if pool is not None else {}
+
     def close(self) -> None:
         """Release them; the next call makes others."""
         made = self._made.pop(os.getpid(), None)
@@ -283,6 +288,45 @@ def service_audit(installation: Installation, database: Backend) -> Subscriber:
     return note
 
 
+class Obstacle(NamedTuple):
+    """What keeps the HTTP service from its work: `part` is `store`, `key` or `journal`."""
+
+    part: str
+    error: ActionableError
+
+
+def find_obstacle(installation: Installation) -> Obstacle | None:
+    """Whether the store answers, a key opens its newest row, and the journal can be used; the first that is not so."""
+    from token_refresh.base.errors import actionable_error
+
+    part = "store"
+    try:
+        with open_sealed(installation) as store:
+            row = store.store.newest()
+            part = "key"
+            if row is not None:
+                _require_key(make_job_factory(installation, store), store, row)
+            part = "journal"
+            with run_context_around(installation, store, is_bystander=True):
+                return None
+    except Exception as error:
+        return Obstacle(part, actionable_error(error))
+
+
+def _require_key(factory: JobFactory, store: SealedStore, row: Row) -> None:
+    """Raises `CellError` where no key that is configured opens the row; whatever else is wrong is the row's own."""
+    from token_refresh.stores.sealed import CellError
+
+    try:
+        if row.encrypted_refresh:
+            store.open(row, factory.binding(row))
+    except CellError as error:
+        if error.is_key_unknown:
+            raise
+    except ActionableError:
+        pass
+
+
 def discover(installation: Installation, issuer: str) -> str:
     """What an authorization server says of itself, as a table for PROVIDERS_FILE.
 
@@ -384,6 +428,34 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         return look.facts(context, run)
 
     return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
+
+
+def metrics_text(installation: Installation) -> bytes:
+    """The numbers of the last run that came by itself, and of all rows as they are now, in Prometheus' text format.
+
+    Where no run has come yet, the last one was in 1970.
+    """
+    from datetime import UTC, datetime
+    from functools import partial
+
+    from token_refresh.base.events import RunFinished
+    from token_refresh.notifiers.facts import Look
+    from token_refresh.notifiers.last_run import LastRun
+    from token_refresh.notifiers.metrics import Numbers, text_of
+    from token_refresh.notifiers.summary import RunSummary
+
+    never, interval = datetime.fromtimestamp(0, UTC), installation.settings.refresh_interval
+    last = LastRun(installation.state.path, installation.store_name)
+    run = RunFinished("", last.started_at or never, finished_at=last.ended_at or never)
+    summary = RunSummary(run, is_scheduled=True, interval=interval, exit_code=last.exit_code)
+    recall, quota = partial(recall_failures, installation), monthly_calls(installation)
+    look = Look(installation.catalog, recall, quota, wants_all=True, is_scheduled=False)
+    with open_run_context(installation, is_bystander=True) as context:
+        summary.facts = look.facts(context, run)
+    with open_history(installation, installation.say_outage, context.folder) as history:
+        counts = history.counts()
+    connections = installation.connections.counts() if installation.connections is not None else {}
+    return text_of(Numbers(summary, counts, last.success_at, connections))
 
 
 def notifiers_surroundings(installation: Installation, say: Callable[[str, str], None]) -> Surroundings:

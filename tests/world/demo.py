@@ -24,8 +24,8 @@ def main() -> int:
     """Run the demo in a folder that is thrown away; returns the exit code of the first step that fails."""
     with tempfile.TemporaryDirectory() as folder, OAuthServer(latency=LATENCY_SECONDS, jitter=0.1) as oauth:
         home = Path(folder)
-        environment = _settings(home, oauth)
-        clients = _clients(home, oauth)
+        environment = demo_settings(home, oauth)
+        clients = clients_file(home, oauth)
         steps = (
             ("Onboard a dozen clients, each proved by a refresh", ["onboard_client.py", "--from-csv", str(clients)]),
             ("Refresh all of them once more", ["token_manager.py", "refresh", "--all"]),
@@ -40,7 +40,8 @@ def main() -> int:
         return _check(oauth)
 
 
-def _settings(home: Path, oauth: OAuthServer) -> dict[str, str]:
+def demo_settings(home: Path, oauth: OAuthServer) -> dict[str, str]:
+    """The demo's environment."""
     own = home / "providers.toml"
     own.write_text(f'[acme]\nname = "Acme"\ntoken_url = "{oauth.token_url("acme")}"\nlifetime = 3600\n')
     return {
@@ -53,7 +54,8 @@ def _settings(home: Path, oauth: OAuthServer) -> dict[str, str]:
     }
 
 
-def _clients(home: Path, oauth: OAuthServer) -> Path:
+def clients_file(home: Path, oauth: OAuthServer) -> Path:
+    """A CSV file of its clients."""
     lines = ["location_id,provider,client_id,client_secret,refresh_token"]
     for provider in PROVIDERS:
         client_id, secret = f"{provider}-app", f"{provider}-demo"

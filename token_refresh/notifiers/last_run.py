@@ -72,6 +72,16 @@ class LastRun:
         return parse_time(self._kept.get("started_at"))
 
     @property
+    def ended_at(self) -> datetime | None:
+        """When that one ended."""
+        return parse_time(self._kept.get("ended_at"))
+
+    @property
+    def exit_code(self) -> int:
+        """What that one ended with."""
+        return int(self._kept.get("exit_code", 0))
+
+    @property
     def success_at(self) -> datetime | None:
         """When the last one ended that could do its work, whatever became of single rows."""
         return parse_time(self._kept.get("success_at"))

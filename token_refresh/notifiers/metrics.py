@@ -66,6 +66,11 @@ class Numbers(Collector):
         yield from self.before
 
 
+def text_of(numbers: Numbers) -> bytes:
+    """What a collector reads."""
+    return generate_latest(numbers)
+
+
 def write_metrics(file: Path, numbers: Numbers) -> None:
     """Replace the file in one step, so that a collector never reads half of it.
 
@@ -76,7 +81,7 @@ def write_metrics(file: Path, numbers: Numbers) -> None:
     with suppress(OSError, ValueError):
         before = [one for one in text_string_to_metric_families(file.read_text()) if one.name not in names]
     try:
-        replace_file(file, generate_latest(replace(numbers, before=before)), READABLE)
+        replace_file(file, text_of(replace(numbers, before=before)), READABLE)
     except OSError as error:
         what, action = f"{file} cannot be written ({error.strerror})", "Make its folder, for this user to write in."
         raise ActionableError(what, action, Kind.CONFIGURATION) from None

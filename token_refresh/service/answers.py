@@ -52,6 +52,12 @@ class Problem(BaseModel):
 
 def problem(error: ActionableError, **members: Any) -> JSONResponse:
     """The answer that an error is; `members` are added to it."""
+    content = problem_content(error) | members
+    return JSONResponse(content, content["status"], headers_of(error), media_type=PROBLEM_TYPE)
+
+
+def problem_content(error: ActionableError) -> dict[str, Any]:
+    """What it holds."""
     status = http_status(error.kind)
     content = {
         "type": "about:blank",  # RFC 9457 section 4.2.1: the status says which sort it is, and `code` says more
@@ -62,7 +68,8 @@ def problem(error: ActionableError, **members: Any) -> JSONResponse:
         "action": error.action,
         "code": str(error.kind),
     }
-    return JSONResponse(content | members, status, headers_of(error), media_type=PROBLEM_TYPE)
+    errors = [{"field": name, "message": words} for name, words in error.fields.items()]
+    return content | {"errors": errors} if error.kind is Kind.INVALID else content
 
 
 def headers_of(error: ActionableError) -> dict[str, str]:
@@ -70,37 +77,48 @@ def headers_of(error: ActionableError) -> dict[str, str]:
     if error.kind is Kind.UNAUTHORIZED:
         return {"WWW-Authenticate": 'Bearer realm="token-refresh"'}  # RFC 6750 section 3
     if http_status(error.kind) in (429, 503):
-        return {"Retry-After": str(max(1, math.ceil(getattr(error, "after", None) or RETRY_SECONDS)))}
+        return {"Retry-After": str(max(1, math.ceil(error.after or RETRY_SECONDS)))}
     return {}
 
 
 def error_of(error: Exception) -> ActionableError:
     """Any exception as one of the family, without the words of one that nobody foresaw."""
-    if not isinstance(error, HTTPException):
-        return actionable_error(error)
+    if isinstance(error, ActionableError) and error.fields:  # what the library says of what it was handed
+        return invalid(str(error), error.action, error.fields)
+    if isinstance(error, RequestValidationError):
+        return invalid("the request cannot be used", "Correct it: see /docs.", _fields_of(error))
+    if isinstance(error, HTTPException):
+        return _http_error(error)
+    return actionable_error(error)
+
+
+def invalid(message: str, action: str, fields: Mapping[str, str]) -> ActionableError:
+    """A request that lacks something, or holds what it must not."""
+    error = ActionableError(message, action, Kind.INVALID)
+    error.fields = fields
+    return error
+
+
+def _http_error(error: HTTPException) -> ActionableError:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return ActionableError("there is nothing at this address", "See /docs for what there is.", Kind.NOT_FOUND)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        action = "Use one of those that the header Allow names."
+        action = "Use one that the header Allow names."
         return ActionableError("this address does not take this method", action, Kind.METHOD_NOT_ALLOWED)
-    return invalid("the body cannot be read")  # the only other one that FastAPI raises by itself
+    return invalid("the body cannot be read", "Send JSON in UTF-8.", {})  # FastAPI raises no other
 
 
-def invalid(what: str) -> ActionableError:
-    """A request that holds something that it must not, or lacks something."""
-    return ActionableError(what, "Correct the request: see /docs.", Kind.INVALID)
-
-
-def field_errors(error: RequestValidationError) -> list[dict[str, str]]:
-    """What is wrong with which fields: all of it, and no value."""
-    return [{"field": _field(one["loc"]), "message": _words(one)} for one in error.errors()]
+def _fields_of(error: RequestValidationError) -> dict[str, str]:
+    """What is wrong with which fields, such as `provider_params.tenant`: all of it, and no value."""
+    return {_field(one["loc"]): _words(one) for one in error.errors()}
 
 
 def _field(place: Iterable[object]) -> str:
-    """Such as `provider_params.tenant`; without `body` and the like, of which there is one."""
-    inner = list(place)[1:]
+    inner = list(place)[1:]  # without `body` and the like: there is one
     return ".".join(str(one) if isinstance(one, int) or _NAME.fullmatch(str(one)) else "?" for one in inner)
 
 
 def _words(error: Mapping[str, Any]) -> str:
-    return "there is no such field" if error["type"] == "extra_forbidden" else str(error["msg"])
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
+    return str(error["msg"]).removeprefix("Value error, ")

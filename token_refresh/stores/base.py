@@ -483,6 +483,10 @@ class Store(ABC):
         Secret details come only where `complete`.
         """
 
+    def newest(self) -> Row | None:
+        """A row that was added lately, where the store can say so; else any one; None where there is none."""
+        return next(iter(self.rows()), None)
+
     def alarming(self, now: datetime) -> list[Row] | None:  # noqa: ARG002
         """The rows whose token is expired, that failed last time or need a login, but for disabled ones.
 

@@ -38,7 +38,7 @@ const clients = [
 const loginClient = {
   client_id: 'login-client',
   client_secret: random(),
-  redirect_uris: ['http://127.0.0.1/callback', 'https://client.example/callback'],
+  redirect_uris: ['http://127.0.0.1/callback', 'https://client.example/callback', 'http://127.0.0.1/auth/callback'],
 };
 
 function configuration() {

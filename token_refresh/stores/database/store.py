@@ -230,6 +230,11 @@ class DatabaseStore(Store):
         """See `Store.rows`."""
         return self._pages(ALL if complete else SHOWN)
 
+    def newest(self) -> Row | None:
+        """See `Store.newest`."""
+        found = sa.select(sa.func.max(CREDENTIALS.c.id)).scalar_subquery()
+        return next(iter(self._select(LISTED, CREDENTIALS.c.id == found)), None)
+
     def alarming(self, now: datetime) -> list[Row] | None:
         """See `Store.alarming`. Two statements: SQLite uses the indexes of both parts only where no OR joins them."""
         active, expiry = CREDENTIALS.c.is_active.is_(sa.true()), CREDENTIALS.c.access_token_expiry

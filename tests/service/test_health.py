@@ -1,0 +1,45 @@
+"""What monitors are told: without a key as little as possible."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.service.server import ServiceServer
+
+pytestmark = pytest.mark.by_turns("server")
+
+
+def test_a_service_that_can_work_is_ready(server: ServiceServer) -> None:
+    server.connect()
+    for path in ("/health", "/ready"):
+        assert server.call("GET", path).status_code == 200
+
+
+def test_a_wrong_key_makes_it_not_ready_and_only_who_may_read_learns_why(server: ServiceServer) -> None:
+    server.connect()
+    server.world.program.settings["ENCRYPTION_KEY"] = "A" * 42 + "8="
+    with ServiceServer(server.world) as other:
+        assert other.call("GET", "/health").status_code == 200
+        said, told = other.call("GET", "/ready"), other.call("GET", "/ready", server.key("read"))
+        assert (
+            (said.status_code, said.json()["code"]) == (told.status_code, told.json()["code"]) == (503, "retry_later")
+        )
+        assert "part" not in said.json()
+        assert (told.json()["part"], "key" in told.json()["message"]) == ("key", True)
+        assert "key" not in said.json()["message"]
+        assert other.call("GET", "/ready", server.key("tokens")).json() == said.json()
+        assert other.call("GET", "/tokens/loc", server.admin).json()["code"] == "unreadable_cell"
+
+
+def test_metrics_are_those_of_the_file_and_hold_no_location(server: ServiceServer) -> None:
+    server.connect("loc-that-nobody-may-see")
+    assert server.world.program.run().code == 0
+    server.world.clock.advance(7)
+    answer = server.call("GET", "/metrics", server.key("read"))
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    lines = dict(line.rpartition(" ")[::2] for line in answer.text.splitlines() if not line.startswith("#"))
+    assert float(lines['token_refresh_tokens{provider="google",state="valid"}']) == 1
+    assert float(lines["token_refresh_run_timestamp_seconds"]) == server.world.clock.timestamp() - 7
+    assert float(lines["token_refresh_run_exit_code"]) == 0
+    assert 'token_refresh_store_connections{state="idle"}' in lines
+    assert "loc-that-nobody-may-see" not in answer.text
