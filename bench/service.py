@@ -20,7 +20,17 @@ from typing import Any
 import requests
 
 from bench.figure import Figure
-from bench.world import CLIENT_ID, LIFETIME_SECONDS, SECRET, fill, installation, many_rows, postgres, scratch
+from bench.world import (
+    CLIENT_ID,
+    LIFETIME_SECONDS,
+    SECRET,
+    cost_of_run,
+    fill,
+    installation,
+    many_rows,
+    postgres,
+    scratch,
+)
 from bench.world import address_of as address
 from tests.world.oauth import OAuthServer
 from tests.world.postgres import plain
@@ -29,8 +39,8 @@ from token_refresh.base.clock import SystemClock
 from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
 CONNECTIONS = 64
-ROUNDS = 5
-LEAST_ROWS = 1_000
+ROUNDS = 3
+LEAST_ROWS = 500
 TIMES = 6  # that each token is asked for in a round
 EXPIRING = 100  # one token in so many
 PROVIDER_SECONDS = 0.1
@@ -58,14 +68,14 @@ def service() -> list[Figure]:
 
 
 def _figures(home: Path, name: str, bound: str, settings: dict[str, str], constant: int) -> list[Figure]:
-    count = many_rows(0.01, LEAST_ROWS)
+    count = many_rows(0.005, LEAST_ROWS)
     with OAuthServer(latency=PROVIDER_SECONDS) as oauth:
         oauth.add_client("acme", CLIENT_ID, SECRET)
         program = installation(home, oauth.token_url("acme"), LIFETIME_SECONDS, **settings)
         tokens = [oauth.grant("acme", CLIENT_ID, location_id=f"location {number}") for number in range(count)]
         fill(program, oauth.token_url("acme"), tokens)
+        cost_of_run(program)  # each has a token now
         with running(program) as (port, key):
-            load(port, key, [f"/tokens/location%20{number}" for number in range(count)])  # each has a token now
             before, ours, theirs = len(oauth.requests), [], []
             for _ in range(ROUNDS):
                 expire(program, count // EXPIRING)
