@@ -10,7 +10,7 @@ PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url 
 # What was compiled is kept, whatever the shell says: each process of the tests would compile all of them otherwise.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo demo-service test test-long lint docs manual package pictures coverage mutants chaos workers month bench audit node browser lock clean
+.PHONY: demo demo-service test test-long lint docs manual package pictures coverage mutants chaos workers month bench audit node browser screenshots lock clean
 
 demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth server
 	@$(BIN)/python -m tests.world.demo
@@ -87,6 +87,9 @@ browser:  ## Chromium and its driver, for the tests of a login in a browser
 	fi; \
 	apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver || { \
 		echo "Chromium could not be installed; the reason is above. apt-get needs to reach Debian's mirrors." >&2; exit 1; }
+
+screenshots: .venv/dev  ## the pictures in docs/images: the page and the report with made-up clients
+	@$(BIN)/python -m tests.world.screenshots
 
 lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
 	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -15,6 +16,9 @@ import requests
 
 DEADLINE_SECONDS = 30.0
 _TURN_SECONDS = 0.05
+_PHONE = 600  # narrower is one
+_MOST_TABS = 300
+KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Space": " ", "Down": "\ue015"}  # WebDriver section 17.4.2
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver section 12
 _FLAGS = (
     "--headless",
@@ -100,6 +104,47 @@ class Browser:
         """The addresses that its Back and Forward lead through."""
         asked = {"cmd": "Page.getNavigationHistory", "params": {}}
         return [entry["url"] for entry in self._ask("POST", "/goog/cdp/execute", asked)["entries"]]
+
+    def run(self, script: str) -> Any:
+        """What a script returns that this test puts into the page, which a Content-Security-Policy does not stop."""
+        return self._ask("POST", "/execute/sync", {"script": script, "args": []})
+
+    def show(self, width: int, height: int, *, is_dark: bool = False) -> None:
+        """Have a window so wide and high, in CSS pixels, on a system in dark or light mode."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < _PHONE}
+        mode = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+        for cmd, params in (
+            ("Emulation.setDeviceMetricsOverride", size),
+            ("Emulation.setEmulatedMedia", {"features": [mode]}),
+        ):
+            self._ask("POST", "/goog/cdp/execute", {"cmd": cmd, "params": params})
+
+    def picture(self) -> bytes:
+        """What is to be seen, as PNG."""
+        return base64.b64decode(self._ask("GET", "/screenshot"))
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after another, wherever the focus is: letters, or a name of `KEYS`."""
+        typed = [KEYS.get(key, key) for key in keys]
+        actions = [{"type": kind, "value": key} for key in typed for kind in ("keyDown", "keyUp")]
+        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    @property
+    def focused(self) -> str:
+        """What a screen reader says of where the focus is: its label, or its words; empty where it is nowhere."""
+        script = """
+            const found = document.activeElement, label = found.labels && found.labels[0];
+            return found === document.body ? '' : (label || found).textContent.trim().replace(/\\s+/g, ' ');
+        """
+        return str(self.run(script))
+
+    def tab_to(self, words: str) -> None:
+        """Press Tab until the focus is on something with these words. Raises `AssertionError`."""
+        seen: list[str] = []
+        while words not in (seen[-1:] or [""])[0]:
+            assert len(seen) < _MOST_TABS, f"Tab never came to {words!r}; it came to:\n{seen}"
+            self.press("Tab")
+            seen.append(self.focused)
 
     def fill(self, selector: str, text: str) -> None:
         """Type into the field that this CSS selector finds, once there is one."""

@@ -42,6 +42,7 @@ VERSION = "0.2.0"
 VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",
     "status": "show every row and when its access token ends",
+    "report": "write every client, the next 48 hours and the last 30 days into one HTML file",
     "get": "print one location's access token, refreshed where needed",
     "revoke": "revoke a client's tokens at its provider, and take its secrets out of the table",
     "disable": "stop refreshing a client; its tokens stay",

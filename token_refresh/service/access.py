@@ -98,6 +98,10 @@ class KeyCheck:
             raise ActionableError("the key is not known, or was revoked", _ADVICE, Kind.UNAUTHORIZED)
         return key
 
+    async def still(self, key_id: str) -> ApiKey | None:
+        """The key of a session; None once it is revoked. Raises `ActionableError`: `store_unavailable`."""
+        return await self._in_thread(lambda: self._keys.still(key_id))
+
     def _noted(self, key: ApiKey | None) -> ApiKey | None:
         if key is not None:
             self.audit(CredentialUsed("key used", key=key.name))

@@ -35,6 +35,7 @@ from token_refresh.service import clients, documentation, health, logins, tokens
 from token_refresh.service.answers import error_of, problem
 from token_refresh.service.context import Service
 from token_refresh.service.limits import Limits
+from token_refresh.service.page import Page
 from token_refresh.service.rendering import STATIC
 
 _LOG = logging.getLogger("token_refresh.service")
@@ -60,7 +61,8 @@ def create_app(service: Service) -> FastAPI:
         exception_handlers=dict.fromkeys((ActionableError, RequestValidationError, HTTPException), _answer_error),
     )
     app.state.service, app.state.looks = service, health.Looks(service)
-    for router in (clients.api, tokens.api, logins.api, logins.pages, health.api, documentation.pages):
+    own = (clients.api, tokens.api, logins.api, logins.pages, health.api, documentation.pages, Page(service).router())
+    for router in own:
         app.include_router(router)
     app.mount(documentation.ASSETS, documentation.assets())
     app.mount("/static", StaticFiles(directory=STATIC))

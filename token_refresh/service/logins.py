@@ -148,7 +148,7 @@ async def _permission(request: Request, service: Service, link: str) -> Link | N
     if link:
         return (await _linked(service, link))[0]
     session = service.sessions.read(request, SESSION)
-    key = await in_thread(service.keys.still, session.key_id) if session is not None else None
+    key = await service.key_check.still(session.key_id) if session is not None else None
     if key is None or not key.allows("clients"):
         what = "a login needs a link, or somebody who is signed in with the scope clients"
         raise ActionableError(what, "Ask for a link.", Kind.FORBIDDEN)

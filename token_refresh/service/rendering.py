@@ -58,5 +58,10 @@ def _life(view: TokenView, now: datetime) -> int | None:
     return max(0, min(100, round(100 * ((end - now) / (end - begin)))))
 
 
-_TEMPLATES.filters |= {"time": _time, "until": _until, "life": _life}
+def _sentence(text: str) -> str:
+    """A message of ours, which begins with a small letter and has no full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+_TEMPLATES.filters |= {"time": _time, "sentence": _sentence, "until": _until, "life": _life}
 _TEMPLATES.globals |= {"STATES": STATES}

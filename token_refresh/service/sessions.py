@@ -14,10 +14,12 @@ from datetime import timedelta
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous import BadData, URLSafeSerializer
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 
 from token_refresh.base.clock import Clock
+from token_refresh.base.errors import ActionableError, Kind
 
 LIFETIME = timedelta(hours=12)
 SESSION, SIGN_IN = "session", "sign-in"  # cookies: of who is signed in, and of who is about to
@@ -39,9 +41,11 @@ class Session:
     ends_at: float
     form_token: str = field(repr=False)
 
-    def owns(self, form_token: object) -> bool:
-        """Whether a form is of this session."""
-        return isinstance(form_token, str) and hmac.compare_digest(form_token.encode(), self.form_token.encode())
+    def require(self, form: FormData) -> None:
+        """Only a form of this session may do anything. Raises `ActionableError`."""
+        if not hmac.compare_digest(str(form.get("form", "")).encode(), self.form_token.encode()):
+            what = "the form is too old, or not of this session"
+            raise ActionableError(what, "Go back, reload the page, and try again.", Kind.FORBIDDEN)
 
 
 class Sessions:
@@ -64,14 +68,14 @@ class Sessions:
     def read(self, request: Request, name: str) -> Session | None:
         """The session of a request; None where it has none that we signed, or it is over."""
         try:
-            session = Session(*self._signer.loads(request.cookies.get(_full_name(request, name), ""), salt=name))
+            session = Session(*self._signer.loads(request.cookies.get(_full_name(request, name), "")))
         except BadData:
             return None
         return session if self._clock.now().timestamp() < session.ends_at else None
 
     def keep(self, session: Session, name: str, request: Request, response: Response) -> None:
         """Have the browser send it back: to this host, from its own pages, and out of reach for scripts."""
-        text, age = str(self._signer.dumps(astuple(session), salt=name)), int(LIFETIME.total_seconds())
+        text, age = str(self._signer.dumps(astuple(session))), int(LIFETIME.total_seconds())
         secure = not _is_loopback(request)
         response.set_cookie(_full_name(request, name), text, age, secure=secure, httponly=True, samesite="strict")
 

@@ -1,0 +1,114 @@
+"""`make screenshots`: the pictures in docs/images, of a service with made-up clients, taken by Chromium.
+
+Provider and clients are on this machine; nothing leaves it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.conftest import World
+from tests.service.server import ServiceServer
+from tests.world.browser import Browser, missing
+from tests.world.clock import FakeClock
+from tests.world.oauth import OAuthServer
+from tests.world.program import Program
+from token_refresh.base.clock import iso
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
+DESK, PHONE = (1440, 900), (360, 740)
+CLIENTS = {  # location: provider, workspace
+    "berlin-mitte": ("google", "Bakery Mitte"),
+    "hamburg-altona": ("google", "Altona Dental"),
+    "koeln-sued": ("google", "Physio South"),
+    "leeds-12": ("gohighlevel", "Leeds Fitness"),
+    "madrid-centro": ("gohighlevel", "Clínica Centro"),
+    "osaka-3": ("gohighlevel", "Osaka Dental"),
+    "porto-02": ("google", "Porto Surf School"),
+    "zuerich-west": ("google", "Zürich Optics"),
+}
+SECRET = "made up"
+
+
+def main() -> int:
+    """Take all pictures; returns an exit code."""
+    if told := missing():
+        print(told, file=sys.stderr)
+        return 1
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, OAuthServer() as oauth:
+        program = _program(Path(folder), oauth)
+        world = World(FakeClock(datetime.now(UTC)), oauth, program)
+        with ServiceServer(world) as server, Browser(Path(folder) / "profile") as browser:
+            _take(browser, server, program)
+    return 0
+
+
+def _program(home: Path, oauth: OAuthServer) -> Program:
+    settings = {f"{slug.upper()}_TOKEN_URL": oauth.token_url(slug) for slug in ("google", "gohighlevel")}
+    program, lines = Program(home, settings), []
+    for slug in ("google", "gohighlevel"):
+        oauth.add_client(slug, f"{slug}-app", SECRET)
+    for location, (slug, _) in CLIENTS.items():
+        token = oauth.grant(slug, f"{slug}-app", location_id=location)
+        lines.append((location, slug, f"{slug}-app", SECRET, token))
+    program.onboard("--no-check", "--from-csv", program.csv(*lines))
+    program.run("--all")
+    with closing(sqlite3.connect(home / "state/tokens.sqlite3", isolation_level=None)) as database:
+        _age(database)
+    return program
+
+
+def _age(database: sqlite3.Connection) -> None:
+    """Give the clients the past that a year of work would."""
+    now = datetime.now(UTC)
+    change = (
+        "UPDATE credentials SET workspace_name = ?, last_refreshed = ?, access_token_expiry = ? WHERE location_id = ?"
+    )
+    for number, (location, (slug, workspace)) in enumerate(CLIENTS.items()):
+        begun = now - timedelta(minutes=7 * number + 3)
+        end = begun + timedelta(hours=24 if slug == "gohighlevel" else 1)
+        database.execute(change, (workspace, iso(begun), iso(end), location))
+    ends = "UPDATE credentials SET refresh_token_expiry = ? WHERE provider = 'gohighlevel'"
+    database.execute(ends, (iso(now + timedelta(days=200)),))
+    died = "UPDATE credentials SET status = 'reauthorize', last_error = ?, failure_count = 1 WHERE location_id = ?"
+    database.execute(died, ("invalid_grant: Token has been expired or revoked.", "koeln-sued"))
+    fails = "UPDATE credentials SET last_error = ?, failure_count = 3 WHERE location_id = ?"
+    database.execute(fails, ("HTTP 503", "osaka-3"))
+    database.execute("UPDATE credentials SET status = 'disabled' WHERE location_id = 'porto-02'")
+
+
+def _take(browser: Browser, server: ServiceServer, program: Program) -> None:
+    browser.show(*DESK)
+    browser.open(server.url)
+    browser.fill("#key", server.service.keys.create("office", ["admin"]))
+    browser.click("Sign in")
+    browser.wait_for("Clients on this page")
+    _save(browser, "clients")
+    browser.show(*DESK, is_dark=True)
+    _save(browser, "clients-dark")
+    browser.show(*PHONE)
+    _save(browser, "clients-phone")
+    browser.click("Login link berlin-mitte")
+    browser.wait_for("shown only now")
+    link = browser.run("return document.activeElement.value")
+    browser.open(link)
+    _save(browser, "connect")
+    report = program.home / "report.html"
+    program.run("report", "--output", str(report))
+    browser.show(*DESK)
+    browser.open(report.as_uri())
+    _save(browser, "report")
+
+
+def _save(browser: Browser, name: str) -> None:
+    (IMAGES / f"{name}.png").write_bytes(browser.picture())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
