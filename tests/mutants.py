@@ -94,6 +94,7 @@ _IDENTITY = "tests/refresh/runs/test_identity.py::"
 _CLOCKS = "tests/refresh/runs/test_clocks.py::"
 _ACCESS = "tests/access/test_access.py::"
 _KEYS = "tests/service/test_access.py::"
+_PAGE = "tests/service/test_page.py::"
 
 MUTANTS = (
     # Nothing is lost
@@ -1598,6 +1599,34 @@ MUTANTS = (
         "timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS,",
         "timeout_graceful_shutdown=0,",
         "tests/service/test_server.py::test_at_the_end_an_open_request_is_answered_and_no_new_one_taken",
+    ),
+    _mutant(
+        "another site sends the forms of the page",
+        "token_refresh/service/page.py",
+        "            session.require(form)\n",
+        "            pass\n",
+        f"{_PAGE}test_a_form_that_is_not_of_this_session_does_nothing",
+    ),
+    _mutant(
+        "whoever may read the page may do everything there",
+        "token_refresh/service/page.py",
+        ".require(scope, view.location_id)",
+        '.require("read")',
+        f"{_PAGE}test_a_control_is_there_for_who_may_use_it_and_refused_to_all_others",
+    ),
+    _mutant(
+        "a session outlives its twelve hours",
+        "token_refresh/service/sessions.py",
+        "return session if self._clock.now().timestamp() < session.ends_at else None",
+        "return session",
+        f"{_PAGE}test_a_session_ends_after_twelve_hours",
+    ),
+    _mutant(
+        "what is stored becomes a part of the page",
+        "token_refresh/service/rendering.py",
+        "autoescape=True",
+        "autoescape=False",
+        "tests/service/test_rendering.py::test_what_is_stored_or_asked_stays_text",
     ),
 )
 

@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.terminal": {"token_refresh.terminal", "token_refresh.settings", "providers.authorization"} | _WIRED,
     "token_refresh.commands": {
         *("token_refresh.commands", "token_refresh.terminal", "token_refresh.library", "token_refresh.settings"),
-        *("token_refresh.stores", "token_refresh.access", "providers"),
+        *("token_refresh.stores", "token_refresh.access", "token_refresh.service.report", "providers"),
     }
     | _BUILT,
     "token_manager": {"token_refresh.commands", "token_refresh.library", "token_refresh.terminal"} | _BASE,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.world.clock import START
-from token_refresh.library.manager import TokenView
+from token_refresh.library import TokenView
 
 USUAL: dict[str, Any] = {
     "row_id": "1",

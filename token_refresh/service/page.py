@@ -17,8 +17,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from token_refresh.access.api_keys import ApiKey
 from token_refresh.access.links import USUAL_LIFE, link_url
 from token_refresh.base.errors import ActionableError, Kind, http_status
+from token_refresh.library import TokenView
 from token_refresh.library.async_manager import AsyncTokenManager
-from token_refresh.library.manager import TokenView
 from token_refresh.service.access import KeyHolder, address_of
 from token_refresh.service.answers import error_of, headers_of
 from token_refresh.service.context import Service

@@ -11,18 +11,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from token_refresh.base.clock import span
-from token_refresh.library.manager import TokenView
+from token_refresh.library import TokenView
 
 STATIC = Path(__file__).with_name("static")
 STATES = {
     "expired": ("✕", "Expired"),
     "login_needed": ("→", "Login needed"),
     "failing": ("!", "Failing"),
-    "": ("…", "Waiting for a login"),
+    "waiting": ("…", "Waiting for a login"),
     "valid": ("✓", "Valid"),
     "disabled": ("⊘", "Disabled"),
 }
-"""What a state of `TokenView` looks like, sign and words, the gravest first: no state is known by its colour alone."""
+"""Each state by sign and words, the gravest first: none is known by its colour alone. See `TokenView.state`."""
 _LOADER = FileSystemLoader(Path(__file__).with_name("templates"))
 _TEMPLATES = Environment(
     autoescape=True, undefined=StrictUndefined, loader=_LOADER, trim_blocks=True, lstrip_blocks=True

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from token_refresh.base.events import FAILURES, Outcome
-from token_refresh.library.manager import TokenView
+from token_refresh.library import TokenView
 from token_refresh.service.rendering import STATES, pieces
 
 HOURS, DAYS = 48, 30
@@ -41,16 +41,20 @@ def report(views: Iterable[TokenView], results: Sequence[Results], now: datetime
         results: of the last `DAYS` days.
         now: the time, aware and in UTC.
     """
-    rows = sorted(views, key=lambda one: (_ORDER.index(one.state), one.expires_at or _LAST, one.location_id))
+    rows = sorted(views, key=_rank)
     return pieces(
         "report.html",
         views=rows,
-        counts=Counter(one.state for one in rows),
+        counts=Counter(one.state or "waiting" for one in rows),
         now=now,
         hours=list(_hours(rows, now)),
         days=list(_days(results, now.date())),
         providers=_bars((provider, counts) for _, provider, counts in results),
     )
+
+
+def _rank(view: TokenView) -> tuple[int, datetime, str]:
+    return _ORDER.index(view.state or "waiting"), view.expires_at or _LAST, view.location_id
 
 
 def _hours(views: Iterable[TokenView], now: datetime) -> Iterator[Bar]:
