@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 from tests.conftest import World
@@ -61,6 +62,9 @@ def _program(home: Path, oauth: OAuthServer) -> Program:
     program.run("--all")
     with closing(sqlite3.connect(home / "state/tokens.sqlite3", isolation_level=None)) as database:
         _age(database)
+    [history] = (home / "state").glob("*/history.sqlite3")
+    with closing(sqlite3.connect(history, isolation_level=None)) as database:
+        _add_days(database)
     return program
 
 
@@ -76,11 +80,22 @@ def _age(database: sqlite3.Connection) -> None:
         database.execute(change, (workspace, iso(begun), iso(end), location))
     ends = "UPDATE credentials SET refresh_token_expiry = ? WHERE provider = 'gohighlevel'"
     database.execute(ends, (iso(now + timedelta(days=200)),))
+    asks = "UPDATE credentials SET provider_params = ? WHERE provider = 'google'"
+    database.execute(asks, ('{"scope": "https://www.googleapis.com/auth/business.manage"}',))
     died = "UPDATE credentials SET status = 'reauthorize', last_error = ?, failure_count = 1 WHERE location_id = ?"
     database.execute(died, ("invalid_grant: Token has been expired or revoked.", "koeln-sued"))
     fails = "UPDATE credentials SET last_error = ?, failure_count = 3 WHERE location_id = ?"
     database.execute(fails, ("HTTP 503", "osaka-3"))
     database.execute("UPDATE credentials SET status = 'disabled' WHERE location_id = 'porto-02'")
+
+
+def _add_days(database: sqlite3.Connection) -> None:
+    """A month of runs."""
+    today = datetime.now(UTC).date()
+    add = "INSERT INTO history_days (day, provider, refreshed, transient) VALUES (?, ?, ?, ?)"
+    for ago, provider in product(range(1, 30), ("google", "gohighlevel")):
+        failed = 40 if ago == 11 else ago % 3
+        database.execute(add, (str(today - timedelta(days=ago)), provider, 80 + 17 * ago % 29 - failed, failed))
 
 
 def _take(browser: Browser, server: ServiceServer, program: Program) -> None:
