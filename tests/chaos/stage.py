@@ -386,7 +386,8 @@ class Stage:
         """A process, or two, to their end."""
         count = 2 if plan is not None and plan.is_double else 1
         self._trap = trap = Trap(self.rows, self.oracle, plan, self.weather)
-        self.oracle.begin(is_alone=count == 1 and script == child.RUN)
+        is_refresh = script == child.RUN and argv[:1] in ((), ("--json",))  # other verbs ask no provider again
+        self.oracle.begin(is_alone=count == 1 and is_refresh)
         is_calm = not (self.weather.provider or self.weather.store)
         settings = self.rows.world.program.settings
         place = (self._clock_file, self.log, self.host)
