@@ -247,7 +247,7 @@ class Oracle:
             return
         elif not self.is_admitted(token):
             self.blame(who, f"was lost outside the admitted window ({row.last_error})")
-        elif TOLD not in row.last_error:
+        elif TOLD not in row.last_error and not self._is_elsewhere(token):
             self.blame(who, f"was lost and is not told so: {row.last_error}")
 
     def is_persons_loss(self, row: Row, token: RefreshToken) -> bool:
@@ -255,13 +255,17 @@ class Oracle:
 
         In a database what one machine keeps is safe from the others, unless somebody took over.
         """
-        is_elsewhere = not {arrival.number for arrival in self._arrivals[token.value]} <= self.known
+        is_elsewhere = self._is_elsewhere(token)
         if is_elsewhere or self.has_taken_over or self._world.airtable is not None:
             own, _ = journalled(self._rows, state_folder(self._rows).name)
             successors = set(token.successors)
             if successors & (journalled(self._rows)[0] - own) or (is_elsewhere and not successors & self.durable):
                 return True
         return row.location_id in self.harmed or token.family in self.ended or self._is_thrown_away(token)
+
+    def _is_elsewhere(self, token: RefreshToken) -> bool:
+        """Whether the state folder in use does not know of each time that it was sent, as one that was restored."""
+        return not {arrival.number for arrival in self._arrivals[token.value]} <= self.known
 
     def _is_thrown_away(self, token: RefreshToken) -> bool:
         later = map(self._world.oauth.tokens.__getitem__, token.successors)
