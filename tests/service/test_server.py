@@ -178,6 +178,7 @@ def test_at_the_end_an_open_request_is_answered_and_no_new_one_taken() -> None:
         served.server.stop()
         assert idle.recv(1) == b""
         assert not is_served(served.port)
+        time.sleep(0.4)  # uvicorn looks ten times a second
         slow.go_on.set()
         assert whole(connection).endswith(b"done")
 
