@@ -397,6 +397,20 @@ def test_a_refresh_that_is_stopped_before_it_begins_can_be_repeated(world: World
         Tokens(shop_of(world), silent, guard=at_once).serve("loc1", None, 300)
 
 
+def test_a_program_that_is_ending_begins_no_refresh_and_serves_what_lives(
+    world: World, manager: TokenManager, log: pytest.LogCaptureFixture
+) -> None:
+    token = log_in(world, manager)
+    manager.end_refreshes()
+    world.clock.advance(3500)
+    assert manager.get_valid_access_token("loc1", min_valid=300) == token
+    assert "the program is ending; the stored token is still valid" in log.text
+    world.clock.advance(200)
+    with pytest.raises(RetryLaterError, match="transient, the program is ending"):
+        manager.get_valid_access_token("loc1")
+    assert manager_of(world).get_valid_access_token("loc1") == world.oauth.current_access("loc1") != token
+
+
 def test_a_provider_that_takes_no_early_refresh_is_waited_for_with_the_stored_token(
     world: World, manager: TokenManager, log: pytest.LogCaptureFixture
 ) -> None:
