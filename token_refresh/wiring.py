@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from token_refresh.journal.lock import run_lock
 from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from providers import Catalog
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
@@ -510,6 +513,24 @@ def open_history(
     yield History(transact_in(folder / FILE, SCHEMA, say), slug_of)
 
 
+def record_rows(installation: Installation, started_at: datetime, results: Sequence[RowFinished]) -> None:
+    """Put rows into the history that somebody refreshed or onboarded one by one. Never raises, but warns."""
+    from token_refresh.base.errors import exit_code
+    from token_refresh.base.events import RunFinished
+    from token_refresh.notifiers.summary import RunSummary
+
+    run = RunFinished(secrets.token_hex(8), started_at, finished_at=installation.clock.now(), results=list(results))
+    run.due = len(run.results)
+    kinds = run.kinds()
+    summary = RunSummary(run, False, installation.settings.refresh_interval, exit_code=exit_code(kinds))
+    try:
+        if results:
+            with open_history(installation, installation.say_outage) as history:
+                history.record(summary)
+    except ActionableError as error:
+        installation.say_outage(f"history: {error}", error.action)
+
+
 def _open_transport(installation: Installation, seconds: float) -> HTTPTransport:
     from token_refresh.net.transport import HTTPTransport
 
@@ -726,6 +747,7 @@ class Runtime:
         run_watch: see `run_watch`; takes `say` and `is_scheduled`.
         catalog: the providers.
         remembered: what is remembered of the failures of a store's rows, and its table has no columns for.
+        record_rows: puts rows into the history that were refreshed or onboarded since a time; never raises.
     """
 
     clock: Clock
@@ -742,6 +764,7 @@ class Runtime:
     audit: Callable[[Store], Subscriber]
     run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
     remembered: Callable[[Store], RememberedFailures]
+    record_rows: Callable[[datetime, Sequence[RowFinished]], None]
 
 
 def runtime(installation: Installation) -> Runtime:
@@ -769,6 +792,7 @@ def runtime(installation: Installation) -> Runtime:
         audit=installation.audit,
         run_watch=lambda say, is_scheduled: run_watch(installation, say, is_scheduled=is_scheduled),
         remembered=partial(remembered_failures, installation),
+        record_rows=partial(record_rows, installation),
     )
 
 

@@ -14,6 +14,7 @@ from tests.commands.test_cli import change_row
 from tests.conftest import World
 from tests.library.test_manager import assert_frames_silent, claim
 from tests.world.oauth import faults
+from token_refresh.commands import prepare
 from token_refresh.library import (
     LoginAgainError,
     MisconfiguredError,
@@ -25,6 +26,8 @@ from token_refresh.library import (
 )
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import StoreUnavailableError
+from token_refresh.terminal.console import Console
+from token_refresh.wiring import open_history
 
 SECRET = "a new secret of this app"
 CLIENT: dict[str, Any] = {"client_id": "app-acme", "client_secret": "acme secret"}
@@ -534,3 +537,28 @@ def test_params_of_a_registered_client_are_json_that_people_can_read(airtable_wo
         [record] = airtable_world.table.records()
     assert json.loads(record["fields"]["provider_params"]) == {"workspace_name": "Ärger", "redirect_uri": REDIRECT}
     assert "Ärger" in record["fields"]["provider_params"]
+
+
+# Recorded
+
+
+def test_what_is_refreshed_and_logged_in_one_by_one_is_in_the_history(kept: tuple[World, TokenManager]) -> None:
+    world, manager = kept
+    log_in(world, manager)
+    manager.get_valid_access_token("loc1")  # which asks nobody, and is no line
+    manager.refresh_now("loc1")
+    world.oauth.fail(faults.wrong_secret(), times=9)
+    with contextlib.suppress(TokenError):
+        manager.refresh_now("loc1")
+    installation = prepare(world.program.settings, world.clock, Console(as_json=False))
+    with open_history(installation, lambda *_: None) as history:
+        [day] = history.days(world.clock.now().date())
+    assert (day.provider, day.counts["refreshed"], day.counts["operator"]) == ("acme", 2, 1)
+
+
+def test_what_is_onboarded_is_in_the_history(world: World) -> None:
+    assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
+    installation = prepare(world.program.settings, world.clock, Console(as_json=False))
+    with open_history(installation, lambda *_: None) as history:
+        [day] = history.days(world.clock.now().date())
+    assert (day.provider, day.counts["refreshed"]) == ("acme", 1)

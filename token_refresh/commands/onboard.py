@@ -32,6 +32,7 @@ from token_refresh.wiring import (
     make_seals,
     open_run_context,
     open_store,
+    record_rows,
     resume_admission,
 )
 
@@ -87,28 +88,34 @@ def _from_terminal(
             from token_refresh.terminal.login import log_in
 
             with open_run_context(installation, is_bystander=True) as context:
-                return _store_login(context, log_in(context, ask, arguments, terms), installation, console)
+                end = _store_login(context, log_in(context, ask, arguments, terms), installation, console)
+            record_rows(installation, installation.clock.now(), [end])
+            return show_onboarded(console, installation.settings.store, end)
         with closing(open_store(installation)) as store:
             find = partial(find_row, store, job_factory)
             entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
+    started_at = installation.clock.now()
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
-        return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
+    record_rows(installation, started_at, [result])
+    return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
 
 
-def _store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> Iterable[Kind]:
+def _store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> RowFinished:
     """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
     with patient_lock(installation, console):
         end = resume_admission(context, next(one for one in context.journal.entries() if one.id == entry_id))
     if not isinstance(end, RowFinished):
         raise ActionableError(end.message, end.action, Kind.ROW)
-    return show_onboarded(console, installation.settings.store, end)
+    return end
 
 
 def _from_csv(name: str, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     lines, stop = list(read_lines(read_text(name, console.warn), installation.default_provider)), Stop()
+    started_at = installation.clock.now()
     with _admission(installation, console, stop) as admission:
         results, failure = admit_lines(admission, lines, terms, installation.catalog, stop, partial(show_line, console))
+    record_rows(installation, started_at, [result for result in results if result.location_id])
     show_file(console, installation.settings.store, [line.number for line in lines], results)
     if failure is not None:
         raise failure

@@ -64,7 +64,7 @@ class Logins(Opened):
         return view
 
     def _finish(self, content: str, query: str) -> TokenView:
-        runtime = self._runtime
+        runtime, started_at = self._runtime, self._runtime.clock.now()
         with runtime.open_store() as store, runtime.bystander_context_around(store) as context:
             login = BegunLogin.opened(content, store)
             row, _ = self._row(store, login.row_id)
@@ -73,10 +73,12 @@ class Logins(Opened):
                 entry = exchange_row_login(context, attempt, query)
             except NoGrantError as error:
                 raise LoginAgainError(str(error), error.action) from None
-            self._store_login(context, entry)
-            return self._view(store, row.key)
+            end = self._stored_login(context, entry)
+            view = self._view(store, row.key)
+        runtime.record_rows(started_at, [end])
+        return view
 
-    def _store_login(self, context: RunContext, entry: Entry) -> None:
+    def _stored_login(self, context: RunContext, entry: Entry) -> RowFinished:
         """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
         try:
             with self._runtime.lock(self._wait_seconds):
@@ -88,3 +90,4 @@ class Logins(Opened):
             raise ActionableError(end.message, end.action, Kind.ROW)
         if end.outcome is not Outcome.REFRESHED:
             raise end.as_error()
+        return end

@@ -185,6 +185,14 @@ class Tokens:
 
     def _refresh(self, store: SealedStore, token: Token) -> TokenError | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
+        results, started_at = list[RowFinished](), self._runtime.clock.now()
+        try:
+            return self._refresh_alone(store, token, results)
+        finally:
+            self._runtime.record_rows(started_at, results)
+
+    def _refresh_alone(self, store: SealedStore, token: Token, results: list[RowFinished]) -> TokenError | None:
+        """The same; what became of the row is added to `results`."""
         clock = self._runtime.clock
         with self._runtime.lock(self._wait_seconds), self._runtime.run_context_around(store) as context:
             deadline = clock.monotonic() + self._wait_seconds
@@ -199,6 +207,7 @@ class Tokens:
                 if failure is not None:
                     return failure
                 report = self._run(context, token)
+                results += report.results
                 is_elsewhere = not report.results and any(one.is_claimed for one in report.waiting)
                 if not is_elsewhere or report.stopped or clock.monotonic() >= deadline:
                     return self._failure(store, token, report)
