@@ -18,7 +18,7 @@ import requests
 from tests.world.demo import LATENCY_SECONDS, ROOT, clients_file, demo_settings
 from tests.world.oauth import OAuthServer
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 CUSTOMER = "your-first-customer"
 
 

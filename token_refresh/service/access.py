@@ -5,6 +5,8 @@ The key is judged first, then its scope, then the body: who has no right to ask 
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import ipaddress
 import logging
 import math
@@ -26,6 +28,8 @@ from token_refresh.base.events import CredentialUsed, Subscriber
 
 WRONG_KEYS, WINDOW_SECONDS = 20, 60.0  # more than so many from one network in so long are not answered
 MOST_NETWORKS = 10_000  # that are remembered; the oldest give way
+KNOWN_SECONDS = 1.0  # so long a key that was revoked may still be taken
+MOST_LATELY = 1_000  # looks, before those that are over are forgotten
 LOOK_UP_SECONDS = 5.0  # a database that is away must not keep a request waiting for longer
 THREADS = 16
 _ADVICE = "Send it as: Authorization: Bearer trk_…"
@@ -84,6 +88,8 @@ class KeyCheck:
         self.audit = audit
         self._wrong = WrongKeys(clock)
         self._threads = anyio.CapacityLimiter(THREADS)  # of its own: whoever waits for a provider is in others
+        self._clock = clock
+        self._lately: dict[bytes, tuple[float, asyncio.Task[ApiKey | None]]] = {}  # by the hash of what was sent
 
     async def find(self, text: str, address: str) -> ApiKey:
         """The key that somebody sent from this address; a right one is found however many wrong ones came before.
@@ -92,7 +98,7 @@ class KeyCheck:
             ActionableError: `unauthorized`, `too_many_requests`; `store_unavailable`: the database was not reached in
                 time.
         """
-        key = await self._in_thread(lambda: self._noted(self._keys.find(text)))
+        key = await self._looked_up(text)
         if key is None:
             self._wrong.count(address)
             raise ActionableError("the key is not known, or was revoked", _ADVICE, Kind.UNAUTHORIZED)
@@ -101,6 +107,17 @@ class KeyCheck:
     async def still(self, key_id: str) -> ApiKey | None:
         """The key of a session; None once it is revoked. Raises `ActionableError`: `store_unavailable`."""
         return await self._in_thread(lambda: self._keys.still(key_id))
+
+    async def _looked_up(self, text: str) -> ApiKey | None:
+        """Once a second, whatever the number of requests: each look costs more than the rest of a request."""
+        now, name = self._clock.monotonic(), hashlib.sha256(text.encode()).digest()
+        ends_at, look = self._lately.get(name, (now, None))
+        if look is None or now >= ends_at:
+            if len(self._lately) >= MOST_LATELY:
+                self._lately = {one: kept for one, kept in self._lately.items() if kept[0] > now}
+            look = asyncio.create_task(self._in_thread(lambda: self._noted(self._keys.find(text))))
+            self._lately[name] = (now + KNOWN_SECONDS, look)
+        return await asyncio.shield(look)
 
     def _noted(self, key: ApiKey | None) -> ApiKey | None:
         if key is not None:

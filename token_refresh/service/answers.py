@@ -30,7 +30,7 @@ class Success(BaseModel):
     message: str
 
 
-class FieldError(BaseModel):
+class FieldProblem(BaseModel):
     """What is wrong with one field."""
 
     field: str
@@ -47,7 +47,7 @@ class Problem(BaseModel):
     message: str
     action: str
     code: str
-    errors: list[FieldError] | None = None
+    errors: list[FieldProblem] | None = None
 
 
 def problem(error: ActionableError, **members: Any) -> JSONResponse:

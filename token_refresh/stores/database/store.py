@@ -70,6 +70,8 @@ from token_refresh.stores.database.schema import (
 from token_refresh.stores.database.session import prepare_tables, refusal_of
 
 _T = TypeVar("_T")
+# Made once: to make a statement costs as much as to run it, and programs ask for tokens all day.
+_OF_LOCATION = sa.select(*ALL).where(stripped(CREDENTIALS.c.location_id) == sa.bindparam("location_id"))
 
 ROWS_A_PAGE = 500
 _SQLITE = "sqlite:///"
@@ -275,7 +277,7 @@ class DatabaseStore(Store):
 
     def find(self, location_id: str) -> list[Row]:
         """See `Store.find`."""
-        return self._select(ALL, stripped(CREDENTIALS.c.location_id) == location_id.strip())
+        return self._read(_OF_LOCATION, ALL, location_id=location_id.strip())
 
     def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
         """See `Store.read`."""
@@ -400,9 +402,12 @@ class DatabaseStore(Store):
         query = sa.select(*columns).where(*conditions)
         if limit is not None:
             query = query.order_by(CREDENTIALS.c.id).limit(limit)
+        return self._read(query, columns)
+
+    def _read(self, query: sa.Select[Any], columns: Sequence[Any], **values: Any) -> list[Row]:
         held = held_in(columns)
         return self._transact(
-            lambda connection: [_row(record, held) for record in connection.execute(query).mappings()]
+            lambda connection: [_row(record, held) for record in connection.execute(query, values).mappings()]
         )
 
     def _transact(self, act: Callable[[Connection], _T], *, is_repeatable: bool = True) -> _T:
