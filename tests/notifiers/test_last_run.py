@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.notifiers.news_world import settings_for, surroundings_for
 from tests.notifiers.summaries import finished, summary_of
-from tests.world.clock import START
+from tests.world.clock import START, FakeClock
 from token_refresh.base.errors import ActionableError, Kind, exit_code
+from token_refresh.notifiers.channels import notifiers_of
 from token_refresh.notifiers.last_run import Finding, LastRun, not_checked
 from token_refresh.notifiers.summary import Code, Facts, Item, RunSummary
+from token_refresh.notifiers.watch import Limit
 
 NAME = "0123456789abcdef"
 LATER, BEFORE = START + timedelta(minutes=30), START - timedelta(minutes=30)
@@ -98,6 +101,16 @@ def test_the_last_success_is_the_last_run_that_could_do_its_work_also_one_that_a
         LastRun(tmp_path, NAME).keep(summary_of(run, exit_code=code, is_scheduled=is_scheduled))
     assert LastRun(tmp_path, NAME).success_at == START + timedelta(hours=1)
     assert LastRun(tmp_path, NAME).started_at == START + timedelta(hours=3)
+
+
+def test_a_run_that_ends_after_another_keeps_what_that_one_left(tmp_path: Path, clock: FakeClock) -> None:
+    around = surroundings_for(settings_for(tmp_path), clock)
+    [notifier] = [one for one in notifiers_of(around) if one.name == "last run"]
+    LastRun(tmp_path, around.name).keep(summary_of(finished(), facts=facts("loc")))
+    by_hand = summary_of(finished(run_id="two", at=START + timedelta(minutes=1)), is_scheduled=False)
+    notifier.act(by_hand, Limit(1))
+    found = LastRun(tmp_path, around.name).judge(START + timedelta(minutes=5))
+    assert (found.state, found.message) == ("attention", "all access tokens are valid; 1 need somebody: loc (failing)")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"ended_at": 3, "exit_code": "x"}', b"\xff"])

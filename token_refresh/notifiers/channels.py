@@ -22,11 +22,11 @@ from token_refresh.notifiers.watch import Limit, Notifier, Surroundings
 
 def notifiers_of(surroundings: Surroundings) -> Iterator[Notifier]:
     """Those that the settings ask for."""
-    settings, last_run = surroundings.settings, LastRun(surroundings.state, surroundings.name)
-    yield Notifier("last run", lambda summary, _: last_run.keep(summary), is_recorder=True)
-    yield Notifier("history", lambda summary, _: _record(surroundings, last_run, summary), is_recorder=True)
-    if (file := settings.metrics_file) is not None:
-        write = partial(_write_metrics, surroundings, last_run, file)
+    settings = surroundings.settings
+    yield Notifier("last run", lambda summary, _: _last_run(surroundings).keep(summary), is_recorder=True)
+    yield Notifier("history", lambda summary, _: _record(surroundings, summary), is_recorder=True)
+    if settings.metrics_file is not None:
+        write = partial(_write_metrics, surroundings, settings.metrics_file)
         yield Notifier("METRICS_FILE", write, is_recorder=True)
     if settings.ping_url is not None:
         ping = Ping(surroundings, settings.ping_url.reveal())
@@ -59,22 +59,27 @@ def tests_of(surroundings: Surroundings, limit: Limit) -> Iterator[tuple[str, Ca
         yield "PING_URL", partial(Ping(surroundings, settings.ping_url.reveal()).send, "", "test", limit)
 
 
-def _record(surroundings: Surroundings, last_run: LastRun, summary: RunSummary) -> dict[tuple[str, str], int]:
+def _last_run(surroundings: Surroundings) -> LastRun:
+    """Read when it is needed: another process may have ended since this one began."""
+    return LastRun(surroundings.state, surroundings.name)
+
+
+def _record(surroundings: Surroundings, summary: RunSummary) -> dict[tuple[str, str], int]:
     """Put the run into the history, where it is not there yet; what is counted there."""
-    with surroundings.open_history(summary.folder or last_run.folder) as history:
+    with surroundings.open_history(summary.folder or _last_run(surroundings).folder) as history:
         history.record(summary)
         return history.counts()
 
 
-def _write_metrics(surroundings: Surroundings, last_run: LastRun, file: Path, summary: RunSummary, _: Limit) -> None:
+def _write_metrics(surroundings: Surroundings, file: Path, summary: RunSummary, _: Limit) -> None:
     """Once without the counts: they may be in a database that does not answer."""
     from token_refresh.notifiers.messages import require_extra
 
     require_extra("prometheus_client")
     from token_refresh.notifiers.metrics import Numbers, write_metrics
 
-    success = summary.ended_at if summary.did_its_work else last_run.success_at
+    success = summary.ended_at if summary.did_its_work else _last_run(surroundings).success_at
     numbers = Numbers(summary, None, success)
     write_metrics(file, numbers)
     with suppress(ActionableError):  # the history says it
-        write_metrics(file, replace(numbers, counts=_record(surroundings, last_run, summary)))
+        write_metrics(file, replace(numbers, counts=_record(surroundings, summary)))
