@@ -399,7 +399,7 @@ def test_each_use_of_a_credential_is_noted_with_who_it_was(world: World, tmp_pat
         ("get", "get", "done"),
         ("export", "export", "done"),
         ("disable", "disable", "done"),
-        ("get", "get", "row"),
+        ("get", "get", "disabled"),
         ("enable", "enable", "done"),
         ("revoke", "revoke", "row"),  # this provider has no endpoint for it
         ("delete", "delete", "done"),
