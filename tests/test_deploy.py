@@ -17,6 +17,7 @@ import yaml
 
 import crypto
 from tests.conftest import World
+from tests.service.server import ServiceServer
 from tests.world.program import ROOT
 from token_refresh.settings import _NAMES, load
 
@@ -185,6 +186,10 @@ def test_what_the_image_copies_is_all_that_the_program_needs(world: World, tmp_p
     ended = run(sys.executable, "token_manager.py", folder=image, settings=world.program.environment())
     assert (ended.returncode, "nothing due" in ended.stderr) == (0, True), ended.stderr
 
+    code = "import token_refresh.service.app, token_refresh.service.__main__"
+    ended = run(sys.executable, "-c", code, folder=image, settings=world.program.environment())
+    assert (ended.returncode, ended.stderr) == (0, "")
+
 
 def test_a_container_is_healthy_while_runs_come_and_tokens_live(world: World) -> None:
     """Without a call to the table: it reads what the last run left."""
@@ -197,6 +202,25 @@ def test_a_container_is_healthy_while_runs_come_and_tokens_live(world: World) ->
     assert not healthy()  # no run has come yet
     run(sys.executable, "token_manager.py", settings=world.program.environment())
     assert healthy()
+
+
+def test_the_probes_of_compose_and_kubernetes_are_answered_without_a_key(world: World) -> None:
+    """A kubelet asks by the pod's address, so the host is given to it."""
+    [_, _, flag, code] = COMPOSE["services"]["service"]["healthcheck"]["test"]
+    [container] = pods()["Deployment"]["containers"]
+    probes = {container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    hosts = [header["value"] for name in container if name.endswith("Probe") for header in _headers(container[name])]
+    with ServiceServer(world) as server:
+        ended = run(sys.executable, flag, code.replace("http://127.0.0.1:8002", server.url))
+        assert (ended.returncode, ended.stderr) == (0, "")
+        answers = {path: server.call("GET", path, headers={"Host": hosts[0]}) for path in probes}
+    assert set(hosts) == {"localhost"}
+    assert {path: answer.status_code for path, answer in answers.items()} == {"/ready": 200, "/openapi.json": 200}
+
+
+def _headers(probe: Mapping[str, Any]) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = probe["httpGet"]["httpHeaders"]
+    return found
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:

@@ -60,7 +60,7 @@ class Environment:
         """Each file of the program with its hash, but for those that say where it came from, or name this folder."""
         [record] = self.packages.glob("token_refresh-*.dist-info/RECORD")
         rows = list(csv.reader(record.read_text().splitlines()))
-        here = ("/direct_url.json", "/RECORD", "/bin/token-refresh", "/bin/token-refresh-onboard")
+        here = ("/direct_url.json", "/RECORD", "/bin/token-refresh", "/bin/token-refresh-onboard", "-service")
         return {(name, digest) for name, digest, _ in rows if not name.endswith(here)}
 
 
@@ -189,6 +189,12 @@ def test_an_installed_command_without_settings_names_the_folder_it_looked_in(
     assert f"{tmp_path} has no .env" in result.stderr
     assert "TOKEN_REFRESH_HOME" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_installed_service_without_settings_names_what_is_missing(installed: Environment, tmp_path: Path) -> None:
+    result = run(installed.command("token-refresh-service"), tmp_path)
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False)
+    assert "ENCRYPTION_KEY is not set" in result.stderr
 
 
 def test_both_installed_commands_explain_themselves(installed: Environment, tmp_path: Path) -> None:
