@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from token_refresh.commands import VERSION, onboard, whole_parser
-from token_refresh.commands.completion import script
+from token_refresh.terminal.completion import script
 
 _ROOT = Path(__file__).resolve().parents[1]
 _EXIT_CODE = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)

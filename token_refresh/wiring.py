@@ -22,8 +22,6 @@ from token_refresh.journal.lock import run_lock
 from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from providers import Catalog
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
@@ -513,13 +511,14 @@ def open_history(
     yield History(transact_in(folder / FILE, SCHEMA, say), slug_of)
 
 
-def record_rows(installation: Installation, started_at: datetime, results: Sequence[RowFinished]) -> None:
+def record_rows(installation: Installation, results: Sequence[RowFinished]) -> None:
     """Put rows into the history that somebody refreshed or onboarded one by one. Never raises, but warns."""
     from token_refresh.base.errors import exit_code
     from token_refresh.base.events import RunFinished
     from token_refresh.notifiers.summary import RunSummary
 
-    run = RunFinished(secrets.token_hex(8), started_at, finished_at=installation.clock.now(), results=list(results))
+    now = installation.clock.now()
+    run = RunFinished(secrets.token_hex(8), now, finished_at=now, results=list(results))
     run.due = len(run.results)
     kinds = run.kinds()
     summary = RunSummary(run, False, installation.settings.refresh_interval, exit_code=exit_code(kinds))
@@ -747,7 +746,7 @@ class Runtime:
         run_watch: see `run_watch`; takes `say` and `is_scheduled`.
         catalog: the providers.
         remembered: what is remembered of the failures of a store's rows, and its table has no columns for.
-        record_rows: puts rows into the history that were refreshed or onboarded since a time; never raises.
+        record_rows: puts rows into the history that were refreshed or onboarded; never raises.
     """
 
     clock: Clock
@@ -764,7 +763,7 @@ class Runtime:
     audit: Callable[[Store], Subscriber]
     run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
     remembered: Callable[[Store], RememberedFailures]
-    record_rows: Callable[[datetime, Sequence[RowFinished]], None]
+    record_rows: Callable[[Sequence[RowFinished]], None]
 
 
 def runtime(installation: Installation) -> Runtime:

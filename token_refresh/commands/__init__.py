@@ -205,17 +205,11 @@ def whole_parser(prog: str = "token-refresh") -> Parser:
     return _parser({verb: _module_of(verb) for verb in VERBS}, prog)
 
 
-def _completion(shell: str) -> str:
-    from token_refresh.commands.completion import script
-
-    return script(whole_parser(), shell)
-
-
 def _parser(modules: Mapping[str, ModuleType | None], prog: str = TOKEN_MANAGER) -> Parser:
     """With the flags of these verbs alone: those of all would be most of what an idle start costs."""
     parser = Parser(prog=prog, description="Keep every client's OAuth access token fresh.")
     parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
-    add_completion(parser, _completion)
+    add_completion(parser, whole_parser)
     verbs = parser.add_subparsers(prog=prog, dest="verb", required=True, metavar="VERB")
     for name, module in modules.items():
         verb = verbs.add_parser(name, help=VERBS[name], description=VERBS[name])

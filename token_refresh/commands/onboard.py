@@ -50,14 +50,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str] | None = None, clock: C
 def parser_as(prog: str = "token-refresh-onboard") -> Parser:
     """What reads the flags; `prog` is what a person types."""
     parser = onboarding_parser(CSV_HEADER, prog)
-    add_completion(parser, _completion)
+    add_completion(parser, parser_as)
     return parser
-
-
-def _completion(shell: str) -> str:
-    from token_refresh.commands.completion import script
-
-    return script(parser_as(), shell)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
@@ -88,16 +82,15 @@ def _from_terminal(
             from token_refresh.terminal.login import log_in
 
             with open_run_context(installation, is_bystander=True) as context:
-                end = _store_login(context, log_in(context, ask, arguments, terms), installation, console)
-            record_rows(installation, installation.clock.now(), [end])
-            return show_onboarded(console, installation.settings.store, end)
+                result = _store_login(context, log_in(context, ask, arguments, terms), installation, console)
+            record_rows(installation, [result])
+            return show_onboarded(console, installation.settings.store, result)
         with closing(open_store(installation)) as store:
             find = partial(find_row, store, job_factory)
             entered, terms = ask_for_credential(ask, job_factory, provider, location_id, terms, find)
-    started_at = installation.clock.now()
     with _admission(installation, console, Stop()) as admission:
         result = admission.admit(entered, terms)
-    record_rows(installation, started_at, [result])
+    record_rows(installation, [result])
     return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
 
 
@@ -112,10 +105,9 @@ def _store_login(context: RunContext, entry_id: int, installation: Installation,
 
 def _from_csv(name: str, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:
     lines, stop = list(read_lines(read_text(name, console.warn), installation.default_provider)), Stop()
-    started_at = installation.clock.now()
     with _admission(installation, console, stop) as admission:
         results, failure = admit_lines(admission, lines, terms, installation.catalog, stop, partial(show_line, console))
-    record_rows(installation, started_at, [result for result in results if result.location_id])
+    record_rows(installation, [result for result in results if result.location_id])
     show_file(console, installation.settings.store, [line.number for line in lines], results)
     if failure is not None:
         raise failure

@@ -64,7 +64,7 @@ class Logins(Opened):
         return view
 
     def _finish(self, content: str, query: str) -> TokenView:
-        runtime, started_at = self._runtime, self._runtime.clock.now()
+        runtime = self._runtime
         with runtime.open_store() as store, runtime.bystander_context_around(store) as context:
             login = BegunLogin.opened(content, store)
             row, _ = self._row(store, login.row_id)
@@ -75,7 +75,7 @@ class Logins(Opened):
                 raise LoginAgainError(str(error), error.action) from None
             end = self._stored_login(context, entry)
             view = self._view(store, row.key)
-        runtime.record_rows(started_at, [end])
+        runtime.record_rows([end])
         return view
 
     def _stored_login(self, context: RunContext, entry: Entry) -> RowFinished:

@@ -310,10 +310,9 @@ class TokenManager(Clients, Logins):
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
         entered.require_usable(login.access_token)  # before anybody waits for the lock
-        started_at = self._runtime.clock.now()
         with self._open(self._wait_seconds) as context:
             result = Admission(context).admit(entered, Terms(replace=True, hosts=allow_hosts), login)
-        self._runtime.record_rows(started_at, [result])
+        self._runtime.record_rows([result])
         if result.outcome is not Outcome.REFRESHED:
             raise result.as_error()
 

@@ -185,11 +185,11 @@ class Tokens:
 
     def _refresh(self, store: SealedStore, token: Token) -> TokenError | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
-        results, started_at = list[RowFinished](), self._runtime.clock.now()
+        results = list[RowFinished]()
         try:
             return self._refresh_alone(store, token, results)
         finally:
-            self._runtime.record_rows(started_at, results)
+            self._runtime.record_rows(results)
 
     def _refresh_alone(self, store: SealedStore, token: Token, results: list[RowFinished]) -> TokenError | None:
         """The same; what became of the row is added to `results`."""

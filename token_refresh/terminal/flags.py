@@ -81,14 +81,16 @@ def wants_json(argv: Sequence[str]) -> bool:
     return _JSON in itertools.takewhile(lambda word: word != "--", argv)
 
 
-def add_completion(parser: argparse.ArgumentParser, script: Callable[[str], str]) -> None:
-    """The flag that prints what a shell sources to complete the command; `script` makes it for the shell's name."""
+def add_completion(parser: argparse.ArgumentParser, whole_parser: Callable[[], argparse.ArgumentParser]) -> None:
+    """The flag that prints what a shell sources to complete the command, made of `whole_parser`."""
 
     class Print(argparse.Action):
         """Prints it and ends, as `--version` does."""
 
         def __call__(self, *given: Any) -> None:
-            sys.stdout.write(script(given[2]))
+            from token_refresh.terminal.completion import script
+
+            sys.stdout.write(script(whole_parser(), given[2]))
             parser.exit()
 
     words = "print what this shell, bash or zsh, sources to complete the installed command"
