@@ -185,7 +185,7 @@ def test_a_hundred_of_them_are_tried() -> None:
     assert len(CALLS) >= 100
 
 
-def test_a_wrong_method_is_told_all_methods_of_the_address(server: ServiceServer) -> None:
+def test_the_answer_to_a_wrong_method_names_all_methods_of_the_address(server: ServiceServer) -> None:
     allowed = {
         path: server.call("PUT", path).headers["Allow"]
         for path in ("/clients", "/clients/1", "/tokens", "/tokens/refresh", "/health")

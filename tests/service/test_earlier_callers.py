@@ -134,7 +134,7 @@ def test_a_caller_with_one_user_asks_for_his_token_and_revokes_it(server: Servic
     }
 
 
-def test_a_caller_whose_user_has_to_log_in_is_told_where(server: ServiceServer) -> None:
+def test_a_caller_whose_user_has_to_log_in_learns_where(server: ServiceServer) -> None:
     server.register("tom")
     answer = server.call("GET", "/auth/token?location=tom", server.key("tokens:tom"))
     content = answer.json()
@@ -144,7 +144,7 @@ def test_a_caller_whose_user_has_to_log_in_is_told_where(server: ServiceServer) 
     assert "WWW-Authenticate" not in answer.headers
 
 
-def test_a_caller_whose_tokens_were_revoked_is_told_so(server: ServiceServer) -> None:
+def test_a_caller_whose_tokens_were_revoked_learns_of_it(server: ServiceServer) -> None:
     server.world.program.settings["GOOGLE_REVOKE_URL"] = server.world.oauth.endpoint("google", "revoke")
     server.connect("tom")
     key = server.key("tokens:tom", "clients")

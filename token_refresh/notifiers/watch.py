@@ -184,8 +184,8 @@ class RunWatch:
             self._say("what follows a run", actionable_error(error))
 
     def _say(self, name: str, problem: ActionableError) -> None:
-        run = self._summary.run
-        if str(problem) not in (str(run.error), str(run.store_error)):  # said already, as of a package that is missing
+        said = (self._summary.run.error, self._summary.run.store_error)  # as of a package that is missing, or a server
+        if not any(type(problem) is type(one) and problem.action == one.action for one in said if one is not None):
             self._surroundings.say(f"{name}: {problem}", problem.action)
 
 
