@@ -184,6 +184,24 @@ def test_who_used_a_key_and_who_was_refused_is_noted(served: World) -> None:
     ]
 
 
+def test_a_key_that_is_revoked_opens_nothing_from_then_on(served: World) -> None:
+    key = served.keys.create("ci", ["read"])
+    assert served.ask("/read", key).status == 200
+    served.keys.revoke("ci")
+    assert_refused(served.ask("/read", key), 401, "unauthorized")
+
+
+def test_requests_at_once_share_one_look(served: World) -> None:
+    key = served.keys.create("ci", ["read"])
+    headers = {"authorization": f"Bearer {key}"}
+
+    async def together() -> list[Answer]:
+        return list(await asyncio.gather(*(call(served.app, "/read", headers=headers) for _ in range(20))))
+
+    assert {answer.status for answer in asyncio.run(together())} == {200}
+    assert served.events == [CredentialUsed("key used", key="ci")]
+
+
 class AwayKeys(ApiKeys):
     """Of a database that is away, or does not answer at all."""
 

@@ -28,8 +28,6 @@ from token_refresh.base.events import CredentialUsed, Subscriber
 
 WRONG_KEYS, WINDOW_SECONDS = 20, 60.0  # more than so many from one network in so long are not answered
 MOST_NETWORKS = 10_000  # that are remembered; the oldest give way
-KNOWN_SECONDS = 1.0  # so long a key that was revoked may still be taken
-MOST_LATELY = 1_000  # looks, before those that are over are forgotten
 LOOK_UP_SECONDS = 5.0  # a database that is away must not keep a request waiting for longer
 THREADS = 16
 _ADVICE = "Send it as: Authorization: Bearer trk_…"
@@ -88,8 +86,7 @@ class KeyCheck:
         self.audit = audit
         self._wrong = WrongKeys(clock)
         self._threads = anyio.CapacityLimiter(THREADS)  # of its own: whoever waits for a provider is in others
-        self._clock = clock
-        self._lately: dict[bytes, tuple[float, asyncio.Task[ApiKey | None]]] = {}  # by the hash of what was sent
+        self._looks: dict[bytes, asyncio.Task[ApiKey | None]] = {}  # under way, by the hash of what was sent
 
     async def find(self, text: str, address: str) -> ApiKey:
         """The key that somebody sent from this address; a right one is found however many wrong ones came before.
@@ -109,14 +106,16 @@ class KeyCheck:
         return await self._in_thread(lambda: self._keys.still(key_id))
 
     async def _looked_up(self, text: str) -> ApiKey | None:
-        """Once a second, whatever the number of requests: each look costs more than the rest of a request."""
-        now, name = self._clock.monotonic(), hashlib.sha256(text.encode()).digest()
-        ends_at, look = self._lately.get(name, (now, None))
-        if look is None or now >= ends_at:
-            if len(self._lately) >= MOST_LATELY:
-                self._lately = {one: kept for one, kept in self._lately.items() if kept[0] > now}
+        """Requests that come while the same key is looked up share that look, which costs more than all else of them.
+
+        None is kept for later requests: a key that is revoked ends at once.
+        """
+        name = hashlib.sha256(text.encode()).digest()
+        look = self._looks.get(name)
+        if look is None:
             look = asyncio.create_task(self._in_thread(lambda: self._noted(self._keys.find(text))))
-            self._lately[name] = (now + KNOWN_SECONDS, look)
+            self._looks[name] = look
+            look.add_done_callback(lambda _: self._looks.pop(name))
         return await asyncio.shield(look)
 
     def _noted(self, key: ApiKey | None) -> ApiKey | None:
