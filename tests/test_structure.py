@@ -15,7 +15,7 @@ from bench.structure import GOALS, ROOT, SUMS, Structure, commands_of, lines_of,
 from bench.trace import Tracer
 
 # Goals of `bench.structure` that the code does not reach. Whoever reaches one takes it out: then it is a limit again.
-NOT_REACHED = {"lines of operations"}
+NOT_REACHED = {"lines of operations", "lines of service"}
 
 
 @pytest.fixture(scope="module")
