@@ -81,7 +81,9 @@ def _messages(module: ast.Module) -> Iterator[_Found]:
     """Each call of the module that makes an error, a warning or a finding of two texts."""
     constants = _texts_of(module.body)
     functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inner = {call: {**constants, **_texts_of(list(ast.walk(one)))} for one in functions for call in ast.walk(one)}
+    inner: dict[ast.AST, Mapping[str, ast.expr]] = {}
+    for one in functions:
+        inner |= dict.fromkeys(ast.walk(one), {**constants, **_texts_of(list(ast.walk(one)))})
     for call in ast.walk(module):
         if isinstance(call, ast.Call) and (pair := _pair(call)):
             known = inner.get(call, constants)
