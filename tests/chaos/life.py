@@ -442,7 +442,7 @@ class Life:
         """Where it says so; what is only to be tried again is."""
         [row] = self._hand.rows_of(name)
         lines = [line for line in said.splitlines() if name in line]
-        if "Nothing to do now" in " ".join(lines[-1:]):  # what the last run said of it
+        if re.search("Nothing to do now|not tried", " ".join(lines[-1:])):  # what the last run said of it
             return self._later(said)
         told = " ".join(lines)
         if not re.search("onboard|log in|connect", told + row.last_error, re.IGNORECASE):
