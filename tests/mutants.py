@@ -93,6 +93,7 @@ _FORMS = "tests/providers/test_answer_forms.py::"
 _IDENTITY = "tests/refresh/runs/test_identity.py::"
 _CLOCKS = "tests/refresh/runs/test_clocks.py::"
 _ACCESS = "tests/access/test_access.py::"
+_CALLBACKS = "tests/service/test_logins.py::"
 _KEYS = "tests/service/test_access.py::"
 _PAGE = "tests/service/test_page.py::"
 
@@ -1578,6 +1579,41 @@ MUTANTS = (
         "connection.execute(drop).rowcount) == 1\n",
         "connection.execute(drop).rowcount) >= 0\n",
         f"{_ACCESS}test_of_two_callbacks_at_once_one_may_go_on",
+    ),
+    _mutant(
+        "any browser ends a login, whoever began it",
+        "token_refresh/service/logins.py",
+        "    if login is None or not is_own or not await",
+        "    if login is None or not await",
+        f"{_CALLBACKS}test_a_callback_in_another_browser_is_not_taken_and_the_login_goes_on",
+    ),
+    _mutant(
+        "a link is for any number of logins",
+        "token_refresh/service/logins.py",
+        "            await in_thread(service.links.end, login.link_id)\n",
+        "            pass\n",
+        f"{_CALLBACKS}test_opening_a_link_spends_nothing_and_storing_tokens_does",
+    ),
+    _mutant(
+        "a link opens the login of every client",
+        "token_refresh/service/logins.py",
+        "    if found is not None and found.row_id != client_id:\n",
+        "    if False:\n",
+        f"{_CALLBACKS}test_every_bad_link_is_the_same_403",
+    ),
+    _mutant(
+        "a link's number opens another client's row",
+        "token_refresh/service/logins.py",
+        "    if (view.location_id, view.provider) != (link.location_id, link.provider):",
+        "    if False:",
+        f"{_CALLBACKS}test_a_link_ends_with_its_client_also_where_another_gets_its_number",
+    ),
+    _mutant(
+        "a body is read before the key is judged",
+        "token_refresh/service/routing.py",
+        "                await check(request)\n",
+        "                pass\n",
+        "tests/service/test_bad_callers.py",
     ),
     _mutant(
         "keys may be guessed without end",

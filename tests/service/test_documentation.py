@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.service.server import ServiceServer
+from tests.world.browser import Browser, missing
 
 pytestmark = pytest.mark.by_turns("server")
 
@@ -56,3 +58,15 @@ def test_styles_inside_are_for_redoc_alone(server: ServiceServer) -> None:
     }
     assert {path for path, policy in policies.items() if "unsafe-inline" in policy} == {"/redoc"}
     assert not [policy for policy in policies.values() if re.search(r"script-src[^;]*unsafe", policy)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("path", "words"), [("/docs", "/auth/revoke"), ("/redoc", "Register an app")])
+def test_a_browser_shows_every_endpoint_under_these_rules(
+    server: ServiceServer, tmp_path: Path, path: str, words: str
+) -> None:
+    if told := missing():
+        pytest.skip(told)
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(server.url + path)
+        browser.wait_for(words)

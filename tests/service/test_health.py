@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import World
 from tests.service.server import ServiceServer
 
 pytestmark = pytest.mark.by_turns("server")
@@ -29,6 +30,30 @@ def test_a_wrong_key_makes_it_not_ready_and_only_who_may_read_learns_why(server:
         assert "key" not in said.json()["message"]
         assert other.call("GET", "/ready", server.key("tokens")).json() == said.json()
         assert other.call("GET", "/tokens/loc", server.admin).json()["code"] == "unreadable_cell"
+
+
+def test_with_the_store_away_it_starts_and_says_so_at_once(world: World) -> None:
+    world.program.settings["DATABASE_URL"] = "postgresql://user:hunter2hunter2@127.0.0.1:9/tokens"
+    with ServiceServer(world) as server:
+        server.secrets.add("hunter2hunter2")
+        for path, key in (("/health", ""), ("/ready", ""), ("/tokens/loc", f"trk_{'0' * 16}_{'0' * 64}")):
+            answer = server.call("GET", path, key)
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+        assert server.call("GET", "/tokens/loc").status_code == 401
+        assert server.call("GET", "/docs").status_code == 200
+
+
+def test_at_airtable_health_costs_a_call_every_ten_minutes(airtable_world: World) -> None:
+    airtable = airtable_world.airtable
+    assert airtable is not None
+    with ServiceServer(airtable_world) as server:
+        calls = []
+        for seconds in (0, 5, 300, 290, 10):
+            airtable_world.clock.advance(seconds)
+            assert server.call("GET", "/health").status_code == 200
+            calls.append(len(airtable.requests))
+        assert calls[0] == calls[3] < calls[4]
 
 
 def test_metrics_are_those_of_the_file_and_hold_no_location(server: ServiceServer) -> None:

@@ -61,7 +61,7 @@ def create_app(service: Service) -> FastAPI:
         exception_handlers=dict.fromkeys((ActionableError, RequestValidationError, HTTPException), _answer_error),
     )
     app.state.service, app.state.looks = service, health.Looks(service)
-    own = (clients.api, tokens.api, logins.api, logins.pages, health.api, documentation.pages, Page(service).router())
+    own = (tokens.api, clients.api, logins.api, logins.pages, health.api, documentation.pages, Page(service).router())
     for router in own:
         app.include_router(router)
     app.mount(documentation.ASSETS, documentation.assets())

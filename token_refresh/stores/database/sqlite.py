@@ -79,6 +79,9 @@ _STEPS = {
 }
 
 
+OWNED_SECONDS = 1.0  # so long nobody looks again whose files are beside the database
+
+
 class SqliteBackend(Backend):
     """See `Backend`. `check` makes the file, and refuses one that others can read."""
 
@@ -87,6 +90,7 @@ class SqliteBackend(Backend):
     def __init__(self, url: sa.URL, connections: int) -> None:
         self._path = Path(url.database or "")
         self._file: tuple[int, int] | None = None
+        self._owned_until = 0.0
         busy = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}
         self.engine = sa.create_engine(
             url, hide_parameters=True, pool_size=connections, connect_args={"check_same_thread": False, **busy}
@@ -95,10 +99,13 @@ class SqliteBackend(Backend):
 
     def check(self) -> None:
         """See `Backend.check`. Connections to a file that was replaced would write into the old one."""
-        found = _prepare_file(self._path)
+        found, now = _prepare_file(self._path), time.monotonic()
         if self._file is not None and found != self._file:
             self.close()
             self.identity = ""
+        if found != self._file or now >= self._owned_until:  # a program that asks all day looks once a second
+            _require_own(self._path)
+            self._owned_until = now + OWNED_SECONDS
         self._file = found
 
     def version(self, connection: Connection) -> int:
@@ -152,7 +159,6 @@ def _prepare_file(path: Path) -> tuple[int, int]:
         ) from None
     if stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
         raise StoreRefusedError(f"other users can read the database {path}", f"Run: chmod 600 {shlex.quote(str(path))}")
-    _require_own(path)
     return status.st_dev, status.st_ino
 
 
