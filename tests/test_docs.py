@@ -41,6 +41,7 @@ from token_refresh.settings import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
+SERVICE = ROOT / "docs/service.md"
 CRON_PATH = "/usr/bin:/bin"  # all that cron gives a job
 NO_TERMINAL = 2  # what a prompt answers where nobody can be asked
 
@@ -168,7 +169,9 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
     own = {
         ROOT / "docs/postgres.md": {"DATABASE_URL": plain(postgres.database("template0"))},
         ROOT / "docs/airtable-start.md": {**base, "AIRTABLE_ENDPOINT_URL": airtable.url},
+        SERVICE: dict(line.split("=", 1) for line in blocks(SERVICE, "ini")[0].splitlines()),
     }
+    (clone.folder / "client.json").write_text(blocks(SERVICE, "json")[0])
     for page, command in [(one, command) for one in PAGES for command in commands(one)]:
         if page in own and "pip install" in command:  # what somebody reads who comes without having read this page
             early = clone.sh(".venv/bin/python token_manager.py setup", **own[page])
