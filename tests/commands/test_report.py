@@ -32,7 +32,7 @@ def test_the_report_holds_every_client_and_what_the_runs_did_and_only_its_owner_
     page = file.read_text()
     assert "bakery" in page
     assert "gym" in page
-    assert "4 worked, 0 failed" in page
+    assert "4 worked, 0 failed" in page  # each was onboarded, then refreshed
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not [one for one in tmp_path.iterdir() if one.name.startswith(".report")]
 
