@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import crypto
 from tests.conftest import World
 from tests.service.server import ServiceServer
 from tests.world.program import ROOT
+from token_refresh.commands import _verb_in, whole_parser
 from token_refresh.settings import _NAMES, load
 
 DEPLOY = ROOT / "deploy"
@@ -146,6 +148,21 @@ def test_logrotate_rotates_what_the_crontab_writes() -> None:
         assert "error" not in run("logrotate", "--debug", DEPLOY / "logrotate.conf").stderr
 
 
+def test_every_command_in_the_files_is_one_that_the_program_understands() -> None:
+    """Cron's lines, what systemd starts, and what containers run."""
+    given = [*(DEPLOY / "crontab").read_text().splitlines(), *unit("token-refresh.service")["ExecStart"]]
+    given += [
+        shlex.join(COMPOSE["services"]["job"]["command"]),
+        shlex.join(pods()["CronJob"]["containers"][0]["command"]),
+    ]
+    given += [" ".join(json.loads(line)) for line in re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)]
+    lines = [line.partition("token_manager.py")[2].partition(">>")[0] for line in given if line[:1] != "#"]
+    assert len(lines) >= 7
+    for line in lines:
+        _, words = _verb_in(shlex.split(line))
+        whole_parser().parse(words)
+
+
 # --- the image
 
 
@@ -172,6 +189,7 @@ def test_the_image_is_made_of_locked_packages_and_of_files_that_the_build_contex
     assert {source.rstrip("/") for source, _ in copied()} == allowed
 
 
+@pytest.mark.long
 def test_what_the_image_copies_is_all_that_the_program_needs(world: World, tmp_path: Path) -> None:
     image = tmp_path / "image"
     for source, target in copied():
@@ -191,6 +209,7 @@ def test_what_the_image_copies_is_all_that_the_program_needs(world: World, tmp_p
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_container_is_healthy_while_runs_come_and_tokens_live(world: World) -> None:
     """Without a call to the table: it reads what the last run left."""
     [check] = re.findall(r'^HEALTHCHECK .*CMD \["sh", "-c", "(.*)"\]$', DOCKERFILE, re.MULTILINE)

@@ -22,7 +22,7 @@ LOCKS = [
     ROOT / name
     for name in (
         "requirements.txt",
-        *(f"requirements/{one}.txt" for one in ("dev", "node", "postgres", "notify", "bench")),
+        *(f"requirements/{one}.txt" for one in ("dev", "node", "postgres", "notify", "service", "bench")),
     )
 ]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -98,11 +98,11 @@ def test_a_lock_file_names_versions_and_hashes_and_no_place(lock: Path) -> None:
 
 def test_the_locks_agree_on_what_they_share() -> None:
     """What is tested is what runs, and an extra installed beside the core changes nothing of it."""
-    core, dev, _, postgres, notify, bench = (
+    core, dev, _, postgres, notify, service, bench = (
         dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in LOCKS
     )
     assert core
-    extras = core | postgres | notify
+    extras = core | postgres | notify | service
     assert {name: dev.get(name) for name in extras} == extras
     assert {name: version for name, version in bench.items() if dev.get(name, version) != version} == {}
 

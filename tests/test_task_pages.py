@@ -83,6 +83,7 @@ def test_a_backup_is_restored_into_an_empty_folder_by_the_commands_of_its_page(w
     assert refreshes_all(world, restored)
 
 
+@pytest.mark.long
 def test_a_new_server_notices_that_the_first_one_may_still_be_on(airtable_world: World, tmp_path: Path) -> None:
     """By the page, but nobody has stopped the first one; each of the two notices the other."""
     world = with_clients(airtable_world)
@@ -116,7 +117,7 @@ def test_a_move_with_the_first_server_off_keeps_every_client(world: World, tmp_p
     assert refreshes_all(world, second)
 
 
-@pytest.mark.parametrize("store", ["airtable", "postgresql"])
+@pytest.mark.parametrize("store", ["airtable", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_the_table_is_changed_by_the_commands_of_its_page(
     world: World, store: str, request: pytest.FixtureRequest
 ) -> None:
