@@ -83,11 +83,12 @@ def _messages(module: ast.Module) -> Iterator[_Found]:
     functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     inner: dict[ast.AST, Mapping[str, ast.expr]] = {}
     for one in functions:
-        inner |= dict.fromkeys(ast.walk(one), {**constants, **_texts_of(list(ast.walk(one)))})
+        known = {**constants, **_texts_of(list(ast.walk(one)))}
+        inner |= {node: known for node in ast.walk(one)}
     for call in ast.walk(module):
         if isinstance(call, ast.Call) and (pair := _pair(call)):
-            known = inner.get(call, constants)
-            ways = [(what, fix) for what in _ways(pair[0], known) for fix in _ways(pair[1], known)]
+            there = inner.get(call, constants)
+            ways = [(what, fix) for what in _ways(pair[0], there) for fix in _ways(pair[1], there)]
             yield from ((what, fix) for what, fix in ways if fix != _OPEN and re.search(r"\w{3}", what))
 
 
