@@ -84,7 +84,7 @@ def _messages(module: ast.Module) -> Iterator[_Found]:
     inner: dict[ast.AST, Mapping[str, ast.expr]] = {}
     for one in functions:
         known = {**constants, **_texts_of(list(ast.walk(one)))}
-        inner |= {node: known for node in ast.walk(one)}
+        inner |= dict.fromkeys(ast.walk(one), known)
     for call in ast.walk(module):
         if isinstance(call, ast.Call) and (pair := _pair(call)):
             there = inner.get(call, constants)
