@@ -288,6 +288,13 @@ MUTANTS = (
         f"{_UNPROVEN}test_a_run_that_was_killed_when_it_had_noted_an_unproven_token_leaves_the_one_before_to_be_tried_once",
     ),
     _mutant(
+        "an unproven token of an answer that a copy took for superseded has none before it",
+        "token_refresh/refresh/listing.py",
+        "entries(Step.UNPROVEN, Step.SUPERSEDED)",
+        "entries(Step.UNPROVEN)",
+        f"{_UNPROVEN}test_where_a_copy_of_the_state_folder_took_an_unproven_token_for_somebody_elses_its_loss_has_its_date",
+    ),
+    _mutant(
         "a copied state folder stores an unproven token",
         "token_refresh/refresh/write_back.py",
         "        if answer.is_unproven and self._context.identity.refusal is not None:\n",

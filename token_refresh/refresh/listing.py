@@ -205,7 +205,7 @@ class _Unfinished:
         self._newer = {(entry.location_id, entry.provider) for entry in superseded if not entry.admission}
         self._elsewhere = by_token(context.journal.entries_elsewhere())
         self._unread = by_token(context.journal.entries(Step.UNREAD))
-        self._unproven = context.journal.entries(Step.UNPROVEN)
+        self._unproven = context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED)
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:

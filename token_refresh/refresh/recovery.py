@@ -230,7 +230,7 @@ def _replay_one(
             _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
         )
         return
-    if chain := predecessors(job.token, context.journal.entries(Step.UNPROVEN)):
+    if chain := predecessors(job.token, context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED)):
         job = replace(job, proves=chain)
     answer = job.provider.read_answer(raw)
     if not _is_of(context, entry, row):

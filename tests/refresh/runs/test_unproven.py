@@ -472,6 +472,27 @@ def test_a_run_that_was_killed_when_it_had_noted_an_unproven_token_leaves_the_on
     assert row["last_error"].startswith("the answer was lost on 2026"), result.said
 
 
+def test_where_a_copy_of_the_state_folder_took_an_unproven_token_for_somebody_elses_its_loss_has_its_date(
+    databases: Rows,
+) -> None:
+    databases.add("acme", "loc")
+    world, first = databases.world, databases.stored("loc")
+    world.oauth.fail(faults.acted_then(faults.raw(json.dumps(SAMPLE).encode())))
+    world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
+    run(databases)
+    world.oauth.behave()
+    with journal(world) as opened:
+        [entry] = [one for one in opened.entries() if one.previous]
+        opened.mark(entry.id, "superseded")  # as a copy does whose write comes second
+    for _ in range(3):
+        world.clock.advance(100)
+        result = run(databases)
+    assert sent(databases)[-1] == first
+    [row] = world.program.run("status", "--json").json()["rows"]
+    assert row["last_error"].startswith("the answer was lost on 2026"), result.said
+    assert entries(world, "superseded") == []
+
+
 def test_a_refusal_that_was_kept_when_the_run_was_killed_puts_the_token_before_back(table: Rows) -> None:
     table.add("acme", "loc")
     first = table.stored("loc")
