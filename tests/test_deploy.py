@@ -313,6 +313,7 @@ def test_a_pod_fits_the_restricted_standard_and_stops_no_refresh_in_the_middle(k
     assert pod["terminationGracePeriodSeconds"] == STOP_SECONDS
     assert pod["automountServiceAccountToken"] is False
     own = pod["securityContext"]
+    assert own["fsGroupChangePolicy"] == "OnRootMismatch", "each start would open the journal to the group"
     assert (own["runAsNonRoot"], own["runAsUser"], own["seccompProfile"]) == (True, 10001, {"type": "RuntimeDefault"})
     assert container["securityContext"] == {
         "readOnlyRootFilesystem": True,
