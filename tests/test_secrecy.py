@@ -196,6 +196,7 @@ def test_successes_leave_no_secret_behind(vault: Vault) -> None:
     vault.assert_silent()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fault",
     [
@@ -242,6 +243,7 @@ def airtable_failures() -> list[tuple[str, airtable_faults.Fault]]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("failure", airtable_failures(), ids=lambda failure: failure[0])
 def test_store_that_fails_makes_no_secret_show(
     airtable_vault: Vault, failure: tuple[str, airtable_faults.Fault]
