@@ -134,6 +134,7 @@ def _fill_in(clone: Clone, key: str, oauth: OAuthServer) -> None:
         f'comp1,gohighlevel,app,for the docs,{agency},"{{""user_type"": ""Company""}}"',
     ]
     (clone.folder / "clients.csv").write_text("\n".join(lines) + "\n")
+    (clone.folder / "client.json").write_text(blocks(SERVICE, "json")[0])
     with env.open("a") as file:
         file.writelines(f"{name}={value}\n" for name, value in _earlier_programs(clone, oauth).items())
 
@@ -171,7 +172,6 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
         ROOT / "docs/airtable-start.md": {**base, "AIRTABLE_ENDPOINT_URL": airtable.url},
         SERVICE: dict(line.split("=", 1) for line in blocks(SERVICE, "ini")[0].splitlines()),
     }
-    (clone.folder / "client.json").write_text(blocks(SERVICE, "json")[0])
     for page, command in [(one, command) for one in PAGES for command in commands(one)]:
         # What somebody reads who comes without having read this page.
         if "DATABASE_URL" in own.get(page, ()) and "pip install" in command:
