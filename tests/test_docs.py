@@ -83,7 +83,10 @@ class Clone:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     """What `git clone` would give: the project's files and nothing else, on a disk: other folders may be in memory."""
     with tempfile.TemporaryDirectory(prefix="clone-") as name:
-        yield _cloned(Path(name), tmp_path_factory.mktemp("home"))
+        made = _cloned(Path(name), tmp_path_factory.mktemp("home"))
+        yield made
+        # The service of a page's commands, where one of them failed: it would keep its port from the next test.
+        made.sh("grep -qs token_refresh.service /proc/$(cat service.pid)/cmdline && kill $(cat service.pid)")
 
 
 def _cloned(folder: Path, home: Path) -> Clone:
