@@ -423,9 +423,9 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
         from token_refresh.notifiers.facts import Look
 
         settings = installation.settings
-        recall, quota = partial(recall_failures, installation), monthly_calls(installation)
+        remember, quota = partial(remembered_failures, installation), monthly_calls(installation)
         named = (settings.metrics_file, settings.notify_urls, settings.notify_command, settings.webhook_url)
-        look = Look(installation.catalog, recall, quota, wants_all=any(named), is_scheduled=is_scheduled)
+        look = Look(installation.catalog, remember, quota, wants_all=any(named), is_scheduled=is_scheduled)
         return look.facts(context, run)
 
     return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)

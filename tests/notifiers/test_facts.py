@@ -22,7 +22,7 @@ from token_refresh.notifiers.summary import Code, Facts, Item
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import Scope
 from token_refresh.terminal.console import Console
-from token_refresh.wiring import open_run_context, recall_failures
+from token_refresh.wiring import open_run_context, remembered_failures
 
 pytestmark = pytest.mark.by_turns("rows")
 
@@ -48,8 +48,8 @@ def sqlite_rows(world: World) -> SqliteRows:
 def facts_of(rows: Rows, *, wants_all: bool = True, scope: Scope = DUE) -> tuple[Facts, int]:
     """What is known after a run, and how many calls to the store that took."""
     installation = prepare(rows.world.program.settings, rows.world.clock, Console())
-    recall = partial(recall_failures, installation)
-    look = Look(installation.catalog, recall, None, wants_all=wants_all, is_scheduled=not scope.is_by_hand)
+    remember = partial(remembered_failures, installation)
+    look = Look(installation.catalog, remember, None, wants_all=wants_all, is_scheduled=not scope.is_by_hand)
     with open_run_context(installation) as context:
         run = Refresher(context).run(scope)
         before = context.store.store.calls
@@ -241,6 +241,18 @@ def test_a_row_of_a_refused_client_counts_as_failing_although_it_is_not_marked(s
     assert codes(facts) == {"loc": Code.NEEDS_FIXING}
     assert facts.tokens == {("acme", "failing"): 1}
     assert sqlite_rows.row("loc").last_error == ""
+
+
+def test_a_row_of_a_refused_client_is_named_also_by_a_run_that_does_not_try_it(sqlite_rows: SqliteRows) -> None:
+    sqlite_rows.add("acme", "loc", START + timedelta(minutes=10))
+    sqlite_rows.world.oauth.fail(faults.wrong_secret(), times=9)
+    facts_of(sqlite_rows)
+    sqlite_rows.world.oauth.behave()
+    sqlite_rows.add("acme", "other")
+    facts, _ = facts_of(sqlite_rows, scope=Scope(locations=("other",)))
+    assert codes(facts) == {"loc": Code.FAILING}
+    assert facts.tokens == {("acme", "failing"): 1, ("acme", "valid"): 1}
+    assert facts_of(sqlite_rows)[0].items == []
 
 
 def test_what_ends_for_good_is_looked_for_once_a_day_and_named_until_then(rows: Rows) -> None:

@@ -56,6 +56,14 @@ def test_a_row_that_needs_a_login_instead_has_not_recovered_from_failing(desk: D
     assert said(desk.run()) == [("recovered", "loc", False)]
 
 
+def test_a_row_that_a_run_did_not_try_still_has_what_it_had(desk: Desk) -> None:
+    """Such as one whose client was refused: others of that client were tried first."""
+    desk.run(fact("loc", Code.NEEDS_FIXING))
+    assert desk.run(fact("loc", Code.FAILING)) == []
+    assert desk.run(fact("loc", Code.NEEDS_FIXING)) == []
+    assert said(desk.run(fact("loc", Code.FAILING, message="HTTP 503"))) == [("failing", "loc", False)]
+
+
 def test_what_is_found_too_early_to_say_is_news_only_when_it_lasts(desk: Desk) -> None:
     assert desk.run(fact("loc", Code.FAILING, step=0)) == []
     assert said(desk.run(fact("loc", Code.FAILING))) == [("failing", "loc", False)]

@@ -17,8 +17,8 @@ from token_refresh.base.clock import iso
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.diagnosis.ends import WORDS
-from token_refresh.diagnosis.row_memory import RowMemory, after
-from token_refresh.diagnosis.row_state import ALARMS, RowStatus, State, row_statuses, state_of
+from token_refresh.diagnosis.row_memory import RowMemory
+from token_refresh.diagnosis.row_state import ALARMS, RememberedFailures, RowStatus, State, row_statuses, state_of
 from token_refresh.journal.entries import Entry, Step
 from token_refresh.notifiers.summary import Code, Facts, Item
 from token_refresh.refresh.jobs import ProviderIndex
@@ -40,14 +40,14 @@ class Look:
 
     Attributes:
         providers: the catalogue.
-        recall: adds to rows what is remembered of their failures and the table has no columns for.
+        remember: what is remembered of the failures of a table's rows, and it has no columns for.
         monthly_calls: how many the plan has; None where that is not known.
         wants_all: somebody wants to know of all rows, also of those that need nobody.
         is_scheduled: see `RunSummary`; only such a run lists all rows.
     """
 
     providers: ProviderIndex
-    recall: Callable[[Store, Iterable[Row]], list[Row]]
+    remember: Callable[[Store], RememberedFailures]
     monthly_calls: int | None
     wants_all: bool
     is_scheduled: bool
@@ -61,13 +61,17 @@ class Look:
         """
         now, store = context.clock.now(), context.store.store
         alarming = store.alarming(now)
-        memory = self._memory(context, run, is_all=alarming is None)
+        known = self.remember(store)
+        memory = self._memory(context, run, known, is_all=alarming is None)
         kept, unmarked = self._statuses(context, memory.rows.values()), list[RowStatus]()
         if alarming is None:
             statuses, groups = kept, group_rows(memory.rows.values(), now) if memory.listed_at else []
         else:
-            statuses, groups = self._statuses(context, self.recall(store, alarming)), []
-            unmarked = self._statuses(context, _unmarked(run, statuses))
+            statuses, groups = self._statuses(context, map(known.added_to, alarming)), []
+            others = store.read([*known.keys.difference(row.key for row in alarming)])
+            unmarked = self._statuses(
+                context, map(known.added_to, others.values())
+            )  # a refused client is not their fault
             if self.wants_all:
                 groups = store.tally(now)
         alarms = [one for one in (*statuses, *unmarked) if one.state in ALARMS]
@@ -97,7 +101,7 @@ class Look:
     def _statuses(self, context: RunContext, rows: Iterable[Row]) -> list[RowStatus]:
         return row_statuses(rows, self.providers, context.default_provider, context.policy, context.clock.now())
 
-    def _memory(self, context: RunContext, run: RunFinished, *, is_all: bool) -> RowMemory:
+    def _memory(self, context: RunContext, run: RunFinished, known: RememberedFailures, *, is_all: bool) -> RowMemory:
         """Brought up to date: at Airtable with all rows, of a database with those of which something ends."""
         memory, now, store = RowMemory(context), context.clock.now(), context.store.store
         if not self.wants_all:
@@ -105,7 +109,7 @@ class Look:
         if self.wants_all and self.is_scheduled and memory.is_old(now):
             watched = store.watched(now + WARNED_AHEAD)
             ends = (row for row in watched if self._statuses(context, [row])[0].end is not None)
-            memory.list_again(self.recall(store, watched) if is_all else ends, now)
+            memory.list_again(map(known.added_to, watched) if is_all else ends, now)
         elif is_all:
             memory.follow(run, is_whole=self.is_scheduled and run.error is None and run.stopped is None)
         elif not self.wants_all:
@@ -131,14 +135,6 @@ class Look:
             if one.state is State.FAILING:  # for the table they are valid
                 tokens.update({(one.provider, State.FAILING): 1, (one.provider, State.VALID): -1})
         return +tokens, *ends
-
-
-def _unmarked(run: RunFinished, marked: Iterable[RowStatus]) -> Iterator[Row]:
-    """The rows that failed without a mark on them: a refused client is no row's fault."""
-    known = set(map(_name, marked))
-    for one in run.results:
-        if one.kind is not None and (one.location_id, one.provider) not in known:
-            yield after(Row("", one.location_id, "", provider=one.provider), one)
 
 
 def _name(one: RowStatus) -> tuple[str, str]:
