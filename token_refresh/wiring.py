@@ -449,8 +449,8 @@ def metrics_text(installation: Installation) -> bytes:
     last = LastRun(installation.state.path, installation.store_name)
     run = RunFinished("", last.started_at or never, finished_at=last.ended_at or never)
     summary = RunSummary(run, is_scheduled=True, interval=interval, exit_code=last.exit_code)
-    recall, quota = partial(recall_failures, installation), monthly_calls(installation)
-    look = Look(installation.catalog, recall, quota, wants_all=True, is_scheduled=False)
+    remember, quota = partial(remembered_failures, installation), monthly_calls(installation)
+    look = Look(installation.catalog, remember, quota, wants_all=True, is_scheduled=False)
     with open_run_context(installation, is_bystander=True) as context:
         summary.facts = look.facts(context, run)
     with open_history(installation, installation.say_outage, context.folder) as history:
