@@ -100,7 +100,8 @@ def test_sigterm_ends_the_wait_and_keeps_the_exit_code(world: World) -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_a_start_that_hangs_delays_no_refresh(world: World) -> None:
+def test_a_start_that_hangs_delays_no_refresh(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ping, "MOST_SECONDS", 5.0)
     world.program.onboard("--no-check", "--from-csv", world.program.csv(world.csv_line("acme", "loc")))
     with hanging() as url:
         world.program.settings["PING_URL"] = url
@@ -114,4 +115,4 @@ def test_a_start_that_hangs_delays_no_refresh(world: World) -> None:
         world.oauth._http._service = timed
         begin = time.monotonic()
         world.program.run()
-    assert asked_at[0] - begin < 0.4
+    assert asked_at[0] - begin < 4  # a busy machine may take a second or two
