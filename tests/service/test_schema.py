@@ -11,7 +11,7 @@ from tests.service.server import ServiceServer
 
 pytestmark = [pytest.mark.long, pytest.mark.by_turns("server")]
 
-EXAMPLES = 15  # of each endpoint and kind
+EXAMPLES = 10  # of each endpoint and kind
 
 
 def test_whatever_is_sent_is_answered_as_the_schema_says(server: ServiceServer) -> None:
