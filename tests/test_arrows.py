@@ -23,7 +23,10 @@ _STORED = {"token_refresh.stores.base", "token_refresh.stores.sealed", "token_re
 _RUN = {"token_refresh.refresh"} | _STORED | _CLOSED
 _WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis", "notifiers")} | _RUN
 _BUILT = {"token_refresh.wiring"} | _WIRED
-_SERVED = {f"token_refresh.{name}" for name in ("service", "library", "access", "settings", "wiring")} | _BASE
+_SERVED = {f"token_refresh.{name}" for name in ("service", "library", "access", "settings", "wiring")} | {
+    *_BASE,
+    "token_refresh.clients.login.attempt",
+}
 
 # Longest name first: `token_refresh.stores.sealed` is a rule of its own, `token_refresh.stores` is for plain stores.
 ALLOWED: dict[str, set[str]] = {

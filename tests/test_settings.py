@@ -246,6 +246,22 @@ def test_service_is_safe_where_only_this_machine_reaches_it(load, host, address)
     assert loaded.service.address == address
 
 
+@pytest.mark.parametrize(
+    ("settings", "origin"),
+    [
+        ({}, "http://127.0.0.1:8002"),
+        ({"HOST": "::1"}, "http://[::1]:8002"),
+        ({"TLS_CERT_FILE": "cert.pem", "TLS_KEY_FILE": "key.pem"}, "https://127.0.0.1:8002"),
+        ({"HOST": "0.0.0.0"}, ""),
+        ({"HOST": "0.0.0.0", "PUBLIC_URL": "https://tokens.example"}, "https://tokens.example"),
+    ],
+)
+def test_browsers_of_this_machine_reach_the_service_where_it_listens_others_where_public_url_says(
+    load, settings, origin
+):
+    assert load(**settings).service.origin == origin
+
+
 def test_service_s_certificate_and_key_may_be_read_by_it_alone(load):
     """Cron, of another user perhaps, reads the same file of settings."""
     loaded = load(TLS_CERT_FILE="cert.pem", TLS_KEY_FILE="/nowhere/key.pem")

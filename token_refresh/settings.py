@@ -38,7 +38,7 @@ _Choice = TypeVar("_Choice", bound=str)
 
 _GIT_SECONDS = 10
 _LONGEST_SECRET_FILE, _LONGEST_DOTENV = 64 * 1024, 1024 * 1024  # bytes
-_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
 _PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE|_COMMAND)?")
@@ -223,7 +223,7 @@ class ServiceSettings:
             SettingsError: they would be. Not raised by `load`: cron, which reads the same settings, listens nowhere.
         """
         is_encrypted = self.tls_cert_file is not None or bool(self.trusted_proxies) or self.allow_plain_http
-        if is_encrypted or self.host in _LOOPBACK_HOSTS or self.host.startswith("127."):
+        if is_encrypted or self._is_local:
             return
         what = "HOST lets other machines reach the service without encryption."
         fix = (
@@ -237,6 +237,15 @@ class ServiceSettings:
         """Where it listens, for people."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls_cert_file is not None else ''}://{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """What a browser types; empty where nobody said so, and others than this machine reach it."""
+        return self.public_url or (self.address if self._is_local else "")
+
+    @property
+    def _is_local(self) -> bool:
+        return self.host in LOOPBACK_HOSTS or self.host.startswith("127.")
 
 
 @dataclass(frozen=True)
@@ -639,7 +648,7 @@ def _service(read: _Reader) -> ServiceSettings:
         host=host,
         port=read.integer("PORT", 8002, 1, 65_535),
         public_url=public_url,
-        allowed_hosts=_allowed_hosts(read) or frozenset({*_LOOPBACK_HOSTS, host.lower(), _host_in(public_url)} - {""}),
+        allowed_hosts=_allowed_hosts(read) or frozenset({*LOOPBACK_HOSTS, host.lower(), _host_in(public_url)} - {""}),
         allowed_token_hosts=_hosts(read, "ALLOWED_TOKEN_HOSTS"),
         trusted_proxies=_trusted_proxies(read),
         tls_cert_file=certificate,
@@ -729,7 +738,7 @@ def _is_webhook_secret(text: str) -> bool:
 
 def _is_safe_webhook(url: str) -> bool:
     """Whether it goes by https, or stays on this machine; a query may hold a secret."""
-    is_private = urlsplit(url).scheme == "https" or urlsplit(url).hostname in _LOOPBACK_HOSTS
+    is_private = urlsplit(url).scheme == "https" or urlsplit(url).hostname in LOOPBACK_HOSTS
     return _is_web_url(url) and is_private and "@" not in url
 
 
@@ -743,7 +752,7 @@ def _is_safe_url(url: str) -> bool:
         return False
     if not host or "@" in parts.netloc or _NOT_IN_URL.search(url):
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK_HOSTS)
+    return parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK_HOSTS)
 
 
 def _is_web_url(url: str) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from itsdangerous import URLSafeSerializer
 from starlette.concurrency import run_in_threadpool
 
 from token_refresh.access.api_keys import ApiKeys
@@ -16,12 +14,10 @@ from token_refresh.access.pending_logins import PendingLogins
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library import AsyncTokenManager, TokenManager
 from token_refresh.service.access import KeyCheck
-from token_refresh.service.sessions import Sessions
+from token_refresh.service.sessions import Sessions, signer
 from token_refresh.wiring import Connections, Installation, runtime, service_audit, service_database
 
 in_thread = run_in_threadpool  # for what waits for a database or a file; the library has threads of its own
-LOOPBACK = ("127.0.0.1", "localhost")
-_SIGNED = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
 
 
 class Service:
@@ -51,9 +47,9 @@ class Service:
             "allow_hosts": known.allowed_token_hosts,
             "allow_origins": {known.public_url} - {""},
         }
-        secret = self.settings.encryption_key.reveal()  # all replicas have it; each use derives a key of its own
+        secret = self.settings.encryption_key.reveal()
         self.sessions = Sessions(secret, self.clock)
-        self.signer = URLSafeSerializer(secret, salt="token-refresh login v1", signer_kwargs=_SIGNED)
+        self.signer = signer(secret, "login")
 
     async def close(self) -> None:
         """Begin nothing new, wait for what is open, and release the connections."""
@@ -67,9 +63,8 @@ class Service:
         Raises:
             ActionableError: nobody said so, and it is not on this machine.
         """
-        known = self.settings.service
-        if known.public_url or known.host in LOOPBACK:
-            return known.public_url or f"http://{known.host}:{known.port}"
+        if origin := self.settings.service.origin:
+            return origin
         action = "Set it to what browsers type, such as https://HOST."
         raise ActionableError("PUBLIC_URL is not set", action, Kind.CONFIGURATION)
 

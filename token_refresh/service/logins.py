@@ -6,8 +6,6 @@ of their own. The code leaves the browser's history by a redirect to an address 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import secrets
 from typing import Any
@@ -20,6 +18,7 @@ from itsdangerous import BadData
 from token_refresh.access.links import Link, link_url
 from token_refresh.access.pending_logins import PendingLogin
 from token_refresh.base.errors import ActionableError, Kind, NoSuchTokenError
+from token_refresh.clients.login.attempt import s256
 from token_refresh.library import TokenView
 from token_refresh.service.access import Caller, needs
 from token_refresh.service.answers import problem_content
@@ -91,7 +90,7 @@ async def log_in_by_location(
 async def callback(request: Request, service: Shared) -> RedirectResponse:
     """Where the provider sends the browser back to. What it came to is at the address that this one leads to."""
     query = request.url.query
-    state_hash = _s256("".join(parse_qs(query).get("state", [])))
+    state_hash = s256("".join(parse_qs(query).get("state", [])))
     cookie = _cookie_name(service, state_hash)
     try:
         login = await _own_login(service, state_hash, request.cookies.get(cookie, ""))
@@ -124,7 +123,7 @@ async def _begin(service: Service, row_id: str, link: Link | None) -> RedirectRe
     begun = await service.manager.begin_login(row_id, service.callback_url)
     browser = secrets.token_urlsafe(32)  # a new one each time: a cookie that somebody planted is never taken over
     link_id = link.id if link is not None else None
-    login = PendingLogin(begun.state_hash, _s256(browser), link_id, begun.content, begun.ends_at)
+    login = PendingLogin(begun.state_hash, s256(browser), link_id, begun.content, begun.ends_at)
     await in_thread(service.pending_logins.add, login)
     answer = RedirectResponse(begun.address, 303)
     _set_cookie(service, answer, _cookie_name(service, begun.state_hash), browser)
@@ -134,7 +133,7 @@ async def _begin(service: Service, row_id: str, link: Link | None) -> RedirectRe
 async def _own_login(service: Service, state_hash: str, browser: str) -> PendingLogin:
     """The login that a callback ends; whoever comes second has none. Raises `ActionableError`."""
     login = await in_thread(service.pending_logins.find, state_hash)
-    is_own = login is not None and hmac.compare_digest(_s256(browser), login.browser_hash)
+    is_own = login is not None and hmac.compare_digest(s256(browser), login.browser_hash)
     if login is None or not is_own or not await in_thread(service.pending_logins.end, state_hash):
         what = "this answers no login that this browser began less than ten minutes ago, and that is still open"
         raise ActionableError(what, "Open your link again, and log in with the same browser.", Kind.USAGE)
@@ -178,10 +177,6 @@ def _whose(service: Service, view: TokenView) -> dict[str, str]:
     """What a customer knows a client by."""
     name = service.installation.catalog.get(view.provider).name
     return {"provider": name, "account": view.workspace_name or view.location_id}
-
-
-def _s256(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
 
 
 def _is_secure(service: Service) -> bool:

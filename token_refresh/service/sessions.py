@@ -11,8 +11,6 @@ import secrets
 from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from itsdangerous import BadData, URLSafeSerializer
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -20,11 +18,10 @@ from starlette.responses import Response
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.settings import LOOPBACK_HOSTS
 
 LIFETIME = timedelta(hours=12)
 SESSION, SIGN_IN = "session", "sign-in"  # cookies: of who is signed in, and of who is about to
-_INFO = b"token-refresh page session v1"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,12 @@ class Sessions:
     """The sessions of one installation; all its replicas know them.
 
     Args:
-        encryption_key: the text of `ENCRYPTION_KEY`, from which the signing key is derived (HKDF, RFC 5869).
+        encryption_key: see `signer`.
         clock: the time.
     """
 
     def __init__(self, encryption_key: str, clock: Clock) -> None:
-        key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_INFO).derive(encryption_key.encode())
-        self._signer = URLSafeSerializer(key, signer_kwargs={"digest_method": hashlib.sha256})
+        self._signer = signer(encryption_key, "page session")
         self._clock = clock
 
     def begin(self, key_id: str = "") -> Session:
@@ -80,6 +76,12 @@ class Sessions:
         response.set_cookie(_full_name(request, name), text, age, secure=secure, httponly=True, samesite="strict")
 
 
+def signer(encryption_key: str, use: str) -> URLSafeSerializer:
+    """Signs what browsers keep for us, for one use alone: its key is derived from `ENCRYPTION_KEY`, by HMAC-SHA-256."""
+    kwargs = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    return URLSafeSerializer(encryption_key, salt=f"token-refresh {use} v1", signer_kwargs=kwargs)
+
+
 def _full_name(request: Request, name: str) -> str:
     """With the prefix by which browsers take it from no other host of the domain (RFC 6265bis section 4.1.3.2)."""
     return name if _is_loopback(request) else f"__Host-{name}"
@@ -87,4 +89,4 @@ def _full_name(request: Request, name: str) -> str:
 
 def _is_loopback(request: Request) -> bool:
     """Whether no network is in between. `ALLOWED_HOSTS` has checked the name."""
-    return request.url.hostname in _LOOPBACK
+    return request.url.hostname in LOOPBACK_HOSTS
