@@ -1613,7 +1613,7 @@ MUTANTS = (
         "token_refresh/service/logins.py",
         "    if (view.location_id, view.provider) != (link.location_id, link.provider):",
         "    if False:",
-        f"{_CALLBACKS}test_a_link_ends_with_its_client_also_where_another_gets_its_number",
+        f"{_CALLBACKS}test_a_link_does_not_open_what_somebody_made_of_its_row_in_the_table",
     ),
     _mutant(
         "a body is read before the key is judged",

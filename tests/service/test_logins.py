@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from tests.refresh.runs.faults_world import PostgresRows, SqliteRows
 from tests.service.server import Browser, ServiceServer
 
 pytestmark = pytest.mark.by_turns("server")
@@ -104,6 +105,14 @@ def test_a_link_ends_with_its_client_also_where_another_gets_its_number(server: 
     assert server.call("DELETE", "/clients/1", server.admin).status_code == 200
     made = server.register("other")
     assert made["client_id"] in (1, 2)
+    assert Browser(server).get(link).status_code == 403
+
+
+def test_a_link_does_not_open_what_somebody_made_of_its_row_in_the_table(server: ServiceServer) -> None:
+    server.register()
+    link = server.link()
+    kind = PostgresRows if "DATABASE_URL" in server.world.program.settings else SqliteRows
+    kind(server.world).edit("loc", location_id="other")
     assert Browser(server).get(link).status_code == 403
 
 
