@@ -64,6 +64,7 @@ class Day:
         self.start = world.clock.now()
         books.open()
         self.scripts: dict[str, Any] = {}  # by name, each with its hits
+        self.hour = 0
 
     def _onboarded(self) -> Iterator[Customer]:
         """Everybody logged in at some time before the day begins, none so long ago that the token is due."""
@@ -86,6 +87,7 @@ class Day:
 
     def begin_hour(self, hour: int) -> None:
         """Set up what will go wrong in this hour's run."""
+        self.hour = hour
         oauth = self.world.oauth
         self._window("outage", hour, OUTAGE, lambda: oauth.fail(faults.status(503), provider="slack", times=math.inf))
         if hour in THROTTLED:
@@ -102,13 +104,16 @@ class Day:
                     {faults.acted_then_dropped(): 0.1},
                     seed=SEED,
                     provider=provider,
-                    when=self._is_first_of_a_live_grant,
+                    when=self._may_be_lost,
                 )
         if self.random.random() < 0.5:
             self.books.trouble(self.random)
 
-    def _is_first_of_a_live_grant(self, call: Call) -> bool:
-        return call.times_sent == 1 and self.world.oauth.family(str(call.refresh_token)).revoked_at is None
+    def _may_be_lost(self, call: Call) -> bool:
+        """Once, of a live grant; not in an outage: one host stands for all, and none is asked while it is down."""
+        if self.hour in OUTAGE or call.times_sent > 1:
+            return False
+        return self.world.oauth.family(str(call.refresh_token)).revoked_at is None
 
     def _window(self, name: str, hour: int, hours: tuple[int, ...], begin: Callable[[], Any]) -> None:
         if hour == hours[0]:
