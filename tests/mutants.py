@@ -1496,9 +1496,23 @@ MUTANTS = (
     _mutant(
         "an answer that was lost is unknown in the base that was restored",
         "token_refresh/refresh/listing.py",
-        "        known = entry or self._elsewhere(job.token)\n",
+        "        known = entry or self._adopted(job)\n",
         "        known = entry\n",
         f"{_IDENTITY}test_an_answer_that_was_lost_is_known_in_the_base_that_was_restored",
+    ),
+    _mutant(
+        "a lost answer of the base before a restore is not noted in its own journal",
+        "token_refresh/refresh/listing.py",
+        "        return self._context.journal.adopt(kept, job.row.key)\n",
+        "        return kept\n",
+        f"{_IDENTITY}test_a_request_of_a_clock_that_was_ahead_is_waited_for_once_where_the_base_was_restored_since",
+    ),
+    _mutant(
+        "a dry run notes what the journal of another base keeps",
+        "token_refresh/refresh/listing.py",
+        " or kept.answer or self._dry_run:",
+        " or kept.answer:",
+        f"{_IDENTITY}test_a_dry_run_notes_nothing_of_a_base_that_was_restored",
     ),
     _mutant(
         "a restored folder is taken for the original where its file has the same inode",

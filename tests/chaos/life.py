@@ -382,7 +382,8 @@ class Life:
                 break
         for command in (self._by_recover, self._by_resend, self._by_discard, self._by_login):
             for name in self._unsettled():
-                said = command(name, said)
+                if name in self._unsettled():  # still: the runs after the command for another may have ended it
+                    said = command(name, said)
         for _ in range(SETTLING_RUNS):
             if self._unsettled():
                 said = self._later(said)  # the last answers happened to be some that the next run has to try again
@@ -442,8 +443,11 @@ class Life:
         """Where it says so; what is only to be tried again is."""
         [row] = self._hand.rows_of(name)
         lines = [line for line in said.splitlines() if name in line]
-        if re.search("Nothing to do now|not tried", " ".join(lines[-1:])):  # what the last run said of it
+        latest = " ".join(lines[-1:])  # what the last run said of it
+        if re.search("Nothing to do now|not tried", latest):
             return self._later(said)
+        if "recover --replay" in latest:  # for it came to that only now
+            return self._by_recover(name, said)
         told = " ".join(lines)
         if not re.search("onboard|log in|connect", told + row.last_error, re.IGNORECASE):
             self._oracle.blame(name, f"needs a login, and nothing says so: {told!r}, {row.last_error!r}")

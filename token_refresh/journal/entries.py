@@ -217,7 +217,7 @@ class Journal:
             self._file.execute([(move, (row_key, cell, token, lost_entry)), again])
             self._recall_request(lost_entry)
             return lost_entry
-        return self._insert(row_key, location_id, provider, origin, cell, token)
+        return self._insert(token, provider, row_key=row_key, location_id=location_id, origin=origin, cell=cell)
 
     def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> int:
         """Note durably that another request for the same token is about to leave; returns the entry.
@@ -235,7 +235,7 @@ class Journal:
         new row.
         """
         sealed = self._keyring.seal(credential, Context(ANSWER_FIELD, location_id, origin))
-        return self._insert("", location_id, provider, origin, cell, token, sealed)
+        return self._insert(token, provider, location_id=location_id, origin=origin, cell=cell, admission=sealed)
 
     def note_agreement(self, entry_id: int, context: Context, credential: str, cell: str) -> None:
         """Note durably what a person agreed to behind an answer: the credential, and which cell it may replace."""
@@ -425,14 +425,13 @@ class Journal:
         found = map(_entry, self._file.select_everywhere(query, all_stores=True))
         return [entry for entry in found if entry.uid not in own]
 
-    def adopt(self, entry: Entry) -> int:
-        """Note durably here what the journal of another store keeps; returns its entry here."""
-        values = [getattr(entry, name) or "" for name in _COLUMNS[1:]]
-        marks = ", ".join("?" for _ in values)
-        insert = f"INSERT OR IGNORE INTO entries ({', '.join(_COLUMNS[1:])}) VALUES ({marks})"  # noqa: S608 - names
-        self._file.execute([(insert, tuple(iso(one) if isinstance(one, datetime) else one for one in values))])
+    def adopt(self, entry: Entry, row_key: str) -> Entry:
+        """Note durably here, as one of this row, what the journal of another store keeps; returns the entry here."""
+        own = replace(entry, place=self._place, row_key=row_key)
+        values = {name: getattr(own, name) or "" for name in _COLUMNS[1:]}
+        self._file.execute([_insertion("INSERT OR IGNORE", **values)])
         [(entry_id,)] = self._file.select("SELECT id FROM entries WHERE uid = ?", entry.uid)
-        return int(entry_id)
+        return replace(own, id=int(entry_id))
 
     def lost(self) -> list[Entry]:
         """Refreshes whose answer never came, in this run or one that died."""
@@ -502,17 +501,11 @@ class Journal:
         query = f"SELECT 1 FROM spent WHERE token IN ({', '.join('?' for _ in token)})"  # noqa: S608 - question marks
         return bool(self._file.select_everywhere(query, *token, all_stores=True))
 
-    def _insert(
-        self, row_key: str, location_id: str, provider: str, origin: str, cell: str, token: str, admission: str = ""
-    ) -> int:
-        now = iso(self._clock.now())
-        query = (
-            "INSERT INTO entries (uid, place, row_key, location_id, provider, origin, cell, token, admission, step,"
-            " started_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        uid = secrets.token_hex(8)
-        values = (uid, self._place, row_key, location_id, provider, origin, cell, token, admission)
-        entry_id = self._file.execute([(query, (*values, Step.SENT, now, now))])
+    def _insert(self, token: str, provider: str, **values: str) -> int:
+        now, uid = iso(self._clock.now()), secrets.token_hex(8)
+        values = {"uid": uid, "place": self._place, "row_key": "", "token": token, "provider": provider} | values
+        insertion = _insertion("INSERT", **values, step=Step.SENT, started_at=now, sent_at=now)
+        entry_id = self._file.execute([insertion])
         self._requests[entry_id] = _Request(uid, provider, token)
         return entry_id
 
@@ -577,6 +570,11 @@ def by_token(entries: Iterable[Entry]) -> Callable[[Collection[str]], Entry | No
     """Finds, among these, the entry of a refresh token by its fingerprints, whichever row or cell it is in by now."""
     known = {entry.token: entry for entry in entries}
     return lambda token: next((known[one] for one in token if one in known), None)
+
+
+def _insertion(verb: str, **values: Any) -> Statement:
+    query = f"{verb} INTO entries ({', '.join(values)}) VALUES ({', '.join('?' for _ in values)})"
+    return query, tuple(iso(one) if isinstance(one, datetime) else one for one in values.values())
 
 
 def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> Statement:

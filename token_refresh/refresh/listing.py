@@ -11,7 +11,7 @@ from token_refresh.base.clock_check import clock_notice, refuse_hopeless
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
-from token_refresh.journal.entries import Step, by_token, predecessors
+from token_refresh.journal.entries import Entry, Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
 from token_refresh.refresh.claims import rows_of_others
@@ -106,7 +106,7 @@ def _sorted_out(
     context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber
 ) -> tuple[list[Job], list[UnusableRow]]:
     """The rows that can be refreshed, and those that somebody has to fix; the others have to wait for a later run."""
-    unfinished = _Unfinished(context)
+    unfinished = _Unfinished(context, scope.dry_run)
     made = [unfinished.made(row, now, emit) for row in rows]
     if not scope.dry_run:
         unfinished.forget_overtaken()
@@ -179,10 +179,7 @@ def _wanted(
 
 
 def _may_live(context: RunContext, row: Row, cell: Sequence[str], failure: Failure | None, now: datetime) -> bool:
-    """Whether a row that was found dead is tried: another credential is in it, its provider is known to err,
-
-    or its agency may give another pair.
-    """
+    """Whether a dead row is tried: it has another credential, its provider errs, or its agency may give another."""
     if failure is None:
         return context.journal.failures.died_with_another_cell(row.key, cell)
     job = context.job_factory.job(row)
@@ -195,8 +192,8 @@ class _Unfinished:
     By the tokens, not by the rows: rows are copied, deleted and restored.
     """
 
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
+    def __init__(self, context: RunContext, dry_run: bool = False) -> None:
+        self._context, self._dry_run = context, dry_run
         lost = context.journal.lost()
         self._lost_of_row = {entry.row_key: entry for entry in lost}
         self._lost = by_token(lost)
@@ -220,9 +217,9 @@ class _Unfinished:
                 entry = of_row  # the key that its token was hashed with is gone
             else:
                 self._overtaken.append(of_row.id)
-        known = entry or self._elsewhere(job.token)
+        known = entry or self._adopted(job)
         if known is not None:
-            job = replace(job, lost_entry=entry.id if entry else None, lost=known)
+            job = replace(job, lost_entry=known.id, lost=known)
         if chain := predecessors(job.token, self._unproven):
             job = replace(job, proves=chain)
         if job.provider.rotates == "never":
@@ -238,6 +235,13 @@ class _Unfinished:
             words = _WAITS[reason].format(provider=job.provider)
             emit(RowWaiting(row.location_id, job.provider.slug, words, until))
         return job if wait is None else None
+
+    def _adopted(self, job: Job) -> Entry | None:
+        """A refresh of this token in the journal of another table, or of this one before a restore; noted here, too."""
+        kept = self._elsewhere(job.token)
+        if kept is None or kept.answer or self._dry_run:
+            return kept
+        return self._context.journal.adopt(kept, job.row.key)
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""

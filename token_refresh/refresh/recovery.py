@@ -139,8 +139,7 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
     elsewhere = [entry for entry in journal.entries_elsewhere() if entry.answer]
     for entry, row in [(one, row) for one in elsewhere for row in store.find(one.location_id)]:
         if _is_of(context, entry, row):
-            own = replace(entry, place=store.place, row_key=row.key)
-            yield replace(own, id=journal.adopt(own)), row
+            yield journal.adopt(entry, row.key), row
 
 
 def _is_newer(context: RunContext, entry: Entry, row: Row) -> bool:

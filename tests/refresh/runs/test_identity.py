@@ -187,6 +187,51 @@ def test_an_answer_that_was_lost_is_known_in_the_base_that_was_restored(table: A
     assert table.is_current("loc")
 
 
+def lost_before_a_restore(table: AirtableRows, provider: str) -> None:
+    """The provider acted, its answer was lost, and the base has another id since then."""
+    table.add(provider, "loc")
+    table.world.oauth.fail(faults.acted_then_dropped(), times=9)
+    assert run(table).code == exits.FAILED
+    table.world.oauth.behave()
+    restored_base(table)
+
+
+def test_a_login_that_a_lost_answer_costs_is_explained_by_it_where_the_base_was_restored_and_a_run_killed(
+    table: AirtableRows,
+) -> None:
+    lost_before_a_restore(table, "acme")
+    world = table.world
+    world.clock.advance(HOUR.total_seconds())
+    struck(world, Point.KEPT, Fate.KILL)
+    world.clock.advance(HOUR.total_seconds())
+    [result] = run(table).json()["results"]
+    assert result["outcome"] == "reauthorize"
+    assert result["error"].startswith(f"the answer was lost on {START:%Y-%m-%d %H:%M} UTC")
+
+
+def test_a_request_of_a_clock_that_was_ahead_is_waited_for_once_where_the_base_was_restored_since(
+    table: AirtableRows,
+) -> None:
+    world = table.world
+    world.clock.advance(timedelta(days=3).total_seconds())
+    lost_before_a_restore(table, "acme-until-used")
+    world.clock.set_back(timedelta(days=3).total_seconds())
+    for _ in range(2):
+        assert run(table).json()["results"] == []
+        world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+    assert table.is_current("loc")
+
+
+def test_a_dry_run_notes_nothing_of_a_base_that_was_restored(table: AirtableRows) -> None:
+    lost_before_a_restore(table, "acme-until-used")
+    before = table.world.journalled()
+    run(table, "--dry-run")
+    assert table.world.journalled() == before
+    run(table)
+    assert len(table.world.journalled()) > len(before)
+
+
 def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:
     world = table.world
     world.oauth.fail(faults.reset(), times=2)
