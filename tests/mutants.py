@@ -1503,15 +1503,15 @@ MUTANTS = (
     _mutant(
         "a lost answer of the base before a restore is not noted in its own journal",
         "token_refresh/refresh/listing.py",
-        "        return self._context.journal.adopt(kept, job.row.key)\n",
-        "        return kept\n",
+        "return kept if self._dry_run else self._context.journal.adopt(kept, job.row.key)\n",
+        "return kept\n",
         f"{_IDENTITY}test_a_request_of_a_clock_that_was_ahead_is_waited_for_once_where_the_base_was_restored_since",
     ),
     _mutant(
         "a dry run notes what the journal of another base keeps",
         "token_refresh/refresh/listing.py",
-        " or kept.answer or self._dry_run:",
-        " or kept.answer:",
+        "return kept if self._dry_run else self._context.journal.adopt(kept, job.row.key)\n",
+        "return self._context.journal.adopt(kept, job.row.key)\n",
         f"{_IDENTITY}test_a_dry_run_notes_nothing_of_a_base_that_was_restored",
     ),
     _mutant(

@@ -381,9 +381,7 @@ class Life:
             if number > 0 and not self._unsettled():
                 break
         for command in (self._by_recover, self._by_resend, self._by_discard, self._by_login):
-            for name in self._unsettled():
-                if name in self._unsettled():  # still: the runs after the command for another may have ended it
-                    said = command(name, said)
+            said = self._follow(command, said)
         for _ in range(SETTLING_RUNS):
             if self._unsettled():
                 said = self._later(said)  # the last answers happened to be some that the next run has to try again
@@ -391,6 +389,13 @@ class Life:
             [row] = self._hand.rows_of(name)
             self._oracle.blame(name, f"is stuck: {row.status}, {row.last_error!r}, expiry {row.access_token_expiry}")
         self._end_journal()
+
+    def _follow(self, command: Callable[[str, str], str], said: str) -> str:
+        """The command for each row that is not well; the runs after it may have ended what another waited for."""
+        for name in self._unsettled():
+            if name in self._unsettled():
+                said = command(name, said)
+        return said
 
     def tend(self) -> None:
         """What is told as lost is judged, and connected again as its owner would."""

@@ -76,6 +76,7 @@ class Oracle:
         self._clock_set_at: list[float] = []
         self._overtaken: set[str] = set()  # tokens that were sent, and their rows had others at a run's end since
         self._unnoted: set[str] = set()
+        self._refusals_unnoted: set[str] = set()
         self._whole_runs: list[_Run] = []
         self.violations: list[str] = []
         self.harmed: set[str] = set()
@@ -103,6 +104,7 @@ class Oracle:
         """
         if is_disk_full:
             self._unnoted |= {token for token, run in self._spent_in.items() if run == self.run}
+            self._refusals_unnoted |= {token for token in self.rejected if self._last_run(token) == self.run}
         if is_killed:
             self._killed.add(self.run)
         elif self._began is not None and is_whole:
@@ -176,6 +178,9 @@ class Oracle:
         """Whether it reached its provider in this run."""
         return any(arrival.run == self.run for arrival in self._arrivals[token.value])
 
+    def _last_run(self, token: str) -> int | None:
+        return self._arrivals[token][-1].run if self._arrivals[token] else None
+
     # Verdicts
 
     def judge(self, row: Row) -> State:
@@ -219,7 +224,8 @@ class Oracle:
             self.blame(who, "was sent again although its successor had been stored")
 
     def _check_resend_of_lost(self, token: RefreshToken, who: str, last: _Arrival) -> None:
-        if last.run not in self._killed and self._dropped.get(token.value) != last.run:
+        has_come = last.run not in self._killed and self._dropped.get(token.value) != last.run
+        if has_come and token.value not in self._refusals_unnoted:
             self.blame(who, "was sent again although its answer had come")
         passed = self._world.clock.timestamp() - last.at
         if last.run != self.run and passed < EARLIEST_RESEND_SECONDS and not self._was_clock_set_since(last.at):

@@ -239,9 +239,9 @@ class _Unfinished:
     def _adopted(self, job: Job) -> Entry | None:
         """A refresh of this token in the journal of another table, or of this one before a restore; noted here, too."""
         kept = self._elsewhere(job.token)
-        if kept is None or kept.answer or self._dry_run:
-            return kept
-        return self._context.journal.adopt(kept, job.row.key)
+        if kept is None or kept.answer:
+            return None
+        return kept if self._dry_run else self._context.journal.adopt(kept, job.row.key)
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""

@@ -57,9 +57,9 @@ def well(table: AirtableRows) -> None:
     table.world.airtable.faults.clear()
 
 
-def waiting(table: AirtableRows) -> None:
+def waiting(table: AirtableRows, provider: str = "acme") -> None:
     """A row whose new tokens wait in the journal."""
-    table.add("acme", "loc")
+    table.add(provider, "loc")
     outage(table, airtable_faults.status(503))
     assert run(table).code == exits.STORE
     well(table)
@@ -219,6 +219,17 @@ def test_a_request_of_a_clock_that_was_ahead_is_waited_for_once_where_the_base_w
     for _ in range(2):
         assert run(table).json()["results"] == []
         world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+    assert table.is_current("loc")
+
+
+def test_a_token_that_is_never_replaced_is_sent_although_an_answer_waits_for_the_base_before_the_restore(
+    table: AirtableRows,
+) -> None:
+    waiting(table, "acme-never")
+    restored_base(table, keeps_record_ids=False)
+    run(table)
+    table.world.clock.advance(HOUR.total_seconds())
     assert run(table).outcomes() == {"loc": "refreshed"}
     assert table.is_current("loc")
 
