@@ -778,6 +778,7 @@ def test_the_endpoint_of_airtable_is_taken_with_its_version_as_well(load, end):
         ("HTTP_PROXY_URL", "HTTPS_PROXY_URL"),
         ("MICROSOFT_CLIENT_SECERT", "MICROSOFT_CLIENT_SECRET"),
         ("MICROSOFT_TOKENURL", "MICROSOFT_TOKEN_URL"),
+        ("MICROSOFT_AUTHORIZE_URL", "MICROSOFT_AUTH_URL"),
     ],
 )
 @pytest.mark.parametrize("is_in_dotenv", [True, False])

@@ -42,6 +42,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 # In the order of the fields of `ProviderSettings`.
 _PROVIDER_SUFFIXES = ("TOKEN_URL", "AUTH_URL", "SCOPE", "CLIENT_ID", "CLIENT_SECRET")
 _PROVIDER_SETTING = re.compile(rf"([A-Z0-9_]+)_({'|'.join(_PROVIDER_SUFFIXES)})(?:_FILE|_COMMAND)?")
+_AUTHORIZE_URL = re.compile(r"_AUTHORI[SZ](?:E|ATION)_URL\Z")  # what it is called in PROVIDERS_FILE, and elsewhere
 # The settings that `_Reader.secret` reads; .env.example marks them too. Commands that bring them may name a password.
 _SECRET_SETTING = re.compile(
     r"(?:(?:OAUTH_)?ENCRYPTION_KEY|ENCRYPTION_KEY_FALLBACKS|AIRTABLE_API_KEY|DATABASE_URL|HTTPS_PROXY_URL|NOTIFY_URLS"
@@ -390,7 +391,7 @@ def _misspelt(names: Iterable[str]) -> list[str]:
     providers, known = {match[1] for match in matches}, {match[0] for match in matches} | _NAMES
     found: list[str] = []
     for name in sorted(set(names) - known):
-        base = name.removesuffix("_FILE").removesuffix("_COMMAND")
+        base = _AUTHORIZE_URL.sub("_AUTH_URL", name.removesuffix("_FILE").removesuffix("_COMMAND"))
         prefixes = [provider for provider in providers if name.startswith(provider)]
         own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
         candidates = [one for one in (*_NAMES, *own) if _may_be(base, one)]

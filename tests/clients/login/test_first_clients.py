@@ -42,7 +42,7 @@ def test_a_new_user_answers_the_prompts_and_has_a_fresh_client(world: World, pro
         for question, answer in QUESTIONS[provider]:
             terminal.answer(question, answer)
         terminal.expect("agree:")
-        terminal.expect("Paste the address")
+        terminal.expect("aste the address")
         found = ADDRESS.search(terminal.transcript)
         assert found is not None
         if provider == "gohighlevel":

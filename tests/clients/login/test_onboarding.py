@@ -314,6 +314,16 @@ def test_the_scope_of_the_row_is_asked_for_again(logged_in: LoggedIn) -> None:
     assert params(logged_in.world)["scope"].split() == ["offline_access", "Mail.Read"]
 
 
+def test_what_the_login_before_was_granted_is_proposed(logged_in: LoggedIn) -> None:
+    set_up(logged_in.world, "google", ANY_PORT)
+    assert logged_in("google", browse, argv=["--scope", "business.manage"]).code == 0
+    granted = row(logged_in.world)["scopes"]
+    assert logged_in("google", browse, loc_already="yes").code == 0
+    [scope] = parse_qs(urlsplit(logged_in.person.address).query)["scope"]
+    assert (granted, scope) == (scope, granted)
+    assert "Scopes" in logged_in.person.asked
+
+
 def test_a_login_without_a_refresh_token_stores_nothing_and_says_what_brings_one(logged_in: LoggedIn) -> None:
     def online(address: str) -> None:
         browse(address.replace("access_type=offline", "access_type=online"))
