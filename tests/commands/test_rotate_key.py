@@ -336,7 +336,7 @@ def test_a_journal_entry_of_an_unknown_key_keeps_it_from_being_done(world: World
     rows.edit("a", last_access_token="")
     result, said = rotated(world)
     assert (result.code, said["done"], said["left"], said["journal_keys_needed"]) == (1, False, [], [lost_key])
-    assert f"only key {lost_key} opens" in result.err
+    assert f"only key {lost_key} decrypts" in result.err
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if console.as_json:
         console.object(plan.as_json())
     columns = ", ".join(plan.check.stale)
-    what = f"{columns} sealed for {plan.binding.origin}" if columns else "all cells open already"
+    what = f"{columns} encrypted for {plan.binding.origin}" if columns else "all values can be decrypted already"
     console.info(f"{plan.row.location_id} {plan.provider}: {what}")
     return ()
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("--all", action="store_true", help="also what is not due")
+    parser.add_argument("--all", action="store_true", help="refresh every client, due or not")
     parser.add_argument(
         "--location", action="append", default=[], type=location, metavar="ID", help="only this one; may be repeated"
     )

@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     if result.is_done and installation.settings.encryption_key_fallbacks:
         console.info(f"now remove ENCRYPTION_KEY_FALLBACKS, and check: {TOKEN_MANAGER} verify")
         console.info(
-            "if an older key leaked, this does not fix it: table history, record revisions and backups keep cells "
-            "that it opens. Revoke every client at its provider, log in again, and onboard what you get"
+            "if an older key leaked, this does not fix it: table history, record revisions and backups keep values "
+            "that it decrypts. Revoke every client at its provider, log in again, and onboard what you get"
         )
     return () if result.is_done else (Kind.ROW,)
 
@@ -94,12 +94,12 @@ def _report(result: RotationResult, console: Console) -> None:
     console.info(f"{result.resealed} rows and {result.journal_resealed} journal entries were re-encrypted")
     for old in result.journal_left:
         console.warn(
-            f"the journal keeps answers that only key {old} opens", "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat."
+            f"the journal keeps answers that only key {old} decrypts", "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat."
         )
     if result.is_done:
-        console.info(f"done: every cell and journal entry opens with key {result.key_id} alone")
+        console.info(f"done: key {result.key_id} alone decrypts every value and journal entry")
     else:
         console.warn(
-            f"not done: {len(result.left)} cells do not open with the new key alone",
+            f"not done: {len(result.left)} values cannot be decrypted with the new key alone",
             "Keep ENCRYPTION_KEY_FALLBACKS until this is fixed.",
         )

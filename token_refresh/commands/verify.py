@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     survey.require_key()
     rows = f"{survey.rows} row{'s' if survey.rows != 1 else ''}"
     faults, stale = len(survey.faults), len(survey.stale)
-    console.info(f"{rows}: {survey.opened} cells open, {faults} faults, {stale} rows need re-encrypting")
+    console.info(f"{rows}: {survey.opened} values decrypted, {faults} faults, {stale} rows need re-encrypting")
     return (Kind.ROW,) if faults else ()
 
 

@@ -217,13 +217,13 @@ def check_key(key_id: str, made: Sequence[Job | UnusableRow]) -> Check:
     if made and all(isinstance(one, UnusableRow) and one.is_key_unknown for one in made):
         error = wrong_key(len(made))
         return Check("key", BAD, str(error), error.action)
-    return Check("key", GOOD, f"cells are sealed with key {key_id}")
+    return Check("key", GOOD, f"new values are encrypted with key {key_id}")
 
 
 def check_jobs(made: Sequence[Job | UnusableRow]) -> Iterator[Check]:
     """Whether each row could be refreshed, and none has another's identity; `made` has one for each row."""
     errors = [one for one in made if isinstance(one, UnusableRow)]
-    yield Check("cells", GOOD, f"{len(made) - len(errors)} of {len(made)} rows open")
+    yield Check("cells", GOOD, f"{len(made) - len(errors)} of {len(made)} rows can be decrypted")
     for one in errors:
         yield Check("cells", BAD, f"{one.row.location_id}: {one.error}", one.error.action)
     duplicates = Duplicates()

@@ -80,7 +80,7 @@ def plan_rebinding(find_row: FindRow, seals: Seals, job_factory: JobFactory, for
     for error in check.errors:
         raise ActionableError(
             f"{row.location_id}: {error}, neither for {binding.origin} nor for {was_origin} and {was_location!r}",
-            f"Check what it was sealed for. {error.action}",
+            f"Check what it was encrypted for. {error.action}",
             Kind.ROW,
         )
     return Rebinding(row, provider, was_location, was_origin, binding, check)

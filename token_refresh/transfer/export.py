@@ -55,7 +55,7 @@ class Export:
             cell = getattr(row, column)
             if cell and not crypto.is_cell(cell):
                 error = ActionableError(
-                    f"{row.location_id}: {column} is not a sealed cell, and was left out",
+                    f"{row.location_id}: {column} is not an encrypted value, and was left out",
                     f"If it holds a secret, empty it and onboard the client: {ONBOARD_CLIENT}",
                     Kind.ROW,
                 )
