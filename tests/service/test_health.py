@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.conftest import World
 from tests.service.server import ServiceServer
+from tests.world.raw import silent_server
+from token_refresh.service import health
 
 pytestmark = pytest.mark.by_turns("server")
 
@@ -42,6 +46,23 @@ def test_with_the_store_away_it_starts_and_says_so_at_once(world: World) -> None
             assert int(answer.headers["Retry-After"]) > 0
         assert server.call("GET", "/tokens/loc").status_code == 401
         assert server.call("GET", "/docs").status_code == 200
+
+
+def test_a_store_that_is_silent_makes_it_not_ready_in_time_and_is_asked_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert health.ANSWER_SECONDS + health.KEY_SECONDS <= 5
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(health, "KEY_SECONDS", 0.1)
+    with silent_server() as silent:
+        world.program.settings["DATABASE_URL"] = f"postgresql://user@127.0.0.1:{silent.port}/tokens"
+        with ServiceServer(world) as server:
+            start = time.monotonic()
+            for path in ("/ready", "/health", "/ready"):
+                assert server.call("GET", path).status_code == 503
+            assert silent.accepted == 1
+            assert server.call("GET", "/ready", f"trk_{'0' * 16}_{'0' * 64}").json()["code"] == "retry_later"
+            assert time.monotonic() - start < 3
 
 
 def test_at_airtable_health_costs_a_call_every_ten_minutes(airtable_world: World) -> None:

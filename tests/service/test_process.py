@@ -18,9 +18,10 @@ import requests
 import crypto
 from tests import exits
 from tests.conftest import World
-from tests.refresh.runs.faults_world import AirtableRows, SqliteRows, entries
+from tests.refresh.runs.faults_world import AirtableRows, PostgresRows, SqliteRows, entries
 from tests.refresh.runs.test_faults_processes import Gate, end, gate, processes, table
 from tests.world.airtable import faults as airtable_faults
+from tests.world.postgres import PostgresServer, name_of
 from tests.world.program import Result
 
 pytestmark = pytest.mark.long
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.long
 __all__ = ["gate", "processes", "table"]  # fixtures
 
 PATIENCE_SECONDS = 60
+BRIEF_SECONDS = 12  # a key is looked up for five
 
 
 def free_port() -> int:
@@ -88,6 +90,28 @@ class Served:
 @pytest.fixture
 def rows(world: World) -> SqliteRows:
     return SqliteRows(world)
+
+
+def test_an_end_while_the_store_is_silent_answers_what_is_open_and_waits_for_nobody(
+    postgres: PostgresServer, postgres_world: World, processes: list[subprocess.Popen[str]]
+) -> None:
+    rows, settings = PostgresRows(postgres_world), postgres_world.program.settings
+    rows.add("acme", "loc0")
+    name = name_of(settings["DATABASE_URL"])
+    with postgres.gate() as gate:
+        address = f"postgresql://postgres@127.0.0.1:{gate.port}/{name}"
+        served = Served(processes, postgres_world, DATABASE_URL=address)
+        assert served.get("/tokens/loc0").status_code == 200
+        gate.is_silent.set()
+        asked = [served.begin(path) for path in ("/tokens/loc0", "/ready", "/metrics")]
+        time.sleep(0.5)  # they have arrived
+        start = time.monotonic()
+        result = served.end()
+        assert time.monotonic() - start < BRIEF_SECONDS
+        gate.is_silent.clear()
+    assert [one.result().status_code for one in asked] == [503] * len(asked)
+    assert result.code == exits.DONE, result.err
+    assert rows.is_current("loc0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,6 +10,8 @@ import shutil
 import socket
 import ssl
 import tempfile
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +122,7 @@ class Gate:
     """Speaks TLS as PostgreSQL does, which is asked for it by a message in the clear, and passes on what is in it.
 
     Attributes:
+        is_silent: while it is set, nothing is passed on any more, and nobody is let go.
         port: where it listens.
         handshakes: how many connections came under TLS.
         said: what the server answered, byte for byte.
@@ -128,6 +131,7 @@ class Gate:
     def __init__(self, server: Path, context: ssl.SSLContext | None) -> None:
         self._server = server
         self._context = context
+        self.is_silent = threading.Event()
         self.port = 0
         self.handshakes = 0
         self.said = bytearray()
@@ -151,6 +155,8 @@ class Gate:
             is_waiting = isinstance(client, ssl.SSLSocket) and client.pending()
             ready = [client] if is_waiting else select.select([client, server], [], [])[0]
             for source in ready:
+                while self.is_silent.is_set():
+                    time.sleep(0.02)
                 data = source.recv(65_536)
                 if not data:
                     return

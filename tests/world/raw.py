@@ -29,7 +29,7 @@ class RawServer:
         family: IPv4 or IPv6.
     """
 
-    talk: Callable[[socket.socket], None]
+    talk: Callable[[socket.socket], object]
     family: int = socket.AF_INET
     accepted: int = 0
     received: bytearray = field(default_factory=bytearray)
@@ -69,6 +69,15 @@ class RawServer:
                 return
             got += part
             self.received += part
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[RawServer]:
+    """Accepts connections, and never says a word."""
+    ended = threading.Event()
+    with RawServer(lambda _: not ended.wait()) as server:
+        yield server
+        ended.set()
 
 
 def _is_whole(request: bytes) -> bool:

@@ -26,6 +26,11 @@ class Stop:
         for forward in list(self._forwards):
             forward(reason)
 
+    @property
+    def is_forwarding(self) -> bool:
+        """Whether anybody is inside whom the wish is, or was, passed on to."""
+        return bool(self._forwards)
+
     @contextmanager
     def forwarding_to(self, forward: Callable[[str], None]) -> Iterator[None]:
         """While inside, the wish for the end is passed on to `forward`; at once, where it is there already.

@@ -72,8 +72,7 @@ class TokenManager(Clients, Logins):
     def __init__(self, runtime: Runtime, wait_seconds: float = WAIT_SECONDS) -> None:
         super().__init__(runtime, wait_seconds)
         weakref.finalize(self, runtime.close)  # for programs that do not close it
-        self._no_refreshes = Stop()
-        self._tokens = Tokens(runtime, log_event, wait_seconds, self._no_refreshes.forwarding_to)
+        self._tokens = Tokens(self._runtime, log_event, wait_seconds, self._ending.forwarding_to)
         self._single_flight = SingleFlight[AccessToken]()
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
@@ -259,9 +258,9 @@ class TokenManager(Clients, Logins):
     def end_refreshes(self) -> None:
         """From now on a call that needs a refresh is an error, or gets the stored token; those under way are finished.
 
-        For a program that is about to end.
+        None of these waits for a store that is away. For a program that is about to end.
         """
-        self._no_refreshes("the program is ending")
+        self._ending("the program is ending")
 
     def start(self, interval: float | None = None) -> None:
         """Run now and every `interval` seconds in a thread of its own, until `stop`.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 
 from token_refresh.base.errors import NoSuchTokenError
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.stop import Stop
 from token_refresh.diagnosis.row_state import RowStatus, row_status
 from token_refresh.library.views import TokenView, view_of
 from token_refresh.refresh.due import DuePolicy
@@ -26,8 +29,18 @@ class Opened:
     """
 
     def __init__(self, runtime: Runtime, wait_seconds: float) -> None:
-        self._runtime = runtime
+        self._ending = Stop()
+        self._runtime = replace(
+            runtime,
+            run_context_around=partial(_at_work, self._ending, runtime.run_context_around),
+            bystander_context_around=partial(_at_work, self._ending, runtime.bystander_context_around),
+        )
         self._wait_seconds = wait_seconds
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether something is under way that holds a token, or may get one: whatever else is open only reads."""
+        return self._ending.is_forwarding
 
     @contextmanager
     def _open(self, wait_seconds: float) -> Iterator[RunContext]:
@@ -56,3 +69,12 @@ class Opened:
         runtime = self._runtime
         policy = DuePolicy(math.ceil(runtime.refresh_interval), math.ceil(runtime.expiry_buffer))
         return row_status(row, runtime.catalog, runtime.default_provider, policy, runtime.clock.now())
+
+
+@contextmanager
+def _at_work(
+    ending: Stop, context_around: Callable[[SealedStore], AbstractContextManager[RunContext]], store: SealedStore
+) -> Iterator[RunContext]:
+    """What waits for an outage of the store keeps the program from its end: none is waited out then."""
+    with ending.forwarding_to(lambda _: store.store.hurry()), context_around(store) as context:
+        yield context

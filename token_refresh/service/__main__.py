@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
@@ -29,10 +28,13 @@ SETTLE_SECONDS = 10.0  # at a start, for what the journal holds; then the servic
 
 
 def command() -> NoReturn:
-    """Serve until a signal comes, and end with the exit code."""
+    """Serve until a signal comes, and end with the exit code.
+
+    Threads that still wait for a store are left alone: they hold no token, see `Service.close`.
+    """
     process.harden_process()
     console, environ = Console(), configuration.strip_secrets(os.environ)
-    sys.exit(guarded(console, lambda: serve(environ, console)))
+    os._exit(guarded(console, lambda: serve(environ, console)))  # `console` flushes line by line
 
 
 def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
@@ -60,10 +62,11 @@ def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
 
     def stop(reason: str) -> None:
         console.info(f"{reason}: no new requests; open ones are answered, and refreshes finished")
+        service.expect_end()
         server.stop()
 
     with process.ended_by(stop):
-        asyncio.run(_run(server, service, console))
+        asyncio.new_event_loop().run_until_complete(_run(server, service, console))  # `asyncio.run` waits for threads
     console.info("the service has ended")
     return ()
 
@@ -88,11 +91,11 @@ async def _run(server: Server, service: Service, console: Console) -> None:
     await asyncio.wait([settling], timeout=SETTLE_SECONDS)
     if server.should_exit:
         await service.close()
-        return
-    known = service.settings.service
-    with listen(known.host, known.port) as entrance:
-        console.info(f"the service listens at {known.address}")
-        await server.serve([entrance])
+    else:
+        known = service.settings.service
+        with listen(known.host, known.port) as entrance:
+            console.info(f"the service listens at {known.address}")
+            await server.serve([entrance])
 
 
 def _settle(service: Service, console: Console) -> None:

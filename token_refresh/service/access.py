@@ -115,8 +115,13 @@ class KeyCheck:
         if look is None:
             look = asyncio.create_task(self._in_thread(lambda: self._noted(self._keys.find(text))))
             self._looks[name] = look
-            look.add_done_callback(lambda _: self._looks.pop(name))
+            look.add_done_callback(lambda done: self._end(name, done))
         return await asyncio.shield(look)
+
+    def _end(self, name: bytes, look: asyncio.Task[ApiKey | None]) -> None:
+        self._looks.pop(name)
+        if not look.cancelled():
+            look.exception()  # whoever asked may have gone
 
     def _noted(self, key: ApiKey | None) -> ApiKey | None:
         if key is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,6 +19,8 @@ from token_refresh.service.access import KeyCheck
 from token_refresh.service.sessions import Sessions, signer
 from token_refresh.wiring import Connections, Installation, runtime, service_audit, service_database
 
+OPEN_REFRESHES_SECONDS = 99.0  # after the wish for the end; by then each has ended by itself
+_READERS_SECONDS, _TICK_SECONDS = 1.0, 0.1
 in_thread = run_in_threadpool  # for what waits for a database or a file; the library has threads of its own
 
 
@@ -50,11 +54,25 @@ class Service:
         secret = self.settings.encryption_key.reveal()
         self.sessions = Sessions(secret, self.clock)
         self.signer = signer(secret, "login")
+        self._ends_at = math.inf
+
+    def expect_end(self) -> None:
+        """The program is to end: what holds a token has `OPEN_REFRESHES_SECONDS` from now. In a signal handler, too."""
+        self._ends_at = min(self._ends_at, self.clock.monotonic() + OPEN_REFRESHES_SECONDS)
 
     async def close(self) -> None:
-        """Begin nothing new, wait for what is open, and release the connections."""
-        await self.manager.aclose()
-        self._database.close()
+        """Begin nothing new, wait for what is open, and release the connections.
+
+        What waits for a store and holds no token is left alone after a second: nobody waits for its answer any more.
+        """
+        self.expect_end()
+        self.manager.manager.end_refreshes()
+        closing = asyncio.ensure_future(self.manager.aclose())
+        await asyncio.wait([closing], timeout=_READERS_SECONDS)
+        while not closing.done() and self.manager.manager.is_at_work and self.clock.monotonic() < self._ends_at:
+            await asyncio.wait([closing], timeout=_TICK_SECONDS)
+        if closing.done():
+            self._database.close()
 
     @property
     def public_url(self) -> str:

@@ -15,33 +15,34 @@ from token_refresh.service.routing import KeyFirstRoute
 from token_refresh.wiring import Obstacle, find_obstacle, metrics_text
 
 api = APIRouter(route_class=KeyFirstRoute, tags=["health"])
-ANSWER_SECONDS = 9.0  # a monitor waits ten
+ANSWER_SECONDS, KEY_SECONDS = 4.0, 1.0  # a store that is silent keeps monitors waiting no longer, nor whoever has a key
 _KEPT_SECONDS, _KEPT_AT_AIRTABLE = 5.0, 600.0  # each look costs a call there
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _SILENT = ActionableError("the store does not answer", "It may be back in a moment.", Kind.STORE_UNAVAILABLE)
 
 
 class Looks:
-    """What was found lately; however many ask, one looks."""
+    """What was found lately; however many ask, one looks, and goes on when they have their answer."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._kept = _KEPT_SECONDS if service.settings.airtable is None else _KEPT_AT_AIRTABLE
-        self._found: Obstacle | None = None
         self._until = float("-inf")
-        self._turn = asyncio.Lock()
+        self._look: asyncio.Task[Obstacle | None] | None = None
 
     async def obstacle(self) -> Obstacle | None:
         """What keeps the service from its work; None where nothing does."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._turn:
-                if self._service.clock.monotonic() >= self._until:
-                    self._found = await in_thread(find_obstacle, self._service.installation)
-                    kept = self._kept if self._found is None else _KEPT_SECONDS
-                    self._until = self._service.clock.monotonic() + kept
-        except TimeoutError:
-            return Obstacle("store", _SILENT)
-        return self._found
+        look = self._look
+        if look is None or (look.done() and self._service.clock.monotonic() >= self._until):
+            look = self._look = asyncio.create_task(self._find())
+        done, _ = await asyncio.wait([look], timeout=ANSWER_SECONDS)
+        return look.result() if done else Obstacle("store", _SILENT)
+
+    async def _find(self) -> Obstacle | None:
+        found = await in_thread(find_obstacle, self._service.installation)
+        kept = self._kept if found is None else _KEPT_SECONDS
+        self._until = self._service.clock.monotonic() + kept
+        return found
 
 
 @api.get("/health")
@@ -60,8 +61,9 @@ async def ready(request: Request) -> Success | Response:
     if found is None:
         return Success(message="Ready")
     try:
-        await Needs("read")(request)
-    except ActionableError:
+        async with asyncio.timeout(KEY_SECONDS):
+            await Needs("read")(request)
+    except (ActionableError, TimeoutError):
         return problem(ActionableError("the service cannot work now", "Ask whoever runs it.", Kind.RETRY_LATER))
     return problem(ActionableError(str(found.error), found.error.action, Kind.RETRY_LATER), part=found.part)
 
