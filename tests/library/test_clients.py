@@ -111,13 +111,14 @@ def test_every_mistake_is_said_at_once_by_field_and_without_its_value(world: Wor
             client_id="Bearer canary",
             client_secret="canary\nsecret",
             redirect_uri="http://app.example/canary",
-            workspace_name="canary\n",
+            workspace_name="canary " * 200,
             workspace_email="can\x07ary",
             provider_params={"accounts_server": "canary host"},
         )
     error = caught.value
     assert set(error.fields) == {
-        *("location_id", "client_id", "client_secret", "redirect_uri", "workspace_email", "provider_params")
+        *("location_id", "client_id", "client_secret", "redirect_uri", "workspace_email", "workspace_name"),
+        "provider_params",
     }
     assert error.kind == "usage"
     assert all(f"{name}: {problem}" in str(error) for name, problem in error.fields.items())
@@ -192,8 +193,21 @@ def test_a_secret_may_be_left_to_the_settings_and_else_not(world: World) -> None
 
 def test_a_table_without_a_column_that_the_client_needs_is_named(airtable_world: World) -> None:
     airtable_world.table.remove_column("provider_params")
-    with manager_of(airtable_world) as manager, pytest.raises(MisconfiguredError, match="provider_params"):
-        registered(manager, redirect_uri=REDIRECT)
+    with manager_of(airtable_world) as manager:
+        with pytest.raises(MisconfiguredError, match="provider_params"):
+            registered(manager, redirect_uri=REDIRECT)
+        row_id = registered(manager).row_id
+        with pytest.raises(MisconfiguredError, match="provider_params"):
+            manager.update(row_id, client_id="app-other", redirect_uri=REDIRECT)
+    assert cells_of(airtable_world, "loc1")["client_id"] == "app-acme"
+
+
+def test_the_end_of_a_secret_is_a_day(manager: TokenManager) -> None:
+    with pytest.raises(MisconfiguredError, match="secret_ends is no day") as caught:
+        registered(manager, provider_params={"secret_ends": "in May"})
+    assert set(caught.value.fields) == {"provider_params"}
+    params = {"secret_ends": "2027-05-31"}
+    assert registered(manager, provider_params=params).params == params
 
 
 # Pages
@@ -417,6 +431,20 @@ def test_parameters_that_nobody_can_read_are_replaced(world: World, manager: Tok
     assert manager.find(row_id).params == {}
     assert manager.update(row_id, provider_params={"scope": "a"}).params == {"scope": "a"}
     assert manager.get_valid_access_token("loc1") == access
+
+
+def test_a_row_whose_host_cannot_be_one_needs_its_host_and_its_secret_again(
+    world: World, manager: TokenManager
+) -> None:
+    host = world.oauth.url.partition("://")[2]
+    chosen: dict[str, Any] = {"provider_params": {"instance": host}, "allow_hosts": [host]}
+    row_id = registered(manager, provider="acme-instance", **chosen).row_id
+    change_row(world, "loc1", provider_params=json.dumps({"instance": "no host"}))
+    for change, field in (({"workspace_name": "new"}, "provider_params"), (chosen, "client_secret")):
+        with pytest.raises(MisconfiguredError) as caught:
+            manager.update(row_id, **change)
+        assert set(caught.value.fields) == {field}
+    assert manager.update(row_id, client_secret=SECRET, **chosen).params == {"instance": host}
 
 
 def test_a_row_that_is_being_refreshed_elsewhere_is_not_changed(world: World) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.callers import manager_of
+from tests.callers import Meanwhile, manager_of
 from tests.clients.login.person import client_of, sent_back, set_up
 from tests.clients.login.test_onboarding import drop_realm
 from tests.conftest import World
 from tests.library.test_clients import kept
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
+from tests.refresh.runs.faults_world import meanwhile
 from tests.world.oauth import faults
 from token_refresh.base.errors import Kind
 from token_refresh.clients.row_login import BegunLogin, exchange_row_login
@@ -166,6 +168,16 @@ def test_without_a_redirect_uri_of_its_own_a_row_takes_the_callers(world: World)
         assert manager.finish_login(login.content, agreed(login)).state == "valid"
 
 
+def test_a_provider_that_is_told_its_scopes_at_each_refresh_gets_those_of_the_login(world: World) -> None:
+    set_up(world, "microsoft", CALLBACK)
+    with manager_of(world) as manager:
+        registered(manager, "microsoft", provider_params={"scope": "Mail.Read"})
+        login = begun(manager)
+        [asked] = parse_qs(urlsplit(login.address).query)["scope"]
+        assert asked.split() == ["offline_access", "Mail.Read"]
+        assert manager.finish_login(login.content, agreed(login)).params["scope"] == asked
+
+
 # Not begun
 
 
@@ -259,6 +271,22 @@ def test_a_login_that_was_begun_for_another_client_is_not_ended(here: Kept) -> N
     assert token_calls(world) == 0
 
 
+def test_a_client_that_is_deleted_while_its_code_is_exchanged_stays_deleted(here: Kept) -> None:
+    world, manager = here
+    login = begun(manager)
+    query = agreed(login)
+    client = row_id(manager)
+
+    def delete() -> None:
+        with manager_of(world) as other:
+            other.delete(client)
+
+    world.oauth.fail(meanwhile(delete))
+    assert "was deleted meanwhile" in failed(lambda: manager.finish_login(login.content, query), "conflict")
+    assert manager.refresh_due().due == 0
+    assert manager.list_tokens() == []
+
+
 def test_content_that_no_key_opens_says_log_in_again(here: Kept) -> None:
     _, manager = here
     login = begun(manager)
@@ -313,6 +341,31 @@ def test_a_login_whose_run_lock_is_held_waits_in_the_journal_for_the_next_run(ai
         assert not manager.get("loc").has_credential
         manager.refresh_due()
         assert manager.get_valid_access_token("loc") == world.oauth.current_access("loc")
+
+
+@pytest.mark.long
+def test_a_login_that_waits_while_another_is_stored_does_not_replace_that_one(airtable_world: World) -> None:
+    world = airtable_world
+    set_up(world, "google", CALLBACK)
+    with manager_of(world) as other, ExitStack() as held:
+
+        def store_another() -> None:
+            if left and world.clock.slept > 5:  # for the lock, and not for the pace of Airtable
+                left.pop()()
+                token = world.oauth.grant("google", "app-google", location_id="loc")
+                other.store_tokens("loc", "google", client_secret="google secret", refresh_token=token)
+
+        registered(other)
+        login = begun(other)
+        query = agreed(login)
+        [folder] = [path for path in (world.program.home / "state").iterdir() if path.is_dir()]
+        held.enter_context(run_lock(folder, world.clock))
+        left = [held.close]
+        with manager_of(world, Meanwhile(world.clock, store_another)) as manager:
+            words = failed(lambda: manager.finish_login(login.content, query), "row")
+        assert "loc has another credential" in words
+        other.refresh_due()
+        assert other.get_valid_access_token("loc") == world.oauth.current_access("loc")
 
 
 def test_a_login_whose_store_goes_away_behind_the_exchange_is_stored_by_the_next_run(here: Kept) -> None:
