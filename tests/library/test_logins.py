@@ -168,7 +168,7 @@ def test_without_a_redirect_uri_of_its_own_a_row_takes_the_callers(world: World)
         assert manager.finish_login(login.content, agreed(login)).state == "valid"
 
 
-def test_a_provider_that_is_told_its_scopes_at_each_refresh_gets_those_of_the_login(world: World) -> None:
+def test_a_provider_that_gets_its_scopes_at_each_refresh_gets_those_of_the_login(world: World) -> None:
     set_up(world, "microsoft", CALLBACK)
     with manager_of(world) as manager:
         registered(manager, "microsoft", provider_params={"scope": "Mail.Read"})

@@ -94,7 +94,8 @@ def _report(result: RotationResult, console: Console) -> None:
     console.info(f"{result.resealed} rows and {result.journal_resealed} journal entries were re-encrypted")
     for old in result.journal_left:
         console.warn(
-            f"the journal keeps answers that only key {old} decrypts", "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat."
+            f"the journal keeps answers that only key {old} decrypts",
+            "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat.",
         )
     if result.is_done:
         console.info(f"done: key {result.key_id} alone decrypts every value and journal entry")

@@ -33,7 +33,6 @@ from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.prompts import Terminal
 from token_refresh.terminal.questions import ask_for_client, required
 
-_CALLBACK_COMES = "Log in there; paste the address only if its last page does not load"
 _IN_TERMINALS = ("lynx", "links", "links2", "elinks", "w3m", "www-browser")
 
 
@@ -92,10 +91,9 @@ def _scopes(ask: Terminal, candidate: Candidate, given: Sequence[str]) -> list[s
 
     What the login before was granted is proposed: nobody who logs in again knows what was asked for then.
     """
-    params = candidate.credential.params
-    known = params.get("scope", "")
+    known, granted = (candidate.credential.params.get(name, "") for name in ("scope", "granted_scope"))
     if not (known or given or candidate.provider.login.more_scopes):
-        granted = (candidate.row.scopes if candidate.row else "") or params.get("granted_scope", "")
+        granted = (candidate.row.scopes if candidate.row else "") or granted
         known = ask.text("Scopes" if granted else "Scopes beyond the usual (may be empty)", granted)
     return [*known.replace(",", " ").split(), *given]
 
@@ -124,10 +122,10 @@ def _waited(
         attempt, address = begin(candidate, loopback.redirect_uri, scope, clock.now())
         loopback.accept = lambda query: attempt.accept(query, clock.now())
         is_open = opens and loopback.is_served and open_browser(address)
-        question = _CALLBACK_COMES if loopback.is_served else "Paste the address that the browser shows after the login"
+        unless = ", only if its last page does not load" if loopback.is_served else ""
         ask.say(f"{'A browser was opened at' if is_open else 'Open this address and agree'}:\n{address}")
         while (seconds := (attempt.ends_at - clock.now()).total_seconds()) > 0:
-            line = ask.secret_until(question, loopback.wake, seconds)
+            line = ask.secret_until(f"Paste the address that the browser shows last{unless}", loopback.wake, seconds)
             if isinstance(loopback.ended, NoGrantError):
                 raise loopback.ended
             if loopback.ended is not None:

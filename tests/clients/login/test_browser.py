@@ -75,7 +75,7 @@ class Scene:
     def address_in(self, terminal: TerminalProcess) -> str:
         """What the person opens."""
         terminal.expect("agree:")
-        terminal.expect("paste the address")
+        terminal.expect("Paste the address")
         found = ADDRESS.search(terminal.transcript)
         assert found is not None, terminal.transcript
         self.secrets.extend(parse_qs(urlsplit(found[0]).query)["state"])

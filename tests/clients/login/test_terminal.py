@@ -33,7 +33,7 @@ def login(world: World, *flags: str) -> Iterator[TerminalProcess]:
 
 def address_in(terminal: TerminalProcess) -> str:
     terminal.expect("agree:")
-    terminal.expect("paste the address")
+    terminal.expect("Paste the address")
     found = ADDRESS.search(terminal.transcript)
     assert found is not None, terminal.transcript
     return found[0]
@@ -77,7 +77,7 @@ def test_forged_callbacks_are_not_used_and_a_pasted_one_ends_the_wait(google: Wo
         terminal.answer("", paste(f"{uri}?code=x&state=other"))
         terminal.expect("the address answers another login")
         assert token_calls(google) == 0
-        terminal.answer("paste the address", paste(callback))
+        terminal.answer("Paste the address", paste(callback))
         terminal.expect("loc is saved")
         assert terminal.end() == 0
     code = dict(parse_qsl(query))["code"]
