@@ -72,6 +72,7 @@ class Oracle:
         self._spent_in: dict[str, int] = {}
         self._dropped: dict[str, int] = {}  # tokens with an answer that never left the provider, and the last such run
         self._killed: set[int] = set()
+        self._begun_at: dict[int, float] = {0: 0.0}
         self._number = 0
         self._clock_set_at: list[float] = []
         self._overtaken: set[str] = set()  # tokens that were sent, and their rows had others at a run's end since
@@ -95,6 +96,7 @@ class Oracle:
     def begin(self, *, is_alone: bool) -> None:
         """A run starts; `is_alone` where no other does at the same time."""
         self.run += 1
+        self._begun_at[self.run] = self._world.clock.timestamp()
         self._began = self._world.clock.timestamp() if is_alone else None
 
     def end(self, *, is_killed: bool, is_whole: bool = False, is_disk_full: bool = False) -> None:
@@ -228,9 +230,12 @@ class Oracle:
         if has_come and token.value not in self._refusals_unnoted:
             self.blame(who, "was sent again although its answer had come")
         passed = self._world.clock.timestamp() - last.at
-        if last.run != self.run and passed < EARLIEST_RESEND_SECONDS and not self._was_clock_set_since(last.at):
+        # A request is noted before it leaves, and its row looked at before that: by the clock as it was then.
+        was_set = self._was_clock_set_since(self._begun_at[last.run])
+        if last.run != self.run and passed < EARLIEST_RESEND_SECONDS and not was_set:
             self.blame(who, f"was sent again {passed:.0f} s after a run that died; it may still have been on its way")
-        if token.provider == "acme-family" and not self._is_last_minute(token):
+        is_set = self._was_clock_set_since(self._begun_at[self.run])
+        if token.provider == "acme-family" and not self._is_last_minute(token) and not is_set:
             self.blame(who, "was sent again before the last minute; that kills the family")
 
     def _blame_strict(self, token: RefreshToken, who: str, times: int) -> None:
