@@ -27,6 +27,7 @@ DEPLOY = ROOT / "deploy"
 UNITS = ("token-refresh.service", "token-refresh-http.service")
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
 WELL_HARDENED = 20  # of systemd's 100: below it stand units that have next to nothing beyond what they need
+KUBERNETES = "1.37"
 STOP_SECONDS = 120  # a refresh that is open is finished within 100
 
 
@@ -283,6 +284,24 @@ def test_compose_opens_a_port_on_this_machine_alone() -> None:
     assert ports == ["127.0.0.1:8002:8002"]
 
 
+def faults_by_the_compose_specification(file: Mapping[str, Any]) -> list[str]:
+    """By its published schema, which check-jsonschema brings; https://github.com/compose-spec/compose-spec."""
+    schemas = pytest.importorskip("check_jsonschema.builtin_schemas")
+    schema = schemas.get_builtin_schema("vendor.compose-spec")
+    validator = pytest.importorskip("jsonschema.validators").validator_for(schema)(schema)
+    return [f"{one.json_path}: {one.message}" for one in validator.iter_errors(file)]
+
+
+def test_the_compose_file_fits_the_published_specification() -> None:
+    assert faults_by_the_compose_specification(COMPOSE) == []
+
+
+def test_a_word_that_compose_does_not_know_is_a_fault_by_the_specification() -> None:
+    job = COMPOSE["services"]["job"]
+    misspelt = COMPOSE | {"services": {"job": job | {"stop_graceperiod": "120s"}}}
+    assert "stop_graceperiod" in "".join(faults_by_the_compose_specification(misspelt))
+
+
 def test_docker_compose_accepts_the_file() -> None:
     if shutil.which("docker-compose") is None:
         pytest.skip("there is no docker-compose here")
@@ -380,6 +399,28 @@ def test_the_state_folder_may_lie_in_a_volume_that_belongs_to_a_group(world: Wor
     world.program.settings |= folders
     assert world.program.run().code == 0
     assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o700
+
+
+def faults_by_the_schema_of_kubernetes(document: Mapping[str, Any]) -> list[str]:
+    """By the published one of its kind, which kubernetes-validate brings; a field that it does not name is a fault."""
+    schemas = pytest.importorskip("kubernetes_validate")
+    try:
+        schemas.validate(document, KUBERNETES, strict=True)
+    except schemas.ValidationError as error:
+        return [f"{document['kind']} {list(error.path)}: {error.message}"]
+    return []
+
+
+def test_every_object_of_kubernetes_fits_the_published_schema_of_its_kind() -> None:
+    objects = [one for one in documents() if one["kind"] != "Kustomization"]  # which no cluster gets
+    assert len(objects) >= 8
+    assert [fault for one in objects for fault in faults_by_the_schema_of_kubernetes(one)] == []
+
+
+def test_a_field_that_kubernetes_does_not_know_is_a_fault_by_its_schema() -> None:
+    [job] = [one for one in documents() if one["kind"] == "CronJob"]
+    misspelt = job | {"spec": job["spec"] | {"concurencyPolicy": "Forbid"}}
+    assert "concurencyPolicy" in "".join(faults_by_the_schema_of_kubernetes(misspelt))
 
 
 def test_kubectl_puts_the_files_together(tmp_path: Path) -> None:
