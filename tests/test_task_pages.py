@@ -84,6 +84,26 @@ def test_a_backup_is_restored_into_an_empty_folder_by_the_commands_of_its_page(w
 
 
 @pytest.mark.long
+def test_a_lost_machine_is_replaced_at_airtable_by_an_import_and_one_takeover(
+    airtable_world: World, tmp_path: Path
+) -> None:
+    """The table is empty, too, and the rows of the export name the machine that is gone."""
+    world = with_clients(airtable_world)
+    export, _, _, restore, *_ = commands_of("backup.md")
+    assert run(world.program, export).code == 0
+    restored = elsewhere(world, tmp_path / "new disk")
+    shutil.copy(world.program.home / "clients.json", restored.home)
+    restored.settings["AIRTABLE_TABLE_NAME"] = "Restored"
+    assert restored.run("setup").code == 0
+    assert run(restored, restore).code == 0
+    refused = restored.run("refresh")  # access tokens are in no export of Airtable's, so all rows are due
+    assert (refused.code, "another installation refreshes this table" in refused.err) == (exits.USAGE, True)
+    assert restored.run("refresh", "--takeover").code == 0
+    assert states(restored) == all_valid()
+    assert refreshes_all(world, restored)
+
+
+@pytest.mark.long
 def test_a_new_server_notices_that_the_first_one_may_still_be_on(airtable_world: World, tmp_path: Path) -> None:
     """By the page, but nobody has stopped the first one; each of the two notices the other."""
     world = with_clients(airtable_world)
