@@ -178,6 +178,23 @@ def test_a_provider_that_gets_its_scopes_at_each_refresh_gets_those_of_the_login
         assert manager.finish_login(login.content, agreed(login)).params["scope"] == asked
 
 
+@pytest.mark.parametrize("settings", ["", "calendar"])
+def test_a_login_again_asks_for_what_the_settings_say_or_the_login_before_was_granted(
+    world: World, settings: str
+) -> None:
+    """As of a client that somebody added at a terminal, with scopes that no setting names."""
+    set_up(world, "google", CALLBACK)
+    with manager_of(world) as manager:
+        registered(manager)
+        assert manager.finish_login((first := begun(manager)).content, agreed(first)).state == "valid"
+        granted = world.rows()["loc"]["scopes"]
+    world.program.settings |= {"GOOGLE_SCOPE": settings} if settings else {}
+    with manager_of(world) as manager:
+        [asked] = parse_qs(urlsplit(begun(manager).address).query)["scope"]
+    assert granted == "email"
+    assert asked == ("https://www.googleapis.com/auth/calendar" if settings else granted)
+
+
 # Not begun
 
 

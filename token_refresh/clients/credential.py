@@ -103,6 +103,16 @@ class Candidate:
         """Whether another credential is in its place."""
         return self.row is not None and bool(self.row.encrypted_refresh)
 
+    @property
+    def granted_scopes(self) -> str:
+        """What the row's last login was granted, in the provider's words; empty where the settings name the scopes.
+
+        Nobody who logs in again knows what was asked for then. Tables without the column keep it among the parameters.
+        """
+        if self.row is None or self.provider.login.more_scopes:
+            return ""
+        return self.row.scopes or self.credential.params.get("granted_scope", "")
+
 
 def endpoint_of(provider: Provider, entered: NewCredential) -> Endpoint:
     """Where the credential would be sent.

@@ -67,7 +67,8 @@ def begin_row_login(row: Row, factory: JobFactory, seals: Seals, redirect_uri: s
         what = f"{provider.name} has no login that could be opened from here"
         raise AdmissionError(what, f"See {provider.docs}.", Kind.CONFLICT)
     uri = _redirect_uri(row, provider, redirect_uri)
-    attempt, address = begin(candidate, uri, _scope_of(provider, params.get("scope", "")), now)
+    scope = _scope_of(provider, params.get("scope") or candidate.granted_scopes)
+    attempt, address = begin(candidate, uri, scope, now)
     content = {
         "row_id": row.key,
         "client": _client_of(candidate),

@@ -87,14 +87,10 @@ def _ask_location(ask: Terminal, provider: Provider) -> str:
 
 
 def _scopes(ask: Terminal, candidate: Candidate, given: Sequence[str]) -> list[str]:
-    """Those of the row, and what the flags say; asked for where neither they nor the settings name any.
-
-    What the login before was granted is proposed: nobody who logs in again knows what was asked for then.
-    """
-    known, granted = (candidate.credential.params.get(name, "") for name in ("scope", "granted_scope"))
+    """Those of the row, and what the flags say; asked for where neither they nor the settings name any."""
+    known = candidate.credential.params.get("scope", "")
     if not (known or given or candidate.provider.login.more_scopes):
-        granted = (candidate.row.scopes if candidate.row else "") or granted
-        known = ask.text("Scopes" if granted else "Scopes beyond the usual (may be empty)", granted)
+        known = ask.text("Scopes beyond the usual (may be empty)", candidate.granted_scopes)
     return [*known.replace(",", " ").split(), *given]
 
 

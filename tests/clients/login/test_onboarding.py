@@ -320,8 +320,7 @@ def test_what_the_login_before_was_granted_is_proposed(logged_in: LoggedIn) -> N
     granted = row(logged_in.world)["scopes"]
     assert logged_in("google", browse, loc_already="yes").code == 0
     [scope] = parse_qs(urlsplit(logged_in.person.address).query)["scope"]
-    assert (granted, scope) == (scope, granted)
-    assert "Scopes" in logged_in.person.asked
+    assert scope == granted != ""
 
 
 def test_a_login_without_a_refresh_token_stores_nothing_and_says_what_brings_one(logged_in: LoggedIn) -> None:
