@@ -188,7 +188,9 @@ def test_a_row_that_is_due_in_two_ways_takes_no_other_row_s_place(tmp_path: Path
     place.shell.close()
 
 
-def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path: Path, clock: FakeClock) -> None:
+def test_an_idle_look_at_an_embedded_table_or_one_for_a_location_reads_no_other_row(
+    tmp_path: Path, clock: FakeClock
+) -> None:
     """The rule that an unreadable expiry is due has an index of its own."""
     place = DatabasePlace(tmp_path / "db" / "tokens.sqlite3", clock)
     said: list[str] = []
@@ -198,6 +200,7 @@ def test_an_idle_look_at_an_embedded_table_reads_no_row_that_is_not_due(tmp_path
         lambda store: claimed(store, query, process("a"), 2000),
         lambda store: store.claimed_by_others(query, process("a")),
         lambda store: store.alarming(START),
+        lambda store: store.find("typed by hand"),
     ]
 
     def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

@@ -110,8 +110,8 @@ def described(address: str) -> dict[str, Any]:
                 "indexes": sorted(
                     (str(one["name"]), one["column_names"])
                     for one in look.get_indexes(table)
-                    # Only there can a time be unreadable; and PostgreSQL lists the index of a constraint as well.
-                    if not one["unique"] and one["name"] != "ix_credentials_unreadable"
+                    # Those of an expression are not reflected alike; PostgreSQL lists that of a constraint as well.
+                    if not one["unique"] and one["name"] not in ("ix_credentials_unreadable", "ix_credentials_location")
                 ),
             }
             for table in look.get_table_names()

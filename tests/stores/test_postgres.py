@@ -515,11 +515,12 @@ ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
     "claimed_by_others": lambda store: store.claimed_by_others(USUAL, ME),
     "release": lambda store: store.release(ME, ()),
     "alarming": lambda store: store.alarming(START),
+    "find": lambda store: store.find("typed by hand"),
 }
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_an_idle_run_reads_no_row_that_is_not_due(place: PostgresPlace, act: str) -> None:
+def test_an_idle_run_or_a_look_for_one_location_reads_no_other_row(place: PostgresPlace, act: str) -> None:
     """So it costs the same at a thousand rows and at a million."""
     place.shell.execute(
         "INSERT INTO credentials (location_id, encrypted_refresh, access_token_expiry)"

@@ -75,7 +75,8 @@ CREATE TABLE pending_logins (state_hash TEXT NOT NULL, browser_hash TEXT NOT NUL
     content TEXT NOT NULL, ends_at VARCHAR NOT NULL, PRIMARY KEY (state_hash));
 PRAGMA user_version = 9;
 """
-_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH, _NINTH)
+_TENTH = "PRAGMA user_version = 10;"  # the history, which has a file of its own
+_SCRIPTS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH, _NINTH, _TENTH)
 
 
 def make_sqlite(file: Path, version: int, *rows: Mapping[str, object]) -> None:

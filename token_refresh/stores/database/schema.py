@@ -20,9 +20,10 @@ from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ALL_COLUMNS, COLUMNS, Column, ColumnType
 from token_refresh.stores.base import STATUS_ACTIVE
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 LARGEST_ID = 2**63 - 1
-_WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what `make_row` strips; SQLite knows one space
+# What `make_row` strips; SQLite knows one space. As a literal: by a parameter no index of it would be found.
+_WHITE_SPACE = "'" + "".join(filter(str.isspace, map(chr, range(0x3001)))) + "'"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -48,6 +49,7 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers only
 METADATA = sa.MetaData()
 _IS_CLAIMED = sa.text("claim_owner IS NOT NULL")
 IS_ALARMING = sa.text("(failure_count > 0 OR last_error <> '' OR status = 'reauthorize')")
+LOCATION_INDEX = f"CREATE INDEX ix_credentials_location ON credentials (trim(location_id, {_WHITE_SPACE}))"
 _IS_ACTIVE = sa.text("is_active IS 1")  # as a query says it to SQLite: only the same words let it use the index
 _IDENTITY = ("locationId", "provider")
 
@@ -227,4 +229,4 @@ def _all_but_these_in_postgres(_element: Readable, compiler: Any, **options: Any
 
 def stripped(column: sa.ColumnElement[str]) -> sa.Function[str]:
     """The column's text as a `Row` has it."""
-    return sa.func.trim(column, _WHITE_SPACE, type_=sa.Text)
+    return sa.func.trim(column, sa.literal_column(_WHITE_SPACE), type_=sa.Text)

@@ -24,6 +24,7 @@ from token_refresh.stores.database.schema import (
     CREDENTIALS,
     IDENTITY,
     IS_ALARMING,
+    LOCATION_INDEX,
     METADATA,
     SCHEMA_VERSION,
     SQLITE_UNREADABLE,
@@ -76,6 +77,7 @@ _STEPS = {
         "content TEXT NOT NULL, ends_at VARCHAR NOT NULL, PRIMARY KEY (state_hash))",
     ),
     9: (),  # the history, which has a file of its own beside this one
+    10: (LOCATION_INDEX,),
 }
 
 
@@ -142,7 +144,8 @@ class SqliteBackend(Backend):
             )
         METADATA.create_all(connection)
         connection.execute(sa.insert(IDENTITY).values(id=secrets.token_hex(16)))
-        connection.exec_driver_sql(_UNREADABLE_INDEX)
+        for index in (_UNREADABLE_INDEX, LOCATION_INDEX):
+            connection.exec_driver_sql(index)
 
 
 def _prepare_file(path: Path) -> tuple[int, int]:
