@@ -165,11 +165,11 @@ class Connections:
     def __init__(self) -> None:
         self._made: dict[int, Backend | TimedAdapter] = {}  # by process; a child keeps its parent's, and never uses it
 
-    def database(self, url: str) -> Backend:
+    def database(self, settings: configuration.Settings) -> Backend:
         """The database. Raises like `open_backend`."""
         from token_refresh.stores.database import open_backend
 
-        return cast("Backend", self._kept(lambda: open_backend(url, SHARED_CONNECTIONS)))
+        return cast("Backend", self._kept(lambda: open_backend(_database_url(settings), SHARED_CONNECTIONS)))
 
     def adapter(self, ca_bundle: Path | None) -> TimedAdapter:
         """What sends requests to Airtable."""
@@ -220,8 +220,8 @@ def open_store(installation: Installation) -> Store:
     if settings.airtable is None:
         from token_refresh.stores.database import DatabaseStore
 
-        url, shared = _database_url(settings), installation.connections
-        database = url if shared is None else shared.database(url)
+        shared = installation.connections
+        database = _database_url(settings) if shared is None else shared.database(settings)
         return DatabaseStore(database, installation.clock, installation.say_outage)
     return open_airtable(installation, settings.airtable)
 
@@ -264,8 +264,8 @@ def service_database(installation: Installation) -> Backend:
 
     airtable, shared = installation.settings.airtable, installation.connections
     if airtable is None:
-        url = _database_url(installation.settings)
-        return shared.database(url) if shared is not None else open_backend(url)
+        settings = installation.settings
+        return shared.database(settings) if shared is not None else open_backend(_database_url(settings))
     file = installation.state.of_store(airtable.identity) / SERVICE_FILE
     return open_backend(f"sqlite:///{quote(str(file))}", SHARED_CONNECTIONS)
 

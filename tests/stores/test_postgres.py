@@ -263,10 +263,12 @@ def test_nobody_waits_for_ever_for_somebody_who_stopped_half_way(place: Postgres
 def test_limits_hold_in_each_session_that_a_pooler_hands_out_and_none_is_left_in_it(place: PostgresPlace) -> None:
     assert isinstance(place.store, DatabaseStore)
     with closing(place.store._engine.raw_connection()) as raw, closing(raw.cursor()) as cursor:
+        raw.rollback()
         cursor.execute("RESET ALL")  # as good as another one
     show = "SHOW lock_timeout"
     assert place.store._transact(lambda connection: connection.exec_driver_sql(show).scalar_one()) == "30s"
     with closing(place.store._engine.raw_connection()) as raw, closing(raw.cursor()) as cursor:
+        raw.rollback()
         cursor.execute(show)
         assert cursor.fetchone() == ("0",)
 

@@ -22,7 +22,7 @@ from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.stores.base import StoreError
 from token_refresh.stores.database import Backend, transact
-from token_refresh.stores.database.schema import API_KEYS
+from token_refresh.stores.database.schema import API_KEYS, KEY_OF_ID
 
 SCOPES = ("tokens", "clients", "read", "admin")  # and `tokens:LOCATION`, for one location's token
 USE_NOTED = timedelta(minutes=5)  # a write for each request would cost more than the request
@@ -126,8 +126,9 @@ class ApiKeys:
         return _key(row) if row is not None else None
 
     def _row(self, key_id: str) -> Any:
-        query = API_KEYS.select().where(API_KEYS.c.id == key_id)
-        return transact(self._database, lambda connection: connection.execute(query).one_or_none())
+        return transact(
+            self._database, lambda connection: connection.execute(KEY_OF_ID, {"key_id": key_id}).one_or_none()
+        )
 
     def _note_use(self, key: ApiKey) -> None:
         now = self._clock.now()

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ FILE, KEY_FILE = "security.log", "security-log.key"
 MOST_BYTES, OLDER_FILES = 10_000_000, 5
 _COUNTED = ("get", "key used", "access refused")  # what a program, or whoever guesses keys, does all day
 _KEY_BYTES, _HASH_DIGITS = 32, 16
+_HASHES = 10_000  # that are remembered
 _AN_HOUR = 3600
 # In the lock file: who, when the last line was written (seconds since 1970), how often since.
 _RECORD = struct.Struct(f"={_HASH_DIGITS}sdq")
@@ -64,8 +65,8 @@ class SecurityLog:
         if self.path == "none" or is_pause or not event.outcome:
             return
         try:
-            self.path = self.path or find_folder() / FILE
-            self._write(event, Path(self.path))
+            self.path = path = Path(self.path or find_folder() / FILE)
+            self._write(event, path)
             self._retry_at = None
         except (OSError, ActionableError) as error:
             if self._retry_at is None:
@@ -86,21 +87,25 @@ class SecurityLog:
                             yield known
 
     def _write(self, used: CredentialUsed, path: Path) -> None:
-        with locked(path.with_name(f"{path.name}.lock"), _LOCK_SECONDS) as file:
-            line: dict[str, Any] = {
-                "time": iso(self.clock.now()),
-                "event": used.use,
-                "actor": f"{self._actor} {used.key}".rstrip(),
-                "outcome": used.outcome,
-                "location": self._hash("location", used.location_id) if used.location_id is not None else None,
-                "client": self._hash("client", used.client_id) if used.client_id else None,
-            }
+        actor = f"{self._actor} {used.key}".rstrip()
+        location = self._hash("location", used.location_id) if used.location_id is not None else None
+        counted: dict[str, int] = {}
+        with locked(self._lock, _LOCK_SECONDS) as file:
             if used.use in _COUNTED:
                 use = "" if used.use == "get" else f"{used.use} "
-                who = use + " ".join(str(line[name]) for name in ("actor", "outcome", "location"))
-                line["count"] = count = self._count(file, who)
+                count = self._count(file, f"{use}{actor} {used.outcome} {location}")
                 if not count:
                     return
+                counted = {"count": count}
+            line = {
+                "time": iso(self.clock.now()),
+                "event": used.use,
+                "actor": actor,
+                "outcome": used.outcome,
+                "location": location,
+                "client": self._hash("client", used.client_id) if used.client_id else None,
+                **counted,
+            }
             _append(path, json.dumps(line).encode())
 
     def _count(self, file: int, who: str) -> int:
@@ -124,9 +129,19 @@ class SecurityLog:
     def _actor(self) -> str:
         return f"{user_name(os.geteuid())} {self.caller}"
 
-    def _hash(self, what: str, text: str) -> str:
-        named = f"{what} {text}".encode(errors="backslashreplace")
-        return hmac.digest(self._key, named, "sha256").hex()[:_HASH_DIGITS]
+    @cached_property
+    def _lock(self) -> Path:
+        path = Path(self.path or "")
+        return path.with_name(f"{path.name}.lock")
+
+    @cached_property
+    def _hash(self) -> Callable[[str, str], str]:
+        @lru_cache(_HASHES)  # a program asks for the same tokens all day
+        def hash_of(what: str, text: str) -> str:
+            named = f"{what} {text}".encode(errors="backslashreplace")
+            return hmac.digest(self._key, named, "sha256").hex()[:_HASH_DIGITS]
+
+        return hash_of
 
     @cached_property
     def _key(self) -> bytes:

@@ -32,8 +32,10 @@ _LOCK_ID = 0x746F6B656E  # of the advisory lock that migrations take; any number
 # A lock that somebody's open transaction holds is waited for as long as SQLite waits; a process that was stopped in
 # the middle of its own must not hold others up for longer. And what a commit confirms is on the server's disk, whatever
 # is usual there: the journal forgets it then. In each transaction, for a pooler may share a session with others.
-_TRANSACTION = (
-    "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; "
+# READ COMMITTED whatever is usual there: where a claim meets another, it goes on to rows that are free.
+_BEGIN_SQL = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '60s'; "
     "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 )
 # Times are read in the one style that the driver knows, whatever is set for user or database.
@@ -111,9 +113,6 @@ class PostgresBackend(Backend):
         self.engine = sa.create_engine(
             url,
             hide_parameters=True,
-            # Whatever is set for user or database: where a claim meets another, it goes on to rows that are free.
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,  # a server that was restarted is noticed before anything is asked of it
             pool_size=connections,  # many workers share the server's connections
             max_overflow=0 if connections > 1 else 1,  # threads wait for one; a lone one may need a second to migrate
             pool_timeout=PATIENCE_SECONDS,
@@ -125,7 +124,7 @@ class PostgresBackend(Backend):
         self._connections: WeakSet[Any] = WeakSet()
         sa.event.listen(self.engine, "connect", lambda connection, _: self._connections.add(connection))
         sa.event.listen(self.engine, "connect", _set_up)
-        sa.event.listen(self.engine, "begin", _begin)
+        sa.event.listen(self.engine, "checkout", self._begin)
 
     def abort(self) -> None:
         """See `Backend.abort`: a wait for the server ends at once when its socket is shut down."""
@@ -212,6 +211,19 @@ class PostgresBackend(Backend):
         is_away = isinstance(error, OperationalError) and (not state or state.startswith(_LOST_STATES))
         return is_away or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
+    def _begin(self, driver: Any, record: sa.pool.ConnectionPoolEntry, _: object) -> None:
+        """Begin the one transaction that a connection is taken for, at the price of a ping.
+
+        A server that was restarted is noticed by it before anything is asked: another connection is made then.
+        """
+        try:
+            driver.execute(_BEGIN_SQL)
+        except self._error:
+            if driver.closed and record.info.pop("was_used", False):
+                raise sa.exc.InvalidatePoolError from None
+            raise
+        record.info["was_used"] = True
+
     def _missing_right(self, line: str) -> str:
         """The statement that gives the right which a refusal says is missing."""
         denied = _DENIED.match(line)
@@ -279,10 +291,5 @@ def _set_up(connection: Any, _: object) -> None:
                 return None
 
     connection.adapters.register_loader("timestamptz", Lenient)
-    with connection.cursor() as cursor:
-        cursor.execute(_SESSION)
-    connection.commit()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(_TRANSACTION)
+    connection.autocommit = True  # transactions begin by `_BEGIN_SQL`; by the driver they would take another trip
+    connection.execute(_SESSION)

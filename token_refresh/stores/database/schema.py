@@ -6,7 +6,7 @@ which PostgreSQL's are made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from datetime import datetime
 from typing import Any
 
@@ -121,6 +121,7 @@ API_KEYS = sa.Table(
     sa.Column("last_used_at", UtcTime),
     sa.UniqueConstraint("name"),
 )
+KEY_OF_ID = API_KEYS.select().where(API_KEYS.c.id == sa.bindparam("key_id"))  # made once: each request asks for it
 LINKS = sa.Table(
     "links",
     METADATA,
@@ -149,16 +150,17 @@ _ONLY_TOKEN = sa.case((CREDENTIALS.c.encrypted_refresh == "", CREDENTIALS.c.last
 _COLUMN_OF = {column.attribute: column for column in ALL_COLUMNS}
 _TIMES = [CREDENTIALS.c.created_at, CREDENTIALS.c.updated_at]
 # What is read of a row: all of it; what is shown; and what a refresh needs, which is what a large table is listed with.
-ALL = [*_IDS, *(CREDENTIALS.c[name] for name in _COLUMN_OF), *_TIMES]
-SHOWN = [*(one for one in ALL if one.name not in _SECRET), _ONLY_TOKEN.label("last_access_token")]
-LISTED = [
+ALL = (*_IDS, *(CREDENTIALS.c[name] for name in _COLUMN_OF), *_TIMES)
+SHOWN = (*(one for one in ALL if one.name not in _SECRET), _ONLY_TOKEN.label("last_access_token"))
+LISTED = (
     *_IDS,
     *(CREDENTIALS.c[column.attribute] for column in COLUMNS if column.name not in _SECRET),
     CREDENTIALS.c.previous_refresh,
-]
+)
 
 
-def held_in(columns: Sequence[Any]) -> list[Column]:
+@functools.cache
+def held_in(columns: tuple[Any, ...]) -> list[Column]:
     """Which of the program's columns a selection of these holds."""
     return [_COLUMN_OF[column.name] for column in columns if column.name in _COLUMN_OF]
 

@@ -151,8 +151,8 @@ class SqliteBackend(Backend):
 def _prepare_file(path: Path) -> tuple[int, int]:
     """Create the file for its owner alone; refuse one that others can read. Returns which file it is."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Only a new file: to open and close one in use would drop this process's own SQLite locks on it (POSIX).
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         status = path.stat()

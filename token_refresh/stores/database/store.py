@@ -385,7 +385,7 @@ class DatabaseStore(Store):
 
     def _pages(
         self,
-        columns: Sequence[Any],
+        columns: tuple[Any, ...],
         *conditions: sa.ColumnElement[bool],
         after: int = -1 - LARGEST_ID,
         size: int = ROWS_A_PAGE,
@@ -397,14 +397,14 @@ class DatabaseStore(Store):
             size = max(size, min(2 * size, ROWS_A_PAGE))
 
     def _select(
-        self, columns: Sequence[Any], *conditions: sa.ColumnElement[bool], limit: int | None = None
+        self, columns: tuple[Any, ...], *conditions: sa.ColumnElement[bool], limit: int | None = None
     ) -> list[Row]:
         query = sa.select(*columns).where(*conditions)
         if limit is not None:
             query = query.order_by(CREDENTIALS.c.id).limit(limit)
         return self._read(query, columns)
 
-    def _read(self, query: sa.Select[Any], columns: Sequence[Any], **values: Any) -> list[Row]:
+    def _read(self, query: sa.Select[Any], columns: tuple[Any, ...], **values: Any) -> list[Row]:
         held = held_in(columns)
         return self._transact(
             lambda connection: [_row(record, held) for record in connection.execute(query, values).mappings()]

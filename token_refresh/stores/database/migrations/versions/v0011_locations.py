@@ -2,12 +2,12 @@
 
 from alembic import op
 
-from token_refresh.stores.database.schema import LOCATION_INDEX
-
 revision = "0011"
 down_revision = "0010"
+
+_WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 
 def upgrade() -> None:
     """Without the white space around a name that was typed in by hand, which no program asks for."""
-    op.execute(LOCATION_INDEX)
+    op.execute(f"CREATE INDEX ix_credentials_location ON credentials (trim(location_id, '{_WHITE_SPACE}'))")
