@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tests.service.asgi import Answer, ask, call
 from token_refresh.service import limits
+from token_refresh.service.app import CatchAll
 from token_refresh.service.limits import MOST_BODY_BYTES, MOST_HEADER_BYTES, Limits, host_in
 from token_refresh.settings import ServiceSettings
 
@@ -192,6 +194,27 @@ def test_a_request_that_the_end_of_the_service_cuts_off_is_answered() -> None:
     answer = asyncio.run(cut())
     assert_problem(answer, 503, "stopped")
     assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(("around", "error"), [(limited, asyncio.CancelledError), (CatchAll, KeyError)])
+def test_an_answer_that_has_begun_is_not_followed_by_another(around: Any, error: type[BaseException]) -> None:
+    sent = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise error
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "raw_path": b"/", "query_string": b""}
+    with suppress(error):
+        asyncio.run(around(app)(scope, receive, send))
+    assert sent == ["http.response.start"]
 
 
 def test_what_is_no_request_passes() -> None:

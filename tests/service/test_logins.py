@@ -10,8 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from tests.conftest import World
 from tests.refresh.runs.faults_world import PostgresRows, SqliteRows
 from tests.service.server import Browser, ServiceServer
+from tests.service.test_page import Operator
 
 pytestmark = pytest.mark.by_turns("server")
 
@@ -64,6 +66,35 @@ def test_a_login_that_was_refused_leaves_the_link_as_it_was(server: ServiceServe
     assert browser.log_in(f"/oauth/login/1?{query_of(link)}").status_code == 200
 
 
+def test_a_link_says_by_itself_which_client_it_is_for(server: ServiceServer) -> None:
+    server.register()
+    server.register("other")
+    server.world.oauth.consent("google", location_id="loc")
+    link = query_of(server.link())
+    assert "Company loc" in Browser(server).log_in(f"/auth/login?{link}").text
+    assert server.call("GET", "/tokens/other", server.admin).status_code == 401
+
+
+def test_who_is_signed_in_and_may_change_clients_logs_in_without_a_link(server: ServiceServer) -> None:
+    row_id = server.register()["client_id"]
+    address = server.call("GET", "/auth/token?location=loc", server.admin).json()["login_url"]
+    for scopes, is_allowed in (("read", "tokens"), False), (("read", "clients"), True):
+        operator, browser = Operator(server), Browser(server)
+        operator.sign_in(server.key(*scopes))
+        browser.session.cookies.update(operator.session.cookies)
+        for where in (address, f"/oauth/login/{row_id}"):
+            status = browser.log_in(where).status_code if is_allowed else browser.get(where).status_code
+            assert status == (200 if is_allowed else 403)
+    assert server.call("GET", "/tokens/loc", server.admin).status_code == 200
+
+
+def test_without_a_public_address_there_is_no_link(world: World) -> None:
+    with ServiceServer(world, PUBLIC_URL="", HOST="0.0.0.0", ALLOW_PLAIN_HTTP="yes") as server:
+        server.register()
+        said = server.call("POST", "/links", server.admin, json={"branch_id": "loc"})
+        assert (said.status_code, said.json()["message"]) == (500, "PUBLIC_URL is not set")
+
+
 BAD_LINKS: dict[str, Callable[[ServiceServer, str], str]] = {
     "none": lambda server, link: "/connect",
     "empty": lambda server, link: "/connect?link=",
@@ -108,12 +139,19 @@ def test_a_link_ends_with_its_client_also_where_another_gets_its_number(server: 
     assert Browser(server).get(link).status_code == 403
 
 
-def test_a_link_does_not_open_what_somebody_made_of_its_row_in_the_table(server: ServiceServer) -> None:
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_link_does_not_open_what_somebody_made_of_its_row_in_the_table(
+    server: ServiceServer, is_deleted: bool
+) -> None:
     server.register()
     link = server.link()
-    kind = PostgresRows if "DATABASE_URL" in server.world.program.settings else SqliteRows
-    kind(server.world).edit("loc", location_id="other")
-    assert Browser(server).get(link).status_code == 403
+    rows = (PostgresRows if "DATABASE_URL" in server.world.program.settings else SqliteRows)(server.world)
+    if is_deleted:
+        rows.remove("loc")
+    else:
+        rows.edit("loc", location_id="other")
+    page = Browser(server).get(link)
+    assert (page.status_code, BAD_LINK in page.text) == (403, True)
 
 
 def test_of_two_logins_through_one_link_only_the_first_is_stored(server: ServiceServer) -> None:

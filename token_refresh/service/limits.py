@@ -127,9 +127,8 @@ async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
                 if not message.get("more_body", False) or size > _PASSED_OVER:
                     break
     except TimeoutError:
-        if size <= MOST_BODY_BYTES:
-            what = f"the body took longer than {SLOWEST_SECONDS:.0f} seconds"
-            raise ActionableError(what, "Send it faster.", Kind.TOO_LARGE) from None
+        what = f"the body took longer than {SLOWEST_SECONDS:.0f} seconds"
+        raise ActionableError(what, "Send it faster.", Kind.TOO_LARGE) from None
     if size > MOST_BODY_BYTES:
         raise _too_large("the body", MOST_BODY_BYTES)
     return bytes(body)

@@ -58,9 +58,8 @@ class TimedProtocol(H11Protocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(_TOO_SLOW)
-            self.transport.close()
+        self.transport.write(_TOO_SLOW)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
