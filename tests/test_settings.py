@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sqlalchemy import URL, make_url
 
 import crypto
 from token_refresh import settings
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
 from token_refresh.settings import (
     AirtableSettings,
     ImportSettings,
@@ -618,6 +620,10 @@ def test_wrong_setting_in_dotenv_is_not_quoted_either(load, name):
         assert CANARY not in problem
 
 
+def test_public_url_that_nobody_can_read_is_named(load):
+    assert load.problems(PUBLIC_URL="https://[::1")[0].startswith("PUBLIC_URL ")
+
+
 def test_all_mistakes_are_reported_at_once(load):
     """Nobody starts the program fifteen times to find fifteen mistakes."""
     load.dotenv("broken line here\n", mode=0o644)
@@ -1127,6 +1133,29 @@ def test_dotenv_of_another_user_is_refused(load):
     os.chown(path, 12345, -1)
     (problem,) = load.problems_exactly({})
     assert problem.startswith(f"{path} belongs to another user. ")
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "said"),
+    [
+        ([], GOOD, "private"),
+        (["git init -q"], DOUBTFUL, "not ignored by git"),
+        (["git init -q", "echo .env >.gitignore"], GOOD, "private"),
+        (["git init -q", "git add .env"], BAD, "in version control, with its secrets"),
+    ],
+)
+def test_dotenv_that_is_in_version_control_or_nearly_is_named(load, steps, state, said):
+    load.dotenv(f"ENCRYPTION_KEY={KEY}\n")
+    for step in steps:
+        subprocess.run(step, shell=True, cwd=load.folder, check=True)
+    check = settings.check_dotenv(load.folder)
+    assert (check.state, said in check.message) == (state, True)
+
+
+def test_dotenv_is_private_where_there_is_no_git(load, monkeypatch, tmp_path):
+    load.dotenv(f"ENCRYPTION_KEY={KEY}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert settings.check_dotenv(load.folder).state == GOOD
 
 
 def test_environment_wins_over_dotenv(load):

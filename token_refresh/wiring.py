@@ -319,8 +319,7 @@ def _require_key(factory: JobFactory, store: SealedStore, row: Row) -> None:
     from token_refresh.stores.sealed import CellError
 
     try:
-        if row.encrypted_refresh:
-            store.open(row, factory.binding(row))
+        store.open(row, factory.binding(row))
     except CellError as error:
         if error.is_key_unknown:
             raise

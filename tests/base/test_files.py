@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from token_refresh.base.files import SharedPlaceError, read_plain_file, require_own_place
+from token_refresh.base.files import SharedPlaceError, read_plain_file, require_own_place, user_name
 
 SOMEBODY = 65534
 # A file of somebody else's is made by root alone (chown(2)); as another user there is nothing to show it with.
@@ -22,6 +22,10 @@ def folder(path: Path, mode: int) -> Path:
     path.mkdir()
     path.chmod(mode)
     return path
+
+
+def test_a_user_that_the_system_does_not_know_is_named_by_its_number() -> None:
+    assert user_name(4_000_000_000) == "#4000000000"
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o2775, 0o702])

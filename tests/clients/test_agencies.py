@@ -13,15 +13,17 @@ from providers.base import Answer, RawAnswer, Verdict
 from providers.registry import read_catalog
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.runs.faults_world import TABLES, Rows, SqliteRows, entries, table_of
+from tests.refresh.runs.faults_world import TABLES, AirtableRows, Rows, SqliteRows, entries, table_of
 from tests.refresh.runs.test_faults_inside import OtherStore, on, run_context_of
 from tests.refresh.runs.test_faults_inside import run as run_once
+from tests.world.airtable import faults as airtable_faults
 from tests.world.http import Request, Response
 from tests.world.oauth import faults
 from tests.world.program import Result
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import NoticeCode, Outcome
 from token_refresh.base.files import AGENCIES_FILE
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.clients.agencies import minting
 from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.installs import AgencyCalls, add_location, fresh_agency
@@ -202,6 +204,34 @@ def test_an_agency_whose_token_is_nearly_out_is_refreshed_first(table: Rows) -> 
     assert agency(table, "--all").code == 0
     asked_for = [request.path.rpartition("/")[2] for request in table.world.oauth.requests]
     assert asked_for == ["token", "installedLocations", "installedLocations", "locationToken"]
+
+
+def test_a_location_that_is_there_already_stays_as_it_is(table: Rows) -> None:
+    added(table, "loc-1")
+    before = table.row("loc-1")
+    result = agency(table, "--location", "loc-1")
+    assert (result.code, states(result), result.err) == (0, {"loc-1": "in_table"}, "")
+    assert (table.row("loc-1"), asked(table.world, "locationToken")) == (before, [])
+
+
+def test_people_see_the_locations_as_a_table_and_what_adds_them(table: Rows) -> None:
+    table.world.oauth.agencies.install(COMPANY, "loc-1", "loc-2")
+    result = table.world.program.onboard("--locations", COMPANY)
+    assert [line.split()[0] for line in result.out.splitlines()] == ["LOCATION", "loc-1", "loc-2"]
+    assert f"2 of 2 have no row; add them: {ONBOARD_CLIENT} --locations {COMPANY} --all" in result.err
+
+
+def test_a_location_whose_row_is_not_stored_is_not_counted_as_added(airtable_world: World) -> None:
+    rows, airtable = with_agency(AirtableRows(airtable_world)), airtable_world.airtable
+    assert airtable is not None
+    airtable_world.oauth.agencies.install(COMPANY, "loc-1")
+    airtable.inject(airtable_faults.unprocessable(message="no such luck"), kind="create", times=None)
+    result = agency(rows, "--all")
+    assert (result.code, states(result)) == (1, {"loc-1": "failed"})
+    assert "loc-1 was not added: " in result.err
+    airtable.faults.clear()
+    assert run(rows).code == 0
+    assert rows.is_current("loc-1")
 
 
 def test_of_an_agency_whose_grant_is_dead_nothing_is_listed(table: Rows) -> None:

@@ -426,6 +426,13 @@ def test_clients_in_a_database_that_is_used_no_more_are_named(world: World, requ
     assert "not use any more" not in world.program.run("status").err
 
 
+def test_a_broken_database_that_is_used_no_more_concerns_nobody(postgres_world: World) -> None:
+    (postgres_world.program.home / "state").mkdir(mode=0o700, exist_ok=True)
+    (postgres_world.program.home / "state/tokens.sqlite3").write_text("no database")
+    result = postgres_world.program.run("status")
+    assert (result.code, "tokens.sqlite3" in result.err) == (0, False)
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_an_export_that_a_spreadsheet_saved_comes_back(rows: Rows, separator: str) -> None:
     before = fill(rows)

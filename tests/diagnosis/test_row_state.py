@@ -88,6 +88,7 @@ def test_a_valid_token_that_is_due_or_ends_for_good_has_a_note(
         ({"error": WRONG_TYPE, "status": "disabled"}, f"To use it again: {TOKEN_MANAGER} enable loc"),
         ({"failure_count": 1}, "Fix what the last error says; the next run tries again."),
         (OVER, f"Run: {TOKEN_MANAGER}; and look whether cron does."),
+        ({**ONLY, **OVER}, f"A person must log in again: connect the account again, then run `{ONBOARD_CLIENT}`."),
     ],
 )
 def test_each_state_says_what_is_to_be_done(changes: dict[str, Any], action: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from tests.callers import log_in, manager_of, revocable
 from tests.commands.test_cli import change_row
 from tests.conftest import World
-from tests.library.test_manager import assert_frames_silent, claim
+from tests.library.test_manager import assert_frames_silent, claim, log
+from tests.refresh.runs.faults_world import meanwhile
 from tests.world.oauth import faults
 from token_refresh.commands import prepare
 from token_refresh.library import (
@@ -28,6 +30,8 @@ from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import StoreUnavailableError
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import open_history
+
+__all__ = ["log"]  # a fixture
 
 SECRET = "a new secret of this app"
 CLIENT: dict[str, Any] = {"client_id": "app-acme", "client_secret": "acme secret"}
@@ -544,6 +548,17 @@ def test_a_provider_that_takes_a_refresh_only_late_is_not_asked_before(world: Wo
             manager.refresh_now("loc1")
         assert caught.value.after == 570
         assert world.oauth.requests == []
+        world.clock.advance(571)
+        assert manager.refresh_now("loc1").access_token == world.oauth.current_access("loc1")
+
+
+def test_a_client_whose_tokens_somebody_clears_while_it_is_refreshed_has_none(
+    world: World, manager: TokenManager
+) -> None:
+    log_in(world, manager)
+    world.oauth.fail(meanwhile(lambda: change_row(world, "loc1", encrypted_refresh="", last_access_token="")))
+    with pytest.raises(RetryLaterError, match="the row has no valid access token"):
+        manager.refresh_now("loc1")
 
 
 def test_a_pause_that_the_provider_asked_for_is_kept_and_its_end_said(world: World, manager: TokenManager) -> None:
@@ -582,6 +597,18 @@ def test_what_is_refreshed_and_logged_in_one_by_one_is_in_the_history(kept: tupl
     with open_history(installation, lambda *_: None) as history:
         [day] = history.days(world.clock.now().date())
     assert (day.provider, day.counts["refreshed"], day.counts["operator"]) == ("acme", 2, 1)
+
+
+@pytest.mark.parametrize("in_its_place", [Path.mkdir, lambda file: file.symlink_to("gone/file")])
+def test_a_refresh_that_the_history_does_not_take_is_one_all_the_same(
+    world: World, manager: TokenManager, log: pytest.LogCaptureFixture, in_its_place: Callable[[Path], None]
+) -> None:
+    log_in(world, manager)
+    [file] = (world.program.home / "state").rglob("history.sqlite3")
+    file.unlink()
+    in_its_place(file)
+    assert manager.refresh_now("loc1").access_token == world.oauth.current_access("loc1")
+    assert f"history: {file} cannot be written" in log.text
 
 
 def test_what_is_onboarded_is_in_the_history(world: World) -> None:

@@ -243,6 +243,15 @@ def test_a_row_of_a_refused_client_counts_as_failing_although_it_is_not_marked(s
     assert sqlite_rows.row("loc").last_error == ""
 
 
+def test_a_row_of_a_refused_client_that_was_disabled_counts_as_disabled_alone(sqlite_rows: SqliteRows) -> None:
+    sqlite_rows.add("acme", "loc", START + timedelta(minutes=10))
+    sqlite_rows.world.oauth.fail(faults.wrong_secret(), times=9)
+    facts_of(sqlite_rows)
+    sqlite_rows.edit("loc", status="disabled")
+    facts, _ = facts_of(sqlite_rows)
+    assert (codes(facts), facts.tokens) == ({}, {("acme", "disabled"): 1})
+
+
 def test_a_row_of_a_refused_client_is_named_also_by_a_run_that_does_not_try_it(sqlite_rows: SqliteRows) -> None:
     sqlite_rows.add("acme", "loc", START + timedelta(minutes=10))
     sqlite_rows.world.oauth.fail(faults.wrong_secret(), times=9)
@@ -298,6 +307,18 @@ def test_what_waits_in_the_journal_is_counted_by_step(sqlite_rows: SqliteRows) -
     facts, _ = facts_of(sqlite_rows)
     assert facts.journal_entries == {"lost": 1}
     assert Code.JOURNAL_WAITING not in {item.code for item in facts.items}
+
+
+def test_tokens_that_wait_in_the_journal_for_more_than_a_day_are_named(sqlite_rows: SqliteRows) -> None:
+    world = sqlite_rows.world
+    sqlite_rows.add("acme", "loc")
+    world.oauth.fail(faults.raw(b'{"response": {"data": {"access_token": "12345678"}}}'))
+    for hours, is_named in ((24, False), (1, True)):
+        facts_of(sqlite_rows)
+        world.clock.advance(hours * 3600)
+        facts, _ = facts_of(sqlite_rows)
+        assert facts.journal_entries == {"unread": 1}
+        assert (Code.JOURNAL_WAITING in {item.code for item in facts.items}) == is_named
 
 
 def test_an_end_gets_nearer_in_three_steps() -> None:

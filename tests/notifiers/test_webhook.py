@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import World
 from tests.world.clock import FakeClock
 from tests.world.http import HTTPServer, Request, Response
+from tests.world.oauth import faults
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.notifiers import watch, webhook
 from token_refresh.notifiers.ledger import locked, transact_in
@@ -93,6 +94,9 @@ def test_a_run_is_one_event_and_what_it_refreshed_comes_only_where_it_is_asked_f
     hooked.clock.advance(3600)
     assert hooked.program.run().code == 0
     data = receiver.events[1]["data"]
+    hooked.clock.advance(3600)
+    hooked.oauth.fail(faults.refused("invalid_scope"))
+    assert hooked.program.run().code == 1
     assert receiver.types()[1:] == ["token.refreshed"]
     assert list(data) == ["location_id", "provider", "outcome", "error", "action", "expires_at"]
     assert (data["location_id"], data["provider"], data["outcome"], data["error"]) == (

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.conftest import World
+from tests.refresh.runs.faults_world import SqliteRows
 from tests.service.server import ServiceServer
 from tests.world.raw import silent_server
 from token_refresh.service import health
@@ -18,6 +19,14 @@ def test_a_service_that_can_work_is_ready(server: ServiceServer) -> None:
     server.connect()
     for path in ("/health", "/ready"):
         assert server.call("GET", path).status_code == 200
+
+
+@pytest.mark.parametrize("cells", [{"encrypted_refresh": ""}, {"encrypted_refresh": "pasted"}, {"provider": "nobody"}])
+def test_what_is_wrong_with_one_row_alone_leaves_it_ready(world: World, cells: dict[str, str]) -> None:
+    with ServiceServer(world) as server:
+        server.connect()
+        SqliteRows(world).edit("loc", **cells)
+        assert server.call("GET", "/ready").status_code == 200
 
 
 def test_a_wrong_key_makes_it_not_ready_and_only_who_may_read_learns_why(server: ServiceServer) -> None:

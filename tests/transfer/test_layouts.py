@@ -327,6 +327,14 @@ def test_a_connection_that_cannot_come_over_is_reported_alone(
     assert sorted(world.rows()) == ["5f1c", "9ab2"]
 
 
+def test_a_record_that_says_of_nobody_whose_it_is_is_refused_alone(world: World) -> None:
+    earlier = sources.user_tokens(world)
+    sources.add_user(earlier, "sue", 3, user_id="")
+    result, done = imported(earlier, "--yes")
+    assert (result.code, done) == (1, {"tom": "created", "ann": "created", "user_tokens 3": "refused"})
+    assert "it has nothing that could be its location id" in reported(result, "")
+
+
 @pytest.mark.parametrize("address", ["https://github.com", "https://GitHub.com/"])
 def test_the_providers_own_host_needs_no_yes(world: World, address: str) -> None:
     earlier = sources.git_connections(world)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, RawAnswer, Verdict
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import Notice, RowFinished
 from token_refresh.base.text import paste_mistake
 from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
@@ -26,6 +27,13 @@ class AdmissionError(ActionableError):
     def of(cls, error: ActionableError) -> AdmissionError:
         """The same error, met by a credential on its way into the table."""
         return cls(str(error), error.action, error.kind)
+
+
+def require_stored(end: RowFinished | Notice) -> RowFinished:
+    """What became of a login that somebody waits for. Raises `AdmissionError` where it cannot be stored."""
+    if isinstance(end, Notice):
+        raise AdmissionError(end.message, end.action)
+    return end
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 from token_refresh.base.clock import Clock, SystemClock
-from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.errors import Kind
 from token_refresh.base.events import RowFinished
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.credential import require_stored
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
 from token_refresh.clients.row import find_row
 from token_refresh.commands import patient_lock, prepare, started
@@ -97,10 +98,8 @@ def _from_terminal(
 def _store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> RowFinished:
     """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
     with patient_lock(installation, console):
-        end = resume_admission(context, next(one for one in context.journal.entries() if one.id == entry_id))
-    if not isinstance(end, RowFinished):
-        raise ActionableError(end.message, end.action, Kind.ROW)
-    return end
+        entry = next(one for one in context.journal.entries() if one.id == entry_id)
+        return require_stored(resume_admission(context, entry))
 
 
 def _from_csv(name: str, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:

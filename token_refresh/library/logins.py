@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from token_refresh.base.errors import ActionableError, Kind, LoginAgainError, RetryLaterError, capture_error, unwrap
+from token_refresh.base.errors import LoginAgainError, RetryLaterError, capture_error, unwrap
 from token_refresh.base.events import Outcome, RowFinished
+from token_refresh.clients.credential import require_stored
 from token_refresh.clients.login.attempt import NoGrantError
 from token_refresh.clients.row_login import BegunLogin, LoginBegun, begin_row_login, exchange_row_login
 from token_refresh.journal.entries import Entry
@@ -82,12 +83,10 @@ class Logins(Opened):
         """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
         try:
             with self._runtime.lock(self._wait_seconds):
-                end = context.resume_admission(context, entry)
+                end = require_stored(context.resume_admission(context, entry))
         except LockedError as error:
             what = f"{entry.location_id} {entry.provider}: logged in, and not stored yet: {error}"
             raise RetryLaterError(what, "Nothing is lost: the next run stores it.") from None
-        if not isinstance(end, RowFinished):
-            raise ActionableError(end.message, end.action, Kind.ROW)
         if end.outcome is not Outcome.REFRESHED:
             raise end.as_error()
         return end

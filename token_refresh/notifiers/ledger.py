@@ -77,7 +77,7 @@ def transact_in(file: Path, schema: str, say: Callable[[str, str], None]) -> Tra
     def transact(act: Callable[[Execute], Any]) -> Any:
         try:
             return _in_transaction(file, schema, act)
-        except sqlite3.OperationalError as error:  # the file itself is in order
+        except (sqlite3.OperationalError, OSError) as error:  # the file itself is in order
             what = f"{file} cannot be written ({error})"
             raise ActionableError(what, "Free disk space or correct its permissions.", Kind.CONFIGURATION) from None
         except sqlite3.DatabaseError:
