@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
+from check_jsonschema.builtin_schemas import get_builtin_schema
+from jsonschema.validators import validator_for
 
 import crypto
 from tests.conftest import World
@@ -286,9 +289,8 @@ def test_compose_opens_a_port_on_this_machine_alone() -> None:
 
 def faults_by_the_compose_specification(file: Mapping[str, Any]) -> list[str]:
     """By its published schema, which check-jsonschema brings; https://github.com/compose-spec/compose-spec."""
-    schemas = pytest.importorskip("check_jsonschema.builtin_schemas")
-    schema = schemas.get_builtin_schema("vendor.compose-spec")
-    validator = pytest.importorskip("jsonschema.validators").validator_for(schema)(schema)
+    schema = get_builtin_schema("vendor.compose-spec")
+    validator = validator_for(schema)(schema)
     return [f"{one.json_path}: {one.message}" for one in validator.iter_errors(file)]
 
 
@@ -403,10 +405,9 @@ def test_the_state_folder_may_lie_in_a_volume_that_belongs_to_a_group(world: Wor
 
 def faults_by_the_schema_of_kubernetes(document: Mapping[str, Any]) -> list[str]:
     """By the published one of its kind, which kubernetes-validate brings; a field that it does not name is a fault."""
-    schemas = pytest.importorskip("kubernetes_validate")
     try:
-        schemas.validate(document, KUBERNETES, strict=True)
-    except schemas.ValidationError as error:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
         return [f"{document['kind']} {list(error.path)}: {error.message}"]
     return []
 

@@ -47,7 +47,7 @@ def test_any_text_comes_back_as_it_was(form: str, cells: dict[str, str], tmp_pat
 def read(text: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str]]:
     """What each line of an export is, that comes by standard input: its name, whose it is, what is wrong with it."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    return [(one.name, one.row and one.row.location_id, one.problem) for one in backup.read_export("-")]
+    return [(one.name, one.row.location_id if one.row else None, one.problem) for one in backup.read_export("-")]
 
 
 def test_empty_lines_of_an_export_are_none_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
