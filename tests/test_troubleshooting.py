@@ -182,7 +182,7 @@ SITUATIONS = (
         lambda world, _: _set(world, ENCRYPTION_KEY=f'"{world.program.settings["ENCRYPTION_KEY"]}"'),
     ),
     Situation(
-        "ENCRYPTION_KEY opens no cell",
+        "ENCRYPTION_KEY decrypts no value",
         "The key is a valid one, but not the one that the rows were encrypted with.",
         lambda world, _: _set(world, ENCRYPTION_KEY=crypto.generate_key()),
     ),

@@ -160,7 +160,7 @@ def test_a_key_that_opens_nothing_is_bad(world: World) -> None:
     code, parts = _found(world)
     [key] = parts["key"]
     assert (code, key["state"]) == (1, BAD)
-    assert "opens no cell of the 2 rows" in key["text"]
+    assert "decrypts no value of the 2 rows" in key["text"]
     assert "ENCRYPTION_KEY_FALLBACKS" in key["action"]
 
 

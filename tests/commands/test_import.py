@@ -212,7 +212,7 @@ def test_cells_of_an_unknown_key_are_refused_and_of_a_fallback_taken_as_they_are
         rows.remove(location)
     wrong = rows.world.program.run("import", file, "--yes")
     assert wrong.code == 2
-    assert "opens no cell of the 3 rows" in wrong.err
+    assert "decrypts no value of the 3 rows" in wrong.err
     rows.world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = old
     assert set(imported(rows, file, "--yes")[1].values()) == {"created"}
     assert rows.row("a").encrypted_refresh == before["a"].encrypted_refresh

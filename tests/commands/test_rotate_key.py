@@ -196,7 +196,7 @@ def test_a_key_that_opens_nothing_changes_nothing(rows: Rows) -> None:
     before = rows.row("loc 0")
     new_key(rows.world, keep=False)
     result = rows.world.program.run("rotate-key")
-    assert (result.code, "opens no cell" in result.err) == (2, True)
+    assert (result.code, "decrypts no value" in result.err) == (2, True)
     assert rows.row("loc 0") == before
 
 

@@ -138,7 +138,7 @@ def test_one_row_of_an_unknown_key_is_a_fault_and_all_of_them_mean_a_wrong_key(r
     new_key(rows.world, keep=False)
     wrong, said = verified(rows.world)
     assert wrong.code == 2
-    assert "ENCRYPTION_KEY opens no cell of the 1 rows" in wrong.err
+    assert "ENCRYPTION_KEY decrypts no value of the 1 rows" in wrong.err
     assert len(said["findings"]) == 2
     rows.add("acme", "b", LATER)
     result, said = verified(rows.world)

@@ -76,7 +76,7 @@ def test_a_run_that_could_not_ask_the_store_keeps_what_was_known_and_needs_atten
 
 def test_runs_that_cannot_do_their_work_for_two_intervals_are_as_bad_as_none(tmp_path: Path) -> None:
     """Nobody may know by then which tokens have expired."""
-    error = ActionableError("ENCRYPTION_KEY opens no cell", "Set the key.", Kind.CONFIGURATION)
+    error = ActionableError("ENCRYPTION_KEY decrypts no value", "Set the key.", Kind.CONFIGURATION)
     for hours in range(3):
         run = finished(at=START + timedelta(hours=hours), error=error)
         assert judged(tmp_path, summary_of(run, exit_code=2), after=timedelta(hours=hours)).state == "attention"

@@ -160,8 +160,8 @@ class Seals:
 def wrong_key(rows: int) -> RunError:
     """Where so many rows were looked at, and no configured key opens any cell of them: it is wrong, not the rows."""
     return RunError(
-        f"ENCRYPTION_KEY opens no cell of the {rows} rows",
-        "Set the key that they were sealed with; older keys go into ENCRYPTION_KEY_FALLBACKS.",
+        f"ENCRYPTION_KEY decrypts no value of the {rows} rows",
+        "Set the key that encrypted them; older keys go into ENCRYPTION_KEY_FALLBACKS.",
     )
 
 

@@ -125,7 +125,7 @@ def test_an_error_that_ends_a_run_is_said_once(rows: SqliteRows) -> None:
     rows.world.program.settings["ENCRYPTION_KEY"] = "A" * 42 + "E="
     result = rows.world.program.run()
     assert result.code == exits.USAGE
-    assert result.err.count("ENCRYPTION_KEY opens no cell of the 1 rows") == 1
+    assert result.err.count("ENCRYPTION_KEY decrypts no value of the 1 rows") == 1
     assert "nothing due" not in result.err
 
 

@@ -583,7 +583,7 @@ def test_a_key_that_opens_no_row_stops_the_run_before_anything_is_sent(rows: Row
     rows.world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     result = run(rows)
     assert result.code == exits.USAGE
-    assert "ENCRYPTION_KEY opens no cell of the 10 rows" in result.err
+    assert "ENCRYPTION_KEY decrypts no value of the 10 rows" in result.err
     assert sent(rows.world) == 0
     assert {name: rows.row(name) for name in cells} == cells
 
