@@ -81,7 +81,7 @@ class Credential:
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """One request to a token endpoint. `host_is_fixed`: the table had no say in where it goes.
+    """One request to a token endpoint of this `provider`. `host_is_fixed`: the table had no say in where it goes.
 
     The body of a `GET` goes into the query of its address. `seconds`: its own limit, where that is shorter than any
     exchange's.
@@ -93,6 +93,7 @@ class TokenRequest:
     host_is_fixed: bool
     method: Literal["POST", "GET", "DELETE"] = "POST"
     seconds: float | None = None
+    provider: str = ""
 
 
 @dataclass(frozen=True)
@@ -297,12 +298,10 @@ class Provider(ProviderSummary):
             fields[self.client_id_param] = credential.client_id
             if self.auth == "body" and credential.client_secret:
                 fields["client_secret"] = credential.client_secret
-        if self.encoding == "json":
-            headers["Content-Type"], body = "application/json", json.dumps(fields)
-        else:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-            body = urlencode(fields, errors="surrogatepass")
-        return TokenRequest(endpoint.url, headers, body.encode("ascii"), endpoint.is_fixed)
+        is_json = self.encoding == "json"
+        headers["Content-Type"] = "application/json" if is_json else "application/x-www-form-urlencoded"
+        body = json.dumps(fields) if is_json else urlencode(fields, errors="surrogatepass")
+        return TokenRequest(endpoint.url, headers, body.encode("ascii"), endpoint.is_fixed, provider=self.slug)
 
     def filled(self, texts: Mapping[str, str], params: Mapping[str, str]) -> dict[str, str]:
         """Parameters of a request, placeholders filled in, without optional ones that the row does not name.

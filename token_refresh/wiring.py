@@ -22,13 +22,15 @@ from token_refresh.journal.lock import run_lock
 from token_refresh.journal.state_folder import StateFolder
 
 if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
     from providers import Catalog
     from token_refresh.base.checks import Check
     from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
     from token_refresh.diagnosis.row_state import RememberedFailures
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
-    from token_refresh.net.transport import HTTPTransport
+    from token_refresh.net.transport import HTTPTransport, Transport
     from token_refresh.net.watchdog import TimedAdapter
     from token_refresh.notifiers.history import History
     from token_refresh.notifiers.security_log import SecurityLog
@@ -64,6 +66,7 @@ class Installation:
         warn: called when the security log cannot be written; by default `say_outage` is.
         caller: who asks, for the security log: the verb, or `library`.
         connections: what the calls of one program share; a command opens and closes its own.
+        provider_seconds: of a program that goes on, how long providers take to answer.
     """
 
     settings: configuration.Settings
@@ -74,6 +77,7 @@ class Installation:
     caller: str = ""
     connections: Connections | None = None
     warn: Callable[[str, str], None] | None = None
+    provider_seconds: Histogram | None = None
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -430,6 +434,13 @@ def run_watch(installation: Installation, say: Callable[[str, str], None], *, is
     return RunWatch(surroundings, notifiers, facts, is_scheduled=is_scheduled)
 
 
+def shared(installation: Installation) -> Installation:
+    """One for all calls of a service: on the same connections, and with what its `/metrics` says of providers."""
+    from token_refresh.notifiers.metrics import make_provider_seconds
+
+    return replace(installation, connections=Connections(), provider_seconds=make_provider_seconds())
+
+
 def metrics_text(installation: Installation) -> bytes:
     """The numbers of the last run that came by itself, and of all rows as they are now, in Prometheus' text format.
 
@@ -455,7 +466,7 @@ def metrics_text(installation: Installation) -> bytes:
     with open_history(installation, installation.say_outage, context.folder) as history:
         counts = history.counts()
     connections = installation.connections.counts() if installation.connections is not None else {}
-    return text_of(Numbers(summary, counts, last.success_at, connections))
+    return text_of(Numbers(summary, counts, last.success_at, connections, installation.provider_seconds))
 
 
 def notifiers_surroundings(installation: Installation, say: Callable[[str, str], None]) -> Surroundings:
@@ -670,7 +681,7 @@ def run_context_around(
             folder=installation.folder_of(store.store),
             providers=summaries,
             job_factory=make_job_factory(installation, store),
-            transport=transport,
+            transport=_timed(installation, transport),
             journal=journal,
             clock=installation.clock,
             policy=DuePolicy(settings.refresh_interval, settings.token_expiry_buffer),
@@ -690,6 +701,14 @@ def run_context_around(
             installation.say_not_saved(answer)
         journal.close()
         transport.close()
+
+
+def _timed(installation: Installation, transport: HTTPTransport) -> Transport:
+    if installation.provider_seconds is None:
+        return transport
+    from token_refresh.notifiers.metrics import TimedTransport
+
+    return TimedTransport(transport, installation.provider_seconds)
 
 
 def _open_journal(

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from providers.base import Answer, TokenRequest, Verdict
 from tests.conftest import World
 from tests.notifiers.news_world import settings_for, surroundings_for
 from tests.notifiers.summaries import finished, summary_of
@@ -28,7 +29,7 @@ from token_refresh.diagnosis.row_state import State
 from token_refresh.notifiers import messages
 from token_refresh.notifiers.channels import notifiers_of
 from token_refresh.notifiers.history import STORE_CALLS
-from token_refresh.notifiers.metrics import Numbers, write_metrics
+from token_refresh.notifiers.metrics import Numbers, TimedTransport, make_provider_seconds, write_metrics
 from token_refresh.notifiers.summary import Facts
 from token_refresh.notifiers.watch import Limit
 from token_refresh.stores.base import StoreUnavailableError, Usage
@@ -51,6 +52,15 @@ NAMES = {
 }
 LABELS = ("provider", "outcome", "state", "step")
 OF_THE_SERVICE = {"token_refresh_provider_seconds"}
+
+
+class Unreachable:
+    """A transport that sends nothing."""
+
+    def post(self, request: TokenRequest) -> Answer:
+        return Answer(Verdict.NOT_ACTED)
+
+
 FACTS = Facts(
     tokens={("acme", State.VALID): 3, ("acme", State.LOGIN_NEEDED): 1, ("google", State.VALID): 2},
     next_expiry={"acme": START + timedelta(hours=1)},
@@ -91,6 +101,21 @@ def test_the_names_are_those_that_are_promised_and_each_is_explained() -> None:
     assert set(re.findall(r"(?m)^# HELP (\S+) \S", text)) == NAMES
     assert "_created" not in text
     assert "a-location" not in text
+
+
+def test_how_long_each_provider_took_is_said_in_whole_histograms_and_nothing_of_other_requests() -> None:
+    seconds = make_provider_seconds()
+    transport = TimedTransport(Unreachable(), seconds)
+    for provider in ("acme", "acme", "google"):
+        transport.post(TokenRequest("https://id.example/token", {}, b"", host_is_fixed=True, provider=provider))
+    text = generate_latest(numbers(provider_seconds=seconds)).decode()
+    samples = read(text)
+    assert samples["token_refresh_provider_seconds_count", ("acme",)] == 2
+    assert samples["token_refresh_provider_seconds_count", ("google",)] == 1
+    assert {name for name, _ in samples} - NAMES == {
+        f"{one}_{end}" for one in OF_THE_SERVICE for end in ("bucket", "count", "sum")
+    }
+    assert "_created" not in text
 
 
 def test_a_run_and_all_rows_are_said_in_numbers() -> None:

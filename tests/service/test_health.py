@@ -98,3 +98,13 @@ def test_metrics_are_those_of_the_file_and_hold_no_location(server: ServiceServe
     assert float(lines["token_refresh_run_exit_code"]) == 0
     assert 'token_refresh_store_connections{state="idle"}' in lines
     assert "loc-that-nobody-may-see" not in answer.text
+
+
+def test_metrics_say_how_long_a_provider_took_for_a_login_and_a_refresh(server: ServiceServer) -> None:
+    server.connect("loc")
+    server.world.clock.advance(7200)
+    assert server.call("GET", "/tokens/loc", server.key("tokens")).status_code == 200
+    text = server.call("GET", "/metrics", server.key("read")).text
+    assert [line for line in text.splitlines() if "provider_seconds_count" in line] == [
+        'token_refresh_provider_seconds_count{provider="google"} 2.0'
+    ]

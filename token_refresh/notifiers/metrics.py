@@ -12,17 +12,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prometheus_client import generate_latest
+from prometheus_client import Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from providers.base import Answer, RawAnswer, TokenRequest
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome
 from token_refresh.base.files import replace_file
 from token_refresh.diagnosis.row_state import State
 from token_refresh.journal.entries import Step
+from token_refresh.net.transport import EXCHANGE_SECONDS, Transport
 from token_refresh.notifiers.history import STORE_CALLS
 from token_refresh.notifiers.summary import Facts, RunSummary
 
@@ -41,6 +43,7 @@ class Numbers(Collector):
         counts: see `History.counts`; None where the history cannot be asked.
         success: see `LastRun.success_at`.
         connections: of a process that goes on, how many connections to the store are `used` and `idle`.
+        provider_seconds: see `TimedTransport`; of a process that goes on.
         before: what the file says of all that is not known.
     """
 
@@ -48,6 +51,7 @@ class Numbers(Collector):
     counts: Mapping[tuple[str, str], int] | None
     success: datetime | None
     connections: Mapping[str, int] = field(default_factory=dict)
+    provider_seconds: Histogram | None = None
     before: Iterable[Metric] = ()
 
     def collect(self) -> Iterable[Metric]:
@@ -63,7 +67,28 @@ class Numbers(Collector):
         yield _gauges("store_connections", "Connections to the store, of the service.", connections, "state")
         yield from _of_history(self.counts) if self.counts is not None else ()
         yield from _of_rows(facts) if facts is not None else ()
+        yield from _without_created(self.provider_seconds) if self.provider_seconds is not None else ()
         yield from self.before
+
+
+class TimedTransport:
+    """A `Transport` that notes how long each provider took to answer, or not to."""
+
+    def __init__(self, transport: Transport, seconds: Histogram) -> None:
+        self._transport = transport
+        self._seconds = seconds
+
+    def post(self, request: TokenRequest) -> RawAnswer | Answer:
+        """See `Transport.post`."""
+        with self._seconds.labels(request.provider).time():
+            return self._transport.post(request)
+
+
+def make_provider_seconds() -> Histogram:
+    """Begins empty; used by any thread."""
+    buckets = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, EXCHANGE_SECONDS)
+    words = "How long providers take to answer, of the service."
+    return Histogram("token_refresh_provider_seconds", words, ["provider"], registry=None, buckets=buckets)
 
 
 def text_of(numbers: Numbers) -> bytes:
@@ -85,6 +110,12 @@ def write_metrics(file: Path, numbers: Numbers) -> None:
     except OSError as error:
         what, action = f"{file} cannot be written ({error.strerror})", "Make its folder, for this user to write in."
         raise ActionableError(what, action, Kind.CONFIGURATION) from None
+
+
+def _without_created(histogram: Histogram) -> Iterable[Metric]:
+    for family in histogram.collect():
+        family.samples = [one for one in family.samples if not one.name.endswith("_created")]
+        yield family
 
 
 def _of_history(counts: Mapping[tuple[str, str], int]) -> Iterable[Metric]:

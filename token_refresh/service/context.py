@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -17,7 +16,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.library import AsyncTokenManager, TokenManager
 from token_refresh.service.access import KeyCheck
 from token_refresh.service.sessions import Sessions, signer
-from token_refresh.wiring import Connections, Installation, runtime, service_audit, service_database
+from token_refresh.wiring import Installation, runtime, service_audit, service_database, shared
 
 OPEN_REFRESHES_SECONDS = 99.0  # after the wish for the end; by then each has ended by itself
 _READERS_SECONDS, _TICK_SECONDS = 1.0, 0.1
@@ -38,7 +37,7 @@ class Service:
     """
 
     def __init__(self, installation: Installation) -> None:
-        self.installation = replace(installation, connections=Connections())  # library and access share them
+        self.installation = shared(installation)
         self.settings, self.clock = installation.settings, installation.clock
         self.manager = AsyncTokenManager(TokenManager(runtime(self.installation)))
         self._database = service_database(self.installation)
