@@ -1515,6 +1515,13 @@ MUTANTS = (
         f"{_IDENTITY}test_a_dry_run_notes_nothing_of_a_base_that_was_restored",
     ),
     _mutant(
+        "an answer to a token that the row had for a while is nobody's once the one before is back",
+        "token_refresh/refresh/recovery.py",
+        "by_token([entry, *before])",
+        "by_token([entry])",
+        f"{_UNPROVEN}test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_successor_brought_is_stored",
+    ),
+    _mutant(
         "a restored folder is taken for the original where its file has the same inode",
         "token_refresh/journal/installation.py",
         "{generation[:4].hex()}",

@@ -251,11 +251,12 @@ def _close(context: RunContext, entry: Entry, answer: Answer) -> None:
 
 
 def _is_of(context: RunContext, entry: Entry, row: Row) -> bool:
-    """Whether the row still holds the token that was sent: in the same cell, or encrypted again in another."""
+    """Whether the row still holds the token that was sent, in whichever cell, or one that led to it, unproven."""
     if context.journal.is_of(entry, row.encrypted_refresh):
         return True
+    before = predecessors([entry.token], context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED, Step.LOST))
     job = context.job_factory.job(row)
-    return isinstance(job, Job) and by_token([entry])(job.token) is not None
+    return isinstance(job, Job) and by_token([entry, *before])(job.token) is not None
 
 
 def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:

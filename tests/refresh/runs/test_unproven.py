@@ -525,6 +525,25 @@ def test_a_proof_that_was_kept_when_the_run_was_killed_ends_what_it_was_for(tabl
     assert entries(table.world) == []
 
 
+def test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_successor_brought_is_stored(
+    databases: Rows,
+) -> None:
+    """The copy found the successor spent, for it did not know that this machine had sent it."""
+    databases.add("acme", "loc")
+    world, cell = databases.world, databases.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.reset(), times=9)
+    run(databases)
+    world.oauth.behave()
+    world.clock.advance(100)
+    struck(world, Point.KEPT, Fate.KILL)
+    databases.edit("loc", encrypted_refresh=cell)
+    world.clock.advance(100)
+    run(databases)
+    assert databases.is_current("loc")
+    assert_next_run_refreshes(databases)
+
+
 # A pair in the answer of a server that failed
 
 
