@@ -65,8 +65,9 @@ class SecurityLog:
         if self.path == "none" or is_pause or not event.outcome:
             return
         try:
-            self.path = path = Path(self.path or find_folder() / FILE)
-            self._write(event, path)
+            if not isinstance(self.path, Path):
+                self.path = Path(self.path or find_folder() / FILE)
+            self._write(event, self.path)
             self._retry_at = None
         except (OSError, ActionableError) as error:
             if self._retry_at is None:

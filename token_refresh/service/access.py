@@ -29,7 +29,7 @@ from token_refresh.base.events import CredentialUsed, Subscriber
 WRONG_KEYS, WINDOW_SECONDS = 20, 60.0  # more than so many from one network in so long are not answered
 MOST_NETWORKS = 10_000  # that are remembered; the oldest give way
 LOOK_UP_SECONDS = 5.0  # a database that is away must not keep a request waiting for longer
-THREADS = 16
+THREADS = 4  # as many as there are connections to look a key up by
 _ADVICE = "Send it as: Authorization: Bearer trk_…"
 _LOG = logging.getLogger("token_refresh")
 _T = TypeVar("_T")

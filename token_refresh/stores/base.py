@@ -624,7 +624,8 @@ def make_row(
             # Neither NaN nor a number out of bounds passes.
             values[column.attribute] = int(value) if isinstance(value, int | float) and 0 <= value <= MAX_COUNT else 0
         else:  # half a surrogate pair is no text that a file or an address takes
-            values[column.attribute] = "" if value is None else str(value).encode(errors="replace").decode().strip()
+            is_empty = value is None or value == ""  # as most are
+            values[column.attribute] = "" if is_empty else str(value).encode(errors="replace").decode().strip()
     return Row(key=key, error=error, created_at=parse_time(created_at), updated_at=parse_time(updated_at), **values)
 
 
