@@ -49,16 +49,14 @@ def authorization_url(
     """The address that a person opens (RFC 6749 section 4.1.1). It holds no secret but `state`.
 
     Args:
+        provider: one that has such an address.
         params: of the row.
         challenge: RFC 7636 section 4.2, of method S256; None without PKCE.
 
     Raises:
-        ProviderError: the provider has no such address, or the row lacks a parameter of it.
+        ProviderError: the row lacks a parameter of it.
     """
-    if provider.authorize_url is None:
-        raise ProviderError(
-            f"{provider.name} has no address for a login", "Get a refresh token in the provider's own way."
-        )
+    assert provider.authorize_url is not None
     address, _, own_query = provider.authorize_url.partition("?")
     query = {
         "response_type": "code",
@@ -92,13 +90,12 @@ def code_request(
 
 
 def device_request(provider: Provider, credential: Credential, scope: str) -> TokenRequest:
-    """The request that begins a login on another device (RFC 8628 section 3.1).
+    """The request that begins a login on another device (RFC 8628 section 3.1), at a provider that has such a login.
 
     Raises:
-        ProviderError: the provider has no such login.
+        ProviderError: see `Provider.endpoint`.
     """
-    if provider.device_url is None:
-        raise ProviderError(f"{provider.name} has no login by device", "Log in with a browser: leave out --device.")
+    assert provider.device_url is not None
     fields = {"scope": scope} if scope else {}
     return provider.request(provider.endpoint_at(provider.device_url, credential.params), fields, credential)
 

@@ -327,6 +327,11 @@ def test_a_row_that_the_store_refuses_is_refused_alone(airtable_world: World, ai
     result, done = imported(rows, file, "--yes")
     assert (result.code, done) == (1, {"a": "created", "=b": "created", "c d": "refused"})
     assert all(one["error"] and one["action"] for one in result.json()["results"] if one["outcome"] == "refused")
+    rows.edit("a", client_id="another")
+    airtable.inject(faults.unprocessable(message="no such luck"), kind="update", times=None)
+    result, done = imported(rows, file, "--yes", "--replace")
+    assert (result.code, done["a"]) == (1, "refused")
+    assert AirtableRows(airtable_world).row("a").client_id == "another"
 
 
 def test_another_run_is_waited_for_and_then_reported(airtable_world: World) -> None:

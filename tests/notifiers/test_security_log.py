@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -271,6 +272,18 @@ def test_a_log_that_cannot_be_written_is_one_warning(tmp_path: Path, clock: Fake
     [warning] = log.warnings
     assert warning.startswith("the security log ")
     assert reason in warning
+
+
+def test_a_line_of_which_the_disk_takes_only_a_part_is_one_warning(log: Log) -> None:
+    log.note("export")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((log.folder / FILE).stat().st_size + 10, limits[1]))
+    try:
+        log.note("import")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    [warning] = log.warnings
+    assert "No space left on device" in warning
 
 
 def test_a_log_that_can_be_written_again_goes_on(tmp_path: Path, clock: FakeClock) -> None:

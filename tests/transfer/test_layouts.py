@@ -159,6 +159,19 @@ def test_cells_that_are_sealed_already_come_over_opened_in_their_place(
     assert airtable_world.program.run("get", "loc-1").out.strip() == "the access token"
 
 
+def test_an_app_at_a_host_that_its_row_names_keeps_its_secret(airtable_world: World, airtable: AirtableServer) -> None:
+    """What the settings hold is for the provider's usual host."""
+    host = urlsplit(airtable_world.oauth.url).netloc
+    table = airtable.credentials_table("Earlier")
+    cells = airtable_world.cells("acme-instance", "loc-1", START + HOUR)
+    table.add(cells | {"provider_params": json.dumps({"instance": host})})
+    result = airtable_world.program.run(
+        "import", "--layout", "airtable-gcm", "Earlier", "--allow-host", host, "--yes", "--json"
+    )
+    assert outcomes(result) == {"loc-1": "created"}
+    assert opened(airtable_world, AirtableRows(airtable_world).row("loc-1"), "encrypted_secret") == "acme secret"
+
+
 def test_each_table_keeps_its_own_columns_in_mind(airtable_world: World) -> None:
     """Mixed up, the next run would ask one table for what only the other has."""
     imported(sources.airtable_gcm(airtable_world), "--yes")
@@ -370,6 +383,14 @@ def test_a_branch_that_cannot_come_over_is_reported(
     assert set(done.values()) == {outcome}
     assert said in reported(result, "uuid-12345")
     assert world.rows() == {}
+
+
+def test_a_branch_that_never_logged_in_is_skipped(world: World) -> None:
+    earlier = sources.clients_and_tokens(world)
+    earlier.edit("tokens", client_id="of nobody")
+    result, done = imported(earlier, "--yes")
+    assert (result.code, set(done.values())) == (0, {"skipped"})
+    assert "no refresh token" in reported(result, "uuid-12345")
 
 
 def test_of_several_tokens_the_newest_counts_and_an_older_one_lends_its_refresh_token(world: World) -> None:

@@ -102,7 +102,7 @@ class Clients(Opened):
                 return False
             return not text or any(text in name.lower() for name in (row.location_id, *names_of(row).values()))
 
-        failing = list(self._unmarked(store, remembered, now)) if status == State.FAILING else []
+        failing = list(self._unmarked(store, remembered)) if status == State.FAILING else []
         traits = TRAITS[status] if status is not None else {}
         keys = [row.key for row, _ in failing]
         query = PageQuery(limit + 1, admits, now, after, text, is_of if slug is not None else None, traits, keys)
@@ -124,19 +124,17 @@ class Clients(Opened):
         counts = Counter({str(state): 0 for state in TRAITS})
         for group in store.store.tally(now, by_state=True):
             counts[state_of(group) or WAITING] += group.rows
-        for row, known in self._unmarked(store, remembered, now):
+        for row, known in self._unmarked(store, remembered):
             counts[_state(row, now)] -= 1
             counts[_state(known, now)] += 1
         return dict(counts)
 
-    def _unmarked(self, store: SealedStore, remembered: RememberedFailures, now: datetime) -> Iterator[tuple[Row, Row]]:
-        """The rows that are in another state by what is remembered of them, as they are and with that."""
+    def _unmarked(self, store: SealedStore, remembered: RememberedFailures) -> Iterator[tuple[Row, Row]]:
+        """The rows of which a failure is remembered, as they are and with that."""
         keys = sorted(remembered.keys)
         for start in range(0, len(keys), _ROWS_AT_ONCE):
             for row in store.store.read(keys[start : start + _ROWS_AT_ONCE], complete=True).values():
-                known = remembered.added_to(row)
-                if _state(row, now) != _state(known, now):
-                    yield row, known
+                yield row, remembered.added_to(row)
 
     def register(
         self,

@@ -154,8 +154,6 @@ def some(**params: str) -> dict[str, str]:
 
 
 def _time(value: object) -> datetime | None:
-    if isinstance(value, datetime):
-        return value
     try:
         return datetime.fromisoformat(text(value))
     except ValueError:
