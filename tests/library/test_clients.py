@@ -532,6 +532,18 @@ def test_a_token_that_lives_is_refreshed_when_somebody_wants_it_now(kept: tuple[
     assert (len(world.oauth.requests), world.oauth.replayed()) == (1, [])
 
 
+def test_a_manager_is_at_work_while_it_waits_for_a_token_and_not_while_it_reads(
+    world: World, manager: TokenManager
+) -> None:
+    log_in(world, manager)
+    seen: list[bool] = []
+    world.oauth.fail(meanwhile(lambda: seen.append(manager.is_at_work)))
+    manager.refresh_now("loc1")
+    with manager._runtime.open_store():
+        seen.append(manager.is_at_work)
+    assert seen == [True, False]
+
+
 def test_a_refresh_that_fails_now_is_said_though_the_old_token_lives(world: World, manager: TokenManager) -> None:
     old = log_in(world, manager)
     world.oauth.fail(faults.wrong_secret(), times=9)
