@@ -416,6 +416,24 @@ def test_tokens_are_never_moved_to_another_host(world: World, manager: TokenMana
     assert caught.value.kind == "conflict"
 
 
+@pytest.mark.parametrize("edited", ["", "{}"])
+def test_tokens_whose_host_somebody_edited_away_get_it_back_and_no_other(
+    world: World, manager: TokenManager, edited: str
+) -> None:
+    host = world.oauth.url.partition("://")[2]
+    other = host.replace("127.0.0.1", "localhost")
+    params, refresh = {"instance": host}, world.oauth.grant("acme", "app-acme")
+    manager.store_tokens(
+        "loc1", "acme-instance", **CLIENT, refresh_token=refresh, provider_params=params, allow_hosts=[host]
+    )
+    row_id = manager.get("loc1").row_id
+    change_row(world, "loc1", provider_params=edited)
+    with pytest.raises(MisconfiguredError, match="are for another host"):
+        manager.update(row_id, provider_params={"instance": other}, allow_hosts=[other])
+    assert manager.update(row_id, provider_params=params, allow_hosts=[host]).params == params
+    assert manager.refresh_now("loc1").access_token
+
+
 def test_a_new_secret_is_not_encrypted_for_a_host_that_somebody_wrote_into_the_table(
     world: World, manager: TokenManager
 ) -> None:

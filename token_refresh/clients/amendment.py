@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from providers.base import Endpoint, Provider, ProviderError
 from token_refresh.base.columns import split_details
@@ -23,7 +23,7 @@ from token_refresh.clients.client_fields import (
 )
 from token_refresh.clients.credential import AdmissionError, NewCredential
 from token_refresh.clients.settled import SettledRows
-from token_refresh.refresh.jobs import JobFactory, binding_of, read_params
+from token_refresh.refresh.jobs import Job, JobFactory, binding_of, read_params
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import STATUS_ACTIVE, STATUS_DISABLED, Row, Value, lacking_columns
 
@@ -115,7 +115,7 @@ def _checked(
         mistakes.raise_any()
         raise AssertionError("unreachable")
     is_moved = endpoint.origin != _origin_of(provider, row)
-    if is_moved:
+    if is_moved and not _is_return(factory, row, entered):
         _check_move(mistakes, row, provider, change)
     if is_moved or change.client_secret is not None:  # anybody may have edited what the row says of its host
         check_agreement(mistakes, endpoint, allowed)
@@ -131,6 +131,11 @@ def _origin_of(provider: Provider, row: Row) -> str:
         return provider.endpoint(_params_of(row)).origin
     except ProviderError:
         return ""
+
+
+def _is_return(factory: JobFactory, row: Row, entered: NewCredential) -> bool:
+    """Whether what is in the row was encrypted for that host: somebody had edited, or emptied, what it says of it."""
+    return isinstance(factory.job(replace(row, provider_params=entered.provider_params)), Job)
 
 
 def _check_move(mistakes: Mistakes, row: Row, provider: Provider, change: Amendment) -> None:
