@@ -205,7 +205,7 @@ class Oracle:
         before = [arrival for arrival in self._arrivals[token.value] if arrival.number in self.known]
         if not before:  # another machine sent it, or what this one knew was restored from before that
             if self._arrivals[token.value] and token.provider == "acme-family":
-                self.harmed.add(self._world.oauth.family(token.value).location_id)  # the provider revokes the grant
+                self.harmed.add(str(self._world.oauth.family(token.value).location_id))  # the grant is revoked by it
             return
         who = f"{token.provider} {token.family}"
         in_run = [arrival for arrival in before if arrival.run == self.run]
