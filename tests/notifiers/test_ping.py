@@ -40,7 +40,7 @@ def test_a_run_that_did_all_says_so_and_with_counts_alone(pinged: World, monitor
     )
     assert pinged.program.run().code == 0
     assert targets(monitor) == ["POST /ping/5f3c/start?rid=1", "POST /ping/5f3c?rid=1"]
-    assert monitor.requests[1].body == b"refreshed: 1\nnot tried: 0\nexit code: 0"
+    assert monitor.requests[1].body == b"due: 1\nrefreshed: 1\nnot tried: 0\nexit code: 0"
 
 
 def test_a_failure_is_shown_by_its_exit_code(pinged: World, monitor: HTTPServer) -> None:

@@ -46,7 +46,8 @@ class Ping:
         """See `Notifier.act`. After `/start`: the other way round, the monitor would wait for an end that was."""
         while self._start.is_alive() and not limit.is_over():
             self._start.join(0.05)
-        counts = summary.run.counts() | {"not tried": len(summary.run.waiting), "exit code": summary.exit_code}
+        run = summary.run
+        counts = {"due": run.due, **run.counts(), "not tried": len(run.waiting), "exit code": summary.exit_code}
         body = "\n".join(f"{name}: {count}" for name, count in counts.items())
         self.send(f"/{summary.exit_code}" if summary.exit_code else "", body, limit)
 
