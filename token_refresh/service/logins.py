@@ -42,9 +42,9 @@ _SECONDS = 600  # that a login may take, and that what it came to is shown
 async def make_link(new: NewLink, caller: Caller, service: Shared) -> LinkCreated:
     """A one-time link with which a customer logs in for a client. It is shown only now."""
     view = await row_of(service, new)
-    whose = (view.row_id, view.location_id, view.provider)
+    whose, address = (view.row_id, view.location_id, view.provider), service.public_url
     token, end = await in_thread(service.links.create, *whose, new.expires, caller.key.name)
-    return LinkCreated(message="Link created", url=link_url(service.public_url, token), expires_at=end)
+    return LinkCreated(message="Link created", url=link_url(address, token), expires_at=end)
 
 
 @pages.get("/connect")
