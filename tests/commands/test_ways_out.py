@@ -116,6 +116,16 @@ def and_deleted(bring: Callable[[Rows], None]) -> Callable[[Rows], None]:
     return deleted
 
 
+def and_emptied(bring: Callable[[Rows], None]) -> Callable[[Rows], None]:
+    """Then the credential is taken out of the row."""
+
+    def emptied(rows: Rows) -> None:
+        bring(rows)
+        rows.edit("loc", encrypted_refresh="", encrypted_secret="", status="disabled")
+
+    return emptied
+
+
 def and_disabled(bring: Callable[[Rows], None]) -> Callable[[Rows], None]:
     """Then the row is disabled."""
 
@@ -173,10 +183,12 @@ CASES = {
     "lost": Case(lost, "", NEXT_RUN),
     "lost, row onboarded": Case(lost, "", onboard),
     "lost, row deleted": Case(and_deleted(lost), "", forget, is_gone=True),
+    "lost, row emptied": Case(and_emptied(lost), "", forget, is_gone=True),
     "lost, row disabled": Case(and_disabled(lost), "", enable),
     "lost, folder copied": Case(and_copied(lost), "--takeover", take_over),
     "answered": Case(answered, "", NEXT_RUN),
     "answered, row deleted": Case(and_deleted(answered), "the row is gone", forget, is_gone=True),
+    "answered, row emptied": Case(and_emptied(answered), "", forget, is_gone=True),
     "answered, row disabled": Case(and_disabled(answered), "", enable),
     "answered, folder copied": Case(and_copied(answered), "--takeover", take_over),
     "answered, key gone": Case(and_key_gone(answered), "Restore that key.", onboard_and_forget),

@@ -6,8 +6,9 @@ import re
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER
-from token_refresh.journal.entries import Journal, Step
+from token_refresh.journal.entries import Entry, Journal, Step
 from token_refresh.refresh.run_context import RunContext
+from token_refresh.stores.base import Store
 
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
@@ -53,7 +54,7 @@ def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
 
 
 def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None:
-    """Delete what nobody needs any more; only of entries that no run will ever use, or whose rows are gone.
+    """Delete what nobody needs any more; of entries that no run will use, or whose rows are gone or without credential.
 
     Raises:
         ActionableError: a run may still need it, or nobody agreed.
@@ -61,8 +62,8 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
     journal, store = context.journal, context.store.store
     entries = [entry for entry in journal.entries() if entry.id == entry_id]
     is_kept = any(entry.step is Step.SUPERSEDED for entry in entries)
-    gone = [one for one in entries if one.row_key and one.place in ("", store.place) and not store.read([one.row_key])]
-    if not is_kept and not gone:
+    is_over = any(one.row_key and one.place in ("", store.place) and _is_over(one, store) for one in entries)
+    if not is_kept and not is_over:
         raise ActionableError(
             f"there is no entry {entry_id} that can be forgotten",
             f"List them with: {TOKEN_MANAGER} recover",
@@ -73,3 +74,9 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
             f"entry {entry_id} holds tokens that nobody can make again", "Repeat with --yes to delete it.", Kind.USAGE
         )
     journal.finish([entry_id])
+
+
+def _is_over(entry: Entry, store: Store) -> bool:
+    """Whether its row is gone, or the credential that was refreshed was taken out of it, as `revoke` does."""
+    row = store.read([entry.row_key]).get(entry.row_key)
+    return row is None or not (row.encrypted_refresh or entry.admission)
