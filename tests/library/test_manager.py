@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -319,6 +319,18 @@ def test_what_another_process_is_refreshing_is_waited_for(world: World) -> None:
     waiting = manager_of(world, Meanwhile(world.clock, finish))
     assert waiting.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
     assert (asked(world), world.rows()["loc1"]["claim_generation"]) == (1, 1)  # who waited has not claimed it
+
+
+def test_a_row_whose_process_died_meanwhile_is_refreshed_by_who_waits_for_it(world: World) -> None:
+    log_in(world, manager_of(world))
+    world.clock.advance(3700)
+    runtime = shop_of(world)
+    with ExitStack() as other:
+        store = other.enter_context(runtime.open_store())
+        claim(world, other.enter_context(runtime.run_context_around(store)).claimant.owner)
+        waiting = manager_of(world, Meanwhile(world.clock, other.close))
+        assert waiting.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+    assert asked(world) == 1
 
 
 def test_another_process_is_waited_for_only_so_long(world: World, manager: TokenManager) -> None:

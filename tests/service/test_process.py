@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import signal
 import socket
@@ -9,7 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +25,9 @@ from tests import exits
 from tests.conftest import World
 from tests.refresh.runs.faults_world import AirtableRows, PostgresRows, SqliteRows, entries
 from tests.refresh.runs.test_faults_processes import Gate, end, gate, processes, table
+from tests.service.test_server import until
 from tests.world.airtable import faults as airtable_faults
+from tests.world.oauth.faults import Act, Call, Fault
 from tests.world.postgres import PostgresServer, name_of
 from tests.world.program import Result
 
@@ -30,6 +37,16 @@ __all__ = ["gate", "processes", "table"]  # fixtures
 
 PATIENCE_SECONDS = 60
 BRIEF_SECONDS = 12  # a key is looked up for five
+CALLERS = 8
+SERVICE = ("-m", "token_refresh.service")
+# The same, that takes a request for lost after two seconds.
+HASTY = """
+from token_refresh.refresh import replay
+from token_refresh.service.__main__ import command
+
+replay.EXCHANGE_SECONDS = 2
+command()
+"""
 
 
 def free_port() -> int:
@@ -38,10 +55,12 @@ def free_port() -> int:
         return port
 
 
-def start(processes: list[subprocess.Popen[str]], world: World, **settings: str) -> subprocess.Popen[str]:
+def start(
+    processes: list[subprocess.Popen[str]], world: World, words: Sequence[str] = SERVICE, **settings: str
+) -> subprocess.Popen[str]:
     """The installed service, beginning."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "token_refresh.service"],
+        [sys.executable, *words],
         cwd=world.program.installed(),
         env=world.program.environment(settings),
         stdin=subprocess.DEVNULL,
@@ -54,13 +73,17 @@ def start(processes: list[subprocess.Popen[str]], world: World, **settings: str)
 
 
 class Served:
-    """A service that listens, and a key for everything."""
+    """A service that listens, and a key for everything: a new one, or another replica's."""
 
-    def __init__(self, processes: list[subprocess.Popen[str]], world: World, **settings: str) -> None:
-        self.key = world.program.run("api-key", "create", "ci", "--scope", "admin").out.strip()
+    words: Sequence[str] = SERVICE
+
+    def __init__(
+        self, processes: list[subprocess.Popen[str]], world: World, key: str | None = None, **settings: str
+    ) -> None:
+        self.key = key or world.program.run("api-key", "create", "ci", "--scope", "admin").out.strip()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.process = start(processes, world, PORT=str(port), **settings)
+        self.process = start(processes, world, self.words, PORT=str(port), **settings)
         self._pool = ThreadPoolExecutor(4)
         self._wait(port)
 
@@ -78,6 +101,11 @@ class Served:
         headers = {"Authorization": f"Bearer {self.key}"}
         return requests.get(self.url + path, headers=headers, timeout=PATIENCE_SECONDS, **options)
 
+    def refresh(self, location: str) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        named = {"branch_id": location}
+        return requests.post(f"{self.url}/tokens/refresh", headers=headers, json=named, timeout=PATIENCE_SECONDS)
+
     def begin(self, path: str) -> Future[requests.Response]:
         """A request in a thread of its own."""
         return self._pool.submit(self.get, path)
@@ -85,6 +113,17 @@ class Served:
     def end(self, number: signal.Signals = signal.SIGTERM) -> Result:
         self.process.send_signal(number)
         return end(self.process)
+
+
+class Replica(Served):
+    """One of several."""
+
+    words = ("-c", HASTY)
+
+
+def start_all(threads: Iterable[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
 
 
 @pytest.fixture
@@ -219,11 +258,60 @@ def test_callers_at_the_end_get_an_answer_or_no_connection(
                 stopped.set()
 
     callers = [threading.Thread(target=ask) for _ in range(4)]
-    for caller in callers:
-        caller.start()
+    start_all(callers)
     time.sleep(0.5)
     result = served.end()
     for caller in callers:
         caller.join(PATIENCE_SECONDS)
     assert set(answers) == {200}
     assert result.code == exits.DONE
+
+
+def test_a_replica_that_is_killed_under_load_loses_no_token(
+    postgres_world: World, processes: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """Providers have spent tokens whose answers it never read. It starts again, as whoever runs it sees to."""
+    rows, world = PostgresRows(postgres_world), postgres_world
+    locations = [f"loc{number}" for number in range(24)]
+    for location in locations:
+        rows.add("acme-grace", location)
+    go_on, out = threading.Event(), threading.Semaphore(0)
+
+    def hold(_: Call, act: Act) -> Any:
+        answer = act()
+        if not go_on.is_set():
+            out.release()
+            go_on.wait(PATIENCE_SECONDS)
+        return answer
+
+    go_on.set()
+    world.oauth.fail(Fault("hold", hold), times=math.inf)
+    one = Replica(processes, world)
+    other = Replica(processes, world, one.key, STATE_DIR=str(tmp_path / "other"))
+    replicas, is_over, answers = [one, other], threading.Event(), list[int]()
+
+    def ask(number: int) -> None:
+        for location in itertools.cycle(locations[number::CALLERS]):
+            if is_over.is_set():
+                return
+            with suppress(requests.ConnectionError):  # of the one that is killed
+                answers.append(replicas[number % 2].refresh(location).status_code)
+
+    callers = [threading.Thread(target=ask, args=(number,)) for number in range(CALLERS)]
+    start_all(callers)
+    until(lambda: len(answers) > 2 * len(locations))
+    go_on.clear()
+    assert all(out.acquire(timeout=PATIENCE_SECONDS) for _ in callers)
+    one.process.kill()
+    go_on.set()
+    replicas[0] = Replica(processes, world, one.key)
+    answered = len(answers)
+    until(lambda: len(answers) > answered + len(locations))
+    is_over.set()
+    for caller in callers:
+        caller.join(PATIENCE_SECONDS)
+    assert set(answers) <= {200, 503}  # of those that were under way it says 503 at first
+    until(lambda: all(replicas[0].refresh(location).status_code == 200 for location in locations))
+    assert [other.refresh(location).status_code for location in locations] == [200] * len(locations)
+    assert all(map(rows.is_current, locations))
+    assert world.oauth.violations == []

@@ -194,19 +194,18 @@ class Tokens:
     def _refresh_alone(self, store: SealedStore, token: Token, results: list[RowFinished]) -> TokenError | None:
         """The same; what became of the row is added to `results`."""
         clock = self._runtime.clock
-        with self._runtime.lock(self._wait_seconds), self._runtime.run_context_around(store) as context:
+        with self._runtime.lock(self._wait_seconds):
             deadline = clock.monotonic() + self._wait_seconds
             while True:
-                current = self._stored(store, token.row.location_id, token.provider)
-                if not token.is_of(current.row):
-                    return None
-                row = current.row
-                remembered = context.journal.failures.find(row.key, store.keyring.fingerprints(row.encrypted_refresh))
-                known = with_remembered_failure(row, remembered, store.store.columns - store.store.journalled_columns)
-                failure = _reason_not_to(token, known)
-                if failure is not None:
-                    return failure
-                report = self._run(context, token)
+                # Opened again each time: who had the row may have died, and left it to whoever opens a journal next.
+                with self._runtime.run_context_around(store) as context:
+                    current = self._stored(store, token.row.location_id, token.provider)
+                    if not token.is_of(current.row):
+                        return None
+                    failure = _reason_not_to(token, _remembered(context, current.row))
+                    if failure is not None:
+                        return failure
+                    report = self._run(context, token)
                 results += report.results
                 is_elsewhere = not report.results and any(one.is_claimed for one in report.waiting)
                 if not is_elsewhere or report.stopped or clock.monotonic() >= deadline:
@@ -261,6 +260,13 @@ def readable_params(row: Row) -> dict[str, str]:
 def scopes_of(row: Row, params: Mapping[str, str]) -> list[str]:
     """See `Token.scopes`. Tables without the column keep it among the parameters."""
     return (row.scopes or params.get("granted_scope") or params.get("scope") or "").split()
+
+
+def _remembered(context: RunContext, row: Row) -> Row:
+    """The row with what the journal remembers of its failures, and its table has no columns for."""
+    store = context.store
+    found = context.journal.failures.find(row.key, store.keyring.fingerprints(row.encrypted_refresh))
+    return with_remembered_failure(row, found, store.store.columns - store.store.journalled_columns)
 
 
 def _is_about(notice: Notice | RowWaiting, row: Row, provider: str) -> bool:
