@@ -10,13 +10,17 @@ from pathlib import Path
 from token_refresh import commands as cli
 
 
+def peak_of(process: int) -> int:
+    """Bytes that a process has needed at most. Not getrusage: its peak includes that of whoever started the process."""
+    status = Path(f"/proc/{process}/status").read_text()
+    [kibibytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kibibytes) * 1024
+
+
 def main() -> int:
     """Run, and tell the peak."""
     code = cli.main([], os.environ)
-    # Not getrusage: its peak includes that of the process which started this one.
-    status = Path("/proc/self/status").read_text()
-    [kibibytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
-    print(int(kibibytes) * 1024)
+    print(peak_of(os.getpid()))
     return code
 
 

@@ -22,7 +22,7 @@ from bench.database import throughput
 from bench.figure import Figure
 from bench.idle import idle_database, idle_operations
 from bench.libraries import libraries
-from bench.service import service_on_postgres, service_on_sqlite
+from bench.service import list_memory, service_on_postgres, service_on_sqlite
 from bench.workers import workers
 from crypto import Context
 from tests.world.airtable import AirtableServer
@@ -206,7 +206,7 @@ SECTIONS: dict[str, Sequence[Callable[[], list[Figure]]]] = {
     "catalogue": (catalogue_size,),
     "workers": (workers,),
     "libraries": (libraries,),
-    "service": (service_on_sqlite, service_on_postgres),
+    "service": (service_on_sqlite, service_on_postgres, lambda: [list_memory()]),
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import requests
 
 from bench.figure import Figure
+from bench.peak import peak_of
 from bench.world import (
     CLIENT_ID,
     LIFETIME_SECONDS,
@@ -44,6 +45,8 @@ LEAST_ROWS = 500
 TIMES = 6  # that each token is asked for in a round
 EXPIRING = 100  # one token in so many
 PROVIDER_SECONDS = 0.1
+PAGE, LISTED = 1_000, 10_000  # clients
+MIB = 1024 * 1024
 START_SECONDS = 60.0
 _SOON = timedelta(seconds=60)  # less than the 300 s that a caller wants
 
@@ -69,6 +72,36 @@ def service_on_postgres() -> list[Figure]:
         return _figures(folder / "home", "PostgreSQL", "at least 0.12", settings, port)
 
 
+def list_memory() -> Figure:
+    """A list of all clients, page by page, needs no more memory for ten thousand than for one page of them."""
+    peaks = []
+    for count in (PAGE, LISTED):
+        with scratch() as folder:
+            program = installation(folder / "home", "http://127.0.0.1:9/token", LIFETIME_SECONDS)
+            fill(program, "http://127.0.0.1:9/token", [f"token {number}" for number in range(count)])
+            with running(program) as (port, key, pid):
+                assert sum(_pages(port, key)) == count
+                peaks.append(peak_of(pid))
+    return Figure(
+        f"memory, a list of {LISTED} clients / of {PAGE}", peaks[1] / peaks[0], "1.2",
+        f"{peaks[1] / MIB:.0f} MiB / {peaks[0] / MIB:.0f} MiB",
+    )  # fmt: skip
+
+
+def _pages(port: int, key: str) -> Iterator[int]:
+    """How many clients are on each page of the list."""
+    after: str | None = ""
+    while after is not None:
+        answer = requests.get(
+            f"http://127.0.0.1:{port}/tokens",
+            params={"limit": str(PAGE), "after": after},
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=START_SECONDS,
+        ).json()
+        yield len(answer["tokens"])
+        after = answer["next"]
+
+
 def _figures(home: Path, name: str, bound: str, settings: dict[str, str], constant: int) -> list[Figure]:
     count = many_rows(0.005, LEAST_ROWS)
     with OAuthServer(latency=PROVIDER_SECONDS) as oauth:
@@ -77,7 +110,7 @@ def _figures(home: Path, name: str, bound: str, settings: dict[str, str], consta
         tokens = [oauth.grant("acme", CLIENT_ID, location_id=f"location {number}") for number in range(count)]
         fill(program, oauth.token_url("acme"), tokens)
         cost_of_run(program)  # each has a token now
-        with running(program) as (port, key):
+        with running(program) as (port, key, _):
             before, ours, theirs = len(oauth.requests), [], []
             for _ in range(ROUNDS):
                 expire(program, count // EXPIRING)
@@ -121,16 +154,16 @@ def expire(program: Program, count: int) -> None:
 
 
 @contextmanager
-def running(program: Program) -> Iterator[tuple[int, str]]:
-    """The service as a process, its port, and a key."""
+def running(program: Program) -> Iterator[tuple[int, str, int]]:
+    """The service as a process, its port, a key, and its number."""
     key = subprocess.run(
-        [sys.executable, "token_manager.py", "api-key", "create", "bench", "--scope", "tokens"],
+        [sys.executable, "token_manager.py", "api-key", "create", "bench", "--scope", "tokens", "--scope", "read"],
         cwd=ROOT, env=program.environment(), text=True, check=True, capture_output=True,
     ).stdout.strip()  # fmt: skip
     port = free_port()
     command = [sys.executable, "-m", "token_refresh.service"]
-    with serving(command, port, "/ready", program.environment({"PORT": str(port)})):
-        yield port, key
+    with serving(command, port, "/ready", program.environment({"PORT": str(port)})) as pid:
+        yield port, key, pid
 
 
 @contextmanager
@@ -142,8 +175,8 @@ def constant_route() -> Iterator[int]:
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, path: str, environment: dict[str, str] | None) -> Iterator[None]:
-    """A server, once it answers."""
+def serving(command: Sequence[str], port: int, path: str, environment: dict[str, str] | None) -> Iterator[int]:
+    """A server, once it answers; its process."""
     with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
         try:
             ends = time.monotonic() + START_SECONDS
@@ -151,7 +184,7 @@ def serving(command: Sequence[str], port: int, path: str, environment: dict[str,
                 assert process.poll() is None, "it ended"
                 assert time.monotonic() < ends, "it does not begin"
                 time.sleep(0.05)
-            yield
+            yield process.pid
         finally:
             process.terminate()
 
