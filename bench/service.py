@@ -94,7 +94,7 @@ def _pages(port: int, key: str) -> Iterator[int]:
     while after is not None:
         answer = requests.get(
             f"http://127.0.0.1:{port}/tokens",
-            params={"limit": str(PAGE), "after": after},
+            params={"limit": str(PAGE)} | ({"after": after} if after else {}),
             headers={"Authorization": f"Bearer {key}"},
             timeout=START_SECONDS,
         ).json()
