@@ -33,7 +33,7 @@ Params = dict[Name, Text]
 RowId = Annotated[
     Annotated[str, StringConstraints(pattern="^[A-Za-z0-9]{1,32}$")],
     BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    WithJsonSchema({"type": ["integer", "string"], "pattern": "^[A-Za-z0-9]{1,32}$"}),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": "^[A-Za-z0-9]{1,32}$"}),
 ]
 ShownId = Annotated[int | str, BeforeValidator(lambda value: int(value) if str(value).isdecimal() else value)]
 Lifetime = Annotated[
