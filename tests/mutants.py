@@ -1522,6 +1522,14 @@ MUTANTS = (
         f"{_UNPROVEN}test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_successor_brought_is_stored",
     ),
     _mutant(
+        "a lost answer is forgotten where another client got the key of its row",
+        "token_refresh/refresh/listing.py",
+        "        of_row = self._lost_of_row.get((row.key, row.location_id))\n",
+        "        of_row = next((one for key, one in self._lost_of_row.items() if key[0] == row.key), None)\n",
+        "tests/refresh/runs/test_recovery.py::"
+        "test_a_lost_answer_is_remembered_although_another_client_got_the_key_of_its_row",
+    ),
+    _mutant(
         "a restored folder is taken for the original where its file has the same inode",
         "token_refresh/journal/installation.py",
         "{generation[:4].hex()}",

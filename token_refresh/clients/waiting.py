@@ -79,4 +79,6 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
 def _is_over(entry: Entry, store: Store) -> bool:
     """Whether its row is gone, or the credential that was refreshed was taken out of it, as `revoke` does."""
     row = store.read([entry.row_key]).get(entry.row_key)
-    return row is None or not (row.encrypted_refresh or entry.admission)
+    if row is None or row.location_id != entry.location_id:  # SQLite gives the key of a deleted row to another one
+        return True
+    return not (row.encrypted_refresh or entry.admission)

@@ -195,7 +195,8 @@ class _Unfinished:
     def __init__(self, context: RunContext, dry_run: bool = False) -> None:
         self._context, self._dry_run = context, dry_run
         lost = context.journal.lost()
-        self._lost_of_row = {entry.row_key: entry for entry in lost}
+        # With the location: SQLite gives the key of a row that was deleted to another one.
+        self._lost_of_row = {(entry.row_key, entry.location_id): entry for entry in lost}
         self._lost = by_token(lost)
         superseded = context.journal.entries(Step.SUPERSEDED)
         self._superseded = by_token(superseded)
@@ -211,7 +212,7 @@ class _Unfinished:
         if not isinstance(job, Job):
             return job
         entry = self._lost(job.token)
-        of_row = self._lost_of_row.get(row.key)
+        of_row = self._lost_of_row.get((row.key, row.location_id))
         if of_row is not None and of_row is not entry:
             if entry is None and self._context.journal.is_of(of_row, row.encrypted_refresh):
                 entry = of_row  # the key that its token was hashed with is gone

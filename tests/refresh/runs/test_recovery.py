@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -435,6 +436,26 @@ def test_answers_that_only_the_store_took_are_neither_printed_nor_left_in_a_file
     assert "unsaved" not in refreshed.json()
     assert all(map(rows.is_current, ("loc", "new")))
     assert spare or spare_files(rows.world) == []
+
+
+def test_a_lost_answer_is_remembered_although_another_client_got_the_key_of_its_row(world: World) -> None:
+    """SQLite gives it to the next row, as an import makes them. To send that token again could revoke the grant."""
+    table = SqliteRows(world)
+    world.program.settings["REFRESH_INTERVAL"] = "600"
+    cells = world.cells("acme-family", "loc")
+    cells |= {"access_token_expiry": world.clock.now() + timedelta(hours=1), "last_refreshed": world.clock.now()}
+    table.put(cells)
+    world.oauth.fail(faults.reset())
+    run(table, "--all")
+    key = table.row("loc").key
+    table.remove("loc")
+    table.add("acme-never", "other")
+    table.put(cells)
+    assert table.row("other").key == key
+    world.clock.advance(100)
+    result = run(table, "--all")
+    assert result.outcomes() == {"other": "refreshed"}, result.err
+    assert [entry.location_id for entry in entries(world)] == ["loc"]
 
 
 # What was kept aside is wanted again
