@@ -52,6 +52,7 @@ class Machine:
 
     Attributes:
         known: the numbers of the requests that its folder knows of; see `Oracle.known`.
+        seen: the refresh tokens that were in the table while it was in use; see `Oracle.seen`.
         keys: that something in its folder may need.
         is_copy: its folder was copied, or restored, and nobody has said that it goes on alone.
         is_doubted: it may say so, or that another installation refreshes the table.
@@ -60,6 +61,7 @@ class Machine:
     state: Path
     host: str
     known: set[int] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
     is_copy: bool = False
     is_doubted: bool = False
@@ -67,7 +69,8 @@ class Machine:
     def copied(self, folder: Path, **changes: Any) -> Machine:
         """The same, with a copy of its folder there."""
         shutil.copytree(self.state, folder)
-        return replace(self, state=folder, known=set(self.known), keys=set(self.keys), **changes)
+        known = {"known": set(self.known), "seen": set(self.seen), "keys": set(self.keys)}
+        return replace(self, state=folder, **known, **changes)
 
 
 class Snapshot(NamedTuple):
@@ -108,7 +111,7 @@ class Life:
         self._names = [f"{kind}-{number}" for kind in KINDS for number in range(1 if kind == "acme-never" else 2)]
         for name in self._names:
             self._rows.add(_kind(name), name)
-        self._machine = Machine(Path(self._settings["STATE_DIR"]), "host-1", self._oracle.known)
+        self._machine = Machine(Path(self._settings["STATE_DIR"]), "host-1", self._oracle.known, self._oracle.seen)
         self._others: list[Machine] = []
         self._backups: list[Machine] = []
         self._snapshots: list[Snapshot] = []
@@ -263,7 +266,7 @@ class Life:
             else:
                 _restore_in_place(older.state, self._machine.state)
                 self._machine.is_copy = False  # as far as anybody can see
-        self._machine.known = set(older.known)
+        self._machine.known, self._machine.seen = set(older.known), set(older.seen)
         self._machine.keys |= older.keys
         self._machine.is_doubted = True
         self._oracle.ended.clear()
@@ -573,7 +576,7 @@ class Life:
         self._machine = machine
         self._settings["STATE_DIR"] = str(machine.state)
         self._stage.host = machine.host
-        self._oracle.known = machine.known
+        self._oracle.known, self._oracle.seen = machine.known, machine.seen
         self._set_keys()
 
     def _set_keys(self) -> None:

@@ -57,6 +57,7 @@ class Oracle:
         stored: those of the table alone.
         known: the numbers of the requests that the state folder in use knows of; another one, or one that was
             restored, does not know the others.
+        seen: the refresh tokens that were in the table while that folder was in use, or the one that it was copied from.
         forbids: why nothing that the table holds may be sent now, and by a copy of a state folder nothing that was
             entered, either; empty where it may.
         thrown_away: refresh tokens that were durable until a person restored, deleted or took over.
@@ -86,6 +87,7 @@ class Oracle:
         self.rejected: set[str] = set()
         self.stored: set[str] = set()
         self.known: set[int] = set()
+        self.seen: set[str] = set()
         self.forbids = ""
         self.thrown_away: set[str] = set()
         self.ended: set[str] = set()
@@ -121,7 +123,8 @@ class Oracle:
         """The refresh tokens that are durable in a journal now; they and the table's are remembered."""
         kept, _ = journalled(self._rows)
         self.durable |= kept
-        self.stored |= self.in_table()
+        self.seen |= self.in_table()
+        self.stored |= self.seen
         self.durable |= self.stored
         return kept
 
@@ -221,9 +224,7 @@ class Oracle:
             return  # the disk was full, so the table alone had its answer, and a person deleted the row
         if not is_harmed:
             self._check_resend_of_lost(token, who, before[-1])
-        elif (
-            token.provider in REPLAY_UNSAFE and self.stored & set(token.successors) and token.value not in self._unnoted
-        ):
+        elif token.provider in REPLAY_UNSAFE and self.seen & set(token.successors) and token.value not in self._unnoted:
             # A person put an old cell back, and with it goes what was known of its answer; but not this.
             self.blame(who, "was sent again although its successor had been stored")
 
