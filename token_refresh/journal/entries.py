@@ -427,10 +427,11 @@ class Journal:
 
     def adopt(self, entry: Entry, row_key: str) -> Entry:
         """Note durably here, as one of this row, what the journal of another store keeps; returns the entry here."""
-        own = replace(entry, place=self._place, row_key=row_key)
+        uid = entry.uid if entry.answer else secrets.token_hex(8)  # there it may get an answer that is not known here
+        own = replace(entry, uid=uid, place=self._place, row_key=row_key)
         values = {name: getattr(own, name) or "" for name in _COLUMNS[1:]}
         self._file.execute([_insertion("INSERT OR IGNORE", **values)])
-        [(entry_id,)] = self._file.select("SELECT id FROM entries WHERE uid = ?", entry.uid)
+        [(entry_id,)] = self._file.select("SELECT id FROM entries WHERE uid = ?", uid)
         return replace(own, id=int(entry_id))
 
     def lost(self) -> list[Entry]:
@@ -556,9 +557,9 @@ class Journal:
                 self._requests.setdefault(entry.id, request).files.append(path)
 
 
-def predecessors(token: Collection[str], unproven: Iterable[Entry]) -> tuple[Entry, ...]:
+def predecessors(token: Collection[str], unproven: Iterable[Entry], of: str = "") -> tuple[Entry, ...]:
     """The entry whose unproven successor has these fingerprints, the one whose successor is its token, and so on."""
-    left = {one: entry for entry in unproven for one in entry.successor.split()[-1:]}
+    left = {one: entry for entry in unproven for one in entry.successor.split()[-1:] if of in ("", entry.location_id)}
     chain: tuple[Entry, ...] = ()
     while found := [left.pop(one) for one in token if one in left]:
         chain += (found[0],)

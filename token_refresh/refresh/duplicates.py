@@ -26,7 +26,7 @@ def duplicates_among(jobs: Iterable[Job]) -> dict[str, UnusableRow]:
     for key, job in by_key.items():
         member = Member(key, job.row.location_id, job.provider.slug)
         duplicates.add_identity(member)
-        shared = job.cell if job.provider.rotates == "never" else job.token
+        shared = job.cell if job.provider.rotates == "never" or job.proves else job.token
         duplicates.add(member, TOKEN, job.endpoint.origin, shared[0])
     faults: dict[str, UnusableRow] = {}
     for kind, members in duplicates.groups():

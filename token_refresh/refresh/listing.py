@@ -108,8 +108,7 @@ def _sorted_out(
     """The rows that can be refreshed, and those that somebody has to fix; the others have to wait for a later run."""
     unfinished = _Unfinished(context, scope.dry_run)
     made = [unfinished.made(row, now, emit) for row in rows]
-    if not scope.dry_run:
-        unfinished.forget_overtaken()
+    unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, UnusableRow)]
     if faults and len(faults) == len(made) and all(fault.is_key_unknown for fault in faults):
         raise wrong_key(len(made))
@@ -221,8 +220,7 @@ class _Unfinished:
         known = entry or self._adopted(job)
         if known is not None:
             job = replace(job, lost_entry=known.id, lost=known)
-        if chain := predecessors(job.token, self._unproven):
-            job = replace(job, proves=chain)
+        job = replace(job, proves=predecessors(job.token, self._unproven, row.location_id))
         if job.provider.rotates == "never":
             return job
         fault = self._used_up(job)
@@ -246,7 +244,7 @@ class _Unfinished:
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""
-        self._context.journal.finish(self._overtaken)
+        self._context.journal.finish(() if self._dry_run else self._overtaken)
 
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""

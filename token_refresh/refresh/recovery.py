@@ -115,7 +115,8 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         is_there = entry.row_key in rows  # else it was deleted, and may have been imported again as another row
         found = [rows[entry.row_key]] if is_there else context.store.store.find(entry.location_id)
         jobs = [context.job_factory.job(row) for row in found if row.encrypted_refresh]
-        if any(entry in predecessors(job.token, noted) if isinstance(job, Job) else is_there for job in jobs):
+        own = [one for one in noted if one.location_id == entry.location_id]
+        if any(entry in predecessors(job.token, own) if isinstance(job, Job) else is_there for job in jobs):
             continue
         if is_there and any(isinstance(job, Job) and entry.token in job.token for job in jobs):
             context.journal.mark_lost(entry.id)
@@ -229,10 +230,10 @@ def _replay_one(
             _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
         )
         return
-    if chain := predecessors(job.token, context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED)):
-        job = replace(job, proves=chain)
+    unproven = context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED)
+    job = replace(job, proves=predecessors(job.token, unproven, row.location_id))
     answer = job.provider.read_answer(raw)
-    if not _is_of(context, entry, row):
+    if not _is_of(context, entry, row, is_proof=answer.verdict is Verdict.GRANTED):
         _end_overtaken(context, entry, job, answer, emit)
     elif answer.brings_token or (answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD) and not job.agency):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
@@ -250,13 +251,13 @@ def _close(context: RunContext, entry: Entry, answer: Answer) -> None:
         context.journal.finish([entry.id])  # the provider did nothing: the row is tried again
 
 
-def _is_of(context: RunContext, entry: Entry, row: Row) -> bool:
+def _is_of(context: RunContext, entry: Entry, row: Row, *, is_proof: bool = True) -> bool:
     """Whether the row still holds the token that was sent, in whichever cell, or one that led to it, unproven."""
     if context.journal.is_of(entry, row.encrypted_refresh):
         return True
     before = predecessors([entry.token], context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED, Step.LOST))
     job = context.job_factory.job(row)
-    return isinstance(job, Job) and by_token([entry, *before])(job.token) is not None
+    return isinstance(job, Job) and by_token([entry, *before] if is_proof else [entry])(job.token) is not None
 
 
 def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
