@@ -23,6 +23,7 @@ from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, table_of
 from tests.refresh.runs.test_claims import ELSEWHERE, EVERYONE, claim
 from tests.refresh.runs.test_faults import outage, run, sent
+from tests.refresh.runs.test_faults_inside import run_context_of
 from tests.refresh.runs.test_which_token_counts import assert_next_run_refreshes
 from tests.stores.places import claimed
 from tests.world.airtable import faults as airtable_faults
@@ -32,6 +33,8 @@ from tests.world.oauth import faults
 from tests.world.program import Program
 from token_refresh.journal.installation import FILE, InstallationFile
 from token_refresh.journal.lock import run_lock
+from token_refresh.refresh.run import Refresher
+from token_refresh.refresh.run_context import Scope
 from token_refresh.stores.base import Claimant
 from token_refresh.stores.database import DatabaseStore
 
@@ -243,6 +246,41 @@ def test_a_dry_run_notes_nothing_of_a_base_that_was_restored(table: AirtableRows
     assert len(table.world.journalled()) > len(before)
 
 
+def at_base(table: AirtableRows, base_id: str) -> None:
+    """The program goes on with this base."""
+    world = table.world
+    assert world.airtable is not None
+    world.program.settings["AIRTABLE_BASE_ID"] = base_id
+    world.table = world.airtable.workspace.bases[base_id].table(world.table.name)
+
+
+@pytest.mark.parametrize("provider", ["acme", "acme-family"])
+def test_an_answer_that_the_base_before_gets_after_the_restored_one_noted_the_loss_is_not_hidden_by_that_note(
+    table: AirtableRows, provider: str
+) -> None:
+    """Both are in use, and the first one's answer waits in its journal: to send the token again costs the grant."""
+    world, first = table.world, table.world.program.settings["AIRTABLE_BASE_ID"]
+    table.add(provider, "loc")
+    world.oauth.fail(faults.reset(), times=9)
+    run(table)
+    world.oauth.behave()
+    restored_base(table)
+    restored = world.program.settings["AIRTABLE_BASE_ID"]
+    run(table)  # it waits: the request may be under way
+    at_base(table, first)
+    world.clock.advance(HOUR.total_seconds())
+    outage(table, airtable_faults.status(503))
+    assert run(table).code == exits.STORE
+    well(table)
+    at_base(table, restored)
+    world.clock.advance(HOUR.total_seconds())
+    before = sent(world)
+    assert "recover --replay" in run(table).err
+    assert sent(world) == before
+    assert world.program.run("recover", "--replay").code == exits.DONE
+    assert table.is_current("loc")
+
+
 def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:
     world = table.world
     world.oauth.fail(faults.reset(), times=2)
@@ -336,6 +374,24 @@ def test_the_same_database_by_two_addresses_has_one_id(postgres_world: World) ->
     postgres_world.program.settings["DATABASE_URL"] = f"{plain}{sign}application_name=other"
     assert run(rows, "--all").code == exits.DONE
     assert len(list(state(postgres_world).glob("*/journal-*.sqlite3"))) == 1
+
+
+def test_an_answer_outlives_the_take_over_of_two_journals_that_note_one_loss(world: World) -> None:
+    """A process noted what another one of this host had lost, as the row was put back without its claim."""
+    rows = SqliteRows(world)
+    cells = world.cells("acme", "loc") | {"access_token_expiry": None}
+    rows.put(cells)
+    world.oauth.fail(faults.reset(), times=9)
+    with run_context_of(rows) as context:
+        Refresher(context).run(Scope())
+        world.oauth.behave()
+        rows.remove("loc")
+        rows.put(cells)
+        world.clock.advance(100)
+        struck(world, Point.KEPT, Fate.KILL)
+    world.clock.advance(100)
+    assert run(rows).outcomes() == {"loc": "refreshed"}
+    assert rows.is_current("loc")
 
 
 # The key

@@ -544,6 +544,63 @@ def test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_suc
     assert_next_run_refreshes(databases)
 
 
+def test_where_somebody_puts_the_token_before_back_a_kept_refusal_of_its_sample_does_not_count_for_it(
+    table: Rows,
+) -> None:
+    table.add("acme", "loc")
+    world, cell = table.world, table.row("loc").encrypted_refresh
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    world.oauth.fail(faults.reset(), times=9)
+    run(table)
+    world.oauth.behave()
+    world.clock.advance(100)
+    struck(world, Point.KEPT, Fate.KILL)
+    table.edit("loc", encrypted_refresh=cell, previous_refresh="")
+    for _ in range(2):
+        world.clock.advance(100)
+        run(table)
+    assert table.row("loc").status != "reauthorize"
+    assert table.is_current("loc")
+
+
+@pytest.mark.parametrize("is_proved_later", [False, True])
+def test_where_two_rows_get_one_sample_each_gets_its_own_token_before_back(table: Rows, is_proved_later: bool) -> None:
+    """A page of a proxy shows the same to all."""
+    for name in ("loc", "other"):
+        table.add("acme", name)
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), times=2)
+    if is_proved_later:
+        table.world.oauth.fail(faults.status(503), times=99, token="sample-refresh")
+    run(table)
+    table.world.oauth.behave()
+    for _ in range(3):
+        table.world.clock.advance(100)
+        run(table)
+    assert table.is_current("loc")
+    assert table.is_current("other")
+
+
+def test_where_the_token_before_was_put_back_a_sample_that_its_successor_brought_does_not_cost_the_successor(
+    table: Rows,
+) -> None:
+    table.add("acme", "loc")
+    world, cell = table.world, table.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.reset(), times=9)
+    run(table)
+    world.oauth.behave()
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    world.clock.advance(100)
+    struck(world, Point.KEPT, Fate.KILL)
+    table.edit("loc", encrypted_refresh=cell, previous_refresh="")
+    for _ in range(4):
+        world.clock.advance(100)
+        run(table)
+    with journal(world) as opened:
+        kept = b"".join(raw.body for entry in opened.entries() for raw in opened.answers(entry))
+    assert world.oauth.current("loc").encode() in kept + table.stored("loc").encode()
+
+
 # A pair in the answer of a server that failed
 
 
