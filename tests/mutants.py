@@ -181,8 +181,8 @@ MUTANTS = (
     _mutant(
         "a replay does not know that a token was to prove itself",
         "token_refresh/refresh/recovery.py",
-        "        job = replace(job, proves=chain)\n",
-        "        pass\n",
+        "    job = replace(job, proves=predecessors(job.token, unproven, row.location_id))\n",
+        "",
         f"{_UNPROVEN}test_a_refusal_that_was_kept_when_the_run_was_killed_puts_the_token_before_back",
         f"{_UNPROVEN}test_a_proof_that_was_kept_when_the_run_was_killed_ends_what_it_was_for",
     ),
@@ -417,7 +417,7 @@ MUTANTS = (
     _mutant(
         "a replayed answer overwrites what somebody onboarded meanwhile",
         "token_refresh/refresh/recovery.py",
-        "    if not _is_of(context, entry, row):\n",
+        "    if not _is_of(context, entry, row, is_proof=answer.verdict is Verdict.GRANTED):\n",
         "    if False:\n",
         "tests/refresh/runs/test_recovery.py",
     ),
@@ -1517,7 +1517,7 @@ MUTANTS = (
     _mutant(
         "an answer to a token that the row had for a while is nobody's once the one before is back",
         "token_refresh/refresh/recovery.py",
-        "by_token([entry, *before])",
+        "by_token([entry, *before] if is_proof else [entry])",
         "by_token([entry])",
         f"{_UNPROVEN}test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_successor_brought_is_stored",
     ),
@@ -1528,6 +1528,29 @@ MUTANTS = (
         "        of_row = next((one for key, one in self._lost_of_row.items() if key[0] == row.key), None)\n",
         "tests/refresh/runs/test_recovery.py::"
         "test_a_lost_answer_is_remembered_although_another_client_got_the_key_of_its_row",
+    ),
+    _mutant(
+        "a loss that is noted from the base before a restore takes the place of what that base gets later",
+        "token_refresh/journal/entries.py",
+        "        uid = entry.uid if entry.answer else secrets.token_hex(8)",
+        "        uid = entry.uid",
+        f"{_IDENTITY}test_an_answer_that_the_base_before_gets_after_the_restored_one_noted_the_loss_is_not_hidden_by_that_note",
+        f"{_IDENTITY}test_an_answer_outlives_the_take_over_of_two_journals_that_note_one_loss",
+    ),
+    _mutant(
+        "the refusal of a sample counts for the token before it that is in the row again",
+        "token_refresh/refresh/recovery.py",
+        "is_proof=answer.verdict is Verdict.GRANTED",
+        "is_proof=True",
+        f"{_UNPROVEN}test_where_somebody_puts_the_token_before_back_a_kept_refusal_of_its_sample_does_not_count_for_it",
+        f"{_UNPROVEN}test_where_the_token_before_was_put_back_a_sample_that_its_successor_brought_does_not_cost_the_successor",
+    ),
+    _mutant(
+        "of two clients with one sample one gets the token of the other put back",
+        "token_refresh/journal/entries.py",
+        ' if of in ("", entry.location_id)}',
+        "}",
+        f"{_UNPROVEN}test_where_two_rows_get_one_sample_each_gets_its_own_token_before_back",
     ),
     _mutant(
         "a restored folder is taken for the original where its file has the same inode",

@@ -57,7 +57,7 @@ class Oracle:
         stored: those of the table alone.
         known: the numbers of the requests that the state folder in use knows of; another one, or one that was
             restored, does not know the others.
-        seen: the refresh tokens that were in the table while that folder was in use, or the one that it was copied from.
+        seen: the refresh tokens that were in the table while that folder was in use, or that it is a copy of.
         forbids: why nothing that the table holds may be sent now, and by a copy of a state folder nothing that was
             entered, either; empty where it may.
         thrown_away: refresh tokens that were durable until a person restored, deleted or took over.
