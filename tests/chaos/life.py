@@ -69,8 +69,8 @@ class Machine:
     def copied(self, folder: Path, **changes: Any) -> Machine:
         """The same, with a copy of its folder there."""
         shutil.copytree(self.state, folder)
-        known = {"known": set(self.known), "seen": set(self.seen), "keys": set(self.keys)}
-        return replace(self, state=folder, **known, **changes)
+        copy = replace(self, state=folder, known=set(self.known), seen=set(self.seen), keys=set(self.keys))
+        return replace(copy, **changes)
 
 
 class Snapshot(NamedTuple):
