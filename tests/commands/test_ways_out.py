@@ -116,6 +116,17 @@ def and_deleted(bring: Callable[[Rows], None]) -> Callable[[Rows], None]:
     return deleted
 
 
+def and_key_reused(bring: Callable[[Rows], None]) -> Callable[[Rows], None]:
+    """Then the row is deleted, and SQLite gives its key to the next one."""
+
+    def reused(rows: Rows) -> None:
+        bring(rows)
+        rows.remove("loc")
+        rows.add("acme-never", "other")
+
+    return reused
+
+
 def and_emptied(bring: Callable[[Rows], None]) -> Callable[[Rows], None]:
     """Then the credential is taken out of the row."""
 
@@ -183,6 +194,7 @@ CASES = {
     "lost": Case(lost, "", NEXT_RUN),
     "lost, row onboarded": Case(lost, "", onboard),
     "lost, row deleted": Case(and_deleted(lost), "", forget, is_gone=True),
+    "lost, key of its row reused": Case(and_key_reused(lost), "", forget, is_gone=True),
     "lost, row emptied": Case(and_emptied(lost), "", forget, is_gone=True),
     "lost, row disabled": Case(and_disabled(lost), "", enable),
     "lost, folder copied": Case(and_copied(lost), "--takeover", take_over),

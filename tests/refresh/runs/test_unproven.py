@@ -525,20 +525,28 @@ def test_a_proof_that_was_kept_when_the_run_was_killed_ends_what_it_was_for(tabl
     assert entries(table.world) == []
 
 
+def killed_with_the_answer_to_an_unproven_token(rows: Rows, *answers: Fault) -> str:
+    """The row's token is not proved, and a run was killed when it had kept what that brought; the cell before."""
+    rows.add("acme", "loc")
+    world, cell = rows.world, rows.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.reset(), times=9)
+    run(rows)
+    world.oauth.behave()
+    for answer in answers:
+        world.oauth.fail(answer)
+    world.clock.advance(100)
+    struck(world, Point.KEPT, Fate.KILL)
+    return cell
+
+
 def test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_successor_brought_is_stored(
     databases: Rows,
 ) -> None:
     """The copy found the successor spent, for it did not know that this machine had sent it."""
-    databases.add("acme", "loc")
-    world, cell = databases.world, databases.row("loc").encrypted_refresh
-    world.oauth.fail(faults.amended(alone))
-    world.oauth.fail(faults.reset(), times=9)
-    run(databases)
-    world.oauth.behave()
-    world.clock.advance(100)
-    struck(world, Point.KEPT, Fate.KILL)
+    cell = killed_with_the_answer_to_an_unproven_token(databases)
     databases.edit("loc", encrypted_refresh=cell)
-    world.clock.advance(100)
+    databases.world.clock.advance(100)
     run(databases)
     assert databases.is_current("loc")
     assert_next_run_refreshes(databases)
@@ -583,15 +591,8 @@ def test_where_two_rows_get_one_sample_each_gets_its_own_token_before_back(table
 def test_where_the_token_before_was_put_back_a_sample_that_its_successor_brought_does_not_cost_the_successor(
     table: Rows,
 ) -> None:
-    table.add("acme", "loc")
-    world, cell = table.world, table.row("loc").encrypted_refresh
-    world.oauth.fail(faults.amended(alone))
-    world.oauth.fail(faults.reset(), times=9)
-    run(table)
-    world.oauth.behave()
-    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
-    world.clock.advance(100)
-    struck(world, Point.KEPT, Fate.KILL)
+    world = table.world
+    cell = killed_with_the_answer_to_an_unproven_token(table, faults.raw(json.dumps(SAMPLE).encode()))
     table.edit("loc", encrypted_refresh=cell, previous_refresh="")
     for _ in range(4):
         world.clock.advance(100)
