@@ -16,7 +16,7 @@ from tests.conftest import World
 from tests.library.test_manager import assert_frames_silent
 from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
-from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError
+from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
 
 PATIENCE_SECONDS = 60
 TICKS = 100
@@ -107,15 +107,46 @@ def test_a_cancelled_caller_cuts_no_refresh_and_costs_the_others_nothing(world: 
 def test_a_refresh_whose_only_caller_is_gone_is_stored_all_the_same(world: World, slow: Slow) -> None:
     async def main() -> None:
         async with made(world) as manager:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0):
-                    await manager.get_valid_access_token("loc1")
+            caller = asyncio.create_task(manager.get_valid_access_token("loc1"))
             await until(slow.arrived)
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
             slow.go.set()
 
     asyncio.run(main())
     assert world.token_of("loc1") == world.oauth.current("loc1")
     assert world.journalled() == []
+
+
+def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provider(world: World, slow: Slow) -> None:
+    async def main() -> str:
+        async with made(world, threads=1) as manager:
+            refreshed = asyncio.create_task(manager.get_valid_access_token("loc1"))
+            await until(slow.arrived)
+            stored = await asyncio.wait_for(manager.get_valid_access_token("loc2"), PATIENCE_SECONDS)
+            assert not refreshed.done()
+            slow.go.set()
+            await refreshed
+            return stored
+
+    log_in(world, manager_of(world), "loc2")
+    manager_of(world).get_valid_access_token("loc2")  # its first use is noted
+    assert asyncio.run(main()) == world.oauth.current_access("loc2")
+    assert slow.was_released
+
+
+def test_a_name_that_no_store_takes_costs_those_who_ask_at_the_same_time_nothing(world: World) -> None:
+    async def main() -> list[object]:
+        async with made(world) as manager:
+            names = ("loc1", "\udcff", "loc1", "nobody")
+            return await asyncio.gather(*map(manager.get_valid_access_token, names), return_exceptions=True)
+
+    log_in(world, manager_of(world))
+    first, refused, third, unknown = asyncio.run(main())
+    assert first == third == world.oauth.current_access("loc1")
+    assert isinstance(refused, TokenError)
+    assert isinstance(unknown, NoSuchTokenError)
 
 
 def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> None:
@@ -125,7 +156,7 @@ def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> No
 
     async def main() -> None:
         async with made(world, threads=1) as manager:
-            manager._executor.submit(busy.wait, PATIENCE_SECONDS)
+            manager._threads.workers.submit(busy.wait, PATIENCE_SECONDS)
             login = {"client_id": "app-acme", "client_secret": "acme secret", "refresh_token": token}
             task = asyncio.create_task(manager.store_tokens("loc1", "acme", **login))
             await asyncio.sleep(0)

@@ -28,6 +28,7 @@ from tests.world.raw import Authority, RawServer, serving_tls
 from token_refresh.base.columns import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from token_refresh.net.watchdog import TimedAdapter
 from token_refresh.stores.airtable import AirtableStore
+from token_refresh.stores.airtable.store import RECORDS_A_PAGE
 from token_refresh.stores.base import (
     STOP_SECONDS,
     Change,
@@ -985,6 +986,13 @@ HOSTILE_NAMES = [
     "BLANK()",
     "ERROR()",
 ]
+
+
+def test_rows_of_more_locations_than_one_formula_names_are_found_each_once(scene: Scene) -> None:
+    names = [f"loc {number}" for number in range(RECORDS_A_PAGE + 1)]
+    keys = [scene.place.add(row(number, locationId=name)) for number, name in enumerate([*names, "another"])]
+    found = scene.store.find(*names, " loc 1 ", "nobody")
+    assert sorted(row.key for row in found) == sorted(keys[:-1])
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)

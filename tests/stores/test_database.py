@@ -38,6 +38,7 @@ from token_refresh.stores.base import (
     Written,
 )
 from token_refresh.stores.database import DatabaseStore
+from token_refresh.stores.database.store import ROWS_A_PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYONE = DueQuery({"google": START + timedelta(days=9)}, START + timedelta(hours=1), "gohighlevel")
@@ -243,6 +244,13 @@ def test_a_second_start_writes_nothing(place: DatabasePlace, file: Path) -> None
     before = file.read_bytes()
     opened(file).close()
     assert file.read_bytes() == before
+
+
+def test_rows_of_more_locations_than_one_query_takes_are_found_each_once(place: DatabasePlace) -> None:
+    keys = [place.add(cells(f"loc-{number}")) for number in range(ROWS_A_PAGE + 2)]
+    names = [f"loc-{number}" for number in range(ROWS_A_PAGE + 1)]
+    found = place.store.find(*names, " loc-1 ", "nobody")
+    assert sorted(int(row.key) for row in found) == sorted(map(int, keys[:-1]))
 
 
 # A disk that fails

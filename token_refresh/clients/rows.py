@@ -15,8 +15,13 @@ POLL_SECONDS = 0.5  # how often a row that another process is refreshing is look
 
 def find_all(store: Store, job_factory: JobFactory, location_id: str, provider: str | None) -> list[tuple[Row, str]]:
     """Every row that fits, complete, with the slug of its provider; `provider`, any of its names, None fits all."""
+    return matching(store.find(location_id), job_factory, provider)
+
+
+def matching(rows: Iterable[Row], job_factory: JobFactory, provider: str | None) -> list[tuple[Row, str]]:
+    """Those of some rows that are of this provider, each with its slug; see `find_all`."""
     slug = None if provider is None else job_factory.slug_of(provider)
-    named = [(row, job_factory.provider_name(row)) for row in store.find(location_id)]
+    named = [(row, job_factory.provider_name(row)) for row in rows]
     return [(row, name) for row, name in named if slug in (None, name)]
 
 

@@ -33,7 +33,7 @@ class AsyncTokenManager:
 
     def __init__(self, manager: TokenManager, threads: int = THREADS) -> None:
         self.manager = manager
-        self._make = partial(ThreadPoolExecutor, threads, thread_name_prefix="token-refresh")
+        self._make = partial(_Threads, threads)
         self._made, self._process = self._make(), os.getpid()
         self._is_closed = False
 
@@ -54,7 +54,7 @@ class AsyncTokenManager:
         """Stop the rounds, and wait for what is open. May be repeated, as after a wait that was cut off."""
         self._is_closed = True
         await asyncio.to_thread(self.manager.stop)
-        await asyncio.to_thread(self._executor.shutdown)
+        await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self.manager.close)
 
     async def get_valid_access_token(
@@ -66,11 +66,21 @@ class AsyncTokenManager:
     async def get_token(
         self, location_id: str, provider: str | None = None, min_valid: float | None = None
     ) -> AccessToken:
-        """See `TokenManager.get_token`. Any number of tasks that ask for the same take one thread."""
+        """See `TokenManager.get_token`. Any number of tasks that ask for the same take one thread.
+
+        Tokens that last are read by a thread of their own: many threads that read hinder each other, and all may be
+        waiting for a provider.
+        """
+        self._refuse_closed()
+        looked_up, lead = self.manager.look_up_future(location_id, provider, min_valid)
+        if lead is not None:
+            self._threads.reader.submit(lead)
+        if (token := unwrap(await asyncio.wrap_future(looked_up))) is not None:
+            return token
         self._refuse_closed()
         future, lead = self.manager.token_future(location_id, provider, min_valid)
         if lead is not None:
-            self._executor.submit(lead)
+            self._threads.workers.submit(lead)
         return unwrap(await asyncio.wrap_future(future))
 
     async def refresh_now(self, location_id: str, provider: str | None = None) -> AccessToken:
@@ -162,7 +172,7 @@ class AsyncTokenManager:
         return await self._do(partial(self.manager.stop, timeout))
 
     @property
-    def _executor(self) -> ThreadPoolExecutor:
+    def _threads(self) -> _Threads:
         """This process's threads: a child that was forked has none of its parent's, and would wait for them."""
         if self._process != os.getpid():
             self._made, self._process = self._make(), os.getpid()
@@ -171,10 +181,23 @@ class AsyncTokenManager:
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""
         self._refuse_closed()
-        done = asyncio.get_running_loop().run_in_executor(self._executor, act)
+        done = asyncio.get_running_loop().run_in_executor(self._threads.workers, act)
         del act
         return await asyncio.shield(done)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
             raise MisconfiguredError("this manager is closed", "Make another one.", Kind.USAGE)
+
+
+class _Threads:
+    """Those of one process."""
+
+    def __init__(self, workers: int) -> None:
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="token-refresh-reader")
+        self.workers = ThreadPoolExecutor(workers, thread_name_prefix="token-refresh")
+
+    def shutdown(self) -> None:
+        """Wait for what is open."""
+        self.reader.shutdown()
+        self.workers.shutdown()

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
@@ -33,11 +33,12 @@ from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.login_answer import read_login
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.rows import find_one
+from token_refresh.library.batches import Batches
 from token_refresh.library.clients import Clients
 from token_refresh.library.log import LOG, log_event, log_not_saved, log_outage, log_warning
 from token_refresh.library.logins import Logins
 from token_refresh.library.single_flight import SingleFlight
-from token_refresh.library.tokens import WAIT_SECONDS, Guard, Token, Tokens, unguarded
+from token_refresh.library.tokens import WAIT_SECONDS, Asked, Guard, Token, Tokens, unguarded
 from token_refresh.library.views import AccessToken, TokenView, view_of
 from token_refresh.notifiers.watch import RunWatch
 from token_refresh.refresh.recovery import store_leftovers
@@ -74,6 +75,7 @@ class TokenManager(Clients, Logins):
         weakref.finalize(self, runtime.close)  # for programs that do not close it
         self._tokens = Tokens(self._runtime, log_event, wait_seconds, self._ending.forwarding_to)
         self._single_flight = SingleFlight[AccessToken]()
+        self._look_ups = Batches(self._look_up)
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
         self._scheduler_lock = threading.Lock()
@@ -129,6 +131,12 @@ class TokenManager(Clients, Logins):
         """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
         key = (location_id.strip(), provider)
         return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
+
+    def look_up_future(
+        self, location_id: str, provider: str | None, min_valid: float | None
+    ) -> tuple[Future[AccessToken | TokenError | None], Callable[[], None] | None]:
+        """Likewise the stored token, read together with others; None where it takes more: see `token_future`."""
+        return self._look_ups.join(Asked(location_id.strip(), provider, min_valid))
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
@@ -297,6 +305,9 @@ class TokenManager(Clients, Logins):
         return True
 
     # Inside
+
+    def _look_up(self, asked: Sequence[Asked]) -> list[AccessToken | None] | TokenError:
+        return capture_error(lambda: [token and _handed_out(token) for token in self._tokens.look_up(asked)])
 
     def _serve(self, location_id: str, provider: str | None, min_valid: float | None) -> AccessToken:
         key, clock = (location_id, provider), self._runtime.clock

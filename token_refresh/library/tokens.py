@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from providers.base import ProviderError, Verdict
 from token_refresh.base.errors import Kind, MisconfiguredError, RetryLaterError, RunError, TokenError
-from token_refresh.base.events import Notice, Outcome, RowFinished, RowWaiting, RunFinished, Subscriber, audited
+from token_refresh.base.events import (
+    CredentialUsed,
+    Notice,
+    Outcome,
+    RowFinished,
+    RowWaiting,
+    RunFinished,
+    Subscriber,
+    audited,
+)
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import VISIBLE_ASCII
-from token_refresh.clients.rows import POLL_SECONDS, find_one
+from token_refresh.clients.rows import POLL_SECONDS, find_one, matching
 from token_refresh.journal.file import JournalError
 from token_refresh.journal.lock import LockedError
-from token_refresh.refresh.jobs import read_params
+from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.refresh.run import Refresher
 from token_refresh.refresh.run_context import RunContext, Scope
-from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, Row, StoreError
-from token_refresh.stores.sealed import SealedStore
+from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, Row, StoreError, StoreRefusedError
+from token_refresh.stores.sealed import CellError, SealedStore
 from token_refresh.wiring import Runtime
 
 BEARER = "Bearer"  # the type of a token whose provider named none (RFC 6750)
@@ -73,6 +84,14 @@ class Token:
         return (row.encrypted_refresh, row.access_token_expiry) == (seen.encrypted_refresh, seen.access_token_expiry)
 
 
+class Asked(NamedTuple):
+    """Which token somebody wants, and how many seconds it has to live at least; None: TOKEN_EXPIRY_BUFFER."""
+
+    location_id: str
+    provider: str | None
+    min_valid: float | None
+
+
 @dataclass(frozen=True)
 class Served:
     """A token that is valid; `warning` says why it does not last as long as it should, and `action` what to do."""
@@ -113,18 +132,52 @@ class Tokens:
             TokenError: there is none that is valid.
             LockedError, JournalError, RunError, StoreError, CellError, ProviderError: nothing was refreshed.
         """
-        min_valid = self._runtime.expiry_buffer if min_valid is None else min_valid
-        audit = self._runtime.audit
+        min_valid, audit = self._least(min_valid), self._runtime.audit
         with self._runtime.open_store() as store, audited(audit(store.store), "get", location_id.strip()) as used:
             token, now = self._stored(store, location_id, provider), self._runtime.clock.now()
             if token.row.status == STATUS_DISABLED and (reason := _reason_not_to(token, token.row)) is not None:
                 raise reason
             served = Served(token) if token.lasts(min_valid, now) else self._renewed(store, token, min_valid)
-            used.client_id, noted_at = served.token.row.client_id, served.token.row.last_used_at
-            if noted_at is None or abs(now - noted_at) >= USE_NOTED:
+            used.client_id = served.token.row.client_id
+            if _is_use_due(store, served.token.row, now):
                 with contextlib.suppress(StoreError):  # a standby serves tokens, too
                     store.store.note_use(served.token.row.key, now)
             return served
+
+    def _least(self, min_valid: float | None) -> float:
+        return self._runtime.expiry_buffer if min_valid is None else min_valid
+
+    def look_up(self, asked: Sequence[Asked]) -> list[Token | None]:
+        """For each the token that is stored, where nothing is to be done but to hand it out; else None: see `serve`.
+
+        Raises:
+            StoreError: none of them can be looked at.
+        """
+        with self._runtime.open_store() as store:
+            job_factory, audit = self._runtime.job_factory(store), self._runtime.audit(store.store)
+            rows = defaultdict[str, list[Row]](list)
+            try:
+                for row in store.store.find(*{one.location_id for one in asked}):
+                    rows[row.location_id].append(row)
+            except StoreRefusedError:  # the name of one, such as bytes that are no text: each is to be asked for alone
+                return [None] * len(asked)
+            except StoreError as error:
+                for one in asked:
+                    audit(CredentialUsed("get", one.location_id, outcome=error.kind))
+                raise
+            found = [self._at_hand(store, job_factory, one, rows[one.location_id]) for one in asked]
+            for token in filter(None, found):
+                audit(CredentialUsed("get", token.row.location_id, token.row.client_id))
+            return found
+
+    def _at_hand(self, store: SealedStore, job_factory: JobFactory, asked: Asked, rows: list[Row]) -> Token | None:
+        now, fitting = self._runtime.clock.now(), matching(rows, job_factory, asked.provider)
+        if len(fitting) != 1 or fitting[0][0].status == STATUS_DISABLED or _is_use_due(store, fitting[0][0], now):
+            return None
+        with contextlib.suppress(CellError, ProviderError):
+            token = _token(store, job_factory, *fitting[0])
+            return token if token.lasts(self._least(asked.min_valid), now) else None
+        return None
 
     def refresh(self, location_id: str, provider: str | None) -> Token:
         """The row's token after a refresh now; where somebody else was at it already, theirs.
@@ -178,10 +231,7 @@ class Tokens:
 
     def _stored(self, store: SealedStore, location_id: str, provider: str | None) -> Token:
         job_factory = self._runtime.job_factory(store)
-        row, name = find_one(store.store, job_factory, location_id, provider)
-        text = store.access_token(row, job_factory.binding(row))
-        # Anybody may have edited the cell; what cannot stand in a header is no token.
-        return Token(row, name, text if VISIBLE_ASCII.fullmatch(text) else "", row.access_token_expiry)
+        return _token(store, job_factory, *find_one(store.store, job_factory, location_id, provider))
 
     def _refresh(self, store: SealedStore, token: Token) -> TokenError | None:
         """Refresh this row alone; None where it went well, or somebody else was first."""
@@ -247,6 +297,18 @@ class Tokens:
         ends = [one.until for one in waiting if one.until is not None]
         error.after = max(0.0, (max(ends) - self._runtime.clock.now()).total_seconds()) if ends else None
         return error
+
+
+def _token(store: SealedStore, job_factory: JobFactory, row: Row, provider: str) -> Token:
+    text = store.access_token(row, job_factory.binding(row))
+    # Anybody may have edited the cell; what cannot stand in a header is no token.
+    return Token(row, provider, text if VISIBLE_ASCII.fullmatch(text) else "", row.access_token_expiry)
+
+
+def _is_use_due(store: SealedStore, row: Row, now: datetime) -> bool:
+    """Whether the use of a token is to be noted in its row."""
+    noted_at = row.last_used_at
+    return "last_used_at" in store.store.columns and (noted_at is None or abs(now - noted_at) >= USE_NOTED)
 
 
 def readable_params(row: Row) -> dict[str, str]:

@@ -514,8 +514,8 @@ class Store(ABC):
         return heapq.nsmallest(query.limit, rows, key=lambda row: row.key)
 
     @abstractmethod
-    def find(self, location_id: str) -> list[Row]:
-        """The rows of one location, complete."""
+    def find(self, *location_ids: str) -> list[Row]:
+        """The rows of these locations, complete."""
 
     @abstractmethod
     def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:

@@ -129,11 +129,15 @@ class AirtableStore(Store):
         whole = self.read(lone, complete=True) if lone else {}  # which may hold an access token alone
         yield from (whole.get(row.key, row) for row in rows)
 
-    def find(self, location_id: str) -> list[Row]:
+    def find(self, *location_ids: str) -> list[Row]:
         """See `Store.find`."""
-        location_id = location_id.strip()
-        records = self._columns.with_schema_retry(lambda: self._list(self._is_at(location_id), self.columns))
-        return [row for row in map(self._row, records) if row.location_id == location_id]
+        names = sorted({one.strip() for one in location_ids})
+        found: list[Row] = []
+        for start in range(0, len(names), RECORDS_A_PAGE):
+            are_there = f.OR([self._is_at(one) for one in names[start : start + RECORDS_A_PAGE]])
+            records = self._columns.with_schema_retry(partial(self._list, are_there, self.columns))
+            found += map(self._row, records)
+        return [row for row in found if row.location_id in names]
 
     def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
         """See `Store.read`."""

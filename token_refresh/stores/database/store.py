@@ -71,7 +71,9 @@ from token_refresh.stores.database.session import prepare_tables, refusal_of
 
 _T = TypeVar("_T")
 # Made once: to make a statement costs as much as to run it, and programs ask for tokens all day.
-_OF_LOCATION = sa.select(*ALL).where(stripped(CREDENTIALS.c.location_id) == sa.bindparam("location_id"))
+_OF_LOCATIONS = sa.select(*ALL).where(
+    stripped(CREDENTIALS.c.location_id).in_(sa.bindparam("location_ids", expanding=True))
+)
 
 ROWS_A_PAGE = 500
 _SQLITE = "sqlite:///"
@@ -275,9 +277,13 @@ class DatabaseStore(Store):
         rows = self._pages(SHOWN, *may_be_on(query, cells), **after, size=query.limit)
         return list(islice(filter(query.admits, rows), query.limit))
 
-    def find(self, location_id: str) -> list[Row]:
+    def find(self, *location_ids: str) -> list[Row]:
         """See `Store.find`."""
-        return self._read(_OF_LOCATION, ALL, location_id=location_id.strip())
+        found: list[Row] = []
+        names = sorted({one.strip() for one in location_ids})
+        for start in range(0, len(names), ROWS_A_PAGE):
+            found += self._read(_OF_LOCATIONS, ALL, location_ids=names[start : start + ROWS_A_PAGE])
+        return found
 
     def read(self, keys: Sequence[str], *, complete: bool = False) -> dict[str, Row]:
         """See `Store.read`."""
