@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
 
 from token_refresh.base.errors import RetryLaterError, TokenError
 from token_refresh.library.batches import Batches
@@ -15,7 +16,7 @@ class Echo:
         self.batches = Batches(self._act)
         self.seen: list[list[str]] = []
         self._meanwhile = meanwhile
-        self.others: list[object] = []
+        self.others: list[Future[str | TokenError]] = []
 
     def _act(self, asked: list[str]) -> list[str] | TokenError:
         if not self.seen:

@@ -307,7 +307,9 @@ class TokenManager(Clients, Logins):
     # Inside
 
     def _look_up(self, asked: Sequence[Asked]) -> list[AccessToken | None] | TokenError:
-        return capture_error(lambda: [token and _handed_out(token) for token in self._tokens.look_up(asked)])
+        return capture_error(
+            lambda: [None if token is None else _handed_out(token) for token in self._tokens.look_up(asked)]
+        )
 
     def _serve(self, location_id: str, provider: str | None, min_valid: float | None) -> AccessToken:
         key, clock = (location_id, provider), self._runtime.clock
