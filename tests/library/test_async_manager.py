@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -134,6 +135,23 @@ def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provi
     manager_of(world).get_valid_access_token("loc2")  # its first use is noted
     assert asyncio.run(main()) == world.oauth.current_access("loc2")
     assert slow.was_released
+
+
+def test_a_row_that_cannot_be_read_costs_those_who_ask_at_the_same_time_nothing(world: World) -> None:
+    async def main() -> list[object]:
+        async with made(world) as manager:
+            both = map(manager.get_valid_access_token, ("loc1", "loc2"))
+            return await asyncio.gather(*both, return_exceptions=True)
+
+    for location in ("loc1", "loc2"):
+        log_in(world, manager_of(world), location)
+        manager_of(world).get_valid_access_token(location)
+    with contextlib.closing(sqlite3.connect(world.program.home / "state/tokens.sqlite3")) as database, database:
+        database.execute("UPDATE credentials SET provider_params = '{' WHERE location_id = 'loc2'")
+    good, bad = asyncio.run(main())
+    assert good == world.oauth.current_access("loc1")
+    assert isinstance(bad, TokenError)
+    assert "provider_params" in str(bad)
 
 
 def test_a_name_that_no_store_takes_costs_those_who_ask_at_the_same_time_nothing(world: World) -> None:
