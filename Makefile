@@ -56,6 +56,7 @@ coverage: .venv/dev  ## what no test runs of the code that a token's life hangs 
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile --quiet -m "not hypothesis" --ignore tests/world_tests \
 		--ignore tests/test_docs.py $(PYTEST_FLAGS) >.coverage-log || { tail --lines 50 .coverage-log; exit 1; }
+	@find . -maxdepth 1 -name '.coverage.*' -empty -delete  # of processes that tests kill
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

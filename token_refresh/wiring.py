@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from providers import Catalog
     from token_refresh.base.checks import Check
-    from token_refresh.base.events import AnswerNotSaved, Event, Notice, RowFinished, RunFinished, Subscriber
+    from token_refresh.base.events import AnswerNotSaved, Audit, Event, Notice, RowFinished, RunFinished, Subscriber
     from token_refresh.diagnosis.row_state import RememberedFailures
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.journal.file import Connect
@@ -127,13 +127,14 @@ class Installation:
         known = self.settings
         return SecurityLog(known.security_log, self.state.path, self.caller, self.clock, self.warn or self.say_outage)
 
-    def audit(self, store: Store) -> Subscriber:
+    def audit(self, store: Store) -> Audit:
         """What notes uses of the credentials of a table. Most runs use none, and do not open the log."""
         from token_refresh.base.events import CredentialUsed, RowFinished
 
-        def note(event: Event) -> None:
-            if isinstance(event, CredentialUsed | RowFinished):
-                self.security_log.note(event, lambda: self.folder_of(store))
+        def note(*events: Event) -> None:
+            uses = [event for event in events if isinstance(event, CredentialUsed | RowFinished)]
+            if uses:
+                self.security_log.note(uses, lambda: self.folder_of(store))
 
         return note
 
@@ -288,7 +289,7 @@ def service_audit(installation: Installation, database: Backend) -> Subscriber:
     def note(event: Event) -> None:
         if isinstance(event, CredentialUsed) and database.identity:
             identity = airtable.identity if airtable is not None else f"database {database.identity}"
-            installation.security_log.note(event, lambda: installation.state.of_store(identity))
+            installation.security_log.note([event], lambda: installation.state.of_store(identity))
 
     return note
 
@@ -778,7 +779,7 @@ class Runtime:
     run_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     bystander_context_around: Callable[[SealedStore], AbstractContextManager[RunContext]]
     job_factory: Callable[[Seals], JobFactory]
-    audit: Callable[[Store], Subscriber]
+    audit: Callable[[Store], Audit]
     run_watch: Callable[[Callable[[str, str], None], bool], RunWatch]
     remembered: Callable[[Store], RememberedFailures]
     record_rows: Callable[[Sequence[RowFinished]], None]

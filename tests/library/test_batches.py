@@ -1,67 +1,77 @@
-"""What is asked for while an answer is under way is answered together."""
+"""What tasks ask for while an answer is under way is answered together."""
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import Future
+import asyncio
+import contextlib
 
-from token_refresh.base.errors import RetryLaterError, TokenError
+import pytest
+
 from token_refresh.library.batches import Batches
+
+PATIENCE_SECONDS = 60
 
 
 class Echo:
-    """Answers what it is asked; `meanwhile` is asked while it answers its first batch."""
+    """Answers what it is asked, each batch when the test says so."""
 
-    def __init__(self, *meanwhile: str) -> None:
+    def __init__(self) -> None:
         self.batches = Batches(self._act)
         self.seen: list[list[str]] = []
-        self._meanwhile = meanwhile
-        self.others: list[Future[str | TokenError]] = []
+        self.go = asyncio.Semaphore(0)
 
-    def _act(self, asked: list[str]) -> list[str] | TokenError:
-        if not self.seen:
-            joined = [self.batches.join(one) for one in self._meanwhile]
-            assert [lead for _, lead in joined] == [None] * len(joined)
-            self.others += [future for future, _ in joined]
+    async def _act(self, asked: list[str]) -> list[str]:
         self.seen.append(asked)
-        if "away" in asked:
-            return RetryLaterError("the store is away", "Ask again.")
+        await self.go.acquire()
         return [f"answer to {one}" for one in asked]
 
-
-def test_those_who_ask_while_one_is_answered_are_answered_together_each_in_its_place() -> None:
-    echo = Echo("b", "c", "d")
-    first, lead = echo.batches.join("a")
-    assert lead is not None
-    lead()
-    assert echo.seen == [["a"], ["b", "c", "d"]]
-    assert [one.result(0) for one in (first, *echo.others)] == [f"answer to {name}" for name in "abcd"]
+    async def asked(self, *names: str) -> list[asyncio.Task[str]]:
+        """A task for each, all of which wait now."""
+        tasks = [asyncio.create_task(self.batches.join(name)) for name in names]
+        for _ in range(len(names) + 3):
+            await asyncio.sleep(0)
+        return tasks
 
 
-def test_an_error_is_everybodys_of_its_batch_and_of_no_other() -> None:
-    echo = Echo("b", "away")
-    first, lead = echo.batches.join("a")
-    assert lead is not None
-    lead()
-    assert first.result(0) == "answer to a"
-    assert {str(one.result(0)) for one in echo.others} == {"the store is away"}
+def test_those_who_ask_while_others_are_answered_are_answered_together_each_in_its_place() -> None:
+    async def main() -> None:
+        echo = Echo()
+        first = await echo.asked("a", "b")
+        later = await echo.asked("c", "d", "e")
+        assert echo.seen == [["a", "b"]]
+        echo.go.release()
+        echo.go.release()
+        assert await asyncio.gather(*first, *later) == [f"answer to {name}" for name in "abcde"]
+        assert echo.seen == [["a", "b"], ["c", "d", "e"]]
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
 
 
-def test_whoever_asks_when_nobody_waits_any_more_leads_again() -> None:
+def test_whoever_is_cancelled_leaves_the_others_their_answers() -> None:
+    async def main() -> None:
+        echo = Echo()
+        one, other = await echo.asked("a", "b")
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+        echo.go.release()
+        assert await other == "answer to b"
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_SECONDS))
+
+
+def test_a_loop_that_was_cut_off_in_the_middle_keeps_the_next_one_from_nothing() -> None:
+    """As where a program runs one loop after the other, or forks and begins its own."""
     echo = Echo()
-    for name in ("a", "b"):
-        future, lead = echo.batches.join(name)
-        assert lead is not None
-        lead()
-        assert future.result(0) == f"answer to {name}"
 
+    async def cut_off() -> None:
+        await echo.asked("a")
+        raise KeyboardInterrupt
 
-def test_a_child_that_was_forked_while_one_was_answered_does_not_wait_for_its_parents_thread() -> None:
-    echo = Echo()
-    echo.batches.join("in the parent")  # which leads, and has not begun
-    if (child := os.fork()) == 0:
-        future, lead = echo.batches.join("in the child")
-        if lead is not None:
-            lead()
-        os._exit(0 if future.done() else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    async def after() -> str:
+        echo.go = asyncio.Semaphore(1)
+        return await echo.batches.join("b")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(cut_off())
+    assert asyncio.run(asyncio.wait_for(after(), PATIENCE_SECONDS)) == "answer to b"

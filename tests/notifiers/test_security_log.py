@@ -50,8 +50,8 @@ path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 security_log.MOST_BYTES, security_log.OLDER_FILES = 10_000, 99
 log = SecurityLog(path, path.parent, "writer", SystemClock(), lambda *words: sys.exit(" ".join(words)))
 for number in range(count):
-    log.note(CredentialUsed("onboard", f"{name}-{number}"), Path)
-    log.note(CredentialUsed("get", "shared"), Path)
+    log.note([CredentialUsed("onboard", f"{name}-{number}")], Path)
+    log.note([CredentialUsed("get", "shared")], Path)
 """
 
 
@@ -67,7 +67,7 @@ class Log:
         self.finished(CredentialUsed(use, location_id, client_id, outcome))
 
     def finished(self, event: CredentialUsed | RowFinished) -> None:
-        self.log.note(event, lambda: self.folder)
+        self.log.note([event], lambda: self.folder)
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / FILE).read_text().splitlines()]

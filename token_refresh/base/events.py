@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from token_refresh.base.errors import ActionableError, Kind, TokenError, actionable_error, internal_error, library_error
 from token_refresh.base.program import TOKEN_MANAGER
@@ -268,6 +269,12 @@ class CredentialUsed:
 
 Event = RunStarted | RowsListed | RowFinished | RowWaiting | Notice | RunFinished | CredentialUsed
 Subscriber = Callable[[Event], None]
+
+
+class Audit(Protocol):
+    """Notes uses of credentials in the security log, those that it gets together at once; never raises."""
+
+    def __call__(self, *events: Event) -> None: ...
 
 
 @contextmanager

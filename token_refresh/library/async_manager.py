@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from token_refresh.base.clock import Clock
-from token_refresh.base.errors import Kind, MisconfiguredError, unwrap
+from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
 from token_refresh.base.events import RunFinished
 from token_refresh.clients.row_login import LoginBegun
+from token_refresh.library.batches import Batches
 from token_refresh.library.manager import TokenManager
+from token_refresh.library.tokens import Asked
 from token_refresh.library.views import AccessToken, TokenView
 
 _T = TypeVar("_T")
@@ -36,6 +38,7 @@ class AsyncTokenManager:
         self._make = partial(_Threads, threads)
         self._made, self._process = self._make(), os.getpid()
         self._is_closed = False
+        self._look_ups = Batches(self._look_up)
 
     @classmethod
     def from_settings(cls, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> AsyncTokenManager:
@@ -72,10 +75,8 @@ class AsyncTokenManager:
         waiting for a provider.
         """
         self._refuse_closed()
-        looked_up, lead = self.manager.look_up_future(location_id, provider, min_valid)
-        if lead is not None:
-            self._threads.reader.submit(lead)
-        if (token := unwrap(await asyncio.wrap_future(looked_up))) is not None:
+        token = unwrap(await self._look_ups.join(Asked(location_id.strip(), provider, min_valid)))
+        if token is not None:
             return token
         self._refuse_closed()
         future, lead = self.manager.token_future(location_id, provider, min_valid)
@@ -177,6 +178,13 @@ class AsyncTokenManager:
         if self._process != os.getpid():
             self._made, self._process = self._make(), os.getpid()
         return self._made
+
+    async def _look_up(self, asked: list[Asked]) -> list[AccessToken | TokenError | None]:
+        if (closed := capture_error(self._refuse_closed)) is not None:
+            return [closed] * len(asked)
+        loop = asyncio.get_running_loop()
+        threads = self._threads
+        return await loop.run_in_executor(threads.reader, self.manager.look_up, asked, threads.workers.submit)
 
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""

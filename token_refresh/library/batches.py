@@ -1,50 +1,48 @@
-"""What is asked for while an answer is under way, answered together: one trip to the store for all of it."""
+"""What tasks ask for while an answer is under way, answered together: one trip to the store for all of it."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
-from token_refresh.base.errors import TokenError
+MOST = 200  # a batch is not kept waiting for more than so many
 
 _Asked = TypeVar("_Asked")
 _T = TypeVar("_T")
 
 
 class Batches(Generic[_Asked, _T]):
-    """Whoever asks first leads; who comes meanwhile is in the next batch.
+    """Whoever asks while a batch is answered is in the next one. Each event loop has its own.
 
     Args:
-        act: answers a batch, each in its place, or ends it with one error for all; it never raises.
+        act: answers a batch, each in its place; never raises.
     """
 
-    def __init__(self, act: Callable[[list[_Asked]], list[_T] | TokenError]) -> None:
+    def __init__(self, act: Callable[[list[_Asked]], Awaitable[list[_T]]]) -> None:
         self._act = act
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[_Asked, Future[_T | TokenError]]] = []
-        self._leader = 0  # the process that it is in; a child that was forked meanwhile has no such thread
+        self._waiting = WeakKeyDictionary[asyncio.AbstractEventLoop, list[tuple[_Asked, asyncio.Future[_T]]]]()
+        self._workers = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]]()
 
-    def join(self, asked: _Asked) -> tuple[Future[_T | TokenError], Callable[[], None] | None]:
-        """The answer to come, and, for the leader alone, what makes it come: to be called once, in any thread."""
-        future: Future[_T | TokenError] = Future()
-        future.set_running_or_notify_cancel()
-        with self._lock:
-            self._waiting.append((asked, future))
-            is_led, self._leader = self._leader == os.getpid(), os.getpid()
-        return future, None if is_led else self._lead
+    async def join(self, asked: _Asked) -> _T:
+        """The answer. Whoever is cancelled leaves the others theirs."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[_T] = loop.create_future()
+        self._waiting.setdefault(loop, []).append((asked, answer))
+        if loop not in self._workers:
+            self._workers[loop] = loop.create_task(self._work(loop))
+        return await answer
 
-    def _lead(self) -> None:
-        while batch := self._next():
-            answers = self._act([asked for asked, _ in batch])
-            for place, (_, future) in enumerate(batch):
-                future.set_result(answers if isinstance(answers, TokenError) else answers[place])
-
-    def _next(self) -> list[tuple[_Asked, Future[_T | TokenError]]]:
-        with self._lock:
-            batch, self._waiting = self._waiting, []
-            if not batch:
-                self._leader = 0
-        return batch
+    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while waiting := self._waiting.get(loop):
+            count = 0
+            while count < len(waiting) < MOST:  # while each turn of the loop brings more who ask
+                count = len(waiting)
+                await asyncio.sleep(0)
+            batch = self._waiting.pop(loop)
+            answers = await self._act([asked for asked, _ in batch])
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+        del self._workers[loop]

@@ -33,12 +33,11 @@ from token_refresh.clients.credential import NewCredential
 from token_refresh.clients.login_answer import read_login
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.rows import find_one
-from token_refresh.library.batches import Batches
 from token_refresh.library.clients import Clients
 from token_refresh.library.log import LOG, log_event, log_not_saved, log_outage, log_warning
 from token_refresh.library.logins import Logins
 from token_refresh.library.single_flight import SingleFlight
-from token_refresh.library.tokens import WAIT_SECONDS, Asked, Guard, Token, Tokens, unguarded
+from token_refresh.library.tokens import WAIT_SECONDS, Asked, Guard, Later, Token, Tokens, unguarded
 from token_refresh.library.views import AccessToken, TokenView, view_of
 from token_refresh.notifiers.watch import RunWatch
 from token_refresh.refresh.recovery import store_leftovers
@@ -75,7 +74,6 @@ class TokenManager(Clients, Logins):
         weakref.finalize(self, runtime.close)  # for programs that do not close it
         self._tokens = Tokens(self._runtime, log_event, wait_seconds, self._ending.forwarding_to)
         self._single_flight = SingleFlight[AccessToken]()
-        self._look_ups = Batches(self._look_up)
         self._pauses: dict[Hashable, float] = {}
         self._scheduler: _Scheduler | None = None
         self._scheduler_lock = threading.Lock()
@@ -132,11 +130,15 @@ class TokenManager(Clients, Logins):
         key = (location_id.strip(), provider)
         return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
-    def look_up_future(
-        self, location_id: str, provider: str | None, min_valid: float | None
-    ) -> tuple[Future[AccessToken | TokenError | None], Callable[[], None] | None]:
-        """Likewise the stored token, read together with others; None where it takes more: see `token_future`."""
-        return self._look_ups.join(Asked(location_id.strip(), provider, min_valid))
+    def look_up(self, asked: Sequence[Asked], later: Later) -> list[AccessToken | TokenError | None]:
+        """The stored tokens, read together; None for one that takes more than that: see `token_future`.
+
+        `later` gets what another thread is to do.
+        """
+        found = capture_error(lambda: self._tokens.look_up(asked, later))
+        if isinstance(found, TokenError):
+            return [found] * len(asked)
+        return [None if token is None else _handed_out(token) for token in found]
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
@@ -305,11 +307,6 @@ class TokenManager(Clients, Logins):
         return True
 
     # Inside
-
-    def _look_up(self, asked: Sequence[Asked]) -> list[AccessToken | None] | TokenError:
-        return capture_error(
-            lambda: [None if token is None else _handed_out(token) for token in self._tokens.look_up(asked)]
-        )
 
     def _serve(self, location_id: str, provider: str | None, min_valid: float | None) -> AccessToken:
         key, clock = (location_id, provider), self._runtime.clock

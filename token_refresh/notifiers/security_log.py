@@ -12,7 +12,7 @@ import hmac
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -57,17 +57,18 @@ class SecurityLog:
     say: Callable[[str, str], None]
     _retry_at: float | None = field(default=None, init=False)
 
-    def note(self, event: CredentialUsed | RowFinished, find_folder: Callable[[], Path]) -> None:
-        """Write a line; nothing of a dry run. Never raises."""
-        if isinstance(event, RowFinished):
-            event = CredentialUsed("refresh", event.location_id, event.client_id, event.outcome or "")
+    def note(self, events: Iterable[CredentialUsed | RowFinished], find_folder: Callable[[], Path]) -> None:
+        """Write a line for each, at once; nothing of a dry run. Never raises."""
+        uses = [use for use in map(_use_of, events) if use.outcome]
         is_pause = self._retry_at is not None and self.clock.monotonic() < self._retry_at
-        if self.path == "none" or is_pause or not event.outcome:
+        if self.path == "none" or is_pause or not uses:
             return
         try:
             if not isinstance(self.path, Path):
                 self.path = Path(self.path or find_folder() / FILE)
-            self._write(event, self.path)
+            with locked(self._lock, _LOCK_SECONDS) as file:
+                for used in uses:
+                    self._write(used, self.path, file)
             self._retry_at = None
         except (OSError, ActionableError) as error:
             if self._retry_at is None:
@@ -87,27 +88,26 @@ class SecurityLog:
                         if (known := json.loads(line))["location"] in mine:
                             yield known
 
-    def _write(self, used: CredentialUsed, path: Path) -> None:
+    def _write(self, used: CredentialUsed, path: Path, lock_file: int) -> None:
         actor = f"{self._actor} {used.key}".rstrip()
         location = self._hash("location", used.location_id) if used.location_id is not None else None
         counted: dict[str, int] = {}
-        with locked(self._lock, _LOCK_SECONDS) as file:
-            if used.use in _COUNTED:
-                use = "" if used.use == "get" else f"{used.use} "
-                count = self._count(file, f"{use}{actor} {used.outcome} {location}")
-                if not count:
-                    return
-                counted = {"count": count}
-            line = {
-                "time": iso(self.clock.now()),
-                "event": used.use,
-                "actor": actor,
-                "outcome": used.outcome,
-                "location": location,
-                "client": self._hash("client", used.client_id) if used.client_id else None,
-                **counted,
-            }
-            _append(path, json.dumps(line).encode())
+        if used.use in _COUNTED:
+            use = "" if used.use == "get" else f"{used.use} "
+            count = self._count(lock_file, f"{use}{actor} {used.outcome} {location}")
+            if not count:
+                return
+            counted = {"count": count}
+        line = {
+            "time": iso(self.clock.now()),
+            "event": used.use,
+            "actor": actor,
+            "outcome": used.outcome,
+            "location": location,
+            "client": self._hash("client", used.client_id) if used.client_id else None,
+            **counted,
+        }
+        _append(path, json.dumps(line).encode())
 
     def _count(self, file: int, who: str) -> int:
         """How often since the last line, with this time; 0 where that line is not an hour old.
@@ -153,6 +153,12 @@ class SecurityLog:
                 os.pwrite(file, key, 0)
                 os.fsync(file)
             return key
+
+
+def _use_of(event: CredentialUsed | RowFinished) -> CredentialUsed:
+    if isinstance(event, CredentialUsed):
+        return event
+    return CredentialUsed("refresh", event.location_id, event.client_id, event.outcome or "")
 
 
 def _append(path: Path, line: bytes) -> None:

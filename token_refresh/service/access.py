@@ -201,12 +201,17 @@ def needs(scope: str) -> Any:
     return Depends(Needs(scope))
 
 
-async def _key_holder(request: Request) -> KeyHolder:
+def caller_of(request: Request) -> KeyHolder:
+    """Who sent a request to a route that `needs` a scope."""
     holder: KeyHolder = request.state.key_holder
     return holder
 
 
-Caller = Annotated[KeyHolder, Depends(_key_holder)]
+async def _caller_of(request: Request) -> KeyHolder:
+    return caller_of(request)
+
+
+Caller = Annotated[KeyHolder, Depends(_caller_of)]
 """A parameter of a route that `needs` a scope."""
 
 

@@ -91,9 +91,14 @@ class Service:
         return f"{self.public_url}/auth/callback"
 
 
-async def _service_of(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """What a request shares with all others."""
     service: Service = request.app.state.service
     return service
+
+
+async def _service_of(request: Request) -> Service:
+    return service_of(request)
 
 
 Shared = Annotated[Service, Depends(_service_of)]
