@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sqlite3
 import threading
@@ -18,6 +19,8 @@ from tests.library.test_manager import assert_frames_silent
 from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from token_refresh.stores.base import StoreUnavailableError
+from token_refresh.stores.database import DatabaseStore
 
 PATIENCE_SECONDS = 60
 TICKS = 100
@@ -132,7 +135,6 @@ def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provi
             return stored
 
     log_in(world, manager_of(world), "loc2")
-    manager_of(world).get_valid_access_token("loc2")  # its first use is noted
     assert asyncio.run(main()) == world.oauth.current_access("loc2")
     assert slow.was_released
 
@@ -145,13 +147,45 @@ def test_a_row_that_cannot_be_read_costs_those_who_ask_at_the_same_time_nothing(
 
     for location in ("loc1", "loc2"):
         log_in(world, manager_of(world), location)
-        manager_of(world).get_valid_access_token(location)
     with contextlib.closing(sqlite3.connect(world.program.home / "state/tokens.sqlite3")) as database, database:
         database.execute("UPDATE credentials SET provider_params = '{' WHERE location_id = 'loc2'")
     good, bad = asyncio.run(main())
     assert good == world.oauth.current_access("loc1")
     assert isinstance(bad, TokenError)
     assert "provider_params" in str(bad)
+
+
+def test_that_a_stored_token_was_handed_out_is_noted_in_its_row_and_in_the_security_log(world: World) -> None:
+    async def main() -> None:
+        async with made(world) as manager:
+            await asyncio.gather(*[manager.get_valid_access_token("loc1") for _ in range(3)])
+
+    log_in(world, manager_of(world))
+    asyncio.run(main())
+    assert manager_of(world).get("loc1").last_used_at == world.clock.now()
+    [log] = (world.program.home / "state").rglob("security.log")
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()].count("get") == 1
+
+
+def test_where_the_store_is_away_all_who_ask_at_the_same_time_are_told_so_and_the_security_log_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> list[object]:
+        async with made(world) as manager:
+            both = map(manager.get_valid_access_token, ("loc1", "loc2"))
+            return await asyncio.gather(*both, return_exceptions=True)
+
+    def away(*_: object) -> None:
+        raise StoreUnavailableError("the database is away", "Wait.")
+
+    log_in(world, manager_of(world))
+    monkeypatch.setattr(DatabaseStore, "find", away)
+    one, other = asyncio.run(main())
+    assert isinstance(one, RetryLaterError)
+    assert str(one) == str(other) == "the database is away"
+    [log] = (world.program.home / "state").rglob("security.log")
+    uses = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [use["outcome"] for use in uses if use["event"] == "get"] == ["store_unavailable"] * 2
 
 
 def test_a_name_that_no_store_takes_costs_those_who_ask_at_the_same_time_nothing(world: World) -> None:
