@@ -167,7 +167,7 @@ def test_that_a_stored_token_was_handed_out_is_noted_in_its_row_and_in_the_secur
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()].count("get") == 1
 
 
-def test_where_the_store_is_away_all_who_ask_at_the_same_time_are_told_so_and_the_security_log_too(
+def test_where_the_store_is_away_all_who_ask_at_the_same_time_learn_it_and_the_security_log_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> list[object]:

@@ -30,18 +30,6 @@ api = APIRouter(route_class=KeyFirstRoute, tags=["tokens"])
 _Seconds = Annotated[int, Field(ge=0, le=86_400)]
 
 
-@api.get("/tokens/{branch_id:path}", dependencies=[needs("tokens")])
-async def get(
-    request: Request, branch_id: Name, provider: Name | None = None, min_valid: _Seconds = MIN_VALID_SECONDS
-) -> ValidToken:
-    """The access token of a location, refreshed first where it would not live `min_valid` seconds more.
-
-    Asked for most by far: it is the first route, and each dependency that FastAPI solves would cost a twentieth of it.
-    """
-    caller_of(request).require("tokens", branch_id)
-    return ValidToken.model_validate(await service_of(request).manager.get_token(branch_id, provider, min_valid))
-
-
 @api.get("/auth/token", dependencies=[needs("tokens")], response_model=Authenticated)
 async def check(
     caller: Caller, service: Shared, location: Name | None = None, provider: Name | None = None
@@ -85,6 +73,18 @@ async def refresh(named: NamedRow, caller: Caller, service: Shared) -> ValidToke
     caller.require("tokens", named.branch_id)
     view = await row_of(service, named)
     return ValidToken.model_validate(await service.manager.refresh_now(view.location_id, view.provider))
+
+
+@api.get("/tokens/{branch_id:path}", dependencies=[needs("tokens")])
+async def get(
+    request: Request, branch_id: Name, provider: Name | None = None, min_valid: _Seconds = MIN_VALID_SECONDS
+) -> ValidToken:
+    """The access token of a location, refreshed first where it would not live `min_valid` seconds more.
+
+    Asked for most by far, so it does without dependencies: each that FastAPI solves would cost a twentieth of it.
+    """
+    caller_of(request).require("tokens", branch_id)
+    return ValidToken.model_validate(await service_of(request).manager.get_token(branch_id, provider, min_valid))
 
 
 async def row_of(service: Service, named: NamedRow) -> TokenView:
