@@ -32,7 +32,7 @@ lint: .venv/dev  ## style and types
 docs: .venv/core  ## write what is made of providers/catalog and of the source: index, docs/providers.md, docs/provider-list.md, docs/messages.md
 	$(BIN)/python -m docs.generate
 
-manual: .venv/core  ## completion and manual pages, into share/
+manual: .venv/completion  ## completion and manual pages, into share/
 	$(BIN)/python -m docs.manual share
 
 pictures: .venv/core  ## the program at work, as the README shows it
@@ -69,7 +69,7 @@ bench: .venv/bench  ## speed, as ratios within one run; SECTIONS="idle workers" 
 # Strict: without it, packages that the service does not know or that cannot be asked about count as clean.
 audit: .venv/dev  ## known vulnerabilities in what is locked, and licences
 	$(BIN)/python -m tests.licences
-	@for lock in requirements.txt requirements/postgres.txt requirements/notify.txt requirements/service.txt requirements/dev.txt requirements/bench.txt requirements/node.txt; do \
+	@for lock in requirements.txt requirements/completion.txt requirements/postgres.txt requirements/notify.txt requirements/service.txt requirements/dev.txt requirements/bench.txt requirements/node.txt; do \
 		$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement $$lock || { \
 			echo "$$lock: a package above has a known vulnerability, or pypi.org/pypi/NAME/VERSION/json cannot be reached" \
 				"from here: nothing was checked then. Run it where it can be." >&2; exit 1; }; \
@@ -94,6 +94,7 @@ screenshots: .venv/dev  ## the pictures in docs/images: the page and the report 
 
 lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes
 	$(PIP_COMPILE) --output-file requirements.txt requirements/core.in
+	$(PIP_COMPILE) --output-file requirements/completion.txt requirements/completion.in
 	$(PIP_COMPILE) --output-file requirements/postgres.txt requirements/postgres.in
 	$(PIP_COMPILE) --output-file requirements/notify.txt requirements/notify.in
 	$(PIP_COMPILE) --output-file requirements/service.txt requirements/service.in
@@ -112,8 +113,8 @@ clean:  ## what was installed or built here
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
 	@touch $@
 
-.venv/service: requirements/service.txt .venv/core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/service.txt
+.venv/completion .venv/service: .venv/%: requirements/%.txt .venv/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 .venv/dev: requirements/dev.txt | .venv/bin/python

@@ -55,7 +55,7 @@ def _imported() -> list[str]:
     if _IS_SDIST:
         return []
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return list(project["dependencies"])
+    return [*project["dependencies"], *project["optional-dependencies"]["completion"]]
 
 
 def _make_share() -> None:

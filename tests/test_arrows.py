@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "token_refresh.library": {"token_refresh.library", "token_refresh.settings"} | _BUILT,
     "token_refresh.service": _SERVED,
     "token_refresh.service.__main__": {"token_refresh.terminal", "crypto"} | _SERVED,  # it is a program
-    "token_refresh.terminal.completion": {"providers.registry"},  # shells complete the names of providers
+    "token_refresh.terminal.completion": {"providers.registry"} | _BASE,  # shells complete the names of providers
     "token_refresh.terminal": {"token_refresh.terminal", "token_refresh.settings", "providers.authorization"} | _WIRED,
     "token_refresh.commands": {
         *("token_refresh.commands", "token_refresh.terminal", "token_refresh.library", "token_refresh.settings"),

@@ -7,6 +7,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.message import Message
 from importlib.metadata import Distribution, distributions
@@ -22,7 +23,7 @@ LOCKS = [
     ROOT / name
     for name in (
         "requirements.txt",
-        *(f"requirements/{one}.txt" for one in ("dev", "node", "postgres", "notify", "service", "bench")),
+        *(f"requirements/{one}.txt" for one in ("dev", "node", "completion", "postgres", "notify", "service", "bench")),
     )
 ]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -98,13 +99,31 @@ def test_a_lock_file_names_versions_and_hashes_and_no_place(lock: Path) -> None:
 
 def test_the_locks_agree_on_what_they_share() -> None:
     """What is tested is what runs, and an extra installed beside the core changes nothing of it."""
-    core, dev, _, postgres, notify, service, bench = (
+    core, dev, _, completion, postgres, notify, service, bench = (
         dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE)) for lock in LOCKS
     )
     assert core
-    extras = core | postgres | notify | service
+    extras = core | completion | postgres | notify | service
     assert {name: dev.get(name) for name in extras} == extras
     assert {name: version for name, version in bench.items() if dev.get(name, version) != version} == {}
+
+
+def test_a_package_asks_for_what_is_locked_for_a_clone() -> None:
+    """The core alone for the cron job; each extra is a lock of its own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parts = {"core": project["dependencies"], **project["optional-dependencies"]}
+    for name, wanted in parts.items():
+        lines = (ROOT / f"requirements/{name}.in").read_text().splitlines()
+        asked = [line for line in lines if line[0] not in "#-"]
+        assert {name_of(one) for one in wanted} == {name_of(one) for one in asked}, name
+        assert name == "core" or (ROOT / f"requirements/{name}.txt") in LOCKS
+    core = {"cryptography", "pyairtable", "python-dotenv", "requests", "rich", "sqlalchemy"}
+    assert {name_of(one) for one in parts["core"]} == core
+
+
+def name_of(requirement: str) -> str:
+    """The package that a line asks for."""
+    return re.split(r"[<>=]", requirement)[0].lower()
 
 
 def test_every_installed_package_has_a_licence_that_can_be_used() -> None:

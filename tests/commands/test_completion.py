@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from docs.manual import write
 from tests.conftest import World
+from token_refresh.base.program import install_extra
 from token_refresh.commands import VERBS, onboard, whole_parser
 
 COMMANDS = ("token-refresh", "token-refresh-onboard")
@@ -80,6 +82,16 @@ def test_the_command_prints_the_same_completion(share: Path, world: World) -> No
         for words in (["--print-completion", shell], [f"--print-completion={shell}"]):
             result = world.program.run(*words)
             assert (result.code, result.err, result.out) == (0, "", (share / file).read_text())
+
+
+def test_where_shtab_is_missing_the_command_that_installs_it_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    result = world.program.run("--print-completion", "bash")
+    assert (result.code, result.out) == (2, "")
+    assert "completion needs shtab" in result.err
+    assert install_extra("completion") in result.err
 
 
 def test_completion_for_a_shell_that_nobody_knows_is_refused(world: World) -> None:

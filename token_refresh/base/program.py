@@ -106,7 +106,7 @@ def _python_action() -> str:
 
 
 def install_extra(name: str) -> str:
-    """What a person runs for the packages of an optional part, `notify` or `postgres`, with the Python that runs."""
+    """What a person runs for the packages of an optional part, `notify` or the like, with the Python that runs."""
     pip = _shown(_PYTHON) + " -m pip install "
     if _IS_INSTALLED:
         return f"Run: {pip}'token-refresh[{name}]'"

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterator
 
 from providers.registry import Catalog
+from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.program import install_extra
 
 _PROVIDER, _FILE = ("P", "PROVIDER"), "FILE"  # how flags call what is given to them
 
@@ -14,10 +16,12 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """The script for this shell, `bash` or `zsh`, under the parser's name. It changes the parser, which is used up.
 
     Raises:
-        ImportError: shtab is not installed.
+        ActionableError: shtab is not installed.
     """
-    import shtab  # for this alone
-
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise ActionableError("completion needs shtab", install_extra("completion"), Kind.CONFIGURATION) from None
     providers = list(Catalog().summaries)
     for action in _actions(parser):
         if action.metavar in _PROVIDER:
