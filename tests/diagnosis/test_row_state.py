@@ -25,6 +25,8 @@ HOURLY = DuePolicy(interval=3600, buffer=300)
 FRESH = Row("1", "loc", "app", encrypted_refresh="cell", access_token_expiry=START + timedelta(hours=20))
 ONLY: dict[str, Any] = {"encrypted_refresh": "", "last_access_token": "cell"}  # nothing can refresh it
 OVER: dict[str, Any] = {"access_token_expiry": START}
+LOGIN = f"A person must log in again: {ONBOARD_CLIENT} --authorize --provider {{}} --location {{}}"
+ELSEWHERE = f"A person must log in again: connect the account again, then run `{ONBOARD_CLIENT}`."
 WRONG_TYPE = ActionableError("status is a number", "Make it text.", Kind.ROW)
 
 
@@ -88,7 +90,11 @@ def test_a_valid_token_that_is_due_or_ends_for_good_has_a_note(
         ({"error": WRONG_TYPE, "status": "disabled"}, f"To use it again: {TOKEN_MANAGER} enable loc"),
         ({"failure_count": 1}, "Fix what the last error says; the next run tries again."),
         (OVER, f"Run: {TOKEN_MANAGER}; and look whether cron does."),
-        ({**ONLY, **OVER}, f"A person must log in again: connect the account again, then run `{ONBOARD_CLIENT}`."),
+        ({**ONLY, **OVER}, LOGIN.format("gohighlevel", "loc")),
+        ({"status": "reauthorize", "provider": "Google"}, LOGIN.format("google", "loc")),
+        ({"status": "reauthorize", "location_id": "a b;c"}, LOGIN.format("gohighlevel", "'a b;c'")),
+        ({"status": "reauthorize", "provider": "bigcommerce"}, ELSEWHERE),  # nothing here can open its login
+        ({"status": "reauthorize", "provider": "nobody"}, ELSEWHERE),
     ],
 )
 def test_each_state_says_what_is_to_be_done(changes: dict[str, Any], action: str) -> None:

@@ -15,6 +15,7 @@ from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows, tabl
 from tests.world.clock import START
 from tests.world.oauth import faults
 from token_refresh.base.clock import iso
+from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.commands import prepare
 from token_refresh.diagnosis.row_memory import FILE
 from token_refresh.notifiers.facts import Look, end_step
@@ -98,6 +99,13 @@ def test_each_row_counts_in_one_state_and_who_needs_a_person_is_named(rows: Rows
     assert (refused.location_id, refused.provider, refused.step) == ("refused", "acme", 1)
     assert "invalid_scope" in refused.message
     assert refused.action
+
+
+def test_who_must_log_in_again_is_named_with_the_whole_command(rows: Rows) -> None:
+    rows.add("gohighlevel", "loc", START + timedelta(minutes=10))
+    rows.world.oauth.revoke("loc")
+    action = item_of(facts_of(rows)[0], Code.LOGIN_NEEDED).action
+    assert action.endswith(f" {ONBOARD_CLIENT} --authorize --provider gohighlevel --location loc")
 
 
 def test_who_recovers_is_no_longer_named(rows: Rows) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from crypto import Keyring
-from providers.base import Verdict
+from providers.base import ProviderError, Verdict
 from token_refresh.base.checks import BAD, Check
 from token_refresh.base.events import Outcome
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
@@ -47,7 +48,6 @@ _SHOWN_NAMES = 10
 _ORDER = (*ALARMS, ENDS_SOON, WAITING, State.VALID, State.DISABLED)
 _LOGIN = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT) or ""
 _ACTIONS = {
-    State.LOGIN_NEEDED: _LOGIN,
     State.DISABLED: f"To use it again: {TOKEN_MANAGER} enable LOCATION",
     State.FAILING: "Fix what the last error says; the next run tries again.",
 }
@@ -88,6 +88,7 @@ class RowStatus:
         state: None where it waits for its credential.
         end: what of it ends soon and no refresh moves, see `diagnosis/ends.py`; None where nothing does.
         is_due: the next run refreshes it.
+        has_login: the program can open a login at its provider.
     """
 
     row: Row
@@ -95,6 +96,7 @@ class RowStatus:
     state: State | None
     end: tuple[str, datetime] | None = None
     is_due: bool = False
+    has_login: bool = False
 
     @property
     def shown_state(self) -> str:
@@ -125,15 +127,25 @@ class RowStatus:
             return f"Enter its credential: {ONBOARD_CLIENT}"
         if self.row.error is not None and self.state in ALARMS:
             return self.row.error.action
+        if self.state is State.LOGIN_NEEDED:
+            return self._login
         if self.note == ENDS_SOON and self.end is not None:
             what, end = self.end
-            return _LOGIN if what == ACCESS_TOKEN else f"On {end:%Y-%m-%d} {WORDS[what]} ends: renew it before."
+            return self._login if what == ACCESS_TOKEN else f"On {end:%Y-%m-%d} {WORDS[what]} ends: renew it before."
         if self.state is State.EXPIRED:
             if self.row.has_only_access_token:
-                return _LOGIN
+                return self._login
             look = f"Run: {TOKEN_MANAGER}; and look whether cron does."
             return _ACTIONS[State.FAILING] if self.row.is_failing else look
         return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
+
+    @property
+    def _login(self) -> str:
+        """The whole command, where one does it. An id is what somebody wrote into the table: a shell gets it quoted."""
+        if not self.has_login:
+            return _LOGIN
+        whose = f"--provider {self.provider} --location {shlex.quote(self.row.location_id)}"
+        return f"A person must log in again: {ONBOARD_CLIENT} --authorize {whose}"
 
     @property
     def _rank(self) -> tuple[int, datetime, str, str]:
@@ -168,7 +180,14 @@ def row_status(
     if lone is not None and lone - now < ENDING:
         end = ACCESS_TOKEN, lone
     is_due = bool(row.encrypted_refresh) and policy.is_due(row, providers.summaries.get(name), now)
-    return RowStatus(row, name, state_of(RowGroup.of(row, now)), end, is_due)
+    return RowStatus(row, name, state_of(RowGroup.of(row, now)), end, is_due, _has_login(name, providers))
+
+
+def _has_login(name: str, providers: ProviderIndex) -> bool:
+    try:
+        return providers.get(name).authorize_url is not None
+    except ProviderError:
+        return False
 
 
 class RememberedFailures:

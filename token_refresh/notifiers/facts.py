@@ -150,6 +150,8 @@ def _alarm(one: RowStatus, result: RowFinished | None, next_run: datetime) -> It
     else:
         code = Code.NEEDS_FIXING if one.row.error is not None else Code.FAILING
     said, action = (result.error, result.action) if result is not None else (None, None)
+    if code is Code.LOGIN_NEEDED:
+        action = None  # the row's own names its login
     message, end = said or one.error or "its access token has expired", one.row.access_token_expiry
     is_early = code is Code.FAILING and one.row.failure_count < 2 and end is not None and end > next_run
     return Item(code, message, action or one.action, *_name(one), step=0 if is_early else 1)
