@@ -118,12 +118,22 @@ def _ways(node: ast.expr, known: Mapping[str, ast.expr]) -> list[str]:
             return _joined([_ways(node.left, known), _ways(node.right, known)])
         case ast.JoinedStr():
             return _joined([_ways(part, known) for part in node.values])
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="counted"), args=[_, *words])):
+            return _plurals(words, known)
+        case ast.Call(func=ast.Name(id="counted"), args=[_, *words]):
+            return _plurals(words, known)
         case ast.FormattedValue(value=ast.Name(id=name)) if name in _SCRIPTS:
             return [_SCRIPTS[name]]
         case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name) if name in known:
             return _ways(known[name], {other: value for other, value in known.items() if other != name})
         case _:
             return [_OPEN]
+
+
+def _plurals(words: list[ast.expr], known: Mapping[str, ast.expr]) -> list[str]:
+    """What `text.counted` makes of any number but one."""
+    ending = "s" if len(words) == 1 else ""
+    return [f"{_OPEN} {word}{ending}" for word in _ways(words[-1], known)]
 
 
 def _joined(parts: list[list[str]]) -> list[str]:

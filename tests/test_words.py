@@ -28,6 +28,19 @@ MODULES = [
     *sorted(ROOT.glob("*.py")),
 ]
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__).resolve()]
+# A number with a word that is wrong for one.
+COUNT = re.compile(
+    r"\{(?!counted)[^{}]*\} (?:[a-z]+ )?"
+    r"(?:rows|lines|clients|values|entries|events|cells|others|faults|calls|seconds|need)\b"
+)
+COUNTED_OTHERWISE = {
+    ("token_refresh/base/child.py", "{len(lines)} lines"),  # where there are more than one
+    ("token_refresh/transfer/import_plan.py", "{count} rows"),  # the same
+    ("token_refresh/library/clients.py", "{MOST_ROWS} rows"),
+    ("token_refresh/service/limits.py", "{SLOWEST_SECONDS:.0f} seconds"),
+    ("token_refresh/terminal/flags.py", "{SHORTEST_INTERVAL_SECONDS} seconds"),
+    ("token_refresh/stores/sealed.py", "{rows} rows"),  # of the whole table; its room has no line to spare
+}
 # A value in journals that an older version wrote.
 DATA = ("UPDATE entries SET step = 'superseded' WHERE step = 'aside'",)
 
@@ -81,3 +94,9 @@ def test_the_words_are_found_in_prose_messages_and_comments() -> None:
     assert _found(_spoken("test_what_is_told")) == ["told"]
     source = 'def act():\n    """Heeded."""\n    raise E(f"{one} takes nothing")  # nobody is told\n'
     assert [word for text in _texts(source) for word in _found(text)] == ["Heeded", "takes nothing", "told"]
+
+
+def test_a_number_in_a_message_has_the_word_that_is_right_for_one() -> None:
+    """`text.counted`, or the word before the number."""
+    found = {(_named(path), match[0]) for path in MODULES for match in COUNT.finditer(path.read_text(encoding="utf-8"))}
+    assert found - COUNTED_OTHERWISE == set()

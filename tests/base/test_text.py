@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import World
-from token_refresh.base.text import MASK, Redactor, paste_mistake, safe_error, trimmed
+from token_refresh.base.text import MASK, Redactor, counted, paste_mistake, safe_error, trimmed
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 
@@ -168,6 +168,11 @@ def test_nothing_is_said_around_the_net(log_format: str) -> None:
 
 
 # What a provider said
+
+
+def test_one_thing_is_counted_in_the_singular() -> None:
+    assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert [counted(number, "entry was", "entries were") for number in (1, 21)] == ["1 entry was", "21 entries were"]
 
 
 def test_plain_words_stay_as_they_are() -> None:

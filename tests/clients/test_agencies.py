@@ -218,7 +218,7 @@ def test_people_see_the_locations_as_a_table_and_what_adds_them(table: Rows) -> 
     table.world.oauth.agencies.install(COMPANY, "loc-1", "loc-2")
     result = table.world.program.onboard("--locations", COMPANY)
     assert [line.split()[0] for line in result.out.splitlines()] == ["LOCATION", "loc-1", "loc-2"]
-    assert f"2 of 2 have no row; add them: {ONBOARD_CLIENT} --locations {COMPANY} --all" in result.err
+    assert f"without a row: 2 of 2; to add all: {ONBOARD_CLIENT} --locations {COMPANY} --all" in result.err
 
 
 def test_a_location_whose_row_is_not_stored_is_not_counted_as_added(airtable_world: World) -> None:

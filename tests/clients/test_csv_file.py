@@ -15,7 +15,7 @@ from token_refresh.clients.csv_file import CSV_HEADER, MAX_CSV_BYTES, read_lines
 def test_line_numbers_are_those_of_an_editor() -> None:
     content = f'{",".join(CSV_HEADER)}\n\na,acme,c,"two\nlines",t\n,,,,\nb,acme,c,s,\nc\n'
     numbers = [(line.number, line.problem) for line in read_lines(content, "acme")]
-    assert numbers == [(3, ""), (6, "has no refresh_token"), (7, "has 1 cells, not 5")]
+    assert numbers == [(3, ""), (6, "has no refresh_token"), (7, "has 1 cell, not 5")]
 
 
 def test_a_terminal_is_not_read_for_it_would_show_the_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

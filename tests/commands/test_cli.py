@@ -467,7 +467,7 @@ def test_status_and_doctor_alarm_while_a_client_is_refused(rows: Rows) -> None:
     assert row["state"] == "failing"
     assert "invalid_client" in row["last_error"]
     found = rows.world.program.run("doctor", "--json").json()["findings"]
-    assert "1 need somebody: loc1 (failing)" in [one["text"] for one in found if one["part"] == "clients"]
+    assert "1 client needs somebody: loc1 (failing)" in [one["text"] for one in found if one["part"] == "clients"]
     rows.world.oauth.behave()
     assert rows.world.program.run("--all").code == 0
     [row] = rows.world.program.run("status", "--json").json()["rows"]
@@ -888,7 +888,7 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
     with program.at_terminal("--all") as terminal:
         assert terminal.end() == 1
         assert terminal.modes() == terminal.modes_before
-    for seen in ("refreshing", "2/2", "what to do", "dead", "reauthorize", "1 refreshed, 1 need a new login"):
+    for seen in ("refreshing", "2/2", "what to do", "dead", "reauthorize", "1 refreshed, 1 needs a new login"):
         assert seen in terminal.transcript
     assert terminal.transcript.count("\x1b[?25l") == terminal.transcript.count("\x1b[?25h")
     output = tmp_path / "output"

@@ -171,7 +171,7 @@ def test_clients_that_need_a_person_are_bad(airtable_world: World) -> None:
     code, parts = _found(world)
     [clients] = parts["clients"]
     assert (code, clients["state"]) == (1, BAD)
-    assert clients["text"] == "1 need somebody: dead (login_needed)"
+    assert clients["text"] == "1 client needs somebody: dead (login_needed)"
     assert "status" in clients["action"]
 
 

@@ -307,7 +307,7 @@ def test_a_store_that_fails_half_way_is_reported_and_the_next_import_goes_on(
     airtable.inject(faults.unacknowledged(), kind="create", nth=2)
     failed = airtable_world.program.run("import", file, "--yes")
     assert failed.code == 3
-    assert "10 of 25 rows were stored" in failed.err
+    assert "stored: 10 of 25 rows" in failed.err
     calls = len(airtable.requests)
     assert sorted(imported(rows, file, "--yes")[1].values()) == ["created"] * 5 + ["unchanged"] * 20
     assert len(airtable.requests) - calls <= 3
@@ -355,7 +355,7 @@ def test_at_a_terminal_the_plan_is_shown_and_a_yes_asked_for(world: World, answe
     file = exported(rows)
     rows.remove("a")
     with world.program.at_terminal("import", file) as terminal:
-        terminal.expect("Create 1 rows and replace 0?")
+        terminal.expect("Create 1 row and replace 0?")
         terminal.type(answer + "\r")
         assert terminal.end() == 0
     assert ("a" in world.rows()) is there
@@ -397,7 +397,7 @@ def test_what_airtable_has_no_column_for_is_named(world: World, request: pytest.
     airtable = AirtableRows(request.getfixturevalue("airtable_world"))
     result, done = imported(airtable, file, "--yes")
     assert (result.code, done) == (0, {"loc1": "created"})
-    assert "left behind: token_type (1 rows), id_token (1 rows), username (1 rows), connected_at (1 rows)" in result.err
+    assert "left behind: token_type (1 row), id_token (1 row), username (1 row), connected_at (1 row)" in result.err
     assert airtable.is_current("loc1")
 
 

@@ -65,7 +65,7 @@ def test_every_line_is_saved_with_its_rotated_token(world: World) -> None:
         assert world.token_of(location) == world.oauth.current(location)
         rotates = "google" not in location
         assert (world.oauth.tokens[entered].spent_at is not None) == rotates
-    assert "3 of 3 lines are in the table" in result.err
+    assert "lines in the table: 3 of 3" in result.err
     assert world.program.run("--json").json()["results"] == []
 
 
@@ -86,7 +86,7 @@ def test_file_as_spreadsheets_write_it_is_understood(world: World, shape) -> Non
     line = world.csv_line("acme", "Zürich, 東京".replace(", ", " "))
     result = world.program.onboard("--from-csv", file_of(world, shape(f"{HEADER}\n{','.join(line)}\n")))
     assert result.code == 0, result.err
-    assert "1 of 1 lines" in result.err
+    assert "lines in the table: 1 of 1" in result.err
     assert world.token_of(line[0]) == world.oauth.current(line[0])
 
 
@@ -307,7 +307,7 @@ def test_bad_lines_are_named_and_good_ones_saved(world: World) -> None:
         "line 7: not saved (operator): has 6 cells, not 5. Correct the line. (long, acme)",
         "line 8: not saved (operator): names a provider that is not known. Known: acme,",
         "line 9: not saved (operator): client_id is empty",
-        "2 of 9 lines are in the table",
+        "lines in the table: 2 of 9",
     ):
         assert told in result.err
     assert [one["outcome"] for one in result.json()["results"]].count("refreshed") == 2
@@ -479,7 +479,7 @@ def test_store_that_fails_after_the_proof_gets_the_tokens_from_the_next_run(
     result = onboard(world, first, second, flags=["--json"])
     assert result.code == 3
     assert "the proved tokens wait, encrypted, in the journal" in result.err
-    assert "1 lines were not tried" in result.err
+    assert "1 line was not tried" in result.err
     assert world.oauth.tokens[second[4]].times_sent == 0
     [entry] = world.journalled()
     assert entry["step"] == "answered"

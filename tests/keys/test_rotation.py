@@ -85,6 +85,6 @@ def test_a_rotation_that_nobody_wants_any_more_ends_before_the_next_rows(world: 
     new_key(world)
     stop = Stop()
     stop("SIGTERM")
-    with pytest.raises(ActionableError, match="SIGTERM; 0 of 1 rows were re-encrypted"):
+    with pytest.raises(ActionableError, match=r"SIGTERM; re-encrypted: 0 of 1 row$"):
         rotated(rows, lambda: None, stop)
     assert rows.row("loc").encrypted_refresh == cell

@@ -296,7 +296,7 @@ def test_cells_under_an_older_key_and_under_one_that_is_gone_are_counted(rows: R
     settings = world.program.settings
     settings |= {"ENCRYPTION_KEY": crypto.generate_key(), "ENCRYPTION_KEY_FALLBACKS": older}
     facts, _ = facts_of(rows)
-    assert item_of(facts, Code.ROTATION_UNFINISHED).message == "1 rows are still encrypted with an older key"
+    assert item_of(facts, Code.ROTATION_UNFINISHED).message == "1 row is still encrypted with an older key"
     assert facts.unreadable_cells == 0
 
 

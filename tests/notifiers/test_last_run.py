@@ -36,9 +36,17 @@ def judged(folder: Path, *summaries: RunSummary, after: timedelta = timedelta(mi
     [
         (facts(), 0, "OK: the last run ended 5 min ago"),
         (Facts([Item(Code.QUOTA, "900 calls")]), 0, "OK: "),  # nobody's token
-        (facts("loc", first_end=LATER), 1, "WARNING: all access tokens are valid; 1 need somebody: loc (failing)"),
+        (
+            facts("loc", first_end=LATER),
+            1,
+            "WARNING: all access tokens are valid; 1 client needs somebody: loc (failing)",
+        ),
         (facts("loc"), 1, "WARNING: "),
-        (facts("a", "b", first_end=BEFORE), 2, "CRITICAL: access tokens have expired; 2 need somebody: a (failing)"),
+        (
+            facts("a", "b", first_end=BEFORE),
+            2,
+            "CRITICAL: access tokens have expired; 2 clients need somebody: a (failing)",
+        ),
     ],
 )
 def test_who_needs_somebody_decides(tmp_path: Path, known: Facts, code: int, words: str) -> None:
@@ -110,7 +118,10 @@ def test_a_run_that_ends_after_another_keeps_what_that_one_left(tmp_path: Path, 
     by_hand = summary_of(finished(run_id="two", at=START + timedelta(minutes=1)), is_scheduled=False)
     notifier.act(by_hand, Limit(1))
     found = LastRun(tmp_path, around.name).judge(START + timedelta(minutes=5))
-    assert (found.state, found.message) == ("attention", "all access tokens are valid; 1 need somebody: loc (failing)")
+    assert (found.state, found.message) == (
+        "attention",
+        "all access tokens are valid; 1 client needs somebody: loc (failing)",
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"ended_at": 3, "exit_code": "x"}', b"\xff"])
@@ -130,5 +141,5 @@ def test_a_set_up_that_is_wrong_is_unknown_with_what_to_do() -> None:
 
 def test_of_many_ten_are_named(tmp_path: Path) -> None:
     found = judged(tmp_path, summary_of(finished(), facts=facts(*(f"loc{number}" for number in range(12)))))
-    assert "12 need somebody: loc0 (failing), " in found.message
+    assert "12 clients need somebody: loc0 (failing), " in found.message
     assert found.message.endswith("loc9 (failing), …")

@@ -120,7 +120,7 @@ def test_what_was_not_accepted_comes_with_the_next_run_as_it_was_with_a_new_sign
     receiver.status = 503
     result = hooked.program.run()
     assert result.code == 0
-    assert result.err.count("WEBHOOK_URL: 1 events wait for the next run (it answered HTTP 503)") == 1
+    assert result.err.count("WEBHOOK_URL: 1 event waits for the next run (it answered HTTP 503)") == 1
     assert "of-the-receiver" not in result.said
     receiver.status = 204
     hooked.clock.advance(600)
@@ -180,7 +180,8 @@ def test_what_nobody_accepts_for_three_days_is_dropped_and_that_is_said(hooked: 
     hooked.clock.advance(3 * DAY + 60)
     result = hooked.program.run()
     assert (
-        "WEBHOOK_URL: 1 events wait for the next run (it answered HTTP 500); 1 were too old or too many" in result.err
+        "WEBHOOK_URL: 1 event waits for the next run (it answered HTTP 500); dropped, too old or too many: 1"
+        in result.err
     )
     assert outbox(hooked) == 1
 

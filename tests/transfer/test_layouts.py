@@ -443,7 +443,7 @@ def test_a_key_that_opens_nothing_is_said_once(world: World, make: Callable[[Wor
         world.program.settings["IMPORT_KEY"] = wrong
         result = imported(earlier, "--yes")[0]
         assert result.code == 2
-        assert "opens any of the 2 refresh tokens" in result.err
+        assert "opens any refresh token (2 rows)" in result.err
         assert "IMPORT_KEY" in result.err
     assert world.rows() == {}
 

@@ -71,6 +71,15 @@ def paste_mistake(text: str) -> str:
     return next((problem for pattern, problem in _PASTE_MISTAKES if pattern.search(text)), "")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its word, and with the verb that follows it: `1 row was`, `2 rows were`.
+
+    Args:
+        many: the words for other numbers than one; `one` with an s where it is empty.
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def without_formula(text: str) -> str:
     """Text that we write, fit for a cell: a spreadsheet to which the table is exported finds no formula in it.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.base.stop import Stop
-from token_refresh.base.text import delimiter_of, trimmed
+from token_refresh.base.text import counted, delimiter_of, trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.journal.file import JournalError
@@ -106,7 +106,7 @@ def read_lines(text: str, default_provider: str) -> Iterator[Line]:
 def _line(number: int, header: Sequence[str], cells: Sequence[str], default_provider: str) -> Line:
     begins = (cells[0].strip(), cells[1].strip() if len(cells) > 1 else "")
     if len(cells) != len(header):
-        return Line(number, None, f"has {len(cells)} cells, not {len(header)}", begins)
+        return Line(number, None, f"has {counted(len(cells), 'cell')}, not {len(header)}", begins)
     values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
     values["location_id"] = trimmed(values["location_id"])
     missing = [name for name in ("location_id", "refresh_token") if not values[name]]

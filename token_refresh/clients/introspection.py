@@ -9,6 +9,7 @@ from providers.base import Answer, Provider, RawAnswer
 from providers.introspection import introspection_request
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.text import counted
 from token_refresh.clients.rows import access_token_of
 from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
@@ -48,7 +49,8 @@ def check_tokens(context: RunContext) -> Iterator[Check]:
                 f"{row.location_id}: {job.provider.name} {what}",
                 f"Run: {TOKEN_MANAGER} refresh --all --location {row.location_id}",
             )
-    yield Check("online", GOOD, f"{asked} access tokens were asked about; the other providers have no introspection")
+    tokens = counted(asked, "access token was", "access tokens were")
+    yield Check("online", GOOD, f"{tokens} asked about; the other providers have no introspection")
 
 
 def _is_active(answer: RawAnswer | Answer) -> bool | None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from providers.addresses import placeholders_in
 from providers.base import Provider
 from token_refresh.base.clock import span
+from token_refresh.base.text import counted
 
 _MINUTE = 60
 _INSTEAD = {"exchange": "none, the access token is renewed", "none": "none, nothing is refreshed"}
@@ -116,4 +117,4 @@ def _with_usual(name: str, usual: str) -> str:
 
 def _seconds(seconds: int) -> str:
     length = span(timedelta(seconds=seconds)).removesuffix(" 0 min")
-    return length if seconds >= _MINUTE else f"{seconds} seconds"
+    return length if seconds >= _MINUTE else counted(seconds, "second")

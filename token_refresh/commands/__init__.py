@@ -18,6 +18,7 @@ from token_refresh import settings
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.text import counted
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
@@ -125,8 +126,9 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
     installation = assemble(known, clock, console.answer_not_saved, console.warn, console.verb)
     if left := left_in_embedded(installation):
         file = known.state_dir / DATABASE_FILE
+        what = counted(left, "client is", "clients are")
         console.warn(
-            f"{left} clients are in {file}, which the settings do not use any more: nobody refreshes them",
+            f"{what} in {file}; the settings do not use this file any more, and nobody refreshes what is in it",
             f"Export them with TOKEN_STORE=database DATABASE_URL=sqlite:///{file} set for that one command, import "
             "them here, then move the file away.",
         )

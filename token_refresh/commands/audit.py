@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
+from token_refresh.base.text import counted
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 
@@ -27,5 +28,5 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     else:
         for line in lines:
             console.data(json.dumps(line))
-    console.info(f"{len(lines)} lines of {location}, or of all locations at once")
+    console.info(f"{counted(len(lines), 'line')} of {location}, or of all locations at once")
     return ()

@@ -10,6 +10,7 @@ from pathlib import Path
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import audited
+from token_refresh.base.text import counted
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 from token_refresh.transfer.export import WRITERS, Export, whole_private_file
@@ -40,5 +41,6 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         console.warn(str(error), error.action)
     if console.as_json and not is_data:
         console.object({"store": installation.settings.store, "file": arguments.output, "rows": export.rows})
-    console.info(f"{export.rows} rows exported; keep ENCRYPTION_KEY elsewhere: both together are every secret")
+    rows = counted(export.rows, "row")
+    console.info(f"{rows} exported; keep ENCRYPTION_KEY elsewhere: both together are every secret")
     return {error.kind for error in export.left_out}

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.stop import Stop
+from token_refresh.base.text import counted
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host, add_yes
@@ -74,7 +75,7 @@ def _is_wanted(shown: Sequence[PlannedRow]) -> bool:
     if not (created or replaced) or not can_ask():
         return False
     with Terminal() as ask:
-        return ask.yes(f"Create {created} rows and replace {replaced}?")
+        return ask.yes(f"Create {counted(created, 'row')} and replace {replaced}?")
 
 
 def _carry_out(

@@ -89,4 +89,5 @@ def _show(console: Console, company_id: str, lines: list[dict[str, Any]]) -> Non
         show_table(_HEAD, [tuple(line[name] or "" for name in line) for line in lines])
     left = sum(line["state"] == "new" for line in lines)
     if left:
-        console.info(f"{left} of {len(lines)} have no row; add them: {ONBOARD_CLIENT} --locations {company_id} --all")
+        add = f"{ONBOARD_CLIENT} --locations {company_id} --all"
+        console.info(f"without a row: {left} of {len(lines)}; to add all: {add}")

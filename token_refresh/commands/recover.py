@@ -14,6 +14,7 @@ from typing import Any
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
+from token_refresh.base.text import counted
 from token_refresh.clients.waiting import end_wait, forget_entry, printed_answer
 from token_refresh.commands import prepare
 from token_refresh.journal.entries import Entry, Journal
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
         show_table(_HEAD, [_line(entry) for entry in left])
     for event in events:
         LineReport(console)(event)
-    console.info(f"{len(left)} entries in the journal" if left else "nothing waits in the journal")
+    console.info(f"{counted(len(left), 'entry', 'entries')} in the journal" if left else "nothing waits in the journal")
     return {result.kind for result in results if result.kind is not None}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import install_extra
+from token_refresh.base.text import counted
 from token_refresh.commands import prepare_with_catalog
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import open_history, runtime
@@ -38,5 +39,5 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
             file.write(piece)
     if console.as_json:
         console.object({"file": arguments.output, "rows": len(views)})
-    console.info(f"{len(views)} clients reported")
+    console.info(f"{counted(len(views), 'client')} reported")
     return ()

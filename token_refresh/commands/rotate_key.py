@@ -11,6 +11,7 @@ from token_refresh.base.errors import Kind
 from token_refresh.base.events import audited
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
+from token_refresh.base.text import counted
 from token_refresh.commands import patient_lock, prepare
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_row_host
@@ -91,7 +92,8 @@ def _report(result: RotationResult, console: Console) -> None:
 
     if result.left and not console.as_json:
         show_table(_HEAD, [(one.row, one.location_id, one.provider, one.error, one.action) for one in result.left])
-    console.info(f"{result.resealed} rows and {result.journal_resealed} journal entries were re-encrypted")
+    entries = counted(result.journal_resealed, "journal entry", "journal entries")
+    console.info(f"{counted(result.resealed, 'row')} and {entries} were re-encrypted")
     for old in result.journal_left:
         console.warn(
             f"the journal keeps answers that only key {old} decrypts",
@@ -101,6 +103,6 @@ def _report(result: RotationResult, console: Console) -> None:
         console.info(f"done: key {result.key_id} alone decrypts every value and journal entry")
     else:
         console.warn(
-            f"not done: {len(result.left)} values cannot be decrypted with the new key alone",
+            f"not done: {counted(len(result.left), 'value')} cannot be decrypted with the new key alone",
             "Keep ENCRYPTION_KEY_FALLBACKS until this is fixed.",
         )

@@ -16,6 +16,7 @@ from typing import Any
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import ONBOARD_CLIENT
+from token_refresh.base.text import counted
 from token_refresh.commands import prepare_with_catalog
 from token_refresh.diagnosis.row_state import RowStatus, row_statuses
 from token_refresh.library.tokens import readable_params, scopes_of
@@ -83,7 +84,7 @@ def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
         show_table(_HEAD, lines)
     counts = Counter(one.shown_state for one in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    console.info(f"{len(rows)} rows: {summary}" if rows else f"no rows yet; add one with: {ONBOARD_CLIENT}")
+    console.info(f"{counted(len(rows), 'row')}: {summary}" if rows else f"no rows yet; add one with: {ONBOARD_CLIENT}")
 
 
 def _object(rows: list[RowStatus], store: str, now: datetime) -> dict[str, Any]:

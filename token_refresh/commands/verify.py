@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.text import counted
 from token_refresh.commands import prepare
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import Installation, make_job_factory, make_seals, open_sealed
@@ -34,9 +35,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     else:
         _show(survey)
     survey.require_key()
-    rows = f"{survey.rows} row{'s' if survey.rows != 1 else ''}"
-    faults, stale = len(survey.faults), len(survey.stale)
-    console.info(f"{rows}: {survey.opened} values decrypted, {faults} faults, {stale} rows need re-encrypting")
+    rows, opened, faults = counted(survey.rows, "row"), counted(survey.opened, "value"), len(survey.faults)
+    stale = counted(len(survey.stale), "row needs", "rows need")
+    console.info(f"{rows}: {opened} decrypted, {counted(faults, 'fault')}, {stale} re-encrypting")
     return (Kind.ROW,) if faults else ()
 
 

@@ -14,6 +14,7 @@ from providers.base import ProviderError, Verdict
 from token_refresh.base.checks import BAD, Check
 from token_refresh.base.events import Outcome
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.text import counted
 from token_refresh.diagnosis.ends import ACCESS_TOKEN, WORDS, next_end
 from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import ENDING, DuePolicy
@@ -158,7 +159,8 @@ def check_clients(rows: Iterable[RowStatus]) -> Iterator[Check]:
     names = [f"{one.row.location_id} ({one.note or one.shown_state})" for one in rows if one.needs_person]
     if names:
         shown = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-        yield Check("clients", BAD, f"{len(names)} need somebody: {shown}", f"See: {TOKEN_MANAGER} status")
+        who = counted(len(names), "client needs", "clients need")
+        yield Check("clients", BAD, f"{who} somebody: {shown}", f"See: {TOKEN_MANAGER} status")
 
 
 def row_statuses(

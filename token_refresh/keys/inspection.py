@@ -9,6 +9,7 @@ from providers.base import ProviderError
 from token_refresh.base.checks import BAD, GOOD, Check
 from token_refresh.base.columns import SEALED_COLUMNS
 from token_refresh.base.duplicates import ACTION, CELL, IDENTITY, Duplicates, Member, sentence
+from token_refresh.base.text import counted
 from token_refresh.keys.cells import CellCheck, check_cells, resealing
 from token_refresh.net.hosts import host_of, is_agreed
 from token_refresh.refresh.jobs import Job, JobFactory, UnusableRow
@@ -223,7 +224,7 @@ def check_key(key_id: str, made: Sequence[Job | UnusableRow]) -> Check:
 def check_jobs(made: Sequence[Job | UnusableRow]) -> Iterator[Check]:
     """Whether each row could be refreshed, and none has another's identity; `made` has one for each row."""
     errors = [one for one in made if isinstance(one, UnusableRow)]
-    yield Check("cells", GOOD, f"{len(made) - len(errors)} of {len(made)} rows can be decrypted")
+    yield Check("cells", GOOD, f"{len(made) - len(errors)} of {counted(len(made), 'row')} can be decrypted")
     for one in errors:
         yield Check("cells", BAD, f"{one.row.location_id}: {one.error}", one.error.action)
     duplicates = Duplicates()

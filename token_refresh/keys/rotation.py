@@ -12,6 +12,7 @@ from typing import Any
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
+from token_refresh.base.text import counted
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
@@ -106,7 +107,7 @@ class KeyRotation:
             changed: list[str] = []
             for batch in _batches(keys, self._store.store.flush_size):
                 if stop.reason is not None:
-                    what = f"{stop.reason}; {self._resealed} of {total} rows were re-encrypted"
+                    what = f"{stop.reason}; re-encrypted: {self._resealed} of {counted(total, 'row')}"
                     raise ActionableError(what, AGAIN, Kind.STOPPED)
                 changed += (again := self._reseal(batch))
                 advance(len(batch) - len(again))

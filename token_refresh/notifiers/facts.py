@@ -16,6 +16,7 @@ from crypto import Context, Keyring, SealedCellError, UnknownKeyError
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.text import counted
 from token_refresh.diagnosis.ends import WORDS
 from token_refresh.diagnosis.row_memory import RowMemory
 from token_refresh.diagnosis.row_state import ALARMS, RememberedFailures, RowStatus, State, row_statuses, state_of
@@ -171,17 +172,18 @@ def end_step(end: datetime, now: datetime) -> int:
 
 def _items_of_table(entries: Iterable[Entry], rotating: int, now: datetime) -> Iterator[Item]:
     if old := sum(entry.step in _WITH_TOKENS and now - entry.sent_at > timedelta(days=1) for entry in entries):
-        what = f"new tokens of {old} answers could not be stored in the table for more than a day"
+        what = f"new tokens of {counted(old, 'answer')} could not be stored in the table for more than a day"
         yield Item(Code.JOURNAL_WAITING, what, f"See: {TOKEN_MANAGER} recover")
     if rotating:
-        what = f"{rotating} rows are still encrypted with an older key"
+        what = f"{counted(rotating, 'row is', 'rows are')} still encrypted with an older key"
         yield Item(Code.ROTATION_UNFINISHED, what, f"Run: {TOKEN_MANAGER} rotate-key")
 
 
 def quota_items(usage: Usage | None, monthly_calls: int | None, now: datetime) -> Iterator[Item]:
     """Whether the month's calls will not last: one item, or none."""
     if usage is not None and monthly_calls is not None and now.day >= FORECAST_DAY:
-        what = f"{usage.calls} Airtable calls so far, {usage.forecast} by the end of the month, of {monthly_calls}"
+        calls = counted(usage.calls, "Airtable call")
+        what = f"{calls} so far, {usage.forecast} by the end of the month, of {monthly_calls}"
         if step := sum(usage.forecast >= share * monthly_calls for share in QUOTA_SHARES):
             yield Item(Code.QUOTA, what, "Run less often, or change the plan.", step=step)
 

@@ -11,7 +11,7 @@ from token_refresh.base.clock import iso, parse_time, span
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import read_object, replace_file
 from token_refresh.base.program import TOKEN_MANAGER
-from token_refresh.base.text import one_line
+from token_refresh.base.text import counted, one_line
 from token_refresh.notifiers.summary import RunSummary
 
 INTERVALS = 2  # without a run are too many
@@ -122,7 +122,8 @@ class LastRun:
         ill = f"{last} with exit code {code}" + (f" ({error})" if error else ""), kept.get("action") or _STATUS
         if now - worked_at > limit:
             return Finding("late", Kind.EXPIRED, *ill)
-        who = f"{count} need somebody: {', '.join(names)}" + (", …" if count > len(names) else "")
+        need = counted(count, "client needs", "clients need")
+        who = f"{need} somebody: {', '.join(names)}" + (", …" if count > len(names) else "")
         first_end = parse_time(kept.get("first_end"))
         if first_end is not None and first_end <= now:
             return Finding("expired", Kind.EXPIRED, f"access tokens have expired; {who}", _STATUS)

@@ -13,6 +13,7 @@ from typing import Any
 from token_refresh.base.clock import iso
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import Outcome
+from token_refresh.base.text import counted
 from token_refresh.notifiers.ledger import Execute, transact_in
 from token_refresh.notifiers.messages import require_extra
 from token_refresh.notifiers.news import Message, WaitingError
@@ -66,8 +67,9 @@ class Webhook:
         self._outbox(partial(_note_sent, sent, refused))
         left = len(waiting) - len(sent)
         if left or dropped:
-            what = f"{left} events wait for the next run ({problem})" if left else "all other events were accepted"
-            lost = f"; {dropped} were too old or too many, and were dropped" if dropped else ""
+            wait = counted(left, "event waits", "events wait")
+            what = f"{wait} for the next run ({problem})" if left else "all other events were accepted"
+            lost = f"; dropped, too old or too many: {dropped}" if dropped else ""
             raise WaitingError(what + lost, "Check the receiver.")
 
     def _send(self, waiting: Iterable[tuple[str, str]], limit: Limit) -> tuple[list[str], list[str], str]:

@@ -21,7 +21,7 @@ from token_refresh.base.events import (
     RunFinished,
     RunStarted,
 )
-from token_refresh.base.text import one_line
+from token_refresh.base.text import counted, one_line
 from token_refresh.terminal.console import Console, to_stderr, to_stdout
 
 if TYPE_CHECKING:  # on a terminal only
@@ -30,12 +30,12 @@ if TYPE_CHECKING:  # on a terminal only
 _IDS = ("row", "location")
 _SHOWN_NAMES = 10
 _SUMMARY = {
-    Outcome.REFRESHED: "refreshed",
-    Outcome.CHANGED: "changed meanwhile",
-    Outcome.TRANSIENT: "to be tried again",
-    Outcome.UNKNOWN: "without a usable answer",
-    Outcome.REAUTHORIZE: "need a new login",
-    Outcome.OPERATOR: "need fixing",
+    Outcome.REFRESHED: ("refreshed", "refreshed"),
+    Outcome.CHANGED: ("changed meanwhile", "changed meanwhile"),
+    Outcome.TRANSIENT: ("to be tried again", "to be tried again"),
+    Outcome.UNKNOWN: ("without a usable answer", "without a usable answer"),
+    Outcome.REAUTHORIZE: ("needs a new login", "need a new login"),
+    Outcome.OPERATOR: ("needs fixing", "need fixing"),
 }
 
 
@@ -90,7 +90,8 @@ class LineReport:
     def _run_finished(self, run: RunFinished) -> None:
         for action in dict.fromkeys(result.action for result in self._old):
             same = [result for result in self._old if result.action == action]
-            message = f"{len(same)} rows still fail as they did before: {_names(same)}"
+            fail = counted(len(same), "row still fails as it", "rows still fail as they")
+            message = f"{fail} did before: {_names(same)}"
             self._console.warn(message, action or "", run_id=self._run_id)
         if not run.dry_run:
             self._say_waiting(run.waiting)
@@ -105,9 +106,9 @@ class LineReport:
         for (reason, action, is_brief), same in groups.items():
             ends = [row.until for row in same if row.until is not None]
             until = f", until {min(ends):%Y-%m-%d %H:%M} UTC" if ends else ""
-            what = f"{len(same)} due rows were not tried" if len(same) > 1 else "a due row was not tried"
+            what = counted(len(same), "due row was", "due rows were")
             say = self._console.info if is_brief else self._console.warn
-            say(f"{what} ({_names(same)}): {reason}{until}", action, code="waiting", run_id=self._run_id)
+            say(f"{what} not tried ({_names(same)}): {reason}{until}", action, code="waiting", run_id=self._run_id)
 
 
 class TerminalReport(LineReport):
@@ -165,7 +166,7 @@ def _row_line(result: RowFinished) -> str:
 def _names(results: Sequence[RowFinished | RowWaiting]) -> str:
     names = ", ".join(f"{result.location_id} {result.provider}" for result in results[:_SHOWN_NAMES])
     rest = len(results) - _SHOWN_NAMES
-    return names + (f" and {rest} others" if rest > 0 else "")
+    return names + (f" and {counted(rest, 'other')}" if rest > 0 else "")
 
 
 class _Stderr:
@@ -225,7 +226,7 @@ def summary(run: RunFinished) -> str:
     if run.dry_run:
         return f"{run.due} due; nothing was called or written (dry run)" if run.due else "nothing due"
     counts = run.counts()
-    parts = [f"{counts[outcome]} {words}" for outcome, words in _SUMMARY.items() if outcome in counts]
+    parts = [counted(counts[outcome], *words) for outcome, words in _SUMMARY.items() if outcome in counts]
     if run.waiting:
         parts.append(f"{len(run.waiting)} not tried")
     return ", ".join(parts) or ("nothing was tried" if run.due else "nothing due")
@@ -335,5 +336,6 @@ def show_file(console: Console, store: str, numbers: Sequence[int], results: Seq
         objects = [{"line": number, **result_object(one)} for number, one in zip(numbers, results, strict=False)]
         console.object({"store": store, "results": objects})
     if len(results) < len(numbers):
-        console.warn(f"{len(numbers) - len(results)} lines were not tried", "Run it again: what is saved is skipped.")
-    console.info(f"{sum(one.is_saved for one in results)} of {len(numbers)} lines are in the table")
+        left = counted(len(numbers) - len(results), "line was", "lines were")
+        console.warn(f"{left} not tried", "Run it again: what is saved is skipped.")
+    console.info(f"lines in the table: {sum(one.is_saved for one in results)} of {len(numbers)}")

@@ -22,7 +22,7 @@ from typing import TextIO
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import ALL_COLUMN_NAMES, ALL_COLUMNS, ATTRIBUTES, REQUIRED_COLUMNS, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import FORMULA_STARTS, delimiter_of
+from token_refresh.base.text import FORMULA_STARTS, counted, delimiter_of
 from token_refresh.stores.base import Row, Value, make_row
 
 FORMAT, VERSION = "token-refresh export", 1
@@ -147,7 +147,7 @@ def _from_csv(first: str, stream: Iterable[str]) -> Iterator[SourceRow]:
             if len(cells) == len(header):
                 yield _line(f"line {number}", dict(zip(header, map(unguarded, cells), strict=True)))
             elif cells:
-                problem = f"has {len(cells)} cells, not {len(header)}"
+                problem = f"has {counted(len(cells), 'cell')}, not {len(header)}"
                 yield SourceRow(f"line {number}", None, problem, location_id=_location_in(header, cells))
     except csv.Error:
         problem = "cannot be read as CSV (a quote that is not closed?), and so what follows it was not read"

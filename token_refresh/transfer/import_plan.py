@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from providers.base import ProviderError
 from token_refresh.base.columns import ALL_COLUMNS
 from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.text import counted
 from token_refresh.keys.cells import CellCheck
 from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.duplicates import several_rows
@@ -133,7 +134,7 @@ class ImportPlanner:
         rows = [one.row for one in planned if one.row is not None and one.step in stored]
         missing = [column for column in ALL_COLUMNS if column.name not in self.store.columns]
         counts = {one.name: sum(bool(getattr(row, one.attribute)) for row in rows) for one in missing}
-        return ", ".join(f"{name} ({count} rows)" for name, count in counts.items() if count)
+        return ", ".join(f"{name} ({counted(count, 'row')})" for name, count in counts.items() if count)
 
     def _identity(self, row: Row) -> tuple[str, str]:
         return row.location_id, self._inspector.provider_name(row)

@@ -9,6 +9,7 @@ from token_refresh.base.columns import ATTRIBUTES
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import CredentialUsed, Subscriber
 from token_refresh.base.stop import Stop
+from token_refresh.base.text import counted
 from token_refresh.stores.base import Change, Store, StoreUnavailableError, Value, WriteResult, Written
 from token_refresh.transfer.export import without_plain_token
 from token_refresh.transfer.export_file import SourceRow, read_export
@@ -50,13 +51,12 @@ def carry_out(store: Store, rows: Sequence[PlannedRow], stop: Stop, audit: Subsc
     left = sum(map(len, batches))
     for batch in batches:
         if stop.reason is not None:
-            raise ActionableError(
-                f"{stop.reason}; {left - tried} rows were not tried", "Run it again: it goes on.", Kind.STOPPED
-            )
+            rest = counted(left - tried, "row was", "rows were")
+            raise ActionableError(f"{stop.reason}; {rest} not tried", "Run it again: it goes on.", Kind.STOPPED)
         try:
             results = _create(store, batch) if batch[0].step is ImportStep.CREATE else _replace(store, batch)
         except StoreUnavailableError as error:
-            what = f"{error}; {tried} of {left} rows were stored, the others perhaps"
+            what = f"{error}; stored: {tried} of {counted(left, 'row')}, the others perhaps"
             raise StoreUnavailableError(what, f"{error.action} Then run it again: it goes on.".lstrip()) from None
         done |= {one.name: one for one in results}
         tried += len(batch)

@@ -254,11 +254,11 @@ def test_a_failure_is_reported_when_it_begins_and_only_counted_while_it_lasts(wo
     assert second.code == exits.FAILED
     assert "HTTP 400" not in second.err
     assert "provider_params" not in second.err
-    assert "1 rows still fail as they did before: bad acme. Write it like" in second.err
-    assert "1 rows still fail as they did before: loc acme. Correct the row" in second.err
+    assert "1 row still fails as it did before: bad acme. Write it like" in second.err
+    assert "1 row still fails as it did before: loc acme. Correct the row" in second.err
     third = world.program.run()
     assert "loc acme: refreshed, until 2026-03-01 13:00 UTC; it had failed before" in third.err
-    assert "1 rows still fail as they did before: bad acme" in third.err
+    assert "1 row still fails as it did before: bad acme" in third.err
     world.clock.advance(3600)
     assert "it had failed before" not in world.program.run().err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
+from token_refresh.base.text import counted
 from token_refresh.stores.base import Usage
 
 # Calls a workspace a month, airtable.com/pricing; the larger plans have no cap.
@@ -36,7 +37,7 @@ class Quota:
         return self.limit is not None and self.calls >= self.limit
 
     def __str__(self) -> str:
-        said = f"{self.calls} Airtable calls this month from this machine, {self.forecast} by its end"
+        said = f"{counted(self.calls, 'Airtable call')} this month from this machine, {self.forecast} by its end"
         return said if self.limit is None else f"{said}; the plan has {self.limit}"
 
 

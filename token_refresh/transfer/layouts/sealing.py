@@ -13,6 +13,7 @@ from providers.base import ProviderError
 from token_refresh.base.clock import parse_time
 from token_refresh.base.columns import ATTRIBUTES, DETAILS, ColumnType, split_details
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.text import counted
 from token_refresh.keys.inspection import Inspector
 from token_refresh.net.hosts import HostNotAllowedError, require_agreement
 from token_refresh.refresh.jobs import JobFactory
@@ -55,9 +56,8 @@ def read_layout(
     sealer = _Sealer(seals, job_factory, inspector, columns)
     lines = [sealer.line(found) for found in module.read(source)]
     if sealer.locked and not any(line.row for line in lines):
-        raise ActionableError(
-            f"no configured key opens any of the {sealer.locked} refresh tokens", _SET_KEY, Kind.CONFIGURATION
-        )
+        what = f"no configured key opens any refresh token ({counted(sealer.locked, 'row')})"
+        raise ActionableError(what, _SET_KEY, Kind.CONFIGURATION)
     return lines
 
 
