@@ -896,6 +896,11 @@ def test_terminal_shows_progress_and_a_table_of_what_failed(world: World, tmp_pa
         assert terminal.end() == 0
     assert output.read_text().startswith("location  provider")
     assert "\x1b" not in output.read_text()
+    with program.at_terminal("status") as terminal:
+        assert terminal.end() == 0
+    said = "dead acme: A person must log in again: connect the account again, then run `"
+    assert [line for line in terminal.transcript.splitlines() if line.startswith(said) and line.endswith("`.")]
+    assert terminal.transcript.count("must log in again") == 1
 
 
 def test_no_terminal_sees_plain_lines(world: World) -> None:

@@ -65,7 +65,7 @@ def _check(environ: Mapping[str, str], clock: Clock, console: Console) -> Iterab
 
 
 def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
-    from token_refresh.terminal.report import show_table, until
+    from token_refresh.terminal.report import show_table_with_notes, until
 
     lines = [
         (
@@ -81,7 +81,7 @@ def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
         for one in rows
     ]
     if lines:
-        show_table(_HEAD, lines)
+        show_table_with_notes(_HEAD, lines)
     counts = Counter(one.shown_state for one in rows)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     console.info(f"{counted(len(rows), 'row')}: {summary}" if rows else f"no rows yet; add one with: {ONBOARD_CLIENT}")

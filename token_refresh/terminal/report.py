@@ -164,9 +164,12 @@ def _row_line(result: RowFinished) -> str:
 
 
 def _names(results: Sequence[RowFinished | RowWaiting]) -> str:
-    names = ", ".join(f"{result.location_id} {result.provider}" for result in results[:_SHOWN_NAMES])
-    rest = len(results) - _SHOWN_NAMES
-    return names + (f" and {counted(rest, 'other')}" if rest > 0 else "")
+    return _listed([f"{result.location_id} {result.provider}" for result in results])
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {counted(rest, 'other')}" if rest > 0 else "")
 
 
 class _Stderr:
@@ -298,6 +301,23 @@ def show_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     from rich.console import Console as RichConsole
 
     RichConsole(highlight=False).print(rich_table(head, lines))
+
+
+def show_table_with_notes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """The same for rows that begin with location and provider and end with what to do.
+
+    On a terminal that stands below the table, each text once: a command in it can be copied whole from there.
+    """
+    if not sys.stdout.isatty():
+        show_table(head, lines)
+        return
+    show_table(head[:-1], [line[:-1] for line in lines])
+    notes: dict[str, list[str]] = {}
+    for location_id, provider, *_, note in lines:
+        notes.setdefault(note, []).append(f"{location_id} {provider}")
+    for note, whose in notes.items():
+        if note:
+            to_stdout(one_line(f"{_listed(whose)}: {note}") + "\n")
 
 
 def until(moment: datetime | None, now: datetime) -> str:
