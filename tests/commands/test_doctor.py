@@ -193,9 +193,20 @@ def test_a_table_that_is_missing_can_be_made(airtable_world: World) -> None:
 
 def test_a_provider_that_does_not_answer_is_bad(world: World) -> None:
     world.program.settings["GOHIGHLEVEL_TOKEN_URL"] = "http://127.0.0.1:1/token"
+    file = world.program.csv(world.csv_line("gohighlevel", "loc"))
+    assert world.program.onboard("--from-csv", file, "--no-check").code == 0
     code, parts = _found(world)
-    assert code == 1
-    assert "cannot be reached" in parts["provider"][0]["text"]
+    [provider] = parts["provider"]
+    assert (code, provider["state"]) == (1, BAD)
+    assert provider["text"].startswith("GoHighLevel cannot be reached")
+
+
+def test_a_default_provider_that_no_row_uses_is_a_warning_where_it_does_not_answer(world: World) -> None:
+    world.program.settings["GOHIGHLEVEL_TOKEN_URL"] = "http://127.0.0.1:1/token"
+    code, parts = _found(world)
+    [provider] = parts["provider"]
+    assert (code, provider["state"]) == (0, DOUBTFUL)
+    assert provider["text"].startswith("GoHighLevel, which no row uses, cannot be reached")
 
 
 def test_the_endpoint_of_every_row_is_tried_and_no_host_that_a_row_names_itself(world: World) -> None:

@@ -15,17 +15,20 @@ from token_refresh.refresh.jobs import Job, UnusableRow
 from token_refresh.refresh.run_context import RunContext
 
 
-def endpoints_in_use(made: Iterable[Job | UnusableRow], default: Provider) -> dict[str, str]:
+def endpoints_in_use(made: Iterable[Job | UnusableRow]) -> dict[str, str]:
     """The token endpoints of these rows, with their provider's name.
 
-    Not those of hosts that a row names itself: nobody should be able to make this machine knock there. For a table
-    without rows the default provider's, unless its rows name their host.
+    Not those of hosts that a row names itself: nobody should be able to make this machine knock there.
     """
     jobs = [one for one in made if isinstance(one, Job)]
-    endpoints = {job.endpoint.url: job.provider.name for job in jobs if job.endpoint.is_fixed}
-    if endpoints or any(placeholder is None for placeholder in default.placeholders.values()):
-        return endpoints
-    return {default.endpoint({}).url: default.name}
+    return {job.endpoint.url: job.provider.name for job in jobs if job.endpoint.is_fixed}
+
+
+def unused_endpoint(default: Provider) -> dict[str, str]:
+    """What to try where no row has an endpoint: the default provider's, unless its rows name their host."""
+    if any(placeholder is None for placeholder in default.placeholders.values()):
+        return {}
+    return {default.endpoint({}).url: f"{default.name}, which no row uses,"}
 
 
 def check_tokens(context: RunContext) -> Iterator[Check]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from token_refresh.base.checks import BAD, GOOD, Check
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.clients.introspection import check_tokens, endpoints_in_use
+from token_refresh.clients.introspection import check_tokens, endpoints_in_use, unused_endpoint
 from token_refresh.commands import prepare_with_catalog
 from token_refresh.diagnosis.endpoints import check_clock, check_endpoints
 from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
@@ -59,12 +59,16 @@ def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
     yield check_dotenv(installation.settings.home)
     made: list[Job | UnusableRow] = []
     yield from _guarded("store", lambda: _table(installation, made))  # a database is asked when it is opened
-    endpoints = endpoints_in_use(made, installation.catalog.get(installation.default_provider))
-    yield from check_endpoints(
-        endpoints, installation.clock, proxy_of(installation.settings), installation.settings.ca_bundle
-    )
+    yield from _endpoints(installation, made)
     if online:
         yield from _guarded("online", lambda: _tokens(installation))
+
+
+def _endpoints(installation: Installation, made: list[Job | UnusableRow]) -> Iterator[Check]:
+    used = endpoints_in_use(made)
+    endpoints = used or unused_endpoint(installation.catalog.get(installation.default_provider))
+    settings, unreachable = installation.settings, BAD if used else DOUBTFUL
+    yield from check_endpoints(endpoints, installation.clock, proxy_of(settings), settings.ca_bundle, unreachable)
 
 
 def _table(installation: Installation, made: list[Job | UnusableRow]) -> Iterator[Check]:

@@ -18,14 +18,18 @@ REACH_SECONDS = 10
 
 
 def check_endpoints(
-    endpoints: Mapping[str, str], clock: Clock, proxy: str | None, ca_bundle: Path | None
+    endpoints: Mapping[str, str], clock: Clock, proxy: str | None, ca_bundle: Path | None, unreachable: str = BAD
 ) -> Iterator[Check]:
-    """Knock at each endpoint (URL: its provider's name), and compare our clock with the first that tells the time."""
+    """Knock at each endpoint (URL: its provider's name), and compare our clock with the first that tells the time.
+
+    `unreachable` is the state of one that does not answer.
+    """
     theirs: datetime | None = None
     for url, name in endpoints.items():
         answer = _date_at(url, proxy, ca_bundle)
         if isinstance(answer, str):
-            yield Check("provider", BAD, f"{name} cannot be reached: {answer}", "Check network, proxy and CA_BUNDLE.")
+            what = f"{name} cannot be reached: {answer}"
+            yield Check("provider", unreachable, what, "Check network, proxy and CA_BUNDLE.")
             continue
         yield Check("provider", GOOD, f"{name} answers")
         theirs = theirs or answer
