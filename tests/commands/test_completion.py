@@ -19,6 +19,18 @@ from token_refresh.base.program import install_extra
 from token_refresh.commands import VERBS, onboard, whole_parser
 
 COMMANDS = ("token-refresh", "token-refresh-onboard")
+# A zsh at a terminal of its own: Tab after each text, and what the command was then given.
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "fpath=($1 \$fpath); autoload -U compinit; compinit -u -D; bindkey '^I' complete-word"
+zpty -w shell 'token-refresh() { print -r -- run:"[$*]" }'
+for words in "${@:2}"; do
+  zpty -w shell "$words"$'\t'
+  zpty -r shell seen '*run:\[*\]*'
+  print -r -- "${${seen##*run:\[}%%\]*}"
+done
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +84,27 @@ def test_zsh_can_read_what_is_made_for_it(share: Path, name: str) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("there is no zsh here")
     assert subprocess.run(["zsh", "-n", str(script)], capture_output=True, check=False).stderr == b""
+
+
+def test_zsh_completes_verbs_flags_and_providers(share: Path, tmp_path: Path) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("there is no zsh here")
+    begun = {
+        "gen": "generate-key",
+        "export --for": "export --format",
+        "refresh --provider goh": "refresh --provider gohighlevel",
+    }
+    words = [
+        "zsh",
+        "-f",
+        "-c",
+        ZSH,
+        "zsh",
+        str(share / "zsh/site-functions"),
+        *(f"token-refresh {one}" for one in begun),
+    ]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=30, cwd=tmp_path, check=False)
+    assert ended.stdout.splitlines() == list(begun.values()), ended.stderr
 
 
 def test_the_command_prints_the_same_completion(share: Path, world: World) -> None:
