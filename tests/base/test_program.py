@@ -127,6 +127,15 @@ def test_where_pip_installed_it_an_optional_part_is_added_by_its_name(tmp_path: 
     assert ended.stdout == f"Run: {sys.executable} -m pip install 'token-refresh[notify]'\n"
 
 
+def test_where_there_is_no_pip_an_optional_part_is_added_by_uv_which_installed_it(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/site-packages"
+    packages.parent.mkdir()
+    copy_program(packages)
+    code = "from token_refresh.base.program import install_extra; print(install_extra('notify'))"
+    ended = run([sys.executable, "-S", "-c", code], tmp_path, PYTHONPATH=str(packages))
+    assert ended.stdout == f"Run: uv pip install --python {sys.executable} 'token-refresh[notify]'\n"
+
+
 def test_a_package_that_is_missing_later_is_no_internal_error() -> None:
     error = actionable_error(ModuleNotFoundError("No module named 'requests.auth'", name="requests.auth"))
     assert (error.kind, str(error)) == (Kind.CONFIGURATION, f"{sys.executable} lacks the package requests")

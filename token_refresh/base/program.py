@@ -109,6 +109,10 @@ def install_extra(name: str) -> str:
     """What a person runs for the packages of an optional part, `notify` or the like, with the Python that runs."""
     pip = _shown(_PYTHON) + " -m pip install "
     if _IS_INSTALLED:
+        from importlib.util import find_spec
+
+        if find_spec("pip") is None:  # uv makes environments without it, by itself and for pipx
+            pip = "uv pip install --python " + _shown(_PYTHON) + " "
         return f"Run: {pip}'token-refresh[{name}]'"
     return f"Run: {pip}--require-hashes -r {_shown(_ROOT / 'requirements' / (name + '.txt'))}"
 
