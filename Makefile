@@ -35,7 +35,7 @@ docs: .venv/core  ## write what is made of providers/catalog and of the source: 
 manual: .venv/completion  ## completion and manual pages, into share/
 	$(BIN)/python -m docs.manual share
 
-pictures: .venv/core  ## the program at work, as the README shows it
+pictures: .venv/core  ## the program at work, as the README and docs/airtable-start.md show it
 	$(BIN)/python -m docs.pictures
 
 package: .venv/dev  ## wheel and sdist, into dist/
@@ -89,7 +89,7 @@ browser:  ## Chromium and its driver, for the tests of a login in a browser
 	apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium chromium-driver || { \
 		echo "Chromium could not be installed; the reason is above. apt-get needs to reach Debian's mirrors." >&2; exit 1; }
 
-screenshots: .venv/dev  ## the pictures in docs/images: the page and the report with made-up clients
+screenshots: .venv/dev  ## the pictures in docs/images: the page, the report and a table with made-up clients
 	@$(BIN)/python -m tests.world.screenshots
 
 lock: .venv/dev  ## pin what requirements/*.in ask for, with hashes

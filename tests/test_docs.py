@@ -410,7 +410,8 @@ def test_the_page_on_cron_has_the_line_of_the_readme() -> None:
     assert blocks(ROOT / "docs/cron.md", "cron") == blocks(ROOT / "README.md", "cron")
 
 
-def test_the_picture_shows_the_commands_and_asks_no_other_host() -> None:
-    svg = (ROOT / "docs/images/terminal.svg").read_text()
-    assert {"onboard_client.py", "status", "gohighlevel"} <= set(re.findall(r"[\w.]+", svg))
+@pytest.mark.parametrize(("name", "client"), [("terminal", "gohighlevel"), ("airtable", "loc1")])
+def test_a_picture_shows_the_commands_and_asks_no_other_host(name: str, client: str) -> None:
+    svg = (ROOT / f"docs/images/{name}.svg").read_text()
+    assert {"onboard_client.py", "status", client} <= set(re.findall(r"[\w.]+", svg))
     assert re.findall(r"url\((?!#)|href=", svg) == []

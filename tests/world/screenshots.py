@@ -1,10 +1,11 @@
-"""`make screenshots`: the pictures in docs/images, of a service with made-up clients, taken by Chromium.
+"""`make screenshots`: the pictures in docs/images, of a service with made-up clients and of a table, taken by Chromium.
 
-Provider and clients are on this machine; nothing leaves it.
+Provider, table and clients are on this machine; nothing leaves it.
 """
 
 from __future__ import annotations
 
+import html
 import sqlite3
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tests.conftest import World
 from tests.service.server import ServiceServer
+from tests.world.airtable import AirtableServer
 from tests.world.browser import Browser, missing
 from tests.world.clock import FakeClock
 from tests.world.oauth import OAuthServer
@@ -22,7 +24,17 @@ from tests.world.program import Program
 from token_refresh.base.clock import iso
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs/images"
-DESK, PHONE = (1440, 900), (360, 740)
+DESK, PHONE, TABLE = (1440, 900), (360, 740), (1440, 190)
+SHOWN = (  # columns of the table, in the order of setup
+    *("locationId", "provider", "client_id", "encrypted_secret", "encrypted_refresh", "last_access_token"),
+    *("access_token_expiry", "status"),
+)
+GRID = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 24px; overflow: hidden; font: 15px/1.4 sans-serif; color: #1d1f25 }} h1 {{ font-size: 17px }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ border: 1px solid #d0d3d9; padding: 7px 9px; text-align: left; white-space: nowrap; overflow: hidden;
+text-overflow: ellipsis; max-width: 165px }} th {{ background: #f2f4f8; font-weight: 600 }}
+</style><h1>APISecrets</h1><table><tr>{head}</tr>{rows}</table>"""
 CLIENTS = {  # location: provider, workspace
     "berlin-mitte": ("google", "Bakery Mitte"),
     "hamburg-altona": ("google", "Altona Dental"),
@@ -45,9 +57,34 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, OAuthServer() as oauth:
         program = _program(Path(folder), oauth)
         world = World(FakeClock(datetime.now(UTC)), oauth, program)
+        page = Path(folder) / "table.html"
+        page.write_text(_table(Path(folder) / "airtable", oauth), encoding="utf-8")
         with ServiceServer(world) as server, Browser(Path(folder) / "profile") as browser:
             _take(browser, server, program)
+            browser.show(*TABLE)
+            browser.open(page.as_uri())
+            _save(browser, "table")
     return 0
+
+
+def _table(home: Path, oauth: OAuthServer) -> str:
+    """What stands in an Airtable table after a run, as a plain page: Airtable's own cannot be shown from here."""
+    with AirtableServer() as airtable:
+        settings = {"GOOGLE_TOKEN_URL": oauth.token_url("google"), "AIRTABLE_ENDPOINT_URL": airtable.url}
+        settings |= {"AIRTABLE_API_KEY": airtable.token, "AIRTABLE_BASE_ID": airtable.base_id}
+        home.mkdir()
+        program = Program(home, settings)
+        tokens = {location: oauth.grant("google", "google-app", location_id=location) for location in ("loc1", "loc2")}
+        lines = [(location, "google", "google-app", SECRET, token) for location, token in tokens.items()]
+        program.run("setup")
+        program.onboard("--from-csv", program.csv(*lines))
+        cells = [airtable.table("APISecrets").cells(one["id"]) for one in airtable.table("APISecrets").records()]
+    rows = "".join(f"<tr>{''.join(_cell('td', row.get(name, '')) for name in SHOWN)}</tr>" for row in cells)
+    return GRID.format(head="".join(_cell("th", name) for name in SHOWN), rows=rows)
+
+
+def _cell(kind: str, value: object) -> str:
+    return f"<{kind}>{html.escape(str(value))}</{kind}>"
 
 
 def _program(home: Path, oauth: OAuthServer) -> Program:
