@@ -42,7 +42,7 @@ from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 CONNECTIONS = 64
 ROUNDS = 3
 LEAST_ROWS = 500
-TIMES = 6  # that each token is asked for in a round
+TIMES = 30  # that each token is asked for in a round: about a minute for all rounds
 EXPIRING = 100  # one token in so many
 PROVIDER_SECONDS = 0.1
 PAGE, LISTED = 1_000, 10_000  # clients
