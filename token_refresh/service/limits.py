@@ -112,8 +112,6 @@ async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
     It is read before anything else happens: an application that reads it by itself waits for a slow sender for ever.
     """
     headers = dict(scope["headers"])
-    if not headers.keys() & {b"content-length", b"transfer-encoding"}:  # RFC 9112 section 6.3
-        return b""
     if b"expect" in headers and int(headers.get(b"content-length", 0)) > MOST_BODY_BYTES:
         raise _too_large("the body", MOST_BODY_BYTES)  # whoever asks first need not send it
     body, size = bytearray(), 0
