@@ -557,9 +557,12 @@ class Journal:
                 self._requests.setdefault(entry.id, request).files.append(path)
 
 
-def predecessors(token: Collection[str], unproven: Iterable[Entry], of: str = "") -> tuple[Entry, ...]:
-    """The entry whose unproven successor has these fingerprints, the one whose successor is its token, and so on."""
-    left = {one: entry for entry in unproven for one in entry.successor.split()[-1:] if of in ("", entry.location_id)}
+def predecessors(token: Collection[str], of: str, unproven: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entry whose unproven successor has these fingerprints, the one whose successor is its token, and so on.
+
+    All are `of` one location: a page of a proxy may have shown the same token to several.
+    """
+    left = {one: entry for entry in unproven for one in entry.successor.split()[-1:] if entry.location_id == of}
     chain: tuple[Entry, ...] = ()
     while found := [left.pop(one) for one in token if one in left]:
         chain += (found[0],)

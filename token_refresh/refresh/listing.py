@@ -220,7 +220,7 @@ class _Unfinished:
         known = entry or self._adopted(job)
         if known is not None:
             job = replace(job, lost_entry=known.id, lost=known)
-        job = replace(job, proves=predecessors(job.token, self._unproven, row.location_id))
+        job = replace(job, proves=predecessors(job.token, row.location_id, self._unproven))
         if job.provider.rotates == "never":
             return job
         fault = self._used_up(job)

@@ -112,17 +112,15 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
     noted = [*entries, *context.journal.entries(Step.ANSWERED)] if entries else []
     for entry in entries:
-        is_there = entry.row_key in rows  # else it was deleted, and may have been imported again as another row
-        found = [rows[entry.row_key]] if is_there else context.store.store.find(entry.location_id)
+        # What is not there was deleted, and may have been imported again as another row.
+        of, is_there = entry.location_id, entry.row_key in rows
+        found = [rows[entry.row_key]] if is_there else context.store.store.find(of)
         jobs = [context.job_factory.job(row) for row in found if row.encrypted_refresh]
-        own = [one for one in noted if one.location_id == entry.location_id]
-        if any(entry in predecessors(job.token, own) if isinstance(job, Job) else is_there for job in jobs):
-            continue
         if is_there and any(isinstance(job, Job) and entry.token in job.token for job in jobs):
             context.journal.mark_lost(entry.id)
-            continue
-        message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
-        _supersede(context, entry, None, emit, message=message)
+        elif not any(entry in predecessors(job.token, of, noted) if isinstance(job, Job) else is_there for job in jobs):
+            message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
+            _supersede(context, entry, None, emit, message=message)
 
 
 def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
@@ -230,10 +228,10 @@ def _replay_one(
             _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
         )
         return
-    unproven = context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED)
-    job = replace(job, proves=predecessors(job.token, unproven, row.location_id))
     answer = job.provider.read_answer(raw)
-    if not _is_of(context, entry, row, is_proof=answer.verdict is Verdict.GRANTED):
+    is_proof = answer.verdict is Verdict.GRANTED and answer.refresh_token is not None  # which goes over any before
+    job = replace(job, proves=_led_to(context, entry))
+    if not _is_of(context, entry, row, is_proof=is_proof):
         _end_overtaken(context, entry, job, answer, emit)
     elif answer.brings_token or (answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD) and not job.agency):
         writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
@@ -255,14 +253,20 @@ def _is_of(context: RunContext, entry: Entry, row: Row, *, is_proof: bool = True
     """Whether the row still holds the token that was sent, in whichever cell, or one that led to it, unproven."""
     if context.journal.is_of(entry, row.encrypted_refresh):
         return True
-    before = predecessors([entry.token], context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED, Step.LOST))
+    known = [entry, *_led_to(context, entry)] if is_proof else [entry]
     job = context.job_factory.job(row)
-    return isinstance(job, Job) and by_token([entry, *before] if is_proof else [entry])(job.token) is not None
+    return isinstance(job, Job) and by_token(known)(job.token) is not None
+
+
+def _led_to(context: RunContext, entry: Entry) -> tuple[Entry, ...]:
+    """The entries whose unproven tokens led to the token of this one, also where one was put back meanwhile."""
+    known = context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED, Step.LOST)
+    return predecessors([entry.token], entry.location_id, known)
 
 
 def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
     """The row holds another cell by now: either it is ours already, or somebody onboarded and theirs stays."""
-    if entry.previous and predecessors(job.token, [entry]):  # whichever of its answers brought that one
+    if entry.previous and predecessors(job.token, entry.location_id, [entry]):  # by any of its answers
         context.journal.give_to_row(entry.id, job.row.key, Step.UNPROVEN)
     elif answer.refresh_token is not None and answer.refresh_token == job.credential.refresh_token:
         context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run

@@ -588,11 +588,12 @@ def test_where_two_rows_get_one_sample_each_gets_its_own_token_before_back(table
     assert table.is_current("other")
 
 
-def test_where_the_token_before_was_put_back_a_sample_that_its_successor_brought_does_not_cost_the_successor(
-    table: Rows,
+@pytest.mark.parametrize("page", [SAMPLE, {"access_token": "access-alone", "expires_in": 3600}])
+def test_where_the_token_before_was_put_back_what_its_successor_brought_without_a_proof_does_not_cost_the_successor(
+    table: Rows, page: dict[str, Any]
 ) -> None:
     world = table.world
-    cell = killed_with_the_answer_to_an_unproven_token(table, faults.raw(json.dumps(SAMPLE).encode()))
+    cell = killed_with_the_answer_to_an_unproven_token(table, faults.raw(json.dumps(page).encode()))
     table.edit("loc", encrypted_refresh=cell, previous_refresh="")
     for _ in range(4):
         world.clock.advance(100)
@@ -600,6 +601,28 @@ def test_where_the_token_before_was_put_back_a_sample_that_its_successor_brought
     with journal(world) as opened:
         kept = b"".join(raw.body for entry in opened.entries() for raw in opened.answers(entry))
     assert world.oauth.current("loc").encode() in kept + table.stored("loc").encode()
+
+
+def test_a_token_before_whose_successors_answer_was_stored_over_it_counts_as_used(table: Rows) -> None:
+    table.add("acme-family", "loc")
+    world, cell = table.world, table.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.reset(), times=9)
+    run(table)
+    world.oauth.behave()
+    world.clock.advance(3600)
+    struck(world, Point.KEPT, Fate.KILL)
+    table.edit("loc", encrypted_refresh=cell)
+    world.clock.advance(100)
+    run(table)
+    assert table.is_current("loc")
+    world.clock.advance(7200)
+    run(table)
+    before = len(sent(table))
+    table.edit("loc", encrypted_refresh=cell, access_token_expiry=None)
+    world.clock.advance(100)
+    run(table)
+    assert len(sent(table)) == before
 
 
 # A pair in the answer of a server that failed
