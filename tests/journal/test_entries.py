@@ -461,7 +461,7 @@ def test_what_the_spare_folder_does_not_take_either_is_handed_out_sealed(
             keep(journal, 1)
         [unsaved] = journal.not_saved()
         [entry] = journal.entries(Step.SENT)
-        assert (unsaved.file, journal.open_sealed(entry, unsaved.sealed)) == (None, ANSWER)
+        assert (unsaved.file, journal.open_answer(entry, unsaved.sealed)) == (None, ANSWER)
         assert unsaved.message.endswith("could not be saved anywhere")
         assert unsaved.action.endswith(f"recover --cell -`: {unsaved.sealed}")
         assert journal.place_of(1).stored_by == "`recover --cell`"

@@ -93,7 +93,7 @@ def test_an_answer_that_no_disk_takes_counts_and_the_journal_hands_it_out_sealed
     assert isinstance(not_saved, JournalError)
     [entry] = journal.entries(Step.SENT)
     [answer] = journal.not_saved()
-    assert journal.open_sealed(entry, answer.sealed) == GRANTED
+    assert journal.open_answer(entry, answer.sealed) == GRANTED
 
 
 def test_an_answer_that_cannot_be_read_is_kept_before(journal: Journal) -> None:

@@ -213,10 +213,8 @@ class Journal:
         if lost_entry is not None:
             # The row may be a copy, or a restored one, with a name of its own.
             move = "UPDATE entries SET row_key = ?, cell = ?, token = ? WHERE id = ?"
-            again = _sent_again(lost_entry, origin, iso(self._clock.now()), is_lost=True)
-            self._file.execute([(move, (row_key, cell, token, lost_entry)), again])
-            self._recall_request(lost_entry)
-            return lost_entry
+            self._file.execute([(move, (row_key, cell, token, lost_entry))], synced=False)
+            return self.send_again(lost_entry, origin, is_lost=True)
         return self._insert(token, provider, row_key=row_key, location_id=location_id, origin=origin, cell=cell)
 
     def send_again(self, entry_id: int, origin: str, *, is_lost: bool) -> int:
@@ -224,8 +222,14 @@ class Journal:
 
         `is_lost`: the answer to the one before was lost, so the token may be spent already.
         """
-        self._file.execute([_sent_again(entry_id, origin, iso(self._clock.now()), is_lost=is_lost)])
-        self._recall_request(entry_id)
+        again = (
+            "UPDATE entries SET step = ?, origin = ?, sent_at = ?,"
+            " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
+        )
+        self._file.execute([(again, (Step.SENT, origin, iso(self._clock.now()), int(is_lost), entry_id))])
+        if entry_id not in self._requests:  # what its answer and a spare file say, when the disk may refuse to be read
+            [found] = self._file.select("SELECT uid, provider, token FROM entries WHERE id = ?", entry_id)
+            self._requests[entry_id] = _Request(*found)
         return entry_id
 
     def admit(self, location_id: str, provider: str, origin: str, cell: str, token: str, credential: str) -> int:
@@ -298,27 +302,23 @@ class Journal:
         file = request.not_saved[-1].file
         return Place(f"in {file}", "that file") if file is not None else PRINTED
 
-    def open_answer(self, entry: Entry) -> RawAnswer:
-        """The answer to the last request of an entry.
+    def open_answer(self, entry: Entry, sealed: str = "") -> RawAnswer:
+        """An answer to an entry's requests; the last one where none is named.
 
         Raises:
             SealedCellError: its key is gone, or the file was changed.
         """
-        return self.open_sealed(entry, entry.answers[-1] if entry.answer else "")
+        content = self._content(entry, sealed or entry.answer.rpartition(" ")[2])
+        received_at = parse_time(content["received_at"])
+        assert received_at is not None
+        body, is_complete = base64.b64decode(content["body"]), content.get("is_complete", False)
+        return RawAnswer(content["status"], content["headers"], body, received_at, is_complete)
 
     def answers(self, entry: Entry) -> Iterator[RawAnswer]:
         """All answers that an entry keeps and that open, oldest first."""
         for sealed in entry.answers:
             with contextlib.suppress(SealedCellError):
-                yield self.open_sealed(entry, sealed)
-
-    def open_sealed(self, entry: Entry, sealed: str) -> RawAnswer:
-        """A sealed answer to an entry's request. Raises `SealedCellError` like `open_answer`."""
-        content = self._content(entry, sealed)
-        received_at = parse_time(content["received_at"])
-        assert received_at is not None
-        body, is_complete = base64.b64decode(content["body"]), content.get("is_complete", False)
-        return RawAnswer(content["status"], content["headers"], body, received_at, is_complete)
+                yield self.open_answer(entry, sealed)
 
     def is_answer_to(self, entry: Entry, sealed: str) -> bool:
         """Whether a sealed answer is one to the token that the entry is about, not to another one of the same row."""
@@ -512,12 +512,6 @@ class Journal:
 
     # The spare folder
 
-    def _recall_request(self, entry_id: int) -> None:
-        """What an answer and its file in the spare folder say, when the disk may refuse to be read."""
-        if entry_id not in self._requests:
-            [found] = self._file.select("SELECT uid, provider, token FROM entries WHERE id = ?", entry_id)
-            self._requests[entry_id] = _Request(*found)
-
     def _forget_requests(self, entry_ids: Iterable[int]) -> None:
         """The store has what came of them: their files go first, for without its entry a file is nobody's."""
         for entry_id in entry_ids:
@@ -579,14 +573,6 @@ def by_token(entries: Iterable[Entry]) -> Callable[[Collection[str]], Entry | No
 def _insertion(verb: str, **values: Any) -> Statement:
     query = f"{verb} INTO entries ({', '.join(values)}) VALUES ({', '.join('?' for _ in values)})"
     return query, tuple(iso(one) if isinstance(one, datetime) else one for one in values.values())
-
-
-def _sent_again(entry_id: int, origin: str, now: str, *, is_lost: bool) -> Statement:
-    query = (
-        "UPDATE entries SET step = ?, origin = ?, sent_at = ?,"
-        " lost_at = CASE WHEN ? AND lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
-    )
-    return query, (Step.SENT, origin, now, int(is_lost), entry_id)
 
 
 def _entry(record: Sequence[Any]) -> Entry:
