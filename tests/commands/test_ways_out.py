@@ -206,7 +206,7 @@ CASES = {
     "answered, key gone": Case(and_key_gone(answered), "Restore that key.", onboard_and_forget),
     "unproven": Case(unproven, "", NEXT_RUN),
     "unproven, row onboarded": Case(unproven, "", onboard_and_forget),
-    "unproven, row deleted": Case(and_deleted(unproven), "kept in the journal", forget, is_gone=True),
+    "unproven, row deleted": Case(and_deleted(unproven), "kept, encrypted, in the journal", forget, is_gone=True),
     "unproven, row disabled": Case(and_disabled(unproven), "", enable),
     "unproven, folder copied": Case(and_copied(unproven), "--takeover", take_over),
     "unread, given up": Case(unread, "recover --resend", lambda rows: recover(rows, "--discard", "loc", "--yes")),

@@ -52,6 +52,7 @@ class Entry:
     """One refresh that is not finished.
 
     Attributes:
+        id: in this journal; 0 where it is in that of another store, see `Journal.adopt`.
         uid: 16 hexadecimal digits that no other entry has, in whichever journal file it is.
         place: the table that the row is in, as it was addressed then; see `Store.place`.
         cell: the fingerprint of the refresh cell it was made from, and of the one that the token was moved to.
@@ -96,6 +97,10 @@ class Entry:
     def lacks_answer(self) -> bool:
         """Whether the answer to its last request is missing, and may be given to `Journal.keep_sealed`."""
         return self.step in (Step.SENT, Step.LOST) or not self.answer
+
+    def answered(self, sealed: str) -> Entry:
+        """The same with one more answer, as `Journal.keep_sealed` leaves it."""
+        return replace(self, step=Step.ANSWERED, answer=f"{self.answer} {sealed}".lstrip())
 
 
 _COLUMNS = tuple(Entry.__dataclass_fields__)
@@ -419,15 +424,30 @@ class Journal:
         return [_entry(record) for record in self._file.select(query, *steps)]
 
     def entries_elsewhere(self) -> list[Entry]:
-        """Unfinished refreshes in the journals of other stores; a base restored from a snapshot has another id."""
-        own = {entry.uid for entry in self.entries()}
-        query = f"SELECT {', '.join(_COLUMNS)} FROM entries WHERE admission = ''"  # noqa: S608 - names
+        """Unfinished refreshes in the journals of other stores; a base restored from a snapshot has another id.
+
+        With what the spare folder has for them; those that have an answer come last.
+        """
+        own = {uid for [uid] in self._file.select("SELECT uid FROM entries")}
+        query = f"SELECT 0, {', '.join(_COLUMNS[1:])} FROM entries WHERE admission = ''"  # noqa: S608 - names
         found = map(_entry, self._file.select_everywhere(query, all_stores=True))
-        return [entry for entry in found if entry.uid not in own]
+        left = {entry.uid: entry for entry in found if entry.uid not in own}
+        for entry, sealed, _ in self._spare_answers(left):
+            if entry.lacks_answer:
+                left[entry.uid] = entry.answered(sealed)
+        return sorted(left.values(), key=lambda entry: not entry.lacks_answer)
+
+    def unproven(self) -> list[Entry]:
+        """Entries whose unproven tokens are, or were, in their rows; those in the journals of other stores first."""
+        elsewhere = [entry for entry in self.entries_elsewhere() if entry.previous]
+        return elsewhere + self.entries(Step.UNPROVEN, Step.SUPERSEDED)
 
     def adopt(self, entry: Entry, row_key: str) -> Entry:
         """Note durably here, as one of this row, what the journal of another store keeps; returns the entry here."""
-        uid = entry.uid if entry.answer else secrets.token_hex(8)  # there it may get an answer that is not known here
+        if entry.id:
+            return entry
+        # There one that lacks its answer may get it yet, which is not known here.
+        uid = secrets.token_hex(8) if entry.lacks_answer else entry.uid
         own = replace(entry, uid=uid, place=self._place, row_key=row_key)
         values = {name: getattr(own, name) or "" for name in _COLUMNS[1:]}
         self._file.execute([_insertion("INSERT OR IGNORE", **values)])
@@ -534,21 +554,25 @@ class Journal:
         the entry is finished. What belongs to no request here, or does not open for it, is left alone.
         """
         entries = {entry.uid: entry for entry in self.entries()}
-        if self._spare is None or not entries:
-            return
-        for uid, path in self._spare.files():
-            entry = entries.get(uid)
-            if entry is None or self._content_or_none(entry, sealed := read(path)) is None:
-                continue
+        for entry, sealed, path in self._spare_answers(entries):
             if entry.lacks_answer:
                 self.keep_sealed(entry.id, sealed)
-                entries[uid] = replace(entry, step=Step.ANSWERED, answer=f"{entry.answer} {sealed}".lstrip())
-                remove(path)
-            elif sealed in entry.answers:  # the last start was cut off before it deleted the file
+                entries[entry.uid] = entry.answered(sealed)
+            if sealed in entries[entry.uid].answers:  # now, or the last start was cut off before it deleted the file
                 remove(path)
             else:
                 request = _Request(entry.uid, entry.provider, entry.token)
                 self._requests.setdefault(entry.id, request).files.append(path)
+
+    def _spare_answers(self, entries: Mapping[str, Entry]) -> Iterator[tuple[Entry, str, Path]]:
+        """The answers in the spare folder to requests of these entries, by uid, newest first, and their files.
+
+        `entries` are looked at again for each.
+        """
+        for uid, path in self._spare.files() if self._spare is not None and entries else ():
+            entry = entries.get(uid)
+            if entry is not None and self._content_or_none(entry, sealed := read(path)) is not None:
+                yield entry, sealed, path
 
 
 def predecessors(token: Collection[str], of: str, unproven: Iterable[Entry]) -> tuple[Entry, ...]:

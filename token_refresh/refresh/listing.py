@@ -193,16 +193,17 @@ class _Unfinished:
 
     def __init__(self, context: RunContext, dry_run: bool = False) -> None:
         self._context, self._dry_run = context, dry_run
-        lost = context.journal.lost()
+        journal = context.journal
+        others, lost, kept = journal.entries_elsewhere(), journal.lost(), journal.entries(Step.UNREAD, Step.SUPERSEDED)
         # With the location: SQLite gives the key of a row that was deleted to another one.
         self._lost_of_row = {(entry.row_key, entry.location_id): entry for entry in lost}
-        self._lost = by_token(lost)
-        superseded = context.journal.entries(Step.SUPERSEDED)
-        self._superseded = by_token(superseded)
-        self._newer = {(entry.location_id, entry.provider) for entry in superseded if not entry.admission}
-        self._elsewhere = by_token(context.journal.entries_elsewhere())
-        self._unread = by_token(context.journal.entries(Step.UNREAD))
-        self._unproven = context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED)
+        self._lost = by_token([one for one in others if one.lacks_answer] + lost)
+        self._kept = by_token([one for one in others if not one.lacks_answer] + kept)
+        superseded = (one for one in kept if one.step is Step.SUPERSEDED and not one.admission)
+        self._newer = {(entry.location_id, entry.provider) for entry in superseded}
+        self._unproven = journal.unproven()
+        # What is in the journal of another table, or of this one before a restore, is noted here, too.
+        self._noted: Callable[[Entry, str], Entry] = (lambda entry, _: entry) if dry_run else journal.adopt
         self._overtaken: list[int] = []
 
     def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
@@ -210,37 +211,40 @@ class _Unfinished:
         job = self._context.job_factory.job(row)
         if not isinstance(job, Job):
             return job
-        entry = self._lost(job.token)
+        entry = self._known(self._lost, job)
         of_row = self._lost_of_row.get((row.key, row.location_id))
         if of_row is not None and of_row is not entry:
             if entry is None and self._context.journal.is_of(of_row, row.encrypted_refresh):
                 entry = of_row  # the key that its token was hashed with is gone
             else:
                 self._overtaken.append(of_row.id)
-        known = entry or self._adopted(job)
-        if known is not None:
-            job = replace(job, lost_entry=known.id, lost=known)
-        job = replace(job, proves=predecessors(job.token, row.location_id, self._unproven))
+        if entry is not None:
+            entry = self._noted(entry, row.key)
+            job = replace(job, lost_entry=entry.id, lost=entry)
+        before = predecessors(job.token, row.location_id, self._unproven)
+        job = replace(job, proves=tuple(self._noted(one, row.key) for one in before))
         if job.provider.rotates == "never":
             return job
-        fault = self._used_up(job)
-        if fault is not None:
+        if (fault := self._used_up(job)) is not None:
             return fault
         policy = self._context.policy
         expires_at = policy.believed_expiry(row, job.provider, now)
-        wait = replay.reason_to_wait(job.provider, expires_at, known, now, policy.last_minute(expires_at))
+        wait = replay.reason_to_wait(job.provider, expires_at, entry, now, policy.last_minute(expires_at))
         if wait is not None:
             reason, until = wait
             words = _WAITS[reason].format(provider=job.provider)
             emit(RowWaiting(row.location_id, job.provider.slug, words, until))
         return job if wait is None else None
 
-    def _adopted(self, job: Job) -> Entry | None:
-        """A refresh of this token in the journal of another table, or of this one before a restore; noted here, too."""
-        kept = self._elsewhere(job.token)
-        if kept is None or kept.answer:
-            return None
-        return kept if self._dry_run else self._context.journal.adopt(kept, job.row.key)
+    def _known(self, find: Callable[[Collection[str]], Entry | None], job: Job) -> Entry | None:
+        """What is found of its token; of another journal only what no refresh since then has overtaken.
+
+        After that refresh nothing is known of the token any more, unless it was replaced: then somebody put it back.
+        """
+        entry, last = find(job.token), job.row.last_refreshed
+        if entry is None or entry.id or last is None or job.provider.rotates == "always":
+            return entry
+        return entry if entry.sent_at > last else None
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""
@@ -249,17 +253,19 @@ class _Unfinished:
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
         is_used_up = replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token))
+        kept = self._known(self._kept, job)
+        step = kept.step if kept is not None and kept.id else None
         action = f"Store them: {TOKEN_MANAGER} recover --replay"
         is_older = is_used_up and (job.row.location_id, job.provider.slug) in self._newer
-        if is_older or self._superseded(job.token) is not None:
+        if is_older or step is Step.SUPERSEDED:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
-        elif self._unread(job.token) is not None:
+        elif step is Step.UNREAD:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
             action = action_of(Outcome.OPERATOR, Verdict.UNREAD) or ""
         elif is_used_up:
             what = "this refresh token is older than the last refresh; was the row restored from a backup?"
             action = f"Restore the newer cell, or onboard the client again with `{ONBOARD_CLIENT}`."
-        elif (kept := self._elsewhere(job.token)) is not None and kept.answer:
+        elif kept is not None:
             what = "newer tokens of this row are kept in the journal of another table, or of this one before a restore"
         else:
             return None

@@ -119,8 +119,7 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         if is_there and any(isinstance(job, Job) and entry.token in job.token for job in jobs):
             context.journal.mark_lost(entry.id)
         elif not any(entry in predecessors(job.token, of, noted) if isinstance(job, Job) else is_there for job in jobs):
-            message = "the row was changed or deleted before its new tokens were proved; they are kept in the journal"
-            _supersede(context, entry, None, emit, message=message)
+            _supersede(context, entry, None, emit)
 
 
 def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
@@ -135,7 +134,7 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
         for entry, row in pairs:
             if fits(context, entry, row):
                 yield replace(entry, row_key=row.key, cell=journal.fingerprint(row.encrypted_refresh)), row
-    elsewhere = [entry for entry in journal.entries_elsewhere() if entry.answer]
+    elsewhere = [entry for entry in journal.entries_elsewhere() if not entry.lacks_answer]
     for entry, row in [(one, row) for one in elsewhere for row in store.find(one.location_id)]:
         if _is_of(context, entry, row):
             yield journal.adopt(entry, row.key), row
@@ -217,8 +216,7 @@ def _replay_one(
     if row is None:
         answer = context.job_factory.find_provider(entry.provider).read_answer(raw)
         if answer.brings_token:
-            message = "the row is gone; its tokens are kept, encrypted, in the journal"
-            _supersede(context, entry, answer, emit, NoticeCode.ROW_GONE, message)
+            _supersede(context, entry, answer, emit, is_gone=True)
         else:
             _close(context, entry, answer)
         return
@@ -230,11 +228,11 @@ def _replay_one(
         return
     answer = job.provider.read_answer(raw)
     is_proof = answer.verdict is Verdict.GRANTED and answer.refresh_token is not None  # which goes over any before
-    job = replace(job, proves=_led_to(context, entry))
     if not _is_of(context, entry, row, is_proof=is_proof):
         _end_overtaken(context, entry, job, answer, emit)
     elif answer.brings_token or (answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD) and not job.agency):
-        writeback.add(job, answer, answer.verdict, entry.id, entry.lost_at)
+        before = tuple(context.journal.adopt(one, row.key) for one in _led_to(context, entry))
+        writeback.add(replace(job, proves=before), answer, answer.verdict, entry.id, entry.lost_at)
     else:
         _close(context, entry, answer)
 
@@ -260,7 +258,7 @@ def _is_of(context: RunContext, entry: Entry, row: Row, *, is_proof: bool = True
 
 def _led_to(context: RunContext, entry: Entry) -> tuple[Entry, ...]:
     """The entries whose unproven tokens led to the token of this one, also where one was put back meanwhile."""
-    known = context.journal.entries(Step.UNPROVEN, Step.SUPERSEDED, Step.LOST)
+    known = context.journal.unproven() + context.journal.entries(Step.LOST)
     return predecessors([entry.token], entry.location_id, known)
 
 
@@ -277,12 +275,7 @@ def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, 
 
 
 def _supersede(
-    context: RunContext,
-    entry: Entry,
-    answer: Answer | None,
-    emit: Subscriber,
-    code: NoticeCode = NoticeCode.SUPERSEDED,
-    message: str = "the row was onboarded again meanwhile; the earlier tokens are kept, encrypted, in the journal",
+    context: RunContext, entry: Entry, answer: Answer | None, emit: Subscriber, *, is_gone: bool = False
 ) -> None:
     """Keep the tokens of an entry's answer that have no place in the table any more.
 
@@ -292,4 +285,7 @@ def _supersede(
     context.journal.mark(entry.id, Step.SUPERSEDED)
     if answer is not None and answer.refresh_token is not None and not answer.is_unproven:
         context.journal.finish([], [entry.id])
-    emit(_notice(code, entry, message))
+    code, what = NoticeCode.SUPERSEDED, "the row was changed or deleted meanwhile; the earlier tokens"
+    if is_gone:
+        code, what = NoticeCode.ROW_GONE, "the row is gone; its tokens"
+    emit(_notice(code, entry, f"{what} are kept, encrypted, in the journal"))

@@ -20,7 +20,16 @@ import crypto
 from tests import exits
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.runs.faults_world import AirtableRows, PostgresRows, Rows, SqliteRows, entries, table_of
+from tests.refresh.runs.faults_world import (
+    AirtableRows,
+    PostgresRows,
+    Rows,
+    SqliteRows,
+    entries,
+    refuse_answers,
+    spare_files,
+    table_of,
+)
 from tests.refresh.runs.test_claims import ELSEWHERE, EVERYONE, claim
 from tests.refresh.runs.test_faults import outage, run, sent
 from tests.refresh.runs.test_faults_inside import run_context_of
@@ -174,11 +183,13 @@ def test_what_waits_for_a_base_is_stored_in_the_one_it_was_restored_to(
     assert table.is_current("loc")
 
 
-def test_an_answer_that_was_lost_is_known_in_the_base_that_was_restored(table: AirtableRows) -> None:
-    """To send its token again before the last minute could revoke the grant."""
+@pytest.mark.parametrize("ahead", [0, 120])
+def test_an_answer_that_was_lost_is_known_in_the_base_that_was_restored(table: AirtableRows, ahead: int) -> None:
+    """To send its token again before the last minute could revoke the grant; the row may be `ahead` with its times."""
     world = table.world
     world.program.settings["REFRESH_INTERVAL"] = "600"
-    table.add("acme-family", "loc", world.clock.now() + HOUR, last_refreshed=world.clock.now())
+    last_refreshed = world.clock.now() + timedelta(seconds=ahead)
+    table.add("acme-family", "loc", world.clock.now() + HOUR, last_refreshed=last_refreshed)
     world.oauth.fail(faults.reset())
     assert run(table, "--all").code == exits.FAILED
     restored_base(table)
@@ -279,6 +290,86 @@ def test_an_answer_that_the_base_before_gets_after_the_restored_one_noted_the_lo
     assert sent(world) == before
     assert world.program.run("recover", "--replay").code == exits.DONE
     assert table.is_current("loc")
+
+
+def test_an_answer_in_the_spare_folder_is_stored_in_the_base_that_was_restored(
+    table: AirtableRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = table.world
+    table.add("acme-family", "loc")
+    outage(table, airtable_faults.status(503))
+    with monkeypatch.context() as patch:
+        refuse_answers(patch)
+        run(table)
+    well(table)
+    assert spare_files(world)
+    restored_base(table)
+    world.clock.advance(HOUR.total_seconds())
+    assert "recover --replay" in run(table).err
+    assert world.program.run("recover", "--replay").code == exits.DONE
+    assert (table.is_current("loc"), sent(world)) == (True, 1)
+
+
+def test_a_row_of_a_restored_base_whose_provider_was_down_before_is_refreshed(table: AirtableRows) -> None:
+    """What the journal keeps is the page of an outage, and no token."""
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.status(503), times=99)
+    run(table)
+    table.world.oauth.behave()
+    restored_base(table)
+    table.world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+
+
+def a_sample_before_a_restore(table: AirtableRows) -> None:
+    """The row holds one, which the provider was asked about in vain."""
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.raw(b'{"refresh_token": "sample-refresh"}'))
+    table.world.oauth.fail(faults.status(503), times=99, token="sample-refresh")
+    run(table)
+    table.world.oauth.behave()
+
+
+def test_a_sample_in_a_base_that_was_restored_gives_way_to_the_token_before(table: AirtableRows) -> None:
+    a_sample_before_a_restore(table)
+    restored_base(table)
+    for outcome in ("unknown", "refreshed"):
+        table.world.clock.advance(100)
+        assert run(table).outcomes() == {"loc": outcome}
+    assert table.is_current("loc")
+
+
+def test_a_kept_refusal_of_a_sample_is_not_the_end_of_a_row_in_a_base_that_was_restored(table: AirtableRows) -> None:
+    a_sample_before_a_restore(table)
+    table.world.clock.advance(100)
+    struck(table.world, Point.KEPT, Fate.KILL)
+    restored_base(table)
+    table.world.program.run("recover", "--replay")
+    table.world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+    assert table.is_current("loc")
+
+
+@pytest.mark.parametrize("was_kept", [False, True])
+def test_what_the_base_before_a_restore_knows_of_a_token_that_stays_is_over_with_the_next_refresh(
+    table: AirtableRows, was_kept: bool
+) -> None:
+    world = table.world
+    file = Path(world.program.settings["PROVIDERS_FILE"])
+    never, sometimes = ("never", "safe"), ("sometimes", "last_minute")
+    old, new = (f'rotates = "{rotates}"\nreplay = "{replay}"' for rotates, replay in (never, sometimes))
+    file.write_text(file.read_text().replace(old, new))
+    world.program.settings["REFRESH_INTERVAL"] = "600"
+    if was_kept:
+        waiting(table, "acme-never")
+        restored_base(table)
+        assert world.program.run("recover", "--replay").code == exits.DONE
+    else:
+        lost_before_a_restore(table, "acme-never")
+    world.clock.advance(2 * HOUR.total_seconds())
+    assert run(table).outcomes() == {"loc": "refreshed"}
+    world.clock.advance(2400)
+    assert run(table).outcomes() == {"loc": "refreshed"}
 
 
 def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:

@@ -77,7 +77,7 @@ def test_of_a_row_that_was_onboarded_again_theirs_stays_and_ours_is_kept_in_the_
     ours = table.world.oauth.current("loc")
     table.edit("loc", encrypted_refresh=table.world.cells("acme", "loc")["encrypted_refresh"])
     result = run(table)
-    assert "loc: the row was onboarded again meanwhile; the earlier tokens are kept" in result.err
+    assert "loc: the row was changed or deleted meanwhile; the earlier tokens are kept" in result.err
     assert result.codes()[:1] == [NoticeCode.SUPERSEDED]
     assert result.outcomes() == {"loc": "refreshed"}
     assert table.is_current("loc")

@@ -303,7 +303,7 @@ def test_an_unproven_token_is_proved_in_the_row_that_took_the_place_of_its_own(r
     hand.restore(row, None)
     rows.world.clock.advance(100)
     result = run(rows)
-    assert (only(result)["outcome"], "kept in the journal" in result.err) == ("refreshed", False)
+    assert (only(result)["outcome"], "in the journal" in result.err) == ("refreshed", False)
     assert entries(rows.world) == []
     assert is_spent(rows, first)
 
