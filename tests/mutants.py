@@ -1502,6 +1502,14 @@ MUTANTS = (
         f"{_IDENTITY}test_a_kept_refusal_of_a_sample_is_not_the_end_of_a_row_in_a_base_that_was_restored",
     ),
     _mutant(
+        "what a row that was imported again waits by may be forgotten",
+        "token_refresh/clients/waiting.py",
+        "    return not any(_may_hold(context, row, entry) for row in rows if row.encrypted_refresh)\n",
+        "    return True\n",
+        "tests/commands/test_ways_out.py::"
+        "test_what_a_row_waits_by_that_was_deleted_and_imported_again_is_not_forgotten",
+    ),
+    _mutant(
         "the token before that a replay puts into a restored base counts as replaced there",
         "token_refresh/refresh/recovery.py",
         "tuple(context.journal.adopt(one, row.key) for one in _led_to(context, entry))",

@@ -11,6 +11,7 @@ import pytest
 import crypto
 from crypto import Context
 from tests import exits
+from tests.chaos.hand import Hand
 from tests.conftest import World
 from tests.refresh.runs.faults_world import Rows, SqliteRows, entries, journal
 from tests.refresh.runs.test_faults import run
@@ -238,3 +239,22 @@ def test_every_state_is_ended_by_the_command_that_is_documented_for_it(world: Wo
     assert (row.status == "reauthorize") == is_lost
     assert is_lost or (rows.is_current("loc") and world.oauth.is_live(rows.access("loc")))
     assert world.oauth.violations == []
+
+
+@pytest.mark.parametrize("bring", [lost, unproven, unread])
+def test_what_a_row_waits_by_that_was_deleted_and_imported_again_is_not_forgotten(
+    world: World, bring: Callable[[Rows], None]
+) -> None:
+    rows, hand = SqliteRows(world), Hand(SqliteRows(world))
+    bring(rows)
+    rows.add("acme-never", "other")  # else it would get the key that it had
+    [row] = hand.rows_of("loc")
+    hand.remove(row)
+    hand.restore(row, None)
+    before = entries(world)
+    for entry in before:
+        assert world.program.run("recover", "--forget", str(entry.id), "--yes").code == exits.USAGE
+    assert entries(world) == before
+    onboard(rows)
+    forget(rows)
+    assert entries(world) == []

@@ -6,9 +6,10 @@ import re
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER
-from token_refresh.journal.entries import Entry, Journal, Step
+from token_refresh.journal.entries import Entry, Journal, Step, predecessors
+from token_refresh.refresh.jobs import Job
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Store
+from token_refresh.stores.base import Row
 
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
@@ -54,7 +55,7 @@ def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
 
 
 def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None:
-    """Delete what nobody needs any more; of entries that no run will use, or whose rows are gone or without credential.
+    """Delete what nobody needs any more; of entries that no run will use, or whose tokens no row holds any more.
 
     Raises:
         ActionableError: a run may still need it, or nobody agreed.
@@ -62,7 +63,7 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
     journal, store = context.journal, context.store.store
     entries = [entry for entry in journal.entries() if entry.id == entry_id]
     is_kept = any(entry.step is Step.SUPERSEDED for entry in entries)
-    is_over = any(one.row_key and one.place in ("", store.place) and _is_over(one, store) for one in entries)
+    is_over = any(one.row_key and one.place in ("", store.place) and _is_over(context, one) for one in entries)
     if not is_kept and not is_over:
         raise ActionableError(
             f"there is no entry {entry_id} that can be forgotten",
@@ -76,9 +77,21 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
     journal.finish([entry_id])
 
 
-def _is_over(entry: Entry, store: Store) -> bool:
-    """Whether its row is gone, or the credential that was refreshed was taken out of it, as `revoke` does."""
-    row = store.read([entry.row_key]).get(entry.row_key)
-    if row is None or row.location_id != entry.location_id:  # SQLite gives the key of a deleted row to another one
-        return True
-    return not (row.encrypted_refresh or entry.admission)
+def _is_over(context: RunContext, entry: Entry) -> bool:
+    """Whether its row is gone, or the credential that was refreshed was taken out of it, as `revoke` does.
+
+    A row that was deleted may have been imported again: then another one holds the token.
+    """
+    rows = context.store.store.find(entry.location_id)  # SQLite gives the key of a deleted row to another location
+    for row in rows:
+        if row.key == entry.row_key:
+            return not (row.encrypted_refresh or entry.admission)
+    return not any(_may_hold(context, row, entry) for row in rows if row.encrypted_refresh)
+
+
+def _may_hold(context: RunContext, row: Row, entry: Entry) -> bool:
+    """Whether a row has the token of an entry, or one that came for it; one that cannot be read may have it."""
+    job = context.job_factory.job(row)
+    if not isinstance(job, Job):
+        return job.provider == entry.provider
+    return entry.token in job.token or bool(predecessors(job.token, row.location_id, [entry]))
