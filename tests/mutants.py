@@ -1510,6 +1510,20 @@ MUTANTS = (
         "test_what_a_row_waits_by_that_was_deleted_and_imported_again_is_not_forgotten",
     ),
     _mutant(
+        "where a replay kills, the token before an unproven one goes first once a restore has put it back",
+        "token_refresh/refresh/recovery.py",
+        "        if entry.answer and not is_tried and any(",
+        "        if not back and any(",
+        f"{_UNPROVEN}test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one_before_that_a_restore_put_back",
+    ),
+    _mutant(
+        "an unproven token whose own answer waits is tried once more where a restore has put the one before back",
+        "token_refresh/refresh/recovery.py",
+        "        is_tried = any(one.token in entry.successor.split() for one in noted)\n",
+        "        is_tried = False\n",
+        f"{_UNPROVEN}test_a_token_before_whose_successors_answer_was_stored_over_it_counts_as_used",
+    ),
+    _mutant(
         "the token before that a replay puts into a restored base counts as replaced there",
         "token_refresh/refresh/recovery.py",
         "tuple(context.journal.adopt(one, row.key) for one in _led_to(context, entry))",

@@ -168,6 +168,9 @@ def _review(sim: Simulation, who: int) -> Entry | None:
     for entry in sim.folders[who].entries:
         folder = sim.folders[who]
         form, new = entry.answers[-1] if entry.answers else ("", 0)
+        if entry.step == "unproven" and token == entry.token and is_family and not _is_tried(folder, entry):
+            sim.folders[who] = folder.put(entry._replace(step="answered"))
+            return entry
         if entry.step == "unproven" and token not in _chain(folder, entry):
             folder = folder.put(_refuted(entry) if token == entry.token else entry._replace(step="superseded"))
         elif entry.step == "answered" and token == entry.token:
@@ -185,6 +188,11 @@ def _review(sim: Simulation, who: int) -> Entry | None:
             folder = folder.drop(entry.token)
         sim.folders[who] = folder
     return None
+
+
+def _is_tried(folder: Installation, entry: Entry) -> bool:
+    """Whether an answer to the unproven successor of a token is in the journal, too."""
+    return any(one.token == entry.successor and one.step in ("unproven", "answered") for one in folder.entries)
 
 
 def _refuted(entry: Entry) -> Entry:

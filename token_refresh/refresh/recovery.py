@@ -81,11 +81,10 @@ def replay(
     _review_unproven(context, emit)
     entries = _waiting(context)
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
-    if with_superseded:
-        for entry, row in _restored(context):
-            if row.key not in rows:
-                entries.append(entry)
-                rows[row.key] = row
+    for entry, row in _restored(context) if with_superseded else ():
+        if row.key not in rows:
+            entries.append(entry)
+            rows[row.key] = row
     for entry in entries:
         try:
             notice = _of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
@@ -116,7 +115,11 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         of, is_there = entry.location_id, entry.row_key in rows
         found = [rows[entry.row_key]] if is_there else context.store.store.find(of)
         jobs = [context.job_factory.job(row) for row in found if row.encrypted_refresh]
-        if is_there and any(isinstance(job, Job) and entry.token in job.token for job in jobs):
+        back = [job for job in jobs if is_there and isinstance(job, Job) and entry.token in job.token]
+        is_tried = any(one.token in entry.successor.split() for one in noted)
+        if entry.answer and not is_tried and any(job.provider.replay == "last_minute" for job in back):
+            context.journal.mark(entry.id, Step.ANSWERED)  # the old token could end the new one, which goes first
+        elif back:
             context.journal.mark_lost(entry.id)
         elif not any(entry in predecessors(job.token, of, noted) if isinstance(job, Job) else is_there for job in jobs):
             _supersede(context, entry, None, emit)
@@ -131,9 +134,8 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
     superseded = [entry for entry in reversed(journal.entries(Step.SUPERSEDED)) if not entry.admission]
     pairs = [(entry, row) for entry in superseded for row in store.find(entry.location_id)]
     for fits in (_is_of, _is_newer):
-        for entry, row in pairs:
-            if fits(context, entry, row):
-                yield replace(entry, row_key=row.key, cell=journal.fingerprint(row.encrypted_refresh)), row
+        for entry, row in [pair for pair in pairs if fits(context, *pair)]:
+            yield replace(entry, row_key=row.key, cell=journal.fingerprint(row.encrypted_refresh)), row
     elsewhere = [entry for entry in journal.entries_elsewhere() if not entry.lacks_answer]
     for entry, row in [(one, row) for one in elsewhere for row in store.find(one.location_id)]:
         if _is_of(context, entry, row):
@@ -222,9 +224,8 @@ def _replay_one(
         return
     job = context.job_factory.job(row)
     if isinstance(job, UnusableRow):
-        emit(
-            _notice(NoticeCode.TOKENS_WAIT, entry, f"new tokens wait in the journal, but {job.error}", job.error.action)
-        )
+        what = f"new tokens wait in the journal, but {job.error}"
+        emit(_notice(NoticeCode.TOKENS_WAIT, entry, what, job.error.action))
         return
     answer = job.provider.read_answer(raw)
     is_proof = answer.verdict is Verdict.GRANTED and answer.refresh_token is not None  # which goes over any before
@@ -285,7 +286,6 @@ def _supersede(
     context.journal.mark(entry.id, Step.SUPERSEDED)
     if answer is not None and answer.refresh_token is not None and not answer.is_unproven:
         context.journal.finish([], [entry.id])
-    code, what = NoticeCode.SUPERSEDED, "the row was changed or deleted meanwhile; the earlier tokens"
-    if is_gone:
-        code, what = NoticeCode.ROW_GONE, "the row is gone; its tokens"
+    code = NoticeCode.ROW_GONE if is_gone else NoticeCode.SUPERSEDED
+    what = "the row is gone; its tokens" if is_gone else "the row was changed or deleted meanwhile; the earlier tokens"
     emit(_notice(code, entry, f"{what} are kept, encrypted, in the journal"))

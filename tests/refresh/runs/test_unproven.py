@@ -625,6 +625,23 @@ def test_a_token_before_whose_successors_answer_was_stored_over_it_counts_as_use
     assert len(sent(table)) == before
 
 
+def test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one_before_that_a_restore_put_back(
+    table: Rows,
+) -> None:
+    table.add("acme-family", "loc")
+    world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.status(503), times=99, when=lambda call: call.refresh_token != first)
+    run(table)
+    world.oauth.behave()
+    table.edit("loc", encrypted_refresh=cell, previous_refresh="", access_token_expiry=None)
+    world.clock.advance(3600)
+    run(table)
+    assert sent(table).count(first) == 1
+    assert table.is_current("loc")
+    assert_next_run_refreshes(table)
+
+
 # A pair in the answer of a server that failed
 
 
