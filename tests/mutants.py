@@ -1517,6 +1517,20 @@ MUTANTS = (
         f"{_UNPROVEN}test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one_before_that_a_restore_put_back",
     ),
     _mutant(
+        "an unproven token counts as refused once a restore has put the one before back",
+        "token_refresh/refresh/recovery.py",
+        "mark_lost(entry.id, is_refuted=is_tried)",
+        "mark_lost(entry.id)",
+        f"{_UNPROVEN}test_where_a_second_use_is_only_refused_an_unproven_token_is_tried_after_the_one_before_that_a_restore_put_back",
+    ),
+    _mutant(
+        "after the refusal of a token only a pair that came for it is tried, not a token alone",
+        "token_refresh/refresh/exchange.py",
+        "found = provider.pair_in(raw) or provider.read_answer(raw)\n            token = found.refresh_token or sent\n",
+        "found = provider.pair_in(raw)\n            token = found.refresh_token if found is not None else sent\n",
+        f"{_UNPROVEN}test_where_a_second_use_is_only_refused_an_unproven_token_is_tried_after_the_one_before_that_a_restore_put_back",
+    ),
+    _mutant(
         "an unproven token whose own answer waits is tried once more where a restore has put the one before back",
         "token_refresh/refresh/recovery.py",
         "        is_tried = any(one.token in entry.successor.split() for one in noted)\n",

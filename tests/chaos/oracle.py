@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,13 @@ EXCHANGE_SECONDS = 95.0
 FUTURE = timedelta(minutes=5)
 A_COPY = "the state folder is a copy"
 REPLAY_UNSAFE = ("acme", "acme-family")
+LONE_TOKENS = 9  # one answer in so many has no access token
 SENDS_IN_A_RUN = {"acme": 2, "acme-family": 2, "acme-grace": 3, "acme-until-used": 3}
+
+
+def comes_alone(token: str) -> bool:
+    """Whether the new refresh token that is got with this one comes without an access token."""
+    return zlib.crc32(token.encode()) % LONE_TOKENS == 0
 
 
 @dataclass(frozen=True)
@@ -226,7 +233,14 @@ class Oracle:
             self._check_resend_of_lost(token, who, before[-1])
         elif token.provider in REPLAY_UNSAFE and self.seen & set(token.successors) and token.value not in self._unnoted:
             # A person put an old cell back, and with it goes what was known of its answer; but not this.
+            if token.provider == "acme" and comes_alone(token.value) and not self._is_proved(token):
+                return  # which only refuses a second use: then the one that came alone is tried once more
             self.blame(who, "was sent again although its successor had been stored")
+
+    def _is_proved(self, token: RefreshToken) -> bool:
+        """Whether something came for a successor of it, and was durable."""
+        successors = map(self._world.oauth.tokens.__getitem__, token.successors)
+        return any(self.durable & set(one.successors) for one in successors)
 
     def _check_resend_of_lost(self, token: RefreshToken, who: str, last: _Arrival) -> None:
         has_come = last.run not in self._killed and self._dropped.get(token.value) != last.run

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from crypto import SealedCellError
 from tests import exits
 from tests.chaos import child
-from tests.chaos.oracle import Oracle
+from tests.chaos.oracle import Oracle, comes_alone
 from tests.chaos.world import CLOCK_FILE, all_rows, end_sessions, journalled, server, wait_for_sessions
 from tests.refresh.runs.faults_world import PostgresRows, Rows
 from tests.world import http
@@ -40,7 +40,6 @@ KILLED = -9
 DROPS_IN_A_ROW = 3
 READABLE = [shape for shape in SHAPES.values() if shape.is_read]
 UNREAD = SHAPES["two levels down"]
-LONE_TOKENS = 9  # one answer in so many has no access token
 
 # Where a run may be killed, and how often each is chosen. `timed` is any moment; `busy` holds the database,
 # so that answers stay in the journal; the last three stand around a call to Airtable.
@@ -125,7 +124,7 @@ def _reshaped(call: Call, answer: http.Response) -> http.Response:
     if answer.status != 200:
         return answer
     content = json.loads(answer.body)
-    if "refresh_token" in content and lot % LONE_TOKENS == 0:
+    if "refresh_token" in content and comes_alone(call.refresh_token or ""):
         content = {"refresh_token": content["refresh_token"]}
     return replace(answer, body=shape.write(content), headers={**answer.headers, **shape.headers})
 

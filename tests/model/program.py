@@ -172,7 +172,9 @@ def _review(sim: Simulation, who: int) -> Entry | None:
             sim.folders[who] = folder.put(entry._replace(step="answered"))
             return entry
         if entry.step == "unproven" and token not in _chain(folder, entry):
-            folder = folder.put(_refuted(entry) if token == entry.token else entry._replace(step="superseded"))
+            is_back, is_tried = token == entry.token, _is_tried(folder, entry)
+            back = _refuted(entry) if is_tried else entry._replace(step="lost", lost=True)
+            folder = folder.put(back if is_back else entry._replace(step="superseded"))
         elif entry.step == "answered" and token == entry.token:
             return entry
         elif entry.step != "answered":
@@ -308,7 +310,7 @@ def _meant(sim: Simulation, run: Sent) -> tuple[str, int]:
         return "unproven", new
     if form in ("none", "failed", "unknown"):
         return "unread" if form == "unknown" else "lost", 0
-    pairs = [token for name, token in entry.answers if name == "failed" and token not in entry.refuted]
+    pairs = [token for name, token in entry.answers if name in ("failed", "alone") and token not in entry.refuted]
     if pairs:
         return "unproven", pairs[0]
     previous = before.previous if before is not None else sim.row.previous

@@ -380,13 +380,13 @@ class Journal:
         add = "UPDATE entries SET cell = cell || ' ' || ? WHERE admission != '' AND ' ' || cell || ' ' LIKE ?"
         self._file.execute([(add, (self._keyring.fingerprint(new), f"% {one} %")) for one in cell])
 
-    def mark_lost(self, entry_id: int) -> None:
-        """Its answer is of no use, and the row holds the token that was sent: it is as if the answer had been lost."""
+    def mark_lost(self, entry_id: int, *, is_refuted: bool = True) -> None:
+        """The row holds the token that was sent: as if the answer had been lost. `is_refuted`: it is of no use."""
         mark = (
-            "UPDATE entries SET step = ?, previous = '', lost_at = CASE WHEN lost_at = '' THEN sent_at ELSE lost_at END"
-            " WHERE id = ?"
+            "UPDATE entries SET step = ?, previous = CASE WHEN ? THEN '' ELSE previous END,"
+            " lost_at = CASE WHEN lost_at = '' THEN sent_at ELSE lost_at END WHERE id = ?"
         )
-        self._file.execute([(mark, (Step.LOST, entry_id))], synced=False)
+        self._file.execute([(mark, (Step.LOST, int(is_refuted), entry_id))], synced=False)
 
     def finish(self, entry_ids: Iterable[int], spent: Iterable[int] = ()) -> None:
         """Forget entries whose end the store has confirmed.

@@ -51,14 +51,14 @@ def exchange(
 
 
 def kept_pair(journal: Journal, provider: Provider, entry_id: int | None, sent: str) -> Answer | None:
-    """A pair that came in a 5xx before `sent`, the token of an entry, was refused: its successor, not known to work.
+    """What came for `sent`, the token of an entry, before it was refused: its successor, not known to work.
 
-    None where there is none, or it was refused, too.
+    A pair in a 5xx, or a token alone. None where there is none, or it was refused, too.
     """
     for entry in journal.entries():
         for raw in journal.answers(entry) if entry.id == entry_id else ():
-            pair = provider.pair_in(raw)
-            token = pair.refresh_token if pair is not None else None
-            if token not in (None, sent) and not journal.is_refuted(entry, token or ""):
-                return pair
+            found = provider.pair_in(raw) or provider.read_answer(raw)
+            token = found.refresh_token or sent
+            if token != sent and not journal.is_refuted(entry, token):
+                return found
     return None

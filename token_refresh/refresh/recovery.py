@@ -120,7 +120,7 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         if entry.answer and not is_tried and any(job.provider.replay == "last_minute" for job in back):
             context.journal.mark(entry.id, Step.ANSWERED)  # the old token could end the new one, which goes first
         elif back:
-            context.journal.mark_lost(entry.id)
+            context.journal.mark_lost(entry.id, is_refuted=is_tried)  # else it is tried where the old one is refused
         elif not any(entry in predecessors(job.token, of, noted) if isinstance(job, Job) else is_there for job in jobs):
             _supersede(context, entry, None, emit)
 

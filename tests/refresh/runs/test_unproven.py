@@ -642,6 +642,22 @@ def test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one
     assert_next_run_refreshes(table)
 
 
+def test_where_a_second_use_is_only_refused_an_unproven_token_is_tried_after_the_one_before_that_a_restore_put_back(
+    table: Rows,
+) -> None:
+    table.add("acme", "loc")
+    world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.status(503), times=99, when=lambda call: call.refresh_token != first)
+    run(table)
+    world.oauth.behave()
+    table.edit("loc", encrypted_refresh=cell, previous_refresh="", access_token_expiry=None)
+    world.clock.advance(3600)
+    run(table)
+    assert table.is_current("loc")
+    assert_next_run_refreshes(table)
+
+
 # A pair in the answer of a server that failed
 
 
