@@ -211,9 +211,23 @@ MUTANTS = (
     _mutant(
         "of the successors that were refused only the last is remembered",
         "token_refresh/journal/entries.py",
-        "ltrim(replace(' ' || successor, ' ' || ?, '') || ' ' || ?)",
-        "ltrim(replace('', ' ' || ?, '') || ' ' || ?)",
+        "previous = '', successor, rtrim",
+        "previous = '', '', rtrim",
         f"{_UNPROVEN}test_of_two_pages_that_show_a_pair_each_is_tried_once_and_then_the_loss_is_said",
+    ),
+    _mutant(
+        "a successor that was never refused counts as refused once another one came",
+        "token_refresh/journal/entries.py",
+        "rtrim(successor, '0123456789abcdef:')",
+        "successor",
+        f"{_UNPROVEN}test_an_unproven_token_that_was_not_refused_is_tried_after_a_sample_that_a_restored_token_brought",
+    ),
+    _mutant(
+        "of the tokens before an unproven one only the journal's are put back where a run was killed",
+        "token_refresh/refresh/write_back.py",
+        '(job.proves[0].previous if job.proves else "") or job.row.previous_refresh',
+        "job.proves[0].previous if job.proves else job.row.previous_refresh",
+        f"{_UNPROVEN}test_where_a_run_was_killed_the_token_before_is_put_back_from_the_row_that_was_imported_again",
     ),
     _mutant(
         "a token counts as spent although somebody onboarded over its unproven successor",
@@ -248,7 +262,7 @@ MUTANTS = (
     _mutant(
         "the token that was sent gives way to an older one that a backup put into the row",
         "token_refresh/journal/entries.py",
-        "CASE previous WHEN '' THEN ? ELSE previous END",
+        "iif(previous = '', ?, previous)",
         "?",
         f"{_UNPROVEN}test_a_sample_that_came_while_the_table_was_restored_gives_way_to_the_token_that_was_sent",
     ),

@@ -355,12 +355,13 @@ class Journal:
         """Note durably, before it is stored, a new token that is not known to work; see `Entry`.
 
         `previous` is what the row held: not the token that was sent, which is kept, where somebody restored the row.
+        A successor before it that was not refused is no longer among `Entry.successor`, and is tried after this one.
         """
         note = (
-            "UPDATE entries SET successor = ltrim(replace(' ' || successor, ' ' || ?, '') || ' ' || ?),"
-            " previous = CASE previous WHEN '' THEN ? ELSE previous END WHERE id = ?"
+            "UPDATE entries SET previous = iif(previous = '', ?, previous), successor = ltrim(replace(' ' || iif("
+            "previous = '', successor, rtrim(successor, '0123456789abcdef:')), ' ' || ?, '') || ' ' || ?) WHERE id = ?"
         )
-        self._file.execute([(note, (successor, successor, previous, entry_id))])
+        self._file.execute([(note, (previous, successor, successor, entry_id))])
 
     def is_refuted(self, entry: Entry, token: str) -> bool:
         """Whether this token was an unproven successor of an entry's, and was refused."""

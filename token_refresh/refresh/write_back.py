@@ -179,7 +179,7 @@ class WriteBack:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
         result = result_of_refuted(job, answer, self._journal.failures.find(job.row.key, job.cell))
         # Where another host has the journal's entry, or had it, the row alone holds the token before.
-        previous = job.proves[0].previous if job.proves else job.row.previous_refresh
+        previous = (job.proves[0].previous if job.proves else "") or job.row.previous_refresh
         token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
         left = job.row.previous_refresh.removeprefix(previous)
         with suppress(CellError):  # a run that was killed leaves the same token sealed twice

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -656,6 +657,51 @@ def test_where_a_second_use_is_only_refused_an_unproven_token_is_tried_after_the
     run(table)
     assert table.is_current("loc")
     assert_next_run_refreshes(table)
+
+
+def test_an_unproven_token_that_was_not_refused_is_tried_after_a_sample_that_a_restored_token_brought(
+    table: Rows,
+) -> None:
+    table.add("acme", "loc")
+    world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.status(503), times=99, when=lambda call: call.refresh_token != first)
+    run(table)
+    world.oauth.behave()
+    table.edit("loc", encrypted_refresh=cell, previous_refresh="", access_token_expiry=None)
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    for _ in range(2):
+        world.clock.advance(3600)
+        run(table)
+    assert table.is_current("loc")
+    assert_next_run_refreshes(table)
+
+
+def test_where_a_run_was_killed_the_token_before_is_put_back_from_the_row_that_was_imported_again(
+    table: Rows,
+) -> None:
+    """The journal knows that the sample had been refused in the row before, and has the token before no more."""
+    table.add("acme", "loc")
+    world, first, hand = table.world, table.stored("loc"), Hand(table)
+    table.add("acme", "other", world.clock.now() + timedelta(days=9))
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=first)
+    world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
+    run(table)
+    world.oauth.behave()
+    [row] = hand.rows_of("loc")
+    world.oauth.fail(faults.status(503), times=9, token=first)
+    for _ in range(2):
+        world.clock.advance(100)
+        run(table)
+    world.oauth.behave()
+    hand.remove(hand.rows_of("loc")[0])
+    hand.restore(row, None)
+    table.edit("loc", previous_refresh=world.seal("loc", "previous_refresh", first))
+    world.clock.advance(100)
+    struck(world, Point.KEPT, Fate.KILL)
+    world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+    assert sent(table)[-2:] == ["sample-refresh", first]
 
 
 # A pair in the answer of a server that failed
