@@ -19,6 +19,7 @@ from tests.library.test_manager import assert_frames_silent
 from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
+from token_refresh.library.tokens import Asked
 from token_refresh.stores.base import StoreUnavailableError
 from token_refresh.stores.database import DatabaseStore
 
@@ -199,6 +200,31 @@ def test_a_name_that_no_store_takes_costs_those_who_ask_at_the_same_time_nothing
     assert first == third == world.oauth.current_access("loc1")
     assert isinstance(refused, TokenError)
     assert isinstance(unknown, NoSuchTokenError)
+
+
+@pytest.mark.parametrize("wrong", [(b"loc1", None), ("loc1", 5)])
+def test_a_name_that_is_no_text_costs_those_who_ask_at_the_same_time_nothing(world: World, wrong: Any) -> None:
+    async def main() -> list[object]:
+        async with made(world) as manager:
+            calls = [manager.get_valid_access_token("loc1"), manager.get_valid_access_token(*wrong)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    log_in(world, manager_of(world))
+    good, refused = asyncio.run(main())
+    assert good == world.oauth.current_access("loc1")
+    assert isinstance(refused, TokenError)
+
+
+def test_a_use_that_no_thread_could_note_is_noted_with_the_next(world: World) -> None:
+    log_in(world, manager_of(world))
+    manager, asked, acts = manager_of(world), [Asked("loc1", None, None)], list[Any]()
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    for later in (refuse, acts.append):
+        manager.look_up(asked, later)
+    assert len(acts) == 1
 
 
 def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 from token_refresh.library.batches import Batches
 
 PATIENCE_SECONDS = 60
+A_MOMENT_SECONDS = 5
 
 
 class Echo:
@@ -75,3 +76,47 @@ def test_a_loop_that_was_cut_off_in_the_middle_keeps_the_next_one_from_nothing()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(cut_off())
     assert asyncio.run(asyncio.wait_for(after(), PATIENCE_SECONDS)) == "answer to b"
+
+
+def test_where_every_task_of_a_loop_was_cancelled_whoever_asks_afterwards_is_answered() -> None:
+    async def main() -> None:
+        echo = Echo()
+        await echo.asked("a", "b")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        [*later] = await echo.asked("c")
+        echo.go.release()
+        assert await asyncio.wait_for(later[0], A_MOMENT_SECONDS) == "answer to c"
+
+    asyncio.run(main())
+
+
+def test_where_the_worker_alone_is_cut_off_nobody_waits_for_ever() -> None:
+    """Whom it had taken along, and who came meanwhile."""
+
+    async def main() -> None:
+        echo = Echo()
+        tasks = [*await echo.asked("a"), *await echo.asked("b")]
+        [worker] = asyncio.all_tasks() - {asyncio.current_task(), *tasks}
+        worker.cancel()
+        ends = asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in await asyncio.wait_for(ends, A_MOMENT_SECONDS)] == [asyncio.CancelledError] * 2
+
+    asyncio.run(main())
+
+
+def test_a_mistake_in_answering_is_raised_to_all_who_asked_and_not_to_whoever_asks_next() -> None:
+    async def main() -> None:
+        mistakes = [RuntimeError("cannot schedule new futures after shutdown")]
+
+        async def act(asked: list[str]) -> list[str]:
+            if mistakes:
+                raise mistakes.pop()
+            return asked
+
+        batches = Batches(act)
+        ends = asyncio.gather(batches.join("a"), batches.join("b"), return_exceptions=True)
+        assert [type(end) for end in await asyncio.wait_for(ends, A_MOMENT_SECONDS)] == [RuntimeError] * 2
+        assert await asyncio.wait_for(batches.join("c"), A_MOMENT_SECONDS) == "c"
+
+    asyncio.run(main())

@@ -35,14 +35,22 @@ class Batches(Generic[_Asked, _T]):
         return await answer
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while waiting := self._waiting.get(loop):
-            count = 0
-            while count < len(waiting) < MOST:  # while each turn of the loop brings more who ask
-                count = len(waiting)
-                await asyncio.sleep(0)
-            batch = self._waiting.pop(loop)
-            answers = await self._act([asked for asked, _ in batch])
-            for (_, future), answer in zip(batch, answers, strict=True):
+        batch: list[tuple[_Asked, asyncio.Future[_T]]] = []
+        try:
+            while waiting := self._waiting.get(loop):
+                count = 0
+                while count < len(waiting) < MOST:  # while each turn of the loop brings more who ask
+                    count = len(waiting)
+                    await asyncio.sleep(0)
+                batch = self._waiting.pop(loop)
+                answers = await self._act([asked for asked, _ in batch])
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if not future.done():
+                        future.set_result(answer)
+        except BaseException as error:  # cancelled with every task of its loop, or a mistake: nobody waits for ever
+            for _, future in batch + self._waiting.pop(loop, []):
                 if not future.done():
-                    future.set_result(answer)
-        del self._workers[loop]
+                    future.set_exception(error)
+            raise
+        finally:
+            del self._workers[loop]

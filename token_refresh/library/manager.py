@@ -136,8 +136,8 @@ class TokenManager(Clients, Logins):
         `later` gets what another thread is to do.
         """
         found = capture_error(lambda: self._tokens.look_up(asked, later))
-        if isinstance(found, TokenError):
-            return [found] * len(asked)
+        if isinstance(found, TokenError):  # a mistake that one of them brings to light must not cost the others theirs
+            return [None if found.kind is Kind.INTERNAL else found] * len(asked)
         return [None if token is None else _handed_out(token) for token in found]
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:

@@ -175,7 +175,11 @@ class Tokens:
             audit(*[CredentialUsed("get", row.location_id, row.client_id) for row in rows_used])
             if due := {row.key for row in rows_used if _is_use_due(store, row, now)} - self._noting:
                 self._noting |= due
-                later(partial(self._note_uses, due, now))
+                try:
+                    later(partial(self._note_uses, due, now))
+                except BaseException:  # no thread takes it, as when the program ends
+                    self._noting -= due
+                    raise
             return found
 
     def _at_hand(self, store: SealedStore, job_factory: JobFactory, asked: Asked, rows: list[Row]) -> Token | None:
