@@ -1531,6 +1531,14 @@ MUTANTS = (
         f"{_UNPROVEN}test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one_before_that_a_restore_put_back",
     ),
     _mutant(
+        "a rotation is done although the journal of the base before a restore needs the old key",
+        "token_refresh/keys/rotation.py",
+        "elsewhere=sorted(key_ids(self._waiting_elsewhere()) - {self._key_id}),",
+        "elsewhere=[],",
+        "tests/refresh/runs/test_identity.py::"
+        "test_a_rotation_is_not_done_while_the_journal_of_the_base_before_needs_the_old_key",
+    ),
+    _mutant(
         "an unproven token counts as refused once a restore has put the one before back",
         "token_refresh/refresh/recovery.py",
         "mark_lost(entry.id, is_refuted=is_tried)",

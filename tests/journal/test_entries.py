@@ -21,7 +21,7 @@ from providers.base import RawAnswer
 from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
-from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step
+from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step, key_ids
 from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket, all_of
 from token_refresh.stores.base import Row
 
@@ -225,7 +225,7 @@ def test_answers_under_an_older_key_are_encrypted_again_and_those_under_the_key_
         assert rotated.reseal() == 1
         [after] = rotated.entries()
         assert (after.answers[0] == before.answers[0], after.answers[1]) == (False, before.answers[1])
-        assert rotated.key_ids() == {Keyring(NEW_KEY).key_id}
+        assert key_ids(rotated.entries()) == {Keyring(NEW_KEY).key_id}
         assert list(rotated.answers(after)) == [ANSWER, ANSWER]
         assert (rotated.reseal(), rotated.entries()) == (0, [after])
 

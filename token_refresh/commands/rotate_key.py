@@ -99,6 +99,11 @@ def _report(result: RotationResult, console: Console) -> None:
             f"the journal keeps answers that only key {old} decrypts",
             "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat.",
         )
+    for old in result.elsewhere:
+        console.warn(
+            f"the journals of other tables, or of this one before a restore, keep answers that only key {old} decrypts",
+            f"Store what waits there: {TOKEN_MANAGER} recover --replay; and rotate the key of the other tables, too.",
+        )
     if result.is_done:
         console.info(f"done: key {result.key_id} alone decrypts every value and journal entry")
     else:

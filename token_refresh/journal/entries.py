@@ -488,7 +488,7 @@ class Journal:
     def reseal(self) -> int:
         """Re-encrypt with the primary key what entries keep under older ones; returns how many texts that were.
 
-        What does not open stays as it is; `key_ids` tells.
+        What does not open stays as it is: see `key_ids`.
         """
         count, statements = 0, list[Statement]()
         for entry in self.entries():
@@ -508,12 +508,6 @@ class Journal:
             with contextlib.suppress(SealedCellError):
                 return self._keyring.seal(self._keyring.open(cell, context), context)
         return cell
-
-    def key_ids(self) -> set[str]:
-        """The keys that are needed to open what entries keep."""
-        entries = self.entries()
-        kept = [cell for entry in entries for column in _SEALED_COLUMNS for cell in getattr(entry, column).split()]
-        return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
     def is_spent(self, token: Collection[str]) -> bool:
         """Whether the refresh token with these fingerprints, one a key, was replaced by one that was stored.
@@ -574,6 +568,12 @@ class Journal:
             entry = entries.get(uid)
             if entry is not None and self._content_or_none(entry, sealed := read(path)) is not None:
                 yield entry, sealed, path
+
+
+def key_ids(entries: Iterable[Entry]) -> set[str]:
+    """The keys that are needed to open what entries keep."""
+    kept = [cell for entry in entries for column in _SEALED_COLUMNS for cell in getattr(entry, column).split()]
+    return {key_id_of(cell) for cell in kept if is_cell(cell)}
 
 
 def predecessors(token: Collection[str], of: str, unproven: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -13,6 +13,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import counted
+from token_refresh.journal.entries import Entry, key_ids
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
@@ -32,6 +33,7 @@ class RotationResult:
         journal_resealed: how many journal entries were.
         left: rows that still need another key, and why.
         journal_left: keys that journal entries still need.
+        elsewhere: keys that entries in the journals of other tables need, or of this one before a restore.
     """
 
     key_id: str
@@ -39,11 +41,12 @@ class RotationResult:
     journal_resealed: int
     left: list[Finding]
     journal_left: list[str]
+    elsewhere: list[str]
 
     @property
     def is_done(self) -> bool:
         """Whether the key in use opens everything."""
-        return not self.left and not self.journal_left
+        return not (self.left or self.journal_left or self.elsewhere)
 
     def as_json(self) -> dict[str, Any]:
         """The answer of `rotate-key`, but for the store."""
@@ -52,7 +55,7 @@ class RotationResult:
             "done": self.is_done,
             "rows_resealed": self.resealed,
             "journal_resealed": self.journal_resealed,
-            "journal_keys_needed": self.journal_left,
+            "journal_keys_needed": sorted({*self.journal_left, *self.elsewhere}),
             "left": [one.as_json() for one in self.left],
         }
 
@@ -117,11 +120,16 @@ class KeyRotation:
             resealed=self._resealed,
             journal_resealed=self._reseal_journal(),
             left=self._left(),
-            journal_left=sorted(self._journal.key_ids() - {self._key_id}),
+            journal_left=sorted(key_ids(self._journal.entries()) - {self._key_id}),
+            elsewhere=sorted(key_ids(self._waiting_elsewhere()) - {self._key_id}),
         )
 
     def _survey(self) -> Survey:
         return self._inspector.survey(self._store.store.rows(complete=True))
+
+    def _waiting_elsewhere(self) -> list[Entry]:
+        """What is in the journals of other stores, and has not been stored in this one."""
+        return [entry for entry in self._journal.entries_elsewhere() if not self._journal.is_spent([entry.token])]
 
     def _reseal_journal(self) -> int:
         self._identity.reseal_keys(self._store.keyring)

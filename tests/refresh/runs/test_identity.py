@@ -488,6 +488,25 @@ def test_an_answer_outlives_the_take_over_of_two_journals_that_note_one_loss(wor
 # The key
 
 
+def test_a_rotation_is_not_done_while_the_journal_of_the_base_before_needs_the_old_key(table: AirtableRows) -> None:
+    """Whoever took the key away then could not open the answer any more that the restored base waits for."""
+    waiting(table)
+    restored_base(table)
+    program = table.world.program
+    program.settings["ENCRYPTION_KEY_FALLBACKS"] = program.settings["ENCRYPTION_KEY"]
+    program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
+    first = program.run("rotate-key")
+    assert first.code == exits.FAILED
+    assert "or of this one before a restore, keep answers that only key" in first.err
+    assert "done: " not in first.err.replace("not done: ", "")
+    table.world.clock.advance(100)
+    assert program.run("recover", "--replay").code == exits.DONE
+    assert program.run("rotate-key").code == exits.DONE
+    del program.settings["ENCRYPTION_KEY_FALLBACKS"]
+    assert run(table, "--all").outcomes() == {"loc": "refreshed"}
+    assert table.is_current("loc")
+
+
 def test_rotation_forgets_no_spent_token(rows: Rows) -> None:
     world = rows.world
     rows.add("acme", "loc")
