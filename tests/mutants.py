@@ -1510,10 +1510,18 @@ MUTANTS = (
     _mutant(
         "the token before an unproven one is unknown in the base that was restored",
         "token_refresh/journal/entries.py",
-        "for entry in self.entries_elsewhere() if entry.previous]",
-        "for entry in self.entries_elsewhere() if not entry]",
+        "for one in self.entries_elsewhere() if one.previous]",
+        "for one in self.entries_elsewhere() if not one]",
         f"{_IDENTITY}test_a_sample_in_a_base_that_was_restored_gives_way_to_the_token_before",
         f"{_IDENTITY}test_a_kept_refusal_of_a_sample_is_not_the_end_of_a_row_in_a_base_that_was_restored",
+    ),
+    _mutant(
+        "what a replay ended of the base before a restore comes again",
+        "token_refresh/journal/entries.py",
+        "UNION SELECT name FROM looks",
+        "",
+        f"{_IDENTITY}test_a_refusal_that_the_base_before_a_restore_kept_is_over_with_a_replay",
+        f"{_IDENTITY}test_an_answer_of_the_base_before_a_restore_that_somebody_gives_up_is_over",
     ),
     _mutant(
         "what a row that was imported again waits by may be forgotten",

@@ -427,21 +427,21 @@ class Journal:
     def entries_elsewhere(self) -> list[Entry]:
         """Unfinished refreshes in the journals of other stores; a base restored from a snapshot has another id.
 
-        With what the spare folder has for them; those that have an answer come last.
+        With what the spare folder has for them, and without what was adopted; those that have an answer come last.
         """
-        own = {uid for [uid] in self._file.select("SELECT uid FROM entries")}
+        own = {uid for [uid] in self._file.select("SELECT uid FROM entries UNION SELECT name FROM looks")}
         query = f"SELECT 0, {', '.join(_COLUMNS[1:])} FROM entries WHERE admission = ''"  # noqa: S608 - names
         found = map(_entry, self._file.select_everywhere(query, all_stores=True))
         left = {entry.uid: entry for entry in found if entry.uid not in own}
         for entry, sealed, _ in self._spare_answers(left):
             if entry.lacks_answer:
                 left[entry.uid] = entry.answered(sealed)
-        return sorted(left.values(), key=lambda entry: not entry.lacks_answer)
+        others = [one for one in left.values() if one.lacks_answer or f"{one.uid} {len(one.answers)}" not in own]
+        return sorted(others, key=lambda entry: not entry.lacks_answer)
 
     def unproven(self) -> list[Entry]:
         """Entries whose unproven tokens are, or were, in their rows; those in the journals of other stores first."""
-        elsewhere = [entry for entry in self.entries_elsewhere() if entry.previous]
-        return elsewhere + self.entries(Step.UNPROVEN, Step.SUPERSEDED)
+        return [one for one in self.entries_elsewhere() if one.previous] + self.entries(Step.UNPROVEN, Step.SUPERSEDED)
 
     def adopt(self, entry: Entry, row_key: str) -> Entry:
         """Note durably here, as one of this row, what the journal of another store keeps; returns the entry here."""
@@ -451,9 +451,10 @@ class Journal:
         uid = secrets.token_hex(8) if entry.lacks_answer else entry.uid
         own = replace(entry, uid=uid, place=self._place, row_key=row_key)
         values = {name: getattr(own, name) or "" for name in _COLUMNS[1:]}
-        self._file.execute([_insertion("INSERT OR IGNORE", **values)])
-        [(entry_id,)] = self._file.select("SELECT id FROM entries WHERE uid = ?", uid)
-        return replace(own, id=int(entry_id))
+        # There it stays if nobody uses that table any more: once the entry here is finished, it is over all the same.
+        seen = "INSERT OR IGNORE INTO looks VALUES (?, ?)", (f"{uid} {len(own.answers)}", iso(self._clock.now()))
+        self._file.execute([_insertion("INSERT OR IGNORE", **values), seen])
+        return replace(own, id=int(self._file.select("SELECT id FROM entries WHERE uid = ?", uid)[0][0]))
 
     def lost(self) -> list[Entry]:
         """Refreshes whose answer never came, in this run or one that died."""

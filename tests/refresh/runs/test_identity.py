@@ -372,6 +372,45 @@ def test_what_the_base_before_a_restore_knows_of_a_token_that_stays_is_over_with
     assert run(table).outcomes() == {"loc": "refreshed"}
 
 
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_refusal_that_the_base_before_a_restore_kept_is_over_with_a_replay(table: AirtableRows, status: int) -> None:
+    """It brought no token: the one that was sent goes out again."""
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.status(status))
+    struck(table.world, Point.KEPT, Fate.KILL)
+    restored_base(table)
+    assert "recover --replay" in run(table).err
+    assert table.world.program.run("recover", "--replay").code == exits.DONE
+    table.world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+
+
+def test_an_answer_of_the_base_before_a_restore_that_somebody_gives_up_is_over(table: AirtableRows) -> None:
+    table.add("acme", "loc")
+    table.world.oauth.fail(faults.raw(b'{"tokens": []}'))
+    run(table)
+    restored_base(table)
+    program = table.world.program
+    program.run("recover", "--replay")
+    assert program.run("recover", "--discard", "loc", "--yes").code == exits.DONE
+    table.world.clock.advance(100)
+    assert run(table).outcomes() == {"loc": "refreshed"}
+
+
+def test_what_the_base_before_a_restore_kept_of_a_token_that_stays_is_stored_once_where_no_column_has_the_time(
+    table: AirtableRows,
+) -> None:
+    world = table.world
+    file = Path(world.program.settings["PROVIDERS_FILE"])
+    file.write_text(file.read_text().replace('rotates = "never"', 'rotates = "sometimes"'))
+    waiting(table, "acme-never")
+    restored_base(table)
+    world.table.remove_column("last_refreshed")
+    assert world.program.run("recover", "--replay").code == exits.DONE
+    world.clock.advance(2 * HOUR.total_seconds())
+    assert run(table).outcomes() == {"loc": "refreshed"}
+
+
 def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:
     world = table.world
     world.oauth.fail(faults.reset(), times=2)
