@@ -1541,7 +1541,7 @@ MUTANTS = (
     _mutant(
         "a rotation is done although the journal of the base before a restore needs the old key",
         "token_refresh/keys/rotation.py",
-        "elsewhere=sorted(key_ids(self._waiting_elsewhere()) - {self._key_id}),",
+        "elsewhere=sorted(key_ids(self._journal.entries_elsewhere()) - {self._key_id}),",
         "elsewhere=[],",
         "tests/refresh/runs/test_identity.py::"
         "test_a_rotation_is_not_done_while_the_journal_of_the_base_before_needs_the_old_key",

@@ -13,7 +13,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import counted
-from token_refresh.journal.entries import Entry, key_ids
+from token_refresh.journal.entries import key_ids
 from token_refresh.keys.inspection import Finding, Inspector, Survey
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
@@ -121,15 +121,11 @@ class KeyRotation:
             journal_resealed=self._reseal_journal(),
             left=self._left(),
             journal_left=sorted(key_ids(self._journal.entries()) - {self._key_id}),
-            elsewhere=sorted(key_ids(self._waiting_elsewhere()) - {self._key_id}),
+            elsewhere=sorted(key_ids(self._journal.entries_elsewhere()) - {self._key_id}),
         )
 
     def _survey(self) -> Survey:
         return self._inspector.survey(self._store.store.rows(complete=True))
-
-    def _waiting_elsewhere(self) -> list[Entry]:
-        """What is in the journals of other stores, and has not been stored in this one."""
-        return [entry for entry in self._journal.entries_elsewhere() if not self._journal.is_spent([entry.token])]
 
     def _reseal_journal(self) -> int:
         self._identity.reseal_keys(self._store.keyring)
