@@ -1584,7 +1584,7 @@ MUTANTS = (
     _mutant(
         "what the base before a restore knows of a token outlives each refresh in which the token stays",
         "token_refresh/refresh/listing.py",
-        "        return entry if entry.sent_at > last else None\n",
+        "        return entry if entry.sent_at > last or last > self._context.clock.now() else None\n",
         "        return entry\n",
         f"{_IDENTITY}test_what_the_base_before_a_restore_knows_of_a_token_that_stays_is_over_with_the_next_refresh",
     ),

@@ -240,11 +240,12 @@ class _Unfinished:
         """What is found of its token; of another journal only what no refresh since then has overtaken.
 
         After that refresh nothing is known of the token any more, unless it was replaced: then somebody put it back.
+        A refresh in the future was one by a clock that was ahead: nobody knows when it was.
         """
         entry, last = find(job.token), job.row.last_refreshed
         if entry is None or entry.id or last is None or job.provider.rotates == "always":
             return entry
-        return entry if entry.sent_at > last else None
+        return entry if entry.sent_at > last or last > self._context.clock.now() else None
 
     def forget_overtaken(self) -> None:
         """Lost answers to tokens that are in their rows no more concern nobody."""

@@ -411,6 +411,25 @@ def test_what_the_base_before_a_restore_kept_of_a_token_that_stays_is_stored_onc
     assert run(table).outcomes() == {"loc": "refreshed"}
 
 
+def test_what_the_base_before_a_restore_kept_counts_where_the_row_was_refreshed_by_a_clock_that_was_ahead(
+    table: AirtableRows,
+) -> None:
+    """To send the token again could revoke the one that waits."""
+    world = table.world
+    file = Path(world.program.settings["PROVIDERS_FILE"])
+    never, sometimes = ("never", "safe"), ("sometimes", "last_minute")
+    old, new = (f'rotates = "{rotates}"\nreplay = "{replay}"' for rotates, replay in (never, sometimes))
+    file.write_text(file.read_text().replace(old, new))
+    table.add("acme-never", "loc", last_refreshed=world.clock.now() + 2 * HOUR)
+    outage(table, airtable_faults.status(503))
+    assert run(table).code == exits.STORE
+    well(table)
+    restored_base(table)
+    world.clock.advance(100)
+    assert "recover --replay" in run(table).err
+    assert sent(world) == 1
+
+
 def test_two_tables_of_one_base_wait_for_each_other_and_leave_each_other_s_tokens_alone(table: AirtableRows) -> None:
     world = table.world
     world.oauth.fail(faults.reset(), times=2)
