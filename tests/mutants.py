@@ -230,6 +230,13 @@ MUTANTS = (
         f"{_UNPROVEN}test_where_a_run_was_killed_the_token_before_is_put_back_from_the_row_that_was_imported_again",
     ),
     _mutant(
+        "an answer in an unknown form goes with the refusal of the entered token that was sent once more",
+        "token_refresh/clients/admission.py",
+        "elif any(candidate.provider.read_answer(raw).verdict is Verdict.UNREAD",
+        "elif any(raw is None",
+        f"{_UNPROVEN}test_sending_an_entered_token_once_more_keeps_the_answer_even_where_the_token_is_refused",
+    ),
+    _mutant(
         "a token counts as spent although somebody onboarded over its unproven successor",
         "token_refresh/refresh/recovery.py",
         " and answer.refresh_token is not None and not answer.is_unproven:\n",

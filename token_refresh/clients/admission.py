@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from crypto import Context, SealedCellError
-from providers.base import Answer, Provider, Verdict
+from providers.base import Answer, Provider, RawAnswer, Verdict
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished, audited
 from token_refresh.base.program import TOKEN_MANAGER
@@ -328,6 +328,8 @@ class Admission:
         elif outcome is Outcome.UNKNOWN or (outcome is Outcome.TRANSIENT and was_lost):
             self._context.journal.mark(entry_id, Step.LOST)
             action = "The entered credential is kept, encrypted: the next run asks once more and saves it."
+        elif any(candidate.provider.read_answer(raw).verdict is Verdict.UNREAD for raw in self._answers(entry_id)):
+            self._context.journal.mark(entry_id, Step.UNREAD)  # it was sent once more, and the answer stays
         else:
             self._context.journal.finish([entry_id])
         secrets = candidate.credential.refresh_token, candidate.credential.client_secret
@@ -336,10 +338,13 @@ class Admission:
 
     def _with_details(self, candidate: Candidate, entry_id: int) -> Candidate:
         """With what the answers to an onboarding say beside the tokens, as far as the table has columns for it."""
-        journal, columns = self._context.journal, self._context.store.store.columns
-        answers = [raw for entry in journal.entries() if entry.id == entry_id for raw in journal.answers(entry)]
-        known = {name: text for name, text in details_of(answers).items() if name in columns}
+        columns = self._context.store.store.columns
+        known = {name: text for name, text in details_of(self._answers(entry_id)).items() if name in columns}
         return replace(candidate, entered=replace(candidate.entered, details={**known, **candidate.entered.details}))
+
+    def _answers(self, entry_id: int) -> list[RawAnswer]:
+        journal = self._context.journal
+        return [raw for entry in journal.entries() if entry.id == entry_id for raw in journal.answers(entry)]
 
     def _store_login(self, candidate: Candidate, entry_id: int, login: Answer) -> RowFinished:
         """Keep what a login brought, then store it. Where the journal refuses, its refresh token is there already."""

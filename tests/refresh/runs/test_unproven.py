@@ -888,6 +888,20 @@ def test_sending_it_once_more_keeps_the_answer_even_where_the_token_is_refused(r
     assert rows.world.oauth.current("loc").encode() in bodies[0]
 
 
+def test_sending_an_entered_token_once_more_keeps_the_answer_even_where_the_token_is_refused(table: Rows) -> None:
+    world = table.world
+    world.oauth.fail(faults.amended(strange))
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc")))
+    assert recover(table, "--resend", "loc").code == 0
+    world.clock.advance(100)
+    assert "reauthorize" in run(table).err
+    assert len(sent(table)) == 2
+    with journal(world) as opened:
+        kept = b"".join(raw.body for entry in opened.entries("unread") for raw in opened.answers(entry))
+    assert world.oauth.current("loc").encode() in kept
+    assert recover(table, "--discard", "loc", "--yes").code == 0
+
+
 def test_sending_it_once_more_goes_on_where_the_provider_gives_another(table: Rows) -> None:
     table.add("acme-until-used", "loc")
     table.world.oauth.fail(faults.amended(strange))
