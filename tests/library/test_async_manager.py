@@ -9,6 +9,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests.callers import log_in, manager_of, revocable
 from tests.conftest import World
 from tests.library.test_manager import assert_frames_silent
+from tests.refresh.runs.faults_world import AirtableRows
 from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
@@ -200,6 +202,21 @@ def test_a_name_that_no_store_takes_costs_those_who_ask_at_the_same_time_nothing
     assert first == third == world.oauth.current_access("loc1")
     assert isinstance(refused, TokenError)
     assert isinstance(unknown, NoSuchTokenError)
+
+
+def test_a_name_that_airtable_does_not_take_costs_those_who_ask_at_the_same_time_nothing(airtable_world: World) -> None:
+    world = airtable_world
+    end = world.clock.now() + timedelta(hours=9)
+    AirtableRows(world).add("acme", "loc1", end, last_access_token="access-of-loc1")
+
+    async def main() -> list[object]:
+        async with made(world) as manager:
+            names = ("loc1", "\udcff")
+            return await asyncio.gather(*map(manager.get_valid_access_token, names), return_exceptions=True)
+
+    stored, refused = asyncio.run(main())
+    assert stored == "access-of-loc1"
+    assert isinstance(refused, TokenError)
 
 
 @pytest.mark.parametrize("wrong", [(b"loc1", None), ("loc1", 5)])

@@ -78,6 +78,8 @@ def map_errors(act: Callable[[], _T]) -> _T:
         return act()
     except requests.HTTPError as error:
         refusal = _store_error(error.response)
+    except UnicodeEncodeError:  # a lone surrogate, as in a name that was made of bytes
+        refusal = StoreRefusedError("a value cannot be sent to Airtable", "Correct it.")
     except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
         refusal = senseless()
     # Raised out here: inside, `__context__` would be the original, which carries cells and the token.
