@@ -181,7 +181,7 @@ MUTANTS = (
     _mutant(
         "a replay does not know that a token was to prove itself",
         "token_refresh/refresh/recovery.py",
-        "for one in _led_to(context, entry))\n",
+        "for one in led_to)\n",
         "for one in ())\n",
         f"{_UNPROVEN}test_a_refusal_that_was_kept_when_the_run_was_killed_puts_the_token_before_back",
         f"{_UNPROVEN}test_a_proof_that_was_kept_when_the_run_was_killed_ends_what_it_was_for",
@@ -438,7 +438,7 @@ MUTANTS = (
     _mutant(
         "a replayed answer overwrites what somebody onboarded meanwhile",
         "token_refresh/refresh/recovery.py",
-        "    if not _is_of(context, entry, row, is_proof=is_proof):\n",
+        "    if not _is_of(context, entry, row, led_to if is_proof else ()):\n",
         "    if False:\n",
         "tests/refresh/runs/test_recovery.py",
     ),
@@ -1577,8 +1577,8 @@ MUTANTS = (
     _mutant(
         "the token before that a replay puts into a restored base counts as replaced there",
         "token_refresh/refresh/recovery.py",
-        "tuple(context.journal.adopt(one, row.key) for one in _led_to(context, entry))",
-        "_led_to(context, entry)",
+        "tuple(context.journal.adopt(one, row.key) for one in led_to)",
+        "tuple(led_to)",
         f"{_IDENTITY}test_a_kept_refusal_of_a_sample_is_not_the_end_of_a_row_in_a_base_that_was_restored",
     ),
     _mutant(
@@ -1633,7 +1633,7 @@ MUTANTS = (
     _mutant(
         "an answer to a token that the row had for a while is nobody's once the one before is back",
         "token_refresh/refresh/recovery.py",
-        "[entry, *_led_to(context, entry)] if is_proof else [entry]",
+        "[entry, *led_to]",
         "[entry]",
         f"{_UNPROVEN}test_where_a_copy_of_the_state_folder_put_the_token_before_back_what_its_successor_brought_is_stored",
     ),

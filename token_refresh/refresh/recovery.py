@@ -80,8 +80,10 @@ def replay(
     writeback.replaced_cells = frozenset(one for entry in open_entries if entry.admission for one in entry.cell.split())
     _review_unproven(context, emit)
     entries = _waiting(context)
+    # Once for all of them: an outage of the provider may have left thousands of lost ones.
+    unproven = context.journal.unproven() + context.journal.entries(Step.LOST) if entries or with_superseded else []
     rows = context.store.store.read([entry.row_key for entry in entries]) if entries else {}
-    for entry, row in _restored(context) if with_superseded else ():
+    for entry, row in _restored(context, unproven) if with_superseded else ():
         if row.key not in rows:
             entries.append(entry)
             rows[row.key] = row
@@ -89,7 +91,7 @@ def replay(
         try:
             notice = _of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
             if notice is None or entry.row_key in rows or with_superseded:
-                _replay_one(context, writeback, emit, entry, rows)
+                _replay_one(context, writeback, emit, entry, rows.get(entry.row_key), _led_to(entry, unproven))
             else:
                 emit(notice)
         except JournalError:
@@ -125,7 +127,7 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
             _supersede(context, entry, None, emit)
 
 
-def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
+def _restored(context: RunContext, unproven: Sequence[Entry]) -> Iterator[tuple[Entry, Row]]:
     """Superseded entries, with the row that holds their token again, restored or edited back, or an older one.
 
     And those with an answer in the journals of other stores, which are noted here first.
@@ -134,15 +136,15 @@ def _restored(context: RunContext) -> Iterator[tuple[Entry, Row]]:
     superseded = [entry for entry in reversed(journal.entries(Step.SUPERSEDED)) if not entry.admission]
     pairs = [(entry, row) for entry in superseded for row in store.find(entry.location_id)]
     for fits in (_is_of, _is_newer):
-        for entry, row in [pair for pair in pairs if fits(context, *pair)]:
+        for entry, row in [(one, row) for one, row in pairs if fits(context, one, row, _led_to(one, unproven))]:
             yield replace(entry, row_key=row.key, cell=journal.fingerprint(row.encrypted_refresh)), row
     elsewhere = [entry for entry in journal.entries_elsewhere() if not entry.lacks_answer]
     for entry, row in [(one, row) for one in elsewhere for row in store.find(one.location_id)]:
-        if _is_of(context, entry, row):
+        if _is_of(context, entry, row, _led_to(entry, unproven)):
             yield journal.adopt(entry, row.key), row
 
 
-def _is_newer(context: RunContext, entry: Entry, row: Row) -> bool:
+def _is_newer(context: RunContext, entry: Entry, row: Row, _: Sequence[Entry] = ()) -> bool:
     """Whether the row's own token is of no use any more, as after a backup of the table was restored."""
     job = context.job_factory.job(row)
     if isinstance(job, UnusableRow) or job.provider.slug != entry.provider:
@@ -203,14 +205,13 @@ def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> N
 
 
 def _replay_one(
-    context: RunContext, writeback: WriteBack, emit: Subscriber, entry: Entry, rows: dict[str, Row]
+    context: RunContext, writeback: WriteBack, emit: Subscriber, entry: Entry, row: Row | None, led_to: Sequence[Entry]
 ) -> None:
     """Hand one entry to the write-back, or keep it as superseded; where neither can be done it still waits."""
-    row = rows.get(entry.row_key)
     try:
         raw = context.journal.open_answer(entry)
     except SealedCellError as error:
-        if row is None or isinstance(context.job_factory.job(row), UnusableRow) or _is_of(context, entry, row):
+        if row is None or isinstance(context.job_factory.job(row), UnusableRow) or _is_of(context, entry, row, led_to):
             emit(_locked(entry, "an answer", error))
         else:  # which waits for its key no longer: the row has another credential, that opens
             _supersede(context, entry, None, emit)
@@ -229,10 +230,10 @@ def _replay_one(
         return
     answer = job.provider.read_answer(raw)
     is_proof = answer.verdict is Verdict.GRANTED and answer.refresh_token is not None  # which goes over any before
-    if not _is_of(context, entry, row, is_proof=is_proof):
+    if not _is_of(context, entry, row, led_to if is_proof else ()):
         _end_overtaken(context, entry, job, answer, emit)
     elif answer.brings_token or (answer.verdict in (Verdict.DEAD_GRANT, Verdict.UNREAD) and not job.agency):
-        before = tuple(context.journal.adopt(one, row.key) for one in _led_to(context, entry))
+        before = tuple(context.journal.adopt(one, row.key) for one in led_to)
         writeback.add(replace(job, proves=before), answer, answer.verdict, entry.id, entry.lost_at)
     else:
         _close(context, entry, answer)
@@ -248,19 +249,17 @@ def _close(context: RunContext, entry: Entry, answer: Answer) -> None:
         context.journal.finish([entry.id])  # the provider did nothing: the row is tried again
 
 
-def _is_of(context: RunContext, entry: Entry, row: Row, *, is_proof: bool = True) -> bool:
+def _is_of(context: RunContext, entry: Entry, row: Row, led_to: Sequence[Entry]) -> bool:
     """Whether the row still holds the token that was sent, in whichever cell, or one that led to it, unproven."""
     if context.journal.is_of(entry, row.encrypted_refresh):
         return True
-    known = [entry, *_led_to(context, entry)] if is_proof else [entry]
     job = context.job_factory.job(row)
-    return isinstance(job, Job) and by_token(known)(job.token) is not None
+    return isinstance(job, Job) and by_token([entry, *led_to])(job.token) is not None
 
 
-def _led_to(context: RunContext, entry: Entry) -> tuple[Entry, ...]:
+def _led_to(entry: Entry, unproven: Sequence[Entry]) -> tuple[Entry, ...]:
     """The entries whose unproven tokens led to the token of this one, also where one was put back meanwhile."""
-    known = context.journal.unproven() + context.journal.entries(Step.LOST)
-    return predecessors([entry.token], entry.location_id, known)
+    return predecessors([entry.token], entry.location_id, unproven)
 
 
 def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, emit: Subscriber) -> None:
