@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from token_refresh.keys.rotation import RotationResult
     from token_refresh.refresh.run_context import RunContext
 
+_ADD_IT = "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat."
+_ELSEWHERE = "the journals of other tables, or of this one before a restore,"
+_END_ELSEWHERE = (
+    f"Store what waits there: {TOKEN_MANAGER} recover --replay. Rotate the key of the other tables, too; of one that"
+    " nobody uses any more, delete the folder in STATE_DIR."
+)
 _HEAD = ("row", "location", "provider", "why", "what to do")
 
 
@@ -95,15 +101,9 @@ def _report(result: RotationResult, console: Console) -> None:
     entries = counted(result.journal_resealed, "journal entry", "journal entries")
     console.info(f"{counted(result.resealed, 'row')} and {entries} were re-encrypted")
     for old in result.journal_left:
-        console.warn(
-            f"the journal keeps answers that only key {old} decrypts",
-            "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat.",
-        )
+        console.warn(f"the journal keeps answers that only key {old} decrypts", _ADD_IT)
     for old in result.elsewhere:
-        console.warn(
-            f"the journals of other tables, or of this one before a restore, keep answers that only key {old} decrypts",
-            f"Store what waits there: {TOKEN_MANAGER} recover --replay; and rotate the key of the other tables, too.",
-        )
+        console.warn(f"{_ELSEWHERE} keep answers that only key {old} decrypts", _END_ELSEWHERE)
     if result.is_done:
         console.info(f"done: key {result.key_id} alone decrypts every value and journal entry")
     else:

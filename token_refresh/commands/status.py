@@ -82,8 +82,7 @@ def _show(rows: list[RowStatus], now: datetime, console: Console) -> None:
     ]
     if lines:
         show_table_with_notes(_HEAD, lines)
-    counts = Counter(one.shown_state for one in rows)
-    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(Counter(one.shown_state for one in rows).items()))
     console.info(f"{counted(len(rows), 'row')}: {summary}" if rows else f"no rows yet; add one with: {ONBOARD_CLIENT}")
 
 
