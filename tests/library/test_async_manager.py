@@ -21,7 +21,6 @@ from tests.refresh.runs.faults_world import AirtableRows
 from tests.world.oauth import faults
 from token_refresh.base.events import Outcome
 from token_refresh.library import AsyncTokenManager, MisconfiguredError, NoSuchTokenError, RetryLaterError, TokenError
-from token_refresh.library.tokens import Asked
 from token_refresh.stores.base import StoreUnavailableError
 from token_refresh.stores.database import DatabaseStore
 
@@ -138,6 +137,7 @@ def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provi
             return stored
 
     log_in(world, manager_of(world), "loc2")
+    manager_of(world).get_valid_access_token("loc2")  # its use is noted
     assert asyncio.run(main()) == world.oauth.current_access("loc2")
     assert slow.was_released
 
@@ -150,6 +150,7 @@ def test_a_row_that_cannot_be_read_costs_those_who_ask_at_the_same_time_nothing(
 
     for location in ("loc1", "loc2"):
         log_in(world, manager_of(world), location)
+        manager_of(world).get_valid_access_token(location)  # its use is noted
     with contextlib.closing(sqlite3.connect(world.program.home / "state/tokens.sqlite3")) as database, database:
         database.execute("UPDATE credentials SET provider_params = '{' WHERE location_id = 'loc2'")
     good, bad = asyncio.run(main())
@@ -230,18 +231,6 @@ def test_a_name_that_is_no_text_costs_those_who_ask_at_the_same_time_nothing(wor
     good, refused = asyncio.run(main())
     assert good == world.oauth.current_access("loc1")
     assert isinstance(refused, TokenError)
-
-
-def test_a_use_that_no_thread_could_note_is_noted_with_the_next(world: World) -> None:
-    log_in(world, manager_of(world))
-    manager, asked, acts = manager_of(world), [Asked("loc1", None, None)], list[Any]()
-
-    def refuse(_: object) -> None:
-        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-
-    for later in (refuse, acts.append):
-        manager.look_up(asked, later)
-    assert len(acts) == 1
 
 
 def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> None:

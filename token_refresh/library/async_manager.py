@@ -183,8 +183,7 @@ class AsyncTokenManager:
         if (closed := capture_error(self._refuse_closed)) is not None:
             return [closed] * len(asked)
         loop = asyncio.get_running_loop()
-        threads = self._threads
-        return await loop.run_in_executor(threads.reader, self.manager.look_up, asked, threads.workers.submit)
+        return await loop.run_in_executor(self._threads.reader, self.manager.look_up, asked)
 
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""

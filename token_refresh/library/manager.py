@@ -37,7 +37,7 @@ from token_refresh.library.clients import Clients
 from token_refresh.library.log import LOG, log_event, log_not_saved, log_outage, log_warning
 from token_refresh.library.logins import Logins
 from token_refresh.library.single_flight import SingleFlight
-from token_refresh.library.tokens import WAIT_SECONDS, Asked, Guard, Later, Token, Tokens, unguarded
+from token_refresh.library.tokens import WAIT_SECONDS, Asked, Guard, Token, Tokens, unguarded
 from token_refresh.library.views import AccessToken, TokenView, view_of
 from token_refresh.notifiers.watch import RunWatch
 from token_refresh.refresh.recovery import store_leftovers
@@ -130,12 +130,9 @@ class TokenManager(Clients, Logins):
         key = (location_id.strip(), provider)
         return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
-    def look_up(self, asked: Sequence[Asked], later: Later) -> list[AccessToken | TokenError | None]:
-        """The stored tokens, read together; None for one that takes more than that: see `token_future`.
-
-        `later` gets what another thread is to do.
-        """
-        found = capture_error(lambda: self._tokens.look_up(asked, later))
+    def look_up(self, asked: Sequence[Asked]) -> list[AccessToken | TokenError | None]:
+        """The stored tokens, read together; None for one that takes more than that: see `token_future`."""
+        found = capture_error(lambda: self._tokens.look_up(asked))
         if isinstance(found, TokenError):  # a mistake that one of them brings to light must not cost the others theirs
             return [None if found.kind is Kind.INTERNAL else found] * len(asked)
         return [None if token is None else _handed_out(token) for token in found]

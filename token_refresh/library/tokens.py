@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 
 from providers.base import ProviderError, Verdict
@@ -43,9 +42,6 @@ USE_NOTED = timedelta(minutes=5)  # how old a row's `last_used_at` gets before i
 
 Guard = Callable[[Callable[[str], None]], AbstractContextManager[object]]
 """Around a run: passes the wish for its end on to the run's `stop`."""
-
-Later = Callable[[Callable[[], None]], object]
-"""Has something done by another thread."""
 
 
 @contextmanager
@@ -126,7 +122,6 @@ class Tokens:
         self._emit = emit
         self._wait_seconds = wait_seconds
         self._guard = guard
-        self._noting: set[str] = set()  # the keys of rows whose use is about to be noted
 
     def serve(self, location_id: str, provider: str | None, min_valid: float | None) -> Served:
         """The row's token; after a refresh where it would not live `min_valid` seconds more (TOKEN_EXPIRY_BUFFER).
@@ -145,16 +140,17 @@ class Tokens:
             served = Served(token) if token.lasts(min_valid, now) else self._renewed(store, token, min_valid)
             used.client_id = served.token.row.client_id
             if _is_use_due(store, served.token.row, now):
-                _note_use(store, served.token.row.key, now)
+                with contextlib.suppress(StoreError):  # a standby serves tokens, too
+                    store.store.note_use(served.token.row.key, now)
             return served
 
     def _least(self, min_valid: float | None) -> float:
         return self._runtime.expiry_buffer if min_valid is None else min_valid
 
-    def look_up(self, asked: Sequence[Asked], later: Later) -> list[Token | None]:
-        """For each the token that is stored, where it lasts, read together; else None: see `serve`.
+    def look_up(self, asked: Sequence[Asked]) -> list[Token | None]:
+        """For each the stored token, where nothing is to be done but to hand it out; else None: see `serve`.
 
-        `later` gets what notes in the rows that they were used: nobody who asks waits for a write.
+        They are read together, and nothing is written: that a row's token was used is noted by `serve`, now and then.
 
         Raises:
             StoreError: none of them can be looked at.
@@ -171,33 +167,18 @@ class Tokens:
                 audit(*[CredentialUsed("get", one.location_id, outcome=error.kind) for one in asked])
                 raise
             found = [self._at_hand(store, job_factory, one, rows[one.location_id]) for one in asked]
-            rows_used, now = [token.row for token in found if token is not None], self._runtime.clock.now()
-            audit(*[CredentialUsed("get", row.location_id, row.client_id) for row in rows_used])
-            if due := {row.key for row in rows_used if _is_use_due(store, row, now)} - self._noting:
-                self._noting |= due
-                try:
-                    later(partial(self._note_uses, due, now))
-                except BaseException:  # no thread takes it, as when the program ends
-                    self._noting -= due
-                    raise
+            used = [token.row for token in found if token is not None]
+            audit(*[CredentialUsed("get", row.location_id, row.client_id) for row in used])
             return found
 
     def _at_hand(self, store: SealedStore, job_factory: JobFactory, asked: Asked, rows: list[Row]) -> Token | None:
-        fitting = matching(rows, job_factory, asked.provider)
-        if len(fitting) != 1 or fitting[0][0].status == STATUS_DISABLED:
+        now, fitting = self._runtime.clock.now(), matching(rows, job_factory, asked.provider)
+        if len(fitting) != 1 or fitting[0][0].status == STATUS_DISABLED or _is_use_due(store, fitting[0][0], now):
             return None
         with contextlib.suppress(Exception):  # whoever asked for it is to get it alone, from `serve`
             token = _token(store, job_factory, *fitting[0])
-            return token if token.lasts(self._least(asked.min_valid), self._runtime.clock.now()) else None
+            return token if token.lasts(self._least(asked.min_valid), now) else None
         return None
-
-    def _note_uses(self, keys: set[str], now: datetime) -> None:
-        try:
-            with self._runtime.open_store() as store:
-                for key in keys:  # each by itself: whoever locks many rows may wait for who waits for one of them
-                    _note_use(store, key, now)
-        finally:
-            self._noting -= keys
 
     def refresh(self, location_id: str, provider: str | None) -> Token:
         """The row's token after a refresh now; where somebody else was at it already, theirs.
@@ -328,11 +309,6 @@ def _token(store: SealedStore, job_factory: JobFactory, row: Row, provider: str)
 def _is_use_due(store: SealedStore, row: Row, now: datetime) -> bool:
     noted_at = row.last_used_at
     return "last_used_at" in store.store.columns and (noted_at is None or abs(now - noted_at) >= USE_NOTED)
-
-
-def _note_use(store: SealedStore, key: str, now: datetime) -> None:
-    with contextlib.suppress(StoreError):  # a standby serves tokens, too
-        store.store.note_use(key, now)
 
 
 def readable_params(row: Row) -> dict[str, str]:
