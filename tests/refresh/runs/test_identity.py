@@ -565,6 +565,34 @@ def test_a_rotation_is_not_done_while_the_journal_of_the_base_before_needs_the_o
     assert table.is_current("loc")
 
 
+@pytest.mark.parametrize("what", ["the page of an outage", "the answer of a row that is gone"])
+def test_a_rotation_ends_when_the_folder_of_a_base_that_is_gone_is_deleted(table: AirtableRows, what: str) -> None:
+    world, program = table.world, table.world.program
+    if what == "the page of an outage":
+        table.add("acme", "loc")
+        world.oauth.fail(faults.status(503), times=99)
+        run(table)
+        world.oauth.behave()
+    else:
+        waiting(table)
+        world.table.remove(world.table.find(locationId="loc")[0])
+        table.add("acme", "other")
+    before = set((program.home / "state").iterdir())
+    restored_base(table)
+    world.clock.advance(100)
+    assert run(table).code == exits.DONE
+    program.settings["ENCRYPTION_KEY_FALLBACKS"] = program.settings["ENCRYPTION_KEY"]
+    program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
+    rotated = program.run("rotate-key")
+    assert rotated.code == exits.FAILED
+    assert "delete the folder in STATE_DIR" in rotated.err
+    [folder] = [path for path in before if any(path.glob("journal*"))]
+    shutil.rmtree(folder)
+    assert program.run("rotate-key").code == exits.DONE
+    del program.settings["ENCRYPTION_KEY_FALLBACKS"]
+    assert program.run("verify").code == exits.DONE
+
+
 def test_rotation_forgets_no_spent_token(rows: Rows) -> None:
     world = rows.world
     rows.add("acme", "loc")

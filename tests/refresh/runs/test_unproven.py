@@ -626,17 +626,23 @@ def test_a_token_before_whose_successors_answer_was_stored_over_it_counts_as_use
     assert len(sent(table)) == before
 
 
-def test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one_before_that_a_restore_put_back(
-    table: Rows,
-) -> None:
-    table.add("acme-family", "loc")
+def restored_over_a_token_that_came_alone(table: Rows, provider: str) -> str:
+    """The row holds the token again that was sent before that one, which is not proved; returns it."""
+    table.add(provider, "loc")
     world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
     world.oauth.fail(faults.amended(alone))
     world.oauth.fail(faults.status(503), times=99, when=lambda call: call.refresh_token != first)
     run(table)
     world.oauth.behave()
     table.edit("loc", encrypted_refresh=cell, previous_refresh="", access_token_expiry=None)
-    world.clock.advance(3600)
+    return first
+
+
+def test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one_before_that_a_restore_put_back(
+    table: Rows,
+) -> None:
+    first = restored_over_a_token_that_came_alone(table, "acme-family")
+    table.world.clock.advance(3600)
     run(table)
     assert sent(table).count(first) == 1
     assert table.is_current("loc")
@@ -646,14 +652,8 @@ def test_where_replay_kills_the_family_an_unproven_token_is_tried_before_the_one
 def test_where_a_second_use_is_only_refused_an_unproven_token_is_tried_after_the_one_before_that_a_restore_put_back(
     table: Rows,
 ) -> None:
-    table.add("acme", "loc")
-    world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
-    world.oauth.fail(faults.amended(alone))
-    world.oauth.fail(faults.status(503), times=99, when=lambda call: call.refresh_token != first)
-    run(table)
-    world.oauth.behave()
-    table.edit("loc", encrypted_refresh=cell, previous_refresh="", access_token_expiry=None)
-    world.clock.advance(3600)
+    restored_over_a_token_that_came_alone(table, "acme")
+    table.world.clock.advance(3600)
     run(table)
     assert table.is_current("loc")
     assert_next_run_refreshes(table)
@@ -662,16 +662,10 @@ def test_where_a_second_use_is_only_refused_an_unproven_token_is_tried_after_the
 def test_an_unproven_token_that_was_not_refused_is_tried_after_a_sample_that_a_restored_token_brought(
     table: Rows,
 ) -> None:
-    table.add("acme", "loc")
-    world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
-    world.oauth.fail(faults.amended(alone))
-    world.oauth.fail(faults.status(503), times=99, when=lambda call: call.refresh_token != first)
-    run(table)
-    world.oauth.behave()
-    table.edit("loc", encrypted_refresh=cell, previous_refresh="", access_token_expiry=None)
-    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
+    restored_over_a_token_that_came_alone(table, "acme")
+    table.world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()))
     for _ in range(2):
-        world.clock.advance(3600)
+        table.world.clock.advance(3600)
         run(table)
     assert table.is_current("loc")
     assert_next_run_refreshes(table)
