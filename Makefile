@@ -18,11 +18,11 @@ demo: .venv/core  ## onboard and refresh a dozen clients against a local OAuth s
 demo-service: .venv/service  ## the HTTP service with those clients, until Ctrl-C; it prints its address and a key
 	@$(BIN)/python -m tests.world.demo_service
 
-test: .venv/dev $(NODE_MODULES)  ## all tests that take a second or less, on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" $(PYTEST_FLAGS)
+test: .venv/dev $(NODE_MODULES)  ## all tests that take a second or less, on four processes: each waits much
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not long" $(PYTEST_FLAGS)
 
 test-long: .venv/dev $(NODE_MODULES)  ## those that take minutes: kills, crowds of processes, simulated days, the docs, every case and more examples
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile long $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile long $(PYTEST_FLAGS)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

@@ -22,7 +22,8 @@ from zlib import crc32
 import psycopg
 import pytest
 from hypothesis import settings
-from sqlalchemy.engine import Dialect
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import LRUCache
 
@@ -37,6 +38,7 @@ from tests.world.program import Program
 from tests.world.raw import Authority, make_authority
 from token_refresh.base.clock import parse_time
 from token_refresh.stores.base import IDLE_STATUSES
+from token_refresh.stores.database.schema import METADATA
 
 # How many examples a property draws: `make test-long` takes the other. A busy machine is no failure.
 settings.register_profile("quick", max_examples=25, deadline=None)
@@ -275,6 +277,30 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClauseElement, "_compile_w_cache", compiled)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described_once() -> Iterator[None]:
+    """What makes the tables of a new SQLite file is the same for each of the thousands of files."""
+    create_all = METADATA.create_all
+    statements: list[str] = []
+
+    def noted(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().startswith("CREATE"):
+            statements.append(statement)
+
+    def made(connection: Connection) -> None:
+        if statements:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            return
+        event.listen(connection, "before_cursor_execute", noted)
+        create_all(connection)
+        event.remove(connection, "before_cursor_execute", noted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(METADATA, "create_all", made)
         yield
 
 

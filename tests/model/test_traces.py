@@ -187,7 +187,7 @@ def is_run(labels: list[str]) -> bool:
 
 def _walk(seed: int, kind: str) -> Any:
     """A trace by its seed; the many are long."""
-    return pytest.param(seed, kind, marks=[pytest.mark.long] if seed > 1 else [])
+    return pytest.param(seed, kind, marks=[pytest.mark.long] if seed else [])
 
 
 @pytest.mark.parametrize(  # without `grace`, which is too short for 91 s

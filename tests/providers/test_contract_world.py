@@ -56,7 +56,6 @@ def table(world: World) -> Iterator[Table]:
     assert world.oauth.violations == []
 
 
-EACH = pytest.mark.parametrize("slug", SLUGS)
 _FIRST = {(entry.rotates, entry.replay): entry.slug for entry in map(Catalog().get, reversed(SLUGS))}
 # What follows from how a provider's tokens change and may be sent again, or from what tests/providers/test_contract.py
 # reads in the answers of each: all but one of a kind are long.
@@ -64,7 +63,7 @@ OF_ITS_KIND = {slug: () if slug in _FIRST.values() else pytest.mark.long for slu
 OF_EACH_KIND = pytest.mark.parametrize("slug", [pytest.param(slug, marks=OF_ITS_KIND[slug]) for slug in SLUGS])
 
 
-@EACH
+@OF_EACH_KIND
 def test_three_refreshes_in_a_row_break_no_rule_of_the_provider(table: Table, slug: str) -> None:
     world = table.world
     table.add(slug, "loc")
@@ -142,7 +141,7 @@ def test_an_outage_flags_nothing_and_the_next_run_recovers(table: Table, slug: s
 # An answer is lost after the provider has acted: what the catalogue's `replay` allows, and what comes of it.
 
 
-@EACH
+@OF_EACH_KIND
 def test_after_a_lost_answer_the_row_recovers_or_says_that_the_answer_was_lost(table: Table, slug: str) -> None:
     table.add(slug, "loc")
     table.world.oauth.fail(DROPPED)

@@ -24,7 +24,7 @@ KINDS = ("acme-never", "acme", "acme-family", "acme-grace", "acme-until-used")
 STORES = ("airtable", "sqlite")
 LOSING = ("acme", "acme-family")  # have neither a grace nor tokens that last
 KILL, RAISE, FULL, READ_ONLY, IO_ERROR = Fate
-ANY_KIND = pytest.mark.by_turns("kind")
+ANY_FATE_AND_KIND = pytest.mark.by_turns("fate", "kind")
 ANY_STORE = pytest.mark.by_turns("store")
 ANY_KIND_AND_STORE = pytest.mark.by_turns("kind", "store")
 ANY_FATE = pytest.mark.by_turns("fate", "kind", "store")
@@ -94,7 +94,7 @@ def what_counts(point: Point, *, kind: bool) -> pytest.MarkDecorator:
     """The store decides only what is struck beside its writes, the kind of provider only where the caller says so."""
     if kind:
         return ANY_STORE
-    return ANY_KIND if point in AT_THE_STORE else ANY_KIND_AND_STORE
+    return ANY_FATE_AND_KIND if point in AT_THE_STORE else ANY_FATE
 
 
 def cases(table: tuple[Left, ...], mark: pytest.MarkDecorator | None = None) -> list[Any]:
