@@ -390,6 +390,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     return found
 
 
+@pytest.mark.by_turns("broken")
 @pytest.mark.parametrize("broken", ["store", "provider", "cells"])
 def test_no_exception_of_ours_is_chained_to_one_with_a_secret(
     airtable_vault: Vault, made: list[Exception], broken: str

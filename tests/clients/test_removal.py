@@ -508,7 +508,7 @@ STEPS_LEFT = [
 
 @pytest.mark.parametrize("store", TABLES)
 @pytest.mark.parametrize(("by", "step"), STEPS_LEFT)
-@pytest.mark.by_turns("store")
+@pytest.mark.by_turns("store", "by")
 def test_nothing_in_the_journal_brings_back_what_was_revoked(
     store: str, by: str, step: str, request: pytest.FixtureRequest
 ) -> None:

@@ -156,6 +156,7 @@ def edited(old: str, new: str) -> Iterator[None]:
         exec(compile(source, program.__file__, "exec"), vars(program))
 
 
+@pytest.mark.by_turns("store")
 @pytest.mark.parametrize("faults", [2, pytest.param(3, marks=LONG)])
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("kind", KINDS)

@@ -190,6 +190,7 @@ def _walk(seed: int, kind: str) -> Any:
     return pytest.param(seed, kind, marks=[pytest.mark.long] if seed else [])
 
 
+@pytest.mark.by_turns("kind")
 @pytest.mark.parametrize(  # without `grace`, which is too short for 91 s
     ("seed", "kind"), [_walk(seed, kind) for seed in range(30) for kind in KINDS if kind != "grace"]
 )

@@ -857,6 +857,7 @@ OVERLONG = {
 }
 
 
+@pytest.mark.by_turns("name")
 @pytest.mark.parametrize("name", OVERLONG)
 def test_an_answer_without_end_costs_bounded_time_and_memory(scene: Scene, name: str) -> None:
     """Airtable, or whatever stands between, must not hold up or fill up the machine of a run."""

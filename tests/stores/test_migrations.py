@@ -54,6 +54,7 @@ def postgres_of(version: int, address: str) -> str:
     return address
 
 
+@pytest.mark.by_turns("kind")
 @pytest.mark.parametrize("version", EARLIER)
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_an_earlier_version_is_brought_up_with_its_rows(kind: str, version: int, tmp_path: Path, empty: str) -> None:
@@ -86,6 +87,7 @@ def test_what_an_earlier_version_had_disabled_is_not_active(
 
 
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection")  # of the index of an expression
+@pytest.mark.by_turns("version")
 @pytest.mark.parametrize("version", [0, *EARLIER])
 def test_both_databases_have_the_same_tables_whatever_they_began_with(version: int, tmp_path: Path, empty: str) -> None:
     sqlite, on_postgres = described(sqlite_of(version, tmp_path)), described(postgres_of(version, empty))

@@ -1,13 +1,19 @@
-"""The keys of a line, one by one; the terminal itself is in tests/commands/test_onboard_terminal.py."""
+"""The keys of a line, one by one, and a wait for them; the rest of a terminal is tests/commands'."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import pty
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.world.terminal import BACKSPACE, CTRL_C, CTRL_D, CTRL_U, ESCAPE, paste
-from token_refresh.terminal.prompts import read_line
+from token_refresh.terminal.prompts import Terminal, read_line
 
 
 def typed(keys: str) -> tuple[str, str]:
@@ -57,3 +63,39 @@ def test_end_of_input_or_interrupt_gives_no_line(keys: str) -> None:
 def test_backspace_takes_back_as_many_columns_as_were_drawn(keys: str, columns: int) -> None:
     shown = typed(f"{keys}{CTRL_U}x\r")[1]
     assert shown == keys + "\b \b" * columns + "x\r\n"
+
+
+@contextmanager
+def keyboard() -> Iterator[int]:
+    """Where a person types, of a terminal that is this process's meanwhile."""
+    typed_here, read_there = pty.openpty()
+    with (
+        os.fdopen(read_there, "r+b", buffering=0) as device,
+        open(read_there, "w", closefd=False) as shown,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", device)
+        patch.setattr(sys, "stderr", shown)
+        yield typed_here
+    os.close(typed_here)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda terminal, _: terminal.text("Location id"), lambda terminal, other: terminal.secret_until("Paste", other, 60)],
+    ids=["a question", "a wait for something else, too"],
+)
+def test_ctrl_c_that_another_thread_gets_ends_the_wait(ask: Callable[[Terminal, int], str]) -> None:
+    never, writer = os.pipe()
+    ctrl_c = threading.Timer(0.02, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    with keyboard() as keys, pytest.raises(KeyboardInterrupt), Terminal() as terminal:
+        otherwise = threading.Timer(5, os.write, (keys, b"\r"))  # upon which Python looks at the signal
+        for timer in (ctrl_c, otherwise):
+            timer.start()
+        try:
+            ask(terminal, never)
+        finally:
+            assert not otherwise.finished.is_set()
+            otherwise.cancel()
+    os.close(never)
+    os.close(writer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import os
 import select
 import signal
@@ -30,6 +31,7 @@ _ESCAPE, _INTERRUPT, _END, _KILL_LINE = "\x1b", "\x03", "\x04", "\x15"
 _BACKSPACES = ("\x7f", "\b")
 _ENTER = ("\r", "\n")
 _FIRST_PRINTABLE = " "
+_DEAF_SECONDS = 0.5
 
 Show = Callable[[str], None]  # makes typed characters visible, or does not
 
@@ -71,7 +73,7 @@ class Terminal:
                 Kind.USAGE,
             )
         self._descriptor = sys.stdin.fileno()
-        self._wait: Callable[[], None] = lambda: None
+        self._wait: Callable[[], object] = self._any_key
         self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
@@ -114,8 +116,7 @@ class Terminal:
         ends = time.monotonic() + seconds
 
         def wait() -> None:
-            ready, _, _ = select.select([self._descriptor, wake], [], [], max(0.0, ends - time.monotonic()))
-            if self._descriptor not in ready:
+            if self._descriptor not in _ready([self._descriptor, wake], ends):
                 raise _Woken
 
         self._wait = wait
@@ -126,7 +127,10 @@ class Terminal:
             self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
             return None
         finally:
-            self._wait = lambda: None
+            self._wait = self._any_key
+
+    def _any_key(self) -> object:
+        return _ready([self._descriptor])
 
     def yes(self, question: str) -> bool:
         """Whether the answer is yes; anything else is no."""
@@ -197,7 +201,19 @@ class _Woken(Exception):  # noqa: N818 - no error
     """Something else came first."""
 
 
-def _characters(descriptor: int, wait: Callable[[], None]) -> Iterator[str]:
+def _ready(descriptors: list[int], ends: float = math.inf) -> list[int]:
+    """Which of these can be read, once one can; none at the end, which is of the monotonic clock.
+
+    A signal that another thread gets, or that comes just before the system call, interrupts no wait: Python looks at
+    it when the call returns.
+    """
+    ready: list[int] = []
+    while not ready and (left := ends - time.monotonic()) > 0:
+        ready, _, _ = select.select(descriptors, [], [], min(left, _DEAF_SECONDS))
+    return ready
+
+
+def _characters(descriptor: int, wait: Callable[[], object]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with contextlib.suppress(OSError):  # a terminal that was closed ends the input
         wait()

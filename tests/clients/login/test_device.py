@@ -122,7 +122,6 @@ def test_a_provider_that_begins_none_is_quoted_without_the_secret(
     monkeypatch.setattr(
         device.world.oauth._world, "_device", lambda *_: Response(400, body, {"Content-Type": "application/json"})
     )
-    device.world.oauth._world._routes = dict(device.world.oauth._world._all_routes())
     result = device()
     assert (result.code, "does not begin a login by device" in result.err) == (1, True)
     assert "google secret" not in result.said
@@ -141,7 +140,6 @@ def test_a_page_under_googles_earlier_name_is_shown_also_where_none_holds_the_co
         return Response.of_json(200, {**content, "verification_url": content.pop("verification_uri")})
 
     monkeypatch.setattr(fake, "_device", earlier)
-    fake._routes = dict(fake._all_routes())
     device.doings[1] = lambda: device.world.oauth.approve(SLUG)
     assert device().code == 0
     [said] = device.logged_in.person.said

@@ -459,7 +459,6 @@ def drop_realm(world: World) -> None:
     assert one.login is not None
     login = dataclasses.replace(one.login, callback={})
     world.oauth._world.dialects["quickbooks"] = dataclasses.replace(one, login=login)
-    world.oauth._world._routes = dict(world.oauth._world._all_routes())
 
 
 def test_a_login_again_uses_the_clients_own_id_and_secret(logged_in: LoggedIn) -> None:

@@ -25,7 +25,7 @@ STORES = ("airtable", "sqlite")
 LOSING = ("acme", "acme-family")  # have neither a grace nor tokens that last
 KILL, RAISE, FULL, READ_ONLY, IO_ERROR = Fate
 ANY_FATE_AND_KIND = pytest.mark.by_turns("fate", "kind")
-ANY_STORE = pytest.mark.by_turns("store")
+ANY_FATE_AND_STORE = pytest.mark.by_turns("fate", "store")
 ANY_KIND_AND_STORE = pytest.mark.by_turns("kind", "store")
 ANY_FATE = pytest.mark.by_turns("fate", "kind", "store")
 AT_THE_STORE = (Point.WRITE, Point.WRITTEN, Point.CONFIRMED)
@@ -93,7 +93,7 @@ RESEND = (Point.REPLAY, Point.INTENT, Point.SENT, Point.ACTED, Point.KEPT, Point
 def what_counts(point: Point, *, kind: bool) -> pytest.MarkDecorator:
     """The store decides only what is struck beside its writes, the kind of provider only where the caller says so."""
     if kind:
-        return ANY_STORE
+        return ANY_FATE_AND_STORE
     return ANY_FATE_AND_KIND if point in AT_THE_STORE else ANY_FATE
 
 

@@ -21,6 +21,7 @@ def table(world: World) -> Rows:
     return SqliteRows(world)
 
 
+@pytest.mark.by_turns("provider")
 @pytest.mark.parametrize("provider", ["acme", "acme-never"])
 @pytest.mark.parametrize("shape", READ)
 def test_a_pair_in_each_shape_that_can_be_read_is_stored(table: Rows, provider: str, shape: str) -> None:

@@ -47,7 +47,7 @@ class Endpoints:
         self._codes = login.CodeBook()
         self.devices = device.DeviceBook()
         self.agencies = Agencies(self.book, clock, violations=self.violations)
-        self._routes = dict(self._all_routes())
+        self._routes: dict[str, dict[str, tuple[Dialect, Endpoint]]] = {}  # by provider, once it is asked for
 
     def serve(self, request: Request) -> Response:
         """Answer one request. A mistake of the fake itself is told in `violations`, too."""
@@ -68,20 +68,25 @@ class Endpoints:
     def _route(self, request: Request) -> tuple[Dialect, Endpoint] | None:
         """By method and path, else by path; a client id in it may be any that is known."""
         path = request.path
-        for client_id in self.clients.get(path.split("/")[1], ()):
+        name = path.removeprefix("/api").split("/")[1] if path.count("/") > 1 else ""
+        if name not in self.dialects:
+            return None
+        for client_id in self.clients[name]:
             path = path.replace(f"/{quote(client_id, safe='')}/", f"/{CLIENT_IN_PATH}/")
-        return self._routes.get(f"{request.method} {path}") or self._routes.get(path)
+        if name not in self._routes:
+            self._routes[name] = dict(self._all_routes(name, self.dialects[name]))
+        routes = self._routes[name]
+        return routes.get(f"{request.method} {path}") or routes.get(path)
 
-    def _all_routes(self) -> Iterator[tuple[str, tuple[Dialect, Endpoint]]]:
-        for name, dialect in self.dialects.items():
-            for path, endpoint in self._paths(dialect):
-                method, _, rest = path.rpartition(" ")
-                yield f"{method} /{name}{rest}".lstrip(), (dialect, endpoint)
-            yield f"/{name}/introspect", (dialect, self._introspect)
-            yield f"/api/{name}/whoami", (dialect, self._whoami)
-            if name == "gohighlevel":
-                yield f"/{name}/oauth/installedLocations", (dialect, self._agency_list)
-                yield f"/{name}/oauth/locationToken", (dialect, self._mint)
+    def _all_routes(self, name: str, dialect: Dialect) -> Iterator[tuple[str, tuple[Dialect, Endpoint]]]:
+        for path, endpoint in self._paths(dialect):
+            method, _, rest = path.rpartition(" ")
+            yield f"{method} /{name}{rest}".lstrip(), (dialect, endpoint)
+        yield f"/{name}/introspect", (dialect, self._introspect)
+        yield f"/api/{name}/whoami", (dialect, self._whoami)
+        if name == "gohighlevel":
+            yield f"/{name}/oauth/installedLocations", (dialect, self._agency_list)
+            yield f"/{name}/oauth/locationToken", (dialect, self._mint)
 
     def _paths(self, dialect: Dialect) -> Iterator[tuple[str, Endpoint]]:
         """The later ones of one path win; one that begins with a method is for that alone."""
