@@ -163,6 +163,7 @@ def test_a_deleted_client_is_gone_with_its_tokens(server: ServiceServer) -> None
     assert server.world.oauth.family("loc").revoked_at is None
 
 
+@pytest.mark.by_turns("server", "row_id")
 @pytest.mark.parametrize("row_id", ["2", "99999999999999999999", "x", "rec0123456789abcd", "-1", "1.0", "%00", "0"])
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("PATCH", {"workspace_name": "x"}), ("DELETE", None)])
 def test_a_client_that_there_is_not(server: ServiceServer, method: str, body: Any, row_id: str) -> None:

@@ -109,6 +109,7 @@ BAD_LINKS: dict[str, Callable[[ServiceServer, str], str]] = {
 }
 
 
+@pytest.mark.by_turns("server", "name")
 @pytest.mark.parametrize("name", BAD_LINKS)
 def test_every_bad_link_is_the_same_403(server: ServiceServer, name: str) -> None:
     server.register()

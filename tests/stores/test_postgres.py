@@ -521,6 +521,7 @@ ACTS: dict[str, Callable[[DatabaseStore], Any]] = {
 }
 
 
+@pytest.mark.by_turns("act")
 @pytest.mark.parametrize("act", ACTS)
 def test_an_idle_run_or_a_look_for_one_location_reads_no_other_row(place: PostgresPlace, act: str) -> None:
     """So it costs the same at a thousand rows and at a million."""

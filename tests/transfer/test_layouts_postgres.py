@@ -57,6 +57,7 @@ def place(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     postgres.drop(address)
 
 
+@pytest.mark.by_turns("make")
 @pytest.mark.parametrize("make", DATABASES)
 def test_what_postgresql_holds_comes_over_once_and_refreshes(
     world: World, place: str, make: Callable[[World], Earlier]

@@ -123,6 +123,7 @@ EDITS: tuple[dict[str, str], ...] = (
 )
 
 
+@pytest.mark.by_turns("edit")
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: " ".join(edit))
 def test_whichever_cells_of_a_customer_s_row_are_changed_neither_secret_reaches_the_other_s_host(
     rows: Rows, customer: OAuthServer, edit: dict[str, str]
