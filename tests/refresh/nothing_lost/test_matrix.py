@@ -26,7 +26,6 @@ LOSING = ("acme", "acme-family")  # have neither a grace nor tokens that last
 KILL, RAISE, FULL, READ_ONLY, IO_ERROR = Fate
 ANY_FATE_AND_KIND = pytest.mark.by_turns("fate", "kind")
 ANY_FATE_AND_STORE = pytest.mark.by_turns("fate", "store")
-ANY_KIND_AND_STORE = pytest.mark.by_turns("kind", "store")
 ANY_FATE = pytest.mark.by_turns("fate", "kind", "store")
 AT_THE_STORE = (Point.WRITE, Point.WRITTEN, Point.CONFIRMED)
 GRACE_SECONDS = 1800.0  # Xero's; one shorter than the wait after a kill is none
@@ -253,7 +252,7 @@ def test_a_replay_that_is_struck_anywhere_loses_nothing(rows: Rows, store: str, 
     follow(story, kind, left)
 
 
-@ANY_KIND_AND_STORE
+@pytest.mark.by_turns("point", "store")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("point", RESEND, ids=lambda point: point.name.lower())

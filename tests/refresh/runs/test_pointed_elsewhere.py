@@ -33,6 +33,7 @@ def pointed_at(server: OAuthServer) -> dict[str, Any]:
 VERBS = (["refresh", "--all"], ["rotate-key"], ["get", "a"], ["refresh", "--all"], ["verify"], ["doctor"])
 
 
+@pytest.mark.by_turns("rows", "was")
 @pytest.mark.parametrize("form", ["sealed", "older key", "older form", "older secret alone"])
 @pytest.mark.parametrize("was", ["acme", "acme-instance"])
 def test_a_host_that_the_table_names_hears_nothing_from_any_verb(

@@ -144,6 +144,7 @@ def killed(rows: Rows, kind: str = "acme-window") -> None:
     assert ([entry.step for entry in entries(rows.world)], sent(rows)) == (["sent"], 1)
 
 
+@pytest.mark.by_turns("rows", "kind", "window")
 @pytest.mark.parametrize(("kind", "window"), [("acme-window", WINDOW), ("gohighlevel", 30)])
 @pytest.mark.parametrize("seconds", [1, FIRST + 1, WINDOW - 1])
 def test_in_the_window_the_next_run_waits_for_the_first_request_s_own_limit_and_sends_the_token_again(
