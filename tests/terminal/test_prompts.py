@@ -82,20 +82,19 @@ def keyboard() -> Iterator[int]:
 
 @pytest.mark.parametrize(
     "ask",
-    [lambda terminal, _: terminal.text("Location id"), lambda terminal, other: terminal.secret_until("Paste", other, 60)],
+    [lambda terminal, _: terminal.text("Location id"), lambda terminal, pipe: terminal.secret_until("Paste", pipe, 60)],
     ids=["a question", "a wait for something else, too"],
 )
 def test_ctrl_c_that_another_thread_gets_ends_the_wait(ask: Callable[[Terminal, int], str]) -> None:
     never, writer = os.pipe()
     ctrl_c = threading.Timer(0.02, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
-    with keyboard() as keys, pytest.raises(KeyboardInterrupt), Terminal() as terminal:
+    with keyboard() as keys, Terminal() as terminal:
         otherwise = threading.Timer(5, os.write, (keys, b"\r"))  # upon which Python looks at the signal
         for timer in (ctrl_c, otherwise):
             timer.start()
-        try:
+        with pytest.raises(KeyboardInterrupt):
             ask(terminal, never)
-        finally:
-            assert not otherwise.finished.is_set()
-            otherwise.cancel()
+        assert not otherwise.finished.is_set()
+        otherwise.cancel()
     os.close(never)
     os.close(writer)
