@@ -310,6 +310,7 @@ def read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "read_index", functools.cache(index.read_index))
         patch.setattr(registry, "_read_entry", functools.cache(registry._read_entry))
+        patch.setattr(registry, "_key", functools.cache(registry._key))
         yield
 
 

@@ -112,7 +112,7 @@ class Row:
         return self.has_only_access_token and self.access_token_expiry is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # so that what a store makes of one may be kept by it
 class DueQuery:
     """Which rows a listing wants: those with a refresh cell and a status that is not idle, and of them
 

@@ -41,6 +41,7 @@ _NAMES_IN_PARAMS = ('"workspace_', '"username"', '"email"')
 UNCLAIMED: dict[str, Any] = {"claim_owner": None, "claimed_at": None}
 
 
+@functools.lru_cache(maxsize=1)  # a run asks in several statements, and to make the condition costs more than those
 def is_due(query: DueQuery) -> sa.ColumnElement[bool]:
     """What a row must be to be looked at: at least all that `query` admits, which is asked again of each row."""
     # SQLite only uses an index of active rows where the very arm of an OR says that a row is active. Said beside the
