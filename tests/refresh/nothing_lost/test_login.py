@@ -128,7 +128,7 @@ def login(
     return doing
 
 
-@pytest.mark.by_turns("story")
+@pytest.mark.long
 @pytest.mark.parametrize("story", STORIES, ids=lambda one: one.name)
 @pytest.mark.parametrize("left", TABLE, ids=lambda one: one.point.name.lower())
 def test_a_login_that_is_killed_anywhere_is_stored_by_the_next_run_or_granted_nothing(

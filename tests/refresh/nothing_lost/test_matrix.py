@@ -24,10 +24,6 @@ KINDS = ("acme-never", "acme", "acme-family", "acme-grace", "acme-until-used")
 STORES = ("airtable", "sqlite")
 LOSING = ("acme", "acme-family")  # have neither a grace nor tokens that last
 KILL, RAISE, FULL, READ_ONLY, IO_ERROR = Fate
-ANY_FATE_AND_KIND = pytest.mark.by_turns("fate", "kind")
-ANY_FATE_AND_STORE = pytest.mark.by_turns("fate", "store")
-ANY_FATE = pytest.mark.by_turns("fate", "kind", "store")
-AT_THE_STORE = (Point.WRITE, Point.WRITTEN, Point.CONFIRMED)
 GRACE_SECONDS = 1800.0  # Xero's; one shorter than the wait after a kill is none
 
 ANEW = "refreshes the row as if nothing had been"
@@ -89,24 +85,10 @@ REPLAY = (
 RESEND = (Point.REPLAY, Point.INTENT, Point.SENT, Point.ACTED, Point.KEPT, Point.WRITE, Point.WRITTEN, Point.CONFIRMED)
 
 
-def what_counts(point: Point, *, kind: bool) -> pytest.MarkDecorator:
-    """The store decides only what is struck beside its writes, the kind of provider only where the caller says so."""
-    if kind:
-        return ANY_FATE_AND_STORE
-    return ANY_FATE_AND_KIND if point in AT_THE_STORE else ANY_FATE
-
-
-def cases(table: tuple[Left, ...], mark: pytest.MarkDecorator | None = None) -> list[Any]:
-    """Every fault of a table at every store. The kind of provider decides only when a token is sent again.
-
-    `mark`: which of them are enough, where that does not depend on the point.
-    """
+def cases(table: tuple[Left, ...]) -> list[Any]:
+    """Every fault of a table at every store."""
     return [
-        pytest.param(
-            *(store, fate, left),
-            id=f"{fate.name}-{left.point.name}-{store}".lower(),
-            marks=mark or what_counts(left.point, kind=left.next is AGAIN),
-        )
+        pytest.param(store, fate, left, id=f"{fate.name}-{left.point.name}-{store}".lower())
         for left in table
         for fate in left.fates
         for store in left.stores
@@ -188,6 +170,7 @@ class Story:
         assert [entry["step"] for entry in self.world.journalled()] == ["lost"]  # remembered until a login
 
 
+@pytest.mark.by_turns("fate", "kind", "store")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("store", "fate", "left"), cases(REFRESH))
 def test_a_refresh_that_is_struck_anywhere_loses_nothing(rows: Rows, store: str, kind: str, fate: Fate, left: Left):
@@ -241,8 +224,9 @@ def recover(story: Story, said: str) -> None:
     assert result.code == 0, result.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("store", "fate", "left"), cases(REPLAY, ANY_FATE))  # each fate meets a first run, above
+@pytest.mark.parametrize(("store", "fate", "left"), cases(REPLAY))
 def test_a_replay_that_is_struck_anywhere_loses_nothing(rows: Rows, store: str, kind: str, fate: Fate, left: Left):
     story = Story(rows)
     struck(rows.world, Point.KEPT, Fate.KILL)
@@ -252,7 +236,7 @@ def test_a_replay_that_is_struck_anywhere_loses_nothing(rows: Rows, store: str, 
     follow(story, kind, left)
 
 
-@pytest.mark.by_turns("point", "store")
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("point", RESEND, ids=lambda point: point.name.lower())

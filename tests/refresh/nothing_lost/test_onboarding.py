@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from tests.conftest import World
 from tests.refresh.nothing_lost.struck import Fate, Point, struck
-from tests.refresh.nothing_lost.test_matrix import KINDS, LOSING, STORES, oauth, what_counts
+from tests.refresh.nothing_lost.test_matrix import KINDS, LOSING, STORES, oauth
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
@@ -40,14 +39,6 @@ TABLE = (
 )
 
 
-def cases() -> list[Any]:
-    """Every point. The kind of provider decides only what a token without an answer is worth."""
-    return [
-        pytest.param(left, id=left.point.name.lower(), marks=what_counts(left.point, kind=left.point is Point.ACTED))
-        for left in TABLE
-    ]
-
-
 @pytest.fixture
 def rows(request: pytest.FixtureRequest, store: str) -> Rows:
     """An empty table."""
@@ -63,9 +54,10 @@ def has_row(world: World) -> bool:
     return len(world.table) == 1 if world.table is not None else "loc" in world.rows()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("left", cases())
+@pytest.mark.parametrize("left", TABLE, ids=lambda one: one.point.name.lower())
 def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: str, kind: str, left: Left):
     world = rows.world
     location, provider, client_id, secret, token = world.csv_line(kind, "loc")
