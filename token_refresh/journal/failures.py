@@ -6,7 +6,7 @@ A dead grant is dead only for the refresh cell it was found on, so the cell is r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Failure:
 _TIMES = ("dead_since", "tried_at", "retry_at")
 _COLUMNS = tuple(Failure.__dataclass_fields__)
 _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
+_REMEMBER = f"INSERT OR REPLACE INTO failures VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
 class Failures:
@@ -85,28 +86,24 @@ class Failures:
 
     def record(self, failed: Iterable[Failure], recovered: Iterable[str]) -> None:
         """Remember these failures, and forget those of the rows with the keys in `recovered`."""
-        # A grant that is found dead again, on the same cell, has been dead since the first time.
-        remember = (
-            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (row_key) DO UPDATE SET"
-            " dead_since = CASE WHEN cell = excluded.cell AND dead_since <> '' THEN dead_since"
-            " ELSE excluded.dead_since END, cell = excluded.cell, status = excluded.status,"
-            " last_error = excluded.last_error, failure_count = excluded.failure_count, tried_at = excluded.tried_at,"
-            " retry_at = excluded.retry_at"
-        )
-        statements: list[Statement] = []
+        known, statements = self._known(), list[Statement]()
+        failed = [_since_first(one, known.get(one.row_key)) for one in failed]
         for one in failed:
             values = (one.row_key, one.location_id, one.provider, one.cell, one.status, one.last_error)
             times = (iso(at) if at is not None else "" for at in (one.dead_since, one.tried_at, one.retry_at))
-            statements.append((remember, (*values, one.failure_count, *times)))
-        forget = "DELETE FROM failures WHERE row_key = ?"
-        statements += [(forget, (key,)) for key in recovered if key in self._known()]
+            statements.append((_REMEMBER, (*values, one.failure_count, *times)))
+        recovered = [key for key in recovered if key in known]
+        statements += [("DELETE FROM failures WHERE row_key = ?", (key,)) for key in recovered]
         self._file.execute(statements, synced=False)  # what a power failure undoes is found out again
+        known.update((one.row_key, one) for one in failed)
+        for key in recovered:
+            del known[key]
 
     def rekey_statements(self, marks: Mapping[str, str]) -> list[Statement]:
         """What makes failures, found on cells with these fingerprints, count for the cells that replace them."""
         return [
             ("UPDATE failures SET cell = ? WHERE row_key = ?", (f"{old} {marks[old]}", failure.row_key))
-            for failure in self._known().values()
+            for failure in list(self._known().values())
             for old in failure.cell.split()
             if old in marks
         ]
@@ -123,13 +120,20 @@ class Failures:
     @property
     def has_dead_grant(self) -> bool:
         """Whether one is remembered."""
-        return any(failure.dead_since is not None for failure in self._known().values())
+        return any(failure.dead_since is not None for failure in list(self._known().values()))
 
     def _known(self) -> dict[str, Failure]:
-        """Everything as it was when this process began."""
+        """Everything as it was when this process began, and what it found since."""
         if self._all is None:
             self._all = _by_row(self._file.select_everywhere(_QUERY))
         return self._all
+
+
+def _since_first(found: Failure, before: Failure | None) -> Failure:
+    """A grant that is found dead again, on the same cell, has been dead since the first time."""
+    if before is None or before.cell != found.cell or before.dead_since is None:
+        return found
+    return replace(found, dead_since=before.dead_since)
 
 
 def read_failures(folder: Path) -> dict[str, Failure]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests import exits
 from tests.conftest import World
+from tests.refresh.nothing_lost.struck import Fate, Point, struck
 from tests.refresh.runs.faults_world import AirtableRows, Rows, SqliteRows, meanwhile, table_of
 from tests.world.airtable import AirtableServer
 from tests.world.clock import START
@@ -393,3 +394,23 @@ def test_a_pause_that_a_wrong_clock_noted_is_not_waited_for(rows: Rows) -> None:
     run(rows.world)
     rows.world.clock.set_back(10 * DAY)
     assert run(rows.world).outcomes() == {"loc": "refreshed"}
+
+
+# What a run learns, it knows to its end
+
+
+def test_a_grant_that_a_replay_finds_dead_is_not_sent_by_the_daily_look_of_the_same_run(rows: Rows) -> None:
+    rows.add("acme", "loc")
+    if rows.world.airtable is not None:
+        rows.world.airtable.requests_per_second = None  # the struck process has a clock of its own
+    rows.world.oauth.revoke("loc")
+    assert run(rows.world).outcomes() == {"loc": "reauthorize"}
+    another = rows.world.cells("acme", "loc")["encrypted_refresh"]
+    rows.edit("loc", encrypted_refresh=another, status="active", access_token_expiry=None)
+    rows.world.oauth.revoke("loc")
+    struck(rows.world, Point.KEPT, Fate.KILL)
+    before = sent(rows.world)
+    rows.world.clock.advance(3 * DAY)
+    result = run(rows.world)
+    assert (result.outcomes(), sent(rows.world) - before) == ({"loc": "reauthorize"}, 0)
+    assert rows.row("loc").status == "reauthorize"
