@@ -51,6 +51,8 @@ async def call(
         "server": ("127.0.0.1", 8002),
         "state": {},
     }
+    if method != "GET" and "content-length" not in given:  # as HTTP/1.1 says that there is a body
+        scope["headers"] = [*scope["headers"], (b"transfer-encoding", b"chunked")]
     left, sent = list(pieces), list[dict[str, Any]]()
 
     async def receive() -> dict[str, Any]:

@@ -175,7 +175,8 @@ def test_a_caller_that_has_gone_ends_the_request() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": [(b"host", b"localhost")], "raw_path": b"/", "query_string": b""}
+    headers = [(b"host", b"localhost"), (b"content-length", b"9")]
+    scope = {"type": "http", "headers": headers, "raw_path": b"/", "query_string": b""}
     asyncio.run(limited(echo)(scope, receive, send))
     assert (echo.clients, sent) == ([], [])
 

@@ -53,7 +53,7 @@ class Failure:
 _TIMES = ("dead_since", "tried_at", "retry_at")
 _COLUMNS = tuple(Failure.__dataclass_fields__)
 _QUERY = f"SELECT {', '.join(_COLUMNS)} FROM failures"  # noqa: S608 - names
-_REMEMBER = f"INSERT OR REPLACE INTO failures VALUES ({', '.join('?' * len(_COLUMNS))})"
+_REMEMBER = f"INSERT OR REPLACE INTO failures VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - marks
 
 
 class Failures:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-MOST = 200  # a batch is not kept waiting for more than so many
+MOST = 32  # more would keep the loop idle meanwhile
 
 _Asked = TypeVar("_Asked")
 _T = TypeVar("_T")

@@ -56,14 +56,13 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
-        responses=documentation.ERRORS,
         lifespan=lifespan,
         exception_handlers=dict.fromkeys((ActionableError, RequestValidationError, HTTPException), _answer_error),
     )
     app.state.service, app.state.looks = service, health.Looks(service)
     own = (tokens.api, clients.api, logins.api, logins.pages, health.api, documentation.pages, Page(service).router())
-    for router in own:
-        app.include_router(router)
+    for router in own:  # flat: to look into each included router would cost a request as much as its key
+        app.router.routes.extend(router.routes)
     app.mount(documentation.ASSETS, documentation.assets())
     app.mount("/static", StaticFiles(directory=STATIC))
     documentation.describe(app)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from token_refresh.service.access import needs
 from token_refresh.service.answers import Success
 from token_refresh.service.context import Shared, in_thread
+from token_refresh.service.documentation import ERRORS
 from token_refresh.service.models import (
     Client,
     ClientChanges,
@@ -21,7 +22,7 @@ from token_refresh.service.models import (
 )
 from token_refresh.service.routing import KeyFirstRoute
 
-api = APIRouter(route_class=KeyFirstRoute, tags=["clients"])
+api = APIRouter(route_class=KeyFirstRoute, responses=ERRORS, tags=["clients"])
 
 
 @api.post("/clients", status_code=201, dependencies=[needs("clients")])

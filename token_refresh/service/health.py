@@ -11,10 +11,11 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.service.access import Needs, needs
 from token_refresh.service.answers import Success, problem
 from token_refresh.service.context import Service, Shared, in_thread
+from token_refresh.service.documentation import ERRORS
 from token_refresh.service.routing import KeyFirstRoute
 from token_refresh.wiring import Obstacle, find_obstacle, metrics_text
 
-api = APIRouter(route_class=KeyFirstRoute, tags=["health"])
+api = APIRouter(route_class=KeyFirstRoute, responses=ERRORS, tags=["health"])
 ANSWER_SECONDS, KEY_SECONDS = 4.0, 1.0  # a store that is silent keeps monitors waiting no longer, nor whoever has a key
 _KEPT_SECONDS, _KEPT_AT_AIRTABLE = 5.0, 600.0  # each look costs a call there
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"

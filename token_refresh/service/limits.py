@@ -25,13 +25,13 @@ CONTENT_POLICY = (
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = (  # an answer that says one of these by itself keeps its own
-    ("content-security-policy", CONTENT_POLICY),
-    ("cache-control", "no-store"),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),  # an address may hold a link's token
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
+    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),  # an address may hold a link's token
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
 
 
@@ -91,7 +91,7 @@ class _Answer:
             self.has_begun = True
             own = list(message.get("headers", []))
             names = {bytes(name).lower() for name, _ in own}
-            added = [(name.encode(), value.encode()) for name, value in _HEADERS if name.encode() not in names]
+            added = [header for header in _HEADERS if header[0] not in names]
             message = {**message, "headers": [*own, *added]}
         await self._send(message)
 
@@ -112,6 +112,8 @@ async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
     It is read before anything else happens: an application that reads it by itself waits for a slow sender for ever.
     """
     headers = dict(scope["headers"])
+    if headers.keys().isdisjoint((b"content-length", b"transfer-encoding")):
+        return b""  # there is none (RFC 9112 section 6.3)
     if b"expect" in headers and int(headers.get(b"content-length", 0)) > MOST_BODY_BYTES:
         raise _too_large("the body", MOST_BODY_BYTES)  # whoever asks first need not send it
     body, size = bytearray(), 0

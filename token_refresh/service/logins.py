@@ -23,14 +23,14 @@ from token_refresh.library import TokenView
 from token_refresh.service.access import Caller, needs
 from token_refresh.service.answers import problem_content
 from token_refresh.service.context import Service, Shared, in_thread
-from token_refresh.service.documentation import PAGE_ERRORS
+from token_refresh.service.documentation import ERRORS, PAGE_ERRORS
 from token_refresh.service.models import LinkCreated, LoggedIn, NewLink, RowId
 from token_refresh.service.rendering import render
 from token_refresh.service.routing import KeyFirstRoute, PageRoute, is_json_wanted
 from token_refresh.service.sessions import SESSION
 from token_refresh.service.tokens import row_of
 
-api = APIRouter(route_class=KeyFirstRoute, tags=["login"])
+api = APIRouter(route_class=KeyFirstRoute, responses=ERRORS, tags=["login"])
 pages = APIRouter(route_class=PageRoute, default_response_class=HTMLResponse, responses=PAGE_ERRORS, tags=["login"])
 
 DONE = "/auth/done"

@@ -14,6 +14,7 @@ from token_refresh.library import TokenView
 from token_refresh.service.access import Caller, KeyHolder, caller_of, needs
 from token_refresh.service.answers import Success, problem
 from token_refresh.service.context import Service, Shared, service_of
+from token_refresh.service.documentation import ERRORS
 from token_refresh.service.models import (
     MIN_VALID_SECONDS,
     Authenticated,
@@ -26,7 +27,7 @@ from token_refresh.service.models import (
 )
 from token_refresh.service.routing import KeyFirstRoute
 
-api = APIRouter(route_class=KeyFirstRoute, tags=["tokens"])
+api = APIRouter(route_class=KeyFirstRoute, responses=ERRORS, tags=["tokens"])
 _Seconds = Annotated[int, Field(ge=0, le=86_400)]
 
 
