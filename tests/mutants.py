@@ -1117,15 +1117,15 @@ MUTANTS = (
     _mutant(
         "a failure is remembered after the recovery",
         "token_refresh/journal/failures.py",
-        "recovered = [key for key in recovered if key in known]",
-        "recovered = [key for key in recovered if key not in known]",
+        "recovered = [key for key in recovered if key in self._known()]",
+        "recovered = [key for key in recovered if key not in self._known()]",
         f"{_FAILING}test_where_the_token_stays_the_same_a_recovery_ends_the_memory_of_a_failure_too",
     ),
     _mutant(
         "what a run finds of a row it does not know itself",
         "token_refresh/journal/failures.py",
-        "        known.update((one.row_key, one) for one in failed)\n",
-        "",
+        "            self._known()[one.row_key] = one\n",
+        "            pass\n",
         f"{_FAILING}test_a_grant_that_a_replay_finds_dead_is_not_sent_by_the_daily_look_of_the_same_run",
     ),
     _mutant(

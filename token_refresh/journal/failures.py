@@ -86,18 +86,19 @@ class Failures:
 
     def record(self, failed: Iterable[Failure], recovered: Iterable[str]) -> None:
         """Remember these failures, and forget those of the rows with the keys in `recovered`."""
-        known, statements = self._known(), list[Statement]()
-        failed = [_since_first(one, known.get(one.row_key)) for one in failed]
+        statements: list[Statement] = []
+        failed = [_since_first(one, self._known().get(one.row_key)) for one in failed]
         for one in failed:
             values = (one.row_key, one.location_id, one.provider, one.cell, one.status, one.last_error)
             times = (iso(at) if at is not None else "" for at in (one.dead_since, one.tried_at, one.retry_at))
             statements.append((_REMEMBER, (*values, one.failure_count, *times)))
-        recovered = [key for key in recovered if key in known]
+        recovered = [key for key in recovered if key in self._known()]
         statements += [("DELETE FROM failures WHERE row_key = ?", (key,)) for key in recovered]
         self._file.execute(statements, synced=False)  # what a power failure undoes is found out again
-        known.update((one.row_key, one) for one in failed)
+        for one in failed:
+            self._known()[one.row_key] = one
         for key in recovered:
-            del known[key]
+            self._known().pop(key, None)  # it may have recovered twice
 
     def rekey_statements(self, marks: Mapping[str, str]) -> list[Statement]:
         """What makes failures, found on cells with these fingerprints, count for the cells that replace them."""
