@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from providers.base import Provider, Rotation
@@ -113,6 +113,7 @@ def test_how_many_runs_come_between_the_time_that_a_token_is_due_and_its_end(lif
     interval=st.integers(60, 7 * DAY), buffer=st.integers(0, DAY), lifetime=st.integers(60, 400 * DAY),
     start=st.floats(0, 1),
 )  # fmt: skip
+@example(interval=3600, buffer=0, lifetime=9000, start=0.25)  # two runs are more than a third of its life
 def test_where_two_runs_fit_a_refresh_that_fails_once_is_tried_again_before_the_token_ends(
     interval: int, buffer: int, lifetime: int, start: float
 ) -> None:
