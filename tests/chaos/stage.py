@@ -167,10 +167,7 @@ class Trap:
         is_busy = call.dialect.rotation != "never" and self._is_moment("busy")
         blocked = self._block() if is_busy else None
         before = self._successors(call)
-        answer = _reshaped(call, act())
-        if answer.status >= 400 and call.refresh_token is not None:
-            self._oracle.rejected.add(call.refresh_token)
-        self._oracle.acted(call)
+        answer = _reshaped(call, self._done(call, act))
         self._weather.see(call)
         if blocked is not None:
             new = self._successors(call) - before
@@ -216,8 +213,7 @@ class Trap:
             self._oracle.refused(call)
             return faults.too_many_requests(5).apply(call, act)
         if fault == "unread":
-            answer = act()
-            self._oracle.acted(call)
+            answer = self._done(call, act)
             return answer if answer.status != 200 else replace(answer, body=UNREAD.write(json.loads(answer.body)))
         self._oracle.dropped(call)
         if fault == "reset":
@@ -227,6 +223,14 @@ class Trap:
         act()
         self._oracle.acted(call)
         raise http.Hangup
+
+    def _done(self, call: Call, act: Act) -> http.Response:
+        """What the provider answers, to be sent on."""
+        answer = act()
+        if answer.status >= 400 and call.refresh_token is not None:
+            self._oracle.rejected.add(call.refresh_token)
+        self._oracle.acted(call)
+        return answer
 
     def _fail_store(self, fault: str, request: http.Request, act: Callable[[], http.Response]) -> http.Response:
         if fault == "down":
