@@ -88,3 +88,30 @@ def test_an_onboarding_that_is_killed_anywhere_loses_nothing(rows: Rows, store: 
         assert "reauthorize, the first answer was lost, and the token is used up" in told
     else:
         assert rows.is_current("loc")
+
+
+@pytest.mark.by_turns("kind", "store", "fate")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("fate", [Fate.FULL, Fate.READ_ONLY, Fate.IO_ERROR])
+def test_a_run_that_goes_on_with_an_onboarding_keeps_its_answer_although_the_journals_disk_fails(
+    rows: Rows, store: str, kind: str, fate: Fate
+):
+    world = rows.world
+    location, provider, client_id, secret, token = world.csv_line(kind, "loc")
+
+    def onboard(context: RunContext) -> tuple[()]:
+        Admission(context).admit(NewCredential(location, provider, client_id, secret, token), Terms())
+        return ()
+
+    struck(world, Point.SENT, Fate.KILL, onboard)  # the request never arrived
+    world.clock.advance(101)
+    end = struck(world, Point.ACTED, fate)
+    assert len(world.oauth.requests) == 1
+    if not has_row(world) and "recover --cell -" in end.said:  # journal and table share the disk
+        file = world.program.home / "answer"
+        file.write_text(next(line for line in end.said.splitlines() if "recover --cell -" in line))
+        assert world.program.run("recover", "--cell", str(file)).code == 0
+    world.clock.advance(1)
+    world.program.run()
+    assert (rows.is_current("loc"), len(world.oauth.requests)) == (True, 1)
