@@ -31,7 +31,7 @@ _ESCAPE, _INTERRUPT, _END, _KILL_LINE = "\x1b", "\x03", "\x04", "\x15"
 _BACKSPACES = ("\x7f", "\b")
 _ENTER = ("\r", "\n")
 _FIRST_PRINTABLE = " "
-_DEAF_SECONDS = 0.5
+_SIGNAL_SECONDS = 0.5  # after which a signal is seen at the latest
 
 Show = Callable[[str], None]  # makes typed characters visible, or does not
 
@@ -73,7 +73,7 @@ class Terminal:
                 Kind.USAGE,
             )
         self._descriptor = sys.stdin.fileno()
-        self._wait: Callable[[], object] = self._any_key
+        self._wait: Callable[[], None] = self._any_key
         self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
@@ -129,8 +129,8 @@ class Terminal:
         finally:
             self._wait = self._any_key
 
-    def _any_key(self) -> object:
-        return _ready([self._descriptor])
+    def _any_key(self) -> None:
+        _ready([self._descriptor])
 
     def yes(self, question: str) -> bool:
         """Whether the answer is yes; anything else is no."""
@@ -209,11 +209,11 @@ def _ready(descriptors: list[int], ends: float = math.inf) -> list[int]:
     """
     ready: list[int] = []
     while not ready and (left := ends - time.monotonic()) > 0:
-        ready, _, _ = select.select(descriptors, [], [], min(left, _DEAF_SECONDS))
+        ready, _, _ = select.select(descriptors, [], [], min(left, _SIGNAL_SECONDS))
     return ready
 
 
-def _characters(descriptor: int, wait: Callable[[], object]) -> Iterator[str]:
+def _characters(descriptor: int, wait: Callable[[], None]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with contextlib.suppress(OSError):  # a terminal that was closed ends the input
         wait()
