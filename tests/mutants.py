@@ -290,16 +290,16 @@ MUTANTS = (
     _mutant(
         "a second unproven token takes the place of the one before that only the row knows",
         "token_refresh/refresh/write_back.py",
-        "        return {} if job.row.previous_refresh and not job.proves else sent",
+        '        return sent if job.row.previous_refresh in ("", *(one.previous for one in job.proves)) else {}',
         "        return sent",
-        f"{_UNPROVEN}test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before",
+        f"{_UNPROVEN}test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_one_before_all_of_them",
     ),
     _mutant(
         "of two tokens before that were put back the row forgets the older one",
         "token_refresh/refresh/write_back.py",
         '"previous_refresh": left}',
         '"previous_refresh": ""}',
-        f"{_UNPROVEN}test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before",
+        f"{_UNPROVEN}test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_one_before_all_of_them",
     ),
     _mutant(
         "the token before is put back over itself, where a run that was killed had sealed it twice",

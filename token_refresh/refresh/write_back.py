@@ -173,7 +173,8 @@ class WriteBack:
         sent = self._store.cells(job.row.location_id, job.binding, previous_refresh=job.credential.refresh_token)
         successor = self._store.keyring.fingerprint(answer.refresh_token or "")
         self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
-        return {} if job.row.previous_refresh and not job.proves else sent  # what no entry here knows of stays
+        # What no entry here knows of stays.
+        return sent if job.row.previous_refresh in ("", *(one.previous for one in job.proves)) else {}
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""

@@ -185,16 +185,21 @@ def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases:
     assert databases.is_current("loc")
 
 
-def test_on_a_host_without_the_journal_two_unproven_tokens_in_a_row_give_way_to_the_one_before(databases: Rows) -> None:
-    """The row knows the token before the first, the new journal the first: neither is given up for the second."""
+@pytest.mark.parametrize("samples", [["another-sample"], ["another-sample", "a-third-sample"]], ids=["two", "three"])
+def test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_one_before_all_of_them(
+    databases: Rows, samples: list[str]
+) -> None:
+    """The row knows the token before the first, the new journal the others: none is given up for the last."""
     world, first = databases.world, leave_a_sample(databases)
     world.oauth.behave()
-    world.oauth.fail(faults.raw(json.dumps({"refresh_token": "another-sample"}).encode()), token="sample-refresh")
+    for token, after in zip(["sample-refresh", *samples], samples, strict=False):
+        world.oauth.fail(faults.raw(json.dumps({"refresh_token": after}).encode()), token=token)
     other = replace(world.program, settings=world.program.settings | {"STATE_DIR": str(world.program.home / "another")})
     since = len(world.oauth.requests)
     assert only(other.run("--json", "--takeover"))["outcome"] == "unknown"
     assert sent(databases, since) == ["sample-refresh", "another-sample"]
-    for token in ("sample-refresh", first):
+    left = ["sample-refresh", *samples[: len(samples) if samples[1:] else 0]]  # a second one was tried in that run
+    for token in (*reversed(left), first):
         assert databases.stored("loc") == token
         world.clock.advance(100)
         result = other.run("--json")
