@@ -5,6 +5,7 @@
 >>> TokenManager.from_settings().get_valid_access_token("LOCATION")
 """
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +26,8 @@ with Starting(is_script=__name__ == "__main__"):  # up to here, any Python from 
 
 if TYPE_CHECKING:
     from token_refresh.library import AccessToken, AsyncTokenManager, TokenManager, TokenView
+
+_OBJECTS = 50_000  # more than imports make before garbage is looked for, which takes a twentieth of an idle run
 
 __all__ = [
     "AccessToken",
@@ -48,6 +51,7 @@ def __getattr__(name: str) -> Any:
 
 def command() -> NoReturn:
     """The installed command `token-refresh`."""
+    gc.set_threshold(_OBJECTS)
     end(main(sys.argv[1:]))
 
 

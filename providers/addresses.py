@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from token_refresh.base.errors import ActionableError, Kind
@@ -27,6 +28,7 @@ class ProviderError(ActionableError):
     kind = Kind.ROW
 
 
+@lru_cache(256)  # of thousands of rows
 def origin_of(url: str) -> str:
     """`https://host[:port]` of an address, lower case, without the scheme's default port.
 

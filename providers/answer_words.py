@@ -111,7 +111,7 @@ def plain_words(body: bytes, content_type: str) -> str:
 
 def snake_case(name: str) -> str:
     """`refresh_token` of `refreshToken`."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return name if name.islower() else "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def text_of(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS = 10, 10_000_000  # between two runs without cron
@@ -65,6 +66,7 @@ def parse_day(text: str) -> datetime | None:
         return None
 
 
+@lru_cache(16)  # of many answers in one second
 def http_date(value: str) -> datetime | None:
     """A time as HTTP writes it (RFC 9110 section 5.6.7); None where it is none."""
     from email.utils import parsedate_to_datetime  # a run that finds another one active needs no mail
