@@ -246,6 +246,14 @@ def test_a_line_that_was_cut_off_stays_alone_and_the_next_begins_its_own(log: Lo
     assert [line["event"] for line in log.log.lines_of("loc-1")] == ["onboard", "revoke", "export"]
 
 
+def test_uses_that_are_noted_together_are_a_line_each_but_what_is_only_counted(log: Log) -> None:
+    log.note("get", "loc-1")
+    (log.folder / FILE).write_bytes((log.folder / FILE).read_bytes().removesuffix(b"\n"))
+    together = [CredentialUsed(use, "loc-1") for use in ("onboard", "get", "revoke")]
+    log.log.note(together, Path)
+    assert [line["event"] for line in log.lines()] == ["get", "onboard", "revoke"]
+
+
 # What cannot be written
 
 
@@ -272,6 +280,14 @@ def test_a_log_that_cannot_be_written_is_one_warning(tmp_path: Path, clock: Fake
     [warning] = log.warnings
     assert warning.startswith("the security log ")
     assert reason in warning
+
+
+def test_whatever_goes_wrong_in_it_is_one_warning_and_no_error(tmp_path: Path, clock: FakeClock) -> None:
+    log = Log(tmp_path, clock)
+    log.log.path = tmp_path / "log\0"
+    log.note("export")
+    [warning] = log.warnings
+    assert "embedded null byte" in warning
 
 
 def test_a_line_of_which_the_disk_takes_only_a_part_is_one_warning(log: Log) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import Clock, iso
-from token_refresh.base.errors import ActionableError
 from token_refresh.base.events import CredentialUsed, RowFinished
 from token_refresh.base.files import user_name
 from token_refresh.notifiers.ledger import locked
@@ -67,12 +66,13 @@ class SecurityLog:
             if not isinstance(self.path, Path):
                 self.path = Path(self.path or find_folder() / FILE)
             with locked(self._lock, _LOCK_SECONDS) as file:
-                for used in uses:
-                    self._write(used, self.path, file)
+                lines = [line for used in uses if (line := self._line(used, file))]
+                if lines:
+                    _append(self.path, b"\n".join(lines))
             self._retry_at = None
-        except (OSError, ActionableError) as error:
+        except Exception as error:  # whatever it is, it must not keep tokens from the store
             if self._retry_at is None:
-                reason = getattr(error, "strerror", None) or str(error)
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 what = f"the security log {self.path or ''}".rstrip()
                 self.say(f"{what} cannot be written ({reason})", "Correct SECURITY_LOG, or free the disk.")
             self._retry_at = self.clock.monotonic() + _PAUSE_SECONDS
@@ -88,7 +88,8 @@ class SecurityLog:
                         if (known := json.loads(line))["location"] in mine:
                             yield known
 
-    def _write(self, used: CredentialUsed, path: Path, lock_file: int) -> None:
+    def _line(self, used: CredentialUsed, lock_file: int) -> bytes:
+        """What is to be written of a use; empty where it only counts."""
         actor = f"{self._actor} {used.key}".rstrip()
         location = self._hash("location", used.location_id) if used.location_id is not None else None
         counted: dict[str, int] = {}
@@ -96,7 +97,7 @@ class SecurityLog:
             use = "" if used.use == "get" else f"{used.use} "
             count = self._count(lock_file, f"{use}{actor} {used.outcome} {location}")
             if not count:
-                return
+                return b""
             counted = {"count": count}
         line = {
             "time": iso(self.clock.now()),
@@ -107,7 +108,7 @@ class SecurityLog:
             "client": self._hash("client", used.client_id) if used.client_id else None,
             **counted,
         }
-        _append(path, json.dumps(line).encode())
+        return json.dumps(line).encode()
 
     def _count(self, file: int, who: str) -> int:
         """How often since the last line, with this time; 0 where that line is not an hour old.
@@ -161,10 +162,10 @@ def _use_of(event: CredentialUsed | RowFinished) -> CredentialUsed:
     return CredentialUsed("refresh", event.location_id, event.client_id, event.outcome or "")
 
 
-def _append(path: Path, line: bytes) -> None:
-    """Add a line; one that a kill or a full disk cut off before it stays as it is, and this one begins on its own."""
+def _append(path: Path, lines: bytes) -> None:
+    """Add lines; one that a kill or a full disk cut off before them stays as it is, and these begin on their own."""
     with suppress(FileNotFoundError):
-        if path.stat().st_size + len(line) >= MOST_BYTES:
+        if path.stat().st_size + len(lines) >= MOST_BYTES:
             for number in range(OLDER_FILES, 0, -1):
                 with suppress(FileNotFoundError):
                     _numbered(path, number - 1).replace(_numbered(path, number))
@@ -172,8 +173,8 @@ def _append(path: Path, line: bytes) -> None:
     with os.fdopen(descriptor, "ab+", buffering=0) as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else b"\n" + line
-        if file.write(line + b"\n") <= len(line):
+            lines = lines if file.read(1) == b"\n" else b"\n" + lines
+        if file.write(lines + b"\n") <= len(lines):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -40,7 +40,7 @@ class Refresher:
     def __init__(self, context: RunContext, *subscribers: Subscriber) -> None:
         self._context = context
         self._report = RunFinished(context.claimant.run, context.clock.now())
-        self._emit = FanOut(self._report.collect, context.audit, *subscribers)
+        self._emit = FanOut(self._report.collect, *subscribers)
         self._writeback = WriteBack(context, self._emit_once)
         self._said: set[tuple[NoticeCode | None, str | None, str | None]] = set()
         self._deadline: float | None = None
@@ -125,9 +125,9 @@ class Refresher:
         if not scope.takeover:
             self._context.identity.require_alone()
         query = query_of(self._context, scope)
-        for jobs in list_due(self._context, scope, query, frozenset(), self._emit, self._name_unusable):
-            for job in jobs:
-                self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
+        rounds = list_due(self._context, scope, query, frozenset(), self._emit, self._name_unusable)
+        for job in chain.from_iterable(rounds):
+            self._emit(RowFinished(job.row.location_id, job.provider.slug, None))
 
     def _name_unusable(self, fault: UnusableRow) -> None:
         what, action = str(fault.error), fault.error.action

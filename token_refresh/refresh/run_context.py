@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
 
     from providers.base import ProviderSummary
     from token_refresh.base.clock import Clock
-    from token_refresh.base.events import Notice, RowFinished, Subscriber
+    from token_refresh.base.events import Audit, Notice, RowFinished
     from token_refresh.journal.entries import Entry, Journal
     from token_refresh.net.transport import Transport
     from token_refresh.refresh.due import DuePolicy
@@ -52,7 +52,7 @@ class RunContext:
     concurrency: int
     identity: RunIdentity
     claimant: Claimant
-    audit: Subscriber
+    audit: Audit
     first_notices: Callable[[RunContext, Scope], Iterable[Notice]]
     row_notices: Callable[[RunContext, Sequence[Row], Sequence[Row], DueQuery], Iterable[Notice]]
     resume_admission: Callable[[RunContext, Entry], RowFinished | Notice]

@@ -102,8 +102,8 @@ class WriteBack:
         self._since: float | None = None
         self._retry_at = 0.0
         self._failing_since: float | None = None
-        self._finished: list[int] = []  # entries that are to be forgotten, and
-        self._spent: list[int] = []  # those whose tokens are to be remembered, with the journal's next transaction
+        # Entries to be forgotten, and those whose tokens are to be remembered, with the journal's next transaction.
+        self._finished, self._spent = list[int](), list[int]()
         self._failed, self._well = list[Failure](), list[str]()
         self.error: StoreError | None = None
         self.journal_error: JournalError | None = None
@@ -205,10 +205,9 @@ class WriteBack:
         self.unproven.pop(pending.change.key, None)
         if not pending.change.values:
             self._close(pending, WriteResult(Written.STORED))
-            self._emit(pending.result.finished)
+            self._say(pending.result.finished)
             return
-        if self._since is None:
-            self._since = self._clock.monotonic()
+        self._since = self._clock.monotonic() if self._since is None else self._since
         self._buffer.append(pending)
 
     def flushes_at(self) -> float | None:
@@ -264,8 +263,7 @@ class WriteBack:
 
     def confirm(self, batch: Sequence[Pending], results: Sequence[WriteResult]) -> None:
         """Take in what became of a batch: journal, results, and what is to be written again."""
-        undone: list[Pending] = []
-        done: list[RowFinished] = []
+        undone, done = list[Pending](), list[RowFinished]()
         for pending, result in zip(batch, results, strict=True):
             if result.written is Written.UNDONE:
                 undone.append(pending)
@@ -279,8 +277,7 @@ class WriteBack:
                 done.append(final)
         self._settle()
         self._after(undone, len(batch))
-        for one in done:
-            self._emit(one)
+        self._say(*done)
 
     def end_unproven(self) -> None:
         """Say what became of the rows whose new token could not be proved in this run, or whose agency has no other."""
@@ -290,13 +287,19 @@ class WriteBack:
                 self.add(*held)
             self.finish()
         while self.unproven:
-            self._emit(self.unproven.popitem()[1])
+            self._say(self.unproven.popitem()[1])
+
+    def _say(self, *ends: RowFinished) -> None:
+        """Say what became of rows. The security log gets them together: each time it is opened holds up the threads."""
+        self._context.audit(*ends)
+        for end in ends:
+            self._emit(end)
 
     def _abandon(self) -> None:
         """Give up what the store does not take; the journal keeps the tokens among it for the next run."""
         for pending in self.take():
             place = self._journal.place_of(pending.entry_id)
-            self._emit(_waiting(pending, place, self.error) if pending.brings_token else pending.result.finished)
+            self._say(_waiting(pending, place, self.error) if pending.brings_token else pending.result.finished)
 
     def _close(self, pending: Pending, result: WriteResult) -> None:
         if result.written is Written.STORED:
