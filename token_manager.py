@@ -5,7 +5,6 @@
 >>> TokenManager.from_settings().get_valid_access_token("LOCATION")
 """
 
-import gc
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,12 +21,10 @@ with Starting(is_script=__name__ == "__main__"):  # up to here, any Python from 
         SeveralTokensError,
         TokenError,
     )
-    from token_refresh.terminal.process import end
+    from token_refresh.terminal.process import collect_seldom, end
 
 if TYPE_CHECKING:
     from token_refresh.library import AccessToken, AsyncTokenManager, TokenManager, TokenView
-
-_OBJECTS = 50_000  # more than imports make before garbage is looked for, which takes a twentieth of an idle run
 
 __all__ = [
     "AccessToken",
@@ -51,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 def command() -> NoReturn:
     """The installed command `token-refresh`."""
-    gc.set_threshold(_OBJECTS)
+    collect_seldom()
     end(main(sys.argv[1:]))
 
 

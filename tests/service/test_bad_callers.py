@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import pytest
+from opentelemetry import trace
 
 from tests.conftest import World
 from tests.service.server import ServiceServer
@@ -218,3 +219,19 @@ def test_a_mistake_of_ours_is_named_by_type_and_place_alone(
     assert re.fullmatch(r"internal error: KeyError at \w+\.py:\d+", answer.json()["message"])
     assert "internal error: KeyError at" in caplog.text
     assert not [text for text in ("canary-secret", "Traceback") if text in caplog.text + answer.text]
+
+
+def test_who_collects_traces_in_this_process_hears_nothing_of_requests(
+    server: ServiceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trace holds the address, and that may hold a link's token; FastAPI tells by itself."""
+    told: list[object] = []
+
+    class Collector(trace.TracerProvider):
+        def get_tracer(self, *args: Any, **_: Any) -> trace.Tracer:
+            told.append(args)
+            return trace.NoOpTracer()
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Collector())
+    assert server.call("GET", "/connect/link-canary").status_code == 404
+    assert told == []

@@ -169,6 +169,13 @@ def test_an_answer_does_not_say_what_serves_it() -> None:
         assert b"server:" not in answer_on(connection).lower()
 
 
+def test_head_and_body_of_an_answer_come_in_one_piece() -> None:
+    with running(quick()) as served, served.connect() as connection:
+        for _ in range(50):
+            connection.sendall(REQUEST)
+            assert connection.recv(65_536).endswith(b"\r\n\r\ndone")
+
+
 def test_at_the_end_an_open_request_is_answered_and_no_new_one_taken() -> None:
     slow = Slow()
     with running(slow) as served, served.connect() as idle, served.connect() as connection:

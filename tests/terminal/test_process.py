@@ -44,6 +44,11 @@ def test_nobody_but_root_may_look_at_the_memory(tmp_path: Path) -> None:
     assert run(SETTLED + ASKED, tmp_path).stdout == "0 (0, 0)\n"
 
 
+def test_garbage_is_looked_for_less_often_than_python_does_by_itself(tmp_path: Path) -> None:
+    code = "import gc; from token_refresh.terminal import process; process.collect_seldom(); print(gc.get_threshold())"
+    assert run(code, tmp_path).stdout.startswith("(50000, ")
+
+
 @ONLY_LINUX
 @pytest.mark.parametrize("script", ["token_manager.py", "onboard_client.py"])
 def test_nobody_but_root_may_look_at_the_memory_of_the_programs(script: str, tmp_path: Path) -> None:

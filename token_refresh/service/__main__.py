@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -33,6 +34,7 @@ def command() -> NoReturn:
     Threads that still wait for a store are left alone: they hold no token, see `Service.close`.
     """
     process.harden_process()
+    process.collect_seldom()
     console, environ = Console(), configuration.strip_secrets(os.environ)
     os._exit(guarded(console, lambda: serve(environ, console)))  # `console` flushes line by line
 
@@ -65,6 +67,8 @@ def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
         service.expect_end()
         server.stop()
 
+    gc.collect()
+    gc.freeze()  # what is there now stays: to look through all of it for garbage makes callers wait for 60 ms
     with process.ended_by(stop):
         asyncio.new_event_loop().run_until_complete(_run(server, service, console))  # `asyncio.run` waits for threads
     console.info("the service has ended")

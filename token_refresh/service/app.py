@@ -13,6 +13,7 @@ Defaults of FastAPI, Starlette and uvicorn that would break the contract, and wh
 - OpenAPI says that 422 is another object than it is: `documentation.py`.
 - A function that is no coroutine, also a dependency, takes a thread: all of ours are coroutines.
 - Requests are logged with their query: `__main__.py`.
+- Whoever sets FASTAPI_OTEL_AUTO_CONFIGURE is sent addresses, what was refused and tracebacks: `_NOT_TRACED`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import iter_route_contexts
 from fastapi.staticfiles import StaticFiles
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,6 +41,7 @@ from token_refresh.service.page import Page
 from token_refresh.service.rendering import STATIC
 
 _LOG = logging.getLogger("token_refresh.service")
+_NOT_TRACED = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -56,6 +59,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
+        telemetry=_NOT_TRACED,
         lifespan=lifespan,
         exception_handlers=dict.fromkeys((ActionableError, RequestValidationError, HTTPException), _answer_error),
     )

@@ -25,6 +25,53 @@ ANSWER_SECONDS = 8.0  # meanwhile a request is answered after so long; what it b
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
+class OneWrite(asyncio.Transport):
+    """Sends what one turn of the loop writes in one piece.
+
+    uvicorn writes the head of an answer and its body apart: two system calls, two packets, and a caller that wakes up
+    twice. A service with many callers handed out half as many tokens.
+
+    Args:
+        transport: the connection itself.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `asyncio.WriteTransport`; it goes out when the loop turns."""
+        if not self._pieces:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._pieces.append(bytes(data))
+
+    def close(self) -> None:
+        """See `asyncio.BaseTransport`."""
+        self._send()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._transport.resume_reading()
+
+    def _send(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        self._transport.write(b"".join(pieces))
+
+
 class TimedProtocol(H11Protocol):
     """A connection that is given ten seconds for the headers of each request: uvicorn alone waits for ever."""
 
@@ -32,7 +79,7 @@ class TimedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
-        super().connection_made(transport)
+        super().connection_made(OneWrite(transport))
         self._watch()
 
     def data_received(self, data: bytes) -> None:
