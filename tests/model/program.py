@@ -325,7 +325,7 @@ def _write(sim: Simulation, run: Sent, new: int) -> None:
         sim.folders[:] = [one._replace(ignores=one.ignores and at == run.who) for at, one in enumerate(sim.folders)]
     elif run.end in ("unproven", "put back"):
         previous = row.previous if row.previous != new else 0
-        is_known = not previous or previous in [one.previous for one in folder.entries]
+        is_known = not previous or previous in [one.previous for one in folder.entries if one.step == "unproven"]
         if run.end == "unproven" and sim.rules.store == "database" and is_known:
             previous = entry.previous if entry else 0  # else it is one that no entry here knows of
         sim.row = row._replace(token=new, expiry=Expiry.LAST_MINUTE, previous=previous)

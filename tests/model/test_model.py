@@ -122,8 +122,8 @@ BREAKS = {
         (Rules("family", "database"), 1, SPENT),
     ),
     "the row keeps a token before that no entry knows": (
-        "is_known = not previous or previous in [one.previous for one in folder.entries]",
-        "is_known = True",
+        "is_known = not previous or previous in",
+        "is_known = True or",
         (Rules("never", "database", machines=1), 4, LOST),
     ),
     "what an unproven answer was for is not spent": (
