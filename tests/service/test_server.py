@@ -25,6 +25,7 @@ from token_refresh.settings import ServiceSettings
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SETTINGS = ServiceSettings("127.0.0.1", 0, "", frozenset(), frozenset(), (), None, None, False)
 PATIENCE_SECONDS = 10
+MANY = 2_000  # pieces of an answer
 
 
 class Running:
@@ -174,6 +175,25 @@ def test_head_and_body_of_an_answer_come_in_one_piece() -> None:
         for _ in range(50):
             connection.sendall(REQUEST)
             assert connection.recv(65_536).endswith(b"\r\n\r\ndone")
+
+
+def test_a_caller_that_reads_slowly_holds_up_an_application_that_writes_fast() -> None:
+    """Else all of an answer would be in memory."""
+    sent = []
+
+    async def fast(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+            for number in range(MANY):
+                await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": number < MANY - 1})
+                sent.append(number)
+
+    with running(fast) as served, served.connect() as connection:
+        connection.sendall(REQUEST)
+        until(lambda: len(sent) > 0)
+        assert served.ask(REQUEST).count(b"x") == MANY * 10_000
+        assert len(sent) < 2 * MANY
+        assert whole(connection).count(b"x") == MANY * 10_000
 
 
 def test_at_the_end_an_open_request_is_answered_and_no_new_one_taken() -> None:

@@ -22,6 +22,7 @@ OPEN_REQUESTS_SECONDS = 30  # after the wish for the end; then those that are le
 NEW_REFRESHES_SECONDS = 8.0  # so long an open request may still begin a refresh, which takes 90 seconds at most
 AWAY_SECONDS = 120.0  # after the store was last found away; so long the library waits for it
 ANSWER_SECONDS = 8.0  # meanwhile a request is answered after so long; what it began goes on
+_MUCH_BYTES = 64 * 1024
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -38,13 +39,15 @@ class OneWrite(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
         self._transport = transport
-        self._pieces: list[bytes] = []
+        self._written = bytearray()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See `asyncio.WriteTransport`; it goes out when the loop turns."""
-        if not self._pieces:
+        """See `asyncio.WriteTransport`; it goes out when the loop turns, or when it is much."""
+        if not self._written:
             asyncio.get_running_loop().call_soon(self._send)
-        self._pieces.append(bytes(data))
+        self._written += data
+        if len(self._written) >= _MUCH_BYTES:  # the connection says when a caller reads slowly
+            self._send()
 
     def close(self) -> None:
         """See `asyncio.BaseTransport`."""
@@ -68,8 +71,8 @@ class OneWrite(asyncio.Transport):
         self._transport.resume_reading()
 
     def _send(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        self._transport.write(b"".join(pieces))
+        written, self._written = self._written, bytearray()
+        self._transport.write(written)
 
 
 class TimedProtocol(H11Protocol):
