@@ -290,9 +290,16 @@ MUTANTS = (
     _mutant(
         "a second unproven token takes the place of the one before that only the row knows",
         "token_refresh/refresh/write_back.py",
-        '        return sent if job.row.previous_refresh in ("", *(one.previous for one in job.proves)) else {}',
+        "        return {} if job.row.previous_refresh and not is_known else sent",
         "        return sent",
         f"{_UNPROVEN}test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_one_before_all_of_them",
+    ),
+    _mutant(
+        "a token before that was sealed twice counts as one that only the row knows",
+        "token_refresh/refresh/write_back.py",
+        "        is_known = any(one.token in marks for one in job.proves) if marks else bool(job.proves)",
+        "        is_known = job.row.previous_refresh in [one.previous for one in job.proves]",
+        f"{_UNPROVEN}test_a_token_before_that_row_and_journal_have_sealed_apart_is_no_other_one",
     ),
     _mutant(
         "of two tokens before that were put back the row forgets the older one",
@@ -1023,8 +1030,8 @@ MUTANTS = (
     _mutant(
         "a notice is said again in each round of rows",
         "token_refresh/refresh/run.py",
-        "            self._said.add(key)\n",
-        "            pass\n",
+        "            if self._said.setdefault(key, event) is not event:\n",
+        "            if False:\n",
         "tests/refresh/runs/test_claims.py::test_a_run_works_round_by_round_and_leaves_no_claim",
     ),
     _mutant(

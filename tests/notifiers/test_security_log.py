@@ -254,6 +254,13 @@ def test_uses_that_are_noted_together_are_a_line_each_but_what_is_only_counted(l
     assert [line["event"] for line in log.lines()] == ["get", "onboard", "revoke"]
 
 
+def test_a_use_that_comes_twice_together_is_counted_twice(log: Log, clock: FakeClock) -> None:
+    log.log.note([CredentialUsed("get", "loc-1")] * 3, lambda: log.folder)
+    clock.advance(HOUR)
+    log.note("get", "loc-1")
+    assert [line["count"] for line in log.lines()] == [1, 3]
+
+
 # What cannot be written
 
 
@@ -288,6 +295,24 @@ def test_whatever_goes_wrong_in_it_is_one_warning_and_no_error(tmp_path: Path, c
     log.note("export")
     [warning] = log.warnings
     assert "embedded null byte" in warning
+
+
+def test_uses_that_could_not_be_written_are_noted_when_they_come_again(tmp_path: Path, clock: FakeClock) -> None:
+    """Not an hour later, as those that were written."""
+    (tmp_path / "log").mkdir()
+    log, together = Log(tmp_path, clock, tmp_path / "log"), [CredentialUsed("get", f"loc-{n}") for n in range(3)]
+    log.log.note(together, Path)
+    (tmp_path / "log").rmdir()
+    clock.advance(120)
+    log.log.note(together, Path)
+    assert [line["count"] for line in map(json.loads, (tmp_path / "log").read_text().splitlines())] == [1, 1, 1]
+
+
+def test_a_mistake_in_a_programs_own_logging_stops_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    def say(*_: str) -> None:
+        raise RuntimeError
+
+    SecurityLog(tmp_path / "gone" / FILE, tmp_path, "library", clock, say).note([CredentialUsed("export")], Path)
 
 
 def test_a_line_of_which_the_disk_takes_only_a_part_is_one_warning(log: Log) -> None:

@@ -177,6 +177,26 @@ def test_head_and_body_of_an_answer_come_in_one_piece() -> None:
             assert connection.recv(65_536).endswith(b"\r\n\r\ndone")
 
 
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+def test_whoever_sends_a_request_and_no_more_is_answered(authority: Authority, is_secure: bool) -> None:
+    """As `nc -N` does: the end of what it sends is there before the answer."""
+    file = authority.bundle.with_name("server.pem")
+    settings = replace(SETTINGS, tls_cert_file=file, tls_key_file=file) if is_secure else SETTINGS
+    with running(quick(), settings) as served:
+        for _ in range(20):
+            plain = served.connect()
+            with plain.dup() as end, secured(plain, authority) if is_secure else plain as connection:
+                connection.sendall(REQUEST)
+                end.shutdown(socket.SHUT_WR)
+                answer_on(connection)
+
+
+def secured(connection: socket.socket, authority: Authority) -> ssl.SSLSocket:
+    """Speaks TLS on a connection."""
+    trusting = ssl.create_default_context(cafile=authority.bundle)
+    return trusting.wrap_socket(connection, server_hostname="localhost")
+
+
 def test_a_caller_that_reads_slowly_holds_up_an_application_that_writes_fast() -> None:
     """Else all of an answer would be in memory."""
     sent = []
@@ -256,10 +276,9 @@ def test_a_request_may_take_its_time_when_the_store_is_back(monkeypatch: pytest.
 
 def test_certificate_and_key_encrypt(authority: Authority) -> None:
     file = authority.bundle.with_name("server.pem")
-    trusting = ssl.create_default_context(cafile=authority.bundle)
     with (
         running(quick(), replace(SETTINGS, tls_cert_file=file, tls_key_file=file)) as served,
-        trusting.wrap_socket(served.connect(), server_hostname="localhost") as connection,
+        secured(served.connect(), authority) as connection,
     ):
         connection.sendall(REQUEST)
         answer_on(connection)

@@ -66,15 +66,19 @@ class SecurityLog:
             if not isinstance(self.path, Path):
                 self.path = Path(self.path or find_folder() / FILE)
             with locked(self._lock, _LOCK_SECONDS) as file:
-                lines = [line for used in uses if (line := self._line(used, file))]
+                counts: dict[int, bytes] = {}
+                lines = [line for used in uses if (line := self._line(used, file, counts))]
                 if lines:
                     _append(self.path, b"\n".join(lines))
+                for place, record in counts.items():
+                    os.pwrite(file, record, place)
             self._retry_at = None
         except Exception as error:  # whatever it is, it must not keep tokens from the store
             if self._retry_at is None:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 what = f"the security log {self.path or ''}".rstrip()
-                self.say(f"{what} cannot be written ({reason})", "Correct SECURITY_LOG, or free the disk.")
+                with suppress(Exception):  # of a program's own logging
+                    self.say(f"{what} cannot be written ({reason})", "Correct SECURITY_LOG, or free the disk.")
             self._retry_at = self.clock.monotonic() + _PAUSE_SECONDS
 
     def lines_of(self, location_id: str) -> Iterator[dict[str, Any]]:
@@ -88,14 +92,14 @@ class SecurityLog:
                         if (known := json.loads(line))["location"] in mine:
                             yield known
 
-    def _line(self, used: CredentialUsed, lock_file: int) -> bytes:
-        """What is to be written of a use; empty where it only counts."""
+    def _line(self, used: CredentialUsed, lock_file: int, counts: dict[int, bytes]) -> bytes:
+        """What is to be written of a use; empty where it only counts. How often goes to `counts`, by its place."""
         actor = f"{self._actor} {used.key}".rstrip()
         location = self._hash("location", used.location_id) if used.location_id is not None else None
         counted: dict[str, int] = {}
         if used.use in _COUNTED:
             use = "" if used.use == "get" else f"{used.use} "
-            count = self._count(lock_file, f"{use}{actor} {used.outcome} {location}")
+            count = self._count(lock_file, f"{use}{actor} {used.outcome} {location}", counts)
             if not count:
                 return b""
             counted = {"count": count}
@@ -110,21 +114,22 @@ class SecurityLog:
         }
         return json.dumps(line).encode()
 
-    def _count(self, file: int, who: str) -> int:
+    def _count(self, file: int, who: str, counts: dict[int, bytes]) -> int:
         """How often since the last line, with this time; 0 where that line is not an hour old.
 
         Each has its place in one of the lock file's buckets; in a full one the oldest gives way.
         """
         now, own = self.clock.now().timestamp(), self._hash("get", who)
         start = int(own, 16) % _BUCKETS * _BUCKET_BYTES
-        records = list(_RECORD.iter_unpack(os.pread(file, _BUCKET_BYTES, start).ljust(_BUCKET_BYTES, b"\0")))
+        kept = os.pread(file, _BUCKET_BYTES, start).ljust(_BUCKET_BYTES, b"\0")
+        places = range(start, start + _BUCKET_BYTES, _RECORD.size)
+        records = [_RECORD.unpack(counts.get(at, kept[at - start :][: _RECORD.size])) for at in places]
         names, times = [record[0] for record in records], [record[1] for record in records]
         is_known = own.encode() in names
         place = names.index(own.encode()) if is_known else times.index(min(times))
         _, at, count = records[place] if is_known else ("", 0.0, 0)
         is_time = not 0 <= now - at < _AN_HOUR
-        record = _RECORD.pack(own.encode(), *((now, 0) if is_time else (at, count + 1)))
-        os.pwrite(file, record, start + place * _RECORD.size)
+        counts[places[place]] = _RECORD.pack(own.encode(), *((now, 0) if is_time else (at, count + 1)))
         return count + 1 if is_time else 0
 
     @cached_property

@@ -8,7 +8,7 @@ from dataclasses import replace
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import ActionableError, Kind, internal_error
-from token_refresh.base.events import Notice, NoticeCode, RowFinished, Subscriber
+from token_refresh.base.events import FanOut, Notice, NoticeCode, RowFinished, Subscriber
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token, predecessors
 from token_refresh.journal.file import JournalError
@@ -34,7 +34,7 @@ def store_leftovers(context: RunContext, emit: Subscriber, *, with_superseded: b
     Raises:
         StoreError, JournalError: not everything could be stored.
     """
-    writeback = WriteBack(context, emit)
+    writeback = WriteBack(context, FanOut(emit))
     with released_at_the_end(context):
         blocked = replay(context, writeback, emit, with_superseded=with_superseded)
     writeback.end_unproven()

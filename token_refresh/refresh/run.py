@@ -42,7 +42,7 @@ class Refresher:
         self._report = RunFinished(context.claimant.run, context.clock.now())
         self._emit = FanOut(self._report.collect, *subscribers)
         self._writeback = WriteBack(context, self._emit_once)
-        self._said: set[tuple[NoticeCode | None, str | None, str | None]] = set()
+        self._said: dict[tuple[NoticeCode | None, str | None, str | None], Event] = {}
         self._deadline: float | None = None
         self._stop_reason: str | None = None
 
@@ -113,8 +113,7 @@ class Refresher:
 
     def _forget_old_spent(self) -> None:
         """By a clock that was confirmed in this run: one that is wrong would forget what must not be sent."""
-        offset = self._context.store.store.clock_offset
-        is_confirmed = self._writeback.is_clock_confirmed or offset is not None
+        is_confirmed = self._writeback.is_clock_confirmed or self._context.store.store.clock_offset is not None
         is_off = any(notice.code is NoticeCode.CLOCK_OFF for notice in self._report.notices)
         if is_confirmed and not is_off and not self._writeback.has_failed:
             with suppress(JournalError):  # the next run may do it
@@ -135,9 +134,8 @@ class Refresher:
 
     def _name_what_was_left(self, loop: Loop) -> None:
         """A row that its host or client holds back says so; the others what ended the run."""
-        reason = self._stop_reason or "the store rejects writes"
-        if self._writeback.journal_error is not None:
-            reason = "the journal cannot be written"
+        is_journal = self._writeback.journal_error is not None
+        reason = "the journal cannot be written" if is_journal else self._stop_reason or "the store rejects writes"
         for row in loop.not_begun():
             self._report.stopped = self._stop_reason
             self._emit(row if row.reason else replace(row, reason=reason))
@@ -151,7 +149,6 @@ class Refresher:
         """For the listing, which each round of rows repeats: what was said of a row is not said again."""
         if isinstance(event, (Notice, RowWaiting)):
             key = (event.code if isinstance(event, Notice) else None, event.location_id, event.provider)
-            if key in self._said:
+            if self._said.setdefault(key, event) is not event:
                 return
-            self._said.add(key)
         self._emit(event)

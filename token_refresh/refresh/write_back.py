@@ -163,8 +163,7 @@ class WriteBack:
         if answer.server_time is None or answer.received_at is None:
             return
         offset, name = answer.server_time - answer.received_at, job.provider.name
-        notice = clock_notice(name, offset, answer.received_at, job.provider.slug)
-        if notice is not None:
+        if (notice := clock_notice(name, offset, answer.received_at, job.provider.slug)) is not None:
             self._emit(notice)
         self.is_clock_confirmed |= notice is None
 
@@ -173,18 +172,24 @@ class WriteBack:
         sent = self._store.cells(job.row.location_id, job.binding, previous_refresh=job.credential.refresh_token)
         successor = self._store.keyring.fingerprint(answer.refresh_token or "")
         self._journal.note_unproven(entry_id, successor, str(sent["previous_refresh"]))
-        # What no entry here knows of stays.
-        return sent if job.row.previous_refresh in ("", *(one.previous for one in job.proves)) else {}
+        marks: tuple[str, ...] = ()
+        with suppress(CellError):  # by the token: rotated keys and replays have sealed it twice
+            marks = self._store.keyring.fingerprints(self._previous(job, job.row.previous_refresh))
+        is_known = any(one.token in marks for one in job.proves) if marks else bool(job.proves)
+        return {} if job.row.previous_refresh and not is_known else sent  # what no entry here knows of stays
+
+    def _previous(self, job: Job, cell: str) -> str:
+        return self._store.open_text("previous_refresh", cell, job.row, job.binding)
 
     def _restore(self, job: Job, answer: Answer, entry_id: int | None) -> None:
         """An unproven token was refused: the one before it goes back into the row, and counts as never replaced."""
         result = result_of_refuted(job, answer, self._journal.failures.find(job.row.key, job.cell))
         # Where another host has the journal's entry, or had it, the row alone holds the token before.
         previous = (job.proves[0].previous if job.proves else "") or job.row.previous_refresh
-        token = self._store.open_text("previous_refresh", previous, job.row, job.binding)
+        token = self._previous(job, previous)
         left = job.row.previous_refresh.removeprefix(previous)
         with suppress(CellError):  # a run that was killed leaves the same token sealed twice
-            left = left if self._store.open_text("previous_refresh", left, job.row, job.binding) != token else ""
+            left = left if self._previous(job, left) != token else ""
         cells = self._store.cells(job.row.location_id, job.binding, encrypted_refresh=token)
         values = {**result.values, **cells, "access_token_expiry": None, "previous_refresh": left}
         change = self._change(job.row, values, keeps_claim=True)
@@ -253,8 +258,7 @@ class WriteBack:
     def finish(self) -> None:
         """Write all that is left, waiting for a store that does not answer; then give up."""
         while self._buffer and not self.is_given_up:
-            wait = self._retry_at - self._clock.monotonic()
-            if wait > 0:
+            if (wait := self._retry_at - self._clock.monotonic()) > 0:
                 self._clock.sleep(wait)
             batch = self.take()
             self.confirm(batch, self.write(batch))
@@ -366,8 +370,7 @@ class WriteBack:
         if not undone:
             self.error, self._retry_at = None, 0.0
             return
-        if self._failing_since is None:
-            self._failing_since = now
+        self._failing_since = now if self._failing_since is None else self._failing_since
         self._buffer = undone + self._buffer
         self._since = now if self._since is None else self._since
         self._retry_at = now + RETRY_SECONDS

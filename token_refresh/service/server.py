@@ -44,14 +44,14 @@ class OneWrite(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """See `asyncio.WriteTransport`; it goes out when the loop turns, or when it is much."""
         if not self._written:
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self.send)
         self._written += data
         if len(self._written) >= _MUCH_BYTES:  # the connection says when a caller reads slowly
-            self._send()
+            self.send()
 
     def close(self) -> None:
         """See `asyncio.BaseTransport`."""
-        self._send()
+        self.send()
         self._transport.close()
 
     def is_closing(self) -> bool:
@@ -70,7 +70,8 @@ class OneWrite(asyncio.Transport):
         """See `asyncio.ReadTransport`."""
         self._transport.resume_reading()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Now."""
         written, self._written = self._written, bytearray()
         self._transport.write(written)
 
@@ -78,6 +79,7 @@ class OneWrite(asyncio.Transport):
 class TimedProtocol(H11Protocol):
     """A connection that is given ten seconds for the headers of each request: uvicorn alone waits for ever."""
 
+    transport: OneWrite
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -89,6 +91,11 @@ class TimedProtocol(H11Protocol):
         """See `asyncio.Protocol`."""
         super().data_received(data)
         self._watch()
+
+    def on_response_complete(self) -> None:
+        """See `H11Protocol`. Who has said already that no more requests come is answered before the connection ends."""
+        self.transport.send()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""

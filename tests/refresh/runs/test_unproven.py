@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import crypto
 from tests import exits
 from tests.chaos.hand import Hand
 from tests.conftest import World
@@ -157,6 +158,11 @@ def test_an_unproven_token_that_is_refused_gives_way_to_the_one_before(rows: Row
     assert_next_run_refreshes(rows)
 
 
+def away(*_: object) -> None:
+    """What a store does that does not answer."""
+    raise StoreUnavailableError("the store does not answer", "Wait.")
+
+
 def leave_a_sample(databases: Rows) -> str:
     """A row with a sample that was not tried yet, in a database that another host finds; the token before it."""
     databases.add("acme", "loc")
@@ -206,6 +212,42 @@ def test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_
     assert only(result)["outcome"] == "refreshed", result.out
     assert databases.is_current("loc")
     assert not databases.row("loc").previous_refresh
+
+
+@pytest.mark.parametrize("again", ["never", "by rotate-key", "by a replay"])
+def test_a_token_before_that_row_and_journal_have_sealed_apart_is_no_other_one(databases: Rows, again: str) -> None:
+    """The row alone is to know the token that was sent last, where the journal knows the one before, too."""
+    world, settings = databases.world, databases.world.program.settings
+    databases.add("acme-family", "loc")
+    first = databases.stored("loc")
+    if isinstance(databases, SqliteRows):
+        settings["DATABASE_URL"] = databases.address()
+    world.oauth.fail(faults.amended(alone), token=first)
+    world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    if again == "by a replay":
+        with run_context_of(databases) as context:
+            vars(context.store.store)["write"] = away
+            Refresher(context).run(Scope())
+        world.clock.advance(200)
+    run(databases)
+    if again == "by rotate-key":
+        settings |= {"ENCRYPTION_KEY_FALLBACKS": settings["ENCRYPTION_KEY"], "ENCRYPTION_KEY": crypto.generate_key()}
+        assert world.program.run("rotate-key").code == exits.DONE
+    real = databases.stored("loc")
+    world.oauth.behave()
+    world.clock.advance(3600)
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=real)
+    world.oauth.fail(faults.status(503), times=9, token="sample-refresh")
+    run(databases)
+    assert databases.stored("loc") == "sample-refresh"
+    world.oauth.behave()
+    world.clock.advance(3600)
+    other = replace(world.program, settings=settings | {"STATE_DIR": str(world.program.home / "another")})
+    other.run("--takeover")
+    assert databases.stored("loc") == real != first
+    world.clock.advance(3600)
+    assert only(other.run("--json"))["outcome"] == "refreshed"
+    assert databases.is_current("loc")
 
 
 def test_a_token_before_that_somebody_edited_is_not_taken(databases: Rows) -> None:
@@ -740,9 +782,6 @@ def test_a_pair_of_a_failing_provider_is_stored_by_the_next_run_where_the_store_
     """It was noted as unproven, but no row ever held it: so it was not refused either."""
     table.add("acme", "loc")
     table.world.oauth.fail(behind_a_failure())
-
-    def away(*_: object) -> None:
-        raise StoreUnavailableError("the store does not answer", "Wait.")
 
     with run_context_of(table) as context:
         vars(context.store.store)["write"] = away
