@@ -246,6 +246,8 @@ class Life:
                 self._names = [one for one in self._names if one != name] or self._names
                 return
             self._world.clock.advance(130)  # as it says
+        if how != "disable":
+            self._oracle.harmed.add(name)  # both were killed, and the provider may have revoked it at a person's wish
 
     # State folders
 
