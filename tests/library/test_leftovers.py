@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from tests.callers import log_in, manager_of
@@ -24,6 +26,28 @@ def test_what_an_earlier_run_left_is_stored_without_a_request(world: World) -> N
     manager.store_leftovers()
     assert (world.journalled(), len(world.oauth.requests)) == ([], asked)
     assert manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+
+
+def test_a_mistake_in_a_programs_own_logging_keeps_nothing_from_the_store(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = manager_of(world)
+    log_in(world, manager)
+    world.clock.advance(3700)
+    with pytest.raises(RetryLaterError):
+        deaf(world, manager, lambda _: Written.UNDONE).get_valid_access_token("loc1")
+
+    def clumsy(_: logging.LogRecord) -> bool:
+        raise RuntimeError
+
+    log = logging.getLogger("token_refresh")
+    log.addFilter(clumsy)
+    try:
+        with caplog.at_level(logging.INFO, "token_refresh"):
+            manager.store_leftovers()
+    finally:
+        log.removeFilter(clumsy)
+    assert world.journalled() == []
 
 
 def test_while_another_run_is_active_it_has_to_wait(airtable_world: World) -> None:
