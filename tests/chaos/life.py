@@ -200,7 +200,7 @@ class Life:
             self._settings["ENCRYPTION_KEY"] = crypto.generate_key()
             self._settings[KEYS] = f"{old} {self._settings.get(KEYS, '')}"
             self._table_keys.add(old)
-            for machine in (self._machine, *self._others):
+            for machine in (self._machine, *self._others, *self._backups):
                 machine.keys.add(old)
             self._set_keys()
         if self._command("rotate-key", name="rotate-key") == exits.DONE:
