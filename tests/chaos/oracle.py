@@ -149,9 +149,9 @@ class Oracle:
     def set_clock(self, seconds: float) -> None:
         """The clock of the program's machine is set forwards, or back; to be right again where it is so far off."""
         clock = self.clock
+        self._clock_set_at.append(clock.timestamp())  # first: another thread may judge a request of this very moment
         clock.ahead = 0 if clock.ahead else seconds
         self.forbids = A_COPY if self.forbids == A_COPY else ""
-        self._clock_set_at.append(clock.timestamp())
 
     def arrived(self, call: Call) -> None:
         """A token reached its provider, which has not acted yet."""
