@@ -241,16 +241,20 @@ def test_every_state_is_ended_by_the_command_that_is_documented_for_it(world: Wo
     assert world.oauth.violations == []
 
 
+@pytest.mark.parametrize("can_be_read", [True, False])
 @pytest.mark.parametrize("bring", [lost, unproven, unread])
 def test_what_a_row_waits_by_that_was_deleted_and_imported_again_is_not_forgotten(
-    world: World, bring: Callable[[Rows], None]
+    world: World, bring: Callable[[Rows], None], can_be_read: bool
 ) -> None:
+    """A row that cannot be read may hold the token."""
     rows, hand = SqliteRows(world), Hand(SqliteRows(world))
     bring(rows)
     rows.add("acme-never", "other")  # else it would get the key that it had
     [row] = hand.rows_of("loc")
     hand.remove(row)
     hand.restore(row, None)
+    if not can_be_read:
+        hand.edit(hand.rows_of("loc")[0], encrypted_secret="scribble")
     before = entries(world)
     for entry in before:
         assert world.program.run("recover", "--forget", str(entry.id), "--yes").code == exits.USAGE

@@ -292,6 +292,20 @@ def test_each_task_gets_an_error_of_its_own(world: World) -> None:
     assert len({id(error) for error in errors}) == 3
 
 
+def test_whoever_asked_in_the_turn_before_it_was_closed_is_told_so(world: World) -> None:
+    log_in(world, manager_of(world))
+
+    async def main() -> None:
+        manager = made(world)
+        asking = asyncio.ensure_future(manager.get_valid_access_token("loc1"))
+        await asyncio.sleep(0)  # it waits to be looked up together with others
+        await manager.aclose()
+        with pytest.raises(MisconfiguredError, match="this manager is closed"):
+            await asking
+
+    asyncio.run(main())
+
+
 def test_a_closed_manager_says_so_and_leaves_nobody_waiting(world: World) -> None:
     log_in(world, manager_of(world))
     closed = made(world)

@@ -292,9 +292,11 @@ def test_an_answer_that_the_base_before_gets_after_the_restored_one_noted_the_lo
     assert table.is_current("loc")
 
 
+@pytest.mark.parametrize("is_there_twice", [False, True])
 def test_an_answer_in_the_spare_folder_is_stored_in_the_base_that_was_restored(
-    table: AirtableRows, monkeypatch: pytest.MonkeyPatch
+    table: AirtableRows, monkeypatch: pytest.MonkeyPatch, is_there_twice: bool
 ) -> None:
+    """Twice as where somebody copied the folder's files."""
     world = table.world
     table.add("acme-family", "loc")
     outage(table, airtable_faults.status(503))
@@ -302,7 +304,10 @@ def test_an_answer_in_the_spare_folder_is_stored_in_the_base_that_was_restored(
         refuse_answers(patch)
         run(table)
     well(table)
-    assert spare_files(world)
+    [file] = spare_files(world)
+    if is_there_twice:
+        kind, at, uid, _ = file.name.rsplit("-", 3)
+        file.with_name(f"{kind}-{at}-{uid}-{0:08x}.sealed").write_bytes(file.read_bytes())
     restored_base(table)
     world.clock.advance(HOUR.total_seconds())
     assert "recover --replay" in run(table).err
