@@ -375,6 +375,7 @@ def recover_replay(sim: Simulation, who: int) -> None:
 def end_unread(sim: Simulation, who: int, *, resend: bool) -> None:
     """`recover --resend`, or `recover --discard --yes`."""
     for one in [one for one in sim.folders[who].entries if one.step == "unread"]:
-        folder = sim.folders[who]
-        sim.folders[who] = folder.put(one._replace(step="lost", lost=True)) if resend else folder.drop(one.token)
+        folder, left = sim.folders[who], tuple([answer for answer in one.answers if answer[0] != "unknown"])
+        sent = one._replace(step="lost", lost=True, answers=left)  # what the answer held is given up
+        sim.folders[who] = folder.put(sent) if resend else folder.drop(one.token)
     sim.is_lost = True
