@@ -292,7 +292,7 @@ def test_each_task_gets_an_error_of_its_own(world: World) -> None:
     assert len({id(error) for error in errors}) == 3
 
 
-def test_whoever_asked_in_the_turn_before_it_was_closed_is_told_so(world: World) -> None:
+def test_whoever_asked_in_the_turn_before_it_was_closed_gets_an_error(world: World) -> None:
     log_in(world, manager_of(world))
 
     async def main() -> None:
