@@ -250,6 +250,21 @@ def test_a_token_before_that_row_and_journal_have_sealed_apart_is_no_other_one(d
     assert databases.is_current("loc")
 
 
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_a_token_before_that_cannot_be_read_gives_way_once_the_journal_knows_another(
+    databases: Rows, is_followed: bool
+) -> None:
+    """Its key may come back; but of a second unproven token the row is to know the one before."""
+    databases.add("acme", "loc", previous_refresh="scribble")
+    world = databases.world
+    world.oauth.fail(faults.raw(json.dumps(SAMPLE).encode()), token=databases.stored("loc"))
+    another = faults.raw(json.dumps({"refresh_token": "another-sample"}).encode())
+    world.oauth.fail(another if is_followed else faults.status(503), times=9, token="sample-refresh")
+    run(databases)
+    assert databases.stored("loc") == ("another-sample" if is_followed else "sample-refresh")
+    assert databases.row("loc").previous_refresh.startswith("sealed:" if is_followed else "scribble")
+
+
 def test_a_token_before_that_somebody_edited_is_not_taken(databases: Rows) -> None:
     """A cell that does not open stops neither its row nor another."""
     databases.add("acme", "loc", previous_refresh="scribble")
