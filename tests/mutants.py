@@ -714,29 +714,30 @@ MUTANTS = (
     _mutant(
         "a row that another run has is claimed",
         "token_refresh/stores/database/store.py",
-        "is_due(query), is_free(claimant, query, now))",
-        "is_due(query))",
+        ", is_free(claimant, query, now)).limit(limit)",
+        ").limit(limit)",
         f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
     ),
     _mutant(
         "a row that is not due any more is claimed",
         "token_refresh/stores/database/store.py",
-        "is_due(query), is_free(claimant, query, now))",
-        "is_free(claimant, query, now))",
+        "soonest = by_urgency(query, CREDENTIALS.c.id.in_(ids), is_free(claimant, query, now)).limit(limit)",
+        "soonest = sa.select(CREDENTIALS.c.id).where(CREDENTIALS.c.id.in_(ids), is_free(claimant, query, now))",
         f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
     ),
     _mutant(
         "what is due is looked up again for each round",
         "token_refresh/stores/database/store.py",
-        """        for start in range(0, len(ids), limit):
-            if rows := self._claim(query, claimant, ids[start : start + limit].tolist()):
-                yield rows
-""",
-        """        while rows := self._claim(query, claimant, ids[:limit].tolist()):
-            yield rows
-            ids = self._transact(lambda connection: array("q", connection.execute(listed).scalars()))
-""",
+        "            start += len(window)\n",
+        "            ids = self._transact(look_up) if claimed else ids[:0]\n",
         f"{_CLAIMS}test_a_row_that_is_due_again_is_in_no_later_round",
+    ),
+    _mutant(
+        "rows are passed by with those that others took",
+        "token_refresh/stores/database/store.py",
+        "                    window.pop()\n",
+        "                    break\n",
+        f"{_CLAIMS}test_rows_that_others_took_meanwhile_are_passed_in_few_steps_and_none_that_is_free_with_them",
     ),
     _mutant(
         "a run writes a row that was taken from it",

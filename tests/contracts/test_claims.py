@@ -123,6 +123,20 @@ def test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and
     assert claimed(other, SECOND) == ["loc-6"]
 
 
+def test_rows_that_others_took_meanwhile_are_passed_in_few_steps_and_none_that_is_free_with_them(
+    place: ClaimedPlace, colleague: Colleague
+) -> None:
+    for number in range(3, 63):
+        place.add(cells(f"loc-{number}", access_token_expiry=START + timedelta(minutes=number)))
+    rounds = place.store.claim_due(DUE, HERE, 2)
+    assert {row.location_id for row in next(rounds)} == {"loc-0", "loc-1"}
+    assert len(claimed(colleague(), SECOND, 52)) == 52
+    before = place.store.calls
+    rest = [{row.location_id for row in rows} for rows in rounds]
+    assert rest == [{f"loc-{number}", f"loc-{number + 1}"} for number in range(54, 62, 2)] + [{"loc-62"}]
+    assert place.store.calls - before <= 12
+
+
 def of_others(store: Store, claimant: Claimant, query: DueQuery = DUE) -> dict[str, str]:
     """Who has each row."""
     return {row.location_id: row.owner for row in store.claimed_by_others(query, claimant)}
