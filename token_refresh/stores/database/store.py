@@ -172,7 +172,9 @@ class DatabaseStore(Store):
     def _claim(self, query: DueQuery, claimant: Claimant, ids: list[int], limit: int) -> list[Row]:
         """The soonest of these rows that are still due and free, committed before anything is done with one."""
         now = self._clock.now()
-        soonest = by_urgency(query, CREDENTIALS.c.id.in_(ids), is_free(claimant, query, now)).limit(limit)
+        # Written out: a driver works longer on so many parameters than on the rows.
+        these: sa.BindParameter[int] = sa.bindparam("ids", ids, expanding=True, literal_execute=True)
+        soonest = by_urgency(query, CREDENTIALS.c.id.in_(these), is_free(claimant, query, now)).limit(limit)
         # What another transaction holds at the moment is passed over: waiting for it could be a deadlock.
         chosen = soonest.with_for_update(skip_locked=True).cte("chosen")
         claim = (
