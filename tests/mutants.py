@@ -721,8 +721,8 @@ MUTANTS = (
     _mutant(
         "a row that is not due any more is claimed",
         "token_refresh/stores/database/store.py",
-        "soonest = by_urgency(query, CREDENTIALS.c.id.in_(ids), is_free(claimant, query, now)).limit(limit)",
-        "soonest = sa.select(CREDENTIALS.c.id).where(CREDENTIALS.c.id.in_(ids), is_free(claimant, query, now))",
+        "soonest = by_urgency(query, CREDENTIALS.c.id.in_(these),",
+        "soonest = sa.select(CREDENTIALS.c.id).where(CREDENTIALS.c.id.in_(these),",
         f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
     ),
     _mutant(
