@@ -714,30 +714,62 @@ MUTANTS = (
     _mutant(
         "a row that another run has is claimed",
         "token_refresh/stores/database/store.py",
-        ", is_free(claimant, query, now)).limit(limit)",
-        ").limit(limit)",
+        "table.id.in_(these), is_open).limit(limit)",
+        "table.id.in_(these)).limit(limit)",
         f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
     ),
     _mutant(
         "a row that is not due any more is claimed",
         "token_refresh/stores/database/store.py",
-        "soonest = by_urgency(query, CREDENTIALS.c.id.in_(these),",
-        "soonest = sa.select(CREDENTIALS.c.id).where(CREDENTIALS.c.id.in_(these),",
+        "soonest = by_urgency(query, table.id.in_(these), is_open)",
+        "soonest = sa.select(table.id).where(table.id.in_(these), is_open)",
         f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
     ),
     _mutant(
         "what is due is looked up again for each round",
         "token_refresh/stores/database/store.py",
-        "            start += len(window)\n",
-        "            ids = self._transact(look_up) if claimed else ids[:0]\n",
+        "            claimed = self._claim(query, claimant, window, limit)\n",
+        "            claimed = self._claim(query, claimant, self._transact(look_up).tolist(), limit)\n",
         f"{_CLAIMS}test_a_row_that_is_due_again_is_in_no_later_round",
     ),
     _mutant(
         "rows are passed by with those that others took",
         "token_refresh/stores/database/store.py",
-        "                    window.pop()\n",
-        "                    break\n",
+        "window = [one for one in window if one not in taken]",
+        "window = []",
         f"{_CLAIMS}test_rows_that_others_took_meanwhile_are_passed_in_few_steps_and_none_that_is_free_with_them",
+    ),
+    _mutant(
+        "an edit moves rows out of a run",
+        "token_refresh/stores/database/store.py",
+        "window = [one for one in window if one not in taken]",
+        "window = window[1 + max(map(window.index, taken)) :]",
+        f"{_CLAIMS}test_an_edit_that_makes_a_row_the_most_urgent_keeps_no_other_from_its_turn",
+    ),
+    _mutant(
+        "a claim whose confirmation was lost is somebody else's",
+        "token_refresh/stores/database/store.py",
+        "is_open = sa.or_(is_free(claimant, query, now), is_ours)",
+        "is_open = is_free(claimant, query, now)",
+        "tests/stores/test_postgres.py::"
+        "test_claims_whose_answer_was_lost_are_asked_for_once_more_and_given_up_at_the_end",
+    ),
+    _mutant(
+        "the new token of a row whose claim was cleared is let go",
+        "token_refresh/stores/database/claims.py",
+        'sa.or_(owner == sa.bindparam("owner", type_=sa.Text), owner.is_(None))',
+        'owner == sa.bindparam("owner", type_=sa.Text)',
+        f"{_CLAIMS}test_the_new_token_of_a_row_whose_claim_a_person_cleared_meanwhile_is_stored",
+    ),
+    _mutant(
+        "a row that nobody can write keeps the others from their turn",
+        "token_refresh/stores/database/store.py",
+        """            if len(ids) == 1:
+                rows =""",
+        """            if ids:
+                rows =""",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_row_that_a_rule_of_the_table_lets_nobody_write_is_named_and_stops_no_other",
     ),
     _mutant(
         "a run writes a row that was taken from it",

@@ -137,6 +137,45 @@ def test_rows_that_others_took_meanwhile_are_passed_in_few_steps_and_none_that_i
     assert place.store.calls - before <= 12
 
 
+def test_an_edit_that_makes_a_row_the_most_urgent_keeps_no_other_from_its_turn(
+    place: ClaimedPlace, colleague: Colleague
+) -> None:
+    """What others took meanwhile has let more rows be looked through at a time."""
+    for number in range(3, 20):
+        place.add(cells(f"loc-{number}", access_token_expiry=START + timedelta(minutes=number)))
+    rounds = place.store.claim_due(DUE, HERE, 2)
+    seen = [row.location_id for row in next(rounds)]
+    taken = claimed(colleague(), SECOND, 6)
+    place.edit(place.keys()[-1], access_token_expiry=None)
+    seen += [row.location_id for rows in rounds for row in rows]
+    assert sorted(seen + taken) == sorted(f"loc-{number}" for number in range(20))
+
+
+def test_the_new_token_of_a_row_whose_claim_a_person_cleared_meanwhile_is_stored(place: ClaimedPlace) -> None:
+    """Only where its cell is still the one that was read."""
+    first, second, third = claim(place.store, HERE)
+    for row in (first, second, third):
+        place.edit(row.key, claim_owner=None, claimed_at=None)
+    assert fate(place.store, renewal(first.key, first.encrypted_refresh)) is Written.STORED
+    assert place.cells(first.key)["encrypted_refresh"] == "new cell 1"
+    failed = Change(second.key, second.encrypted_refresh, {"last_error": "refused"}, keeps_claim=True)
+    assert fate(place.store, failed) is Written.STORED
+    assert place.cells(second.key)["last_error"] == "refused"
+    place.edit(third.key, encrypted_refresh="somebody else's")
+    assert fate(place.store, renewal(third.key, third.encrypted_refresh)) is Written.CHANGED
+
+
+def test_a_row_with_any_number_that_a_person_gave_it_is_claimed_and_written(place: ClaimedPlace) -> None:
+    numbers = [-(2**63) + 1, -5, -1, 0, 2**63 - 1]
+    for number in numbers:
+        place.add(cells(f"loc {number}", id=number))
+    rows = [row for row in claim(place.store, HERE) if row.location_id.startswith("loc ")]
+    assert sorted(int(row.key) for row in rows) == numbers
+    for row in rows:
+        assert fate(place.store, renewal(row.key, row.encrypted_refresh)) is Written.STORED
+    assert place.store.read(["", "x", "-", "--5", "9" * 30]) == {}
+
+
 def of_others(store: Store, claimant: Claimant, query: DueQuery = DUE) -> dict[str, str]:
     """Who has each row."""
     return {row.location_id: row.owner for row in store.claimed_by_others(query, claimant)}

@@ -227,7 +227,8 @@ def conditional_update(
     owner = CREDENTIALS.c.claim_owner
     conditions = [stripped(CREDENTIALS.c[name]) == sa.bindparam(f"seen_{name}", type_=sa.Text) for name in guards]
     if is_claimed:
-        conditions.append(owner == sa.bindparam("owner", type_=sa.Text))
+        # A claim that is gone, and taken by nobody since, was given up by this very change, or by a person.
+        conditions.append(sa.or_(owner == sa.bindparam("owner", type_=sa.Text), owner.is_(None)))
         conditions.append(CREDENTIALS.c.claim_generation == sa.bindparam("generation", type_=sa.Integer))
     if free_for is not None:
         conditions.append(sa.or_(owner.is_(None), owner_startswith(free_for)) if free_for else owner.is_(None))
@@ -239,14 +240,11 @@ def conditional_update(
     return sa.update(CREDENTIALS).where(IS_ROW, *conditions).values(cells)
 
 
-def what_stands(change: Change, generation: int | None, found: Mapping[Any, Any] | None) -> Written:
-    """Why an update met no row: `found` is what the row says now."""
+def what_stands(change: Change, found: Mapping[Any, Any] | None, *, is_claimed: bool) -> Written:
+    """Why an update met no row: `found` is what the row says now. Written already, its answer may have been lost."""
     if found is None:
         return Written.GONE
-    # A claim that was given up and taken by nobody since: this very change was written, and its answer lost.
-    if generation is not None and found["claim_owner"] is None and found["claim_generation"] == generation:
-        return Written.STORED
     verdict = change.judge({name: (found[name] or "").strip() for name in change.guards})
     if verdict is None and change.free_for is not None:
         return Written.BUSY
-    return verdict or (Written.CHANGED if generation is None else Written.UNCLAIMED)
+    return verdict or (Written.UNCLAIMED if is_claimed else Written.CHANGED)

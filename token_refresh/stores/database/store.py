@@ -77,6 +77,7 @@ _OF_LOCATIONS = sa.select(*ALL).where(
 
 ROWS_A_PAGE = 500
 _SQLITE = "sqlite:///"
+NO_ID = -1 - LARGEST_ID
 LONGEST_PAUSE_SECONDS = 7200  # one that ends later was written by a clock that was wrong, and holds for nobody
 MOST_ROUNDS_AHEAD = 8  # of rows to choose one round from
 RETRY_SECONDS = 0.5  # between two attempts to reach a server
@@ -155,37 +156,54 @@ class DatabaseStore(Store):
             return array("q", connection.execute(listed).scalars())
 
         ids = self._transact(look_up)
-        start, width = 0, limit
-        while start < len(ids):
-            window = ids[start : start + width].tolist()
+        window, start, width = list[int](), 0, limit
+        while window or start < len(ids):
+            end = start + width - len(window)
+            window, start = window + ids[start:end].tolist(), end
             claimed = self._claim(query, claimant, window, limit)
-            if len(claimed) < limit:
-                width = min(2 * width, MOST_ROUNDS_AHEAD * limit)
+            if len(claimed) < limit:  # nothing in it is due and free any more
+                window = []
+                width = min(2 * width, MOST_ROUNDS_AHEAD * limit) if 2 * len(claimed) < limit else width
             else:
                 taken = {int(row.key) for row in claimed}
-                while window[-1] not in taken:
-                    window.pop()
-            start += len(window)
+                window = [one for one in window if one not in taken]
             if rows := [row for row in claimed if query.admits(row)]:
                 yield rows
 
     def _claim(self, query: DueQuery, claimant: Claimant, ids: list[int], limit: int) -> list[Row]:
-        """The soonest of these rows that are still due and free, committed before anything is done with one."""
-        now = self._clock.now()
+        """The soonest of these rows that are still due and free, committed before anything is done with one.
+
+        One that a rule of the table lets nobody write comes without a claim, with what the rule's refusal says.
+        """
+        try:
+            return self._claim_together(query, claimant, ids, limit)
+        except ShutOutError:
+            raise
+        except StoreRefusedError as error:
+            if len(ids) == 1:
+                rows = self._select(LISTED, CREDENTIALS.c.id == ids[0], is_due(query))
+                return [replace(row, error=error) for row in rows]
+        claimed: list[Row] = []
+        for one in ids:
+            if len(claimed) < limit:
+                claimed += self._claim(query, claimant, [one], limit)
+        return claimed
+
+    def _claim_together(self, query: DueQuery, claimant: Claimant, ids: list[int], limit: int) -> list[Row]:
+        now, table = self._clock.now(), CREDENTIALS.c
         # Written out: a driver works longer on so many parameters than on the rows.
         these: sa.BindParameter[int] = sa.bindparam("ids", ids, expanding=True, literal_execute=True)
-        soonest = by_urgency(query, CREDENTIALS.c.id.in_(these), is_free(claimant, query, now)).limit(limit)
+        # What is repeated because its confirmation was lost finds its own claims.
+        is_ours = sa.and_(table.claim_owner == claimant.owner, table.claimed_at == sa.literal(now, UtcTime))
+        is_open = sa.or_(is_free(claimant, query, now), is_ours)
+        soonest = by_urgency(query, table.id.in_(these), is_open).limit(limit)
         # What another transaction holds at the moment is passed over: waiting for it could be a deadlock.
         chosen = soonest.with_for_update(skip_locked=True).cte("chosen")
         claim = (
             sa.update(CREDENTIALS)
-            .where(CREDENTIALS.c.id.in_(sa.select(chosen.c.id)))
-            .values(
-                claim_owner=claimant.owner,
-                claim_generation=CREDENTIALS.c.claim_generation + 1,
-                claimed_at=now,
-            )
-            .returning(*LISTED, CREDENTIALS.c.claim_generation)
+            .where(table.id.in_(sa.select(chosen.c.id)))
+            .values(claim_owner=claimant.owner, claim_generation=table.claim_generation + 1, claimed_at=now)
+            .returning(*LISTED, table.claim_generation)
         )
         records = self._transact(lambda connection: connection.execute(claim).mappings().all())
         self._generations |= {record["id"]: record["claim_generation"] for record in records}
@@ -409,7 +427,7 @@ class DatabaseStore(Store):
         self,
         columns: tuple[Any, ...],
         *conditions: sa.ColumnElement[bool],
-        after: int = -1 - LARGEST_ID,
+        after: int = NO_ID,
         size: int = ROWS_A_PAGE,
     ) -> Iterator[Row]:
         """In pages, so that a large table is never in memory as a whole."""
@@ -480,7 +498,7 @@ class DatabaseStore(Store):
         stand = (CREDENTIALS.c[name] for name in (*change.guards, "claim_owner", "claim_generation"))
         one = sa.select(*stand).where(IS_ROW)
         found = connection.execute(one, {"row_id": values["row_id"]}).mappings().one_or_none()
-        return WriteResult(what_stands(change, self._generations.get(_id(change.key)), found))
+        return WriteResult(what_stands(change, found, is_claimed=_id(change.key) in self._generations))
 
     def _update(self, change: Change, now: datetime) -> tuple[sa.Update, dict[str, Value]]:
         """The statement of a change, the same object for all of its kind, and this one's values."""
@@ -548,9 +566,9 @@ def _row(record: Mapping[Any, Any], held: Sequence[Column]) -> Row:
 
 
 def _id(key: str) -> int:
-    """The row's id; one that no row has where the key is none of ours."""
-    number = int(key) if re.fullmatch("[0-9]{1,19}", key) else -1
-    return number if number <= LARGEST_ID else -1
+    """The row's id; one that no row has, below all that are listed, where the key is none of ours."""
+    number = int(key) if re.fullmatch("-?[0-9]{1,19}", key) else NO_ID
+    return number if NO_ID < number <= LARGEST_ID else NO_ID
 
 
 def _cells(values: Mapping[str, Value]) -> dict[str, Value]:
