@@ -6,13 +6,28 @@ It is written by `make docs`; a test fails where it is older than the files it w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 
-from providers.base import ProviderSummary
+from providers.base import Provider, ProviderSummary
 
 INDEX_FILE = Path(__file__).with_name("catalog") / "index.json"
+
+
+class ProviderIndex(Protocol):
+    """Finds providers by any of their names, and knows what each is without its description; the catalogue does."""
+
+    def get(self, name: str) -> Provider:
+        """The provider of that name, or `ProviderError`."""
+
+    def slug_of(self, name: str) -> str | None:
+        """The slug that a name means; None where it means none."""
+
+    @property
+    def summaries(self) -> Mapping[str, ProviderSummary]:
+        """Every provider by its slug."""
 
 
 def read_index() -> dict[str, ProviderSummary]:

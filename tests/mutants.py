@@ -473,7 +473,7 @@ MUTANTS = (
     _mutant(
         "new rows are refreshed while the store is away",
         "token_refresh/refresh/loop.py",
-        "self._writeback.has_failed or self._context.store.store.in_trouble or not self._may_start()",
+        "self._writeback.has_failed or store.in_trouble or not store.knows_claims or not self._may_start()",
         "self._writeback.journal_error is not None or not self._may_start()",
         f"{_FAULTS}test_nothing_new_is_refreshed_while_the_store_is_away",
     ),
@@ -764,12 +764,72 @@ MUTANTS = (
     _mutant(
         "a row that nobody can write keeps the others from their turn",
         "token_refresh/stores/database/store.py",
-        """            if len(ids) == 1:
-                rows =""",
-        """            if ids:
-                rows =""",
+        "        if len(ids) == 1:\n",
+        "        if ids:\n",
         "tests/refresh/runs/test_shared_database.py::"
         "test_a_row_that_a_rule_of_the_table_lets_nobody_write_is_named_and_stops_no_other",
+    ),
+    _mutant(
+        "claims are not kept while they are worked on",
+        "token_refresh/refresh/loop.py",
+        "            store.keep_claims()\n",
+        "",
+        "tests/refresh/runs/test_shared_database.py::test_nobody_is_told_to_take_over_what_a_run_still_works_on",
+    ),
+    _mutant(
+        "what another has taken over is sent",
+        "token_refresh/refresh/loop.py",
+        "if not self._context.store.store.has_claim(job.row.key):",
+        "if job is None:",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_run_whose_rows_were_taken_over_while_its_machine_slept_sends_none_of_them",
+    ),
+    _mutant(
+        "a machine that wakes up sends before it looks",
+        "token_refresh/refresh/loop.py",
+        "store.in_trouble or not store.knows_claims or",
+        "store.in_trouble or",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_run_whose_rows_were_taken_over_while_its_machine_slept_sends_none_of_them",
+    ),
+    _mutant(
+        "a run that wakes up gives its rows up",
+        "token_refresh/refresh/loop.py",
+        "            times.append(self._polls_at)\n",
+        "            pass\n",
+        "tests/refresh/runs/test_shared_database.py::test_a_run_whose_machine_slept_goes_on_where_nobody_took_its_rows",
+    ),
+    _mutant(
+        "rounds that nobody asked for are not told",
+        "token_refresh/refresh/run.py",
+        "if self._stop_reason and (left :=",
+        "if self._report.stopped and (left :=",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_run_that_is_stopped_between_two_rounds_says_how_many_rows_it_has_not_come_to",
+    ),
+    _mutant(
+        "a row in an open transaction is not told",
+        "token_refresh/stores/database/store.py",
+        "                self._passed.extend(window)\n",
+        "",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_row_in_a_transaction_that_somebody_left_open_is_named_by_each_run",
+    ),
+    _mutant(
+        "rows that are not due are kept from others",
+        "token_refresh/refresh/listing.py",
+        "store.give_up(() if scope.dry_run else {",
+        "store.give_up(() if rows or scope.dry_run else {",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_row_that_only_its_provider_makes_due_is_not_kept_from_others",
+    ),
+    _mutant(
+        "a round under another key is told as the key's",
+        "token_refresh/refresh/listing.py",
+        "yield from filter(lambda _: not faulty.shut, map(jobs_of, rounds))",
+        "yield from map(lambda jobs: faulty.require_key() or jobs, map(jobs_of, rounds))",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_rows_that_no_key_opens_stop_no_other_in_whichever_round_they_are",
     ),
     _mutant(
         "a run writes a row that was taken from it",
@@ -1091,8 +1151,8 @@ MUTANTS = (
     _mutant(
         "one row of an unknown key stops all others",
         "token_refresh/refresh/listing.py",
-        "    if faults and len(faults) == len(made) and all(",
-        "    if faults and all(",
+        "self._is_key_right |= len(faults) < tried or any(",
+        "self._is_key_right |= any(",
         f"{_FAULTS}test_one_row_of_an_unknown_key_leaves_the_others_fresh",
     ),
     _mutant(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from providers.index import ProviderIndex
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.base.stop import Stop
@@ -19,7 +20,6 @@ from token_refresh.base.text import counted, delimiter_of, trimmed
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import NewCredential
 from token_refresh.journal.file import JournalError
-from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.stores.base import StoreError
 
 CSV_HEADER = ("location_id", "provider", "client_id", "client_secret", "refresh_token")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from crypto import Keyring
 from providers.base import ProviderError, Verdict
+from providers.index import ProviderIndex
 from token_refresh.base.checks import BAD, Check
 from token_refresh.base.events import Outcome
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
@@ -18,7 +19,6 @@ from token_refresh.base.text import counted
 from token_refresh.diagnosis.ends import ACCESS_TOKEN, WORDS, next_end
 from token_refresh.journal.failures import Failure, read_failures
 from token_refresh.refresh.due import ENDING, DuePolicy
-from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.result import action_of, with_remembered_failure
 from token_refresh.stores.base import (
     IDLE_STATUSES,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from crypto import Context, Keyring, SealedCellError, UnknownKeyError
+from providers.index import ProviderIndex
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Outcome, RowFinished, RunFinished
 from token_refresh.base.program import TOKEN_MANAGER
@@ -22,7 +23,6 @@ from token_refresh.diagnosis.row_memory import RowMemory
 from token_refresh.diagnosis.row_state import ALARMS, RememberedFailures, RowStatus, State, row_statuses, state_of
 from token_refresh.journal.entries import Entry, Step
 from token_refresh.notifiers.summary import Code, Facts, Item
-from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.refresh.listing import WARNED_AHEAD
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, RowGroup, Store, Usage, group_rows

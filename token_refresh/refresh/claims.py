@@ -14,7 +14,7 @@ from token_refresh.journal.file import JournalError
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import ClaimedRow, DueQuery, StoreError, host_of
 
-LONG_CLAIM = timedelta(seconds=120)  # longer than an exchange and its write
+LONG_CLAIM = timedelta(seconds=120)  # since it was last kept: see `Store.keep_claims`
 
 
 @contextmanager
@@ -46,7 +46,9 @@ def _waiting(row: ClaimedRow, context: RunContext, now: datetime) -> RowWaiting:
     is_brief = row.claimed_at is not None and now - row.claimed_at < LONG_CLAIM
     host = host_of(row.owner)[:80]
     reason, action = "another process is refreshing it", "Try again in a minute."
-    if not row.owner.startswith(context.claimant.of_installation):
+    if not row.owner:
+        reason, action = "a transaction in the database that is still open holds the row", "End that transaction."
+    elif not row.owner.startswith(context.claimant.of_installation):
         reason += f", on {host}"
         if not is_brief:
             reason, first = f"{host} claimed it and has not finished with it", "Run the program there once"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Protocol
 
-from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, ProviderSummary, Verdict
+from providers.base import Answer, Credential, Endpoint, Provider, ProviderError, Verdict
+from providers.index import ProviderIndex
 from token_refresh.base.errors import ActionableError
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.journal.entries import Entry
@@ -67,6 +67,10 @@ class Job:
         """The agency that can have another pair minted for it; empty where there is none."""
         return self.credential.params.get(self.provider.agency_param, "")
 
+    def has_successor_in(self, answer: Answer) -> bool:
+        """Whether the answer has a refresh token that takes the place of the one that was sent."""
+        return answer.refresh_token not in (None, self.credential.refresh_token)
+
 
 Held = tuple[Job, Answer, Verdict, int | None, datetime | None]
 """The end of a row that was sent, as `WriteBack.add` takes it, while its agency may have another pair for it."""
@@ -92,20 +96,6 @@ class UnusableRow:
         return isinstance(self.error, CellError) and self.error.is_key_unknown
 
 
-class ProviderIndex(Protocol):
-    """Finds providers by any of their names, and knows what each is without its description; the catalogue does."""
-
-    def get(self, name: str) -> Provider:
-        """The provider of that name, or `ProviderError`."""
-
-    def slug_of(self, name: str) -> str | None:
-        """The slug that a name means; None where it means none."""
-
-    @property
-    def summaries(self) -> Mapping[str, ProviderSummary]:
-        """Every provider by its slug."""
-
-
 class JobFactory:
     """Turns rows into jobs.
 
@@ -117,11 +107,7 @@ class JobFactory:
     """
 
     def __init__(
-        self,
-        seals: Seals,
-        providers: ProviderIndex,
-        default_provider: str,
-        default_client: Callable[[str], Client],
+        self, seals: Seals, providers: ProviderIndex, default_provider: str, default_client: Callable[[str], Client]
     ) -> None:
         self._seals = seals
         self._providers = providers
@@ -217,10 +203,8 @@ class JobFactory:
             provider.filled(provider.params, credential.params)
         except (ProviderError, CellError) as error:
             return UnusableRow(row, name, error.with_traceback(None))  # whose frames hold what was opened
-        fingerprints = self._seals.keyring.fingerprints
-        return Job(
-            row, provider, endpoint, binding, credential, fingerprints(row.encrypted_refresh), fingerprints(token)
-        )
+        cell, marks = map(self._seals.keyring.fingerprints, (row.encrypted_refresh, token))
+        return Job(row, provider, endpoint, binding, credential, cell, marks)
 
 
 def binding_of(provider: Provider, endpoint: Endpoint) -> Binding:

@@ -23,14 +23,10 @@ from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import STATUS_DISABLED, STATUS_REAUTHORIZE, DueQuery, Row
 from token_refresh.stores.sealed import wrong_key
 
-_WAITS = {
-    replay.Wait.TOO_EARLY: "{provider.name} accepts a refresh only {provider.earliest} s before the access token ends",
-    replay.Wait.UNDER_WAY: "a request of an earlier run may still be on its way",
-    replay.Wait.LAST_MINUTE: "the last answer was lost; the provider is asked again when the access token runs out",
-}
 WARNED_AHEAD = timedelta(days=30)  # of a refresh token's end
 _PAUSED = "its provider asked for a pause"
 _BLOCKED = "what the journal holds for it comes first, and cannot be stored yet"
+MOST_SHUT = 20_000  # rows that no key opens, before it counts as wrong: more would need much memory
 CLAIMED_ROWS = 500  # at a time: others find work, too, a host that dies holds up few, and memory stays small
 
 
@@ -58,6 +54,7 @@ def list_due(
     store = context.store.store
     unseen = set(scope.locations) if scope.everything else set()
     total = due = 0
+    faulty = _Faults(unusable)
 
     def jobs_of(listed: Sequence[Row]) -> list[Job]:
         nonlocal total, due
@@ -74,23 +71,51 @@ def list_due(
             if row.key in waits:
                 reason, until = (_PAUSED if waits[row.key] else _BLOCKED), waits[row.key]
                 emit(RowWaiting(row.location_id, context.job_factory.provider_name(row), reason, until))
-        jobs, faults = _sorted_out(context, scope, [row for row in rows if row.key not in waits], now, emit)
+        store.give_up(() if scope.dry_run else {row.key for row in listed} - {row.key for row in rows})
+        tried = [row for row in rows if row.key not in waits]
+        jobs, faults = _sorted_out(context, scope, tried, now, emit)
         if jobs and not due and not scope.dry_run:
             store.prove_writable(jobs[0].row)
         due += len(jobs)
         total += len(jobs) + len(faults)
         emit(RowsListed(total, due))
-        for fault in faults:
-            unusable(fault)
+        faulty.take(faults, len(tried))
         return jobs
 
     claimant = replace(context.claimant, takes_over=scope.takeover)
     rounds = iter([store.due(query)]) if scope.dry_run else store.claim_due(query, claimant, CLAIMED_ROWS)
-    yield from map(jobs_of, rounds)  # which, unlike a loop, does not hold the rows while they are worked off
+    # Which, unlike a loop, does not hold the rows while they are worked off.
+    yield from filter(lambda _: not faulty.shut, map(jobs_of, rounds))
+    faulty.require_key()
     _check_clock(context, emit)  # also where nothing seems to be due: a clock may be why
     claimed = {row.location_id for row in rows_of_others(context, query)} if unseen else set()
     for name in sorted(unseen - claimed):
         emit(Notice(NoticeCode.NOT_SELECTED, name, "no such row, or it has no credential, or its status rules it out"))
+
+
+class _Faults:
+    """Says which rows somebody has to fix; those that no key opens once any row opens, for else it is the key.
+
+    Attributes:
+        shut: those that wait for that.
+    """
+
+    def __init__(self, tell: Callable[[UnusableRow], None]) -> None:
+        self.shut: list[UnusableRow] = []
+        self._tell, self._is_key_right = tell, False
+
+    def take(self, faults: Sequence[UnusableRow], tried: int) -> None:
+        """Those of so many rows that were tried."""
+        self._is_key_right |= len(faults) < tried or any(not fault.is_key_unknown for fault in faults)
+        self.shut += faults
+        while self._is_key_right and self.shut:
+            self._tell(self.shut.pop(0))
+        self.require_key(MOST_SHUT)
+
+    def require_key(self, most: int = 0) -> None:
+        """Raise where no row has opened, and more than so many have not."""
+        if len(self.shut) > most:
+            raise wrong_key(len(self.shut))
 
 
 def _check_clock(context: RunContext, emit: Subscriber) -> None:
@@ -110,8 +135,6 @@ def _sorted_out(
     made = [unfinished.made(row, now, emit) for row in rows]
     unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, UnusableRow)]
-    if faults and len(faults) == len(made) and all(fault.is_key_unknown for fault in faults):
-        raise wrong_key(len(made))
     jobs = [one for one in made if isinstance(one, Job)]
     duplicates = duplicates_among(jobs)
     return [job for job in jobs if job.row.key not in duplicates], [*faults, *duplicates.values()]
@@ -232,7 +255,7 @@ class _Unfinished:
         wait = replay.reason_to_wait(job.provider, expires_at, entry, now, policy.last_minute(expires_at))
         if wait is not None:
             reason, until = wait
-            words = _WAITS[reason].format(provider=job.provider)
+            words = reason.value.format(provider=job.provider)
             emit(RowWaiting(row.location_id, job.provider.slug, words, until))
         return job if wait is None else None
 

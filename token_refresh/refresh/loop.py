@@ -124,10 +124,11 @@ class Loop:
             self._run(self._provider_threads, partial(self._ask, task))
 
     def _has_room(self) -> bool:
-        if self._writeback.has_failed or self._context.store.store.in_trouble or not self._may_start():
+        store = self._context.store.store
+        if self._writeback.has_failed or store.in_trouble or not store.knows_claims or not self._may_start():
             return False
         unsaved = len(self._writeback) + self._in_flight
-        return unsaved < UNSAVED_BATCHES * self._context.store.store.flush_size + self._context.concurrency
+        return unsaved < UNSAVED_BATCHES * store.flush_size + self._context.concurrency
 
     def _write(self) -> None:
         if self._is_writing or not len(self._writeback) or self._writeback.is_given_up:
@@ -166,11 +167,15 @@ class Loop:
     def _publish_pauses(self, news: list[Pause]) -> list[Pause]:
         """In the thread that owns the store; returns those of all processes on the table.
 
-        A courtesy: where the store cannot be reached, the run has other worries.
+        A courtesy: where the store cannot be reached, the run has other worries, unless its claims may be others'.
         """
-        with contextlib.suppress(StoreError):
-            return self._context.store.store.share_pauses(news)
-        return []
+        store = self._context.store.store
+        try:
+            store.keep_claims()
+            return store.share_pauses(news)
+        except StoreError as error:
+            self._writeback.error = self._writeback.error if store.knows_claims else error
+            return []
 
     def _apply_pauses(self, pauses: list[Pause]) -> None:
         self._is_polling = False
@@ -196,6 +201,8 @@ class Loop:
         times = [] if self._writeback.is_given_up else [self._writeback.flushes_at()]
         if self._has_room():  # otherwise there is nothing that a task's turn would change
             times.append(self._schedule.wakes_at(now))
+        elif not (self._context.store.store.knows_claims or self._writeback.has_failed):
+            times.append(self._polls_at)
         at = min((time for time in times if time is not None), default=None)
         if at is None:
             return False
@@ -206,6 +213,8 @@ class Loop:
 
     def _ask(self, task: Task) -> _Event:
         job = self._jobs[task]
+        if not self._context.store.store.has_claim(job.row.key):
+            return partial(self._withdraw, task)
         seconds = replay.limit_of(job.provider, is_first=job.lost_entry is None and not task.is_lost)
         try:
             _, answer, not_saved = exchange(
@@ -269,15 +278,11 @@ class Loop:
             self._writeback.journal_error = error
             self._writeback.add_unusable(UnusableRow(job.row, job.provider.slug, error))
         except Exception as error:
-            self._writeback.add_unusable(_unusable(job, error))  # its journal entry stays
+            # Its journal entry stays; the error's own words may hold a secret.
+            kept = "Please report it. What was received is kept, encrypted, in the journal."
+            problem = ActionableError(str(internal_error(error)), kept, Kind.INTERNAL)
+            self._writeback.add_unusable(UnusableRow(job.row, job.provider.slug, problem))
 
 
 def _raise(error: BaseException) -> None:
     raise error
-
-
-def _unusable(job: Job, error: Exception) -> UnusableRow:
-    """What to say of a row that met a mistake of this program; the error's own words may hold a secret."""
-    kept = "Please report it. What was received is kept, encrypted, in the journal."
-    problem = ActionableError(str(internal_error(error)), kept, Kind.INTERNAL)
-    return UnusableRow(job.row, job.provider.slug, problem)

@@ -25,11 +25,11 @@ DOUBT = timedelta(days=7, hours=1)
 
 
 class Wait(enum.Enum):
-    """Why a refresh token is not sent in this run, although its row was asked for."""
+    """Why a refresh token is not sent in this run, although its row was asked for: in words about `provider`."""
 
-    TOO_EARLY = enum.auto()  # the provider accepts a refresh only shortly before the access token ends
-    UNDER_WAY = enum.auto()  # the request of an earlier run may still arrive
-    LAST_MINUTE = enum.auto()  # an answer was lost, and to send the token again may revoke the grant
+    TOO_EARLY = "{provider.name} accepts a refresh only {provider.earliest} s before the access token ends"
+    UNDER_WAY = "a request of an earlier run may still be on its way"
+    LAST_MINUTE = "the last answer was lost; the provider is asked again when the access token runs out"
 
 
 def is_lost(provider: Provider, answer: Judgement) -> bool:
@@ -78,11 +78,7 @@ def is_in_window(provider: Provider, lost: Entry, now: datetime) -> bool:
 
 
 def reason_to_wait(
-    provider: Provider,
-    expires_at: datetime | None,
-    lost: Entry | None,
-    now: datetime,
-    last_minute: datetime | None,
+    provider: Provider, expires_at: datetime | None, lost: Entry | None, now: datetime, last_minute: datetime | None
 ) -> tuple[Wait, datetime] | None:
     """Why a row's token is not sent yet, and until when; None where it is.
 

@@ -100,7 +100,7 @@ def result_of(
     # A refused client is no row's fault: none is marked.
     values = {} if verdict is Verdict.CLIENT_REFUSED else result.values
     retry_after = answer.retry_after if outcome in (Outcome.TRANSIENT, Outcome.UNKNOWN) else None
-    is_lost = not is_spent(job, answer) and (outcome is Outcome.UNKNOWN or lost_at is not None)
+    is_lost = not job.has_successor_in(answer) and (outcome is Outcome.UNKNOWN or lost_at is not None)
     return replace(result, values=values, is_lost=is_lost, retry_after=retry_after)
 
 
@@ -118,11 +118,6 @@ def result_of_refuted(job: Job, answer: Answer, before: Failure | None) -> RowRe
     said = _masked(job, answer.error)
     error = f"the last answer brought a refresh token that does not work; the one before is back ({said})"
     return _failure(job.row, job.provider.slug, Outcome.UNKNOWN, error, _ACTIONS[Outcome.UNKNOWN], before)
-
-
-def is_spent(job: Job, answer: Answer) -> bool:
-    """Whether the refresh token that was sent has a successor in the answer."""
-    return answer.refresh_token not in (None, job.credential.refresh_token)
 
 
 def _expires_at(row: Row, answer: Answer) -> datetime | None:

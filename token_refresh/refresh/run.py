@@ -134,11 +134,15 @@ class Refresher:
 
     def _name_what_was_left(self, loop: Loop) -> None:
         """A row that its host or client holds back says so; the others what ended the run."""
-        is_journal = self._writeback.journal_error is not None
-        reason = "the journal cannot be written" if is_journal else self._stop_reason or "the store rejects writes"
+        late = "another process took it over, or the time in which its token may be sent again is over"
+        why = self._stop_reason or ("the store rejects writes" if self._writeback.has_failed else late)
+        reason = "the journal cannot be written" if self._writeback.journal_error is not None else why
         for row in loop.not_begun():
             self._report.stopped = self._stop_reason
             self._emit(row if row.reason else replace(row, reason=reason))
+        if self._stop_reason and (left := self._context.store.store.rows_left):
+            self._report.stopped = self._stop_reason
+            self._emit(Notice(NoticeCode.ROWS_LEFT, None, f"{left} more due rows were not looked at", "Run it again."))
 
     def _may_start(self) -> bool:
         if self._deadline is not None and self._context.clock.monotonic() >= self._deadline:

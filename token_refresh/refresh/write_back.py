@@ -19,14 +19,7 @@ from token_refresh.journal.failures import Failure
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.exchange import kept_pair
 from token_refresh.refresh.jobs import Held, Job, UnusableRow
-from token_refresh.refresh.result import (
-    RowResult,
-    failure_of,
-    is_spent,
-    result_of,
-    result_of_refuted,
-    result_of_unusable,
-)
+from token_refresh.refresh.result import RowResult, failure_of, result_of, result_of_refuted, result_of_unusable
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
     Change,
@@ -134,7 +127,7 @@ class WriteBack:
             return
         before = self._journal.failures.find(job.row.key, job.cell)
         result = result_of(job, answer, verdict, lost_at, before, self._context.claimant.refreshed_by)
-        has_successor = is_spent(job, answer)
+        has_successor = job.has_successor_in(answer)
         step = _step_after(result, verdict, is_unproven=answer.is_unproven and has_successor)
         values = dict(result.values)
         if answer.brings_token:
@@ -240,8 +233,7 @@ class WriteBack:
     def take(self) -> list[Pending]:
         """What is to be written next."""
         batch, self._buffer, self._since = self._buffer, [], None
-        if self._failing_since is None:
-            self._failing_since = self._clock.monotonic()
+        self._failing_since = self._clock.monotonic() if self._failing_since is None else self._failing_since
         return batch
 
     def write(self, batch: Sequence[Pending]) -> list[WriteResult]:

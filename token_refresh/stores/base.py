@@ -468,8 +468,31 @@ class Store(ABC):
     def release(self, claimant: Claimant, keep: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
         """Give up the claims of this process, and of the dead ones of its slot, but for the rows with these keys."""
 
+    @property
+    def rows_left(self) -> int:
+        """How many rows that were due `claim_due` has not looked at, because no further round was asked for."""
+        return 0
+
+    def give_up(self, keys: Collection[str]) -> None:  # noqa: B027 - most stores have no claims
+        """Give up the claims of this process on these rows: they turned out not to be due."""
+
+    def keep_claims(self) -> None:  # noqa: B027 - most stores have no claims
+        """Let others see that this process still works on what it has claimed; to be called about once a second.
+
+        What another has taken over since then is found out by it: see `has_claim`.
+        """
+
+    @property
+    def knows_claims(self) -> bool:
+        """Whether `keep_claims` was done lately. If not, as after a sleep of the machine, nothing new may be sent."""
+        return True
+
+    def has_claim(self, key: str) -> bool:  # noqa: ARG002
+        """Whether nobody has taken the row over, as far as is known. Any thread may ask."""
+        return True
+
     def claimed_by_others(self, query: DueQuery, claimant: Claimant) -> list[ClaimedRow]:  # noqa: ARG002
-        """The due rows that others have claimed."""
+        """The due rows that others have claimed, or that a transaction of somebody's holds, without an owner's name."""
         return []
 
     def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:  # noqa: ARG002

@@ -80,6 +80,9 @@ _SQLITE = "sqlite:///"
 NO_ID = -1 - LARGEST_ID
 LONGEST_PAUSE_SECONDS = 7200  # one that ends later was written by a clock that was wrong, and holds for nobody
 MOST_ROUNDS_AHEAD = 8  # of rows to choose one round from
+# A claim that nobody has kept for two minutes may be taken over by a person.
+CLAIMS_KEPT_EVERY = timedelta(seconds=30)
+CLAIMS_KNOWN_FOR = timedelta(seconds=90)
 RETRY_SECONDS = 0.5  # between two attempts to reach a server
 
 
@@ -112,6 +115,10 @@ class DatabaseStore(Store):
         self._calls = 0
         self._owner = ""
         self._generations: dict[int, int] = {}  # of the rows that this process has claimed
+        self._held, self._lost = set[int](), set[int]()  # its claims by now, and those that others have by now
+        self._claims_kept_at: datetime | None = None
+        self._passed = array("q")  # ids that were looked up, and neither claimed nor free
+        self._rows_left = 0
         self._last_call: threading.Timer | None = None
         self._is_shared = isinstance(database, Backend)
         self._backend = database if isinstance(database, Backend) else open_backend(database)
@@ -156,18 +163,23 @@ class DatabaseStore(Store):
             return array("q", connection.execute(listed).scalars())
 
         ids = self._transact(look_up)
+        self._passed, self._rows_left = array("q"), 0
         window, start, width = list[int](), 0, limit
         while window or start < len(ids):
             end = start + width - len(window)
             window, start = window + ids[start:end].tolist(), end
             claimed = self._claim(query, claimant, window, limit)
-            if len(claimed) < limit:  # nothing in it is due and free any more
+            taken = {int(row.key) for row in claimed}
+            window = [one for one in window if one not in taken]
+            if len(claimed) < limit:  # nothing else in it is due and free any more
+                self._passed.extend(window)
                 window = []
                 width = min(2 * width, MOST_ROUNDS_AHEAD * limit) if 2 * len(claimed) < limit else width
-            else:
-                taken = {int(row.key) for row in claimed}
-                window = [one for one in window if one not in taken]
-            if rows := [row for row in claimed if query.admits(row)]:
+            self._rows_left = len(window) + max(len(ids) - start, 0)
+            rows = [row for row in claimed if query.admits(row)]
+            if len(rows) < len(claimed):
+                self.give_up({row.key for row in claimed} - {row.key for row in rows})
+            if rows:
                 yield rows
 
     def _claim(self, query: DueQuery, claimant: Claimant, ids: list[int], limit: int) -> list[Row]:
@@ -175,21 +187,6 @@ class DatabaseStore(Store):
 
         One that a rule of the table lets nobody write comes without a claim, with what the rule's refusal says.
         """
-        try:
-            return self._claim_together(query, claimant, ids, limit)
-        except ShutOutError:
-            raise
-        except StoreRefusedError as error:
-            if len(ids) == 1:
-                rows = self._select(LISTED, CREDENTIALS.c.id == ids[0], is_due(query))
-                return [replace(row, error=error) for row in rows]
-        claimed: list[Row] = []
-        for one in ids:
-            if len(claimed) < limit:
-                claimed += self._claim(query, claimant, [one], limit)
-        return claimed
-
-    def _claim_together(self, query: DueQuery, claimant: Claimant, ids: list[int], limit: int) -> list[Row]:
         now, table = self._clock.now(), CREDENTIALS.c
         # Written out: a driver works longer on so many parameters than on the rows.
         these: sa.BindParameter[int] = sa.bindparam("ids", ids, expanding=True, literal_execute=True)
@@ -205,10 +202,62 @@ class DatabaseStore(Store):
             .values(claim_owner=claimant.owner, claim_generation=table.claim_generation + 1, claimed_at=now)
             .returning(*LISTED, table.claim_generation)
         )
-        records = self._transact(lambda connection: connection.execute(claim).mappings().all())
+        try:
+            records = self._transact(lambda connection: connection.execute(claim).mappings().all())
+        except ShutOutError:
+            raise
+        except StoreRefusedError as error:
+            return self._claim_one_by_one(query, claimant, ids, limit, error)
         self._generations |= {record["id"]: record["claim_generation"] for record in records}
+        self._held.update(record["id"] for record in records)
+        self._claims_kept_at = self._claims_kept_at or now
         held = held_in(LISTED)
         return [_row(record, held) for record in records]
+
+    def _claim_one_by_one(
+        self, query: DueQuery, claimant: Claimant, ids: list[int], limit: int, error: StoreRefusedError
+    ) -> list[Row]:
+        if len(ids) == 1:
+            rows = self._select(LISTED, CREDENTIALS.c.id == ids[0], is_due(query))
+            return [replace(row, error=error) for row in rows]
+        claimed: list[Row] = []
+        for one in ids:
+            if len(claimed) < limit:
+                claimed += self._claim(query, claimant, [one], limit)
+        return claimed
+
+    @property
+    def rows_left(self) -> int:
+        """See `Store.rows_left`."""
+        return self._rows_left
+
+    def give_up(self, keys: Collection[str]) -> None:
+        """See `Store.give_up`."""
+        if ids := [_id(key) for key in keys]:
+            mine = CREDENTIALS.c.claim_owner == self._owner
+            given_up = sa.update(CREDENTIALS).where(IS_ROW, mine).values(UNCLAIMED)
+            self._transact(lambda connection: connection.execute(given_up, [{"row_id": number} for number in ids]))
+            self._held.difference_update(ids)
+
+    def keep_claims(self) -> None:
+        """See `Store.keep_claims`. A clock that was set back counts as one that went on."""
+        now = self._clock.now()
+        if self._claims_kept_at is None or timedelta(0) <= now - self._claims_kept_at < CLAIMS_KEPT_EVERY:
+            return
+        mine = CREDENTIALS.c.claim_owner == self._owner
+        keep = sa.update(CREDENTIALS).where(mine).values(claimed_at=now).returning(CREDENTIALS.c.id)
+        held = set(self._transact(lambda connection: connection.execute(keep).scalars().all()))
+        self._lost |= self._held - held
+        self._held, self._claims_kept_at = held, now
+
+    @property
+    def knows_claims(self) -> bool:
+        """See `Store.knows_claims`."""
+        return self._claims_kept_at is None or abs(self._clock.now() - self._claims_kept_at) < CLAIMS_KNOWN_FOR
+
+    def has_claim(self, key: str) -> bool:
+        """See `Store.has_claim`."""
+        return _id(key) not in self._lost
 
     def claim_owners(self) -> list[str]:
         """See `Store.claim_owners`."""
@@ -236,13 +285,28 @@ class DatabaseStore(Store):
 
         self._transact(act)
         self._generations.clear()
+        self._held.clear()
 
     def claimed_by_others(self, query: DueQuery, claimant: Claimant) -> list[ClaimedRow]:
         """See `Store.claimed_by_others`."""
         table = CREDENTIALS.c
-        columns = sa.select(stripped(table.location_id), stripped(table.provider), table.claim_owner, table.claimed_at)
-        held = columns.where(is_due(query), table.claim_owner.is_not(None), table.claim_owner != claimant.owner)
-        return self._transact(lambda connection: [ClaimedRow(*row) for row in connection.execute(held)])
+        columns = sa.select(
+            *(stripped(table.location_id), stripped(table.provider), sa.func.coalesce(table.claim_owner, "")),
+            *(table.claimed_at, table.id),
+        )
+        others = columns.where(is_due(query), table.claim_owner.is_not(None), table.claim_owner != claimant.owner)
+        free = columns.where(is_due(query), is_free(claimant, query, self._clock.now()))
+
+        def act(connection: Connection) -> list[Any]:
+            found, passed = [*connection.execute(others)], set(self._passed)
+            if passed and (left := [row for row in connection.execute(free) if row.id in passed]):
+                ids = [row.id for row in left]
+                within = sa.select(table.id).where(table.id.in_(ids)).with_for_update(skip_locked=True)
+                at_hand = set(connection.execute(within).scalars())
+                found += [row for row in left if row.id not in at_hand]
+            return found
+
+        return [ClaimedRow(*row[:4]) for row in self._transact(act)]
 
     def share_pauses(self, pauses: Sequence[Pause]) -> list[Pause]:
         """See `Store.share_pauses`. A pause is only ever made longer."""

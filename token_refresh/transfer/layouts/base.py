@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from providers.index import ProviderIndex
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.refresh.jobs import ProviderIndex
 from token_refresh.stores.base import Row, Store
 
 _TRUE = ("1", "t", "true", "yes", "on")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from providers.addresses import origin_of
 from providers.base import ProviderError
-from token_refresh.refresh.jobs import ProviderIndex
+from providers.index import ProviderIndex
 from token_refresh.transfer.layouts.base import (
     TOKEN_CELLS,
     Found,
