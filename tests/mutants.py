@@ -774,7 +774,7 @@ MUTANTS = (
         "token_refresh/refresh/loop.py",
         "            store.keep_claims()\n",
         "",
-        "tests/refresh/runs/test_shared_database.py::test_nobody_is_told_to_take_over_what_a_run_still_works_on",
+        "tests/refresh/runs/test_shared_database.py::test_nobody_is_advised_to_take_over_what_a_run_still_works_on",
     ),
     _mutant(
         "what another has taken over is sent",

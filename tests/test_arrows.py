@@ -18,7 +18,8 @@ FOLDERS = ("token_refresh", "providers", "examples")
 SCRIPTS = ("crypto", "token_manager", "onboard_client")
 
 _BASE = {"token_refresh.base"}
-_CLOSED = {"providers.base", "providers.times", "providers.addresses", "crypto"} | _BASE  # what every room may know
+_OPEN = {f"providers.{name}" for name in ("base", "times", "addresses", "index")} | {"crypto"}
+_CLOSED = _OPEN | _BASE  # what every room may know
 _STORED = {"token_refresh.stores.base", "token_refresh.stores.sealed", "token_refresh.journal", "token_refresh.net"}
 _RUN = {"token_refresh.refresh"} | _STORED | _CLOSED
 _WIRED = {f"token_refresh.{name}" for name in ("transfer", "keys", "clients", "diagnosis", "notifiers")} | _RUN

@@ -183,7 +183,7 @@ SITUATIONS = (
     ),
     Situation(
         "ENCRYPTION_KEY decrypts no value",
-        "The key is a valid one, but not the one that the rows were encrypted with.",
+        "The key is a valid one, but not the one that the rows were encrypted with. A run notices once a row is due.",
         lambda world, _: _set(world, ENCRYPTION_KEY=crypto.generate_key()),
     ),
     Situation(

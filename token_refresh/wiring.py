@@ -319,6 +319,19 @@ def find_obstacle(installation: Installation) -> Obstacle | None:
         return Obstacle(part, actionable_error(error))
 
 
+def foreign_key(context: RunContext) -> ActionableError | None:
+    """Why no configured key opens the table's newest row, where that is so: a new one would have another key."""
+    from token_refresh.stores.sealed import CellError
+
+    row = context.store.store.newest()
+    try:
+        if row is not None:
+            _require_key(context.job_factory, context.store, row)
+    except CellError as error:
+        return ActionableError(f"the newest row of the table does not open: {error}", error.action)
+    return None
+
+
 def _require_key(factory: JobFactory, store: SealedStore, row: Row) -> None:
     """Raises `CellError` where no key that is configured opens the row; whatever else is wrong is the row's own."""
     from token_refresh.stores.sealed import CellError
@@ -603,8 +616,9 @@ def first_notices(
     from token_refresh.diagnosis import notices
     from token_refresh.notifiers.last_run import LastRun
 
-    last = LastRun(installation.state.path, installation.store_name).started_at
-    yield from notices.first_notices(context, scope, quota_of(installation, store.store), last)
+    last = LastRun(installation.state.path, installation.store_name)
+    yield from notices.table_notices(context, last.folder)
+    yield from notices.first_notices(context, scope, quota_of(installation, store.store), last.started_at)
     is_by_itself = not (scope.is_by_hand or scope.dry_run or scope.takeover)
     if is_by_itself and (context.folder / AGENCIES_FILE).exists():
         from token_refresh.clients import installs

@@ -44,6 +44,7 @@ def test_a_monitor_learns_who_needs_somebody_whose_token_expired_and_that_no_run
 
 
 def test_it_says_the_same_as_an_object(world: World) -> None:
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc")))
     world.program.run()
     shown = world.program.run("status", "--check", "--json")
     assert (shown.code, shown.json()) == (
@@ -61,7 +62,7 @@ def test_a_set_up_that_is_wrong_is_exit_3_on_standard_output(world: World) -> No
 def test_airtable_is_not_asked(airtable_world: World) -> None:
     world = airtable_world
     assert world.airtable is not None
-    world.table.add(world.cells("acme", "loc"))
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc")))
     assert world.program.run().code == 0
     world.airtable.inject(airtable_faults.status(503), times=None)
     before = len(world.airtable.requests)

@@ -29,6 +29,7 @@ from token_refresh.terminal.questions import ask_for_credential, ask_whose, offe
 from token_refresh.terminal.report import LineReport, show_file, show_line, show_onboarded
 from token_refresh.wiring import (
     Installation,
+    foreign_key,
     make_job_factory,
     make_seals,
     open_run_context,
@@ -123,6 +124,8 @@ def _admission(installation: Installation, console: Console, stop: Stop) -> Iter
     """
     with patient_lock(installation, console), open_run_context(installation) as context:
         store_leftovers(context, LineReport(console))
+        if (error := foreign_key(context)) is not None:
+            console.warn(f"{error}. {error.action}")
         with (
             ended_by(stop),
             stop.forwarding_to(lambda reason: console.warn(f"{reason}; its open request is brought to its end")),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from token_refresh.base.checks import GOOD, Check
+from token_refresh.base.errors import RunError
 from token_refresh.base.events import Notice, NoticeCode
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.diagnosis.ends import ONE_DAY, WORDS, next_end
@@ -32,6 +34,28 @@ def first_notices(context: RunContext, scope: Scope, quota: Check | None, last: 
         yield from _rare_runs(last, context.policy.interval, context.clock.now())
     if quota is not None and quota.state != GOOD:  # once the calls are spent nothing can be stored, nor refreshed
         yield Notice(NoticeCode.QUOTA_SHORT, None, quota.message, quota.action)
+
+
+def table_notices(context: RunContext, last: Path | None) -> Iterator[Notice]:
+    """What to say of a database without rows.
+
+    Args:
+        context: of the run.
+        last: the folder of the table that the last run at this address found rows in.
+
+    Raises:
+        RunError: that table is gone, or elsewhere.
+    """
+    store = context.store.store
+    if not store.claims or last == context.folder or store.newest() is not None:
+        return
+    if last is not None:
+        raise RunError(
+            "the table has no rows, and is not the one that the last run refreshed: that one is gone, or elsewhere",
+            "Put its file back, or correct DATABASE_URL or STATE_DIR. To begin again, onboard a client.",
+        )
+    action = f"Add a client: {ONBOARD_CLIENT}. If there should be some, correct DATABASE_URL or STATE_DIR."
+    yield Notice(NoticeCode.TABLE_EMPTY, None, "the table has no rows: nothing can be refreshed", action)
 
 
 def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], query: DueQuery) -> Iterator[Notice]:

@@ -17,6 +17,7 @@ from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, entries, me
 from tests.world.clock import START
 from tests.world.postgres import plain
 from tests.world.program import Program, Result
+from token_refresh.base.events import NoticeCode
 from token_refresh.refresh import listing
 from token_refresh.stores.database import CREDENTIALS
 
@@ -118,7 +119,7 @@ def test_a_run_that_is_stopped_between_two_rounds_says_how_many_rows_it_has_not_
     world = rows.world
     for number in range(8):
         rows.add("acme", f"loc{number}", START - HOUR)
-    world.program.settings["CONCURRENCY"] = "1"
+    world.program.settings |= {"CONCURRENCY": "1", "LOG_FORMAT": "json"}
     asked = itertools.count(1)
 
     def end() -> None:
@@ -130,6 +131,7 @@ def test_a_run_that_is_stopped_between_two_rounds_says_how_many_rows_it_has_not_
     world.oauth.fail(meanwhile(end), times=math.inf)
     result = run(rows, "--max-seconds", "500")
     assert (result.code, len(result.outcomes())) == (exits.STOPPED, 3)
+    assert NoticeCode.ROWS_LEFT in result.codes()
     assert "5 more due rows were not looked at" in result.said
     run(rows)
     assert all(rows.row(f"loc{number}").last_access_token for number in range(8))
@@ -188,7 +190,7 @@ def many(request: pytest.FixtureRequest, other: Program) -> DatabaseRows:
     return rows
 
 
-def test_nobody_is_told_to_take_over_what_a_run_still_works_on(many: DatabaseRows, other: Program) -> None:
+def test_nobody_is_advised_to_take_over_what_a_run_still_works_on(many: DatabaseRows, other: Program) -> None:
     """However long it takes: the last rows of a round are sent minutes after they were claimed."""
     asked, seen = itertools.count(1), list[Result]()
 
