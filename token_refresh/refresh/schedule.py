@@ -393,7 +393,7 @@ class Schedule:
         client.probe = client.next_probe()
         if client.probe is None:
             # Nobody is left to ask. Rows that were accepted before prove nothing: a secret may be replaced at any time.
-            return self._close(client, _refuses(client))
+            return self._close(client, _refuses(client)) if len(client.refused) > 1 else self._end_judgement(client)
         client.probes += 1
         return []
 
@@ -413,8 +413,11 @@ class Schedule:
         return self._end_judgement(client) + self._give_up_delayed({client})
 
     def _end_judgement(self, client: _Client) -> list[Task]:
-        """Nobody will say whose fault a refusal is: it counts as the client's."""
-        if client.refused:
+        """Nobody will say whose fault a refusal is: that of several rows counts as the client's.
+
+        One alone leaves it to the rows of a later round.
+        """
+        if len(client.refused) > 1:
             client.closed = client.closed or _refuses(client)
         ended = _give_up([*client.refused, *(task for task in client.held if task.is_begun)])
         client.held, client.refused, client.probe = [], [], None

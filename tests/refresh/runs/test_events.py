@@ -78,6 +78,7 @@ def test_two_runs_have_two_names(rows: SqliteRows) -> None:
 
 
 def test_runs_that_come_too_rarely_are_a_notice_of_the_run_that_finds_it(rows: SqliteRows) -> None:
+    rows.add("acme", "off", status="disabled")
     assert [event for event in events_of(rows, Scope()) if isinstance(event, Notice)] == []
     assert rows.world.program.run().code == 0
     rows.world.clock.advance(3 * 3600)

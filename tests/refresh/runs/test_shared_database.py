@@ -15,6 +15,7 @@ from crypto import Context
 from tests import exits
 from tests.refresh.runs.faults_world import DATABASES, DatabaseRows, entries, meanwhile, table_of
 from tests.world.clock import START
+from tests.world.oauth import faults
 from tests.world.postgres import plain
 from tests.world.program import Program, Result
 from token_refresh.base.events import NoticeCode
@@ -165,6 +166,23 @@ def test_a_row_that_only_its_provider_makes_due_is_not_kept_from_others(rows: Da
     world.oauth.fail(meanwhile(lambda: seen.append(world.program.run("--json"))))
     assert run(rows).outcomes() == {"due": "refreshed"}
     assert [row["location_id"] for row in seen[0].json()["waiting"]] == ["due"]
+
+
+def test_a_refusal_in_one_round_is_judged_by_the_rows_of_a_later_one(
+    rows: DatabaseRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "CLAIMED_ROWS", 3)
+    rows.world.program.settings["CONCURRENCY"] = "1"
+    rows.add("acme", "refused", START - 9 * HOUR)
+    for number in range(2):
+        rows.add("acme-grace", f"between{number}", START - 8 * HOUR)
+    for number in range(5):
+        rows.add("acme", f"later{number}", START - HOUR)
+    rows.world.oauth.fail(faults.wrong_secret())  # to the first request alone
+    outcomes = run(rows).outcomes()
+    assert outcomes.pop("refused") == "operator"
+    assert set(outcomes.values()) == {"refreshed"}
+    assert len(outcomes) == 7
 
 
 @pytest.fixture
