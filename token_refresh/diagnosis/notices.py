@@ -47,7 +47,7 @@ def table_notices(context: RunContext, last: Path | None) -> Iterator[Notice]:
         RunError: that table is gone, or elsewhere.
     """
     store = context.store.store
-    if not store.claims or last == context.folder or store.newest() is not None:
+    if not store.claims or last == context.folder or not store.is_empty():
         return
     if last is not None:
         raise RunError(

@@ -41,9 +41,11 @@ def rows_of_others(context: RunContext, query: DueQuery) -> list[RowWaiting]:
 def _waiting(row: ClaimedRow, context: RunContext, now: datetime) -> RowWaiting:
     """A takeover is only advised where no refresh can still be under way.
 
-    A process of this installation ends, or is found dead; what another one has claimed may stay for ever.
+    A process of this installation ends, or is found dead; what another one has claimed may stay for ever. A claim in
+    the future was made by a clock that was wrong.
     """
-    is_brief = row.claimed_at is not None and now - row.claimed_at < LONG_CLAIM
+    # The clocks of two machines may differ by some minutes.
+    is_brief = row.claimed_at is not None and -3 * LONG_CLAIM < now - row.claimed_at < LONG_CLAIM
     host = host_of(row.owner)[:80]
     reason, action = "another process is refreshing it", "Try again in a minute."
     if not row.owner:

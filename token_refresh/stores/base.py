@@ -446,6 +446,10 @@ class Store(ABC):
     def calls(self) -> int:
         """Requests made to the store so far."""
 
+    def is_empty(self) -> bool:
+        """Whether there is no row at all."""
+        return self.newest() is None
+
     @abstractmethod
     def due(self, query: DueQuery) -> list[Row]:
         """All rows that `query` admits, complete but for `last_access_token`, before the first is refreshed."""

@@ -291,6 +291,16 @@ def test_rows_of_another_host_are_left_alone_and_named_until_it_is_taken_over(ro
     assert owners(world) == {}
 
 
+@pytest.mark.parametrize(("hours", "code"), [(0, exits.DONE), (1, exits.FAILED)])
+def test_a_claim_in_the_future_is_no_reason_to_wait_for_ever(rows: SqliteRows, hours: int, code: int) -> None:
+    """The clock of the machine that made it was wrong."""
+    rows.add("acme", "loc")
+    claim(rows.world, ELSEWHERE, "loc")
+    rows.world.clock.set_back(hours * 3600)
+    result = rows.world.program.run()
+    assert (result.code, "refresh --takeover" in result.err) == (code, code == exits.FAILED)
+
+
 def test_tokens_of_a_row_that_was_taken_over_during_its_refresh_wait_in_the_journal(rows: SqliteRows) -> None:
     """The other host has not written yet: ours must not overwrite what it is about to, and are not lost either."""
     rows.add("acme", "loc")

@@ -332,6 +332,11 @@ class DatabaseStore(Store):
         """See `Store.rows`."""
         return self._pages(ALL if complete else SHOWN)
 
+    def is_empty(self) -> bool:
+        """See `Store.is_empty`."""
+        some = sa.select(CREDENTIALS.c.id).limit(1)
+        return self._transact(lambda connection: connection.execute(some).first()) is None
+
     def newest(self) -> Row | None:
         """See `Store.newest`."""
         found = sa.select(sa.func.max(CREDENTIALS.c.id)).scalar_subquery()
