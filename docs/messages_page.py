@@ -118,14 +118,23 @@ def _ways(node: ast.expr, known: Mapping[str, ast.expr]) -> list[str]:
             return _joined([_ways(node.left, known), _ways(node.right, known)])
         case ast.JoinedStr():
             return _joined([_ways(part, known) for part in node.values])
-        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="counted"), args=[_, *words])):
-            return _plurals(words, known)
-        case ast.Call(func=ast.Name(id="counted"), args=[_, *words]):
-            return _plurals(words, known)
+        case ast.FormattedValue(value=ast.Call(func=ast.Name()) as call) | (ast.Call(func=ast.Name()) as call):
+            return _made(call, known)
         case ast.FormattedValue(value=ast.Name(id=name)) if name in _SCRIPTS:
             return [_SCRIPTS[name]]
         case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name) if name in known:
             return _ways(known[name], {other: value for other, value in known.items() if other != name})
+        case _:
+            return [_OPEN]
+
+
+def _made(call: ast.Call, known: Mapping[str, ast.expr]) -> list[str]:
+    """The texts of a call of a function of ours that words a message."""
+    match call:
+        case ast.Call(func=ast.Name(id="counted"), args=[_, *words]):
+            return _plurals(words, known)
+        case ast.Call(func=ast.Name(id="flag"), args=[name, _]):
+            return [f"{text} {_OPEN}" for text in _ways(name, known)]
         case _:
             return [_OPEN]
 

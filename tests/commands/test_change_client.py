@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import Any
 
 import pytest
 
 from tests import exits
 from tests.callers import manager_of
-from tests.commands.test_cli import assert_reported, onboarded, state_folder
-from tests.commands.test_verify import rows
+from tests.commands.test_cli import assert_reported, change_row, onboarded, state_folder
+from tests.commands.test_verify import LATER, rows
 from tests.conftest import World
 from tests.library.test_manager import claim, host_of
 from tests.refresh.runs.faults_world import AirtableRows, Rows, entries
@@ -44,6 +46,32 @@ def test_a_client_that_is_disabled_rests_until_it_is_enabled(rows: Rows) -> None
     assert world.program.run("enable", "loc1", "--yes").code == 0
     assert world.program.run("--json").outcomes() == {"loc1": "refreshed"}
     assert world.program.run("get", "loc1").code == 0
+
+
+@pytest.mark.parametrize("location", ["bad one", "$(touch /tmp/x)", "-dash", "it's"])
+@pytest.mark.parametrize("command", ["status", "get"])
+def test_the_advice_to_enable_a_client_works_as_it_stands_whatever_its_id_is(
+    world: World, location: str, command: str
+) -> None:
+    onboarded(world, location)
+    change_row(world, location, status="disabled")
+    world.clock.advance(3700)
+    whose = ["--min-valid", "60", "--", location] if command == "get" else []
+    result = world.program.run(command, *whose)
+    advice = result.out + result.err
+    [words] = re.findall(r"To use it again: \S+ \S+ (enable .*)", advice)
+    verb, *row = shlex.split(words)
+    assert world.program.run(verb, "--yes", *row).code == 0
+    assert world.program.run("--json").outcomes() == {location: "refreshed"}
+
+
+def test_the_advice_for_one_of_two_providers_of_a_location_names_it(rows: Rows) -> None:
+    rows.add("acme", "loc1", LATER, status="disabled")
+    rows.add("google", "loc1", LATER)
+    [line] = [line for line in rows.world.program.run("status").out.splitlines() if "To use it again" in line]
+    words = shlex.split(line.partition("token_manager.py ")[2])
+    assert rows.world.program.run(*words, "--yes").code == 0
+    assert {row["state"] for row in rows.world.program.run("status", "--json").json()["rows"]} == {"valid"}
 
 
 def test_a_client_that_is_deleted_leaves_nothing(rows: Rows) -> None:

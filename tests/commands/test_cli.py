@@ -562,7 +562,7 @@ def test_get_of_a_disabled_row_says_so(world: World) -> None:
     assert_reported(
         world.program.run("get", "loc1"),
         1,
-        "its status is disabled. To use it again: .venv/bin/python token_manager.py enable loc1",
+        "its status is disabled. To use it again: .venv/bin/python token_manager.py enable --provider acme loc1",
     )
 
 

@@ -87,12 +87,17 @@ def test_a_valid_token_that_is_due_or_ends_for_good_has_a_note(
         ({}, ""),
         ({"encrypted_refresh": ""}, f"Enter its credential: {ONBOARD_CLIENT}"),
         ({"error": WRONG_TYPE}, "Make it text."),
-        ({"error": WRONG_TYPE, "status": "disabled"}, f"To use it again: {TOKEN_MANAGER} enable loc"),
+        (
+            {"error": WRONG_TYPE, "status": "disabled"},
+            f"To use it again: {TOKEN_MANAGER} enable --provider gohighlevel loc",
+        ),
+        ({"encrypted_refresh": "", "status": "disabled"}, f"Enter its credential: {ONBOARD_CLIENT}"),
         ({"failure_count": 1}, "Fix what the last error says; the next run tries again."),
         (OVER, f"Run: {TOKEN_MANAGER}; and look whether cron does."),
         ({**ONLY, **OVER}, LOGIN.format("gohighlevel", "loc")),
         ({"status": "reauthorize", "provider": "Google"}, LOGIN.format("google", "loc")),
         ({"status": "reauthorize", "location_id": "a b;c"}, LOGIN.format("gohighlevel", "'a b;c'")),
+        ({"status": "reauthorize", "location_id": "-d"}, LOGIN.format("gohighlevel", "-d").replace(" -d", "=-d")),
         ({"status": "reauthorize", "provider": "bigcommerce"}, ELSEWHERE),  # nothing here can open its login
         ({"status": "reauthorize", "provider": "nobody"}, ELSEWHERE),
     ],

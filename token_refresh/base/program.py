@@ -117,5 +117,15 @@ def install_extra(name: str) -> str:
     return f"Run: {pip}--require-hashes -r {_shown(_ROOT / 'requirements' / (name + '.txt'))}"
 
 
+def flag(name: str, text: str) -> str:
+    """A flag with what somebody wrote, as a shell takes it: into a table anybody may have written anything."""
+    return name + ("=" if text.startswith("-") else " ") + shlex.quote(text)
+
+
+def whose(location_id: str, provider: str) -> str:
+    """The row that a verb is for, as a shell takes it: with its provider, for its location may have several."""
+    return flag("--provider", provider) + (" -- " if location_id.startswith("-") else " ") + shlex.quote(location_id)
+
+
 TOKEN_MANAGER = _called("token_manager.py", "token-refresh")
 ONBOARD_CLIENT = _called("onboard_client.py", "token-refresh-onboard")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from providers.base import Answer, Credential, Provider, RawAnswer, TokenRequest, Verdict
 from providers.gohighlevel import GoHighLevel
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.program import ONBOARD_CLIENT
+from token_refresh.base.program import ONBOARD_CLIENT, flag
 from token_refresh.base.text import VISIBLE_ASCII, safe_error
 from token_refresh.clients.rows import find_one
 from token_refresh.journal.entries import Entry
@@ -99,7 +99,7 @@ def find_agency(context: RunContext, company_id: str) -> Agency:
 
 def login_command(company_id: str) -> str:
     """The words of a login as this agency."""
-    return f"{ONBOARD_CLIENT} --authorize --provider {SLUG} --location {company_id}"
+    return f"{ONBOARD_CLIENT} --authorize --provider {SLUG} {flag('--location', company_id)}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from providers.base import Endpoint, Provider, ProviderError
 from token_refresh.base.columns import split_details
 from token_refresh.base.errors import Kind
-from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.program import TOKEN_MANAGER, whose
 from token_refresh.clients.client_fields import (
     TEXTS,
     Allowed,
@@ -142,6 +142,7 @@ def _check_move(mistakes: Mistakes, row: Row, provider: Provider, change: Amendm
     """What was encrypted for one host is never sent to another."""
     if row.encrypted_refresh or row.has_only_access_token:
         what = f"the tokens of {row.location_id} {provider.slug} are for another host"
-        raise AdmissionError(what, f"Revoke them first: {TOKEN_MANAGER} revoke {row.location_id}", Kind.CONFLICT)
+        action = f"Revoke them first: {TOKEN_MANAGER} revoke {whose(row.location_id, provider.slug)}"
+        raise AdmissionError(what, action, Kind.CONFLICT)
     if row.encrypted_secret and change.client_secret is None:
         mistakes.add("client_secret", "has to be given again: the one in the row is encrypted for another host")

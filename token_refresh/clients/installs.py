@@ -16,7 +16,7 @@ from token_refresh.base.clock import Clock, iso, parse_time, retry_after
 from token_refresh.base.errors import ActionableError, NoSuchTokenError
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
 from token_refresh.base.files import AGENCIES_FILE
-from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER, flag
 from token_refresh.base.text import safe_error
 from token_refresh.clients.agencies import COMPANY, SLUG, Agency, AgencyError, find_agency, login_command
 from token_refresh.clients.credential import AdmissionError, NewCredential, candidate_of, with_client
@@ -262,7 +262,7 @@ def _looked_at(context: RunContext, file: InstallsFile, company_id: str) -> Iter
     said = [f"have the app now: {_named(new)}" if new else "", f"lost it: {_named(removed)}" if removed else ""]
     if new or removed:
         what = f"of the agency's locations {', and '.join(filter(None, said))}"
-        add = f"Add new ones: {ONBOARD_CLIENT} --locations {company_id} --all" if new else ""
+        add = f"Add new ones: {ONBOARD_CLIENT} {flag('--locations', company_id)} --all" if new else ""
         delete = f"Delete the rows of the others: {TOKEN_MANAGER} delete LOCATION" if removed else ""
         yield Notice(NoticeCode.INSTALLS_CHANGED, company_id, what, f"{add} {delete}".strip(), SLUG)
 

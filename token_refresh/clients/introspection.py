@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from providers.base import Answer, Provider, RawAnswer
 from providers.introspection import introspection_request
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
-from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.program import TOKEN_MANAGER, flag
 from token_refresh.base.text import counted
 from token_refresh.clients.rows import access_token_of
 from token_refresh.refresh.jobs import Job, UnusableRow
@@ -50,7 +50,7 @@ def check_tokens(context: RunContext) -> Iterator[Check]:
                 "online",
                 DOUBTFUL if is_active is None else BAD,
                 f"{row.location_id}: {job.provider.name} {what}",
-                f"Run: {TOKEN_MANAGER} refresh --all --location {row.location_id}",
+                f"Run: {TOKEN_MANAGER} refresh --all {flag('--location', row.location_id)}",
             )
     tokens = counted(asked, "access token was", "access tokens were")
     yield Check("online", GOOD, f"{tokens} asked about; the other providers have no introspection")

@@ -17,7 +17,7 @@ from providers.base import Provider
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind, LoginAgainError
 from token_refresh.base.events import CredentialUsed
-from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.program import TOKEN_MANAGER, whose
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
 from token_refresh.clients.login.attempt import Attempt, begin
 from token_refresh.clients.login.redemption import brought, conflict, exchange_code, note_agreement, settling
@@ -177,7 +177,7 @@ def _entry(context: RunContext, entry_id: int) -> Entry:
 def _candidate_of(row: Row, factory: JobFactory, seals: Seals) -> Candidate:
     """Whose login it is, with the client that it is sent with."""
     if row.status == STATUS_DISABLED and (row.encrypted_refresh or row.has_only_access_token):
-        action = f"To use it again: {TOKEN_MANAGER} enable {row.location_id}"
+        action = f"To use it again: {TOKEN_MANAGER} enable {whose(row.location_id, factory.provider_name(row))}"
         raise AdmissionError("this client is disabled", action, Kind.DISABLED)
     name, binding, cell = factory.provider_name(row), factory.binding(row), row.encrypted_secret
     secret = seals.open_text("encrypted_secret", cell, row, binding) if cell else ""

@@ -9,7 +9,7 @@ from typing import Any
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import Kind
 from token_refresh.base.events import RowFinished
-from token_refresh.base.program import ONBOARD_CLIENT
+from token_refresh.base.program import ONBOARD_CLIENT, flag
 from token_refresh.base.stop import Stop
 from token_refresh.clients.agencies import Agency
 from token_refresh.clients.credential import AdmissionError
@@ -89,5 +89,5 @@ def _show(console: Console, company_id: str, lines: list[dict[str, Any]]) -> Non
         show_table(_HEAD, [tuple(line[name] or "" for name in line) for line in lines])
     left = sum(line["state"] == "new" for line in lines)
     if left:
-        add = f"{ONBOARD_CLIENT} --locations {company_id} --all"
+        add = f"{ONBOARD_CLIENT} {flag('--locations', company_id)} --all"
         console.info(f"without a row: {left} of {len(lines)}; to add all: {add}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +13,7 @@ from providers.base import ProviderError, Verdict
 from providers.index import ProviderIndex
 from token_refresh.base.checks import BAD, Check
 from token_refresh.base.events import Outcome
-from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER, flag, whose
 from token_refresh.base.text import counted
 from token_refresh.diagnosis.ends import ACCESS_TOKEN, WORDS, next_end
 from token_refresh.journal.failures import Failure, read_failures
@@ -48,10 +47,7 @@ ALARMS = (State.EXPIRED, State.LOGIN_NEEDED, State.FAILING)
 _SHOWN_NAMES = 10
 _ORDER = (*ALARMS, ENDS_SOON, WAITING, State.VALID, State.DISABLED)
 _LOGIN = action_of(Outcome.REAUTHORIZE, Verdict.DEAD_GRANT) or ""
-_ACTIONS = {
-    State.DISABLED: f"To use it again: {TOKEN_MANAGER} enable LOCATION",
-    State.FAILING: "Fix what the last error says; the next run tries again.",
-}
+_FIX = "Fix what the last error says; the next run tries again."
 _LAST = datetime.fromisoformat("9999-12-31T00:00:00+00:00")
 
 
@@ -124,7 +120,7 @@ class RowStatus:
     @property
     def action(self) -> str:
         """What to do about it; empty where nothing is to be done."""
-        if self.state is None:
+        if self.state is None or (self.state is State.DISABLED and not self._has_credential):
             return f"Enter its credential: {ONBOARD_CLIENT}"
         if self.row.error is not None and self.state in ALARMS:
             return self.row.error.action
@@ -137,16 +133,22 @@ class RowStatus:
             if self.row.has_only_access_token:
                 return self._login
             look = f"Run: {TOKEN_MANAGER}; and look whether cron does."
-            return _ACTIONS[State.FAILING] if self.row.is_failing else look
-        return _ACTIONS.get(self.state, "").replace("LOCATION", self.row.location_id)
+            return _FIX if self.row.is_failing else look
+        if self.state is State.DISABLED:
+            return f"To use it again: {TOKEN_MANAGER} enable {whose(self.row.location_id, self.provider)}"
+        return _FIX if self.state is State.FAILING else ""
+
+    @property
+    def _has_credential(self) -> bool:
+        return bool(self.row.encrypted_refresh) or self.row.has_only_access_token
 
     @property
     def _login(self) -> str:
-        """The whole command, where one does it. An id is what somebody wrote into the table: a shell gets it quoted."""
+        """The whole command, where one does it."""
         if not self.has_login:
             return _LOGIN
-        whose = f"--provider {self.provider} --location {shlex.quote(self.row.location_id)}"
-        return f"A person must log in again: {ONBOARD_CLIENT} --authorize {whose}"
+        row = f"{flag('--provider', self.provider)} {flag('--location', self.row.location_id)}"
+        return f"A person must log in again: {ONBOARD_CLIENT} --authorize {row}"
 
     @property
     def _rank(self) -> tuple[int, datetime, str, str]:

@@ -22,7 +22,7 @@ from token_refresh.base.events import (
     Subscriber,
     audited,
 )
-from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER, whose
 from token_refresh.base.text import VISIBLE_ASCII
 from token_refresh.clients.rows import POLL_SECONDS, find_one, matching
 from token_refresh.journal.file import JournalError
@@ -345,7 +345,8 @@ def _reason_not_to(token: Token, row: Row) -> TokenError | None:
         outcome, error, action = Outcome.REAUTHORIZE, "it has no credential yet", f"Onboard it: {ONBOARD_CLIENT}"
     elif row.status == STATUS_DISABLED:
         what = f"{row.location_id} {token.provider}: its status is {row.status}"
-        return MisconfiguredError(what, f"To use it again: {TOKEN_MANAGER} enable {row.location_id}", Kind.DISABLED)
+        enable = f"To use it again: {TOKEN_MANAGER} enable {whose(row.location_id, token.provider)}"
+        return MisconfiguredError(what, enable, Kind.DISABLED)
     elif row.has_only_access_token:
         outcome, error = Outcome.REAUTHORIZE, f"there is no refresh token, and its access token {_end_of(row)}"
         action = action_of(outcome, Verdict.DEAD_GRANT) or ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 from crypto import Context, Keyring, MalformedCellError, SealedCellError, TamperedError, UnknownKeyError, is_sealed
 from token_refresh.base.errors import ActionableError, Kind, RunError
-from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER, flag
 from token_refresh.stores.base import Row, Store, Value
 
 _ONBOARD = f"Onboard the client again with `{ONBOARD_CLIENT}`."
@@ -151,8 +150,8 @@ class Seals:
             raise CellError(column, "is of an older form, which LEGACY_CIPHERTEXT=refuse rules out", _ONBOARD)
         if not binding.is_fixed:
             # Such a cell opens in any row: whoever can edit the table could pair it with a host of their own.
-            pair = shlex.quote(f"{row.location_id}={binding.origin.partition('://')[2]}")
-            fix = f"If that is right: {TOKEN_MANAGER} rotate-key --allow-host {pair}. Otherwise: {_ONBOARD}"
+            pair = flag("--allow-host", f"{row.location_id}={binding.origin.partition('://')[2]}")
+            fix = f"If that is right: {TOKEN_MANAGER} rotate-key {pair}. Otherwise: {_ONBOARD}"
             raise CellError(column, "is of an older form, and the row itself names the token host", fix)
         return plaintext
 

@@ -19,7 +19,7 @@ from providers.base import Answer, Provider, ProviderError, RawAnswer, TokenRequ
 from providers.long_lived import ShortLived
 from token_refresh.base.clock import iso
 from token_refresh.base.events import Notice, NoticeCode, RowFinished
-from token_refresh.base.program import ONBOARD_CLIENT
+from token_refresh.base.program import ONBOARD_CLIENT, flag
 from token_refresh.base.text import safe_error
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, Candidate, NewCredential, candidate_of, with_client
@@ -245,8 +245,8 @@ def resume(context: RunContext, entry: Entry) -> RowFinished | Notice:
 def _repeat(draft: NewCredential) -> str:
     """What brings its tokens now."""
     company_id = read_params(draft.provider_params).get("company")  # an agency can have a pair minted again
-    ids = f"--locations {company_id} --location {draft.location_id}"
-    return f"Run: {ONBOARD_CLIENT} {ids}" if company_id else AGAIN
+    location = flag("--location", draft.location_id)
+    return f"Run: {ONBOARD_CLIENT} {flag('--locations', company_id)} {location}" if company_id else AGAIN
 
 
 def marks_of(context: RunContext, row: Row | None) -> str:
