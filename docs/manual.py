@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from token_refresh.commands import VERSION, onboard, whole_parser
+from token_refresh.base.program import VERSION
+from token_refresh.commands import onboard, whole_parser
 from token_refresh.terminal.completion import script
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -235,6 +235,33 @@ def test_what_it_cannot_start_with_is_named(
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--bogus"], "there is no flag --bogus"),
+        (["--port", "9123"], "there is no flag --port"),
+        (["foo"], "there are more arguments than expected"),
+    ],
+)
+def test_words_that_it_does_not_know_start_nothing(
+    world: World, processes: list[subprocess.Popen[str]], words: list[str], said: str
+) -> None:
+    result = end(start(processes, world, [*SERVICE, *words], PORT="0"))
+    assert (result.code, result.out) == (exits.USAGE, "")
+    assert f"{said}; secrets are never arguments. See: " in result.err
+    assert "-m token_refresh.service --help" in result.err
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("--help", "docs/service.md"), ("-h", "docs/service.md"), ("--version", "token-refresh 0.")]
+)
+def test_help_and_version_are_printed_without_a_setting(
+    world: World, processes: list[subprocess.Popen[str]], word: str, said: str
+) -> None:
+    result = end(start(processes, world, [*SERVICE, word], PORT="0", ENCRYPTION_KEY=""))
+    assert (result.code, said in result.out, result.err) == (0, True, "")
+
+
 def test_other_machines_may_reach_it_behind_a_proxy(world: World, processes: list[subprocess.Popen[str]]) -> None:
     served = Served(processes, world, HOST="0.0.0.0", TRUSTED_PROXIES="127.0.0.1")
     assert served.get("/tokens").status_code == 200

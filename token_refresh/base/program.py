@@ -3,6 +3,8 @@
 Attributes:
     TOKEN_MANAGER: what a person types here to call `token_manager.py`; messages say it.
     ONBOARD_CLIENT: the same for `onboard_client.py`.
+    SERVICE: the same for the HTTP service.
+    VERSION: of the program.
 """
 
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 NEEDED = (3, 11)
+VERSION = "0.2.0"
 
 _ROOT = Path(__file__).absolute().parents[2]
 _IS_INSTALLED = _ROOT.name in ("site-packages", "dist-packages")
@@ -86,11 +89,11 @@ def _shown(path: Path) -> str:
 
 
 def _called(script: str, installed: str) -> str:
-    """How the script is called here; `pip install` makes it the command `installed`."""
+    """How the script, or `-m MODULE`, is called here; `pip install` makes it the command `installed`."""
     called = Path((getattr(sys, "argv", None) or [""])[0])  # another program may be the one that was called
     is_command = called.name.startswith("token-refresh")
     if not (is_command or _IS_INSTALLED):
-        return _shown(_PYTHON) + " " + _shown(_ROOT / script)
+        return _shown(_PYTHON) + " " + (script if script.startswith("-m ") else _shown(_ROOT / script))
     folder = called.absolute().parent if is_command else _PYTHON.parent
     return installed if str(folder) in os.get_exec_path() else _shown(folder / installed)
 
@@ -129,3 +132,4 @@ def whose(location_id: str, provider: str) -> str:
 
 TOKEN_MANAGER = _called("token_manager.py", "token-refresh")
 ONBOARD_CLIENT = _called("onboard_client.py", "token-refresh-onboard")
+SERVICE = _called("-m token_refresh.service", "token-refresh-service")

@@ -17,7 +17,7 @@ import crypto
 from token_refresh import settings
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
-from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.program import TOKEN_MANAGER, VERSION
 from token_refresh.base.text import counted
 from token_refresh.settings import SettingsError
 from token_refresh.terminal import process
@@ -37,8 +37,6 @@ from token_refresh.wiring import (
 
 if TYPE_CHECKING:
     from providers.base import Provider
-
-VERSION = "0.2.0"
 
 VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",

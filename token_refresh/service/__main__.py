@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,10 +14,11 @@ import crypto
 from token_refresh import settings as configuration
 from token_refresh.base.clock import SystemClock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.program import install_extra
+from token_refresh.base.program import SERVICE, VERSION, install_extra
 from token_refresh.settings import Settings
 from token_refresh.terminal import process
 from token_refresh.terminal.console import Console
+from token_refresh.terminal.flags import Parser
 from token_refresh.terminal.guard import guarded
 from token_refresh.terminal.log import log_to
 from token_refresh.wiring import assemble
@@ -36,15 +38,18 @@ def command() -> NoReturn:
     process.harden_process()
     process.collect_seldom()
     console, environ = Console(), configuration.strip_secrets(os.environ)
-    os._exit(guarded(console, lambda: serve(environ, console)))  # `console` flushes line by line
+    os._exit(guarded(console, lambda: serve(sys.argv[1:], environ, console)))  # `console` flushes line by line
 
 
-def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
-    """Serve until a signal comes.
+def serve(argv: Sequence[str], environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
+    """Serve until a signal comes; with `--help` or `--version` print that alone.
 
     Raises:
+        UsageError: other words were given.
         ActionableError: it cannot start; nothing was called yet.
     """
+    console.configure("INFO", configuration.log_format(environ))
+    _parser().parse(argv)
     settings = _prepare(environ, console)
     try:
         from token_refresh.service.app import create_app
@@ -75,9 +80,17 @@ def serve(environ: Mapping[str, str], console: Console) -> Iterable[Kind]:
     return ()
 
 
+def _parser() -> Parser:
+    """What reads the words: nothing is set by them."""
+    settings = "Its settings (HOST, PORT and the others) come from the environment and from .env: see docs/service.md."
+    what = "Serve valid access tokens over HTTP, and logins of customers, until a signal comes."
+    parser = Parser(prog=SERVICE, description=what, epilog=settings)
+    parser.add_argument("--version", action="version", version=f"token-refresh {VERSION}")
+    return parser
+
+
 def _prepare(environ: Mapping[str, str], console: Console) -> Settings:
     """The settings, checked."""
-    console.configure("INFO", configuration.log_format(environ))
     settings = configuration.load(environ, crypto.parse_key)
     console.configure(settings.log_level, settings.log_format)
     console.hide(settings.secrets())
