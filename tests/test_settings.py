@@ -798,6 +798,24 @@ def test_a_misspelt_setting_is_warned_of_with_the_one_that_was_meant(load, name,
     assert loaded.warnings == (f"there is no setting {name}, and it has no effect. Did you mean {meant}?",)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("refresh_interval", "REFRESH_INTERVAL"),
+        ("Refresh_Interval", "REFRESH_INTERVAL"),
+        ("refresh_intervall", "REFRESH_INTERVAL"),
+        ("state_dir", "STATE_DIR"),
+        ("database_url_file", "DATABASE_URL_FILE"),
+        ("google_client_id", "GOOGLE_CLIENT_ID"),
+    ],
+)
+def test_a_setting_in_small_letters_is_warned_of_in_our_file_alone(load, name, meant):
+    path = load.dotenv(f"{name}={CANARY}\n")
+    assert load().warnings == (f"there is no setting {name}, and it has no effect. Did you mean {meant}?",)
+    path.unlink()
+    assert load(**{name: CANARY}).warnings == ()
+
+
 def test_other_programs_settings_are_nobody_s_business(load):
     others = re.findall(
         r"\w+",

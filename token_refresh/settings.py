@@ -345,10 +345,11 @@ def load(environ: Mapping[str, str], check_key: Callable[[str], object], folder:
     problems: list[str] = []
     folder = folder or home_folder(environ)
     values = _read_dotenv(folder / ".env", problems)
+    in_file = frozenset(values)
     values.update({name: value for name, value in environ.items() if value.strip()})
     child_environment = _without_secrets(environ)
     reader = _Reader(values, folder, problems, child_environment)
-    reader.warnings += _misspelt(values)
+    reader.warnings += _misspelt(values, in_file)
     settings = _settings(reader, check_key)
     if problems:
         raise SettingsError(problems)
@@ -385,23 +386,33 @@ def _git(folder: Path, *arguments: str) -> bool:
     return done.returncode == 0
 
 
-def _misspelt(names: Iterable[str]) -> list[str]:
-    """A warning for each name that no setting has and that is nearly one's. Others are other programs'."""
+def _misspelt(names: Iterable[str], in_file: frozenset[str] = frozenset()) -> list[str]:
+    """A warning for each name that no setting has and that is nearly one's. Others are other programs'.
+
+    In the file of ours also where only small letters make the difference: `http_proxy` is there for nobody else.
+    """
     matches = [match for match in map(_PROVIDER_SETTING.fullmatch, names) if match]
     providers, known = {match[1] for match in matches}, {match[0] for match in matches} | _NAMES
     found: list[str] = []
     for name in sorted(set(names) - known):
-        base = _AUTHORIZE_URL.sub("_AUTH_URL", name.removesuffix("_FILE").removesuffix("_COMMAND"))
-        prefixes = [provider for provider in providers if name.startswith(provider)]
-        own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
-        candidates = [one for one in (*_NAMES, *own) if _may_be(base, one)]
-        if base in known or not candidates:
-            continue
-        from difflib import get_close_matches  # a few milliseconds, which most starts need not spend
-
-        nearest = get_close_matches(base, candidates, 1, _LIKE_OURS)
-        found += [_no_such_setting(name, one) for one in nearest]
+        meant = _meant(name.upper() if name in in_file else name, known, providers)
+        found += [_no_such_setting(name, one) for one in meant if one != name]
     return found
+
+
+def _meant(name: str, known: set[str], providers: set[str]) -> list[str]:
+    """The setting that has this name, else one that nearly has it, if any."""
+    base = _AUTHORIZE_URL.sub("_AUTH_URL", name.removesuffix("_FILE").removesuffix("_COMMAND"))
+    if base in known or _PROVIDER_SETTING.fullmatch(name):
+        return [name]
+    prefixes = [provider for provider in providers if name.startswith(provider)]
+    own = [f"{provider}_{suffix}" for provider in prefixes for suffix in _PROVIDER_SUFFIXES]
+    candidates = [one for one in (*_NAMES, *own) if _may_be(base, one)]
+    if not candidates:
+        return []
+    from difflib import get_close_matches  # a few milliseconds, which most starts need not spend
+
+    return get_close_matches(base, candidates, 1, _LIKE_OURS)
 
 
 def misspelt_providers(unknown: Mapping[str, ProviderSettings], slugs: Iterable[str]) -> list[str]:
