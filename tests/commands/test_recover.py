@@ -84,7 +84,9 @@ def test_each_entry_is_shown_with_what_it_is_and_nothing_is_done(airtable_world:
     before = sent(world)
     shown = world.program.run("recover")
     assert shown.code == exits.DONE
-    assert re.search(r"(?m)^\d+ +loc +acme +2026-03-01 12:0\d +new tokens that are not yet in the table$", shown.out)
+    assert re.search(
+        r"(?m)^\d+ +loc +acme +2026-03-01 12:0\d +new tokens that are not yet in the table +Store them: ", shown.out
+    )
     assert re.search(
         r"(?m)^\d+ +entered +acme .* the answer was lost; the token may be spent \(of an onboarding\)", shown.out
     )
@@ -108,6 +110,8 @@ def test_the_list_as_json_is_what_the_documents_promise(world: World) -> None:
         "is_onboarding": False,
         "started_at": "2026-03-01T12:00:00.000Z",
         "lost_at": "2026-03-01T12:00:00.000Z",
+        "action": "Nothing to do now: the next run tries again, and the old access token stays in place. "
+        "If its row was deleted or emptied: recover --forget 1 --yes",
     }
 
 

@@ -173,6 +173,13 @@ def enable(rows: Rows) -> None:
     rows.edit("loc", status="active")
 
 
+def superseded(rows: Rows) -> None:
+    """Somebody onboarded the row before the answer could be stored."""
+    answered(rows)
+    rows.edit("loc", encrypted_refresh=rows.world.cells("acme", "loc")["encrypted_refresh"])
+    run(rows)
+
+
 def take_over(rows: Rows) -> None:
     rows.world.program.run("refresh", "--takeover")
 
@@ -262,3 +269,42 @@ def test_what_a_row_waits_by_that_was_deleted_and_imported_again_is_not_forgotte
     onboard(rows)
     forget(rows)
     assert entries(world) == []
+
+
+LATER = "Nothing to do now: the next run tries again"
+LISTED = {
+    "lost": (lost, "lost", LATER, "recover --forget 1 --yes"),
+    "unproven": (unproven, "unproven", LATER, "recover --forget "),
+    "answered": (answered, "answered", "Store them: ", "recover --replay"),
+    "unread": (unread, "unread", "recover --resend loc. ", "recover --discard loc."),
+    "superseded": (superseded, "superseded", "recover --replay. ", "recover --forget 1 --yes"),
+    "key gone": (and_key_gone(answered), "answered", "which is not among the configured keys", "Restore that key."),
+}
+
+
+@pytest.mark.parametrize("state", LISTED)
+def test_the_list_says_of_each_entry_what_to_do(world: World, state: str) -> None:
+    (bring, step, *said), rows = LISTED[state], SqliteRows(world)
+    bring(rows)
+    [entry, *_] = [one for one in recover(rows, "--json").json()["entries"] if one["step"] == step]
+    assert [one for one in said if one not in entry["action"]] == []
+    head, *lines = recover(rows).out.splitlines()
+    assert head.endswith("  what to do")
+    assert any(line.endswith(entry["action"]) for line in lines)
+
+
+def test_the_list_says_of_an_onboarding_that_the_next_run_ends_it(world: World) -> None:
+    world.oauth.fail(faults.reset(), times=2)
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "entered")))
+    [entry] = recover(SqliteRows(world), "--json").json()["entries"]
+    assert entry["action"] == "The next run brings it to its end."
+
+
+def test_the_list_quotes_an_id_and_what_it_shows_is_taken(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "-$(id)")
+    world.oauth.fail(faults.amended(strange))
+    run(rows)
+    [entry] = recover(rows, "--json").json()["entries"]
+    assert "recover --resend='-$(id)'. " in entry["action"]
+    recover(rows, "--discard=-$(id)", "--yes")

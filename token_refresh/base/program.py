@@ -4,6 +4,8 @@ Attributes:
     TOKEN_MANAGER: what a person types here to call `token_manager.py`; messages say it.
     ONBOARD_CLIENT: the same for `onboard_client.py`.
     SERVICE: the same for the HTTP service.
+    STORE_WAITING: what to do where new tokens wait in the journal.
+    RESTORE_KEY: what to do where a key is missing.
     VERSION: of the program.
 """
 
@@ -133,3 +135,5 @@ def whose(location_id: str, provider: str) -> str:
 TOKEN_MANAGER = _called("token_manager.py", "token-refresh")
 ONBOARD_CLIENT = _called("onboard_client.py", "token-refresh-onboard")
 SERVICE = _called("-m token_refresh.service", "token-refresh-service")
+STORE_WAITING = f"Store them: {TOKEN_MANAGER} recover --replay"
+RESTORE_KEY = "Restore that key."

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from crypto import SealedCellError
+from providers.base import Verdict
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.program import TOKEN_MANAGER
-from token_refresh.journal.entries import Entry, Journal, Step, predecessors
+from token_refresh.base.events import NoticeCode, Outcome
+from token_refresh.base.program import RESTORE_KEY, STORE_WAITING, TOKEN_MANAGER, flag
+from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, predecessors
 from token_refresh.refresh.jobs import Job
+from token_refresh.refresh.recovery import of_another_table
+from token_refresh.refresh.result import action_of
 from token_refresh.refresh.run_context import RunContext
-from token_refresh.stores.base import Row
+from token_refresh.stores.base import Row, StoreError
 
+_FORGET = "recover --forget ENTRY --yes"
+_GONE = f"If its row was deleted or emptied: {_FORGET}"
+_LATER = f"{action_of(Outcome.UNKNOWN, Verdict.UNCLEAR)} {_GONE}"
+STEPS: Mapping[str, tuple[str, str]] = {
+    Step.SENT: ("a request left and its end is not known", _LATER),
+    Step.ANSWERED: ("new tokens that are not yet in the table", f"{STORE_WAITING}. {_GONE}"),
+    Step.LOST: ("the answer was lost; the token may be spent", _LATER),
+    Step.UNPROVEN: ("the row holds a new token that no refresh has proved yet", _LATER),
+    Step.UNREAD: (
+        "an answer in a form that is not known; its token is not sent again",
+        action_of(Outcome.OPERATOR, Verdict.UNREAD) or "",
+    ),
+    Step.SUPERSEDED: (
+        "new tokens that were not stored: somebody changed the row meanwhile, and theirs stayed",
+        f"Nothing has to be done. If the row has its old token again, or none: {TOKEN_MANAGER} recover --replay. "
+        f"To delete them: {_FORGET}",
+    ),
+}
+"""What an entry is at each step, and what ends it; see docs/nothing-lost.md."""
+
+_OF_ENTRY = re.compile(r"(--resend|--discard) LOCATION|ENTRY")
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
 
@@ -28,6 +55,36 @@ def printed_answer(text: str) -> str:
             Kind.USAGE,
         )
     return found.pop()
+
+
+def way_out(context: RunContext, entry: Entry) -> str:
+    """What a person does about an entry, as a sentence with the whole command."""
+    try:
+        other = of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
+    except StoreError:  # the journal is listed also where the table cannot be reached
+        other = None
+    return _OF_ENTRY.sub(
+        lambda found: flag(found[1], entry.location_id) if found[1] else str(entry.id),
+        other.action if other is not None else _locked(context.journal, entry) or _by_itself(entry),
+    )
+
+
+def _locked(journal: Journal, entry: Entry) -> str:
+    """What to do where its key is missing; empty where it is not."""
+    try:
+        if entry.admission:
+            journal.open_admission(entry)
+        if entry.answer:
+            journal.open_answer(entry)
+    except SealedCellError as error:
+        return f"It {error}. {RESTORE_KEY}" + (f" To delete it: {_FORGET}" if entry.step is Step.SUPERSEDED else "")
+    return ""
+
+
+def _by_itself(entry: Entry) -> str:
+    return (
+        "The next run brings it to its end." if entry.admission and entry.step in OPEN_STEPS else STEPS[entry.step][1]
+    )
 
 
 def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:

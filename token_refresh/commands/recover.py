@@ -15,25 +15,17 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
 from token_refresh.base.text import counted
-from token_refresh.clients.waiting import end_wait, forget_entry, printed_answer
+from token_refresh.clients.waiting import STEPS, end_wait, forget_entry, printed_answer, way_out
 from token_refresh.commands import prepare
 from token_refresh.journal.entries import Entry, Journal
 from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.recovery import keep_printed_answer, store_leftovers
 from token_refresh.terminal.console import Console
-from token_refresh.terminal.report import LineReport, result_object, show_table
+from token_refresh.terminal.report import LineReport, result_object, show_table_with_notes
 from token_refresh.wiring import open_run_context
 
-_HEAD = ("entry", "location", "provider", "since", "what it is")
-_STEPS = {
-    "sent": "a request left and its end is not known",
-    "answered": "new tokens that are not yet in the table",
-    "lost": "the answer was lost; the token may be spent",
-    "unproven": "the row holds a new token that no refresh has proved yet",
-    "unread": "an answer in a form that is not known; its token is not sent again",
-    "superseded": "new tokens that were not stored: somebody changed the row meanwhile, and theirs stayed",
-}
+_HEAD = ("entry", "location", "provider", "since", "what it is", "what to do")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
-    """List the entries; with `--replay`, `--cell` or `--forget` do that first."""
+    """List the entries, each with what ends it; with `--replay`, `--cell` or `--forget` do that first."""
     installation = prepare(environ, clock, console)
     sealed = printed_answer(_read(arguments.cell)) if arguments.cell is not None else None
     events: list[Event] = []
@@ -65,13 +57,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
             keep_printed_answer(context.journal, sealed)
         if sealed is not None or arguments.replay:
             store_leftovers(context, events.append, with_superseded=True)
-        left = context.journal.entries(*_STEPS)
+        left = [(entry, way_out(context, entry)) for entry in context.journal.entries(*STEPS)]
     results = [event for event in events if isinstance(event, RowFinished)]
     if console.as_json:
-        done, entries = [result_object(result) for result in results], [_object(entry) for entry in left]
+        done, entries = [result_object(result) for result in results], [_object(*one) for one in left]
         console.object({"store": installation.settings.store, "results": done, "entries": entries})
     elif left:
-        show_table(_HEAD, [_line(entry) for entry in left])
+        show_table_with_notes(_HEAD, [_line(*one) for one in left])
     for event in events:
         LineReport(console)(event)
     console.info(f"{counted(len(left), 'entry', 'entries')} in the journal" if left else "nothing waits in the journal")
@@ -99,12 +91,12 @@ def _read(name: str) -> str:
         ) from None
 
 
-def _line(entry: Entry) -> tuple[str, ...]:
-    what = _STEPS[entry.step] + (" (of an onboarding)" if entry.admission else "")
-    return (str(entry.id), entry.location_id, entry.provider, f"{entry.started_at:%Y-%m-%d %H:%M}", what)
+def _line(entry: Entry, action: str) -> tuple[str, ...]:
+    what = STEPS[entry.step][0] + (" (of an onboarding)" if entry.admission else "")
+    return (str(entry.id), entry.location_id, entry.provider, f"{entry.started_at:%Y-%m-%d %H:%M}", what, action)
 
 
-def _object(entry: Entry) -> dict[str, Any]:
+def _object(entry: Entry, action: str) -> dict[str, Any]:
     return {
         "entry": entry.id,
         "location_id": entry.location_id,
@@ -113,4 +105,5 @@ def _object(entry: Entry) -> dict[str, Any]:
         "is_onboarding": bool(entry.admission),
         "started_at": iso(entry.started_at),
         "lost_at": iso(entry.lost_at) if entry.lost_at else None,
+        "action": action,
     }

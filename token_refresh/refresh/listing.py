@@ -10,7 +10,7 @@ from providers.base import Verdict
 from token_refresh.base.clock_check import clock_notice, refuse_hopeless
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowsListed, RowWaiting, Subscriber
-from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.program import ONBOARD_CLIENT, STORE_WAITING
 from token_refresh.journal.entries import Entry, Step, by_token, predecessors
 from token_refresh.journal.failures import Failure
 from token_refresh.refresh import replay
@@ -279,7 +279,7 @@ class _Unfinished:
         is_used_up = replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token))
         kept = self._known(self._kept, job)
         step = kept.step if kept is not None and kept.id else None
-        action = f"Store them: {TOKEN_MANAGER} recover --replay"
+        action = STORE_WAITING
         is_older = is_used_up and (job.row.location_id, job.provider.slug) in self._newer
         if is_older or step is Step.SUPERSEDED:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"

@@ -9,7 +9,7 @@ from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import ActionableError, Kind, internal_error
 from token_refresh.base.events import FanOut, Notice, NoticeCode, RowFinished, Subscriber
-from token_refresh.base.program import TOKEN_MANAGER
+from token_refresh.base.program import RESTORE_KEY, TOKEN_MANAGER
 from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token, predecessors
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.claims import released_at_the_end
@@ -89,7 +89,7 @@ def replay(
             rows[row.key] = row
     for entry in entries:
         try:
-            notice = _of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
+            notice = of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
             if notice is None or entry.row_key in rows or with_superseded:
                 _replay_one(context, writeback, emit, entry, rows.get(entry.row_key), _led_to(entry, unproven))
             else:
@@ -152,7 +152,7 @@ def _is_newer(context: RunContext, entry: Entry, row: Row, _: Sequence[Entry] = 
     return is_used_up(job.provider, is_spent=context.journal.is_spent(job.token))
 
 
-def _of_another_table(context: RunContext, entry: Entry, code: NoticeCode) -> Notice | None:
+def of_another_table(context: RunContext, entry: Entry, code: NoticeCode) -> Notice | None:
     """What to say where it was made for a table of the same base that, as far as is known, is not this one."""
     store = context.store.store
     if entry.place in ("", store.place) or entry.place in store.places:
@@ -168,7 +168,7 @@ def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[st
         of = (entry.location_id, entry.provider)
         if not entry.admission or of in waiting:
             continue
-        notice = _of_another_table(context, entry, NoticeCode.ONBOARDING_WAITS)
+        notice = of_another_table(context, entry, NoticeCode.ONBOARDING_WAITS)
         if notice is not None and not with_renamed:
             emit(notice)
             continue
@@ -197,7 +197,7 @@ def _unreadable(entry: Entry, what: str, error: Exception) -> Notice:
 
 def _locked(entry: Entry, what: str, error: SealedCellError) -> Notice:
     message = f"{what} in the journal does not open: it {error}"
-    return _notice(NoticeCode.KEY_MISSING, entry, message, "Restore that key.")
+    return _notice(NoticeCode.KEY_MISSING, entry, message, RESTORE_KEY)
 
 
 def _notice(code: NoticeCode, entry: Entry, message: str, action: str = "") -> Notice:

@@ -304,7 +304,7 @@ def show_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
 
 
 def show_table_with_notes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """The same for rows that begin with location and provider and end with what to do.
+    """The same for lines that begin with two words of whose they are and end with what to do.
 
     On a terminal that stands below the table, each text once: a command in it can be copied whole from there.
     """
@@ -313,8 +313,8 @@ def show_table_with_notes(head: Sequence[str], lines: Sequence[Sequence[str]]) -
         return
     show_table(head[:-1], [line[:-1] for line in lines])
     notes: dict[str, list[str]] = {}
-    for location_id, provider, *_, note in lines:
-        notes.setdefault(note, []).append(f"{location_id} {provider}")
+    for one, other, *_, note in lines:
+        notes.setdefault(note, []).append(f"{one} {other}")
     for note, whose in notes.items():
         if note:
             to_stdout(one_line(f"{_listed(whose)}: {note}") + "\n")
