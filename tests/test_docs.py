@@ -37,7 +37,7 @@ from tests.world.postgres import PostgresServer, plain
 from tests.world.program import Program
 from tests.world.terminal import CTRL_C
 from token_refresh.base.errors import Kind, exit_code
-from token_refresh.settings import load
+from token_refresh.settings import _read_dotenv, load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
@@ -222,6 +222,27 @@ def test_every_onboarding_of_the_docs_asks_its_first_question(world: World, comm
         terminal.expect(" id")
         terminal.type(CTRL_C)
         assert terminal.end() == exit_code([Kind.STOPPED])
+
+
+def settings_blocks() -> Iterator[tuple[str, str]]:
+    """Each block of the pages that is for `.env`, with its page; of alternatives each line."""
+    for page in PAGES:
+        for block in re.findall(r"^```(?:ini)?\n((?:[A-Z_]+=.*\n)+)```", page.read_text(), re.MULTILINE):
+            whole = page.name != "keys.md"  # "any one of these"
+            yield from ((page.name, one) for one in ([block] if whole else block.splitlines()))
+
+
+def test_no_block_of_settings_sets_a_name_that_the_example_sets_otherwise(tmp_path: Path) -> None:
+    """Each can be put behind a copy of `.env.example`."""
+    example, found = (ROOT / ".env.example").read_text(), list(settings_blocks())
+    problems: list[str] = []
+    for page, block in found:
+        file = tmp_path / page
+        file.write_text(f"{example}\n{block}\n")
+        file.chmod(0o600)
+        _read_dotenv(file, problems)
+    assert problems == []
+    assert {"service.md", "test-server.md", "alerts.md", "metrics.md", "keys.md"} <= {page for page, _ in found}
 
 
 def test_each_command_that_brings_a_secret_is_one_that_the_settings_take(tmp_path: Path) -> None:
