@@ -173,6 +173,19 @@ def test_a_token_that_the_window_lets_go_out_again_stays_where_a_pause_outlasts_
     assert (run(rows)["outcome"], sent(rows), lives(rows)) == ("unknown", 2, True)
 
 
+def test_a_token_whose_window_ended_while_its_client_was_paused_is_not_said_to_wait_for_the_store(rows: Rows) -> None:
+    world = rows.world
+    world.program.undone = lambda _: []
+    rows.add("acme-window", "loc", EXPIRY)
+    struck(world, Point.ACTED, Fate.KILL)
+    world.clock.advance(1)
+    for number in range(4):
+        rows.add("acme-window", f"other{number}", EXPIRY - timedelta(seconds=60))
+    world.oauth.fail(faults.too_many_requests(40), times=4)
+    [reason] = [row["reason"] for row in world.program.run("--json").json()["waiting"] if row["location_id"] == "loc"]
+    assert "store" not in reason
+
+
 def test_a_killed_resend_is_given_the_usual_time(rows: Rows) -> None:
     world = rows.world
     killed(rows)
