@@ -284,8 +284,8 @@ class DatabaseStore(Store):
                 connection.execute(sa.update(CREDENTIALS).where(IS_ROW, mine).values(UNCLAIMED), ids)
 
         self._transact(act)
-        self._generations.clear()
-        self._held.clear()
+        for known in (self._generations, self._held, self._lost):
+            known.clear()
 
     def claimed_by_others(self, query: DueQuery, claimant: Claimant) -> list[ClaimedRow]:
         """See `Store.claimed_by_others`."""
