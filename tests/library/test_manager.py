@@ -392,7 +392,7 @@ def test_a_row_that_was_disabled_between_look_and_claim_is_not_refreshed(world: 
     log_in(world, manager_of(world))
     world.clock.advance(3700)
     tokens = Tokens(shop_of(world), silent, guard=once(lambda: change_row(world, "loc1", status="disabled")))
-    with pytest.raises(MisconfiguredError, match="loc1 acme: operator, no such row, or it has no credential"):
+    with pytest.raises(MisconfiguredError, match="loc1 acme: operator, it is disabled"):
         tokens.serve("loc1", None, 300)
 
 

@@ -52,7 +52,7 @@ def list_due(
         StoreError: the store cannot be read, or takes no writes.
     """
     store = context.store.store
-    unseen = set(scope.locations) if scope.everything else set()
+    unseen = set(scope.locations)
     total = due = 0
     faulty = _Faults(unusable)
 
@@ -90,7 +90,8 @@ def list_due(
     _check_clock(context, emit)  # also where nothing seems to be due: a clock may be why
     claimed = {row.location_id for row in rows_of_others(context, query)} if unseen else set()
     for name in sorted(unseen - claimed):
-        emit(Notice(NoticeCode.NOT_SELECTED, name, "no such row, or it has no credential, or its status rules it out"))
+        if why := query.left_out(store.find(name)):
+            emit(Notice(NoticeCode.NOT_SELECTED, name, *why))
 
 
 class _Faults:

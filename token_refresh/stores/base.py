@@ -18,7 +18,7 @@ from token_refresh.base.checks import DOUBTFUL, GOOD, Check
 from token_refresh.base.clock import parse_time
 from token_refresh.base.columns import COLUMNS, OPTIONAL_COLUMNS, Column, ColumnType
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
+from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER, whose
 
 Value = str | int | datetime | None
 
@@ -158,6 +158,27 @@ class DueQuery:
             return False
         is_far = self.latest is not None and expiry > self.latest
         return is_far or (self.ahead is not None and refreshed > self.ahead)
+
+    def left_out(self, rows: Iterable[Row]) -> tuple[str, str] | None:
+        """Why none of these, all of one location that somebody named, was listed, and what to do about it.
+
+        None where one is only not due.
+        """
+        mine = [row for row in rows if not self.providers or (row.provider or self.default_provider) in self.providers]
+        if not mine:
+            return "there is no such row", f"Check the name with: {TOKEN_MANAGER} status"
+        if any(row.encrypted_refresh and row.status not in self.idle for row in mine):
+            return ("its row was changed meanwhile", "Repeat it.") if self.everything else None
+        row = next((row for row in mine if row.encrypted_refresh or row.has_only_access_token), mine[0])
+        if not (row.encrypted_refresh or row.has_only_access_token):
+            return "it has no credential", f"Onboard it: {ONBOARD_CLIENT}"
+        if row.status == STATUS_DISABLED:
+            enable = f"{TOKEN_MANAGER} enable {whose(row.location_id, row.provider or self.default_provider)}"
+            return "it is disabled", f"To use it again: {enable}"
+        if row.status == STATUS_REAUTHORIZE:
+            action = f"Connect the account again, then run: {ONBOARD_CLIENT}"
+            return "its refresh token does not work any more", action
+        return "it has only an access token, which nothing refreshes", f"Log in again before it ends: {ONBOARD_CLIENT}"
 
 
 @dataclass(frozen=True)

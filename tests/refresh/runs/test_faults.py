@@ -17,7 +17,16 @@ import crypto
 from crypto import Context
 from tests import exits
 from tests.conftest import World
-from tests.refresh.runs.faults_world import TABLES, AirtableRows, Rows, entries, kept_token, meanwhile, table_of
+from tests.refresh.runs.faults_world import (
+    TABLES,
+    AirtableRows,
+    Rows,
+    SqliteRows,
+    entries,
+    kept_token,
+    meanwhile,
+    table_of,
+)
 from tests.world.airtable import errors
 from tests.world.airtable import faults as airtable_faults
 from tests.world.clock import START
@@ -742,8 +751,35 @@ def test_a_location_that_somebody_asks_for_and_that_cannot_be_refreshed_is_named
     rows.add("acme", "off", status="disabled")
     result = run(rows, "--all", "--location", "loc", "--location", "off")
     assert result.outcomes() == {"loc": "refreshed"}
-    assert "off: no such row, or it has no credential, or its status rules it out" in result.err
-    assert "loc: no such row" not in result.err
+    assert "off: it is disabled. To use it again: " in result.err
+    assert "loc: " not in result.err
+
+
+@pytest.mark.parametrize("flags", [[], ["--all"], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"status": "disabled"}, "it is disabled. To use it again: "),
+        ({"status": "reauthorize"}, "its refresh token does not work any more. Connect the account again, then run: "),
+        ({"encrypted_refresh": ""}, "it has no credential. Onboard it: "),
+    ],
+)
+def test_a_location_that_is_asked_for_and_rests_says_why(
+    world: World, flags: list[str], cells: dict[str, str], said: str
+) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "off", START + timedelta(days=1))
+    rows.edit("off", **cells)
+    result = run(rows, *flags, "--location", "off")
+    assert result.outcomes() == {}
+    assert f"off: {said}" in result.err
+
+
+def test_a_location_that_is_asked_for_and_not_due_is_no_warning(world: World) -> None:
+    rows = SqliteRows(world)
+    rows.add("acme", "loc", START + timedelta(days=1))
+    result = run(rows, "--location", "loc")
+    assert (result.code, "warning" in result.err, "nothing due" in result.err) == (0, False, True)
 
 
 # Exit codes and JSON
