@@ -170,6 +170,12 @@ def test_an_address_that_leads_nowhere_is_reported_without_its_password(address:
     assert clock.slept == (30 if kind is StoreUnavailableError else 0)  # a server that restarts is waited for
 
 
+def test_a_misspelt_option_of_an_address_is_to_be_corrected() -> None:
+    with pytest.raises(ShutOutError, match="invalid connection option") as raised:
+        DatabaseStore("postgresql+psycopg://u:secretpassword@127.0.0.1:1/db?sslmod=verify-full", FakeClock())
+    assert raised.value.action == "Correct or remove that option in DATABASE_URL."
+
+
 def fatal(words: str) -> bytes:
     """An ErrorResponse, as a server or a pooler in front of it ends a connection."""
     body = f"SFATAL\0VFATAL\0C08P01\0M{words}\0\0".encode()

@@ -88,6 +88,7 @@ _GRANTS = {  # what the program does with each; PostgreSQL 15 and later let nobo
     "table": "SELECT, INSERT, UPDATE, DELETE ON TABLE",
     "sequence": "USAGE ON SEQUENCE",
 }
+_OPTION = "Correct or remove that option in DATABASE_URL."
 _RIGHTS = "Give the user of DATABASE_URL what it lacks; docs/postgres.md says what that is."
 
 
@@ -194,7 +195,9 @@ class PostgresBackend(Backend):
         said = self._masked(line)
         if state == _READ_ONLY:
             return StoreUnavailableError(f"the database rejects writes ({said})", _WRITABLE)
-        if isinstance(error, ProgrammingError):  # no right, no such table or option
+        if line.startswith("invalid connection option"):  # psycopg's own words, before anything is called
+            return ShutOutError(f"PostgreSQL refuses: {said}", _OPTION)
+        if isinstance(error, ProgrammingError):  # no right, no such table
             return ShutOutError(f"PostgreSQL refuses: {said}", self._missing_right(line))
         if _is_not_let_in(line):
             action = _POOLER if "startup parameter" in line else _LET_IN
