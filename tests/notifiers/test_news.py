@@ -163,6 +163,17 @@ def test_what_a_run_that_could_not_look_knows_nothing_of_is_not_over(desk: Desk)
     assert said(desk.end(desk.summary(None, error=away))) == [("store_unavailable", "", False)]
 
 
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        ("Log in again.", "login needed: loc acme: HTTP 400: Token was revoked. Log in again."),
+        ("", "login needed: loc acme: HTTP 400: Token was revoked."),
+    ],
+)
+def test_what_a_provider_ended_by_a_full_stop_gets_no_second_one(action: str, text: str) -> None:
+    assert str(fact(message="HTTP 400: Token was revoked.", action=action)) == text
+
+
 def test_another_mistake_of_the_set_up_is_not_the_end_of_the_first(desk: Desk) -> None:
     away = StoreUnavailableError("the table does not answer", "Wait.")
     wrong = ActionableError("Airtable does not accept the key", "Make another.", Kind.CONFIGURATION)

@@ -52,6 +52,11 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def sentences(what: str, action: str) -> str:
+    """What happened, then what to do, if anything is. What a provider said may end with a full stop of its own."""
+    return f"{what.rstrip('.')}. {action}" if action else what
+
+
 def squeezed(text: str) -> str:
     """The same without outer blanks, and with one blank for several."""
     return " ".join(one_line(text).split())

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from token_refresh.base.events import FAILURES, AnswerNotSaved, Event, Notice, RowFinished, RowWaiting
-from token_refresh.base.text import one_line
+from token_refresh.base.text import one_line, sentences
 
 LOG = logging.getLogger("token_refresh")
 
@@ -22,11 +22,11 @@ def log_event(event: Event) -> None:
         level = logging.INFO if event.is_brief else logging.WARNING
         LOG.log(level, "%s %s: not tried, %s", event.location_id, event.provider, event.reason)
     elif isinstance(event, Notice):
-        LOG.warning("%s", f"{event}. {event.action}" if event.action else event)
+        LOG.warning("%s", sentences(str(event), event.action))
 
 
 def log_warning(what: str, action: str) -> None:
-    LOG.warning("%s", f"{what}. {action}" if action else what)
+    LOG.warning("%s", sentences(what, action))
 
 
 def log_outage(what: str, what_follows: str) -> None:
@@ -39,7 +39,7 @@ def log_not_saved(answer: AnswerNotSaved) -> None:
 
     A log can be switched off, and either may be on a full disk. Stdout is the program's own.
     """
-    line = one_line(f"{answer}. {answer.action}")
+    line = one_line(sentences(str(answer), answer.action))
     with contextlib.suppress(Exception):
         LOG.critical("%s", line)
     with contextlib.suppress(Exception):

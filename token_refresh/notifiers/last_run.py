@@ -12,7 +12,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import NoticeCode
 from token_refresh.base.files import read_object, replace_file
 from token_refresh.base.program import TOKEN_MANAGER
-from token_refresh.base.text import counted, one_line
+from token_refresh.base.text import counted, one_line, sentences
 from token_refresh.notifiers.summary import RunSummary
 
 INTERVALS = 2  # without a run are too many
@@ -48,7 +48,7 @@ class Finding(NamedTuple):
         return {"state": self.state, "message": self.message, "action": self.action or None}
 
     def __str__(self) -> str:
-        return one_line(f"{_WORDS.get(self.kind)}: {self.message}" + (f". {self.action}" if self.action else ""))
+        return one_line(f"{_WORDS.get(self.kind)}: {sentences(self.message, self.action)}")
 
 
 class LastRun:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from token_refresh.base.events import RunFinished
+from token_refresh.base.text import sentences
 from token_refresh.stores.base import Usage
 
 
@@ -82,7 +83,7 @@ class Item:
     def __str__(self) -> str:
         whose = f"{self.location_id} {self.provider}: " if self.location_id else ""
         since = f" (since {self.since[:16].replace('T', ' ')} UTC)" if self.since else ""
-        return f"{self.words}: {whose}{self.message}. {self.action}".rstrip() + since
+        return f"{self.words}: {whose}{sentences(self.message, self.action)}{since}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import AnswerNotSaved
-from token_refresh.base.text import Redactor, one_line
+from token_refresh.base.text import Redactor, one_line, sentences
 from token_refresh.terminal.process import silence
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -131,8 +131,7 @@ class Console:
             line = {"time": moment, "level": level, "message": what, "action": action or None, **facts}
             text = json.dumps({name: value for name, value in line.items() if value is not None})
         else:
-            sentence = what if not action else f"{what.rstrip('.')}. {action}"
-            text = f"{moment} {level.lower()}: {one_line(sentence)}"
+            text = f"{moment} {level.lower()}: {one_line(sentences(what, action))}"
         return f"{text}\n"
 
 
