@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from token_refresh.base.files import SharedPlaceError, read_plain_file, require_own_place, user_name
+from tests.world.unprivileged import unprivileged
+from token_refresh.base.files import SharedPlaceError, may_be_closed, read_plain_file, require_own_place, user_name
 
 SOMEBODY = 65534
 # A file of somebody else's is made by root alone (chown(2)); as another user there is nothing to show it with.
@@ -33,7 +34,17 @@ def test_a_folder_that_others_can_write_in_holds_no_file_of_ours(tmp_path: Path,
     shared = folder(tmp_path / "shared", mode)
     with pytest.raises(SharedPlaceError, match=f"other users can write in the folder {shared}") as raised:
         require_own_place(shared / "x")
-    assert raised.value.action.endswith(f"run: chmod go-w {shared}")
+    advice = "Name a folder that only you can write in"
+    assert raised.value.action == (f"{advice}." if mode & stat.S_ISVTX else f"{advice}, or run: chmod go-w {shared}")
+
+
+def test_a_folder_of_another_user_is_not_to_be_changed() -> None:
+    """Root's /tmp and /opt: nobody but root may change their permissions, and everybody relies on them."""
+
+    def act(_: Path) -> None:
+        assert not may_be_closed(Path("/"))
+
+    unprivileged(act)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import World
 from tests.world.unprivileged import unprivileged
 from token_refresh.journal.state_folder import StateError, StateFolder, file_system
 
@@ -56,6 +57,36 @@ def test_a_folder_that_others_can_read_is_refused_with_the_fix(tmp_path: Path) -
     with pytest.raises(StateError, match="other users can read") as error:
         StateFolder(path, is_explicit=True)
     assert error.value.action == f"Run: chmod -R go= {path}"
+
+
+@pytest.mark.parametrize("what", ["a file of another program", "sticky"])
+def test_a_folder_that_is_not_the_programs_alone_is_not_to_be_changed(tmp_path: Path, what: str) -> None:
+    """`chmod -R go=` on /opt or /tmp breaks the machine."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o1777 if what == "sticky" else 0o755)
+    if what != "sticky":
+        (path / "another program").touch()
+    with pytest.raises(StateError, match="other users can read") as error:
+        StateFolder(path, is_explicit=True)
+    assert error.value.action == "Set STATE_DIR to a new folder."
+
+
+def test_what_the_program_itself_puts_into_the_folder_is_known(world: World) -> None:
+    """Otherwise the one command that repairs its permissions would not be shown any more."""
+    world.program.settings |= {"WEBHOOK_URL": f"{world.oauth.url}/gone", "WEBHOOK_SECRET": f"whsec_{'0f' * 16}"}
+    world.program.settings["NOTIFY_COMMAND"] = "true"
+    assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
+    world.oauth.revoke("loc")
+    world.clock.advance(3600)
+    result = world.program.run()
+    assert "reauthorize" in result.said
+    folder = Path(world.program.settings["STATE_DIR"])
+    made = [one.name for one in folder.iterdir()]
+    assert {"tokens.sqlite3", "news", "webhooks"} <= {name.split("-")[0] for name in made}
+    folder.chmod(0o755)
+    result = world.program.run()
+    assert f"Run: chmod -R go= {folder}" in result.err, made
 
 
 def test_a_folder_whose_files_a_pod_s_group_was_given_is_right_again_after_the_one_command(tmp_path: Path) -> None:

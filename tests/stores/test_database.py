@@ -137,7 +137,9 @@ def test_a_folder_that_everybody_writes_in_holds_no_database(file: Path, mode: i
     file.parent.chmod(mode)
     with pytest.raises(StoreRefusedError, match="every user can put files beside the database") as raised:
         opened(file)
-    assert f"chmod o-w {file.parent}" in raised.value.action
+    assert (f"chmod o-w {file.parent}" in raised.value.action) == (mode == 0o777)
+    assert "a folder of its own" in raised.value.action
+    assert list(file.parent.iterdir()) == []  # what is refused is not made
 
 
 def test_a_link_to_a_database_is_judged_by_what_it_leads_to(file: Path, tmp_path: Path) -> None:

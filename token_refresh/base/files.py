@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pwd
+import re
 import shlex
 import stat
 import threading
@@ -17,6 +18,9 @@ from token_refresh.base.errors import ActionableError, Kind
 
 _OTHERS_WRITE = 0o022
 _MOST_LINKS = 40  # as Linux has it, see path_resolution(7)
+
+# What the program puts into the state folder, next to each table's own folder; SQLite and `replace_file` add endings.
+_IN_STATE = re.compile(r"(installation|last-run|news|security-log|tokens\.sqlite3|webhooks|host-id|\.probe)\b.*")
 
 AGENCIES_FILE = "agencies.json"  # in the state folder of a table: which locations its agencies were seen with
 
@@ -112,6 +116,23 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk's names no file
 
 
+def is_store_folder(path: Path) -> bool:
+    """Whether this is the folder of some store, in the state folder."""
+    return re.fullmatch("[0-9a-f]{16}", path.name) is not None and path.is_dir()
+
+
+def may_be_closed(folder: Path) -> bool:
+    """Whether its permissions are ours to change: on those of /tmp (sticky bit), or of another's, others rely."""
+    status = folder.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX
+
+
+def is_all_ours(state: Path) -> bool:
+    """The same of a state folder, or of a store's in it: nothing is in it but what the program puts there."""
+    entries = () if is_store_folder(state) else state.iterdir()
+    return may_be_closed(state) and all(is_store_folder(one) or _IN_STATE.fullmatch(one.name) for one in entries)
+
+
 def user_name(uid: int) -> str:
     """The name of a user, or its number where it has none."""
     try:
@@ -124,10 +145,9 @@ def _require_own_folder(folder: Path, *, may_be_sticky: bool) -> None:
     status = folder.lstat()
     _require_owner(folder, status)
     if status.st_mode & _OTHERS_WRITE and not (may_be_sticky and status.st_mode & stat.S_ISVTX):
-        raise SharedPlaceError(
-            f"other users can write in the folder {folder}",
-            f"Name a folder that only you can write in, or run: chmod go-w {shlex.quote(str(folder))}",
-        )
+        or_close = f", or run: chmod go-w {shlex.quote(str(folder))}" if may_be_closed(folder) else "."
+        what = f"other users can write in the folder {folder}"
+        raise SharedPlaceError(what, f"Name a folder that only you can write in{or_close}")
 
 
 def _require_owner(path: Path, status: os.stat_result) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from token_refresh.base.files import is_store_folder
 from token_refresh.journal.file import read_only
-from token_refresh.journal.state_folder import StateFolder, is_store_folder
+from token_refresh.journal.state_folder import StateFolder
 
 _VERSIONS = "SELECT user_version FROM pragma_user_version WHERE user_version BETWEEN 1 AND 3"
 _KNOWN = "SELECT row_key, cell FROM entries WHERE row_key <> '' UNION SELECT row_key, cell FROM failures"

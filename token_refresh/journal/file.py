@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.files import is_store_folder
 from token_refresh.journal.lock import hold
-from token_refresh.journal.state_folder import is_store_folder
 
 BALLAST_FILE = "ballast"
 SCHEMA_VERSION = 5

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.files import user_name
+from token_refresh.base.files import is_all_ours, user_name
 from token_refresh.base.program import TOKEN_MANAGER
 
 _OPEN_TO_OTHERS = 0o077
@@ -64,11 +64,6 @@ class StateFolder:
         return [folder for folder in folders if folder.is_dir()]
 
 
-def is_store_folder(path: Path) -> bool:
-    """Whether this is the folder of some store."""
-    return re.fullmatch("[0-9a-f]{16}", path.name) is not None and path.is_dir()
-
-
 def _folder_name(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -97,7 +92,8 @@ def _require_own(path: Path, status: os.stat_result) -> None:
         raise StateError(f"the state folder {path} belongs to {name}", action)
     if stat.S_IMODE(status.st_mode) & _OPEN_TO_OTHERS:
         # One command for all that is in it: a volume's group (fsGroup) is given to every file at once.
-        raise StateError(f"other users can read the state folder {path}", f"Run: chmod -R go= {shlex.quote(str(path))}")
+        fix = f"Run: chmod -R go= {shlex.quote(str(path))}" if is_all_ours(path) else "Set STATE_DIR to a new folder."
+        raise StateError(f"other users can read the state folder {path}", fix)
 
 
 def _check_file_system(path: Path, mounts: Path) -> None:

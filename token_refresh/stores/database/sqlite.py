@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from token_refresh.base.files import user_name
+from token_refresh.base.files import may_be_closed, user_name
 from token_refresh.stores.base import StoreError, StoreRefusedError, StoreUnavailableError
 from token_refresh.stores.database.backend import Backend, ruled_out, taken
 from token_refresh.stores.database.schema import (
@@ -153,6 +153,7 @@ def _prepare_file(path: Path) -> tuple[int, int]:
     try:
         if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own_folder(path.resolve().parent)  # what is refused is not made
             # Only a new file: to open and close one in use would drop this process's own SQLite locks on it (POSIX).
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         status = path.stat()
@@ -168,12 +169,7 @@ def _prepare_file(path: Path) -> tuple[int, int]:
 def _require_own(path: Path) -> None:
     """Whose files these are: what is written into another user's, that user reads, also through SQLite's own files."""
     path = path.resolve()  # SQLite puts its own files beside what a link leads to
-    folder = path.parent
-    if folder.stat().st_mode & _OTHERS_WRITE:
-        raise StoreRefusedError(
-            f"every user can put files beside the database, in {folder}",
-            f"Move it to a folder of its own, or run: chmod o-w {shlex.quote(str(folder))}",
-        )
+    _require_own_folder(path.parent)
     for name in ("", "-wal", "-shm", "-journal"):
         file = path.with_name(f"{path.name}{name}")
         with contextlib.suppress(FileNotFoundError):
@@ -183,6 +179,13 @@ def _require_own(path: Path) -> None:
                     f"the database's file {file} belongs to {user_name(owner)}",
                     f"Run the program as that user, or: chown $(id -un) {shlex.quote(str(file))}",
                 )
+
+
+def _require_own_folder(folder: Path) -> None:
+    if folder.stat().st_mode & _OTHERS_WRITE:
+        or_close = f", or run: chmod o-w {shlex.quote(str(folder))}" if may_be_closed(folder) else "."
+        what = f"every user can put files beside the database, in {folder}"
+        raise StoreRefusedError(what, f"Put it into a folder of its own and correct DATABASE_URL{or_close}")
 
 
 def _set_up(connection: Any, _: object) -> None:
