@@ -10,10 +10,9 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +24,7 @@ from tests.conftest import World
 from tests.refresh.runs.test_identity import state
 from tests.world.airtable import faults
 from tests.world.clock import FakeClock
+from tests.world.disk import fill, small_disk
 from tests.world.program import ROOT, Result, copy_program
 from token_refresh.base.clock import iso
 from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
@@ -110,16 +110,19 @@ def _open_folder(world: World, _: ExitStack) -> None:
 
 
 def _full_disk(world: World, end: ExitStack) -> None:
-    disk = world.program.home / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(disk)], check=False).returncode:
-        pytest.skip("no disk can be mounted here")
-    end.callback(subprocess.run, ["umount", str(disk)], check=True)
+    disk = small_disk(world.program.home / "disk", "16k", end)
     (disk / "state").mkdir(mode=0o700)
-    with (disk / "log").open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
+    fill(disk)
     world.program.settings["STATE_DIR"] = str(disk / "state")
+
+
+def _full_disk_of_sqlite(world: World, end: ExitStack) -> None:
+    disk = small_disk(world.program.home / "disk", "400k", end)
+    for name in [name for name in world.program.settings if name.startswith("AIRTABLE_")]:
+        del world.program.settings[name]
+    world.program.settings["STATE_DIR"] = str(disk / "state")
+    assert world.program.run("setup").code == 0
+    fill(disk)
 
 
 def _refreshed_by(name: str) -> Callable[[World, ExitStack], None]:
@@ -225,6 +228,11 @@ SITUATIONS = (
     ),
     Situation("other users can read the state folder", "The state folder is open to others.", _open_folder),
     Situation("the journal cannot be written", "The disk of the state folder is full.", _full_disk),
+    Situation(
+        "the disk of /opt/token-refresh/state/tokens.sqlite3 may be full",
+        "The disk of the SQLite database is full.",
+        _full_disk_of_sqlite,
+    ),
     Situation("another run is active", "A run is under way.", _another_run),
     Situation("another installation refreshes this table", "A second machine is at work.", _refreshed_by("other-host")),
     Situation("perhaps STATE_DIR was lost or moved", "The state folder was lost or moved.", _refreshed_by("")),

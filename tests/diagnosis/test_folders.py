@@ -1,16 +1,18 @@
-"""The spare folder: whether it will be of use."""
+"""The state folder and the spare one: whether they will be of use."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.world.disk import fill, small_disk
 from tests.world.unprivileged import unprivileged
-from token_refresh.base.checks import DOUBTFUL, GOOD
-from token_refresh.diagnosis.folders import check_spare_folder
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
+from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
 
 
 @pytest.fixture
@@ -78,3 +80,14 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_reason(elsewhere: Pat
         assert found(home, elsewhere, mounts) == [(DOUBTFUL, f"{home} cannot be written (Permission denied)")]
 
     unprivileged(act)
+
+
+def test_a_state_folder_on_a_full_disk_cannot_be_written(tmp_path: Path) -> None:
+    """An empty file may be made there, an answer could not be."""
+    with ExitStack() as end:
+        disk = small_disk(tmp_path / "disk", "64k", end)
+        assert check_state_folder(disk, 4096).state == GOOD
+        fill(disk)
+        found = check_state_folder(disk, 4096)
+        assert (found.state, found.message) == (BAD, f"{disk} cannot be written (No space left on device)")
+        assert found.action == "Free disk space there."

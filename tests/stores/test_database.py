@@ -8,22 +8,25 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from sqlalchemy.engine.interfaces import CacheStats
+from sqlalchemy.exc import OperationalError
 
 from tests.stores.places import DatabasePlace, claimed
 from tests.stores.test_airtable import everything_in
 from tests.stores.versions import make_sqlite
 from tests.world.clock import START, FakeClock
+from tests.world.disk import fill, small_disk
 from tests.world.unprivileged import unprivileged
 from token_refresh.stores.base import (
     STATUS_ACTIVE,
@@ -37,7 +40,7 @@ from token_refresh.stores.base import (
     Value,
     Written,
 )
-from token_refresh.stores.database import DatabaseStore
+from token_refresh.stores.database import DatabaseStore, sqlite
 from token_refresh.stores.database.store import ROWS_A_PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,6 +152,34 @@ def test_a_link_to_a_database_is_judged_by_what_it_leads_to(file: Path, tmp_path
     file.parent.chmod(0o1777)
     with pytest.raises(StoreRefusedError, match="every user can put files beside the database"):
         opened(tmp_path / "link")
+
+
+@pytest.mark.parametrize("what", ["file", "file beside it"])
+def test_a_database_on_a_full_disk_is_named_at_once_with_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """SQLite itself says "disk I/O error" where the memory that connections share cannot grow."""
+    with ExitStack() as end:
+        disk = small_disk(tmp_path / "disk", "400k", end)
+        file = disk / "own" / "tokens.sqlite3"
+        if what == "file beside it":
+            opened(file, "").setup()
+            _OPEN.pop().close()
+        fill(disk)
+        monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits for room"))
+        with pytest.raises(StoreUnavailableError, match=f"; the disk of {file} may be full") as raised:
+            opened(file, "").setup()
+        assert raised.value.action == "Free disk space there."
+
+
+def test_an_error_of_a_disk_with_room_is_not_called_a_full_one(file: Path) -> None:
+    opened(file).close()
+    for code, is_full in ((sqlite3.SQLITE_IOERR_SHMSIZE, False), (sqlite3.SQLITE_FULL, True)):
+        reason = sqlite3.OperationalError("refused")
+        reason.sqlite_errorcode = code
+        said = sqlite.SqliteBackend(make_url(f"sqlite:///{file}"), 1).refusal(OperationalError("", {}, reason))
+        assert ("may be full" in str(said)) == is_full
 
 
 def test_a_newer_database_is_refused_in_words(place: DatabasePlace, file: Path) -> None:

@@ -22,6 +22,7 @@ from token_refresh.stores.base import Row, check_columns, check_writing
 from token_refresh.stores.sealed import SealedStore
 from token_refresh.terminal.console import Console
 from token_refresh.wiring import (
+    BALLAST_BYTES,
     Installation,
     keyring,
     make_job_factory,
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 
 def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
-    yield check_state_folder(installation.state.path)
+    yield check_state_folder(installation.state.path, BALLAST_BYTES)
     yield from check_spare_folder(installation.settings.state_dir_spare, installation.state.path)
     yield check_dotenv(installation.settings.home)
     made: list[Job | UnusableRow] = []

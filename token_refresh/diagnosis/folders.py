@@ -8,15 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from token_refresh.base.checks import DOUBTFUL, GOOD, Check
+from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
 from token_refresh.journal.state_folder import MOUNTS, file_system, loss_on
 
 _SPARE = "spare folder"
 _OTHERWISE = "where both the state folder's disk and the table fail, new tokens are only printed, encrypted"
 
 
-def check_state_folder(path: Path) -> Check:
-    """Where it lies; one that cannot be used has ended the command by now."""
+def check_state_folder(path: Path, room: int) -> Check:
+    """Where it lies, and whether so many bytes may be written; one that is not ours has ended the command by now."""
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(room))
+    except OSError as error:
+        return Check("state folder", BAD, f"{path} cannot be written ({error.strerror})", "Free disk space there.")
     kind = file_system(path)
     return Check("state folder", GOOD, f"{path} can be written" + (f" ({kind})" if kind else ""))
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shlex
+import shutil
 import sqlite3
 import stat
 import time
@@ -34,6 +35,7 @@ SWITCH_SECONDS = 0.02
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 _OPEN_TO_OTHERS = 0o077
 _OTHERS_WRITE = 0o002
+_LITTLE_ROOM = 1 << 20  # bytes; what SQLite writes beside the database grows by 32 KiB
 _UNREADABLE_INDEX = f"CREATE INDEX ix_credentials_unreadable ON credentials ({SQLITE_UNREADABLE})"
 
 # From each version to the next, as the program of that time made it.
@@ -97,7 +99,7 @@ class SqliteBackend(Backend):
         self.engine = sa.create_engine(
             url, hide_parameters=True, pool_size=connections, connect_args={"check_same_thread": False, **busy}
         )
-        sa.event.listen(self.engine, "connect", _set_up)
+        sa.event.listen(self.engine, "connect", lambda connection, _: _set_up(connection, self._path))
 
     def check(self) -> None:
         """See `Backend.check`. Connections to a file that was replaced would write into the old one."""
@@ -133,6 +135,10 @@ class SqliteBackend(Backend):
         """See `Backend.refusal`."""
         # The driver's own words: "database is locked", "disk I/O error". SQLAlchemy's would quote the statement.
         said = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+        if isinstance(error, DBAPIError) and _is_full(error.orig, self._path):
+            return StoreUnavailableError(
+                f"the database cannot be used ({said}); the disk of {self._path} may be full", "Free disk space there."
+            )
         return StoreUnavailableError(
             f"the database cannot be used ({said})", "Check the disk and who else has it open."
         )
@@ -188,12 +194,21 @@ def _require_own_folder(folder: Path) -> None:
         raise StoreRefusedError(what, f"Put it into a folder of its own and correct DATABASE_URL{or_close}")
 
 
-def _set_up(connection: Any, _: object) -> None:
+def _is_full(error: BaseException | None, path: Path) -> bool:
+    """Whether room is what it lacks: SQLite says I/O error where a file beside the database cannot grow."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_IOERR:
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(path.parent).free < _LITTLE_ROOM
+    return code == sqlite3.SQLITE_FULL
+
+
+def _set_up(connection: Any, path: Path) -> None:
     # Bytes that are no text spoil one cell, not the listing; the driver's own error would quote them.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     connection.create_function("lower_case", 1, lambda text: text.lower() if isinstance(text, str) else None)
     try:
-        _switch_to_wal(connection)
+        _switch_to_wal(connection, path)
         # In WAL mode NORMAL may lose the last commits on power loss: here that would be a refresh token.
         connection.execute("PRAGMA synchronous=EXTRA")
     except sqlite3.Error:
@@ -201,14 +216,14 @@ def _set_up(connection: Any, _: object) -> None:
         raise
 
 
-def _switch_to_wal(connection: Any) -> None:
+def _switch_to_wal(connection: Any, path: Path) -> None:
     """SQLite's busy timeout does not cover this switch, so two programs at their first start would collide."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline or _is_full(error, path):  # room does not come by waiting
                 raise
             time.sleep(SWITCH_SECONDS)
