@@ -715,7 +715,7 @@ def test_closed_streams_end_nothing_and_put_nothing_into_files(world: World) -> 
     """Where 2 is closed, the next file opened would take its number, and words would go into the database."""
     onboarded(world, "loc1")
     program = world.program
-    quiet = shell(world, '"$@" <&- >&- 2>&-', "--all", "--json")
+    quiet = shell(world, '"$@" <&- >&- 2>&-', "--all")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     assert world.token_of("loc1") == world.oauth.current("loc1")
     no_words = shell(world, '"$@" 2>&-', "get", "loc1")
@@ -741,6 +741,30 @@ def test_output_that_nobody_takes_ends_quietly(world: World, command: str, code:
     assert (result.returncode, result.stdout) == (code, "")
     assert told in result.stderr
     assert not re.search(r"Traceback|Exception|BrokenPipe", result.stderr)
+
+
+@pytest.mark.parametrize(
+    "words", ["export", "get loc1", "generate-key", "status", "status --json", "api-key list", "--print-completion zsh"]
+)
+def test_an_answer_for_which_the_output_is_closed_is_no_success(world: World, words: str) -> None:
+    """A backup or a key would be missed when it is needed."""
+    onboarded(world, "loc1")
+    result = shell(world, '"$@" >&-', *words.split())
+    assert (result.returncode, result.stdout) == (4, ""), result.stderr
+    assert "the output cannot be written (it is closed). Free the disk, or send it elsewhere." in result.stderr
+    assert not re.search(r"Traceback|Exception", result.stderr)
+
+
+@pytest.mark.parametrize(("words", "code"), [("--all", 0), ("--all --json", 4), ("--help", 0)])
+def test_a_run_goes_on_where_the_output_is_closed_and_misses_only_what_it_was_to_print(
+    world: World, words: str, code: int
+) -> None:
+    onboarded(world, "loc1")
+    asked = len(world.oauth.requests)
+    result = shell(world, '"$@" >&-', *words.split())
+    assert (result.returncode, result.stdout) == (code, ""), result.stderr
+    assert len(world.oauth.requests) == asked + ("--all" in words)
+    assert not re.search(r"Traceback|Exception", result.stderr)
 
 
 @pytest.mark.long

@@ -149,7 +149,7 @@ def to_stdout(text: str) -> None:
 
     Raises:
         BrokenPipeError: whoever read it has enough.
-        ActionableError: it cannot be written, as on a full disk.
+        ActionableError: it cannot be written, as on a full disk, or where the caller closed it.
     """
     try:
         sys.stdout.write(text)

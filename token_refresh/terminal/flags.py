@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -89,8 +88,9 @@ def add_completion(parser: argparse.ArgumentParser, whole_parser: Callable[[], a
 
         def __call__(self, *given: Any) -> None:
             from token_refresh.terminal.completion import script
+            from token_refresh.terminal.console import to_stdout
 
-            sys.stdout.write(script(whole_parser(), given[2]))
+            to_stdout(script(whole_parser(), given[2]))
             parser.exit()
 
     words = "print what this shell, bash or zsh, sources to complete the installed command"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
+import io
 import logging
 import os
 import resource
@@ -105,6 +107,13 @@ def silence(stream: object) -> None:
         os.close(nowhere)
 
 
+class _Closed(io.TextIOBase):
+    """Stdout that the caller closed: words may go nowhere, but a command's answer that does is no success."""
+
+    def write(self, _: str) -> NoReturn:
+        raise OSError(errno.EBADF, "it is closed")
+
+
 def _close_memory() -> None:
     """Keys and tokens are in memory while we run, and Python cannot wipe them.
 
@@ -138,6 +147,8 @@ def _open_missing_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest free number: this one
-    for name, mode_name in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    for name, mode_name in (("stdin", "r"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode_name))  # noqa: PTH123, SIM115 - stays open to the end
+    if sys.stdout is None:
+        sys.stdout = _Closed()
