@@ -12,7 +12,8 @@ with Starting(is_script=__name__ == "__main__"):  # up to here, any Python from 
 
 def command() -> NoReturn:
     """The installed command `token-refresh-onboard`."""
-    sys.exit(main(sys.argv[1:]))
+    with Starting(is_script=True):
+        sys.exit(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ def __getattr__(name: str) -> Any:
 
 def command() -> NoReturn:
     """The installed command `token-refresh`."""
-    collect_seldom()
-    end(main(sys.argv[1:]))
+    with Starting(is_script=True):
+        collect_seldom()
+        end(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from token_refresh.base.errors import MEANINGS, Kind
+from token_refresh.base.program import INTERRUPTED
 
 _ROOT = Path(__file__).resolve().parents[1]
 _OPEN = "…"  # what a message fills in
-_SCRIPTS = {"TOKEN_MANAGER": "token_manager.py", "ONBOARD_CLIENT": "onboard_client.py"}
+_FROM_PROGRAM = {"TOKEN_MANAGER": "token_manager.py", "ONBOARD_CLIENT": "onboard_client.py", "INTERRUPTED": INTERRUPTED}
 _MOST_WAYS = 4  # of one message that is put together from parts
 # By the first part of the path that fits; the last one fits all.
 _SECTIONS = {
@@ -120,8 +121,8 @@ def _ways(node: ast.expr, known: Mapping[str, ast.expr]) -> list[str]:
             return _joined([_ways(part, known) for part in node.values])
         case ast.FormattedValue(value=ast.Call(func=ast.Name()) as call) | (ast.Call(func=ast.Name()) as call):
             return _made(call, known)
-        case ast.FormattedValue(value=ast.Name(id=name)) if name in _SCRIPTS:
-            return [_SCRIPTS[name]]
+        case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name) if name in _FROM_PROGRAM:
+            return [_FROM_PROGRAM[name]]
         case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name) if name in known:
             return _ways(known[name], {other: value for other, value in known.items() if other != name})
         case _:

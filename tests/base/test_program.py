@@ -57,6 +57,33 @@ def sentence(ended: subprocess.CompletedProcess[str]) -> str:
     return ended.stderr
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_ctrl_c_while_the_program_is_still_imported_ends_it_as_later(
+    clone: Path, script: str, flags: list[str]
+) -> None:
+    file = clone / "token_refresh/terminal/guard.py"
+    file.write_text("raise KeyboardInterrupt\n")
+    ended = run([sys.executable, script, *flags], clone)
+    assert (ended.returncode, ended.stderr) == (4, f"error: {actionable_error(KeyboardInterrupt())}\n")
+    code = {"code": Kind.STOPPED, "message": str(actionable_error(KeyboardInterrupt())), "action": ""}
+    assert not flags or json.loads(ended.stdout) == {"error": code}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_ctrl_c_before_errors_are_caught_ends_the_program_as_later(clone: Path, script: str) -> None:
+    process = clone / "token_refresh/terminal/process.py"
+    process.write_text(process.read_text().replace("    os.umask(0o077)\n", "    raise KeyboardInterrupt\n"))
+    ended = run([sys.executable, script], clone)
+    assert (ended.returncode, ended.stderr) == (4, f"error: {actionable_error(KeyboardInterrupt())}\n")
+
+
+def test_a_program_that_imports_the_library_gets_the_interrupt_itself(clone: Path) -> None:
+    (clone / "token_refresh/library/__init__.py").write_text("raise KeyboardInterrupt\n")
+    ended = run([sys.executable, "-c", "import token_manager"], clone)
+    assert ended.stderr.endswith("KeyboardInterrupt\n")
+
+
 @pytest.mark.parametrize("name", READ_BY_ALL)
 def test_what_explains_a_wrong_python_can_be_read_by_it(name: str) -> None:
     tree = ast.parse((ROOT / name).read_text(), feature_version=(3, 6))

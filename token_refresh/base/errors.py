@@ -12,7 +12,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from token_refresh.base.program import unfit
+from token_refresh.base.program import INTERRUPTED, unfit
 
 _T = TypeVar("_T")
 
@@ -176,7 +176,7 @@ def actionable_error(error: BaseException) -> ActionableError:
     if isinstance(error, ActionableError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return ActionableError("interrupted; nothing half-written is left behind", "", Kind.STOPPED)
+        return ActionableError(INTERRUPTED, "", Kind.STOPPED)
     if isinstance(error, ImportError):
         python = unfit(error)
         return ActionableError(python.what, python.action, Kind.CONFIGURATION)

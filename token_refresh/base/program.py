@@ -20,8 +20,13 @@ VERSION = "0.2.0"
 
 _ROOT = Path(__file__).absolute().parents[2]
 _IS_INSTALLED = _ROOT.name in ("site-packages", "dist-packages")
+_CALLED = Path((getattr(sys, "argv", None) or [""])[0])  # another program may be the one that was called
+_IS_COMMAND = _CALLED.name.startswith("token-refresh")
 _PYTHON = Path(sys.executable or "python3")
 _OWN_PYTHON = _ROOT / ".venv/bin/python"  # README.md makes it
+
+
+INTERRUPTED = "interrupted; nothing half-written is left behind"
 
 
 class UnfitPythonError(ImportError):
@@ -42,10 +47,10 @@ class UnfitPythonError(ImportError):
 
 
 class Starting:
-    """While inside, what this Python cannot import is explained.
+    """While inside, what this Python cannot import is explained, and Ctrl-C leaves no traceback of a script.
 
     Args:
-        is_script: nobody imports us: the explanation is printed, and the process ends with 2.
+        is_script: nobody imports us: the explanation is printed, and the process ends with 2, or 4 after Ctrl-C.
 
     Raises:
         UnfitPythonError: on entry, when the Python is too old; on leaving, when a package is missing or too old.
@@ -59,20 +64,27 @@ class Starting:
             found = ".".join(map(str, sys.version_info[:3]))
             self._refuse(UnfitPythonError(f"Python 3.11 or newer is needed, and {_PYTHON} is {found}"))
 
-    def __exit__(self, _: object, error: Optional[BaseException], __: object) -> None:  # noqa: UP045
+    def __exit__(self, kind: object, error: Optional[BaseException], __: object) -> None:  # noqa: UP045
         if isinstance(error, ImportError) and not isinstance(error, UnfitPythonError):
             self._refuse(unfit(error))
+        if isinstance(error, KeyboardInterrupt) and (self._is_script or _IS_COMMAND):
+            _end("stopped", INTERRUPTED, "", 4)
 
     def _refuse(self, error: UnfitPythonError) -> None:
         if not self._is_script:
             raise error from None
-        if "--json" in sys.argv:
-            import json  # most runs say nothing of the kind
+        _end("configuration", error.what, error.action, 2)
 
-            said = {"code": "configuration", "message": error.what, "action": error.action}
-            sys.stdout.write(json.dumps({"error": said}) + "\n")
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+
+def _end(code: str, what: str, action: str, status: int) -> None:
+    """Say it, as JSON too where that is wanted, and end the process."""
+    if "--json" in sys.argv:
+        import json  # most runs say nothing of the kind
+
+        said = {"code": code, "message": what, "action": action}
+        sys.stdout.write(json.dumps({"error": said}) + "\n")
+    sys.stderr.write("error: " + what + (". " + action if action else "") + "\n")
+    sys.exit(status)
 
 
 def unfit(error: ImportError) -> UnfitPythonError:
@@ -92,11 +104,9 @@ def _shown(path: Path) -> str:
 
 def _called(script: str, installed: str) -> str:
     """How the script, or `-m MODULE`, is called here; `pip install` makes it the command `installed`."""
-    called = Path((getattr(sys, "argv", None) or [""])[0])  # another program may be the one that was called
-    is_command = called.name.startswith("token-refresh")
-    if not (is_command or _IS_INSTALLED):
+    if not (_IS_COMMAND or _IS_INSTALLED):
         return _shown(_PYTHON) + " " + (script if script.startswith("-m ") else _shown(_ROOT / script))
-    folder = called.absolute().parent if is_command else _PYTHON.parent
+    folder = _CALLED.absolute().parent if _IS_COMMAND else _PYTHON.parent
     return installed if str(folder) in os.get_exec_path() else _shown(folder / installed)
 
 
