@@ -304,6 +304,7 @@ class Obstacle(NamedTuple):
 def find_obstacle(installation: Installation) -> Obstacle | None:
     """Whether the store answers, a key opens its newest row, and the journal can be used; the first that is not so."""
     from token_refresh.base.errors import actionable_error
+    from token_refresh.clients.rows import require_key
 
     part = "store"
     try:
@@ -311,38 +312,12 @@ def find_obstacle(installation: Installation) -> Obstacle | None:
             row = store.store.newest()
             part = "key"
             if row is not None:
-                _require_key(make_job_factory(installation, store), store, row)
+                require_key(make_job_factory(installation, store), store, row)
             part = "journal"
             with run_context_around(installation, store, is_bystander=True):
                 return None
     except Exception as error:
         return Obstacle(part, actionable_error(error))
-
-
-def foreign_key(context: RunContext) -> ActionableError | None:
-    """Why no configured key opens the table's newest row, where that is so: a new one would have another key."""
-    from token_refresh.stores.sealed import CellError
-
-    row = context.store.store.newest()
-    try:
-        if row is not None:
-            _require_key(context.job_factory, context.store, row)
-    except CellError as error:
-        return ActionableError(f"the newest row of the table does not open: {error}", error.action)
-    return None
-
-
-def _require_key(factory: JobFactory, store: SealedStore, row: Row) -> None:
-    """Raises `CellError` where no key that is configured opens the row; whatever else is wrong is the row's own."""
-    from token_refresh.stores.sealed import CellError
-
-    try:
-        store.open(row, factory.binding(row))
-    except CellError as error:
-        if error.is_key_unknown:
-            raise
-    except ActionableError:
-        pass
 
 
 def discover(installation: Installation, issuer: str) -> str:

@@ -6,7 +6,7 @@ It goes the way of every refresh: sealed in the journal first, answer kept befor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -29,6 +29,7 @@ from token_refresh.clients.credential import (
 from token_refresh.clients.login_answer import details_of
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import find_row, write_row
+from token_refresh.clients.rows import require_key
 from token_refresh.journal.entries import ANSWER_FIELD, Entry, Place, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.net.hosts import require_agreement
@@ -46,6 +47,7 @@ from token_refresh.stores.base import (
     StoreUnavailableError,
     lacking_columns,
 )
+from token_refresh.stores.sealed import CellError
 
 LOGIN_ATTEMPTS = 20  # a login is newer than whatever a run, or another login, writes into its row meanwhile
 
@@ -456,3 +458,13 @@ def _not_stored(candidate: Candidate, error: StoreError, place: Place | None) ->
 
 def _result(candidate: Candidate, outcome: Outcome, error: str, action: str | None) -> RowFinished:
     return RowFinished(candidate.entered.location_id, candidate.entered.provider, outcome, error, action)
+
+
+def warn_of_foreign_key(context: RunContext, warn: Callable[[str, str], None]) -> None:
+    """Where no configured key opens the table's newest row, a new one would have another key than the others."""
+    row = context.store.store.newest()
+    try:
+        if row is not None:
+            require_key(context.job_factory, context.store, row)
+    except CellError as error:
+        warn(f"the newest row of the table does not open: {error}", error.action)

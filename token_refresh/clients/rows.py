@@ -9,6 +9,7 @@ from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.refresh.jobs import Job, JobFactory
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import Row, Store
+from token_refresh.stores.sealed import CellError, Seals
 
 POLL_SECONDS = 0.5  # how often a row that another process is refreshing is looked at again
 
@@ -65,3 +66,14 @@ def access_token_of(context: RunContext, row: Row, job: Job) -> str:
     """The row's access token; empty where it has none."""
     whole = context.store.store.read([row.key], complete=True).get(row.key)
     return context.store.access_token(whole, job.binding) if whole is not None else ""
+
+
+def require_key(factory: JobFactory, seals: Seals, row: Row) -> None:
+    """Raises `CellError` where no key that is configured opens the row; whatever else is wrong is the row's own."""
+    try:
+        seals.open(row, factory.binding(row))
+    except CellError as error:
+        if error.is_key_unknown:
+            raise
+    except ActionableError:
+        pass

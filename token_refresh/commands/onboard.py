@@ -14,7 +14,7 @@ from token_refresh.base.errors import Kind
 from token_refresh.base.events import RowFinished
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.stop import Stop
-from token_refresh.clients.admission import Admission, Terms
+from token_refresh.clients.admission import Admission, Terms, warn_of_foreign_key
 from token_refresh.clients.credential import require_stored
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
 from token_refresh.clients.row import find_row
@@ -29,7 +29,6 @@ from token_refresh.terminal.questions import ask_for_credential, ask_whose, offe
 from token_refresh.terminal.report import LineReport, show_file, show_line, show_onboarded
 from token_refresh.wiring import (
     Installation,
-    foreign_key,
     make_job_factory,
     make_seals,
     open_run_context,
@@ -124,8 +123,7 @@ def _admission(installation: Installation, console: Console, stop: Stop) -> Iter
     """
     with patient_lock(installation, console), open_run_context(installation) as context:
         store_leftovers(context, LineReport(console))
-        if (error := foreign_key(context)) is not None:
-            console.warn(f"{error}. {error.action}")
+        warn_of_foreign_key(context, console.warn)
         with (
             ended_by(stop),
             stop.forwarding_to(lambda reason: console.warn(f"{reason}; its open request is brought to its end")),
