@@ -69,6 +69,12 @@ def test_everything_in_order_on_a_database(postgres_world: World) -> None:
     assert "bad: encrypted_refresh" in bad["text"]
 
 
+def test_a_security_log_that_cannot_be_written_is_a_warning(world: World) -> None:
+    world.program.settings["SECURITY_LOG"] = str(world.program.home / "gone" / "audit.jsonl")
+    code, parts = _found(world)
+    assert (code, _states(parts["security log"])) == (0, {DOUBTFUL})
+
+
 def test_a_spare_folder_that_cannot_be_used_is_a_warning_that_says_what_happens_then(world: World) -> None:
     (world.program.home / "spare").write_text("")
     code, parts = _found(world)

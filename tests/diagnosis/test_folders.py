@@ -12,7 +12,7 @@ import pytest
 from tests.world.disk import fill, small_disk
 from tests.world.unprivileged import unprivileged
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD
-from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
+from token_refresh.diagnosis.folders import check_security_log, check_spare_folder, check_state_folder
 
 
 @pytest.fixture
@@ -91,3 +91,18 @@ def test_a_state_folder_on_a_full_disk_cannot_be_written(tmp_path: Path) -> None
         found = check_state_folder(disk, 4096)
         assert (found.state, found.message) == (BAD, f"{disk} cannot be written (No space left on device)")
         assert found.action == "Free disk space there."
+
+
+def test_a_security_log_that_can_be_written_is_good_and_nothing_is_made(tmp_path: Path) -> None:
+    assert check_security_log(tmp_path / "log").state == GOOD
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "reason"), [("gone/log", "No such file or directory"), ("folder", "Is a directory")])
+def test_a_security_log_that_cannot_be_written_is_named_with_what_it_means(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    found = check_security_log(tmp_path / name)
+    what = f"{tmp_path / name} cannot be written ({reason}): no use of a credential is noted"
+    assert (found.state, found.message) == (DOUBTFUL, what)

@@ -535,6 +535,39 @@ def test_a_log_elsewhere_is_written_and_read_there(world: World, tmp_path: Path)
     assert len(world.program.run("audit", "loc-1", "--json").json()["lines"]) == 1
 
 
+@pytest.mark.parametrize("what", ["moved away", "never there", "default, moved away", "no folder"])
+def test_audit_without_a_log_says_so_and_does_not_say_that_nothing_was_done(
+    world: World, tmp_path: Path, what: str
+) -> None:
+    path = tmp_path / ("gone/audit.jsonl" if what == "no folder" else "audit.jsonl")
+    if "default" not in what:
+        world.program.settings["SECURITY_LOG"] = str(path)
+    if what != "never there":
+        onboarded(world, "loc-1")
+    for log in (path, *files(world)):
+        log.unlink(missing_ok=True)
+    result = world.program.run("audit", "loc-1")
+    where = world.program.home / "state/*/security.log" if "default" in what else path
+    assert (result.code, result.out) == (2, "")
+    assert f"there is no security log at {where}, so nothing is known of what was done" in result.err
+    assert "0 lines" not in result.err
+
+
+def test_audit_of_a_log_that_is_switched_off_says_that_its_lines_are_from_before(world: World) -> None:
+    onboarded(world, "loc-1")
+    world.program.settings["SECURITY_LOG"] = "none"
+    result = world.program.run("audit", "loc-1")
+    assert (result.code, len(result.out.splitlines())) == (0, 1)
+    assert "SECURITY_LOG is none, so nothing is noted any more; what is found is from before" in result.err
+
+
+def test_a_log_that_cannot_be_read_is_named_with_the_reason(world: World, tmp_path: Path) -> None:
+    world.program.settings["SECURITY_LOG"] = str(tmp_path)
+    result = world.program.run("audit", "loc-1")
+    assert (result.code, result.out) == (2, "")
+    assert f"{tmp_path} cannot be used (Is a directory)" in result.err
+
+
 def test_a_log_that_cannot_be_written_changes_nothing_about_a_run(world: World, tmp_path: Path) -> None:
     world.program.settings["SECURITY_LOG"] = str(tmp_path / "gone" / "audit.jsonl")
     onboarded(world, "loc-1", "loc-2")

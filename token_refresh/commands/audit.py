@@ -22,6 +22,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     """Print the lines. The store is not asked: the log may be looked at while it is away."""
     installation = prepare(environ, clock, console)
     location = arguments.location.strip()
+    if installation.settings.security_log == "none":
+        console.warn("SECURITY_LOG is none, so nothing is noted any more; what is found is from before")
     lines = list(installation.security_log.lines_of(location))
     if console.as_json:
         console.object({"location_id": location, "lines": lines})

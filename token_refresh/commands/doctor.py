@@ -11,7 +11,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.clients.introspection import check_tokens, endpoints_in_use, unused_endpoint
 from token_refresh.commands import prepare_with_catalog
 from token_refresh.diagnosis.endpoints import check_clock, check_endpoints
-from token_refresh.diagnosis.folders import check_spare_folder, check_state_folder
+from token_refresh.diagnosis.folders import check_folders
 from token_refresh.diagnosis.row_state import check_clients, row_statuses
 from token_refresh.keys.inspection import check_jobs, check_key
 from token_refresh.refresh.due import DuePolicy
@@ -55,9 +55,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
 
 
 def _checks(installation: Installation, *, online: bool) -> Iterator[Check]:
-    yield check_state_folder(installation.state.path, BALLAST_BYTES)
-    yield from check_spare_folder(installation.settings.state_dir_spare, installation.state.path)
-    yield check_dotenv(installation.settings.home)
+    known = installation.settings
+    yield from check_folders(installation.state.path, BALLAST_BYTES, known.state_dir_spare, known.security_log)
+    yield check_dotenv(known.home)
     made: list[Job | UnusableRow] = []
     yield from _guarded("store", lambda: _table(installation, made))  # a database is asked when it is opened
     yield from _endpoints(installation, made)

@@ -15,6 +15,14 @@ _SPARE = "spare folder"
 _OTHERWISE = "where both the state folder's disk and the table fail, new tokens are only printed, encrypted"
 
 
+def check_folders(state: Path, room: int, spare: Path, security_log: Path | str | None) -> Iterator[Check]:
+    """All of them; `room`, in bytes, is what an answer needs. A log that is no path is in the state folder, or none."""
+    yield check_state_folder(state, room)
+    yield from check_spare_folder(spare, state)
+    if isinstance(security_log, Path):
+        yield check_security_log(security_log)
+
+
 def check_state_folder(path: Path, room: int) -> Check:
     """Where it lies, and whether so many bytes may be written; one that is not ours has ended the command by now."""
     try:
@@ -24,6 +32,18 @@ def check_state_folder(path: Path, room: int) -> Check:
         return Check("state folder", BAD, f"{path} cannot be written ({error.strerror})", "Free disk space there.")
     kind = file_system(path)
     return Check("state folder", GOOD, f"{path} can be written" + (f" ({kind})" if kind else ""))
+
+
+def check_security_log(path: Path) -> Check:
+    """Whether uses of credentials can be noted in this file."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # its lock and its older files are beside it
+            if os.path.lexists(path):
+                os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+    except OSError as error:
+        what = f"{path} cannot be written ({error.strerror}): no use of a credential is noted"
+        return Check("security log", DOUBTFUL, what, "Correct SECURITY_LOG or its permissions.")
+    return Check("security log", GOOD, f"{path} can be written")
 
 
 def check_spare_folder(path: Path, state: Path, mounts: Path = MOUNTS) -> Iterator[Check]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import Clock, iso
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import CredentialUsed, RowFinished
 from token_refresh.base.files import user_name
 from token_refresh.notifiers.ledger import locked
@@ -82,10 +83,23 @@ class SecurityLog:
             self._retry_at = self.clock.monotonic() + _PAUSE_SECONDS
 
     def lines_of(self, location_id: str) -> Iterator[dict[str, Any]]:
-        """What the log has of a location, oldest first; and what was done with all of them at once."""
+        """What the log has of a location, oldest first; and what was done with all of them at once.
+
+        Raises:
+            ActionableError: there is no log, which is not the same as one without such lines.
+            OSError: it cannot be read.
+        """
         mine = (None, self._hash("location", location_id))
-        files = [self.path] if isinstance(self.path, Path) else sorted(self.state.glob(f"*/{FILE}"))
-        for path in (_numbered(Path(file), number) for file in files for number in range(OLDER_FILES, -1, -1)):
+        logs = [self.path] if isinstance(self.path, Path) else sorted(self.state.glob(f"*/{FILE}"))
+        files = [_numbered(log, number) for log in logs for number in range(OLDER_FILES, -1, -1)]
+        if not any(map(os.path.lexists, files)):
+            where = self.path if isinstance(self.path, Path) else self.state / "*" / FILE
+            raise ActionableError(
+                f"there is no security log at {where}, so nothing is known of what was done",
+                "Put it back, or correct SECURITY_LOG; the next use of a credential begins a new one.",
+                Kind.CONFIGURATION,
+            )
+        for path in files:
             with suppress(FileNotFoundError), path.open("rb") as lines:
                 for line in lines:
                     with suppress(ValueError, KeyError, TypeError):  # it was cut off, or is no line of ours
