@@ -719,13 +719,6 @@ MUTANTS = (
         f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
     ),
     _mutant(
-        "a row that is not due any more is claimed",
-        "token_refresh/stores/database/store.py",
-        "soonest = by_urgency(query, table.id.in_(these), is_open)",
-        "soonest = sa.select(table.id).where(table.id.in_(these), is_open)",
-        f"{_CLAIMS}test_a_round_is_claimed_when_it_is_asked_for_and_holds_what_is_still_due_and_free",
-    ),
-    _mutant(
         "what is due is looked up again for each round",
         "token_refresh/stores/database/store.py",
         "            claimed = self._claim(query, claimant, window, limit)\n",

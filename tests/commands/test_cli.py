@@ -432,11 +432,13 @@ def test_status_shows_first_what_needs_a_person_and_says_what_to_do(rows: Rows) 
     shown = world.program.run("status")
     lines = shown.out.splitlines()[1:]
     assert [line.split()[0] for line in lines] == [long, "c-dead", "d-failing", "a-fresh", "b-off"]
-    for line, action in zip(lines, ("Run: ", "log in again", "last error says", "", "enable b-off"), strict=True):
+    for line, action in zip(
+        lines, ("Run: ", "log in again", "last error says", "", "enable --provider acme b-off"), strict=True
+    ):
         assert action in line
     found = {row["location_id"]: row for row in world.program.run("status", "--json").json()["rows"]}
     assert (found["b-off"]["is_active"], found["a-fresh"]["is_active"]) == (False, True)
-    assert "enable b-off" in found["b-off"]["action"]
+    assert "enable --provider acme b-off" in found["b-off"]["action"]
     assert found["a-fresh"]["action"] is None
     assert "log in again" in found["c-dead"]["action"]
 
