@@ -56,6 +56,9 @@ def commands(*pages: Path) -> list[str]:
     return [line for page in pages for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
 
 
+FIRST = "first.csv"  # a client for the prompt, which needs a person
+
+
 @dataclass
 class Clone:
     """A fresh copy of the project, its user, and what the user's commands do."""
@@ -137,6 +140,8 @@ def _fill_in(clone: Clone, key: str, oauth: OAuthServer) -> None:
         f'comp1,gohighlevel,app,for the docs,{agency},"{{""user_type"": ""Company""}}"',
     ]
     (clone.folder / "clients.csv").write_text("\n".join(lines) + "\n")
+    first = f"loc0,gohighlevel,app,for the docs,{oauth.grant('gohighlevel', 'app', location_id='loc0')},"
+    (clone.folder / FIRST).write_text(f"{header}\n{first}\n")
     (clone.folder / "client.json").write_text(blocks(SERVICE, "json")[0])
     with env.open("a") as file:
         file.writelines(f"{name}={value}\n" for name, value in _earlier_programs(clone, oauth).items())
@@ -186,6 +191,10 @@ def test_every_command_of_readme_and_docs_does_what_it_says(
         assert ("this is no terminal" in result.stderr) == _needs_person(command)
         if command.endswith("generate-key") and not done:
             _fill_in(clone, result.stdout.strip(), oauth)
+        if _needs_person(command) and (clone.folder / FIRST).exists():  # what the person enters there
+            added = clone.sh(f".venv/bin/python onboard_client.py --from-csv {FIRST}", **own.get(page, {}))
+            assert added.returncode == 0, added.stderr
+            (clone.folder / FIRST).unlink()
         done += command.endswith("generate-key")
         if command == "make demo":
             assert "nothing due" in result.stderr
