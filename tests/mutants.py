@@ -793,6 +793,14 @@ MUTANTS = (
         "tests/refresh/runs/test_shared_database.py::test_a_run_whose_machine_slept_goes_on_where_nobody_took_its_rows",
     ),
     _mutant(
+        "a run that cannot see whose its rows are goes on asking",
+        "token_refresh/refresh/loop.py",
+        "            self._writeback.error = self._writeback.error if store.knows_claims else error\n",
+        "            del error\n",
+        "tests/refresh/runs/test_shared_database.py::"
+        "test_a_run_that_cannot_see_whether_its_rows_are_still_its_own_sends_none_and_ends",
+    ),
+    _mutant(
         "rounds that nobody asked for are not told",
         "token_refresh/refresh/run.py",
         "if self._stop_reason and (left :=",

@@ -20,7 +20,8 @@ from tests.world.postgres import plain
 from tests.world.program import Program, Result
 from token_refresh.base.events import NoticeCode
 from token_refresh.refresh import listing
-from token_refresh.stores.database import CREDENTIALS
+from token_refresh.stores.base import StoreUnavailableError
+from token_refresh.stores.database import CREDENTIALS, DatabaseStore
 
 HOUR = timedelta(hours=1)
 SEALED_CELLS = ("encrypted_secret", "encrypted_refresh")
@@ -250,3 +251,24 @@ def test_a_run_whose_machine_slept_goes_on_where_nobody_took_its_rows(many: Data
     many.world.oauth.fail(meanwhile(lambda: many.world.clock.set_back(-600 * (next(asked) == 10))), times=math.inf)
     result = run(many)
     assert (result.code, len(result.outcomes()), result.json()["waiting"]) == (exits.DONE, 40, [])
+
+
+def test_a_run_that_cannot_see_whether_its_rows_are_still_its_own_sends_none_and_ends(
+    many: DatabaseRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine slept, and the database does not answer that question."""
+    asked = itertools.count(1)
+
+    def refuse(_: DatabaseStore) -> None:
+        raise StoreUnavailableError("the database does not answer", "Look at it.")
+
+    def fall_asleep() -> None:
+        if next(asked) == 10:
+            monkeypatch.setattr(DatabaseStore, "keep_claims", refuse)
+            many.world.clock.set_back(-600)
+
+    many.world.oauth.fail(meanwhile(fall_asleep), times=math.inf)
+    result = run(many)
+    assert len(many.world.oauth.requests) == 10
+    assert result.code == exits.STORE
+    assert len(result.json()["waiting"]) == 30
