@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from bench.world import (
 )
 from bench.world import address_of as address
 from tests.world.oauth import OAuthServer
+from tests.world.ports import free_port
 from tests.world.postgres import plain
 from tests.world.program import ROOT, Program
 from token_refresh.base.clock import SystemClock
@@ -193,9 +193,3 @@ def _answers(port: int, path: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
         return requests.get(f"http://127.0.0.1:{port}{path}", timeout=10).ok
     return False
-
-
-def free_port() -> int:
-    """One that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import World
 from tests.notifiers.test_command import break_set_up
+from tests.world.ports import free_port
 from tests.world.raw import RawServer
 
 controller = pytest.importorskip("aiosmtpd.controller")
@@ -38,8 +39,7 @@ class Inbox:
 def inbox() -> Iterator[tuple[Inbox, str]]:
     """A mail server, and the address for it."""
     inbox = Inbox()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = controller.Controller(inbox, hostname="127.0.0.1", port=port)
     server.start()
     yield inbox, f"mailto://127.0.0.1:{port}/?from=cron@example.org&to=me@example.org"

@@ -6,7 +6,6 @@ What there is to show is asked of the catalogue: an entry without canned answers
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 
@@ -21,6 +20,7 @@ from tests.conftest import PARAMS, World
 from tests.providers.answers import ANSWERS, LoginAnswers
 from tests.providers.test_contract_world import RIPE_SECONDS
 from tests.refresh.runs.faults_world import SqliteRows
+from tests.world.ports import free_port
 
 __all__ = ["logged_in"]
 
@@ -81,9 +81,7 @@ def entered(slug: str) -> dict[str, str]:
 
 def free_address(host: str) -> str:
     """A redirect URI on this machine, at a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://{host}:{probe.getsockname()[1]}/callback"
+    return f"http://{host}:{free_port()}/callback"
 
 
 def check_stored(world: World, slug: str) -> None:

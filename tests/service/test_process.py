@@ -28,6 +28,7 @@ from tests.refresh.runs.test_faults_processes import Gate, end, gate, processes,
 from tests.service.test_server import until
 from tests.world.airtable import faults as airtable_faults
 from tests.world.oauth.faults import Act, Call, Fault
+from tests.world.ports import free_port
 from tests.world.postgres import PostgresServer, name_of
 from tests.world.program import Result
 
@@ -47,12 +48,6 @@ from token_refresh.service.__main__ import command
 replay.EXCHANGE_SECONDS = 2
 command()
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def start(
@@ -140,7 +135,8 @@ def test_an_end_while_the_store_is_silent_answers_what_is_open_and_waits_for_nob
     with postgres.gate() as gate:
         address = f"postgresql://postgres@127.0.0.1:{gate.port}/{name}"
         served = Served(processes, postgres_world, DATABASE_URL=address)
-        assert served.get("/tokens/loc0").status_code == 200
+        first = served.get("/tokens/loc0")
+        assert first.ok, first.text
         gate.is_silent.set()
         asked = [served.begin(path) for path in ("/tokens/loc0", "/ready", "/metrics")]
         time.sleep(0.5)  # they have arrived

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from crypto import Context, is_sealed
 from tests.conftest import World
 from tests.world.browser import Browser, missing
 from tests.world.oidc_provider import OIDCProvider, oidc_provider
+from tests.world.ports import free_port
 from tests.world.terminal import TerminalProcess, paste
 
 pytestmark = pytest.mark.long
@@ -112,12 +112,6 @@ def scene(world: World, server: OIDCProvider, tmp_path: Path) -> Iterator[Scene]
     world.program.planted = lambda: [*planted(), *secrets]
     with Browser(tmp_path / "profile") as browser:
         yield Scene(world, server, browser, secrets)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def assert_saved(scene: Scene, terminal: TerminalProcess) -> None:

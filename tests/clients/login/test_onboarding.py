@@ -15,6 +15,7 @@ import requests
 from tests.clients.login.person import PASTED, LoggedIn, away, browse, logged_in, sent_back, set_up
 from tests.conftest import World
 from tests.world.oauth import faults
+from tests.world.ports import free_port
 from token_refresh.clients.login import loopback
 
 __all__ = ["logged_in"]
@@ -528,9 +529,3 @@ def test_ctrl_c_ends_a_login_with_exit_4_and_nothing_was_asked(logged_in: Logged
 )
 def test_flags_that_contradict_each_other_end_with_exit_2(world: World, argv: list[str]) -> None:
     assert world.program.onboard(*argv).code == 2
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
