@@ -32,7 +32,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from token_refresh.base.errors import ActionableError, Kind, http_status
-from token_refresh.base.text import one_line
+from token_refresh.base.text import one_line, sentences
 from token_refresh.service import clients, documentation, health, logins, tokens
 from token_refresh.service.answers import error_of, problem
 from token_refresh.service.context import Service
@@ -106,7 +106,7 @@ class CatchAll:
 
 def _log(scope: Scope, error: ActionableError) -> None:
     """For whoever runs the service; the query may hold a link."""
-    _LOG.error("%s", one_line(f"{scope['method']} {scope['path']}: {error}. {error.action}"))
+    _LOG.error("%s", one_line(sentences(f"{scope['method']} {scope['path']}: {error}", error.action)))
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from token_refresh.access.links import LONGEST_LIFE, SHORTEST_LIFE, USUAL_LIFE, parse_lifetime
 from token_refresh.base.errors import ActionableError
+from token_refresh.base.text import sentences
 from token_refresh.service.answers import Success
 
 _VISIBLE = r"^[^\x00-\x1f\x7f]*$"  # neither cells nor headers take the others
@@ -24,7 +25,7 @@ def _lifetime(text: object) -> timedelta:
     try:
         return parse_lifetime(str(text))
     except ActionableError as error:
-        raise ValueError(f"{error}. {error.action}") from None
+        raise ValueError(sentences(str(error), error.action)) from None
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000, pattern=_VISIBLE)]

@@ -12,7 +12,7 @@ from providers.authorization import scope_of
 from providers.base import Provider
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import trimmed
+from token_refresh.base.text import sentences, trimmed
 from token_refresh.clients.admission import Terms
 from token_refresh.clients.credential import AdmissionError, Candidate, candidate_of, with_client
 from token_refresh.clients.login.attempt import (
@@ -130,7 +130,7 @@ def _waited(
                 try:
                     return attempt, _pasted(ask, attempt, line, clock)
                 except CallbackError as error:
-                    ask.say(f"{error}. {error.action}")
+                    ask.say(sentences(str(error), error.action))
     raise NoGrantError("nobody logged in within ten minutes; nothing was stored", "Start again.")
 
 
