@@ -592,7 +592,7 @@ def first_notices(
     from token_refresh.notifiers.last_run import LastRun
 
     last = LastRun(installation.state.path, installation.store_name)
-    notices.require_table(context, last.folder)
+    yield from notices.table_notices(context, last.folder)
     yield from notices.first_notices(context, scope, quota_of(installation, store.store), last.started_at)
     is_by_itself = not (scope.is_by_hand or scope.dry_run or scope.takeover)
     if is_by_itself and (context.folder / AGENCIES_FILE).exists():

@@ -10,6 +10,7 @@ import pytest
 import crypto
 from tests import exits
 from tests.conftest import World
+from token_refresh.base.events import NoticeCode
 
 
 def table_file(world: World) -> Path:
@@ -48,6 +49,17 @@ def test_after_a_table_was_lost_a_new_one_begins_with_a_client(world: World) -> 
     assert world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "other"))).code == exits.DONE
     assert world.program.run().code == exits.DONE
     assert world.program.run("status", "--check").code == exits.DONE
+
+
+def test_a_table_without_any_row_is_no_success_to_a_monitor(world: World) -> None:
+    """As where a letter of STATE_DIR is wrong."""
+    world.program.settings["LOG_FORMAT"] = "json"
+    for _ in range(2):
+        result = world.program.run()
+        assert (result.code, result.codes()) == (exits.DONE, [NoticeCode.TABLE_EMPTY])
+        assert "the table has no rows: nothing can be refreshed" in result.said
+        checked = world.program.run("status", "--check")
+        assert (checked.code, "and the table has no rows" in checked.out) == (exits.FAILED, True)
 
 
 def test_a_client_that_is_saved_with_another_key_than_the_others_is_warned_of(world: World) -> None:

@@ -52,6 +52,7 @@ class NoticeCode(enum.StrEnum):
     INSTALLS_CHANGED = "installs_changed"  # locations of an agency got the app, or lost it
     QUOTA_SHORT = "quota_short"  # the month's Airtable calls will not last
     NOT_SELECTED = "not_selected"  # no row of a location that was asked for can be refreshed
+    TABLE_EMPTY = "table_empty"  # there is no row in it
     ROWS_LEFT = "rows_left"  # a run that was stopped has not come to all rows
     ROW_UNUSABLE = "row_unusable"  # in a dry run: somebody has to fix the row first
     CLOCK_OFF = "clock_off"  # our clock and another disagree by more than five minutes

@@ -36,22 +36,26 @@ def first_notices(context: RunContext, scope: Scope, quota: Check | None, last: 
         yield Notice(NoticeCode.QUOTA_SHORT, None, quota.message, quota.action)
 
 
-def require_table(context: RunContext, last: Path | None) -> None:
-    """See that a database without rows is the one that was there before.
+def table_notices(context: RunContext, last: Path | None) -> Iterator[Notice]:
+    """What to say of a database without rows.
 
     Args:
         context: of the run.
-        last: the folder of the table that the last run at this address worked on.
+        last: the folder of the table that the last run at this address found rows in.
 
     Raises:
         RunError: that table is gone, or elsewhere.
     """
     store = context.store.store
-    if last not in (None, context.folder) and store.claims and store.is_empty():
+    if not store.claims or last == context.folder or not store.is_empty():
+        return
+    if last is not None:
         raise RunError(
             "the table has no rows, and is not the one that the last run refreshed: that one is gone, or elsewhere",
             "Put its file back, or correct DATABASE_URL or STATE_DIR. To begin again, onboard a client.",
         )
+    action = f"Add a client: {ONBOARD_CLIENT}. If there should be some, correct DATABASE_URL or STATE_DIR."
+    yield Notice(NoticeCode.TABLE_EMPTY, None, "the table has no rows: nothing can be refreshed", action)
 
 
 def row_notices(context: RunContext, listed: Sequence[Row], due: Sequence[Row], query: DueQuery) -> Iterator[Notice]:

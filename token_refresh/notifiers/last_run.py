@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from token_refresh.base.clock import iso, parse_time, span
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.events import NoticeCode
 from token_refresh.base.files import read_object, replace_file
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import counted, one_line, sentences
@@ -18,6 +19,7 @@ INTERVALS = 2  # without a run are too many
 _SHOWN_NAMES = 10
 _STATUS = f"See: {TOKEN_MANAGER} status"
 _CRON = f"Look whether cron starts {TOKEN_MANAGER}, and at its log."
+_EMPTY = "Add a client, or correct DATABASE_URL or STATE_DIR."
 _WORDS = {None: "OK", Kind.ROW: "WARNING", Kind.EXPIRED: "CRITICAL", Kind.NOT_CHECKED: "UNKNOWN"}
 
 
@@ -63,7 +65,7 @@ class LastRun:
 
     @property
     def folder(self) -> Path | None:
-        """The state folder of the table that the last run worked on; None where none did."""
+        """The state folder of the table that the last run found, and that had rows; None where none did."""
         return self._state / str(self._kept["folder"]) if "folder" in self._kept else None
 
     @property
@@ -100,7 +102,8 @@ class LastRun:
             kept |= {"started_at": iso(run.started_at), "ended_at": at, "interval": summary.interval}
             kept |= {"exit_code": summary.exit_code, "error": str(error or ""), "action": error.action if error else ""}
             kept["worked_at"] = at if summary.did_its_work else kept.get("worked_at", at)
-        if summary.folder is not None and summary.did_its_work:
+        kept["is_empty"] = any(notice.code is NoticeCode.TABLE_EMPTY for notice in run.notices)
+        if summary.folder is not None and summary.did_its_work and not kept["is_empty"]:
             kept["folder"] = summary.folder.name
         if (facts := summary.facts) is not None:
             names = list(dict.fromkeys(f"{one.location_id} ({one.code})" for one in facts.items if one.location_id))
@@ -131,6 +134,8 @@ class LastRun:
             return Finding("attention", Kind.ROW, f"all access tokens are valid; {who}", _STATUS)
         if code:
             return Finding("attention", Kind.ROW, *ill)
+        if kept.get("is_empty"):
+            return Finding("attention", Kind.ROW, f"{last}, and the table has no rows", _EMPTY)
         return Finding("ok", None, f"{last}, nobody has to do anything")
 
 
