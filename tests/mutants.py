@@ -77,6 +77,7 @@ _MANAGER = "tests/library/test_manager.py::"
 _CLIENTS = "tests/library/test_clients.py::"
 _ROW_LOGINS = "tests/library/test_logins.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
+_KEPT = "tests/refresh/runs/test_kept_answers.py::"
 _CUT_OFF = "tests/clients/test_cut_off.py::"
 _ATTEMPT = "tests/clients/login/test_attempt.py::"
 _FORGED = f"{_ATTEMPT}test_a_callback_that_is_not_this_logins_is_refused_with_its_sentence_and_the_login_goes_on"
@@ -674,6 +675,41 @@ MUTANTS = (
         "iif(step = 'answered', lost_at, ?)",
         "iif(?, lost_at, lost_at)",
         f"{_WINDOW}test_when_a_request_left_by_a_clock_that_ran_ahead_is_not_known_so_no_window_is_counted_on",
+    ),
+    _mutant(
+        "what was kept of an earlier login counts as newer",
+        "token_refresh/refresh/replay.py",
+        "spent_at is not None and spent_at <= superseded.started_at",
+        "spent_at is not None",
+        f"{_KEPT}test_what_was_kept_of_the_login_before_is_not_put_over_a_used_token_of_the_one_after_it",
+    ),
+    _mutant(
+        "an answer of unknown form ends with the row's next token",
+        "token_refresh/refresh/recovery.py",
+        "    elif answer.verdict is Verdict.UNREAD:\n        _close(context, entry, answer)\n    else:\n",
+        "    else:\n",
+        f"{_KEPT}test_an_answer_that_is_read_late_and_has_no_known_form_is_kept_although_another_row_has_its_key",
+    ),
+    _mutant(
+        "a key that is missing is made up for by another memory of used tokens",
+        "token_refresh/refresh/run_identity.py",
+        "        elif self._identity.missing_key:\n",
+        "        elif False:\n",
+        f"{_KEPT}test_a_used_token_is_known_although_runs_re_encrypted_the_row_and_nobody_rotated_the_key",
+    ),
+    _mutant(
+        "the end of a row ends the answers of the one that had its key before",
+        "token_refresh/clients/removal.py",
+        "if entry.location_id == row.location_id]",
+        "]",
+        f"{_KEPT}test_the_end_of_a_row_ends_no_answer_of_the_one_that_had_its_key_before",
+    ),
+    _mutant(
+        "an unproven token alone is revoked",
+        "token_refresh/clients/removal.py",
+        "                for token in self._unproven_before(row)\n",
+        "                for token in ()\n",
+        f"{_KEPT}test_a_grant_whose_new_token_is_not_proved_is_revoked_by_the_token_before_too",
     ),
     _mutant(
         "a token whose successor is stored is sent",
@@ -1408,7 +1444,7 @@ MUTANTS = (
     _mutant(
         "a login is put aside where a run refreshed its row meanwhile",
         "token_refresh/clients/login/redemption.py",
-        " or journal.is_spent(entry.cell.split())\n",
+        " or journal.spent_at(entry.cell.split()) is not None\n",
         "\n",
         f"{_LOGIN}test_a_run_that_refreshes_the_row_while_the_login_waits_costs_the_login_nothing",
     ),

@@ -661,10 +661,12 @@ def run_context_around(
     )
     summaries = installation.catalog.summaries
     non_rotating = frozenset(name for one in summaries.values() if one.rotates == "never" for name in one.spellings)
-    identity = RunIdentity(
-        installation.state.path, store.store, installation.clock, non_rotating, takes_over=takes_over
-    )
+    identity = RunIdentity(installation.state.path, store, installation.clock, non_rotating, takes_over=takes_over)
     journal = _open_journal(installation, store, connect, None if is_bystander else identity)
+    claimant = identity.claimant(journal.slot)
+    if takes_over and store.store.claims:  # also of rows that no run would take, which nobody else would ever free
+        others = [owner for owner in store.store.claim_owners() if not owner.startswith(claimant.of_installation)]
+        store.store.inherit(claimant, others)
     try:
         yield RunContext(
             store=store,
@@ -679,7 +681,7 @@ def run_context_around(
             default_provider=installation.default_provider,
             concurrency=settings.concurrency,
             identity=identity,
-            claimant=identity.claimant(journal.slot),
+            claimant=claimant,
             audit=installation.audit(store.store),
             first_notices=partial(first_notices, installation, store),
             row_notices=row_notices,
@@ -910,6 +912,7 @@ def make_import_planner(
         installation.default_provider,
         is_replacing=is_replacing,
         is_resealing=is_layout,
+        seals_access_tokens=installation.settings.seal_access_tokens,
     )
 
 

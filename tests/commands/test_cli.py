@@ -339,6 +339,8 @@ def test_key_that_opens_no_row_is_a_wrong_setting(world: World) -> None:
     onboarded(world, "loc1", "loc2")
     world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     world.clock.advance(3600)
+    assert_reported(world.program.run(), 2, "needs key", "Set it as ENCRYPTION_KEY_FALLBACKS")
+    world.program.run("refresh", "--takeover")  # as where nothing is known of used tokens
     assert_reported(
         world.program.run(), 2, "ENCRYPTION_KEY decrypts no value of the 2 rows", "ENCRYPTION_KEY_FALLBACKS"
     )

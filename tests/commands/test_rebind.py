@@ -288,20 +288,25 @@ def test_a_lost_answer_is_remembered_after_it(world: World) -> None:
     assert [entry.step for entry in entries(world)] == ["lost"]
 
 
-def test_a_lost_answer_is_remembered_after_it_also_once_the_key_of_before_is_given_up(world: World) -> None:
-    """Its token is no longer recognised, but its row's cell is: it was noted with the new key, too."""
+def test_where_the_key_of_before_is_given_up_without_a_rotation_nothing_is_sent_and_a_lost_answer_is_remembered(
+    world: World,
+) -> None:
     rows = SqliteRows(world)
     rows.add("acme-family", "a", LATER)
     world.oauth.fail(faults.acted_then_dropped())
     assert world.program.run("--all", "--json").outcomes() == {"a": "unknown"}
     before = new_key(world, keep=False)
-    world.program.run("status")  # without the key of before it cannot recognise what was noted: a new key for that
     world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = before
     was = renamed(world, "acme-family")
     assert world.program.run("rebind", "a", "--was-origin", was, "--yes").code == 0
     world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = ""
     world.clock.advance(600)
     sent = len(world.oauth.requests)
+    refused = world.program.run("--all")
+    assert (refused.code, "rotate-key" in refused.err) == (exits.USAGE, True)
+    world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = before
+    assert world.program.run("rotate-key").code == exits.DONE
+    world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = ""
     assert world.program.run("--all").code == exits.FAILED  # it waits for the end of the access token
     assert len(world.oauth.requests) == sent
     assert [entry.step for entry in entries(world)] == ["lost"]

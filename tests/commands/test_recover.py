@@ -337,7 +337,7 @@ def test_an_answer_to_no_request_of_this_journal_is_refused(printed: tuple[Rows,
     result = rows.world.program.run("recover", "--cell", str(file))
     assert result.code == exits.FAILED
     assert "no request in this journal belongs to that answer, or its key is gone" in result.err
-    assert "Set STATE_DIR and ENCRYPTION_KEY" in result.err
+    assert "Set STATE_DIR as it was when it was printed, and add the key of that time" in result.err
 
 
 def test_an_answer_whose_key_is_gone_is_refused_and_the_request_stays(printed: tuple[Rows, str]) -> None:

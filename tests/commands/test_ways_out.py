@@ -184,6 +184,12 @@ def take_over(rows: Rows) -> None:
     rows.world.program.run("refresh", "--takeover")
 
 
+def onboard_take_over_and_forget(rows: Rows) -> None:
+    onboard(rows)
+    take_over(rows)
+    forget(rows)
+
+
 @dataclass(frozen=True)
 class Case:
     """How a state comes about, what the next run says of it, and what ends it: commands, or an edit, and then runs.
@@ -211,7 +217,7 @@ CASES = {
     "answered, row emptied": Case(and_emptied(answered), "", forget, is_gone=True),
     "answered, row disabled": Case(and_disabled(answered), "", enable),
     "answered, folder copied": Case(and_copied(answered), "--takeover", take_over),
-    "answered, key gone": Case(and_key_gone(answered), "Restore that key.", onboard_and_forget),
+    "answered, key gone": Case(and_key_gone(answered), "Restore that key.", onboard_take_over_and_forget),
     "unproven": Case(unproven, "", NEXT_RUN),
     "unproven, row onboarded": Case(unproven, "", onboard_and_forget),
     "unproven, row deleted": Case(and_deleted(unproven), "kept, encrypted, in the journal", forget, is_gone=True),
@@ -276,7 +282,7 @@ LISTED = {
     "lost": (lost, "lost", LATER, "recover --forget 1 --yes"),
     "unproven": (unproven, "unproven", LATER, "recover --forget "),
     "answered": (answered, "answered", "Store them: ", "recover --replay"),
-    "unread": (unread, "unread", "recover --resend loc. ", "recover --discard loc."),
+    "unread": (unread, "unread", "recover --resend loc --provider acme. ", "recover --discard loc --provider acme."),
     "superseded": (superseded, "superseded", "recover --replay. ", "recover --forget 1 --yes"),
     "key gone": (and_key_gone(answered), "answered", "which is not among the configured keys", "Restore that key."),
 }
@@ -306,5 +312,5 @@ def test_the_list_quotes_an_id_and_what_it_shows_is_taken(world: World) -> None:
     world.oauth.fail(faults.amended(strange))
     run(rows)
     [entry] = recover(rows, "--json").json()["entries"]
-    assert "recover --resend='-$(id)'. " in entry["action"]
+    assert "recover --resend='-$(id)' --provider acme. " in entry["action"]
     recover(rows, "--discard=-$(id)", "--yes")

@@ -20,5 +20,5 @@ def intend(journal: Journal, row: Row, token: str, provider: str, origin: str, l
 
 
 def is_spent(journal: Journal, token: str) -> bool:
-    """See `Journal.is_spent`; the token as it is."""
-    return journal.is_spent(journal._keyring.fingerprints(token))
+    """Whether a token was replaced by one that was stored."""
+    return journal.spent_at(journal._keyring.fingerprints(token)) is not None

@@ -25,7 +25,7 @@ OLD_KEY, NEW_KEY = bytes(range(32)), bytes(range(1, 33))
 
 
 def begin(folder: Path, *, takes_over: bool = False, store: str = STORE) -> Identity:
-    return InstallationFile(folder).begin(store, START, takes_over=takes_over)
+    return InstallationFile(folder).begin(store, START, Keyring(OLD_KEY), takes_over=takes_over)
 
 
 def test_the_id_stays_and_each_run_has_a_number_of_its_own(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_takeover_counts_from_then_on_for_its_store_alone(tmp_path: Path) -> N
     before = begin(tmp_path)
     assert before.taken_over_at is None
     later = START + timedelta(hours=1)
-    assert InstallationFile(tmp_path).begin(STORE, later, takes_over=True).id == before.id
+    assert InstallationFile(tmp_path).begin(STORE, later, Keyring(OLD_KEY), takes_over=True).id == before.id
     assert begin(tmp_path).taken_over_at == later
     assert begin(tmp_path, store="database 1").taken_over_at is None
 
@@ -152,6 +152,16 @@ def test_a_restored_folder_is_noticed_although_its_files_get_the_inodes_of_those
             path.unlink()
             shutil.copy2(backup / path.name, path)
         assert begin(state).is_copy
+
+
+def test_a_folder_that_is_restored_over_itself_is_noticed_where_files_that_differ_are_replaced(tmp_path: Path) -> None:
+    """As rsync does; the file that tells a copy is empty, and never differs."""
+    begin(tmp_path)
+    kept = (tmp_path / FILE).read_bytes()
+    begin(tmp_path)
+    (tmp_path / "new").write_bytes(kept)
+    (tmp_path / "new").replace(tmp_path / FILE)
+    assert begin(tmp_path).is_copy
 
 
 def test_a_doubt_stays_until_somebody_takes_over(tmp_path: Path) -> None:
@@ -241,14 +251,26 @@ def test_no_key_lies_readable_in_the_folder(tmp_path: Path) -> None:
         assert base64.b64encode(key.raw) not in content
 
 
-def test_with_another_key_altogether_there_is_a_new_memory_and_the_old_one_comes_back_with_its_key(
-    tmp_path: Path,
-) -> None:
+def test_with_another_key_altogether_nothing_is_recognised_and_the_key_that_is_missing_is_named(tmp_path: Path) -> None:
     installation = InstallationFile(tmp_path)
     before = installation.keyring(OLD_KEY, []).fingerprint("token")
-    other = installation.keyring(NEW_KEY, []).fingerprint("token")
-    assert other != before
-    assert set(installation.keyring(NEW_KEY, [OLD_KEY]).fingerprints("token")) == {before, other}
+    for keys, missing in (((NEW_KEY, []), Keyring(OLD_KEY).key_id), ((NEW_KEY, [OLD_KEY]), "")):
+        keyring = installation.keyring(*keys)
+        assert (before in keyring.fingerprints("token")) is (missing == "")
+        assert installation.begin(STORE, START, keyring, takes_over=False).missing_key == missing
+
+
+def test_who_takes_over_goes_on_without_what_needs_a_key_that_is_gone(tmp_path: Path) -> None:
+    installation = InstallationFile(tmp_path)
+    installation.keyring(OLD_KEY, [])
+    during = installation.keyring(NEW_KEY, [])
+    assert installation.begin(STORE, START, during, takes_over=True).missing_key == ""
+    (tmp_path / "0123456789abcdef").mkdir()
+    (tmp_path / "0123456789abcdef" / "journal-1.sqlite3").touch()  # which noted what that run sent
+    later = installation.keyring(NEW_KEY, [])
+    assert installation.begin(STORE, START, later, takes_over=False).missing_key == ""
+    assert during.fingerprint("token") in later.fingerprints("token")
+    assert later.fingerprint("token") != during.fingerprint("token")
 
 
 def test_what_version_0_1_0_recognised_is_still_recognised_after_a_rotation(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ class Admission:
             return False
         entered = candidate.entered.refresh_token
         fingerprints = self._context.store.keyring.fingerprints(entered)
-        return self._context.journal.is_spent(fingerprints) or self._token_of(candidate.row) == entered
+        return self._context.journal.spent_at(fingerprints) is not None or self._token_of(candidate.row) == entered
 
     def _is_saved(self, candidate: Candidate, entry: Entry) -> bool:
         """Whether the row holds the proved token already; the entry is forgotten then."""

@@ -42,7 +42,7 @@ class Prover:
         if provider.rotates == "never":
             return
         token = context.store.keyring.fingerprints(entered.refresh_token)
-        if replay.is_used_up(provider, is_spent=journal.is_spent(token)):
+        if replay.is_used_up(provider, is_spent=journal.spent_at(token) is not None):
             raise AdmissionError(
                 "this refresh token is used up: it was exchanged for a newer one",
                 "Connect the account again and enter the new refresh token.",
@@ -52,7 +52,7 @@ class Prover:
             if entry.token in token:
                 raise AdmissionError(
                     "this refresh token was sent, and its answer has a form that is not known; it is kept, encrypted",
-                    f"To send it once more: {TOKEN_MANAGER} recover --resend LOCATION, then run it again.",
+                    f"To send it once more: {TOKEN_MANAGER} recover --resend LOCATION --provider P, then run it again.",
                     Kind.USAGE,
                 )
 

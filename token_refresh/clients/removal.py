@@ -7,6 +7,7 @@ life.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from providers.base import Answer, Credential, Provider, ProviderError, RawAnswer, TokenRequest, Verdict
@@ -24,7 +25,7 @@ from token_refresh.base.program import ONBOARD_CLIENT, TOKEN_MANAGER
 from token_refresh.base.text import safe_error
 from token_refresh.clients.rows import access_token_of
 from token_refresh.clients.settled import SettledRows
-from token_refresh.journal.entries import Step
+from token_refresh.journal.entries import Step, predecessors
 from token_refresh.refresh.jobs import UnusableRow, read_params
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.stores.base import (
@@ -128,17 +129,22 @@ class Removal:
 
     def _forget(self, row: Row, name: str, *steps: str) -> None:
         """What the journal knows of the credential: none of it brings back what is ended."""
-        of = (row.location_id, name)
         entries = self._context.journal.entries(*steps)
-        mine = [entry for entry in entries if entry.row_key == row.key or (entry.location_id, entry.provider) == of]
-        self._context.journal.finish(entry.id for entry in mine)
+        of_location = [entry for entry in entries if entry.location_id == row.location_id]  # SQLite gives keys again
+        mine = [entry.id for entry in of_location if entry.row_key == row.key or entry.provider == name]
+        self._context.journal.finish(mine)
 
     def _revoke(self, row: Row, name: str) -> None:
         """End the grant at its provider."""
         what = f"{row.location_id} {name}"
         try:
             provider, credential, access_token = self._tokens(row, name)
-            requests = revocation_requests(provider, credential, access_token)
+            requests = [
+                request
+                for token in self._unproven_before(row)
+                for request in revocation_requests(provider, replace(credential, refresh_token=token), "")
+            ]
+            requests += revocation_requests(provider, credential, access_token)
         except (ProviderError, CellError) as error:
             raise MisconfiguredError(f"{what}: {error}", error.action, Kind.ROW) from None
         if not requests:
@@ -152,6 +158,20 @@ class Removal:
             if answer.verdict is not Verdict.DEAD_GRANT:
                 secrets = (credential.refresh_token, credential.client_secret, access_token)
                 raise _refusal(what, answer, safe_error(answer.error or "no answer", *secrets))
+
+    def _unproven_before(self, row: Row) -> list[str]:
+        """The tokens before the row's own, oldest first, where that is not proved: any of them may be the living one.
+
+        Raises:
+            CellError: one does not open.
+        """
+        job, store = self._context.job_factory.job(row), self._context.store
+        if isinstance(job, UnusableRow):
+            return []
+        entries = predecessors(job.token, row.location_id, self._context.journal.unproven())
+        cells = [row.previous_refresh, *(entry.previous for entry in reversed(entries))]
+        tokens = [store.open_text("previous_refresh", cell, row, job.binding) for cell in cells if cell]
+        return list(dict.fromkeys(tokens))
 
     def _tokens(self, row: Row, name: str) -> tuple[Provider, Credential, str]:
         """Where the row's credential is from, the credential, and the access token.

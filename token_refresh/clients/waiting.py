@@ -37,7 +37,7 @@ STEPS: Mapping[str, tuple[str, str]] = {
 }
 """What an entry is at each step, and what ends it; see docs/nothing-lost.md."""
 
-_OF_ENTRY = re.compile(r"(--resend|--discard) LOCATION|ENTRY")
+_OF_ENTRY = re.compile(r"(--resend|--discard) LOCATION --provider P|ENTRY")
 _SEALED = re.compile(r"sealed:v1:[A-Za-z0-9_:-]+")
 
 
@@ -57,14 +57,35 @@ def printed_answer(text: str) -> str:
     return found.pop()
 
 
+def keep_printed_answer(journal: Journal, sealed: str) -> None:
+    """Put a printed answer where it belongs: its request is in the journal, and it names the token that was sent.
+
+    Of several that it fits it goes to the newest whose end is not known, else to one whose answer was lost, or that was
+    superseded without it.
+
+    Raises:
+        ActionableError: its request is not there.
+    """
+    newest_first = [entry for entry in reversed(journal.entries()) if entry.lacks_answer]
+    for entry in sorted(newest_first, key=lambda entry: list(Step).index(entry.step)):
+        if journal.is_answer_to(entry, sealed):
+            return journal.keep_sealed(entry.id, sealed)
+    raise ActionableError(
+        "no request in this journal belongs to that answer, or its key is gone",
+        "Set STATE_DIR as it was when it was printed, and add the key of that time to ENCRYPTION_KEY_FALLBACKS.",
+        Kind.NOT_FOUND,
+    )
+
+
 def way_out(context: RunContext, entry: Entry) -> str:
     """What a person does about an entry, as a sentence with the whole command."""
     try:
         other = of_another_table(context, entry, NoticeCode.TOKENS_WAIT)
     except StoreError:  # the journal is listed also where the table cannot be reached
         other = None
+    provider = flag("--provider", entry.provider)
     return _OF_ENTRY.sub(
-        lambda found: flag(found[1], entry.location_id) if found[1] else str(entry.id),
+        lambda found: f"{flag(found[1], entry.location_id)} {provider}" if found[1] else str(entry.id),
         other.action if other is not None else _locked(context.journal, entry) or _by_itself(entry),
     )
 
@@ -87,28 +108,37 @@ def _by_itself(entry: Entry) -> str:
     )
 
 
-def end_wait(journal: Journal, location_id: str, *, resend: bool) -> int:
-    """End the wait of a location's tokens whose answers have a form that is not known; returns how many those are.
+def end_wait(context: RunContext, location_id: str, provider: str | None, *, resend: bool) -> None:
+    """End the wait of a row's tokens whose answers have a form that is not known.
 
     With `resend` the next run sends them once more, as it would after an answer that was lost, and the answers stay
     until the row is refreshed. Without it the answers are deleted, and the tokens count as never sent.
 
     Raises:
-        ActionableError: there are none.
+        ActionableError: there are none, or of several providers and none is named.
     """
-    waiting = [entry.id for entry in journal.entries(Step.UNREAD) if entry.location_id == location_id.strip()]
+    journal, location_id = context.journal, location_id.strip()
+    slug = None if provider is None else context.job_factory.slug_of(provider)
+    waiting = [
+        entry
+        for entry in journal.entries(Step.UNREAD)
+        if entry.location_id == location_id and slug in (None, entry.provider)
+    ]
     if not waiting:
         raise ActionableError(
             f"no answer of {location_id!r} waits with a form that is not known",
             f"List what waits with: {TOKEN_MANAGER} recover",
             Kind.USAGE,
         )
-    for entry_id in waiting:
+    names = sorted({entry.provider for entry in waiting})
+    if len(names) > 1:
+        what = f"answers of several providers wait for {location_id!r}: {', '.join(names)}"
+        raise ActionableError(what, "Choose one with --provider.", Kind.USAGE)
+    for entry in waiting:
         if resend:
-            journal.mark_lost(entry_id)
+            journal.mark_lost(entry.id)
         else:
-            journal.finish([entry_id])
-    return len(waiting)
+            journal.finish([entry.id])
 
 
 def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None:

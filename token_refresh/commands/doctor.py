@@ -110,7 +110,7 @@ def _rows(
 
 def _alone(installation: Installation, store: SealedStore, rows: list[Row]) -> Iterator[Check]:
     """Whether a run would refuse these rows, since another installation refreshes them."""
-    identity = RunIdentity(installation.state.path, store.store, installation.clock, frozenset(), takes_over=False)
+    identity = RunIdentity(installation.state.path, store, installation.clock, frozenset(), takes_over=False)
     identity.require_alone()
     for row in rows:
         identity.refuse_others_row(row, installation.settings.refresh_interval)

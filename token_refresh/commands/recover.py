@@ -15,12 +15,13 @@ from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Event, RowFinished
 from token_refresh.base.text import counted
-from token_refresh.clients.waiting import STEPS, end_wait, forget_entry, printed_answer, way_out
+from token_refresh.clients.waiting import STEPS, end_wait, forget_entry, keep_printed_answer, printed_answer, way_out
 from token_refresh.commands import prepare
-from token_refresh.journal.entries import Entry, Journal
+from token_refresh.journal.entries import Entry, Step
 from token_refresh.journal.spare import MAX_BYTES
 from token_refresh.refresh.claims import released_at_the_end
-from token_refresh.refresh.recovery import keep_printed_answer, store_leftovers
+from token_refresh.refresh.recovery import store_leftovers
+from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.report import LineReport, result_object, show_table_with_notes
 from token_refresh.wiring import open_run_context
@@ -37,22 +38,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--resend", metavar="LOCATION", help="after an answer of unknown form: send the same token once more"
     )
     wait.add_argument("--discard", metavar="LOCATION", help="delete an answer of unknown form; needs --yes")
+    parser.add_argument("--provider", metavar="P", help="with --resend or --discard: of which, where there are several")
     parser.add_argument("--forget", type=int, metavar="ENTRY", help="delete an entry that nobody needs any more")
     parser.add_argument("--yes", action="store_true", help="agree to --forget or --discard")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock, console: Console) -> Iterable[Kind]:
     """List the entries, each with what ends it; with `--replay`, `--cell` or `--forget` do that first."""
+    if arguments.provider is not None and arguments.resend is None and arguments.discard is None:
+        raise ActionableError("--provider is for --resend and --discard", "Leave it out.", Kind.USAGE)
     installation = prepare(environ, clock, console)
     sealed = printed_answer(_read(arguments.cell)) if arguments.cell is not None else None
     events: list[Event] = []
     with installation.lock(), open_run_context(installation) as context, released_at_the_end(context):
-        if arguments.forget is not None:
-            forget_entry(context, arguments.forget, is_agreed=arguments.yes)
-        if arguments.resend is not None:
-            end_wait(context.journal, arguments.resend, resend=True)
-        if arguments.discard is not None:
-            _discard(context.journal, arguments.discard, is_agreed=arguments.yes)
+        _end_what_waits(context, arguments)
         if sealed is not None:
             keep_printed_answer(context.journal, sealed)
         if sealed is not None or arguments.replay:
@@ -67,17 +66,24 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], clock: Clock,
     for event in events:
         LineReport(console)(event)
     console.info(f"{counted(len(left), 'entry', 'entries')} in the journal" if left else "nothing waits in the journal")
-    return {result.kind for result in results if result.kind is not None}
+    is_unfinished = (sealed is not None or arguments.replay) and any(one.step is Step.ANSWERED for one, _ in left)
+    return {result.kind for result in results if result.kind is not None} | ({Kind.ROW} if is_unfinished else set())
 
 
-def _discard(journal: Journal, location_id: str, *, is_agreed: bool) -> None:
-    if not is_agreed:
+def _end_what_waits(context: RunContext, arguments: argparse.Namespace) -> None:
+    if arguments.forget is not None:
+        forget_entry(context, arguments.forget, is_agreed=arguments.yes)
+    if arguments.resend is not None:
+        end_wait(context, arguments.resend, arguments.provider, resend=True)
+    if arguments.discard is None:
+        return
+    if not arguments.yes:
         raise ActionableError(
-            f"the kept answer of {location_id!r} may hold tokens that nobody can make again",
+            f"the kept answer of {arguments.discard!r} may hold tokens that nobody can make again",
             "Repeat with --yes to delete it.",
             Kind.USAGE,
         )
-    end_wait(journal, location_id, resend=False)
+    end_wait(context, arguments.discard, arguments.provider, resend=False)
 
 
 def _read(name: str) -> str:

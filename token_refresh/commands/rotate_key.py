@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from token_refresh.refresh.run_context import RunContext
 
 _ADD_IT = "Add that key to ENCRYPTION_KEY_FALLBACKS, repeat."
-_ELSEWHERE = "the journals of other tables, or of this one before a restore,"
+_ELSEWHERE = "the journals of a run or program that is active, of other tables, or of this one before a restore,"
 _END_ELSEWHERE = (
-    f"Store what waits there: {TOKEN_MANAGER} recover --replay. Rotate the key of the other tables, too; of one that"
-    " nobody uses any more, delete the folder in STATE_DIR."
+    f"Where a run, program or service is active here, repeat this after its end. Then store what waits: {TOKEN_MANAGER}"
+    " recover --replay. Rotate the key of the other tables, too; of one that nobody uses any more, delete the folder in"
+    " STATE_DIR."
 )
 _HEAD = ("row", "location", "provider", "why", "what to do")
 
@@ -105,7 +106,7 @@ def _report(result: RotationResult, console: Console) -> None:
     for old in result.elsewhere:
         console.warn(f"{_ELSEWHERE} keep answers that only key {old} decrypts", _END_ELSEWHERE)
     if result.is_done:
-        console.info(f"done: key {result.key_id} alone decrypts every value and journal entry")
+        console.info(f"done: key {result.key_id} alone decrypts every value, and every journal entry of this machine")
     else:
         console.warn(
             f"not done: {counted(len(result.left), 'value')} cannot be decrypted with the new key alone",

@@ -510,13 +510,14 @@ class Journal:
                 return self._keyring.seal(self._keyring.open(cell, context), context)
         return cell
 
-    def is_spent(self, token: Collection[str]) -> bool:
-        """Whether the refresh token with these fingerprints, one a key, was replaced by one that was stored.
+    def spent_at(self, token: Collection[str]) -> datetime | None:
+        """When the refresh token with these fingerprints, one a key, was last replaced by one that was stored.
 
-        In whichever store: a base that was restored from a snapshot has another id.
+        In whichever store: a base that was restored from a snapshot has another id. None: it was not.
         """
-        query = f"SELECT 1 FROM spent WHERE token IN ({', '.join('?' for _ in token)})"  # noqa: S608 - question marks
-        return bool(self._file.select_everywhere(query, *token, all_stores=True))
+        query = f"SELECT spent_at FROM spent WHERE token IN ({', '.join('?' for _ in token)})"  # noqa: S608 - marks
+        found = self._file.select_everywhere(query, *token, all_stores=True)
+        return max((at for [text] in found if (at := parse_time(text)) is not None), default=None)
 
     def _insert(self, token: str, provider: str, **values: str) -> int:
         now, uid = iso(self._clock.now()), secrets.token_hex(8)

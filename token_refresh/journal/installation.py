@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from crypto import Context, FingerprintKey, Keyring, SealedCellError
+from crypto import Context, FingerprintKey, Keyring, SealedCellError, key_id_of
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.journal.file import refused
 from token_refresh.journal.state_folder import file_system
@@ -53,12 +53,14 @@ class Identity:
         number: of the run.
         is_copy: the folder was copied or restored, or had a twin, and nobody has said yet that it goes on alone.
         taken_over_at: when somebody last said so of this store; what others did before does not count.
+        missing_key: the id of a key that something needs by which used tokens are recognised; empty where none is.
     """
 
     id: str
     number: int
     is_copy: bool
     taken_over_at: datetime | None
+    missing_key: str
 
     def number_in(self, refreshed_by: str) -> int | None:
         """The run of ours that wrote `refreshed_by`; 0: one of version 0.1.0; None: another installation."""
@@ -80,14 +82,18 @@ class InstallationFile:
         self._state = state
         self._path = state / FILE
 
-    def begin(self, store: str, now: datetime, *, takes_over: bool) -> Identity:
+    def begin(self, store: str, now: datetime, keyring: Keyring, *, takes_over: bool) -> Identity:
         """Give this run a number, which is on the disk when this returns.
 
         Args:
             store: what the store is.
             now: the time.
-            takes_over: a person said that no other installation refreshes this store any more.
+            keyring: see `keyring`.
+            takes_over: a person said that no other installation refreshes this store any more, and goes on without
+                what does not open.
         """
+        known = [key.key_id for key in keyring.fingerprint_keys]
+        unknown = f"FROM fingerprint_keys WHERE id NOT IN ({', '.join('?' * len(known))})"
 
         def act(database: sqlite3.Connection) -> Identity:
             [(own_id, mark)] = database.execute("SELECT id, mark FROM identity").fetchall()
@@ -97,10 +103,13 @@ class InstallationFile:
                     own_id, is_copy = os.urandom(8).hex(), False
                     database.execute("UPDATE identity SET id = ?, mark = ?", (own_id, self._mark()))
                 database.execute("INSERT OR REPLACE INTO takeovers VALUES (?, ?)", (store, iso(now)))
+                database.execute(f"DELETE {unknown}", known)
+            locked = database.execute(f"SELECT sealed {unknown}", known).fetchone()
             # A copy takes a number that the original knows, too: what it stores is no sign of a twin.
             number = _last_run(database) if is_copy else _next_run(database)
             at = database.execute("SELECT at FROM takeovers WHERE store = ?", (store,)).fetchone()
-            return Identity(own_id, number, is_copy, parse_time(at[0]) if at else None)
+            missing = key_id_of(locked[0]) if locked else ""
+            return Identity(own_id, number, is_copy, parse_time(at[0]) if at else None, missing)
 
         return self._transact(act)
 
@@ -114,10 +123,9 @@ class InstallationFile:
         self._transact(lambda database: database.execute("UPDATE identity SET mark = ''"))
 
     def keyring(self, primary: bytes, fallbacks: Collection[bytes]) -> Keyring:
-        """These keys, with the fingerprint keys of this installation."""
+        """These keys, with the fingerprint keys of this installation; see `Identity.missing_key`."""
         plain = Keyring(primary, fallbacks)
-        keys = self._transact(lambda database: _opened_keys(database, plain) or self._make_keys(database, plain))
-        return Keyring(primary, fallbacks, keys)
+        return Keyring(primary, fallbacks, self._transact(lambda database: self._opened_keys(database, plain)))
 
     def reseal_keys(self, keyring: Keyring) -> None:
         """Re-encrypt the fingerprint keys with the primary key. One that does not open stays as it is."""
@@ -161,9 +169,10 @@ class InstallationFile:
         database.execute("INSERT INTO identity VALUES (?, ?)", (own_id, self._mark()))
 
     def _mark(self) -> str:
-        """What is another one for a copy of the folder: a file's inode, and the file system's id where that is kept.
+        """What is another one for a copy of the folder: two files' inodes, and the file system's id where that is kept.
 
-        An inode's number is given again, to the next file; its generation (ioctl_iflags(2)) tells the two apart.
+        An inode's number is given again, to the next file; its generation (ioctl_iflags(2)) tells the two apart. Of a
+        folder that is restored over itself only the files are replaced that differ, as this database does.
         """
         # A file of its own: to close the database's would take its locks from other threads (POSIX).
         descriptor = os.open(self._state / MARK_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -173,8 +182,8 @@ class InstallationFile:
                 generation = fcntl.ioctl(descriptor, _GET_GENERATION, generation)
         finally:
             os.close(descriptor)
-        is_stable = file_system(self._path) in _STABLE_IDS
-        return f"{inode}.{generation[:4].hex()} {os.statvfs(self._path).f_fsid if is_stable else ''}"
+        is_stable, database = file_system(self._path) in _STABLE_IDS, self._path.stat().st_ino
+        return f"{inode}.{generation[:4].hex()}.{database} {os.statvfs(self._path).f_fsid if is_stable else ''}"
 
     def _make_keys(self, database: sqlite3.Connection, keyring: Keyring) -> list[FingerprintKey]:
         """A random key; beside the first one also those that version 0.1.0 derived from the keys in use."""
@@ -184,7 +193,17 @@ class InstallationFile:
         for key, is_own in keys:
             sealed = keyring.seal(base64.b64encode(key.raw).decode("ascii"), _FINGERPRINT_KEY)
             database.execute("INSERT OR IGNORE INTO fingerprint_keys VALUES (?, ?, ?)", (key.key_id, sealed, is_own))
-        return _opened_keys(database, keyring)
+        return self._opened_keys(database, keyring)
+
+    def _opened_keys(self, database: sqlite3.Connection, keyring: Keyring) -> list[FingerprintKey]:
+        """Those that open, the newest of its own first; made where there are none."""
+        found: list[FingerprintKey] = []
+        query = "SELECT id, sealed FROM fingerprint_keys ORDER BY is_own DESC, rowid DESC"
+        kept = database.execute(query).fetchall()
+        for key_id, sealed in kept:
+            with suppress(SealedCellError):
+                found.append(FingerprintKey(key_id, base64.b64decode(keyring.open(sealed, _FINGERPRINT_KEY))))
+        return found if kept else self._make_keys(database, keyring)
 
 
 def _is_same(kept: str, found: str) -> bool:
@@ -202,15 +221,3 @@ def _next_run(database: sqlite3.Connection) -> int:
     oldest = "SELECT number FROM runs ORDER BY number DESC LIMIT ?"
     database.execute(f"DELETE FROM runs WHERE number NOT IN ({oldest})", (KEPT_RUNS,))  # noqa: S608 - no values
     return number
-
-
-def _opened_keys(database: sqlite3.Connection, keyring: Keyring) -> list[FingerprintKey]:
-    """Those that open, the newest of its own first; nothing where that one is missing."""
-    found: list[FingerprintKey] = []
-    own = False
-    query = "SELECT id, sealed, is_own FROM fingerprint_keys ORDER BY is_own DESC, rowid DESC"
-    for key_id, sealed, is_own in database.execute(query):
-        with suppress(SealedCellError):
-            found.append(FingerprintKey(key_id, base64.b64decode(keyring.open(sealed, _FINGERPRINT_KEY))))
-            own = own or bool(is_own)
-    return found if own else []

@@ -77,10 +77,7 @@ def read(path: Path) -> str:
     def open_plainly(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
-    with (
-        contextlib.suppress(OSError, UnicodeDecodeError),
-        open(path, "rb", opener=open_plainly) as file,
-    ):
+    with contextlib.suppress(OSError, UnicodeDecodeError), open(path, "rb", opener=open_plainly) as file:
         status = os.fstat(file.fileno())
         if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
             return file.read(MAX_BYTES).decode("ascii").strip()

@@ -6,7 +6,7 @@ It can end at any moment and be started again: a row is written whole or not at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
@@ -15,7 +15,9 @@ from token_refresh.base.stop import Stop
 from token_refresh.base.text import counted
 from token_refresh.journal.entries import key_ids
 from token_refresh.keys.inspection import Finding, Inspector, Survey
-from token_refresh.refresh.run_context import RunContext
+from token_refresh.refresh.claims import rows_of_others
+from token_refresh.refresh.listing import query_of
+from token_refresh.refresh.run_context import RunContext, Scope
 from token_refresh.stores.base import StoreError, StoreUnavailableError, Written
 
 ROUNDS = 24  # a row that changed while it was re-encrypted, or is being refreshed, is read again,
@@ -70,6 +72,7 @@ class KeyRotation:
     """
 
     def __init__(self, context: RunContext, inspector: Inspector, key_id: str) -> None:
+        self._context = context
         self._store = context.store
         self._journal = context.journal
         self._clock = context.clock
@@ -159,10 +162,14 @@ class KeyRotation:
         """Rows that do not open, and rows that open and could not be re-encrypted."""
         survey = self._survey()
         left = list(survey.findings)
+        query = replace(query_of(self._context, Scope(everything=True)), idle=())
+        held = rows_of_others(self._context, query) if survey.stale else []
+        held_by = {(one.location_id, one.provider): (one.reason, one.action) for one in held}
         for one in survey.stale:
-            error = self._refused.get(one.row)
-            why = str(error) if error else f"{' and '.join(one.columns)} changed, or was being refreshed, all the time"
-            left.append(Finding(one.row, one.location_id, one.provider, why, error.action if error else AGAIN))
+            error, of_row = self._refused.get(one.row), (one.location_id, one.provider)
+            changed = f"{' and '.join(one.columns)} changed all the time", AGAIN
+            why, action = (str(error), error.action) if error else held_by.get(of_row, changed)
+            left.append(Finding(one.row, *of_row, why, action))
         return left
 
 

@@ -223,8 +223,7 @@ class _Unfinished:
         self._lost_of_row = {(entry.row_key, entry.location_id): entry for entry in lost}
         self._lost = by_token([one for one in others if one.lacks_answer] + lost)
         self._kept = by_token([one for one in others if not one.lacks_answer] + kept)
-        superseded = (one for one in kept if one.step is Step.SUPERSEDED and not one.admission)
-        self._newer = {(entry.location_id, entry.provider) for entry in superseded}
+        self._superseded = [one for one in kept if one.step is Step.SUPERSEDED and not one.admission]
         self._unproven = journal.unproven()
         # What is in the journal of another table, or of this one before a restore, is noted here, too.
         self._noted: Callable[[Entry, str], Entry] = (lambda entry, _: entry) if dry_run else journal.adopt
@@ -277,17 +276,16 @@ class _Unfinished:
 
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
-        is_used_up = replay.is_used_up(job.provider, is_spent=self._context.journal.is_spent(job.token))
-        kept = self._known(self._kept, job)
+        spent_at, kept = self._context.journal.spent_at(job.token), self._known(self._kept, job)
         step = kept.step if kept is not None and kept.id else None
         action = STORE_WAITING
-        is_older = is_used_up and (job.row.location_id, job.provider.slug) in self._newer
-        if is_older or step is Step.SUPERSEDED:
+        of_row = (one for one in self._superseded if one.location_id == job.row.location_id)
+        if any(replay.is_newer(one, job.provider, spent_at) for one in of_row) or step is Step.SUPERSEDED:
             what = "newer tokens of this row were kept in the journal when it was changed or deleted"
         elif step is Step.UNREAD:
             what = "the provider's answer has a form that is not known; it is kept, encrypted, in the journal"
             action = action_of(Outcome.OPERATOR, Verdict.UNREAD) or ""
-        elif is_used_up:
+        elif replay.is_used_up(job.provider, is_spent=spent_at is not None):
             what = "this refresh token is older than the last refresh; was the row restored from a backup?"
             action = f"Restore the newer cell, or onboard the client again with `{ONBOARD_CLIENT}`."
         elif kept is not None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
-from token_refresh.base.errors import ActionableError, Kind, internal_error
+from token_refresh.base.errors import internal_error
 from token_refresh.base.events import FanOut, Notice, NoticeCode, RowFinished, Subscriber
 from token_refresh.base.program import RESTORE_KEY, TOKEN_MANAGER
-from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, by_token, predecessors
+from token_refresh.journal.entries import OPEN_STEPS, Entry, Step, by_token, predecessors
 from token_refresh.journal.file import JournalError
 from token_refresh.refresh.claims import released_at_the_end
 from token_refresh.refresh.jobs import Job, UnusableRow
-from token_refresh.refresh.replay import is_used_up
+from token_refresh.refresh.replay import is_newer
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.refresh.write_back import WriteBack
 from token_refresh.stores.base import Row, StoreError
@@ -41,26 +41,6 @@ def store_leftovers(context: RunContext, emit: Subscriber, *, with_superseded: b
     if (error := writeback.error or writeback.journal_error) is not None:
         raise error
     return blocked
-
-
-def keep_printed_answer(journal: Journal, sealed: str) -> None:
-    """Put a printed answer where it belongs: its request is in the journal, and it names the token that was sent.
-
-    Of several that it fits it goes to the newest whose end is not known, else to one whose answer was lost, or that was
-    superseded without it.
-
-    Raises:
-        ActionableError: its request is not there.
-    """
-    newest_first = [entry for entry in reversed(journal.entries()) if entry.lacks_answer]
-    for entry in sorted(newest_first, key=lambda entry: list(Step).index(entry.step)):
-        if journal.is_answer_to(entry, sealed):
-            return journal.keep_sealed(entry.id, sealed)
-    raise ActionableError(
-        "no request in this journal belongs to that answer, or its key is gone",
-        "Set STATE_DIR and ENCRYPTION_KEY as they were when it was printed.",
-        Kind.NOT_FOUND,
-    )
 
 
 def replay(
@@ -147,9 +127,7 @@ def _restored(context: RunContext, unproven: Sequence[Entry]) -> Iterator[tuple[
 def _is_newer(context: RunContext, entry: Entry, row: Row, _: Sequence[Entry] = ()) -> bool:
     """Whether the row's own token is of no use any more, as after a backup of the table was restored."""
     job = context.job_factory.job(row)
-    if isinstance(job, UnusableRow) or job.provider.slug != entry.provider:
-        return False
-    return is_used_up(job.provider, is_spent=context.journal.is_spent(job.token))
+    return isinstance(job, Job) and is_newer(entry, job.provider, context.journal.spent_at(job.token))
 
 
 def of_another_table(context: RunContext, entry: Entry, code: NoticeCode) -> Notice | None:
@@ -270,6 +248,8 @@ def _end_overtaken(context: RunContext, entry: Entry, job: Job, answer: Answer, 
         context.journal.finish([entry.id], [entry.id])  # it was stored; only the entry outlived the run
     elif answer.brings_token:
         _supersede(context, entry, answer, emit)
+    elif answer.verdict is Verdict.UNREAD:
+        _close(context, entry, answer)
     else:
         context.journal.finish([entry.id])
 

@@ -106,6 +106,15 @@ def is_used_up(provider: Provider, *, is_spent: bool) -> bool:
     return is_spent and provider.rotates != "never" and provider.replay != "safe"
 
 
+def is_newer(superseded: Entry, provider: Provider, spent_at: datetime | None) -> bool:
+    """Whether kept tokens came after a token of their row that must not be sent: it was replaced before their request.
+
+    Of another credential, which the row had before, they are older, and the newer token is elsewhere.
+    """
+    is_after = spent_at is not None and spent_at <= superseded.started_at
+    return is_after and superseded.provider == provider.slug and is_used_up(provider, is_spent=True)
+
+
 def may_live(provider: ProviderSummary | None, failure: Failure, now: datetime) -> bool:
     """Whether a grant that was found dead is tried again: once a day, where the provider is known to err."""
     if provider is None or failure.dead_since is None or failure.tried_at is None:

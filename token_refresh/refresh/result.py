@@ -35,8 +35,8 @@ _ACTIONS = {
 _VERDICT_ACTIONS = {
     Verdict.CLIENT_REFUSED: f"Correct the app's client_id and secret ({ONBOARD_CLIENT}); its rows were left alone.",
     Verdict.UNREAD: (
-        "Report the provider and how its answer looks. To send the same refresh token once more: "
-        f"{TOKEN_MANAGER} recover --resend LOCATION. To give the answer up: recover --discard LOCATION."
+        f"Report the provider and how its answer looks. To send the same refresh token again: {TOKEN_MANAGER} recover"
+        " --resend LOCATION --provider P. To give the answer up: recover --discard LOCATION --provider P."
     ),
 }
 

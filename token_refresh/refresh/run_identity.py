@@ -14,10 +14,14 @@ from token_refresh.base.errors import RunError
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import without_formula
 from token_refresh.journal.installation import InstallationFile
-from token_refresh.stores.base import Claimant, Row, Store, run_of
+from token_refresh.stores.base import Claimant, Row, run_of
+from token_refresh.stores.sealed import SealedStore
 
 _STOP = "Two would spend each other's tokens. Make sure that the other one is stopped, and its cron line, then"
 _PUT_BACK = "Put the earlier folder back, or set STATE_DIR to it: it may hold new tokens. If it is gone for ever,"
+
+_KEY_GONE = "what STATE_DIR knows of used tokens needs key {}, which is not configured"
+_SET_KEY = "Set it as ENCRYPTION_KEY_FALLBACKS (or ENCRYPTION_KEY, if that is wrong) and run rotate-key. If it is lost,"
 
 
 class NotAloneError(RunError):
@@ -32,7 +36,7 @@ class RunIdentity:
 
     Args:
         state: the state folder.
-        store: the table.
+        store: the table, and the keys.
         clock: the time.
         non_rotating: see `Claimant`.
         takes_over: a person said that no other installation refreshes this store any more.
@@ -42,9 +46,9 @@ class RunIdentity:
     """
 
     def __init__(
-        self, state: Path, store: Store, clock: Clock, non_rotating: frozenset[str], *, takes_over: bool
+        self, state: Path, store: SealedStore, clock: Clock, non_rotating: frozenset[str], *, takes_over: bool
     ) -> None:
-        self._store = store
+        self._store, self._keyring = store.store, store.keyring
         self._clock = clock
         self._host = without_formula(os.uname().nodename.replace("/", "-"))
         self._run = secrets.token_hex(8)
@@ -59,6 +63,8 @@ class RunIdentity:
                 f"the state folder {state} was copied or restored, or is used on two machines: which tokens were spent "
                 "elsewhere is not known here"
             )
+        elif self._identity.missing_key:
+            self.refusal = NotAloneError(_KEY_GONE.format(self._identity.missing_key), _SET_KEY)
 
     def claimant(self, slot: int) -> Claimant:
         """This process to others; `slot` is that of its journal."""
@@ -127,7 +133,8 @@ class RunIdentity:
         self._installation.reseal_keys(keyring)
 
     def _begin(self) -> None:
-        self._identity = self._installation.begin(self._store.identity, self._clock.now(), takes_over=self._takes_over)
+        now, store = self._clock.now(), self._store.identity
+        self._identity = self._installation.begin(store, now, self._keyring, takes_over=self._takes_over)
 
     def _find_twin(self, what: str) -> None:
         """What is in doubt stays so until a person says who goes on; then it gets an id of its own."""

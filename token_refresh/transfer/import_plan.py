@@ -81,6 +81,7 @@ class ImportPlanner:
         default_provider: for rows that name none.
         is_replacing: whether rows of the table that differ are overwritten, even newer ones.
         is_resealing: whether stale cells of the table's rows are re-encrypted.
+        seals_access_tokens: whether the table's access tokens are encrypted; else a source's are decrypted for it.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ImportPlanner:
         *,
         is_replacing: bool,
         is_resealing: bool,
+        seals_access_tokens: bool,
     ) -> None:
         self.store = store
         self._inspector = inspector
@@ -99,6 +101,7 @@ class ImportPlanner:
         self._default = default_provider
         self._is_replacing = is_replacing
         self._is_resealing = is_resealing
+        self._seals_access_tokens = seals_access_tokens
 
     def plan(self, source_rows: Iterable[SourceRow]) -> list[PlannedRow]:
         """One for each row of the source, in order.
@@ -143,6 +146,7 @@ class ImportPlanner:
         provider = self._inspector.provider_name(row)
         if fault is not None:
             return PlannedRow(name, row.location_id, provider, ImportStep.REFUSE, fault.error, fault.action)
+        row = row if self._seals_access_tokens else self._with_plain_token(row)
         one = PlannedRow(name, row.location_id, provider, ImportStep.CREATE, row=row, there=there[0] if there else None)
         if not there:
             return one
@@ -164,6 +168,12 @@ class ImportPlanner:
             return replace(one, step=ImportStep.REPLACE, reason=reason)
         reason += "" if is_empty else ", which may be newer"
         return replace(one, step=ImportStep.KEEP, reason=reason, action="To have the source's: --replace")
+
+    def _with_plain_token(self, row: Row) -> Row:
+        """As automations read it, where the table has access tokens for them."""
+        check = self._inspector.check(row)
+        opened = check.opened if isinstance(check, CellCheck) else {}
+        return replace(row, last_access_token=opened.get("last_access_token", row.last_access_token))
 
     def _fault(
         self, row: Row, there: Sequence[Row], count: int, owners: Mapping[str, tuple[str, str]]

@@ -194,4 +194,4 @@ def test_spent_tokens_are_forgotten_only_by_a_clock_that_another_one_confirms(wo
         world.oauth._http.now = START.timestamp
     assert only(run(table))["outcome"] == "refreshed"
     with journal(world) as opened:
-        assert opened.is_spent(opened._keyring.fingerprints(token)) != is_right
+        assert (opened.spent_at(opened._keyring.fingerprints(token)) is None) is is_right

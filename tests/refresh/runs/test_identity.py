@@ -49,6 +49,8 @@ from token_refresh.stores.database import DatabaseStore
 
 HOUR = timedelta(hours=1)
 
+KEYS = crypto.Keyring(bytes(range(32)))  # what an installation is does not hang on them
+
 
 @pytest.fixture(params=["sqlite", "airtable"])
 def rows(request: pytest.FixtureRequest) -> Rows:
@@ -709,7 +711,7 @@ def cloned(program: Program, monkeypatch: pytest.MonkeyPatch) -> Program:
     with closing(sqlite3.connect(clone / FILE)) as database, database:
         mark = InstallationFile(clone)._mark()
         database.execute("UPDATE identity SET mark = ?", (mark,))
-    assert InstallationFile(original).begin("x", START, takes_over=False).is_copy is False
+    assert InstallationFile(original).begin("x", START, KEYS, takes_over=False).is_copy is False
     return other
 
 
@@ -737,7 +739,7 @@ def test_a_clone_s_claims_are_not_stolen(world: World, monkeypatch: pytest.Monke
     shared(rows)
     rows.add("acme", "loc")
     assert run(rows).code == exits.DONE
-    identity = InstallationFile(state(world)).begin("x", START, takes_over=False)
+    identity = InstallationFile(state(world)).begin("x", START, KEYS, takes_over=False)
     twin = Claimant(identity.id, 1, "run", identity.number + 1, "host")
     with closing(DatabaseStore(rows.address(), world.clock)) as store:
         assert claimed(store, EVERYONE, twin)
@@ -751,13 +753,13 @@ def test_who_takes_over_beside_a_clone_s_claims_goes_on_under_an_id_of_its_own(w
     rows = SqliteRows(world)
     rows.add("acme", "loc")
     assert run(rows).code == exits.DONE
-    identity = InstallationFile(state(world)).begin("x", START, takes_over=False)
+    identity = InstallationFile(state(world)).begin("x", START, KEYS, takes_over=False)
     twin = Claimant(identity.id, 1, "run", identity.number + 1, "host")
     with closing(DatabaseStore(rows.address(), world.clock)) as store:
         assert claimed(store, EVERYONE, twin)
     world.clock.advance(1)
     assert run(rows, "--all", "--takeover").outcomes() == {"loc": "refreshed"}
-    assert InstallationFile(state(world)).begin("x", START, takes_over=False).id != identity.id
+    assert InstallationFile(state(world)).begin("x", START, KEYS, takes_over=False).id != identity.id
 
 
 def test_a_container_whose_name_is_new_at_each_start_goes_on_with_its_claims(

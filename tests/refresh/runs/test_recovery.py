@@ -359,13 +359,13 @@ def test_an_onboarding_whose_key_is_gone_waits_for_it_and_hinders_no_other(
     right = rows.world.program.settings["ENCRYPTION_KEY"]
     rows.world.program.settings["ENCRYPTION_KEY"] = crypto.generate_key()
     rows.add("acme", "other")
-    result = run(rows)
+    result = run(rows, "--takeover")
     assert "loc: its onboarding in the journal does not open: it is encrypted with key" in result.err
     assert "Restore that key." in result.err
     assert result.outcomes() == {"other": "refreshed"}
     another = rows.world.program.csv(rows.world.csv_line("acme", "third"))
     assert rows.world.program.onboard("--from-csv", another).code == 0
-    rows.world.program.settings["ENCRYPTION_KEY"] = right
+    rows.world.program.settings["ENCRYPTION_KEY_FALLBACKS"] = right
     assert "brought to an end: refreshed" in run(rows).err
 
 

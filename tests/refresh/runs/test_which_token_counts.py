@@ -55,7 +55,7 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 def is_spent(rows: Rows, token: str) -> bool:
     with journal(rows.world) as opened:
-        return opened.is_spent(opened._keyring.fingerprints(token))
+        return opened.spent_at(opened._keyring.fingerprints(token)) is not None
 
 
 def assert_next_run_refreshes(rows: Rows) -> None:

@@ -202,7 +202,7 @@ def conflict(
     if known and account not in ("", known, agreed):
         return f"{entered.location_id} holds the login of {known}, and this one is of {account}"
     cell = row.encrypted_refresh
-    is_agreed = not cell or journal.is_of(entry, cell) or journal.is_spent(entry.cell.split())
+    is_agreed = not cell or journal.is_of(entry, cell) or journal.spent_at(entry.cell.split()) is not None
     return "" if may_replace or is_agreed else f"{entered.location_id} has another credential"
 
 
@@ -262,7 +262,7 @@ def _is_stored(context: RunContext, row: Row | None, refresh_token: str) -> bool
     """Whether the row holds this token, or it was there and has its successor there."""
     job = context.job_factory.job(row) if row is not None and row.encrypted_refresh else None
     is_there = isinstance(job, Job) and job.credential.refresh_token == refresh_token
-    return is_there or context.journal.is_spent(context.store.keyring.fingerprints(refresh_token))
+    return is_there or context.journal.spent_at(context.store.keyring.fingerprints(refresh_token)) is not None
 
 
 def _notice(entry: Entry, message: str, action: str, code: NoticeCode = NoticeCode.ONBOARDING_ABANDONED) -> Notice:
