@@ -24,7 +24,7 @@ import crypto
 from tests.callers import Meanwhile, log_in, manager_of, once
 from tests.commands.test_cli import change_row, state_folder
 from tests.conftest import World
-from tests.refresh.runs.faults_world import AirtableRows, refuse_answers, spare_files
+from tests.refresh.runs.faults_world import TABLES, AirtableRows, refuse_answers, spare_files, table_of
 from tests.refresh.runs.test_faults import outage
 from tests.world.airtable import errors
 from tests.world.airtable import faults as airtable_faults
@@ -296,6 +296,21 @@ def test_a_token_that_was_copied_with_something_around_it_is_not_stored(manager:
         with pytest.raises(MisconfiguredError, match="it was not sent"):
             manager.store_tokens("loc1", "acme", **login)
     assert manager.list_tokens() == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(("text", "stored"), [("half \ud83d", "half"), ("zero\0byte", "zero byte")])
+def test_a_profile_that_no_database_takes_keeps_no_login_from_the_table(
+    request: pytest.FixtureRequest, kind: str, text: str, stored: str
+) -> None:
+    """A provider's answer may hold either, and the login would wait for ever."""
+    rows = table_of(kind, request)
+    world = rows.world
+    manager = manager_of(world)
+    access = log_in(world, manager, workspace_name=text, scope="one")
+    assert manager.get_valid_access_token("loc1") == access
+    assert [one.workspace_name for one in manager.list_tokens()] == [stored]
+    assert world.journalled() == []
 
 
 def test_what_nobody_sees_around_a_location_id_is_no_part_of_it(manager: TokenManager) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +20,9 @@ from tests.service.test_page import Operator
 pytestmark = pytest.mark.by_turns("server")
 
 BAD_LINK = "link does not work"
+REFUSES_TOKENS = """
+CREATE TRIGGER refuses BEFORE UPDATE OF encrypted_refresh ON credentials BEGIN SELECT RAISE(ABORT, 'no'); END
+"""
 JSON = {"Accept": "application/json"}
 
 
@@ -52,6 +57,24 @@ def test_opening_a_link_spends_nothing_and_storing_tokens_does(server: ServiceSe
     assert Browser(server).log_in(f"/oauth/login/1?{query_of(link)}").status_code == 200
     again = Browser(server).get(link)
     assert (again.status_code, BAD_LINK in again.text) == (403, True)
+
+
+def test_a_link_is_spent_by_a_login_whose_tokens_wait_for_the_table(world: World) -> None:
+    """Else whoever has it could log in once more, when the next run has stored them."""
+    table = SqliteRows(world)
+    with ServiceServer(world) as server:
+        server.register()
+        link, browser = server.link(), Browser(server)
+        callback = begin(server, browser, link)
+        with closing(sqlite3.connect(table.address().removeprefix("sqlite:///"))) as database:
+            database.execute(REFUSES_TOKENS)
+            browser.get(callback)
+            assert "next run stores them" in browser.get("/auth/done").text
+            database.execute("DROP TRIGGER refuses")
+        assert [entry["step"] for entry in world.journalled()] == ["answered"]
+        assert Browser(server).get(link).status_code == 403
+    world.program.run()
+    assert table.is_current("loc")
 
 
 def test_a_login_that_was_refused_leaves_the_link_as_it_was(server: ServiceServer) -> None:

@@ -245,7 +245,9 @@ class RunFinished:
         kinds = {error.kind for error in errors if error is not None}
         if self.stopped is not None:
             kinds.add(Kind.STOPPED)
-        if not self.dry_run and any(not row.is_brief for row in self.waiting):
+        waits = any(not row.is_brief for row in self.waiting)
+        waits |= any(notice.code is NoticeCode.ONBOARDING_WAITS for notice in self.notices)
+        if waits and not self.dry_run:
             kinds.add(Kind.RETRY_LATER)
         return kinds | {result.kind for result in self.results if result.kind is not None}
 

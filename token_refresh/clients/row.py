@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from providers.base import Answer
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.columns import DETAILS, ColumnType, split_details
+from token_refresh.base.text import one_line
 from token_refresh.clients.credential import AdmissionError, Candidate
 from token_refresh.clients.rows import find_all
 from token_refresh.refresh.duplicates import several_rows
@@ -107,7 +108,9 @@ def _values(context: RunContext, candidate: Candidate, answer: Answer | None, ro
     """
     entered, columns = candidate.entered, context.store.store.columns
     is_kept = not entered.refresh_token and row is not None and bool(row.encrypted_refresh)
-    details, params = split_details(entered.details, columns)
+    # No database takes half of an emoji, and PostgreSQL no zero byte: a page of a provider may have held either.
+    shown = {name: one_line(text).strip() for name, text in entered.details.items()}
+    details, params = split_details(shown, columns)
     values = _token_values(context, candidate, answer, is_kept=is_kept) | _details(context, candidate, answer, details)
     if not is_kept:
         values = _EMPTY | values | {
@@ -171,4 +174,5 @@ def _details(
 
 def _with_params(provider_params: str, params: Mapping[str, str]) -> str:
     """`provider_params` with these, too; what they say themselves stays."""
-    return json.dumps({**params, **read_params(provider_params)}, ensure_ascii=False) if params else provider_params
+    both = {**params, **read_params(provider_params)}
+    return one_line(json.dumps(both, ensure_ascii=False)) if params else provider_params

@@ -131,9 +131,9 @@ class AsyncTokenManager:
         """See `TokenManager.begin_login`."""
         return await self._do(partial(self.manager.begin_login, row_id, redirect_uri))
 
-    async def finish_login(self, content: str, query: str) -> TokenView:
+    async def finish_login(self, content: str, query: str, kept: Callable[[], None] = lambda: None) -> TokenView:
         """See `TokenManager.finish_login`. It is finished also when its caller is gone."""
-        finishing = self._do(partial(self.manager.finish_login, content, query))
+        finishing = self._do(partial(self.manager.finish_login, content, query, kept))
         del content, query  # which hold a code
         return await finishing
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from token_refresh.base.errors import LoginAgainError, RetryLaterError, capture_error, unwrap
 from token_refresh.base.events import Outcome, RowFinished
 from token_refresh.clients.credential import require_stored
 from token_refresh.clients.login.attempt import NoGrantError
 from token_refresh.clients.row_login import BegunLogin, LoginBegun, begin_row_login, exchange_row_login
-from token_refresh.journal.entries import Entry
+from token_refresh.journal.entries import OPEN_STEPS, Entry
 from token_refresh.journal.lock import LockedError
 from token_refresh.library.log import LOG
 from token_refresh.library.opened import Opened
@@ -43,7 +45,7 @@ class Logins(Opened):
 
         return unwrap(capture_error(act))
 
-    def finish_login(self, content: str, query: str) -> TokenView:
+    def finish_login(self, content: str, query: str, kept: Callable[[], None] = lambda: None) -> TokenView:
         """Exchange the code of a callback, and store what it brings in the place of what the row held.
 
         The provider's answer is on the disk before it is read; where the table does not take it, the next run stores
@@ -52,6 +54,7 @@ class Logins(Opened):
         Args:
             content: of `LoginBegun`. Who calls this with it a second time sends a code a second time.
             query: of the callback, as it came, without the question mark.
+            kept: is called once what the login brought is stored, or waits in the journal for the next run.
 
         Raises:
             LoginAgainError: there is no grant: somebody said no, or the provider refuses the code.
@@ -60,11 +63,11 @@ class Logins(Opened):
             RetryLaterError: the grant is in the journal, and the next run stores it; or nothing was sent.
             NoSuchTokenError: the row was deleted meanwhile.
         """
-        view = unwrap(capture_error(lambda: self._finish(content, query)))
+        view = unwrap(capture_error(lambda: self._finish(content, query, kept)))
         LOG.info("%s %s: logged in", view.location_id, view.provider)
         return view
 
-    def _finish(self, content: str, query: str) -> TokenView:
+    def _finish(self, content: str, query: str, kept: Callable[[], None]) -> TokenView:
         runtime = self._runtime
         with runtime.open_store() as store, runtime.bystander_context_around(store) as context:
             login = BegunLogin.opened(content, store)
@@ -74,7 +77,13 @@ class Logins(Opened):
                 entry = exchange_row_login(context, attempt, query)
             except NoGrantError as error:
                 raise LoginAgainError(str(error), error.action) from None
-            end = self._stored_login(context, entry)
+            try:
+                end = self._stored_login(context, entry)
+            except Exception:
+                if any(one.id == entry.id for one in context.journal.entries(*OPEN_STEPS)):
+                    kept()
+                raise
+            kept()
             view = self._view(store, row.key)
         runtime.record_rows([end])
         return view

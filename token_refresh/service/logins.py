@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -94,9 +96,7 @@ async def callback(request: Request, service: Shared) -> RedirectResponse:
     cookie = _cookie_name(service, state_hash)
     try:
         login = await _own_login(service, state_hash, request.cookies.get(cookie, ""))
-        view = await service.manager.finish_login(login.content, query)
-        if login.link_id is not None:
-            await in_thread(service.links.end, login.link_id)
+        view = await service.manager.finish_login(login.content, query, partial(_spend, service, login.link_id))
         result = LoggedIn.model_validate(view).model_dump(mode="json") | {"shown": _whose(service, view)}
     except ActionableError as error:
         result = problem_content(error)
@@ -117,6 +117,13 @@ async def done(request: Request, service: Shared) -> Response:
         raise ActionableError(result["message"], result["action"], Kind(result["code"]))
     shown = result.pop("shown")
     return JSONResponse(result) if is_json_wanted(request) else HTMLResponse(render("connected.html", **shown))
+
+
+def _spend(service: Service, link_id: int | None) -> None:
+    """A link serves one login: this one is stored, or will be by the next run."""
+    if link_id is not None:
+        with suppress(ActionableError):  # of the login nothing is lost
+            service.links.end(link_id)
 
 
 async def _begin(service: Service, row_id: str, link: Link | None) -> RedirectResponse:

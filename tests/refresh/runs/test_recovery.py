@@ -332,7 +332,7 @@ def test_an_onboarding_at_a_provider_that_is_no_longer_listed_waits_for_it(
     providers(rows.world).write_text(known.replace("[acme]", "[other]").replace('name = "acme"', 'name = "other"'))
     result = run(rows)
     assert "loc: its onboarding waits in the journal: " in result.err
-    assert NoticeCode.ONBOARDING_WAITS in result.codes()
+    assert (result.code, NoticeCode.ONBOARDING_WAITS in result.codes()) == (exits.FAILED, True)
     assert sent(rows.world) == 2
     providers(rows.world).write_text(known)
     assert "brought to an end: refreshed" in run(rows).err
