@@ -17,6 +17,7 @@ from tests.commands.test_verify import LATER, new_key, older_form, rows, store_f
 from tests.conftest import World
 from tests.refresh.runs.faults_world import DATABASES, AirtableRows, Rows, SqliteRows, table_of
 from tests.world.airtable import AirtableServer, faults
+from tests.world.oauth import faults as oauth_faults
 from tests.world.program import Result
 from token_refresh.journal.lock import run_lock
 from token_refresh.stores.base import Row
@@ -465,3 +466,20 @@ def test_a_line_with_a_cell_too_many_is_named_by_its_client(rows: Rows) -> None:
     result, _ = imported(rows, str(file))
     [bad] = [one for one in result.json()["results"] if one["outcome"] == "refused"]
     assert bad["location_id"] in LOCATIONS
+
+
+def test_no_row_is_imported_while_a_newer_credential_of_it_waits_in_the_journal(rows: Rows) -> None:
+    """The row was emptied, and its onboarding cut off: the older one of the backup would win."""
+    world = rows.world
+    rows.add("acme", "a")
+    file = exported(rows)
+    rows.edit("a", encrypted_refresh="", encrypted_secret="")
+    world.oauth.fail(oauth_faults.reset(), times=9)
+    world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "a")), "--replace")
+    world.oauth.behave()
+    result, done = imported(rows, file, "--yes", "--replace")
+    assert (result.code, done) == (1, {"a": "refused"})
+    assert "a newer credential of it waits in the journal" in result.out
+    world.clock.advance(200)
+    assert "brought to an end: refreshed" in world.program.run().err
+    assert rows.is_current("a")

@@ -359,10 +359,11 @@ def _close(sim: Simulation, run: Sent, new: int, written: str) -> None:
 
 
 def recover_replay(sim: Simulation, who: int) -> None:
-    """`recover --replay`: also what was superseded, where the row holds its token again, or one that is spent."""
+    """`recover --replay`: also what was superseded, where the row has its token again, or a spent one of its grant."""
     folder, token = sim.folders[who], sim.row.token
     superseded = [one for one in folder.entries if one.step == "superseded" and one.answers]
-    newest = [one for one in superseded if token in folder.spent and sim.rules.is_strict]
+    of_grant = [one for one in superseded if sim.book[one.token - 1].grant == sim.book[token - 1].grant]
+    newest = [one for one in of_grant if token in folder.spent and sim.rules.is_strict]
     newest += [one for one in superseded if one.token == token]
     for one in newest[-1:] if not folder.is_at("answered") else ():
         _store(sim, Sent(who, one.token, one.answers[-1], sends=SENDS[sim.rules.kind], is_replay=True, over=token))

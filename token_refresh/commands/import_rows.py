@@ -10,6 +10,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import counted
 from token_refresh.commands import patient_lock, prepare
+from token_refresh.journal.entries import OPEN_STEPS
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import add_allow_host, add_yes
 from token_refresh.terminal.process import ended_by
@@ -18,7 +19,7 @@ from token_refresh.transfer.export_file import SourceRow
 from token_refresh.transfer.import_plan import ImportPlanner, ImportStep, PlannedRow, as_shown, counts_of
 from token_refresh.transfer.import_rows import carry_out, rows_of_export
 from token_refresh.transfer.layouts import LAYOUTS
-from token_refresh.wiring import Installation, make_import_planner, open_sealed, read_source
+from token_refresh.wiring import Installation, make_import_planner, open_run_context, open_sealed, read_source
 
 _HEAD = ("row", "location", "provider", "", "why", "what to do")
 
@@ -87,7 +88,9 @@ def _carry_out(
 ) -> list[PlannedRow]:
     stop = Stop()
     with patient_lock(installation, console):
-        planned = as_shown(planner.plan(rows), shown)
+        with open_run_context(installation) as context:
+            waiting = [one for one in context.journal.entries(*OPEN_STEPS) if one.admission]
+        planned = as_shown(planner.plan(rows, waiting), shown)
         with ended_by(stop):
             return carry_out(planner.store, planned, stop, installation.audit(planner.store))
 

@@ -16,6 +16,7 @@ from providers.base import ProviderError
 from token_refresh.base.columns import ALL_COLUMNS
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import counted
+from token_refresh.journal.entries import Entry
 from token_refresh.keys.cells import CellCheck
 from token_refresh.keys.inspection import Finding, Inspector
 from token_refresh.refresh.duplicates import several_rows
@@ -103,8 +104,12 @@ class ImportPlanner:
         self._is_resealing = is_resealing
         self._seals_access_tokens = seals_access_tokens
 
-    def plan(self, source_rows: Iterable[SourceRow]) -> list[PlannedRow]:
+    def plan(self, source_rows: Iterable[SourceRow], waiting: Iterable[Entry] = ()) -> list[PlannedRow]:
         """One for each row of the source, in order.
+
+        Args:
+            source_rows: the source.
+            waiting: onboardings in the journal: their credentials are newer than what a source has of their rows.
 
         Raises:
             ActionableError: no configured key opens anything in the export.
@@ -114,7 +119,7 @@ class ImportPlanner:
         for row in self.store.rows(complete=self._is_resealing):
             there[self._identity(row)].append(row)
             owners.setdefault(row.encrypted_refresh, self._identity(row))
-        source_rows = list(source_rows)
+        source_rows, newer = list(source_rows), {(entry.location_id, entry.provider) for entry in waiting}
         counts = Counter(self._identity(one.row) for one in source_rows if one.row is not None)
         planned: list[PlannedRow] = []
         unknown = 0
@@ -124,7 +129,7 @@ class ImportPlanner:
                 planned.append(PlannedRow(one.name, one.location_id, one.provider, step, one.problem, one.action))
                 continue
             identity = self._identity(one.row)
-            fault = self._fault(one.row, there[identity], counts[identity], owners)
+            fault = self._fault(one.row, there[identity], counts[identity], owners, is_behind=identity in newer)
             unknown += fault is not None and fault.is_key_unknown
             planned.append(self._planned(one.name, one.row, there[identity], fault))
         if unknown and unknown == len(source_rows):
@@ -176,7 +181,13 @@ class ImportPlanner:
         return replace(row, last_access_token=opened.get("last_access_token", row.last_access_token))
 
     def _fault(
-        self, row: Row, there: Sequence[Row], count: int, owners: Mapping[str, tuple[str, str]]
+        self,
+        row: Row,
+        there: Sequence[Row],
+        count: int,
+        owners: Mapping[str, tuple[str, str]],
+        *,
+        is_behind: bool,
     ) -> Finding | None:
         """Why this row is not imported at all."""
 
@@ -190,6 +201,8 @@ class ImportPlanner:
             return fault(str(wrong), wrong.action)
         if row.status == STATUS_DISABLED and "status" not in self.store.columns:  # it would come to life
             return fault("it is disabled, and the table has no column status", f"Run: {TOKEN_MANAGER} setup")
+        if is_behind:
+            return fault("a newer credential of it waits in the journal", f"See: {TOKEN_MANAGER} recover")
         if count > 1:
             return fault(f"{count} rows of the source have this location and provider", "Leave all but one out.")
         owner = owners.get(row.encrypted_refresh) if row.encrypted_refresh else None
