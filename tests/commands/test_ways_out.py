@@ -303,7 +303,7 @@ def test_the_list_says_of_an_onboarding_that_the_next_run_ends_it(world: World) 
     world.oauth.fail(faults.reset(), times=2)
     world.program.onboard("--from-csv", world.program.csv(world.csv_line("acme", "entered")))
     [entry] = recover(SqliteRows(world), "--json").json()["entries"]
-    assert entry["action"] == "The next run brings it to its end."
+    assert entry["action"].startswith("The next run brings it to its end, or says what it waits for.")
 
 
 def test_the_list_quotes_an_id_and_what_it_shows_is_taken(world: World) -> None:

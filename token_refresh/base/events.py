@@ -246,10 +246,19 @@ class RunFinished:
         if self.stopped is not None:
             kinds.add(Kind.STOPPED)
         waits = any(not row.is_brief for row in self.waiting)
-        waits |= any(notice.code is NoticeCode.ONBOARDING_WAITS for notice in self.notices)
+        not_saved = (NoticeCode.ONBOARDING_WAITS, NoticeCode.ONBOARDING_ABANDONED)
+        waits |= any(notice.code in not_saved for notice in self.notices)
         if waits and not self.dry_run:
             kinds.add(Kind.RETRY_LATER)
         return kinds | {result.kind for result in self.results if result.kind is not None}
+
+
+def onboarding_ended(end: RowFinished, *, is_open: bool) -> Notice:
+    """What a run says of an onboarding that it went on with; `is_open`: it still waits in the journal."""
+    ended = NoticeCode.ONBOARDING_FINISHED if end.is_saved else NoticeCode.ONBOARDING_ABANDONED
+    code, what = (NoticeCode.ONBOARDING_WAITS, "waits in the journal") if is_open else (ended, "was brought to an end")
+    message = f"its onboarding {what}: {end.outcome}" + (f", {end.error}" if end.error else "")
+    return Notice(code, end.location_id, message, end.action or "", end.provider)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus
 MASK = "[…]"
 SHORTEST_SECRET = 8  # shorter ones, and shorter pieces of one, are not distinguished from words
 LONGEST_ERROR = 250
+LONGEST_TEXT = 1000  # characters of a name; a longer one fits into no index
 # With these a spreadsheet's formula begins (owasp.org/www-community/attacks/CSV_Injection), full-width forms too.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 

@@ -6,14 +6,14 @@ It goes the way of every refresh: sealed in the journal first, answer kept befor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from crypto import Context, SealedCellError
 from providers.base import Answer, Provider, RawAnswer, Verdict
-from token_refresh.base.errors import Kind
+from token_refresh.base.errors import Kind, RetryLaterError
 from token_refresh.base.events import Notice, NoticeCode, Outcome, RowFinished, audited
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.text import safe_error
@@ -30,6 +30,7 @@ from token_refresh.clients.login_answer import details_of
 from token_refresh.clients.proof import Prover
 from token_refresh.clients.row import find_row, write_row
 from token_refresh.clients.rows import require_key
+from token_refresh.clients.settled import SettledRows
 from token_refresh.journal.entries import ANSWER_FIELD, Entry, Place, Step
 from token_refresh.journal.file import JournalError
 from token_refresh.net.hosts import require_agreement
@@ -145,7 +146,27 @@ class Admission:
         note_intent = partial(self._note_intent, candidate)
         if granted is not None:
             return self._store_login(candidate, note_intent(), granted)
-        return self._conclude(candidate, *self._prover.prove(candidate, note_intent))
+        with self._alone(candidate):
+            return self._conclude(candidate, *self._prover.prove(candidate, note_intent))
+
+    @contextlib.contextmanager
+    def _alone(self, candidate: Candidate) -> Iterator[None]:
+        """Where a row's own token is entered once more, no run may send it meanwhile.
+
+        Raises:
+            AdmissionError: one is at it, or has been.
+        """
+        row, entered = candidate.row, candidate.entered
+        if row is None or not self._context.store.store.claims or self._token_of(row) != entered.refresh_token:
+            yield
+            return
+        try:
+            with SettledRows(self._context, lambda _: None, wait_seconds=0).alone(row, entered.provider):
+                if self._token_of(self._find_row(entered)) != entered.refresh_token:
+                    raise RetryLaterError("the row was refreshed meanwhile; nothing was sent", "Repeat it.")
+                yield
+        except RetryLaterError as error:
+            raise AdmissionError(str(error), error.action, Kind.RETRY_LATER) from None
 
     def resume(self, entry: Entry) -> RowFinished | Notice:
         """Bring an admission that was cut off to its end; a notice where it has to wait or cannot be done.
@@ -231,6 +252,12 @@ class Admission:
             if not entry.admission or not self._is_of_token(entry, entered.refresh_token):
                 continue
             is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
+            if is_elsewhere and entry.step is Step.SUPERSEDED:
+                raise AdmissionError(
+                    f"it was entered for {entry.location_id} {entry.provider} before, and is kept in the journal",
+                    f"If that was a mistake: {TOKEN_MANAGER} recover --forget {entry.id} --yes. Then connect it again.",
+                    Kind.USAGE,
+                )
             if is_elsewhere or _may_be_under_way(entry, candidate.provider, self._context.clock.now()):
                 raise AdmissionError(
                     "the onboarding of this refresh token has begun and is not at its end",
@@ -266,12 +293,21 @@ class Admission:
         return find_row(context.store.store, context.job_factory, entered.location_id, entered.provider)
 
     def _is_done(self, candidate: Candidate) -> bool:
-        """Whether this very refresh token is in the row already, or was exchanged for one that is stored."""
+        """Whether this very credential is in the row already, or its token was exchanged for one that is stored there.
+
+        A client id or secret that was corrected is none of that.
+        """
         if not candidate.is_replacing:
             return False
-        entered = candidate.entered.refresh_token
-        fingerprints = self._context.store.keyring.fingerprints(entered)
-        return self._context.journal.spent_at(fingerprints) is not None or self._token_of(candidate.row) == entered
+        entered, row = candidate.entered, candidate.row
+        fingerprints = self._context.store.keyring.fingerprints(entered.refresh_token)
+        if self._context.journal.spent_at(fingerprints, entered.location_id) is not None:
+            return True
+        job = self._context.job_factory.job(row) if row is not None else None
+        if not isinstance(job, Job) or job.credential.refresh_token != entered.refresh_token:
+            return False
+        is_client = entered.client_id in ("", job.credential.client_id)
+        return is_client and entered.client_secret in ("", job.credential.client_secret)
 
     def _is_saved(self, candidate: Candidate, entry: Entry) -> bool:
         """Whether the row holds the proved token already; the entry is forgotten then."""

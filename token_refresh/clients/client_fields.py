@@ -10,13 +10,12 @@ from providers.authorization import scope_of
 from providers.base import Endpoint, Provider, ProviderError
 from token_refresh.base.clock import parse_day
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import paste_mistake
+from token_refresh.base.text import LONGEST_TEXT, paste_mistake
 from token_refresh.clients.credential import AdmissionError, NewCredential, endpoint_of
 from token_refresh.clients.login.attempt import require_redirect
 from token_refresh.net.hosts import require_agreement
 from token_refresh.refresh.jobs import JobFactory, read_params
 
-LONGEST_TEXT = 1000  # characters of a name; a longer one fits into no index
 TEXTS = ("redirect_uri", "workspace_email", "workspace_name")
 
 

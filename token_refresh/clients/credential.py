@@ -10,7 +10,7 @@ from providers.base import Answer, Credential, Endpoint, Provider, ProviderError
 from token_refresh.base.clock import iso, parse_time
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import Notice, RowFinished
-from token_refresh.base.text import paste_mistake
+from token_refresh.base.text import LONGEST_TEXT, paste_mistake
 from token_refresh.refresh.jobs import JobFactory, read_params
 from token_refresh.stores.base import Row
 
@@ -71,6 +71,9 @@ class NewCredential:
         missing = [name for name in names if not (getattr(self, name) or "").strip()]
         if missing:
             raise AdmissionError(f"{' and '.join(missing)} must not be empty", "Nothing was stored.", Kind.USAGE)
+        if not self.location_id.isprintable() or len(self.location_id) > LONGEST_TEXT:
+            what = f"the location id holds a character that is not printed, or more than {LONGEST_TEXT} characters"
+            raise AdmissionError(f"{what}; it was not sent", "Correct it.", Kind.USAGE)
         for name in ("client_id", "client_secret", "refresh_token"):
             if problem := paste_mistake(getattr(self, name) or ""):
                 raise AdmissionError(f"the {name} {problem}; it was not sent", _COPY_AGAIN, Kind.USAGE)

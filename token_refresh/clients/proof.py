@@ -48,6 +48,13 @@ class Prover:
                 "Connect the account again and enter the new refresh token.",
                 Kind.USAGE,
             )
+        for entry in journal.entries(Step.ANSWERED):
+            if entry.token in token and not entry.admission:
+                raise AdmissionError(
+                    "this refresh token was sent already, and the new tokens wait in the journal",
+                    f"See what they wait for: {TOKEN_MANAGER} recover",
+                    Kind.RETRY_LATER,
+                )
         for entry in journal.entries(Step.UNREAD):
             if entry.token in token:
                 raise AdmissionError(

@@ -52,7 +52,7 @@ class SettledRows:
                 f"{row.location_id} {name}: newer tokens of it wait in the journal, and cannot be stored now",
                 f"See: {TOKEN_MANAGER} recover",
             )
-        with audited(self._context.audit, use, row.location_id) as used, self._alone(row, name):
+        with audited(self._context.audit, use, row.location_id) as used, self.alone(row, name):
             row, _ = self._row(location_id, name)
             used.client_id = row.client_id
             yield row, name
@@ -102,7 +102,7 @@ class SettledRows:
             self._context.journal.failures.record([], [row.key])
 
     @contextmanager
-    def _alone(self, row: Row, name: str) -> Iterator[None]:
+    def alone(self, row: Row, name: str) -> Iterator[None]:
         """Nobody refreshes the row meanwhile: its token would get a successor that lives."""
         context = self._context
         cell = row.provider or context.default_provider

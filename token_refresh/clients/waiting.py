@@ -11,6 +11,7 @@ from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.events import NoticeCode, Outcome
 from token_refresh.base.program import RESTORE_KEY, STORE_WAITING, TOKEN_MANAGER, flag
 from token_refresh.journal.entries import OPEN_STEPS, Entry, Journal, Step, predecessors
+from token_refresh.refresh import replay
 from token_refresh.refresh.jobs import Job
 from token_refresh.refresh.recovery import of_another_table
 from token_refresh.refresh.result import action_of
@@ -103,9 +104,9 @@ def _locked(journal: Journal, entry: Entry) -> str:
 
 
 def _by_itself(entry: Entry) -> str:
-    return (
-        "The next run brings it to its end." if entry.admission and entry.step in OPEN_STEPS else STEPS[entry.step][1]
-    )
+    if entry.admission and entry.step in OPEN_STEPS:
+        return f"The next run brings it to its end, or says what it waits for. If nobody needs it any more: {_FORGET}"
+    return STEPS[entry.step][1]
 
 
 def end_wait(context: RunContext, location_id: str, provider: str | None, *, resend: bool) -> None:
@@ -151,7 +152,9 @@ def forget_entry(context: RunContext, entry_id: int, *, is_agreed: bool) -> None
     entries = [entry for entry in journal.entries() if entry.id == entry_id]
     is_kept = any(entry.step is Step.SUPERSEDED for entry in entries)
     is_over = any(one.row_key and one.place in ("", store.place) and _is_over(context, one) for one in entries)
-    if not is_kept and not is_over:
+    now = context.clock.now()
+    is_given_up = any(one.admission and (one.answer or now >= replay.arrives_by(one)) for one in entries)
+    if not (is_kept or is_over or is_given_up):
         raise ActionableError(
             f"there is no entry {entry_id} that can be forgotten",
             f"List them with: {TOKEN_MANAGER} recover",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +38,7 @@ from token_refresh.wiring import (
 
 if TYPE_CHECKING:
     from providers.base import Provider
+    from token_refresh.refresh.run_context import RunContext
 
 VERBS = {
     "refresh": "refresh what is due (what cron runs; the default)",
@@ -144,6 +146,21 @@ def prepare_with_catalog(environ: Mapping[str, str], clock: Clock, console: Cons
 def patient_lock(installation: Installation, console: Console) -> AbstractContextManager[object]:
     """The run lock for what a person started: cron's run is waited for, and that is said."""
     return installation.lock(LOCK_WAIT_SECONDS, lambda: console.info("another run is active; waiting for it to end"))
+
+
+@contextmanager
+def onboarding_context(installation: Installation, console: Console) -> Iterator[RunContext]:
+    """A run's, under the lock; in a database, where no run keeps others out, onboardings keep out each other.
+
+    Two of one refresh token would both send it.
+    """
+    from token_refresh.journal.lock import run_lock
+
+    say = partial(console.info, "another onboarding is active; waiting for it to end")
+    with patient_lock(installation, console), open_run_context(installation) as context:
+        is_free = not context.store.store.claims
+        with nullcontext() if is_free else run_lock(context.folder, installation.clock, LOCK_WAIT_SECONDS, say):
+            yield context
 
 
 def change_client(

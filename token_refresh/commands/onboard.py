@@ -18,7 +18,7 @@ from token_refresh.clients.admission import Admission, Terms, warn_of_foreign_ke
 from token_refresh.clients.credential import require_stored
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
 from token_refresh.clients.row import find_row
-from token_refresh.commands import patient_lock, prepare, started
+from token_refresh.commands import onboarding_context, patient_lock, prepare, started
 from token_refresh.refresh.recovery import store_leftovers
 from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
@@ -121,7 +121,7 @@ def _admission(installation: Installation, console: Console, stop: Stop) -> Iter
 
     A signal becomes `stop`: the request that is under way is finished first.
     """
-    with patient_lock(installation, console), open_run_context(installation) as context:
+    with onboarding_context(installation, console) as context:
         store_leftovers(context, LineReport(console))
         warn_of_foreign_key(context, console.warn)
         with (

@@ -510,13 +510,15 @@ class Journal:
                 return self._keyring.seal(self._keyring.open(cell, context), context)
         return cell
 
-    def spent_at(self, token: Collection[str]) -> datetime | None:
+    def spent_at(self, token: Collection[str], of: str = "") -> datetime | None:
         """When the refresh token with these fingerprints, one a key, was last replaced by one that was stored.
 
-        In whichever store: a base that was restored from a snapshot has another id. None: it was not.
+        In whichever store: a base that was restored from a snapshot has another id. None: it was not, or not by one
+        `of` this location.
         """
-        query = f"SELECT spent_at FROM spent WHERE token IN ({', '.join('?' for _ in token)})"  # noqa: S608 - marks
-        found = self._file.select_everywhere(query, *token, all_stores=True)
+        marks = ", ".join("?" * len(token))
+        query = f"SELECT spent_at FROM spent WHERE ? IN ('', location_id) AND token IN ({marks})"  # noqa: S608
+        found = self._file.select_everywhere(query, of, *token, all_stores=True)
         return max((at for [text] in found if (at := parse_time(text)) is not None), default=None)
 
     def _insert(self, token: str, provider: str, **values: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from crypto import SealedCellError
 from providers.base import Answer, Verdict
 from token_refresh.base.errors import internal_error
-from token_refresh.base.events import FanOut, Notice, NoticeCode, RowFinished, Subscriber
+from token_refresh.base.events import FanOut, Notice, NoticeCode, RowFinished, Subscriber, onboarding_ended
 from token_refresh.base.program import RESTORE_KEY, TOKEN_MANAGER
 from token_refresh.journal.entries import OPEN_STEPS, Entry, Step, by_token, predecessors
 from token_refresh.journal.file import JournalError
@@ -160,12 +160,7 @@ def _resume_onboarding(context: RunContext, emit: Subscriber, steps: Sequence[st
             end = _unreadable(entry, "its onboarding", error)
         if any(one.id == entry.id and one.admission for one in context.journal.entries(*OPEN_STEPS)):
             waiting.add(of)
-        emit(_onboarding_finished(end) if isinstance(end, RowFinished) else end)
-
-
-def _onboarding_finished(end: RowFinished) -> Notice:
-    message = f"its onboarding was brought to an end: {end.outcome}" + (f", {end.error}" if end.error else "")
-    return Notice(NoticeCode.ONBOARDING_FINISHED, end.location_id, message, end.action or "", end.provider)
+        emit(onboarding_ended(end, is_open=of in waiting) if isinstance(end, RowFinished) else end)
 
 
 def _unreadable(entry: Entry, what: str, error: Exception) -> Notice:

@@ -67,7 +67,8 @@ def log_in(context: RunContext, ask: Terminal, arguments: argparse.Namespace, te
         entry_id = log_in_by_device(context, candidate, scope, ask.say)
     else:
         uri, opens_browser = given or provider.login.loopback, not arguments.no_browser
-        entry_id = exchange_code(context, *_waited(ask, candidate, uri, scope, context.clock, opens=opens_browser))
+        found = _waited(ask, candidate, uri, scope, context.clock, opens=opens_browser)
+        entry_id = ask.finish(exchange_code, context, *found)
     _ask_for_agreement(context, ask, entry_id, terms)
     return entry_id
 

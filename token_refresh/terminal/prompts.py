@@ -19,11 +19,14 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.text import one_line
 from token_refresh.terminal.console import to_stderr
+from token_refresh.terminal.process import ended_by
+
+_T = TypeVar("_T")
 
 _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _PASTE_BEGINS, _PASTE_ENDS = "[200~", "[201~"
@@ -77,6 +80,12 @@ class Terminal:
         self._characters = _without_doubled_ends(_characters(self._descriptor, lambda: self._wait()))
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
+
+    @staticmethod
+    def finish(act: Callable[..., _T], *arguments: object) -> _T:
+        """Do what must not be cut off: its answer would be lost. A signal that comes meanwhile ends nothing."""
+        with ended_by(lambda _: None):
+            return act(*arguments)
 
     def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(self._descriptor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qsl
@@ -11,6 +13,7 @@ import pytest
 import requests
 
 from tests.conftest import World
+from tests.refresh.runs.faults_world import meanwhile
 from tests.world.terminal import CTRL_C, TerminalProcess, paste
 
 ADDRESS = re.compile(r"http://\S+\?response_type=code\S+")
@@ -93,3 +96,16 @@ def test_ctrl_c_while_nobody_has_logged_in_ends_it_with_exit_4(google: World) ->
     with pytest.raises(requests.ConnectionError):
         requests.get(address, timeout=10)
     assert (token_calls(google), google.rows(), google.journalled()) == (0, {}, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_exchange_of_the_code_costs_no_token(google: World, number: signal.Signals) -> None:
+    with login(google, "--provider", "google", "--location", "loc") as terminal:
+        terminal.answer("Client id", "app-google")
+        terminal.answer("Client secret", "google secret")
+        terminal.answer("Scopes", "business.manage")
+        google.oauth.fail(meanwhile(lambda: os.kill(terminal.process.pid, number)))
+        requests.get(address_in(terminal), timeout=10)
+        terminal.expect("loc is saved")
+        assert terminal.end() == 0
+    assert google.token_of("loc") == google.oauth.current("loc")
