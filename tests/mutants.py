@@ -1346,8 +1346,8 @@ MUTANTS = (
     _mutant(
         "threads that ask for the same share no flight",
         "token_refresh/library/single_flight.py",
-        "self._open.setdefault(key, future)",
-        "future",
+        "self._open.setdefault(key, flight)",
+        "flight",
         "tests/library/test_single_flight.py::test_followers_get_what_the_leader_gets",
     ),
     _mutant(

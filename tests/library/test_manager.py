@@ -193,6 +193,43 @@ def test_threads_that_want_different_tokens_do_not_wait_for_each_other(world: Wo
 # None to be had
 
 
+class Sends(logging.Handler):
+    """A handler that sends each line with a token of the manager that logs it."""
+
+    def __init__(self, manager: TokenManager) -> None:
+        super().__init__()
+        self.got: list[str | TokenError] = []
+        self._manager = manager
+
+    def emit(self, _: logging.LogRecord) -> None:
+        """The token it would send the line with."""
+        try:
+            self.got.append(self._manager.get_valid_access_token("loc1"))
+        except TokenError as error:
+            self.got.append(error)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_log_handler_that_needs_the_token_that_is_being_fetched_does_not_wait_for_itself(
+    world: World, manager: TokenManager, log: pytest.LogCaptureFixture, lives: bool
+) -> None:
+    token = log_in(world, manager)
+    world.clock.advance(3400 if lives else 3700)
+    if lives:
+        world.oauth.fail(faults.wrong_secret(), times=100)
+    handler = Sends(manager)
+    logger = logging.getLogger("token_refresh")
+    logger.addHandler(handler)
+    asking = threading.Thread(target=manager.get_token, args=("loc1",), daemon=True)
+    try:
+        asking.start()
+        asking.join(PATIENCE_SECONDS)
+    finally:
+        logger.removeHandler(handler)
+    assert not asking.is_alive()
+    assert handler.got[-1] == token if lives else isinstance(handler.got[-1], RetryLaterError)
+
+
 def test_errors_say_whether_to_wait_to_log_in_or_to_fix(world: World, manager: TokenManager) -> None:
     for location in ("later", "dead", "mend"):
         log_in(world, manager, location)

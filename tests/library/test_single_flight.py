@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Future
 
 import pytest
 
@@ -16,27 +14,21 @@ def refuse() -> str:
     raise AssertionError("only the leader's act counts")
 
 
-def lead_of(joined: tuple[Future[str | TokenError], Callable[[], None] | None]) -> Callable[[], None]:
-    lead = joined[1]
-    assert lead is not None
-    return lead
-
-
 def test_followers_get_what_the_leader_gets() -> None:
     shared = SingleFlight[str]()
     leader = shared.join("key", lambda: "token")
-    follower, lead = shared.join("key", refuse)
-    assert lead is None
-    lead_of(leader)()
-    assert (leader[0].result(), follower.result()) == ("token", "token")
+    follower = shared.join("key", refuse)
+    leader.lead()
+    follower.lead()  # which does nothing: it was done
+    assert (leader.answer.result(), follower.answer.result()) == ("token", "token")
 
 
 def test_another_key_is_another_flight_and_the_next_one_asks_again() -> None:
     shared = SingleFlight[str]()
     first = shared.join("key", lambda: "one")
-    assert shared.join("other", lambda: "two")[1] is not None
-    lead_of(first)()
-    assert shared.join("key", lambda: "three")[1] is not None
+    assert shared.join("other", lambda: "two") is not first
+    first.lead()
+    assert shared.join("key", lambda: "three") is not first
 
 
 def test_a_leader_that_is_interrupted_leaves_nobody_waiting() -> None:
@@ -45,23 +37,56 @@ def test_a_leader_that_is_interrupted_leaves_nobody_waiting() -> None:
 
     shared = SingleFlight[str]()
     leader = shared.join("key", interrupted)
-    follower, _ = shared.join("key", refuse)
+    follower = shared.join("key", refuse)
     with pytest.raises(KeyboardInterrupt):
-        lead_of(leader)()
+        leader.lead()
     with pytest.raises(RetryLaterError, match="interrupted"):
-        unwrap(follower.result())
-    assert shared.join("key", lambda: "token")[1] is not None
+        unwrap(follower.answer.result())
+    assert shared.join("key", lambda: "token") is not leader
+
+
+def test_where_the_first_who_asked_was_interrupted_before_it_began_the_next_one_leads() -> None:
+    shared = SingleFlight[str]()
+    shared.join("key", lambda: "token")  # and never led
+    second = shared.join("key", refuse)
+    second.lead()
+    assert second.answer.result(0) == "token"
+
+
+def test_an_interrupt_between_the_answer_and_those_who_wait_costs_them_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SingleFlight[str]()
+    leader = shared.join("key", lambda: "token")
+    hand_out, interrupts = leader.answer.set_result, [KeyboardInterrupt(), KeyboardInterrupt()]
+
+    def interrupted(answer: str | TokenError) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        hand_out(answer)
+
+    monkeypatch.setattr(leader.answer, "set_result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leader.lead()
+    assert leader.answer.result(0) == "token"
+    assert shared.join("key", lambda: "next") is not leader
+
+
+def test_a_flight_that_was_given_up_is_not_led_later() -> None:
+    flight = SingleFlight[str]().join("key", refuse)
+    flight.give_up(RetryLaterError("there is no thread", "Ask again."))
+    flight.lead()
+    with pytest.raises(RetryLaterError, match="there is no thread"):
+        unwrap(flight.answer.result(0))
 
 
 def test_a_waiting_caller_cannot_cancel_the_flight_of_others() -> None:
     leader = SingleFlight[str]().join("key", lambda: "token")
-    assert leader[0].cancel() is False
-    lead_of(leader)()
-    assert leader[0].result() == "token"
+    assert leader.answer.cancel() is False
+    leader.lead()
+    assert leader.answer.result() == "token"
 
 
 def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = SingleFlight[str]()
-    shared.join("key", refuse)
+    of_parent = shared.join("key", refuse)
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert shared.join("key", lambda: "token")[1] is not None
+    assert shared.join("key", lambda: "token") is not of_parent

@@ -79,10 +79,11 @@ class AsyncTokenManager:
         if token is not None:
             return token
         self._refuse_closed()
-        future, lead = self.manager.token_future(location_id, provider, min_valid)
-        if lead is not None:
-            self._threads.workers.submit(lead)
-        return unwrap(await asyncio.wrap_future(future))
+        flight = self.manager.token_flight(location_id, provider, min_valid)
+        if not flight.is_handed_over:
+            self._threads.workers.submit(flight.lead)
+            flight.is_handed_over = True
+        return unwrap(await asyncio.wrap_future(flight.answer))
 
     async def refresh_now(self, location_id: str, provider: str | None = None) -> AccessToken:
         """See `TokenManager.refresh_now`."""

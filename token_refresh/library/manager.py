@@ -13,7 +13,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +22,7 @@ import crypto
 from providers.base import Answer
 from token_refresh import settings as configuration
 from token_refresh.base.clock import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Clock, SystemClock, iso
-from token_refresh.base.errors import Kind, MisconfiguredError, TokenError, capture_error, unwrap
+from token_refresh.base.errors import Kind, MisconfiguredError, RetryLaterError, TokenError, capture_error, unwrap
 from token_refresh.base.events import Outcome, RunFinished
 from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
@@ -36,7 +35,7 @@ from token_refresh.clients.rows import find_one
 from token_refresh.library.clients import Clients
 from token_refresh.library.log import LOG, log_event, log_not_saved, log_outage, log_warning
 from token_refresh.library.logins import Logins
-from token_refresh.library.single_flight import SingleFlight
+from token_refresh.library.single_flight import Flight, SingleFlight
 from token_refresh.library.tokens import WAIT_SECONDS, Asked, Guard, Token, Tokens, unguarded
 from token_refresh.library.views import AccessToken, TokenView, view_of
 from token_refresh.notifiers.watch import RunWatch
@@ -108,10 +107,11 @@ class TokenManager(Clients, Logins):
 
     def get_token(self, location_id: str, provider: str | None = None, min_valid: float | None = None) -> AccessToken:
         """The same with its end, type and scopes. Raises like `get_valid_access_token`."""
-        future, lead = self.token_future(location_id, provider, min_valid)
-        if lead is not None:
-            lead()
-        return unwrap(future.result())
+        flight = self.token_flight(location_id, provider, min_valid)
+        if flight.is_led_here:  # a log handler that sends its lines with this token
+            return self._stored_meanwhile(location_id.strip(), provider)
+        flight.lead()
+        return unwrap(flight.answer.result())
 
     def refresh_now(self, location_id: str, provider: str | None = None) -> AccessToken:
         """The access token after a refresh now, whatever life the stored one has left.
@@ -123,15 +123,13 @@ class TokenManager(Clients, Logins):
         """
         return unwrap(capture_error(lambda: _handed_out(self._tokens.refresh(location_id.strip(), provider))))
 
-    def token_future(
-        self, location_id: str, provider: str | None, min_valid: float | None
-    ) -> tuple[Future[AccessToken | TokenError], Callable[[], None] | None]:
-        """The token to come, and, for the first who asks, what fetches it: to be called once, in any thread."""
+    def token_flight(self, location_id: str, provider: str | None, min_valid: float | None) -> Flight[AccessToken]:
+        """The token to come, for all who ask for it now: to be led in any thread, then waited for."""
         key = (location_id.strip(), provider)
         return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
     def look_up(self, asked: Sequence[Asked]) -> list[AccessToken | TokenError | None]:
-        """The stored tokens, read together; None for one that takes more than that: see `token_future`."""
+        """The stored tokens, read together; None for one that takes more than that: see `token_flight`."""
         found = capture_error(lambda: self._tokens.look_up(asked))
         if isinstance(found, TokenError):  # a mistake that one of them brings to light must not cost the others theirs
             return [None if found.kind is Kind.INTERNAL else found] * len(asked)
@@ -313,6 +311,13 @@ class TokenManager(Clients, Logins):
             self._pauses[key] = clock.monotonic() + PAUSE_SECONDS
             LOG.warning("%s. %s", served.warning, served.action)
         return _handed_out(served.token)
+
+    def _stored_meanwhile(self, location_id: str, provider: str | None) -> AccessToken:
+        """The stored token while it lives: whoever asks is part of what fetches the next one."""
+        [token] = self.look_up([Asked(location_id, provider, 0)])
+        if token is None:
+            raise RetryLaterError(f"{location_id}: this thread itself is at its token", "Ask again when it is there.")
+        return unwrap(token)
 
     def _store(self, entered: NewCredential, login: Answer, allow_hosts: Collection[str]) -> None:
         entered.require_usable(login.access_token)  # before anybody waits for the lock
