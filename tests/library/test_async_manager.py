@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -240,7 +241,7 @@ def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> No
 
     async def main() -> None:
         async with made(world, threads=1) as manager:
-            manager._threads.workers.submit(busy.wait, PATIENCE_SECONDS)
+            manager._threads.workers.begin(partial(busy.wait, PATIENCE_SECONDS))
             login = {"client_id": "app-acme", "client_secret": "acme secret", "refresh_token": token}
             task = asyncio.create_task(manager.store_tokens("loc1", "acme", **login))
             await asyncio.sleep(0)
@@ -251,6 +252,51 @@ def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> No
 
     asyncio.run(main())
     assert world.token_of("loc1") == token
+
+
+@pytest.mark.parametrize("name", ["token-refresh_", "token-refresh-reader_"])
+def test_where_no_thread_can_be_started_who_asks_is_to_ask_again_and_then_gets_the_token(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def may_fail(thread: threading.Thread) -> None:
+        if failures and thread.name.startswith(name):
+            raise failures.pop()
+        start(thread)
+
+    async def main() -> str:
+        async with made(world) as manager:
+            monkeypatch.setattr(threading.Thread, "start", may_fail)
+            with pytest.raises(RetryLaterError, match="the system starts no more threads"):
+                await manager.get_valid_access_token("loc1")
+            return await asyncio.wait_for(manager.get_valid_access_token("loc1"), PATIENCE_SECONDS)
+
+    log_in(world, manager_of(world))
+    world.clock.advance(3700)
+    assert asyncio.run(main()) == world.oauth.current_access("loc1")
+    assert len(world.oauth.requests) == 1
+
+
+def test_a_login_that_no_thread_can_be_started_for_is_not_stored_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def may_fail(thread: threading.Thread) -> None:
+        if failures and thread.name.startswith("token-refresh"):
+            raise failures.pop()
+        start(thread)
+
+    async def main() -> int:
+        async with made(world) as manager:
+            monkeypatch.setattr(threading.Thread, "start", may_fail)
+            login = {"client_id": "app-acme", "client_secret": "acme secret", "refresh_token": "one-of-theirs"}
+            with pytest.raises(RetryLaterError):
+                await manager.store_tokens("loc1", "acme", **login)
+            return len(await manager.list_tokens())
+
+    assert asyncio.run(main()) == 0
 
 
 def test_every_function_is_there_and_does_the_same(world: World) -> None:

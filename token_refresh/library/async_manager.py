@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from token_refresh.base.events import RunFinished
 from token_refresh.clients.row_login import LoginBegun
 from token_refresh.library.batches import Batches
 from token_refresh.library.manager import TokenManager
+from token_refresh.library.pools import Pool
 from token_refresh.library.tokens import Asked
 from token_refresh.library.views import AccessToken, TokenView
 
@@ -81,7 +81,9 @@ class AsyncTokenManager:
         self._refuse_closed()
         flight = self.manager.token_flight(location_id, provider, min_valid)
         if not flight.is_handed_over:
-            self._threads.workers.submit(flight.lead)
+            begun = self._threads.workers.begin(flight.lead)
+            if isinstance(begun, TokenError):
+                flight.give_up(begun)
             flight.is_handed_over = True
         return unwrap(await asyncio.wrap_future(flight.answer))
 
@@ -183,15 +185,17 @@ class AsyncTokenManager:
     async def _look_up(self, asked: list[Asked]) -> list[AccessToken | TokenError | None]:
         if (closed := capture_error(self._refuse_closed)) is not None:
             return [closed] * len(asked)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads.reader, self.manager.look_up, asked)
+        begun = self._threads.reader.begin(partial(self.manager.look_up, asked))
+        if isinstance(begun, TokenError):
+            return [begun] * len(asked)
+        return await asyncio.wrap_future(begun)
 
     async def _do(self, act: Callable[[], _T]) -> _T:
         """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""
         self._refuse_closed()
-        done = asyncio.get_running_loop().run_in_executor(self._threads.workers, act)
+        begun = self._threads.workers.begin(act)
         del act
-        return await asyncio.shield(done)
+        return await asyncio.shield(asyncio.wrap_future(unwrap(begun)))
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -202,8 +206,8 @@ class _Threads:
     """Those of one process."""
 
     def __init__(self, workers: int) -> None:
-        self.reader = ThreadPoolExecutor(1, thread_name_prefix="token-refresh-reader")
-        self.workers = ThreadPoolExecutor(workers, thread_name_prefix="token-refresh")
+        self.reader = Pool(1, "token-refresh-reader")
+        self.workers = Pool(workers, "token-refresh")
 
     def shutdown(self) -> None:
         """Wait for what is open."""
