@@ -17,6 +17,7 @@ from typing import Any
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import is_store_folder
+from token_refresh.base.fork import let_go
 from token_refresh.journal.lock import hold
 
 BALLAST_FILE = "ballast"
@@ -154,7 +155,7 @@ class JournalFile:
             try:
                 self._database = _open(connect, _file(folder, self.slot))
             except BaseException:
-                os.close(self._held)
+                let_go(self._held)
                 raise
         except (OSError, sqlite3.Error) as error:
             raise refused(error) from None
@@ -169,7 +170,7 @@ class JournalFile:
         for other in (one for found in self._others.values() for one in found):
             other.close()
         self._database.close()
-        os.close(self._held)  # after SQLite's own locks, never before
+        let_go(self._held)  # after SQLite's own locks, never before
 
     def give_up_ballast(self) -> None:
         """Make room on a full disk: this is what it was kept for. A disk that rejects writes may refuse that, too."""
@@ -313,7 +314,7 @@ class JournalFile:
             inherit(self.slot, folder, slot)
             _delete(folder, slot)
         finally:
-            os.close(held)
+            let_go(held)
 
     def _copy(self, path: Path) -> None:
         try:
@@ -374,8 +375,7 @@ def _free_slot(folder: Path, *, is_unused: bool) -> tuple[int, int]:
     """The lowest slot that nobody holds, and the descriptor that holds it now; `is_unused`: that has no file yet."""
     slot = 1
     while (held := hold(_lock(folder, slot))) is None or (is_unused and _file(folder, slot).exists()):
-        if held is not None:
-            os.close(held)
+        let_go(held)
         slot += 1
     return slot, held
 

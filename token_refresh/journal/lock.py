@@ -12,6 +12,7 @@ from pathlib import Path
 
 from token_refresh.base.clock import Clock, iso
 from token_refresh.base.errors import ActionableError, Kind
+from token_refresh.base.fork import let_go, open_unshared
 
 LOCK_FILE = "run.lock"
 POLL_SECONDS = 1.0
@@ -24,23 +25,21 @@ class LockedError(ActionableError):
 
 
 def hold(path: Path) -> int | None:
-    """Lock a file, made where there is none, until the returned descriptor is closed; None where another process
-    holds it.
+    """Lock a file, made where there is none, until `let_go` gets the descriptor; None where another process holds it.
 
     Its holder may delete it, so a lock counts only on the file that has the name.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_unshared(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
         except BlockingIOError:
-            os.close(descriptor)
+            let_go(descriptor)
             return None
-        except FileNotFoundError:
-            pass  # deleted meanwhile
-        os.close(descriptor)
+        let_go(descriptor)
 
 
 @contextmanager
@@ -72,8 +71,7 @@ def run_lock(
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": iso(clock.now())}).encode(), 0)
         yield descriptor
     finally:  # the file stays; the note is of this holder, not of the next
-        os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+        let_go(descriptor, empty=True)
 
 
 def _holder(path: Path) -> str:

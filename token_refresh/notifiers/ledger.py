@@ -4,7 +4,6 @@ the database, and small SQLite files."""
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.files import parse_object, read_object, replace_file
+from token_refresh.base.fork import let_go
 from token_refresh.journal.lock import hold
 from token_refresh.stores.base import Store
 
@@ -37,7 +37,7 @@ def locked(path: Path, seconds: float) -> Iterator[int]:
     try:
         yield file
     finally:
-        os.close(file)
+        let_go(file)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from token_refresh.base.clock import Clock
+from token_refresh.base.fork import let_go, open_unshared
 from token_refresh.stores.base import Usage
 
 _ROUNDING_SECONDS = 1e-3  # the file's clock is the wall clock, and binary fractions add up to a hair less
@@ -73,7 +74,7 @@ class Pace:
     def _update(self, change: Callable[[dict[str, Any]], float]) -> float:
         """Change what the file holds while no other process can."""
         try:
-            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = open_unshared(self._file)
         except OSError:
             return change(self._own)
         try:
@@ -86,7 +87,7 @@ class Pace:
         except OSError:  # a full disk: better a pace of our own than none
             return change(self._own)
         finally:
-            os.close(descriptor)
+            let_go(descriptor)
         return result
 
 
