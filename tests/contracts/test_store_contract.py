@@ -605,7 +605,7 @@ def test_a_row_is_deleted_and_its_neighbours_are_not(place: Place) -> None:
 def test_the_use_of_a_token_changes_nothing_else(place: Place) -> None:
     key = place.add(cells(last_access_token="access"))
     before = place.cells(key)
-    place.store.note_use(key, START)
+    place.store.note_use([key], START)
     after = place.cells(key)
     after.pop("last_used_at", None)
     before.pop("last_used_at", None)

@@ -126,7 +126,10 @@ def test_a_refresh_whose_only_caller_is_gone_is_stored_all_the_same(world: World
     assert world.journalled() == []
 
 
-def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provider(world: World, slow: Slow) -> None:
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provider(
+    world: World, slow: Slow, is_noted: bool
+) -> None:
     async def main() -> str:
         async with made(world, threads=1) as manager:
             refreshed = asyncio.create_task(manager.get_valid_access_token("loc1"))
@@ -138,9 +141,33 @@ def test_a_stored_token_is_handed_out_while_every_other_thread_waits_for_a_provi
             return stored
 
     log_in(world, manager_of(world), "loc2")
-    manager_of(world).get_valid_access_token("loc2")  # its use is noted
+    if is_noted:
+        manager_of(world).get_valid_access_token("loc2")
     assert asyncio.run(main()) == world.oauth.current_access("loc2")
     assert slow.was_released
+    assert manager_of(world).get("loc2").last_used_at == world.clock.now()
+
+
+def test_that_many_stored_tokens_were_handed_out_together_is_noted_in_one_write(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[Any] = []
+    note_use = DatabaseStore.note_use
+
+    def note(store: DatabaseStore, keys: Any, now: Any) -> None:
+        notes.append(list(keys))
+        note_use(store, keys, now)
+
+    async def main() -> None:
+        async with made(world) as manager:
+            for _ in range(2):
+                await asyncio.gather(*map(manager.get_valid_access_token, ("loc1", "loc2", "loc2")))
+
+    for location in ("loc1", "loc2"):
+        log_in(world, manager_of(world), location)
+    monkeypatch.setattr(DatabaseStore, "note_use", note)
+    asyncio.run(main())
+    assert [len(keys) for keys in notes] == [2]
 
 
 def test_a_row_that_cannot_be_read_costs_those_who_ask_at_the_same_time_nothing(world: World) -> None:

@@ -139,9 +139,7 @@ class Tokens:
                 raise reason
             served = Served(token) if token.lasts(min_valid, now) else self._renewed(store, token, min_valid)
             used.client_id = served.token.row.client_id
-            if _is_use_due(store, served.token.row, now):
-                with contextlib.suppress(StoreError):  # a standby serves tokens, too
-                    store.store.note_use(served.token.row.key, now)
+            _note_use(store, [served.token.row], now)
             return served
 
     def _least(self, min_valid: float | None) -> float:
@@ -150,7 +148,7 @@ class Tokens:
     def look_up(self, asked: Sequence[Asked]) -> list[Token | None]:
         """For each the stored token, where nothing is to be done but to hand it out; else None: see `serve`.
 
-        They are read together, and nothing is written: that a row's token was used is noted by `serve`, now and then.
+        They are read together, and nothing is written but that they were used, for all whose row is due for that.
 
         Raises:
             StoreError: none of them can be looked at.
@@ -169,11 +167,12 @@ class Tokens:
             found = [self._at_hand(store, job_factory, one, rows[one.location_id]) for one in asked]
             used = [token.row for token in found if token is not None]
             audit(*[CredentialUsed("get", row.location_id, row.client_id) for row in used])
+            _note_use(store, used, self._runtime.clock.now())
             return found
 
     def _at_hand(self, store: SealedStore, job_factory: JobFactory, asked: Asked, rows: list[Row]) -> Token | None:
         now, fitting = self._runtime.clock.now(), matching(rows, job_factory, asked.provider)
-        if len(fitting) != 1 or fitting[0][0].status == STATUS_DISABLED or _is_use_due(store, fitting[0][0], now):
+        if len(fitting) != 1 or fitting[0][0].status == STATUS_DISABLED:
             return None
         with contextlib.suppress(Exception):  # whoever asked for it is to get it alone, from `serve`
             token = _token(store, job_factory, *fitting[0])
@@ -306,9 +305,12 @@ def _token(store: SealedStore, job_factory: JobFactory, row: Row, provider: str)
     return Token(row, provider, text if VISIBLE_ASCII.fullmatch(text) else "", row.access_token_expiry)
 
 
-def _is_use_due(store: SealedStore, row: Row, now: datetime) -> bool:
-    noted_at = row.last_used_at
-    return "last_used_at" in store.store.columns and (noted_at is None or abs(now - noted_at) >= USE_NOTED)
+def _note_use(store: SealedStore, rows: Sequence[Row], now: datetime) -> None:
+    """Note, in one write, that the tokens of these rows were handed out, where that was noted long ago."""
+    due = {row.key for row in rows if row.last_used_at is None or abs(now - row.last_used_at) >= USE_NOTED}
+    if due and "last_used_at" in store.store.columns:
+        with contextlib.suppress(StoreError):  # a standby serves tokens, too
+            store.store.note_use(sorted(due), now)
 
 
 def readable_params(row: Row) -> dict[str, str]:

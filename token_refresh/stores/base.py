@@ -583,8 +583,8 @@ class Store(ABC):
     def write(self, changes: Sequence[Change]) -> list[WriteResult]:
         """Write each change over the cell it was made from; one result each, in order. Safe to repeat."""
 
-    def note_use(self, key: str, now: datetime) -> None:  # noqa: B027 - most stores have no column for it
-        """Write the row's `last_used_at`, where there is such a column."""
+    def note_use(self, keys: Collection[str], now: datetime) -> None:  # noqa: B027 - most stores have no column for it
+        """Write the rows' `last_used_at`, where there is such a column. Nobody's open transaction is waited for."""
 
     @abstractmethod
     def create(self, values: Mapping[str, Value]) -> str:

@@ -423,9 +423,11 @@ class DatabaseStore(Store):
         except StoreError as error:
             return [WriteResult(Written.UNDONE, error) for _ in changes]
 
-    def note_use(self, key: str, now: datetime) -> None:
+    def note_use(self, keys: Collection[str], now: datetime) -> None:
         """See `Store.note_use`. `updated_at` stays: nobody changed the row."""
-        used = sa.update(CREDENTIALS).where(CREDENTIALS.c.id == _id(key)).values(last_used_at=now)
+        column = CREDENTIALS.c.id
+        free = sa.select(column).where(column.in_([_id(key) for key in keys])).with_for_update(skip_locked=True)
+        used = sa.update(CREDENTIALS).where(column.in_(free)).values(last_used_at=now)
         self._transact(lambda connection: connection.execute(used))
 
     def create(self, values: Mapping[str, Value]) -> str:
