@@ -170,6 +170,62 @@ def test_that_many_stored_tokens_were_handed_out_together_is_noted_in_one_write(
     assert [len(keys) for keys in notes] == [2]
 
 
+def test_clients_and_logins_do_not_wait_for_threads_that_wait_for_a_provider(world: World, slow: Slow) -> None:
+    token = world.oauth.grant("acme", "app-acme", location_id="loc2")
+    login = {"client_id": "app-acme", "client_secret": "acme secret", "refresh_token": token}
+
+    async def calls(manager: AsyncTokenManager) -> None:
+        await manager.store_tokens("loc2", "acme", **login)
+        row = await manager.get("loc2")
+        await manager.find(row.row_id)
+        await manager.update(row.row_id, workspace_name="Theirs")
+        assert len((await manager.page(10))[0]) == len(await manager.list_tokens()) == 2
+        await manager.counts()
+        await manager.delete(row.row_id)
+
+    async def main() -> None:
+        async with made(world, threads=1) as manager:
+            refreshed = asyncio.create_task(manager.get_valid_access_token("loc1"))
+            await until(slow.arrived)
+            await asyncio.wait_for(calls(manager), PATIENCE_SECONDS)
+            assert not refreshed.done()
+            slow.go.set()
+            await refreshed
+
+    asyncio.run(main())
+    assert slow.was_released
+
+
+def test_rows_of_another_provider_are_refreshed_while_many_of_one_wait_for_it(world: World) -> None:
+    go, arrived = threading.Event(), threading.Semaphore(0)
+    rows = [f"loc{number}" for number in range(6)]
+
+    def hold(call: faults.Call, act: faults.Act) -> Any:
+        if call.location_id in rows:
+            arrived.release()
+            go.wait(PATIENCE_SECONDS)
+        return act()
+
+    async def main() -> str:
+        async with made(world, threads=4) as manager:
+            waiting = [asyncio.create_task(manager.get_valid_access_token(row)) for row in rows]
+            for _ in range(2):
+                await asyncio.to_thread(arrived.acquire)
+            other = await asyncio.wait_for(manager.get_valid_access_token("other"), PATIENCE_SECONDS)
+            assert not any(task.done() for task in waiting)
+            go.set()
+            await asyncio.gather(*waiting)
+            return other
+
+    for row in rows:
+        log_in(world, manager_of(world), row)
+    log_in(world, manager_of(world), "other", "acme-basic")
+    world.clock.advance(3700)
+    world.oauth.fail(faults.Fault("hold", hold), times=len(rows) + 1)
+    assert asyncio.run(main()) == world.oauth.current_access("other")
+    assert len(world.oauth.requests) == len(rows) + 1
+
+
 def test_a_row_that_cannot_be_read_costs_those_who_ask_at_the_same_time_nothing(world: World) -> None:
     async def main() -> list[object]:
         async with made(world) as manager:
@@ -268,7 +324,7 @@ def test_a_login_whose_caller_is_gone_is_stored_all_the_same(world: World) -> No
 
     async def main() -> None:
         async with made(world, threads=1) as manager:
-            manager._threads.workers.begin(partial(busy.wait, PATIENCE_SECONDS))
+            manager._threads.writes.begin(partial(busy.wait, PATIENCE_SECONDS))
             login = {"client_id": "app-acme", "client_secret": "acme secret", "refresh_token": token}
             task = asyncio.create_task(manager.store_tokens("loc1", "acme", **login))
             await asyncio.sleep(0)

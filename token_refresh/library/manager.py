@@ -128,12 +128,12 @@ class TokenManager(Clients, Logins):
         key = (location_id.strip(), provider)
         return self._single_flight.join((*key, min_valid), lambda: capture_error(lambda: self._serve(*key, min_valid)))
 
-    def look_up(self, asked: Sequence[Asked]) -> list[AccessToken | TokenError | None]:
-        """The stored tokens, read together; None for one that takes more than that: see `token_flight`."""
+    def look_up(self, asked: Sequence[Asked]) -> list[AccessToken | TokenError | str]:
+        """The stored tokens, read together; for one that takes more (`token_flight`) its provider, or an empty text."""
         found = capture_error(lambda: self._tokens.look_up(asked))
         if isinstance(found, TokenError):  # a mistake that one of them brings to light must not cost the others theirs
-            return [None if found.kind is Kind.INTERNAL else found] * len(asked)
-        return [None if token is None else _handed_out(token) for token in found]
+            return ["" if found.kind is Kind.INTERNAL else found] * len(asked)
+        return [token if isinstance(token, str) else _handed_out(token) for token in found]
 
     def get(self, location_id: str, provider: str | None = None) -> TokenView:
         """What may be shown of a row. Raises like `get_valid_access_token`."""
@@ -315,7 +315,7 @@ class TokenManager(Clients, Logins):
     def _stored_meanwhile(self, location_id: str, provider: str | None) -> AccessToken:
         """The stored token while it lives: whoever asks is part of what fetches the next one."""
         [token] = self.look_up([Asked(location_id, provider, 0)])
-        if token is None:
+        if isinstance(token, str):
             raise RetryLaterError(f"{location_id}: this thread itself is at its token", "Ask again when it is there.")
         return unwrap(token)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from token_refresh.base.errors import RetryLaterError
 
@@ -32,6 +34,47 @@ class Pool:
     def shutdown(self) -> None:
         """Wait for what is open."""
         self._executor.shutdown()
+
+
+class Lanes:
+    """A pool of which each lane takes half at most: what is slow in one leaves threads for the others."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._pool = Pool(threads, name)
+        self._most = max(1, threads // 2)
+        self._lock = threading.Lock()
+        self._going = Counter[str]()
+        self._waiting = defaultdict[str, deque[_Work[Any]]](deque)
+
+    def begin(self, act: Callable[[], _T], lane: str) -> Future[_T] | RetryLaterError:
+        """See `Pool.begin`."""
+        work = _Work(act)
+        with self._lock:
+            self._waiting[lane].append(work)
+            if self._going[lane] < self._most:
+                begun = self._pool.begin(partial(self._serve, lane))
+                if isinstance(begun, RetryLaterError):
+                    self._waiting[lane].pop()
+                    return begun
+                self._going[lane] += 1
+        return work.end
+
+    def shutdown(self) -> None:
+        """Wait for what is open."""
+        self._pool.shutdown()
+
+    def _serve(self, lane: str) -> None:
+        while (work := self._next(lane)) is not None:
+            work()
+
+    def _next(self, lane: str) -> _Work[Any] | None:
+        with self._lock:
+            if self._waiting[lane]:
+                return self._waiting[lane].popleft()
+            self._going[lane] -= 1
+            if not self._going[lane]:
+                del self._going[lane], self._waiting[lane]
+            return None
 
 
 class _Work(Generic[_T]):

@@ -145,8 +145,10 @@ class Tokens:
     def _least(self, min_valid: float | None) -> float:
         return self._runtime.expiry_buffer if min_valid is None else min_valid
 
-    def look_up(self, asked: Sequence[Asked]) -> list[Token | None]:
-        """For each the stored token, where nothing is to be done but to hand it out; else None: see `serve`.
+    def look_up(self, asked: Sequence[Asked]) -> list[Token | str]:
+        """For each the stored token, where nothing is to be done but to hand it out; else see `serve`.
+
+        In its place the slug of its provider then, empty where that is not known.
 
         They are read together, and nothing is written but that they were used, for all whose row is due for that.
 
@@ -160,24 +162,26 @@ class Tokens:
                 for row in store.store.find(*{one.location_id for one in asked}):
                     rows[row.location_id].append(row)
             except StoreRefusedError:  # the name of one, such as bytes that are no text: each is to be asked for alone
-                return [None] * len(asked)
+                return [""] * len(asked)
             except StoreError as error:
                 audit(*[CredentialUsed("get", one.location_id, outcome=error.kind) for one in asked])
                 raise
             found = [self._at_hand(store, job_factory, one, rows[one.location_id]) for one in asked]
-            used = [token.row for token in found if token is not None]
+            used = [token.row for token in found if isinstance(token, Token)]
             audit(*[CredentialUsed("get", row.location_id, row.client_id) for row in used])
             _note_use(store, used, self._runtime.clock.now())
             return found
 
-    def _at_hand(self, store: SealedStore, job_factory: JobFactory, asked: Asked, rows: list[Row]) -> Token | None:
+    def _at_hand(self, store: SealedStore, job_factory: JobFactory, asked: Asked, rows: list[Row]) -> Token | str:
         now, fitting = self._runtime.clock.now(), matching(rows, job_factory, asked.provider)
-        if len(fitting) != 1 or fitting[0][0].status == STATUS_DISABLED:
-            return None
+        if len(fitting) != 1:
+            return ""
+        [(row, provider)] = fitting
         with contextlib.suppress(Exception):  # whoever asked for it is to get it alone, from `serve`
-            token = _token(store, job_factory, *fitting[0])
-            return token if token.lasts(self._least(asked.min_valid), now) else None
-        return None
+            token = _token(store, job_factory, row, provider)
+            if row.status != STATUS_DISABLED and token.lasts(self._least(asked.min_valid), now):
+                return token
+        return provider
 
     def refresh(self, location_id: str, provider: str | None) -> Token:
         """The row's token after a refresh now; where somebody else was at it already, theirs.
