@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,9 +16,12 @@ import sqlalchemy as sa
 
 from tests.callers import log_in, manager_of
 from tests.conftest import World
+from tests.world.oauth import faults
 from tests.world.postgres import PostgresServer, Shell, mapped
 from token_refresh.library import TokenManager
 from token_refresh.wiring import SHARED_CONNECTIONS
+
+PATIENCE_SECONDS = 60
 
 CALLS, THREADS = 200, 16
 
@@ -103,6 +107,34 @@ def test_a_manager_that_is_closed_leaves_no_connection_and_can_be_used_again(
         assert manager.get_valid_access_token("loc1") == token
         manager.close()
         assert not is_any_left(shell)
+
+
+def test_a_call_that_is_open_while_its_manager_is_closed_leaves_no_connection(
+    postgres_world: World, postgres: PostgresServer
+) -> None:
+    world = postgres_world
+    arrived, go = threading.Event(), threading.Event()
+
+    def hold(_: faults.Call, act: faults.Act) -> Any:
+        arrived.set()
+        go.wait(PATIENCE_SECONDS)
+        return act()
+
+    with closing(postgres.connect(mapped(world.program.settings["DATABASE_URL"]))) as shell:
+        manager = manager_of(world)
+        log_in(world, manager)
+        world.clock.advance(3700)
+        world.oauth.fail(faults.Fault("hold", hold))
+        call = threading.Thread(target=manager.get_token, args=("loc1",))
+        call.start()
+        assert arrived.wait(PATIENCE_SECONDS)
+        manager.close()
+        go.set()
+        call.join(PATIENCE_SECONDS)
+        assert not is_any_left(shell)
+        with manager_of(world) as another:
+            assert another.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+    assert len(world.oauth.requests) == 1
 
 
 def test_a_database_file_that_was_replaced_is_opened_again(world: World) -> None:

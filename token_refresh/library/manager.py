@@ -84,7 +84,10 @@ class TokenManager(Clients, Logins):
         self.close()
 
     def close(self) -> None:
-        """Stop the rounds, wait for what is open, and release connections. A later call opens others."""
+        """Stop the rounds, wait for the open one, and release connections, which the last open call does where one is.
+
+        A later call opens others.
+        """
         self.stop()
         self._runtime.close()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 
 from token_refresh.base.errors import NoSuchTokenError
+from token_refresh.base.events import RowFinished
 from token_refresh.base.program import TOKEN_MANAGER
 from token_refresh.base.stop import Stop
 from token_refresh.diagnosis.row_state import RowStatus, row_status
@@ -30,8 +32,12 @@ class Opened:
 
     def __init__(self, runtime: Runtime, wait_seconds: float) -> None:
         self._ending = Stop()
+        calls = _Calls(runtime.close)
         self._runtime = replace(
             runtime,
+            open_store=partial(calls.opened, runtime.open_store),
+            close=calls.close,
+            record_rows=partial(calls.record, runtime.record_rows),
             run_context_around=partial(_at_work, self._ending, runtime.run_context_around),
             bystander_context_around=partial(_at_work, self._ending, runtime.bystander_context_around),
         )
@@ -69,6 +75,43 @@ class Opened:
         runtime = self._runtime
         policy = DuePolicy(math.ceil(runtime.refresh_interval), math.ceil(runtime.expiry_buffer))
         return row_status(row, runtime.catalog, runtime.default_provider, policy, runtime.clock.now())
+
+
+class _Calls:
+    """The calls that are open now: where a manager is closed meanwhile, the last of them releases the connections."""
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+        self._lock = threading.Lock()
+        self._open = 0
+        self._is_closed = False
+
+    @contextmanager
+    def opened(self, open_store: Callable[[], AbstractContextManager[SealedStore]]) -> Iterator[SealedStore]:
+        with self._lock:
+            self._is_closed = self._is_closed and self._open > 0  # a later call may keep what it opens
+            self._open += 1
+        try:
+            with open_store() as store:
+                yield store
+        finally:
+            with self._lock:
+                self._open -= 1
+            self._release_last()
+
+    def record(self, record_rows: Callable[[Sequence[RowFinished]], None], rows: Sequence[RowFinished]) -> None:
+        """What a call may do when its table is closed already."""
+        record_rows(rows)
+        self._release_last()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        self._release_last()
+
+    def _release_last(self) -> None:
+        if self._is_closed and not self._open:
+            self._release()
 
 
 @contextmanager
