@@ -746,6 +746,9 @@ def test_the_client_of_the_settings_is_used_where_none_is_handed_in(world: World
         ({"provider": "nobody"}, "there is no provider 'nobody'"),
         ({"client_id": ""}, "client_id is empty"),
         ({"access_token": "at", "expires_at": datetime(2026, 3, 1)}, "expires_at has no time zone"),  # noqa: DTZ001
+        ({"connected_at": "yesterday"}, "connected_at is no time"),
+        ({"provider_params": {"tenant": object()}}, "provider_params are no names with texts"),
+        ({"provider_params": [1]}, "provider_params are no names with texts"),
         ({"provider": "acme-instance"}, None),
     ],
 )

@@ -29,6 +29,16 @@ class AdmissionError(ActionableError):
         return cls(str(error), error.action, error.kind)
 
 
+def params_cell(params: Mapping[str, str] | None) -> str:
+    """The cell of the `provider_params` that a program hands in. Raises `AdmissionError` where they are no texts."""
+    if not params:
+        return ""
+    if isinstance(params, Mapping) and all(isinstance(text, str) for one in params.items() for text in one):
+        return json.dumps(dict(params), ensure_ascii=False)
+    action = 'Pass a dict such as {"tenant": "common"}.'
+    raise AdmissionError("provider_params are no names with texts", action, Kind.USAGE)
+
+
 def require_stored(end: RowFinished | Notice) -> RowFinished:
     """What became of a login that somebody waits for. Raises `AdmissionError` where it cannot be stored."""
     if isinstance(end, Notice):

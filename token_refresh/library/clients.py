@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from token_refresh.base.errors import Kind, MisconfiguredError, capture_error, u
 from token_refresh.base.text import trimmed
 from token_refresh.clients.amendment import Amendment, amend
 from token_refresh.clients.client_fields import Allowed
-from token_refresh.clients.credential import NewCredential
+from token_refresh.clients.credential import NewCredential, params_cell
 from token_refresh.clients.registration import register
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.settled import SettledRows
@@ -168,7 +167,7 @@ class Clients(Opened):
             RetryLaterError: nothing was stored.
         """
         texts = {"redirect_uri": redirect_uri, "workspace_email": workspace_email, "workspace_name": workspace_name}
-        params = dict(provider_params or {})
+        params = unwrap(capture_error(partial(params_cell, provider_params)))
         client_id = client_id.strip()
         entered = NewCredential(
             trimmed(location_id),
@@ -176,7 +175,7 @@ class Clients(Opened):
             client_id,
             client_secret,
             "",
-            json.dumps(params, ensure_ascii=False) if params else "",
+            params,
             {name: text.strip() for name, text in texts.items() if text.strip()},
         )
         del client_secret

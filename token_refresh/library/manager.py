@@ -7,7 +7,6 @@ write alone. So a program that lives for weeks never keeps cron or another progr
 from __future__ import annotations
 
 import atexit
-import json
 import math
 import os
 import threading
@@ -28,7 +27,7 @@ from token_refresh.base.rounds import rounds
 from token_refresh.base.stop import Stop
 from token_refresh.base.text import trimmed
 from token_refresh.clients.admission import Admission, Terms
-from token_refresh.clients.credential import NewCredential
+from token_refresh.clients.credential import NewCredential, params_cell
 from token_refresh.clients.login_answer import read_login
 from token_refresh.clients.removal import Removal
 from token_refresh.clients.rows import find_one
@@ -201,6 +200,9 @@ class TokenManager(Clients, Logins):
         read = capture_error(partial(read_login, answer, self._runtime.clock.now()))
         del answer  # see `from_settings`; what is made of it does not show its tokens
         login, details = unwrap(read)
+        params = unwrap(capture_error(partial(params_cell, provider_params)))
+        if connected_at is not None and not isinstance(connected_at, datetime):
+            raise MisconfiguredError("connected_at is no time", "Pass an aware datetime, or leave it out.", Kind.USAGE)
         known = {
             "redirect_uri": redirect_uri,
             "workspace_email": workspace_email,
@@ -215,7 +217,7 @@ class TokenManager(Clients, Logins):
             client_id,
             client_secret,
             login.refresh_token or "",
-            json.dumps(dict(provider_params)) if provider_params else "",
+            params,
             {**details, **{name: value for name, value in known.items() if value}},
         )
         # What it brings is in `entered`; without an access token the next run has to fetch one.
