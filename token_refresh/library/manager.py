@@ -1,7 +1,9 @@
 """For programs: a valid access token now, logins stored, grants ended, and runs without cron.
 
 Between two calls only connections stay open, a few for all threads; journal and run lock are held around a refresh or a
-write alone. So a program that lives for weeks never keeps cron or another program from its work, and may fork.
+write alone. So a program that lives for weeks never keeps cron or another program from its work. It may fork before
+`start`, while no call is open: a child gets what its parent's other threads hold, such as the lock of a module that is
+being imported, and would wait for it for ever.
 """
 
 from __future__ import annotations
