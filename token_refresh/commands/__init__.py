@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import crypto
 from token_refresh import settings
 from token_refresh.base.clock import Clock, SystemClock
-from token_refresh.base.errors import Kind
+from token_refresh.base.errors import ActionableError, Kind
 from token_refresh.base.program import TOKEN_MANAGER, VERSION
 from token_refresh.base.text import counted
 from token_refresh.settings import SettingsError
@@ -38,6 +38,7 @@ from token_refresh.wiring import (
 
 if TYPE_CHECKING:
     from providers.base import Provider
+    from token_refresh.base.events import RowFinished
     from token_refresh.refresh.run_context import RunContext
 
 VERBS = {
@@ -161,6 +162,21 @@ def onboarding_context(installation: Installation, console: Console) -> Iterator
         is_free = not context.store.store.claims
         with nullcontext() if is_free else run_lock(context.folder, installation.clock, LOCK_WAIT_SECONDS, say):
             yield context
+
+
+def store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> RowFinished:
+    """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
+    from token_refresh.clients.credential import require_stored
+    from token_refresh.journal.lock import LockedError
+    from token_refresh.wiring import resume_admission
+
+    try:
+        with patient_lock(installation, console):
+            entry = next(one for one in context.journal.entries() if one.id == entry_id)
+            return require_stored(resume_admission(context, entry))
+    except LockedError as error:
+        what = f"the login is kept, encrypted, and not stored yet: {error}"
+        raise ActionableError(what, "Nothing is lost: the next run stores it.", error.kind) from None
 
 
 def change_client(

@@ -11,16 +11,13 @@ from functools import partial
 
 from token_refresh.base.clock import Clock, SystemClock
 from token_refresh.base.errors import Kind
-from token_refresh.base.events import RowFinished
 from token_refresh.base.program import ONBOARD_CLIENT
 from token_refresh.base.stop import Stop
 from token_refresh.clients.admission import Admission, Terms, warn_of_foreign_key
-from token_refresh.clients.credential import require_stored
 from token_refresh.clients.csv_file import CSV_HEADER, admit_lines, read_lines, read_text
 from token_refresh.clients.row import find_row
-from token_refresh.commands import onboarding_context, patient_lock, prepare, started
+from token_refresh.commands import onboarding_context, prepare, started, store_login
 from token_refresh.refresh.recovery import store_leftovers
-from token_refresh.refresh.run_context import RunContext
 from token_refresh.terminal.console import Console
 from token_refresh.terminal.flags import Parser, add_completion, onboarding_flags, onboarding_parser
 from token_refresh.terminal.process import ended_by
@@ -34,7 +31,6 @@ from token_refresh.wiring import (
     open_run_context,
     open_store,
     record_rows,
-    resume_admission,
 )
 
 
@@ -83,7 +79,7 @@ def _from_terminal(
             from token_refresh.terminal.login import log_in
 
             with open_run_context(installation, is_bystander=True) as context:
-                result = _store_login(context, log_in(context, ask, arguments, terms), installation, console)
+                result = store_login(context, log_in(context, ask, arguments, terms), installation, console)
             record_rows(installation, [result])
             return show_onboarded(console, installation.settings.store, result)
         with closing(open_store(installation)) as store:
@@ -93,13 +89,6 @@ def _from_terminal(
         result = admission.admit(entered, terms)
     record_rows(installation, [result])
     return {*show_onboarded(console, installation.settings.store, result), *admission.failure_kinds([result])}
-
-
-def _store_login(context: RunContext, entry_id: int, installation: Installation, console: Console) -> RowFinished:
-    """The journal stays open until then: a run that starts meanwhile does not take its entry over."""
-    with patient_lock(installation, console):
-        entry = next(one for one in context.journal.entries() if one.id == entry_id)
-        return require_stored(resume_admission(context, entry))
 
 
 def _from_csv(name: str, terms: Terms, installation: Installation, console: Console) -> Iterable[Kind]:

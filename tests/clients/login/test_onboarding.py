@@ -12,11 +12,15 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 import requests
 
+from tests import exits
 from tests.clients.login.person import PASTED, LoggedIn, away, browse, logged_in, sent_back, set_up
+from tests.commands.test_cli import state_folder
 from tests.conftest import World
+from tests.refresh.runs.faults_world import AirtableRows
 from tests.world.oauth import faults
 from tests.world.ports import free_port
 from token_refresh.clients.login import loopback
+from token_refresh.journal.lock import run_lock
 
 __all__ = ["logged_in"]
 
@@ -529,3 +533,15 @@ def test_ctrl_c_ends_a_login_with_exit_4_and_nothing_was_asked(logged_in: Logged
 )
 def test_flags_that_contradict_each_other_end_with_exit_2(world: World, argv: list[str]) -> None:
     assert world.program.onboard(*argv).code == 2
+
+
+def test_a_login_that_waits_for_a_run_that_is_active_is_said_to_be_kept(
+    airtable_world: World, logged_in: LoggedIn
+) -> None:
+    set_up(airtable_world, "google", ANY_PORT)
+    with run_lock(state_folder(airtable_world), airtable_world.clock):
+        result = logged_in("google", browse)
+    assert (result.code, "the login is kept, encrypted, and not stored yet" in result.err) == (exits.BUSY, True)
+    airtable_world.clock.advance(200)
+    airtable_world.program.run()
+    assert AirtableRows(airtable_world).is_current("loc")
