@@ -1923,7 +1923,7 @@ MUTANTS = (
     _mutant(
         "a link is for any number of logins",
         "token_refresh/service/logins.py",
-        "            await in_thread(service.links.end, login.link_id)\n",
+        "            service.links.end(link_id)\n",
         "            pass\n",
         f"{_CALLBACKS}test_opening_a_link_spends_nothing_and_storing_tokens_does",
     ),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.journal.test_file import opened
 from tests.world.clock import FakeClock
-from token_refresh.journal.lock import run_lock
+from token_refresh.journal.lock import hold, run_lock
 from token_refresh.stores.airtable.pace import Pace
 
 
@@ -86,3 +86,19 @@ def test_a_child_that_leaves_its_parents_run_touches_no_file_that_got_the_locks_
         is_kept = reused == descriptor and os.pread(reused, 50, 0) == b"what it holds"
         os._exit(0 if is_kept else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def test_a_child_keeps_a_file_that_got_the_number_of_a_lock_which_another_hand_closed(tmp_path: Path) -> None:
+    held = hold(tmp_path / "lock")
+    assert held is not None
+    os.close(held)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    assert other == held
+    process = os.fork()
+    if process == 0:
+        with suppress(OSError):
+            os.write(other, b"written by the child")
+        os._exit(0)
+    os.waitpid(process, 0)
+    os.close(other)
+    assert (tmp_path / "other").read_bytes() == b"written by the child"

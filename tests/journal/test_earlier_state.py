@@ -19,6 +19,7 @@ from crypto import Context
 from tests import exits
 from tests.conftest import World
 from tests.world.clock import START
+from token_refresh.base.fork import let_go
 from token_refresh.journal.installation import EARLIER_ID_FILE
 from token_refresh.journal.lock import hold, run_lock
 
@@ -184,9 +185,9 @@ def test_what_a_process_of_it_has_that_is_alive_is_left_alone(world: World) -> N
     made = embedded(world)
     held = hold(made.folder / "journal-1.lock")
     assert held is not None
-    with open(held, closefd=True):  # noqa: PTH123 - a descriptor
-        assert steps(world) == {}
-        assert "oldhost" in made.cells("claimed")["claim_owner"]
+    assert steps(world) == {}
+    assert "oldhost" in made.cells("claimed")["claim_owner"]
+    let_go(held)
     assert len(steps(world)) == 5
 
 

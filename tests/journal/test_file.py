@@ -22,6 +22,7 @@ from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.base.columns import REQUIRED_COLUMNS
+from token_refresh.base.fork import let_go
 from token_refresh.diagnosis.row_state import RememberedFailures
 from token_refresh.journal import file as journal_file
 from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step
@@ -310,7 +311,7 @@ def test_a_lock_on_a_file_that_was_deleted_meanwhile_counts_for_nothing(
     assert held is not None
     assert os.path.samestat(os.fstat(held), path.stat())
     assert hold(path) is None
-    os.close(held)
+    let_go(held)
 
 
 # Trouble

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 
 class _Descriptor(int):
     """One opening of a file: the same number may be another one's later."""
+
+    inode: int
 
 
 _OPEN: dict[int, _Descriptor] = {}  # by identity
@@ -19,6 +22,7 @@ def open_unshared(path: Path) -> int:
     """Open a file, made where there is none, to be closed by `let_go` and in every child that is forked meanwhile."""
     with _LOCK:
         descriptor = _Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        descriptor.inode = os.fstat(descriptor).st_ino
         _OPEN[id(descriptor)] = descriptor
     return descriptor
 
@@ -34,7 +38,9 @@ def let_go(descriptor: int | None, *, empty: bool = False) -> None:
 
 def _close_in_child() -> None:
     for descriptor in _OPEN.values():
-        os.close(descriptor)
+        with suppress(OSError):  # closed by another hand; its number may be another file's by now
+            if os.fstat(descriptor).st_ino == descriptor.inode:
+                os.close(descriptor)
     _OPEN.clear()
     _LOCK.release()
 
