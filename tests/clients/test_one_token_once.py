@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,27 @@ def test_a_row_s_own_token_is_sent_by_who_enters_it_once_more_where_no_run_does(
     assert rows.is_current("loc")
     rows.world.clock.advance(3600)
     assert run(rows).outcomes() == {"loc": "refreshed"}  # nobody has claimed it
+
+
+def test_a_row_s_own_token_that_a_run_has_just_sent_is_not_sent_by_who_enters_it_once_more(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = rows.world.csv_line("acme-family", "loc")
+    onboard(rows.world, line, flags=["--no-check"])
+    location, provider, client_id, secret, token = line
+    with run_context_of(rows) as context:
+        claim_due, store = context.store.store.claim_due, context.store.store
+
+        def late(*what: Any) -> Any:
+            monkeypatch.setattr(store, "claim_due", claim_due)
+            run(rows)
+            return claim_due(*what)
+
+        monkeypatch.setattr(store, "claim_due", late)
+        with pytest.raises(AdmissionError, match="refreshed meanwhile"):
+            Admission(context).admit(NewCredential(location, provider, client_id, secret, token), Terms(replace=True))
+    assert rows.world.oauth.sent_twice() == []
+    assert rows.is_current("loc")
 
 
 # Sent already

@@ -173,6 +173,16 @@ def test_a_replay_that_finds_a_dead_grant_says_so_and_fails(airtable_world: Worl
     assert "dead acme: reauthorize" in result.err
 
 
+def test_the_journal_is_listed_where_nobody_can_say_of_which_table_an_entry_is(table: AirtableRows) -> None:
+    """Its table has another name by now, and Airtable does not answer."""
+    world = table.world
+    assert world.airtable is not None
+    world.program.settings["AIRTABLE_TABLE_NAME"] = "Another"
+    world.airtable.inject(airtable_faults.status(503), times=None)
+    listed = world.program.run("recover")
+    assert (listed.code, "recover --replay" in listed.out) == (exits.DONE, True)
+
+
 def test_what_a_replay_could_not_store_is_said_and_listed(table: AirtableRows) -> None:
     table.edit("loc", provider_params="{")
     result = table.world.program.run("recover", "--replay", "--json")

@@ -230,6 +230,22 @@ def test_a_log_handler_that_needs_the_token_that_is_being_fetched_does_not_wait_
     assert handler.got[-1] == (token if lives else world.oauth.current_access("loc1"))
 
 
+def test_who_asks_for_the_very_token_that_it_fetches_is_to_ask_again_where_none_lives(
+    world: World, manager: TokenManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(world, manager)
+    world.clock.advance(3700)
+    serve = manager._tokens.serve
+
+    def asking(*what: Any) -> Any:
+        with pytest.raises(RetryLaterError, match="this thread itself"):
+            manager.get_token("loc1")
+        return serve(*what)
+
+    monkeypatch.setattr(manager._tokens, "serve", asking)
+    assert manager.get_valid_access_token("loc1") == world.oauth.current_access("loc1")
+
+
 def test_errors_say_whether_to_wait_to_log_in_or_to_fix(world: World, manager: TokenManager) -> None:
     for location in ("later", "dead", "mend"):
         log_in(world, manager, location)

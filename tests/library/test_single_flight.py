@@ -90,3 +90,16 @@ def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent(monkeypatch: py
     of_parent = shared.join("key", refuse)
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert shared.join("key", lambda: "token") is not of_parent
+
+
+def test_of_two_threads_that_begin_at_the_same_moment_one_leads() -> None:
+    class Overtaken(dict[str, int]):
+        """Another thread is a step ahead."""
+
+        def setdefault(self, key: str, _: int = 0) -> int:
+            return super().setdefault(key, -1)
+
+    flight = SingleFlight[str]().join("key", lambda: "answer")
+    flight._leader = Overtaken()
+    flight.lead()
+    assert not flight.answer.done()

@@ -237,10 +237,7 @@ class _Unfinished:
         entry = self._known(self._lost, job)
         of_row = self._lost_of_row.get((row.key, row.location_id))
         if of_row is not None and of_row is not entry:
-            if entry is None and self._context.journal.is_of(of_row, row.encrypted_refresh):
-                entry = of_row  # the key that its token was hashed with is gone
-            else:
-                self._overtaken.append(of_row.id)
+            self._overtaken.append(of_row.id)
         if entry is not None:
             entry = self._noted(entry, row.key)
             job = replace(job, lost_entry=entry.id, lost=entry)
