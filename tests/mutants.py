@@ -1512,13 +1512,6 @@ MUTANTS = (
         f"{_MANAGER}test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run",
     ),
     _mutant(
-        "a login whose caller is gone is dropped",
-        "token_refresh/library/async_manager.py",
-        "await asyncio.shield(",
-        "await (",
-        "tests/library/test_async_manager.py::test_a_login_whose_caller_is_gone_is_stored_all_the_same",
-    ),
-    _mutant(
         "a journal that is open is opened and closed beside SQLite",
         "token_refresh/journal/file.py",
         "    if not path.exists():",

@@ -158,6 +158,11 @@ def test_a_change_that_rich_text_makes_later_is_not_counted_as_stored(airtable_w
     assert "last_access_token" not in world.table.cells(other)
 
 
+def escaped(cell: str) -> str:
+    """As rich text has it; the last letter, too, for not every cell has an underscore."""
+    return cell[:-1].replace("_", "\\_") + "\\" + cell[-1]
+
+
 @pytest.mark.parametrize("holds_new", [True, False])
 def test_what_rich_text_left_in_a_row_keeps_its_new_tokens_from_nobody(airtable_world: World, holds_new: bool) -> None:
     """The run was killed before it took the cell back, or the column changed that one, too; then it is plain again."""
@@ -171,7 +176,7 @@ def test_what_rich_text_left_in_a_row_keeps_its_new_tokens_from_nobody(airtable_
         answer = act()
         new = world.table.cells(record)["encrypted_refresh"]
         written.append(new if holds_new and new != before else before)
-        world.table.edit(record, {"encrypted_refresh": written[-1].replace("_", "\\_") + "\n"})
+        world.table.edit(record, {"encrypted_refresh": escaped(written[-1]) + "\n"})
         shown = json.loads(answer.body)
         shown["records"][0]["fields"]["encrypted_refresh"] = world.table.cells(record)["encrypted_refresh"]
         return replace(answer, body=json.dumps(shown).encode())
@@ -180,7 +185,7 @@ def test_what_rich_text_left_in_a_row_keeps_its_new_tokens_from_nobody(airtable_
     world.airtable.inject(escape, kind="update", times=None, when=lambda request: b"encrypted_refresh" in request.body)
     assert world.program.run().code == exits.USAGE
     world.airtable.faults.clear()
-    world.table.edit(record, {"encrypted_refresh": written[0].replace("_", "\\_")})
+    world.table.edit(record, {"encrypted_refresh": escaped(written[0])})
     asked = len(world.oauth.requests)
     assert world.program.run().code == exits.DONE
     assert len(world.oauth.requests) == asked

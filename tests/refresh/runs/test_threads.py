@@ -93,9 +93,7 @@ def test_a_run_that_can_start_no_thread_ends_at_once_and_sends_nothing(world: Wo
     assert world.oauth.requests == []
 
 
-@pytest.mark.parametrize(
-    "more", [8, 9]
-)  # some that just ended may still count: the least is luck
+@pytest.mark.parametrize("more", [8, 9])  # some that just ended may still count: the least is luck
 def test_a_run_that_can_start_only_some_threads_goes_on_with_those(world: World, more: int) -> None:
     def act(rows: SqliteRows) -> None:
         allow(more)
