@@ -14,7 +14,7 @@ from tests.commands.test_import import exported
 from tests.commands.test_verify import LATER, new_key
 from tests.commands.test_ways_out import answered
 from tests.conftest import World
-from tests.refresh.runs.faults_world import Rows, SqliteRows, entries, meanwhile, table_of
+from tests.refresh.runs.faults_world import Rows, SqliteRows, entries, journal, meanwhile, table_of
 from tests.refresh.runs.test_faults import run, sent
 from tests.refresh.runs.test_shared_database import other
 from tests.refresh.runs.test_unproven import strange
@@ -207,9 +207,17 @@ def test_a_row_that_a_host_claims_that_is_gone_is_re_encrypted_after_a_takeover(
 # What is said to be done
 
 
-def test_a_grant_whose_new_token_is_not_proved_is_revoked_by_the_token_before_too(rows: Rows) -> None:
-    """A page may have shown the new one; its provider takes the revocation of a token that never was."""
+@pytest.mark.parametrize(("kind", "is_journal_lost"), [("sqlite", False), ("sqlite", True), ("airtable", False)])
+def test_a_grant_whose_new_token_is_not_proved_is_revoked_by_the_token_before_too(
+    request: pytest.FixtureRequest, kind: str, is_journal_lost: bool
+) -> None:
+    """A page may have shown the new one; its provider takes the revocation of a token that never was.
+
+    A database has the token before in the row as well.
+    """
+    rows = table_of(kind, request)
     world = rows.world
+    world.program.undone = lambda _: []
     revocable(world)
     own = Path(world.program.settings["PROVIDERS_FILE"])
     own.write_text(own.read_text().replace("[acme]\n", "[acme]\nrevoke_ends = true\n"))
@@ -221,6 +229,9 @@ def test_a_grant_whose_new_token_is_not_proved_is_revoked_by_the_token_before_to
     assert rows.stored("loc") == "sample-refresh"
     world.oauth.behave()
     world.clock.advance(2 * HOUR)
+    if is_journal_lost:
+        with journal(world) as opened:
+            opened.finish([entry.id for entry in opened.entries()])
     assert world.program.run("revoke", "loc", "--yes").code == exits.DONE
     assert world.oauth.tokens[living].revoked_at is not None
 
