@@ -314,6 +314,18 @@ def test_a_row_that_somebody_holds_is_passed_over(place: PostgresPlace) -> None:
     assert [row.key for row in rows] == [free]
 
 
+def test_noting_a_use_waits_for_nobody_s_open_transaction(place: PostgresPlace) -> None:
+    held, free = place.add(cells("held")), place.add(cells("free"))
+    with closing(place.server.connect(place.address)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM credentials WHERE id = %s FOR UPDATE", [int(held)])
+        place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET statement_timeout = '5s'".encode())
+        with closing(opened(place.address)) as store:
+            store.note_use([held, free], START)
+            noted = {row.location_id: row.last_used_at for row in store.rows()}
+    assert noted == {"held": None, "free": START}
+
+
 def test_a_write_that_was_cut_off_is_left_undone_and_succeeds_later(place: PostgresPlace) -> None:
     key = place.add(cells())
     with closing(place.server.connect(place.address)) as other, ThreadPoolExecutor(1) as pool:
