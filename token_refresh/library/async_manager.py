@@ -204,11 +204,11 @@ class AsyncTokenManager:
         return self._do(act, lambda do: self._threads.refreshes.begin(do, provider or ""))
 
     async def _do(self, act: Callable[[], _T], begin: Callable[[Callable[[], _T]], Future[_T] | RetryLaterError]) -> _T:
-        """Shielded: what waits for a thread is done as well when its caller is cancelled, for it may hold a login."""
+        """What waits for a thread is done as well when its caller is cancelled, for it may hold a login: see `Pool`."""
         self._refuse_closed()
         begun = begin(act)
         del act
-        return await asyncio.shield(asyncio.wrap_future(unwrap(begun)))
+        return await asyncio.wrap_future(unwrap(begun))
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
