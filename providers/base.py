@@ -133,6 +133,7 @@ class Answer:
         status: the HTTP status; None where no answer came, or a success that broke off.
         received_at: when the answer came.
         server_time: what the provider's clock said then.
+        location_id: the location whose tokens they are, where the provider's answers say so; else empty.
     """
 
     verdict: Verdict
@@ -149,6 +150,7 @@ class Answer:
     status: int | None = None
     received_at: datetime | None = None
     server_time: datetime | None = None
+    location_id: str = ""
 
     @property
     def brings_token(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from providers.base import UNAUTHORIZED, Provider, TokenRequest, Verdict
+from providers.base import UNAUTHORIZED, Answer, Provider, RawAnswer, TokenRequest, Verdict, parse_answer
 from providers.login import Login
 
 # Billing is paused or the agency is inactive. The refresh token is not used up and works again afterwards.
@@ -31,6 +31,13 @@ class GoHighLevel(Provider):
     # An uninstalled app answers like a wrong client secret. If another location of the same app is accepted,
     # the secret is right and this location's grant is gone.
     refusal_if_client_valid = Verdict.DEAD_GRANT
+
+    def read_answer(self, raw: RawAnswer) -> Answer:
+        """See `Provider.read_answer`. Tokens of a location come with its id."""
+        answer, location_id = super().read_answer(raw), parse_answer(raw)[0].get("locationId")
+        if answer.verdict is not Verdict.GRANTED or not isinstance(location_id, str):
+            return answer
+        return replace(answer, location_id=location_id)
 
     def judge(self, status: int, content: Mapping[str, Any]) -> Verdict | None:
         """See `Provider.judge`. HighLevel says in words what others say in `error`."""

@@ -77,6 +77,7 @@ _MANAGER = "tests/library/test_manager.py::"
 _CLIENTS = "tests/library/test_clients.py::"
 _ROW_LOGINS = "tests/library/test_logins.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
+_ONCE = "tests/clients/test_one_token_once.py::"
 _KEPT = "tests/refresh/runs/test_kept_answers.py::"
 _CUT_OFF = "tests/clients/test_cut_off.py::"
 _ATTEMPT = "tests/clients/login/test_attempt.py::"
@@ -1496,6 +1497,41 @@ MUTANTS = (
         "    if isinstance(provider, ShortLived) and answer.is_expiry_assumed:\n",
         "    if False:\n",
         f"{_LOGIN}test_a_login_that_is_killed_before_its_token_is_traded_stores_none",
+    ),
+    _mutant(
+        "a token of another location is stored in the row that it was entered for",
+        "token_refresh/clients/admission.py",
+        '            if answer.location_id not in ("", candidate.entered.location_id):',
+        "            if False:",
+        f"{_ONCE}test_a_token_of_another_location_is_not_stored_and_may_be_entered_for_its_own",
+    ),
+    _mutant(
+        "what came for a token that was entered for a wrong location is never stored",
+        "token_refresh/clients/admission.py",
+        "kept is not None and kept.location_id == entered.location_id:",
+        "False:",
+        f"{_ONCE}test_a_token_of_another_location_is_not_stored_and_may_be_entered_for_its_own",
+    ),
+    _mutant(
+        "a minted pair is stored whatever location it is of",
+        "token_refresh/clients/agencies.py",
+        '        is_other = answer.location_id not in ("", self.location_id)',
+        "        is_other = False",
+        f"{_AGENCIES}test_a_pair_that_is_of_another_location_is_not_stored",
+    ),
+    _mutant(
+        "a minted pair of another location is stored where the token before is refused",
+        "token_refresh/refresh/write_back.py",
+        "            if pair is not None and not is_other:",
+        "            if pair is not None:",
+        f"{_AGENCIES}test_a_pair_that_is_of_another_location_is_not_stored",
+    ),
+    _mutant(
+        "a signal cuts off the request that brings the tokens of a device",
+        "token_refresh/clients/login/device.py",
+        "            return finish(redeem, context, candidate, request,",
+        "            return redeem(context, candidate, request,",
+        "tests/clients/login/test_terminal.py::test_a_signal_during_the_request_that_brings_the_tokens_of_a_device_costs_none",
     ),
     _mutant(
         "nobody has to agree to the host that a line names",

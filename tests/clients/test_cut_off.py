@@ -533,3 +533,17 @@ def check(story: Story, how: str | Point, doing: Callable[[Story], str | None], 
         assert story.is_stored(), story.steps()
     waiting = [entry.step for entry in entries(story.world) if entry.location_id == story.location and entry.admission]
     assert waiting == []
+
+
+def test_a_token_of_another_location_is_not_stored_by_the_run_that_goes_on_either(rows: Rows) -> None:
+    """HighLevel's answers name the location."""
+    story = Story(rows, "gohighlevel", ONBOARDING, "its own")
+    own, story.line = story.line, ("another", *story.line[1:])
+    story.cut_by_kill(Point.KEPT)
+    result = story.world.program.run()
+    assert "its tokens are of its own; they" in result.said
+    assert list(rows.access_of_all()) == []
+    story.line = own
+    story.again()
+    assert rows.is_current("its own")
+    assert entries(story.world) == []

@@ -251,8 +251,12 @@ class Admission:
         for entry in journal.entries(Step.ANSWERED, Step.SENT, Step.LOST, Step.SUPERSEDED):
             if not entry.admission or not self._is_of_token(entry, entered.refresh_token):
                 continue
-            is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
+            former = (entry.location_id, entry.provider, entry.origin)
+            is_elsewhere = former != place
             if is_elsewhere and entry.step is Step.SUPERSEDED:
+                kept = self._kept_answer(candidate, entry)
+                if former[1:] == place[1:] and kept is not None and kept.location_id == entered.location_id:
+                    return entry  # it was entered for another location by mistake
                 raise AdmissionError(
                     f"it was entered for {entry.location_id} {entry.provider} before, and is kept in the journal",
                     f"If that was a mistake: {TOKEN_MANAGER} recover --forget {entry.id} --yes. Then connect it again.",
@@ -356,6 +360,11 @@ class Admission:
             token = candidate.entered.refresh_token
             answer = kept_pair(self._context.journal, candidate.provider, entry_id, token) or answer
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
+            if answer.location_id not in ("", candidate.entered.location_id):
+                self._context.journal.mark(entry_id, Step.SUPERSEDED)
+                owner = safe_error(answer.location_id)
+                what = f"its tokens are of {owner}; they are kept, encrypted, in the journal"
+                return _result(candidate, Outcome.OPERATOR, what, f"Enter the same refresh token for {owner}.")
             return self._store(self._with_details(candidate, entry_id), entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if answer.verdict is Verdict.UNREAD:

@@ -64,7 +64,7 @@ def log_in(context: RunContext, ask: Terminal, arguments: argparse.Namespace, te
     entered = candidate.entered.with_params({name: text for name, text in kept.items() if text})
     candidate = with_client(candidate_of(entered, candidate.row, factory), factory)
     if arguments.device:
-        entry_id = log_in_by_device(context, candidate, scope, ask.say)
+        entry_id = log_in_by_device(context, candidate, scope, ask.say, ask.finish)
     else:
         uri, opens_browser = given or provider.login.loopback, not arguments.no_browser
         found = _waited(ask, candidate, uri, scope, context.clock, opens=opens_browser)

@@ -22,7 +22,7 @@ from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from token_refresh.base.errors import ActionableError, Kind
-from token_refresh.base.text import one_line
+from token_refresh.base.text import one_line, sentences
 from token_refresh.terminal.console import to_stderr
 from token_refresh.terminal.process import ended_by
 
@@ -81,11 +81,17 @@ class Terminal:
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
-    @staticmethod
-    def finish(act: Callable[..., _T], *arguments: object) -> _T:
-        """Do what must not be cut off: its answer would be lost. A signal that comes meanwhile ends nothing."""
-        with ended_by(lambda _: None):
-            return act(*arguments)
+    def finish(self, act: Callable[..., _T], *arguments: object) -> _T:
+        """Do what must not be cut off: its answer would be lost. A signal that comes meanwhile ends it if it fails."""
+        signals = list[str]()
+        try:
+            with ended_by(signals.append):
+                return act(*arguments)
+        except ActionableError as error:
+            if not signals:
+                raise
+            self.say(sentences(str(error), error.action))
+            raise KeyboardInterrupt from error
 
     def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(self._descriptor)

@@ -30,7 +30,8 @@ def google(world: World) -> World:
 
 @contextmanager
 def login(world: World, *flags: str) -> Iterator[TerminalProcess]:
-    with world.program.at_terminal("--authorize", "--no-browser", *flags, script="onboard_client.py") as terminal:
+    browser = () if "--device" in flags else ("--no-browser",)
+    with world.program.at_terminal("--authorize", *browser, *flags, script="onboard_client.py") as terminal:
         yield terminal
 
 
@@ -109,3 +110,37 @@ def test_a_signal_during_the_exchange_of_the_code_costs_no_token(google: World, 
         terminal.expect("loc is saved")
         assert terminal.end() == 0
     assert google.token_of("loc") == google.oauth.current("loc")
+
+
+@contextmanager
+def by_device(google: World) -> Iterator[TerminalProcess]:
+    """A login by device whose questions are answered: who polls for its tokens is told to come once a second."""
+    google.oauth._world.devices.interval = 1
+    with login(google, "--provider", "google", "--location", "loc", "--device") as terminal:
+        terminal.answer("Client id", "app-google")
+        terminal.answer("Client secret", "google secret")
+        terminal.answer("Scopes", "business.manage")
+        terminal.expect("enter this code")
+        yield terminal
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_request_that_brings_the_tokens_of_a_device_costs_none(
+    google: World, number: signal.Signals
+) -> None:
+    with by_device(google) as terminal:
+        google.oauth.fail(meanwhile(lambda: os.kill(terminal.process.pid, number)))
+        google.oauth.approve("google")
+        terminal.expect("loc is saved")
+        assert terminal.end() == 0
+    assert google.token_of("loc") == google.oauth.current("loc")
+
+
+@pytest.mark.long
+def test_a_signal_during_a_request_before_anybody_has_agreed_ends_the_login(google: World) -> None:
+    with by_device(google) as terminal:
+        google.oauth.fail(meanwhile(lambda: os.kill(terminal.process.pid, signal.SIGTERM)))
+        terminal.expect("authorization_pending")
+        assert terminal.end() == 4
+    assert (google.rows(), google.journalled()) == ({}, [])

@@ -36,11 +36,14 @@ class DeviceBook:
     """The device codes that were issued. Its owner holds a lock around every call."""
 
     codes: dict[str, DeviceCode] = field(default_factory=dict)
+    interval: float = INTERVAL_SECONDS
 
     def issue(self, dialect: Dialect, client: Client, facts: Facts, request: Request, now: float) -> Response:
         """A fresh code (RFC 8628, section 3.2)."""
         value, user_code = f"device-{os.urandom(16).hex()}", os.urandom(4).hex().upper()
-        self.codes[value] = DeviceCode(dialect.name, client.client_id, user_code, facts, now + LIFETIME_SECONDS)
+        self.codes[value] = DeviceCode(
+            dialect.name, client.client_id, user_code, facts, now + LIFETIME_SECONDS, self.interval
+        )
         page = f"http://{request.headers['host']}/{dialect.name}/device"
         content = {
             "device_code": value,
@@ -48,7 +51,7 @@ class DeviceBook:
             "verification_uri": page,
             "verification_uri_complete": f"{page}?user_code={user_code}",
             "expires_in": LIFETIME_SECONDS,
-            "interval": INTERVAL_SECONDS,
+            "interval": self.interval,
         }
         return Response.of_json(200, content, NO_STORE)
 

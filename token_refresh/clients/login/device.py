@@ -15,12 +15,20 @@ from token_refresh.refresh.run_context import RunContext
 
 INTERVAL_SECONDS = 5.0  # RFC 8628 section 3.5, also what `slow_down` adds
 _PENDING, _SLOW_DOWN = "authorization_pending", "slow_down"
-_LONGEST_SHOWN = 200
-_A_DAY = 86_400
+_LONGEST_SHOWN, _A_DAY = 200, 86_400  # characters, seconds
 
 
-def log_in_by_device(context: RunContext, candidate: Candidate, scope: str, say: Callable[[str], None]) -> int:
+def log_in_by_device(
+    context: RunContext, candidate: Candidate, scope: str, say: Callable[[str], None], finish: Callable[..., int]
+) -> int:
     """Show the code, and ask for the tokens until the person has agreed; returns the journal's entry.
+
+    Args:
+        context: what it works with.
+        candidate: whose login it is.
+        scope: what is asked for, as the provider writes it.
+        say: shows a line.
+        finish: calls what must not be cut off, with its arguments: each request may be the one that brings the tokens.
 
     Raises:
         ProviderError, AdmissionError: nothing came; nothing was stored.
@@ -32,14 +40,13 @@ def log_in_by_device(context: RunContext, candidate: Candidate, scope: str, say:
     say(f"On any device open {address} and enter this code: {code}")
     if whole:
         say(f"Or open: {whole}")
-    lives = LIFETIME.total_seconds()
-    ends = clock.monotonic() + min(_seconds(begun.get("expires_in"), lives), lives)
+    ends = clock.monotonic() + min(_seconds(begun.get("expires_in"), _A_DAY), LIFETIME.total_seconds())
     interval = max(1.0, _seconds(begun.get("interval"), INTERVAL_SECONDS))
     request = device_token_request(candidate.provider, candidate.credential, begun["device_code"])
     while clock.monotonic() + interval <= ends:
         clock.sleep(interval)
         try:
-            return redeem(context, candidate, request, begun["device_code"])
+            return finish(redeem, context, candidate, request, begun["device_code"])
         except NoGrantError as error:
             if error.code not in (_PENDING, _SLOW_DOWN) and not error.is_passing:
                 raise
