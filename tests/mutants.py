@@ -77,7 +77,6 @@ _MANAGER = "tests/library/test_manager.py::"
 _CLIENTS = "tests/library/test_clients.py::"
 _ROW_LOGINS = "tests/library/test_logins.py::"
 _OFFBOARD = "tests/clients/test_removal.py::"
-_ONCE = "tests/clients/test_one_token_once.py::"
 _KEPT = "tests/refresh/runs/test_kept_answers.py::"
 _CUT_OFF = "tests/clients/test_cut_off.py::"
 _ATTEMPT = "tests/clients/login/test_attempt.py::"
@@ -1499,32 +1498,18 @@ MUTANTS = (
         f"{_LOGIN}test_a_login_that_is_killed_before_its_token_is_traded_stores_none",
     ),
     _mutant(
-        "a token of another location is stored in the row that it was entered for",
+        "what a killed call stored is stored once more, over what was made of it since",
         "token_refresh/clients/admission.py",
-        '            if answer.location_id not in ("", candidate.entered.location_id):',
-        "            if False:",
-        f"{_ONCE}test_a_token_of_another_location_is_not_stored_and_may_be_entered_for_its_own",
+        "            if self._is_overtaken(candidate, entry):\n                continue\n",
+        "",
+        f"{_CUT_OFF}test_what_a_killed_call_stored_does_not_go_over_what_was_made_of_it_since",
     ),
     _mutant(
-        "what came for a token that was entered for a wrong location is never stored",
+        "what a killed call stored is put back by recover when it is used up",
         "token_refresh/clients/admission.py",
-        "kept is not None and kept.location_id == entered.location_id:",
-        "False:",
-        f"{_ONCE}test_a_token_of_another_location_is_not_stored_and_may_be_entered_for_its_own",
-    ),
-    _mutant(
-        "a minted pair is stored whatever location it is of",
-        "token_refresh/clients/agencies.py",
-        '        is_other = answer.location_id not in ("", self.location_id)',
-        "        is_other = False",
-        f"{_AGENCIES}test_a_pair_that_is_of_another_location_is_not_stored",
-    ),
-    _mutant(
-        "a minted pair of another location is stored where the token before is refused",
-        "token_refresh/refresh/write_back.py",
-        "            if pair is not None and not is_other:",
-        "            if pair is not None:",
-        f"{_AGENCIES}test_a_pair_that_is_of_another_location_is_not_stored",
+        "        if self._is_overtaken(candidate, entry):\n            what",
+        "        if False:\n            what",
+        f"{_CUT_OFF}test_what_a_killed_call_stored_and_runs_used_is_not_put_back_where_the_row_has_no_credential_any_more",
     ),
     _mutant(
         "a signal cuts off the request that brings the tokens of a device",

@@ -332,28 +332,6 @@ def test_a_location_without_a_refresh_token_lives_by_its_agency(rows: Rows) -> N
         later(rows, hours=20)
 
 
-@pytest.mark.parametrize("end", ["dead", "lost"])
-def test_a_pair_that_is_of_another_location_is_not_stored(table: Rows, end: str) -> None:
-    rows, world = table, table.world
-    added(rows, "loc-1")
-    before = rows.row("loc-1").encrypted_refresh
-    if end == "dead":
-        world.oauth.revoke("loc-1")
-    else:
-        world.oauth.fail(faults.acted_then_dropped(), token="loc-1", times=2)
-    world.oauth.agencies.mistaken_for = "loc-2"
-    result = result_of(run(rows), "loc-1")
-    assert (result["outcome"], "those that came are of loc-2" in result["error"]) == ("reauthorize", True)
-    for hours in (1, 25):
-        later(rows, hours=hours)
-        run(rows)
-        assert rows.row("loc-1").encrypted_refresh == before
-    world.oauth.agencies.mistaken_for = ""
-    later(rows, hours=25)
-    assert run(rows).outcomes()["loc-1"] == "refreshed"
-    assert rows.is_current("loc-1")
-
-
 def test_a_location_that_lost_the_app_needs_it_again_and_then_follows_by_itself(rows: Rows) -> None:
     added(rows, "loc-1")
     rows.world.oauth.agencies.uninstall(COMPANY, "loc-1")

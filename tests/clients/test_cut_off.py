@@ -323,6 +323,38 @@ def test_a_proved_credential_that_was_superseded_is_stored_when_it_is_entered_ag
     assert (story.steps(), len(rows.world.oauth.requests)) == ([], asked)
 
 
+@pytest.mark.parametrize("point", [Point.WRITTEN, Point.CONFIRMED])
+def test_what_a_killed_call_stored_does_not_go_over_what_was_made_of_it_since(rows: Rows, point: Point) -> None:
+    story = Story(rows, "acme", ONBOARDING)
+    story.cut_by_kill(Point.KEPT)
+    put_another(story)
+    story.run()
+    story.cut_by_kill(point)  # entered again
+    for _ in range(2):
+        rows.world.clock.advance(7200)
+        story.run()
+    assert story.is_stored()
+    story.again()
+    assert story.is_stored()
+    assert story.steps() == []
+
+
+def test_what_a_killed_call_stored_and_runs_used_is_not_put_back_where_the_row_has_no_credential_any_more(
+    rows: Rows,
+) -> None:
+    story = Story(rows, "acme", ONBOARDING)
+    story.cut_by_kill(Point.KEPT)
+    put_another(story)
+    story.run()
+    story.cut_by_kill(Point.CONFIRMED)  # entered again
+    rows.world.clock.advance(7200)
+    story.run()
+    empty(story)
+    story.recover()
+    assert not story.cell()
+    assert story.steps() == []
+
+
 @pytest.mark.parametrize("brought_by", [LOGIN, ONBOARDING])
 def test_a_credential_that_was_superseded_before_there_was_an_answer_is_stored_when_it_comes_again(
     rows: Rows, brought_by: str
@@ -533,17 +565,3 @@ def check(story: Story, how: str | Point, doing: Callable[[Story], str | None], 
         assert story.is_stored(), story.steps()
     waiting = [entry.step for entry in entries(story.world) if entry.location_id == story.location and entry.admission]
     assert waiting == []
-
-
-def test_a_token_of_another_location_is_not_stored_by_the_run_that_goes_on_either(rows: Rows) -> None:
-    """HighLevel's answers name the location."""
-    story = Story(rows, "gohighlevel", ONBOARDING, "its own")
-    own, story.line = story.line, ("another", *story.line[1:])
-    story.cut_by_kill(Point.KEPT)
-    result = story.world.program.run()
-    assert "its tokens are of its own; they" in result.said
-    assert list(rows.access_of_all()) == []
-    story.line = own
-    story.again()
-    assert rows.is_current("its own")
-    assert entries(story.world) == []

@@ -21,7 +21,6 @@ from tests.world.program import Result
 from token_refresh.base.events import NoticeCode
 from token_refresh.clients.admission import Admission, Terms
 from token_refresh.clients.credential import AdmissionError, NewCredential
-from token_refresh.journal.entries import Step
 
 
 @pytest.fixture(params=DATABASES)
@@ -191,21 +190,6 @@ def test_a_token_that_was_entered_for_a_wrong_location_names_it_and_what_to_do(w
     refused = onboard(world, line)
     assert "it was entered for wrong acme before" in refused.said
     assert "recover --forget 1 --yes" in refused.said
-
-
-def test_a_token_of_another_location_is_not_stored_and_may_be_entered_for_its_own(rows: Rows) -> None:
-    """HighLevel's answers name the location."""
-    world = rows.world
-    line = world.csv_line("gohighlevel", "its own")
-    refused = onboard(world, ("another", *line[1:]))
-    assert refused.code == exits.FAILED
-    assert "its tokens are of its own; they are kept, encrypted, in the journal" in refused.said
-    assert "Enter the same refresh token for its own" in refused.said
-    assert list(rows.access_of_all()) == []
-    assert [(entry.location_id, entry.step) for entry in entries(world)] == [("another", Step.SUPERSEDED)]
-    assert "its tokens are of its own" in onboard(world, ("another", *line[1:])).said
-    assert onboard(world, line).code == exits.DONE
-    assert (sent(world), rows.is_current("its own"), entries(world)) == (1, True, [])
 
 
 @pytest.mark.parametrize("location", ["zero \0 byte", "two\nlines", "x" * 1001])

@@ -69,6 +69,15 @@ def test_every_line_is_saved_with_its_rotated_token(world: World) -> None:
     assert world.program.run("--json").json()["results"] == []
 
 
+def test_a_token_that_its_provider_says_is_of_another_location_is_saved_with_a_warning(world: World) -> None:
+    lines = [world.csv_line("gohighlevel", location) for location in ("right", "real")]
+    result = onboard(world, lines[0], ("other", *lines[1][1:]))
+    assert result.code == 0
+    assert "other has the tokens of real, as its provider says. If the two were mixed up, delete this row" in result.err
+    assert result.err.count("has the tokens of") == 1
+    assert world.token_of("other") == world.oauth.current("real")
+
+
 @pytest.mark.parametrize(
     "shape",
     [

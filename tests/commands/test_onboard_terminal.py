@@ -171,21 +171,42 @@ def test_prepared_row_is_not_asked_for_its_client_id(world: World) -> None:
     assert world.token_of("loc1") == world.oauth.current("loc1")
 
 
-def test_empty_secret_and_provider_take_what_the_settings_say(world: World) -> None:
-    token = world.oauth.grant("gohighlevel", "app-highlevel", location_id="loc1")
+def fill_in_highlevel(terminal: TerminalProcess, location: str, token: str) -> None:
+    """All questions about a new client of HighLevel's, whose app is in the settings."""
+    terminal.answer(LOCATION, location)
+    terminal.answer(PROVIDER, "")
+    terminal.answer("instead of entering a refresh token? [y/N] ", "")
+    terminal.answer("User type [Location]: ", "")
+    terminal.answer("Client secret (empty: the one from the settings) (not shown): ", "")
+    terminal.answer(TOKEN, token)
+
+
+@pytest.fixture
+def highlevel(world: World) -> World:
+    """The app is in the settings."""
     world.program.settings |= {
         "GOHIGHLEVEL_CLIENT_ID": "app-highlevel",
         "GOHIGHLEVEL_CLIENT_SECRET": "highlevel secret",
     }
-    with onboard(world) as terminal:
-        terminal.answer(LOCATION, "loc1")
-        terminal.answer(PROVIDER, "")
-        terminal.answer("instead of entering a refresh token? [y/N] ", "")
-        terminal.answer("User type [Location]: ", "")
-        terminal.answer("Client secret (empty: the one from the settings) (not shown): ", "")
-        terminal.answer(TOKEN, token)
+    return world
+
+
+def test_a_token_that_its_provider_says_is_of_another_location_is_saved_with_a_warning(highlevel: World) -> None:
+    token = highlevel.oauth.grant("gohighlevel", "app-highlevel", location_id="real")
+    with onboard(highlevel) as terminal:
+        fill_in_highlevel(terminal, "loc1", token)
+        terminal.expect("loc1 has the tokens of real, as its provider says")
+        assert terminal.end() == 0
+    assert highlevel.token_of("loc1") == highlevel.oauth.current("real")
+
+
+def test_empty_secret_and_provider_take_what_the_settings_say(highlevel: World) -> None:
+    token = highlevel.oauth.grant("gohighlevel", "app-highlevel", location_id="loc1")
+    with onboard(highlevel) as terminal:
+        fill_in_highlevel(terminal, "loc1", token)
         assert terminal.end() == 0, terminal.transcript
-    row = world.rows()["loc1"]
+        assert "has the tokens of" not in terminal.transcript
+    row = highlevel.rows()["loc1"]
     assert (row["client_id"], row["encrypted_secret"]) == ("app-highlevel", "")
     assert not row["provider_params"]
 

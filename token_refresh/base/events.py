@@ -99,6 +99,7 @@ class RowFinished:
     is_news: bool = False  # the first failure, the change to `reauthorize`, the recovery: each is news once
     client_id: str = ""  # as the row names it
     is_unreadable: bool = False  # one of the row's cells cannot be decrypted
+    owner: str = ""  # of an onboarding: whose tokens its provider says they are, where that is another location
 
     @property
     def kind(self) -> Kind | None:

@@ -186,6 +186,9 @@ class Admission:
         return self._go_on(candidate, entry)
 
     def _go_on(self, candidate: Candidate, entry: Entry) -> RowFinished | Notice:
+        if self._is_overtaken(candidate, entry):
+            what = "its onboarding was saved before, and its tokens were used since"
+            return _ends(NoticeCode.ONBOARDING_FINISHED, entry, what)
         if not self._is_unchanged(entry, candidate):
             return self._recognise(candidate, entry)
         if _may_be_under_way(entry, candidate.provider, self._context.clock.now()):
@@ -251,12 +254,10 @@ class Admission:
         for entry in journal.entries(Step.ANSWERED, Step.SENT, Step.LOST, Step.SUPERSEDED):
             if not entry.admission or not self._is_of_token(entry, entered.refresh_token):
                 continue
-            former = (entry.location_id, entry.provider, entry.origin)
-            is_elsewhere = former != place
+            if self._is_overtaken(candidate, entry):
+                continue
+            is_elsewhere = (entry.location_id, entry.provider, entry.origin) != place
             if is_elsewhere and entry.step is Step.SUPERSEDED:
-                kept = self._kept_answer(candidate, entry)
-                if former[1:] == place[1:] and kept is not None and kept.location_id == entered.location_id:
-                    return entry  # it was entered for another location by mistake
                 raise AdmissionError(
                     f"it was entered for {entry.location_id} {entry.provider} before, and is kept in the journal",
                     f"If that was a mistake: {TOKEN_MANAGER} recover --forget {entry.id} --yes. Then connect it again.",
@@ -270,6 +271,17 @@ class Admission:
                 )
             return entry
         return None
+
+    def _is_overtaken(self, candidate: Candidate, entry: Entry) -> bool:
+        """Whether what came for the token was stored, by a call that was cut off then, and used since: it is over."""
+        kept = self._kept_answer(candidate, entry)
+        token = kept.refresh_token if kept is not None else None
+        if token is None or token == candidate.entered.refresh_token:
+            return False
+        is_used = self._context.journal.spent_at(self._context.store.keyring.fingerprints(token)) is not None
+        if is_used:
+            self._context.journal.finish([entry.id], [entry.id])
+        return is_used
 
     def _is_of_token(self, entry: Entry, refresh_token: str) -> bool:
         with contextlib.suppress(SealedCellError, TypeError):
@@ -360,11 +372,6 @@ class Admission:
             token = candidate.entered.refresh_token
             answer = kept_pair(self._context.journal, candidate.provider, entry_id, token) or answer
         if answer.verdict is Verdict.GRANTED or answer.refresh_token is not None:
-            if answer.location_id not in ("", candidate.entered.location_id):
-                self._context.journal.mark(entry_id, Step.SUPERSEDED)
-                owner = safe_error(answer.location_id)
-                what = f"its tokens are of {owner}; they are kept, encrypted, in the journal"
-                return _result(candidate, Outcome.OPERATOR, what, f"Enter the same refresh token for {owner}.")
             return self._store(self._with_details(candidate, entry_id), entry_id, answer)
         action = answer.action or _ACTIONS.get(answer.verdict) or action_of(outcome, answer.verdict)
         if answer.verdict is Verdict.UNREAD:
@@ -443,8 +450,11 @@ class Admission:
             self._supersede_others(candidate, entry_id)
         if entry_id is not None:
             self._finish(entry_id, candidate, answer)
-        expires_at = answer.expires_at if answer is not None else None
-        return RowFinished(entered.location_id, entered.provider, Outcome.REFRESHED, expires_at=expires_at)
+        finished = RowFinished(entered.location_id, entered.provider, Outcome.REFRESHED)
+        if answer is None:
+            return finished
+        owner = answer.location_id if answer.location_id != entered.location_id else ""
+        return replace(finished, expires_at=answer.expires_at, owner=safe_error(owner))
 
     def _supersede_others(self, candidate: Candidate, entry_id: int | None) -> None:
         """What waited of earlier credentials of the row: the newest is in it."""

@@ -118,20 +118,16 @@ class Minting(GoHighLevel):
         return self.mint_request(credential.params, self.access_token, self.company_id, self.location_id)
 
     def read_answer(self, raw: RawAnswer) -> Answer:
-        """See `Provider.read_answer`. A refusal says nothing of the row's own pair; another location's pair is none."""
+        """See `Provider.read_answer`. A refusal says nothing of the row's own pair."""
         answer = super().read_answer(raw)
-        is_other = answer.location_id not in ("", self.location_id)
-        if not is_other and (answer.brings_token or answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR)):
+        if answer.brings_token or answer.verdict in (Verdict.NOT_ACTED, Verdict.UNCLEAR):
             return answer
-        said = f"those that came are of {answer.location_id}" if is_other else answer.error or "no tokens"
+        said = safe_error(answer.error or "no tokens", self.access_token)
         end = "dead" if self.is_dead else "lost"
         return replace(
             answer,
-            access_token=None,
-            refresh_token=None,
-            verdict=Verdict.DEAD_GRANT if self.is_dead or is_other else Verdict.NOT_ACTED,
-            error=f"its tokens are {end}, and its agency {self.company_id} could not get others: "
-            f"{safe_error(said, self.access_token)}",
+            verdict=Verdict.DEAD_GRANT if self.is_dead else Verdict.NOT_ACTED,
+            error=f"its tokens are {end}, and its agency {self.company_id} could not get others: {said}",
             action=f"Install the app in the location again, or log in as the agency: {login_command(self.company_id)}",
         )
 

@@ -113,9 +113,7 @@ class WriteBack:
         self._check_times(job, answer)
         if verdict is Verdict.DEAD_GRANT:
             pair = kept_pair(self._journal, job.provider, entry_id, job.credential.refresh_token)
-            # An agency that was asked for a pair may have sent another location's.
-            is_other = pair is not None and job.agency and pair.location_id not in ("", job.row.location_id)
-            if pair is not None and not is_other:
+            if pair is not None:
                 answer, verdict = pair, pair.verdict
             elif job.proves or job.row.previous_refresh:
                 with suppress(CellError):  # somebody may have edited the row's

@@ -335,9 +335,19 @@ def show_onboarded(console: Console, store: str, result: RowFinished) -> Iterabl
     if result.is_saved:
         ends = f"; its access token lives until {result.expires_at:%Y-%m-%d %H:%M} UTC" if result.expires_at else ""
         console.info(f"{result.location_id} is saved{ends}")
+        _warn_of_owner(console, result)
         return ()
     console.error(f"{result.location_id} was not saved: {result.error}", result.action or "")
     return (result.kind or Kind.ROW,)
+
+
+def _warn_of_owner(console: Console, result: RowFinished) -> None:
+    """A token that was entered for another location refreshes well, and who reads the row acts for somebody else."""
+    if result.owner:
+        console.warn(
+            f"{result.location_id} has the tokens of {result.owner}, as its provider says",
+            "If the two were mixed up, delete this row, and connect both accounts again.",
+        )
 
 
 def show_line(console: Console, number: int, result: RowFinished) -> None:
@@ -345,6 +355,7 @@ def show_line(console: Console, number: int, result: RowFinished) -> None:
     whose = f" ({result.location_id}, {result.provider})" if result.location_id else ""
     if result.is_saved:
         console.info(f"line {number}: {result.error or 'saved'}{whose}")
+        _warn_of_owner(console, result)
         return
     problem = f"line {number}: not saved ({result.outcome}): {result.error}"
     console.warn(problem, f"{result.action or ''}{whose}".strip())

@@ -33,7 +33,6 @@ class Agencies:
         installed: by company id, the name of each location that has the app.
         inactive: locations that get no tokens for now.
         without_refresh_token: answers bring none, as v2's own description has it.
-        mistaken_for: a location that the pairs of all others are said to be of; empty: none.
         max_page: pages are cut to so many.
     """
 
@@ -42,7 +41,6 @@ class Agencies:
     installed: dict[str, dict[str, str]] = field(default_factory=dict)
     inactive: set[str] = field(default_factory=set)
     without_refresh_token: bool = False
-    mistaken_for: str = ""
     max_page: int = MAX_PAGE
     violations: list[str] = field(default_factory=list)
     _calls: deque[float] = field(default_factory=deque)
@@ -107,7 +105,7 @@ class Agencies:
             "scope": "contacts.readonly",
             "userType": "Location",
             "companyId": form["companyId"],
-            "locationId": self.mistaken_for or location_id,
+            "locationId": location_id,
             "userId": "user-1",
         }
         if self.without_refresh_token:
