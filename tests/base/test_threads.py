@@ -26,7 +26,10 @@ class CtrlC:
     def __init__(self) -> None:
         self.is_over = False
         self._main = threading.get_ident()
-        self._handled = threading.Semaphore(0)
+        # No class written in Python: while a signal waits for the main thread, a tracer's threads do not get into a
+        # function of one (CPython 3.11).
+        self._handled = threading.Lock()
+        self._handled.acquire()
         self._within: CodeType | None = None
         self._place: tuple[CodeType, int] | None = None
 
@@ -45,7 +48,8 @@ class CtrlC:
         self._place = place
         if counts:
             self._within = None
-        self._handled.release()
+        if self._handled.locked():
+            self._handled.release()
         if counts:
             raise KeyboardInterrupt
 
