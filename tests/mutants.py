@@ -2069,6 +2069,8 @@ def _red(copy: Path, tests: Sequence[str], patience_seconds: float | None) -> st
     red = _RED.search(ended.stdout)
     if ended.returncode != 1 or red is None:
         raise RuntimeError(f"pytest ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    if patience_seconds is None:
+        print(ended.stdout)
     return red[1].rpartition("::")[2]
 
 
