@@ -385,7 +385,8 @@ class Life:
             self.tend()
             if number > 0 and not self._unsettled():
                 break
-        for command in (self._by_recover, self._by_resend, self._by_discard, self._by_login):
+        # Each of several unproven tokens in a row may be an answer of its own, that the last message sends one for.
+        for command in (self._by_recover, self._by_resend, self._by_discard, *(self._by_login,) * 3):
             said = self._follow(command, said)
         for _ in range(SETTLING_RUNS):
             if self._unsettled():
