@@ -2021,6 +2021,7 @@ def main(argv: Sequence[str]) -> int:
     words = parser.parse_args(argv).words
     chosen = [one for one in MUTANTS if not words or any(word in one.step for word in words)]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(COPIES) as pool:
+        Path(folder).chmod(0o755)  # what some tests do as another user reads the program, too
         copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for number in range(COPIES):
             copies.put(Path(shutil.copytree(ROOT, Path(folder) / str(number), ignore=_SKIPPED, symlinks=True)))
