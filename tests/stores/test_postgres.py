@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -302,27 +302,30 @@ def test_an_answer_is_stored_at_once_after_a_restart_that_nobody_noticed(place: 
     assert [result.written for result in place.store.write([renewal(key)])] == [Written.STORED]
 
 
+@contextmanager
+def beside_who_holds(place: PostgresPlace, key: str) -> Iterator[DatabaseStore]:
+    """The store, while a person's open transaction holds a row; whoever waits for it gives up after five seconds."""
+    with closing(place.server.connect(place.address)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM credentials WHERE id = %s FOR UPDATE", [int(key)])
+        place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET statement_timeout = '5s'".encode())
+        with closing(opened(place.address)) as store:
+            yield store
+
+
 def test_a_row_that_somebody_holds_is_passed_over(place: PostgresPlace) -> None:
     """A person's open transaction must not hold up everybody's rows."""
     held, free = place.add(cells("held")), place.add(cells("free"))
-    with closing(place.server.connect(place.address)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT 1 FROM credentials WHERE id = %s FOR UPDATE", [int(held)])
-        place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET statement_timeout = '5s'".encode())
-        with closing(opened(place.address)) as store:
-            rows = claimed(store, EVERYONE, ME)
+    with beside_who_holds(place, held) as store:
+        rows = claimed(store, EVERYONE, ME)
     assert [row.key for row in rows] == [free]
 
 
 def test_noting_a_use_waits_for_nobody_s_open_transaction(place: PostgresPlace) -> None:
     held, free = place.add(cells("held")), place.add(cells("free"))
-    with closing(place.server.connect(place.address)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT 1 FROM credentials WHERE id = %s FOR UPDATE", [int(held)])
-        place.shell.execute(f"ALTER DATABASE {name_of(place.address)} SET statement_timeout = '5s'".encode())
-        with closing(opened(place.address)) as store:
-            store.note_use([held, free], START)
-            noted = {row.location_id: row.last_used_at for row in store.rows()}
+    with beside_who_holds(place, held) as store:
+        store.note_use([held, free], START)
+        noted = {row.location_id: row.last_used_at for row in store.rows()}
     assert noted == {"held": None, "free": START}
 
 

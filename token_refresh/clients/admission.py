@@ -273,7 +273,7 @@ class Admission:
         return None
 
     def _is_overtaken(self, candidate: Candidate, entry: Entry) -> bool:
-        """Whether what came for the token was stored, by a call that was cut off then, and used since: it is over."""
+        """Whether what came was stored, by a call that was cut off then, and used since; it is forgotten then."""
         kept = self._kept_answer(candidate, entry)
         token = kept.refresh_token if kept is not None else None
         if token is None or token == candidate.entered.refresh_token:
