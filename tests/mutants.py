@@ -1666,6 +1666,22 @@ MUTANTS = (
         f"{_IDENTITY}test_a_copied_state_folder_leaves_an_onboarding_that_was_cut_off_to_the_original",
     ),
     _mutant(
+        "what is spent is looked up before the entries that are ended with it",
+        "token_refresh/refresh/listing.py",
+        "        self._context, self._dry_run, journal = context, dry_run, context.journal\n",
+        "        self._context, self._dry_run, journal = context, dry_run, context.journal\n"
+        "        spent = journal.spent({token for one in found if isinstance(one, Job) for token in one.token})\n"
+        "        journal.spent = lambda tokens: spent\n",
+        f"{_IDENTITY}test_a_token_that_a_run_on_the_base_before_spends_between_two_looks_at_its_journal_is_not_sent",
+    ),
+    _mutant(
+        "only the first of many tokens are looked up",
+        "token_refresh/journal/entries.py",
+        "range(0, len(wanted), MOST_VALUES)",
+        "range(0, min(len(wanted), 1), MOST_VALUES)",
+        f"{_JOURNAL}test_what_is_spent_among_many_tokens_is_found_wherever_it_stands",
+    ),
+    _mutant(
         "what the spare folder has for the base before a restore is unknown in the restored one",
         "token_refresh/journal/entries.py",
         "            if entry.lacks_answer:\n                left",
@@ -1675,8 +1691,8 @@ MUTANTS = (
     _mutant(
         "the token before an unproven one is unknown in the base that was restored",
         "token_refresh/journal/entries.py",
-        "for one in self.entries_elsewhere() if one.previous]",
-        "for one in self.entries_elsewhere() if not one]",
+        "for one in others if one.previous]",
+        "for one in others if not one]",
         f"{_IDENTITY}test_a_sample_in_a_base_that_was_restored_gives_way_to_the_token_before",
         f"{_IDENTITY}test_a_kept_refusal_of_a_sample_is_not_the_end_of_a_row_in_a_base_that_was_restored",
     ),

@@ -21,7 +21,7 @@ from providers.base import RawAnswer
 from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
-from token_refresh.journal.entries import ANSWER_FIELD, Journal, Step, key_ids
+from token_refresh.journal.entries import ANSWER_FIELD, MOST_VALUES, Journal, Step, key_ids
 from token_refresh.journal.file import BALLAST_FILE, SCHEMA_VERSION, JournalError, _Ticket, all_of
 from token_refresh.stores.base import Row
 
@@ -241,6 +241,16 @@ def test_spent_tokens_are_forgotten_after_four_hundred_days(journal: Journal, cl
     journal.forget_old_spent()
     assert not is_spent(journal, "old")
     assert is_spent(journal, "newer")
+
+
+def test_what_is_spent_among_many_tokens_is_found_wherever_it_stands(journal: Journal) -> None:
+    spent, others = [f"spent {number}" for number in range(3)], [f"token {number}" for number in range(MOST_VALUES)]
+    for token in spent:
+        spend(journal, token)
+    asked = [spent[0], *others, spent[1], *others, spent[2]]
+    found = journal.spent([one for token in asked for one in journal._keyring.fingerprints(token)])
+    assert set(found) == {one for token in spent for one in journal._keyring.fingerprints(token)}
+    assert journal.spent([]) == {}
 
 
 def test_forgetting_spent_tokens_reads_only_those_that_are_forgotten(journal: Journal) -> None:

@@ -31,6 +31,7 @@ from token_refresh.journal.spare import SpareFolder, read, remove
 ANSWER_FIELD = "answer"
 PREVIOUS_FIELD = "previous_refresh"
 SPENT_DAYS = 400  # how long a spent refresh token is remembered
+MOST_VALUES = 500  # in one question: SQLite bounds the number of parameters
 
 
 class Step(enum.StrEnum):
@@ -439,9 +440,13 @@ class Journal:
         others = [one for one in left.values() if one.lacks_answer or f"{one.uid} {len(one.answers)}" not in own]
         return sorted(others, key=lambda entry: not entry.lacks_answer)
 
-    def unproven(self) -> list[Entry]:
-        """Entries whose unproven tokens are, or were, in their rows; those in the journals of other stores first."""
-        return [one for one in self.entries_elsewhere() if one.previous] + self.entries(Step.UNPROVEN, Step.SUPERSEDED)
+    def unproven(self, elsewhere: Iterable[Entry] | None = None) -> list[Entry]:
+        """Entries whose unproven tokens are, or were, in their rows; those in the journals of other stores first.
+
+        `elsewhere`: `entries_elsewhere`, where the caller has them already.
+        """
+        others = self.entries_elsewhere() if elsewhere is None else elsewhere
+        return [one for one in others if one.previous] + self.entries(Step.UNPROVEN, Step.SUPERSEDED)
 
     def adopt(self, entry: Entry, row_key: str) -> Entry:
         """Note durably here, as one of this row, what the journal of another store keeps; returns the entry here."""
@@ -516,10 +521,17 @@ class Journal:
         In whichever store: a base that was restored from a snapshot has another id. None: it was not, or not by one
         `of` this location.
         """
-        marks = ", ".join("?" * len(token))
-        query = f"SELECT spent_at FROM spent WHERE ? IN ('', location_id) AND token IN ({marks})"  # noqa: S608
-        found = self._file.select_everywhere(query, of, *token, all_stores=True)
-        return max((at for [text] in found if (at := parse_time(text)) is not None), default=None)
+        return max(self.spent(token, of).values(), default=None)
+
+    def spent(self, tokens: Collection[str], of: str = "") -> dict[str, datetime]:
+        """Those of these fingerprints of which `spent_at` says when. To ask for many at once costs little more."""
+        wanted, found = list(tokens), list[tuple[str, str]]()
+        for start in range(0, len(wanted), MOST_VALUES):
+            some = wanted[start : start + MOST_VALUES]
+            query = "SELECT spent_at, token FROM spent WHERE ? IN ('', location_id) AND token IN "
+            query += f"({', '.join('?' * len(some))})"
+            found += self._file.select_everywhere(query, of, *some, all_stores=True)
+        return {token: at for text, token in sorted(found) if (at := parse_time(text)) is not None}
 
     def _insert(self, token: str, provider: str, **values: str) -> int:
         now, uid = iso(self._clock.now()), secrets.token_hex(8)

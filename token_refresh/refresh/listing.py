@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -132,8 +132,9 @@ def _sorted_out(
     context: RunContext, scope: Scope, rows: Sequence[Row], now: datetime, emit: Subscriber
 ) -> tuple[list[Job], list[UnusableRow]]:
     """The rows that can be refreshed, and those that somebody has to fix; the others have to wait for a later run."""
-    unfinished = _Unfinished(context, scope.dry_run)
-    made = [unfinished.made(row, now, emit) for row in rows]
+    found = [context.job_factory.job(row) for row in rows]
+    unfinished = _Unfinished(context, found, scope.dry_run)
+    made = [unfinished.made(one, now, emit) for one in found]
     unfinished.forget_overtaken()
     faults = [one for one in made if isinstance(one, UnusableRow)]
     jobs = [one for one in made if isinstance(one, Job)]
@@ -150,9 +151,9 @@ def list_unproven(
     """
     if not keys:
         return
-    now, unfinished = context.clock.now(), _Unfinished(context)
-    rows = context.store.store.read(list(keys))
-    made = [unfinished.made(row, now, emit) for row in rows.values()]
+    found = [context.job_factory.job(row) for row in context.store.store.read(list(keys)).values()]
+    now, unfinished = context.clock.now(), _Unfinished(context, found)
+    made = [unfinished.made(one, now, emit) for one in found]
     for fault in made:
         if isinstance(fault, UnusableRow):
             unusable(fault)
@@ -215,26 +216,26 @@ class _Unfinished:
     By the tokens, not by the rows: rows are copied, deleted and restored.
     """
 
-    def __init__(self, context: RunContext, dry_run: bool = False) -> None:
-        self._context, self._dry_run = context, dry_run
-        journal = context.journal
+    def __init__(self, context: RunContext, found: Iterable[Job | UnusableRow], dry_run: bool = False) -> None:
+        self._context, self._dry_run, journal = context, dry_run, context.journal
         others, lost, kept = journal.entries_elsewhere(), journal.lost(), journal.entries(Step.UNREAD, Step.SUPERSEDED)
         # With the location: SQLite gives the key of a row that was deleted to another one.
         self._lost_of_row = {(entry.row_key, entry.location_id): entry for entry in lost}
         self._lost = by_token([one for one in others if one.lacks_answer] + lost)
         self._kept = by_token([one for one in others if not one.lacks_answer] + kept)
         self._superseded = [one for one in kept if one.step is Step.SUPERSEDED and not one.admission]
-        self._unproven = journal.unproven()
+        self._unproven = journal.unproven(others)
+        # Last: whoever ends an entry meanwhile notes its token as spent.
+        self._spent = journal.spent({token for one in found if isinstance(one, Job) for token in one.token})
         # What is in the journal of another table, or of this one before a restore, is noted here, too.
         self._noted: Callable[[Entry, str], Entry] = (lambda entry, _: entry) if dry_run else journal.adopt
         self._overtaken: list[int] = []
 
-    def made(self, row: Row, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
+    def made(self, job: Job | UnusableRow, now: datetime, emit: Subscriber) -> Job | UnusableRow | None:
         """The row's job or fault; None where it has to wait for a later run."""
-        job = self._context.job_factory.job(row)
         if not isinstance(job, Job):
             return job
-        entry = self._known(self._lost, job)
+        entry, row = self._known(self._lost, job), job.row
         of_row = self._lost_of_row.get((row.key, row.location_id))
         if of_row is not None and of_row is not entry:
             self._overtaken.append(of_row.id)
@@ -252,8 +253,7 @@ class _Unfinished:
         wait = replay.reason_to_wait(job.provider, expires_at, entry, now, policy.last_minute(expires_at))
         if wait is not None:
             reason, until = wait
-            words = reason.value.format(provider=job.provider)
-            emit(RowWaiting(row.location_id, job.provider.slug, words, until))
+            emit(RowWaiting(row.location_id, job.provider.slug, reason.value.format(provider=job.provider), until))
         return job if wait is None else None
 
     def _known(self, find: Callable[[Collection[str]], Entry | None], job: Job) -> Entry | None:
@@ -273,7 +273,7 @@ class _Unfinished:
 
     def _used_up(self, job: Job) -> UnusableRow | None:
         """Why the token must not be sent: it has a successor."""
-        spent_at, kept = self._context.journal.spent_at(job.token), self._known(self._kept, job)
+        spent_at, kept = max(filter(None, map(self._spent.get, job.token)), default=None), self._known(self._kept, job)
         step = kept.step if kept is not None and kept.id else None
         action = STORE_WAITING
         of_row = (one for one in self._superseded if one.location_id == job.row.location_id)

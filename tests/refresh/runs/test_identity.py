@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -40,6 +41,7 @@ from tests.world.airtable import templates
 from tests.world.clock import START
 from tests.world.oauth import faults
 from tests.world.program import Program
+from token_refresh.journal.entries import Journal
 from token_refresh.journal.installation import FILE, InstallationFile
 from token_refresh.journal.lock import run_lock
 from token_refresh.refresh.run import Refresher
@@ -183,6 +185,35 @@ def test_what_waits_for_a_base_is_stored_in_the_one_it_was_restored_to(
     assert (table.is_current("loc"), sent(table.world)) == (True, 1)
     assert run(table, "--all").code == exits.DONE
     assert table.is_current("loc")
+
+
+def test_a_token_that_a_run_on_the_base_before_spends_between_two_looks_at_its_journal_is_not_sent(
+    table: AirtableRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then an entry says that the token is used up, from then on what is spent."""
+    waiting(table)
+    [file] = table.world.program.home.rglob("journal-1.sqlite3")
+    restored_base(table)
+    looks: list[str] = []
+
+    def ended_behind(name: str) -> Callable[..., Any]:
+        look = getattr(Journal, name)
+
+        def act(*args: Any) -> Any:
+            found = look(*args)
+            if not looks:
+                with closing(sqlite3.connect(file)) as other, other:
+                    other.execute("INSERT INTO spent SELECT token, location_id, provider, sent_at FROM entries")
+                    other.execute("DELETE FROM entries")
+            looks.append(name)
+            return found
+
+        return act
+
+    for name in ("entries_elsewhere", "spent"):
+        monkeypatch.setattr(Journal, name, ended_behind(name))
+    assert run(table).code == exits.FAILED
+    assert (sent(table.world), set(looks)) == (1, {"entries_elsewhere", "spent"})
 
 
 @pytest.mark.parametrize("ahead", [0, 120])

@@ -174,7 +174,7 @@ class DatabaseStore(Store):
             if len(claimed) < limit:  # nothing else in it is due and free any more
                 self._passed.extend(window)
                 window = []
-                width = min(2 * width, MOST_ROUNDS_AHEAD * limit) if 2 * len(claimed) < limit else width
+                width = MOST_ROUNDS_AHEAD * limit if 2 * len(claimed) < limit else width
             self._rows_left = len(window) + max(len(ids) - start, 0)
             rows = [row for row in claimed if query.admits(row)]
             if len(rows) < len(claimed):
