@@ -1078,6 +1078,13 @@ MUTANTS = (
         "    pass\n",
         "tests/terminal/test_process.py::test_nobody_but_root_may_look_at_the_memory_of_the_programs",
     ),
+    _mutant(
+        "plugins are shown what Pydantic checks",
+        "token_refresh/terminal/process.py",
+        '    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"\n',
+        "",
+        "tests/terminal/test_process.py::test_no_plugin_is_shown_what_pydantic_checks",
+    ),
     # Nobody is blamed for another, and everybody is told once
     _mutant(
         "one thread's bad value fails the others that share its commit",
