@@ -44,7 +44,7 @@ def test_nobody_but_root_may_look_at_the_memory(tmp_path: Path) -> None:
     assert run(SETTLED + ASKED, tmp_path).stdout == "0 (0, 0)\n"
 
 
-@pytest.mark.parametrize("begins, is_loaded", [("", True), (SETTLED, False)])
+@pytest.mark.parametrize(("begins", "is_loaded"), [("", True), (SETTLED, False)])
 def test_no_plugin_is_shown_what_pydantic_checks(begins: str, is_loaded: bool, tmp_path: Path) -> None:
     (tmp_path / "spy.py").write_text("print('loaded')")
     (tmp_path / "spy-1.0.dist-info").mkdir()

@@ -31,7 +31,7 @@ def harden_process() -> None:
     # Libraries log requests, headers and bodies. Our own words do not go through `logging`, so no setting, level or
     # handler of anybody brings those out.
     logging.disable(logging.CRITICAL)
-    # Whatever plugin is installed would be shown what Pydantic checks; and to look for one takes a tenth of an idle run.
+    # A plugin would be shown what Pydantic checks; and to look for any takes a tenth of an idle run.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
