@@ -1085,6 +1085,14 @@ MUTANTS = (
         "",
         "tests/terminal/test_process.py::test_no_plugin_is_shown_what_pydantic_checks",
     ),
+    _mutant(
+        "a database in a folder with a space in its name is called one that nobody uses",
+        "token_refresh/wiring.py",
+        "return path is not None and path.exists() and path.samefile(file)",
+        'return url == f"sqlite:///{file}"',
+        "tests/commands/test_import.py::"
+        "test_the_database_that_is_used_is_not_taken_for_one_that_was_left_however_its_folder_is_called",
+    ),
     # Nobody is blamed for another, and everybody is told once
     _mutant(
         "one thread's bad value fails the others that share its commit",

@@ -361,8 +361,7 @@ def left_in_embedded(installation: Installation) -> int:
 
     settings = installation.settings
     file = settings.state_dir / DATABASE_FILE
-    is_used = settings.airtable is None and _database_url(settings) == f"sqlite:///{file}"
-    if is_used or not file.is_file():
+    if not file.is_file() or (settings.airtable is None and _is_address_of(file, _database_url(settings))):
         return 0
     query = "SELECT count(*) FROM credentials WHERE encrypted_refresh <> '' AND status <> 'disabled'"
     try:
@@ -370,6 +369,14 @@ def left_in_embedded(installation: Installation) -> int:
             return int(database.execute(query).fetchone()[0])
     except sqlite3.Error:  # it is not in use: a broken one concerns nobody
         return 0
+
+
+def _is_address_of(file: Path, url: str) -> bool:
+    """Whether a database's address is that of this file, however it is spelled, and through whatever links."""
+    from token_refresh.stores.database.store import parse_address
+
+    path = Path(parse_address(url).database or "") if url.startswith("sqlite:") else None
+    return path is not None and path.exists() and path.samefile(file)
 
 
 def quota_of(installation: Installation, store: Store) -> Check | None:

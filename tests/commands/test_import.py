@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -424,7 +425,7 @@ def test_clients_in_a_database_that_is_used_no_more_are_named(world: World, requ
     manager = manager_of(world)
     log_in(world, manager, "one")
     log_in(world, manager, "two")
-    assert "not use any more" not in world.program.run("status").err
+    assert "clients are in " not in world.program.run("status").err
     airtable = AirtableRows(request.getfixturevalue("airtable_world"))
     told = world.program.run("status").err
     assert "2 clients are in " in told
@@ -433,7 +434,39 @@ def test_clients_in_a_database_that_is_used_no_more_are_named(world: World, requ
     file = exported(SqliteRows(replace(world, program=replace(world.program, settings=world.program.settings | place))))
     assert set(imported(airtable, file, "--yes")[1].values()) == {"created"}
     (world.program.home / "state/tokens.sqlite3").rename(world.program.home / "state/moved.sqlite3")
-    assert "not use any more" not in world.program.run("status").err
+    assert "clients are in " not in world.program.run("status").err
+
+
+@pytest.mark.parametrize("spelling", ["the default", "another", "through a link"])
+def test_the_database_that_is_used_is_not_taken_for_one_that_was_left_however_its_folder_is_called(
+    world: World, spelling: str
+) -> None:
+    state = world.program.home / "tokens of 100 % of my clients"
+    world.program.settings["STATE_DIR"] = str(state)
+    log_in(world, manager_of(world), "one")
+    if spelling == "another":
+        world.program.settings["DATABASE_URL"] = (
+            f"sqlite:///{quote(str(state.parent))}/./{quote(state.name)}/tokens.sqlite3"
+        )
+    elif spelling == "through a link":
+        (world.program.home / "link").symlink_to(state)
+        world.program.settings["DATABASE_URL"] = f"sqlite:///{world.program.home}/link/tokens.sqlite3"
+    result = world.program.run("status")
+    assert (result.code, "client is in " in result.err, "one" in result.out) == (0, False, True)
+
+
+def test_the_address_of_a_database_that_is_used_no_more_can_be_copied(postgres_world: World) -> None:
+    state = postgres_world.program.home / "tokens of 100 % of my clients"
+    embedded = {"TOKEN_STORE": "database", "DATABASE_URL": f"sqlite:///{quote(str(state))}/tokens.sqlite3"}
+    postgres_world.program.settings["STATE_DIR"] = str(state)
+    own = dict(postgres_world.program.settings)
+    postgres_world.program.settings |= embedded
+    log_in(postgres_world, manager_of(postgres_world), "one")
+    postgres_world.program.settings.clear()
+    postgres_world.program.settings |= own
+    told = postgres_world.program.run("status").err
+    assert f"1 client is in {state}/tokens.sqlite3; " in told
+    assert f" DATABASE_URL={embedded['DATABASE_URL']} set for " in told
 
 
 def test_a_broken_database_that_is_used_no_more_concerns_nobody(postgres_world: World) -> None:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 import crypto
 from token_refresh import settings
@@ -130,8 +131,8 @@ def prepare(environ: Mapping[str, str], clock: Clock, console: Console) -> Insta
         what = counted(left, "client is", "clients are")
         console.warn(
             f"{what} in {file}; the settings do not use this file any more, and nobody refreshes what is in it",
-            f"Export them with TOKEN_STORE=database DATABASE_URL=sqlite:///{file} set for that one command, import "
-            "them here, then move the file away.",
+            f"Export them with TOKEN_STORE=database DATABASE_URL=sqlite:///{quote(str(file))} set for that one "
+            "command, import them here, then move the file away.",
         )
     return installation
 
