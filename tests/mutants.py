@@ -1080,10 +1080,10 @@ MUTANTS = (
     ),
     _mutant(
         "plugins are shown what Pydantic checks",
-        "token_refresh/terminal/process.py",
-        '    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"\n',
+        "token_refresh/commands/__init__.py",
+        "    process.shut_out_plugins()\n",
         "",
-        "tests/terminal/test_process.py::test_no_plugin_is_shown_what_pydantic_checks",
+        "tests/terminal/test_process.py::test_no_plugin_is_shown_what_pydantic_checks_and_no_child_hears_of_that",
     ),
     _mutant(
         "a database in a folder with a space in its name is called one that nobody uses",

@@ -44,14 +44,33 @@ def test_nobody_but_root_may_look_at_the_memory(tmp_path: Path) -> None:
     assert run(SETTLED + ASKED, tmp_path).stdout == "0 (0, 0)\n"
 
 
-@pytest.mark.parametrize(("begins", "is_loaded"), [("", True), (SETTLED, False)])
-def test_no_plugin_is_shown_what_pydantic_checks(begins: str, is_loaded: bool, tmp_path: Path) -> None:
+A_COMMAND = (
+    "from token_refresh.commands import started; "
+    "started([], None, lambda given, _: print('DISABLE_PLUGINS' in str(given)) or ()); "
+)
+THE_SERVICE = (
+    "import os; from token_refresh.service import __main__ as service; os._exit = lambda _: None; "
+    "service.serve = lambda _, given, console: print('DISABLE_PLUGINS' in str(given)) or (); service.command(); "
+)
+
+
+@pytest.mark.parametrize(
+    ("begins", "said"),
+    [
+        pytest.param("", "loaded\n", id="a program of somebody's"),
+        pytest.param(A_COMMAND, "False\n", id="a command"),
+        pytest.param(THE_SERVICE, "False\n", id="the service"),
+    ],
+)
+def test_no_plugin_is_shown_what_pydantic_checks_and_no_child_hears_of_that(
+    begins: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "spy.py").write_text("print('loaded')")
     (tmp_path / "spy-1.0.dist-info").mkdir()
     (tmp_path / "spy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1.0\n")
     (tmp_path / "spy-1.0.dist-info" / "entry_points.txt").write_text("[pydantic]\nspy = spy\n")
-    said = run(f"sys.path.append({str(tmp_path)!r}); {begins}import pyairtable", tmp_path).stdout
-    assert said == ("loaded\n" if is_loaded else "")
+    ended = run(f"sys.path.append({str(tmp_path)!r}); {begins}import pyairtable", tmp_path)
+    assert ended.stdout == said, ended.stderr
 
 
 def test_garbage_is_looked_for_less_often_than_python_does_by_itself(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def started(
     process.harden_process()
     console = Console(as_json=wants_json(argv))
     given = settings.strip_secrets(os.environ) if environ is None else environ
+    process.shut_out_plugins()
 
     def begun() -> Iterable[Kind]:
         try:

@@ -38,6 +38,7 @@ def command() -> NoReturn:
     process.harden_process()
     process.collect_seldom()
     console, environ = Console(), configuration.strip_secrets(os.environ)
+    process.shut_out_plugins()
     os._exit(guarded(console, lambda: serve(sys.argv[1:], environ, console)))  # `console` flushes line by line
 
 

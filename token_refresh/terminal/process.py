@@ -31,12 +31,18 @@ def harden_process() -> None:
     # Libraries log requests, headers and bodies. Our own words do not go through `logging`, so no setting, level or
     # handler of anybody brings those out.
     logging.disable(logging.CRITICAL)
-    # A plugin would be shown what Pydantic checks; and to look for any takes a tenth of an idle run.
-    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a test's buffer, which takes any text
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def shut_out_plugins() -> None:
+    """No plugin of Pydantic's is loaded: it would be shown what is checked, and to look for any takes time.
+
+    In an idle run a tenth. To be called when the environment was copied: what this process starts loads its own.
+    """
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 
 def collect_seldom() -> None:
