@@ -1088,7 +1088,7 @@ MUTANTS = (
     _mutant(
         "a database in a folder with a space in its name is called one that nobody uses",
         "token_refresh/wiring.py",
-        "return path is not None and path.exists() and path.samefile(file)",
+        'return file.samefile(parse_address(url).database or "")',
         'return url == f"sqlite:///{file}"',
         "tests/commands/test_import.py::"
         "test_the_database_that_is_used_is_not_taken_for_one_that_was_left_however_its_folder_is_called",

@@ -357,7 +357,6 @@ def discover(installation: Installation, issuer: str) -> str:
 def left_in_embedded(installation: Installation) -> int:
     """How many clients the embedded database holds where the settings name another store: nobody refreshes them."""
     import sqlite3
-    from contextlib import closing
 
     settings = installation.settings
     file = settings.state_dir / DATABASE_FILE
@@ -375,8 +374,10 @@ def _is_address_of(file: Path, url: str) -> bool:
     """Whether a database's address is that of this file, however it is spelled, and through whatever links."""
     from token_refresh.stores.database.store import parse_address
 
-    path = Path(parse_address(url).database or "") if url.startswith("sqlite:") else None
-    return path is not None and path.exists() and path.samefile(file)
+    if url.startswith("sqlite:"):
+        with suppress(OSError):  # whoever opens it will say what is wrong with it
+            return file.samefile(parse_address(url).database or "")
+    return False
 
 
 def quota_of(installation: Installation, store: Store) -> Check | None:

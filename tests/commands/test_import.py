@@ -455,6 +455,12 @@ def test_the_database_that_is_used_is_not_taken_for_one_that_was_left_however_it
     assert (result.code, "client is in " in result.err, "one" in result.out) == (0, False, True)
 
 
+def test_clients_in_the_default_file_are_named_where_the_settings_name_a_new_one(world: World) -> None:
+    log_in(world, manager_of(world), "one")
+    world.program.settings["DATABASE_URL"] = f"sqlite:///{world.program.home}/new.sqlite3"
+    assert "1 client is in " in world.program.run("status").err
+
+
 def test_the_address_of_a_database_that_is_used_no_more_can_be_copied(postgres_world: World) -> None:
     state = postgres_world.program.home / "tokens of 100 % of my clients"
     embedded = {"TOKEN_STORE": "database", "DATABASE_URL": f"sqlite:///{quote(str(state))}/tokens.sqlite3"}
