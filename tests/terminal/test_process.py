@@ -63,8 +63,9 @@ THE_SERVICE = (
     ],
 )
 def test_no_plugin_is_shown_what_pydantic_checks_and_no_child_hears_of_that(
-    begins: str, said: str, tmp_path: Path
+    begins: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYDANTIC_DISABLE_PLUGINS", raising=False)  # commands that tests ran in this process set it
     (tmp_path / "spy.py").write_text("print('loaded')")
     (tmp_path / "spy-1.0.dist-info").mkdir()
     (tmp_path / "spy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1.0\n")
