@@ -40,7 +40,7 @@ def harden_process() -> None:
 def shut_out_plugins() -> None:
     """No plugin of Pydantic's is loaded: it would be shown what is checked, and to look for any takes time.
 
-    In an idle run a tenth. To be called when the environment was copied: what this process starts loads its own.
+    To be called when the environment was copied: what this process starts loads its own.
     """
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
