@@ -1,4 +1,4 @@
-"""One run of the program in this process, then its peak memory in bytes on stdout."""
+"""One run of the program in this process, as cron starts it, then its peak memory in bytes on stdout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from token_refresh import commands as cli
+from token_manager import main as run
+from token_refresh.terminal.process import collect_seldom
 
 
 def peak_of(process: int) -> int:
@@ -19,7 +20,8 @@ def peak_of(process: int) -> int:
 
 def main() -> int:
     """Run, and tell the peak."""
-    code = cli.main([], os.environ)
+    collect_seldom()
+    code = run([], os.environ)
     print(peak_of(os.getpid()))
     return code
 
