@@ -76,7 +76,7 @@ def test_no_plugin_is_shown_what_pydantic_checks_and_no_child_hears_of_that(
 
 def test_garbage_is_looked_for_less_often_than_python_does_by_itself(tmp_path: Path) -> None:
     code = "import gc; from token_refresh.terminal import process; process.collect_seldom(); print(gc.get_threshold())"
-    assert run(code, tmp_path).stdout.startswith("(50000, ")
+    assert run(code, tmp_path).stdout.startswith("(100000, ")
 
 
 @ONLY_LINUX
