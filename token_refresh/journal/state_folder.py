@@ -118,11 +118,10 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
         listed = [line.split(" ")[:3] for line in mounts.read_text(errors="surrogateescape").splitlines()]
     except OSError:
         return ""
-    resolved = path.resolve()
-    points = [(Path(_unescape(point)), kind) for _, point, kind in listed]
-    holding = [(len(point.parts), kind) for point, kind in points if point == resolved or point in resolved.parents]
     # Of two mounts at one point the later one is seen: an automounter's own lies below the disk it brought.
-    return max(reversed(holding), key=lambda entry: entry[0], default=(0, ""))[1]
+    kinds = {_unescape(point): kind for _, point, kind in listed}
+    resolved = path.resolve()
+    return next((kinds[place] for place in map(str, (resolved, *resolved.parents)) if place in kinds), "")
 
 
 def _unescape(text: str) -> str:
