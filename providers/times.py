@@ -45,8 +45,8 @@ def refresh_end(content: Mapping[str, Any], received_at: datetime) -> datetime |
 def _end(content: Mapping[str, Any], members: tuple[str, ...], received_at: datetime, longest: float) -> End:
     """By the first member that says something that can be."""
     claim = None
-    for name in members:
-        moment = moment_of(content.get(name), received_at)
+    for name in filter(content.__contains__, members):
+        moment = moment_of(content[name], received_at)
         if moment is None:
             continue
         if timedelta(seconds=1) <= moment - received_at <= timedelta(seconds=longest):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from crypto import Context, Keyring, SealedCellError, is_cell, key_id_of
 from providers.base import RawAnswer
@@ -105,6 +105,7 @@ class Entry:
 
 
 _COLUMNS = tuple(Entry.__dataclass_fields__)
+_TIMES = ("started_at", "sent_at", "lost_at")
 _SEALED_COLUMNS = {"answer": ANSWER_FIELD, "admission": ANSWER_FIELD, "previous": PREVIOUS_FIELD}
 
 
@@ -125,8 +126,7 @@ class _Request:
     files: list[Path] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where new tokens wait that the store has not taken.
 
     Attributes:
@@ -456,6 +456,7 @@ class Journal:
         uid = secrets.token_hex(8) if entry.lacks_answer else entry.uid
         own = replace(entry, uid=uid, place=self._place, row_key=row_key)
         values = {name: getattr(own, name) or "" for name in _COLUMNS[1:]}
+        values |= {name: iso(at) for name in _TIMES if (at := getattr(own, name))}
         # There it stays if nobody uses that table any more: once the entry here is finished, it is over all the same.
         seen = "INSERT OR IGNORE INTO looks VALUES (?, ?)", (f"{uid} {len(own.answers)}", iso(self._clock.now()))
         self._file.execute([_insertion("INSERT OR IGNORE", **values), seen])
@@ -612,11 +613,11 @@ def by_token(entries: Iterable[Entry]) -> Callable[[Collection[str]], Entry | No
 
 
 def _insertion(verb: str, **values: Any) -> Statement:
-    query = f"{verb} INTO entries ({', '.join(values)}) VALUES ({', '.join('?' for _ in values)})"
-    return query, tuple(iso(one) if isinstance(one, datetime) else one for one in values.values())
+    query = f"{verb} INTO entries ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+    return query, tuple(values.values())
 
 
 def _entry(record: Sequence[Any]) -> Entry:
     values = dict(zip(_COLUMNS, record, strict=True))
-    times = {name: parse_time(values[name]) for name in ("started_at", "sent_at", "lost_at")}
+    times = {name: parse_time(values[name]) for name in _TIMES}
     return Entry(**{**values, **times, "step": Step(values["step"])})

@@ -242,8 +242,8 @@ class _Unfinished:
         if entry is not None:
             entry = self._noted(entry, row.key)
             job = replace(job, lost_entry=entry.id, lost=entry)
-        before = predecessors(job.token, row.location_id, self._unproven)
-        job = replace(job, proves=tuple(self._noted(one, row.key) for one in before))
+        if before := predecessors(job.token, row.location_id, self._unproven):
+            job = replace(job, proves=tuple(self._noted(one, row.key) for one in before))
         if job.provider.rotates == "never":
             return job
         if (fault := self._used_up(job)) is not None:
