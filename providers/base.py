@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from providers.addresses import ProviderError as ProviderError
@@ -163,8 +163,7 @@ class Answer:
         return Judgement(self.verdict, self.status, self.retry_after, self.refresh_token is not None)
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What an answer says, without the tokens in it; see `Answer`."""
 
     verdict: Verdict

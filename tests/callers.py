@@ -75,9 +75,7 @@ def manager_of(world: World, clock: Clock | None = None, **parts: Any) -> TokenM
     """The library on this world's settings; `parts` replace what its runtime holds."""
     made = TokenManager.from_settings(world.program.settings, clock or world.clock)
     if parts:
-        from dataclasses import replace
-
-        return TokenManager(replace(made._runtime, **parts))
+        return TokenManager(made._runtime._replace(**parts))
     return made
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from token_refresh.base.checks import BAD, DOUBTFUL, GOOD, Check
@@ -148,8 +148,7 @@ class Secret:
         raise TypeError("a secret is not pickled: it would be readable in the pickle")
 
 
-@dataclass(frozen=True)
-class AirtableSettings:
+class AirtableSettings(NamedTuple):
     """Where the table is and how gently to ask for it."""
 
     api_key: Secret
@@ -166,8 +165,7 @@ class AirtableSettings:
         return f"airtable {self.base_id}"
 
 
-@dataclass(frozen=True)
-class ProviderSettings:
+class ProviderSettings(NamedTuple):
     """What the environment says of one provider; None where it says nothing."""
 
     token_url: str | None = None
@@ -193,8 +191,7 @@ class ImportSettings:
     redirect_uri: str = ""
 
 
-@dataclass(frozen=True)
-class ServiceSettings:
+class ServiceSettings(NamedTuple):
     """How the HTTP service is reached. Whether that is safe enough to start is its own question.
 
     Attributes:
@@ -423,8 +420,7 @@ def misspelt_providers(unknown: Mapping[str, ProviderSettings], slugs: Iterable[
     known = [slug.replace("-", "_").upper() for slug in slugs if len(slug) >= _SHORTEST_SLUG]
     for name, own in sorted(unknown.items()):
         for meant in get_close_matches(name, known, 1, _LIKE_A_PROVIDER):
-            values = (getattr(own, one.name) for one in fields(own))
-            suffixes = (suffix for suffix, value in zip(_PROVIDER_SUFFIXES, values, strict=True) if value is not None)
+            suffixes = (suffix for suffix, value in zip(_PROVIDER_SUFFIXES, own, strict=True) if value is not None)
             found += [_no_such_setting(f"{name}_{suffix}", f"{meant}_{suffix}") for suffix in suffixes]
     return found
 

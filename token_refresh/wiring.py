@@ -237,7 +237,7 @@ def open_airtable(installation: Installation, airtable: configuration.AirtableSe
     from token_refresh.stores.airtable import AirtableOptions, AirtableStore
 
     settings, shared = installation.settings, installation.connections
-    airtable = replace(airtable, table_name=table_name or airtable.table_name)
+    airtable = airtable._replace(table_name=table_name or airtable.table_name)
     folder = installation.state.of_store(airtable.identity)
     adapter = shared.adapter(settings.ca_bundle) if shared else TimedAdapter(settings.ca_bundle, connections=1)
     options = AirtableOptions(
@@ -746,8 +746,7 @@ def _open_journal(
         )
 
 
-@dataclass(frozen=True)
-class Runtime:
+class Runtime(NamedTuple):
     """Opens what single calls of a long-lived program need, when they need it, and closes it again.
 
     Attributes:

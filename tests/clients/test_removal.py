@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -387,7 +386,7 @@ def deaf(world: World, manager: TokenManager, verdict: Callable[[int], Written])
         with runtime.run_context_around(store) as context:
             yield context
 
-    return TokenManager(replace(runtime, run_context_around=run_context_around))
+    return TokenManager(runtime._replace(run_context_around=run_context_around))
 
 
 @pytest.mark.parametrize(

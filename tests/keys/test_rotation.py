@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,7 +42,7 @@ def rotated(rows: Rows, happens: Callable[[], None], stop: Stop | None = None) -
     with run_context_of(rows) as context:
         journal: Any = Journal(context.journal, happens)
         inspector = Inspector(context.store, context.job_factory)
-        rotation = KeyRotation(replace(context, journal=journal), inspector, rows.world.program.keyring.key_id)
+        rotation = KeyRotation(context._replace(journal=journal), inspector, rows.world.program.keyring.key_id)
         return rotation.run(rotation.stale_rows(), lambda _: None, stop or Stop())
 
 

@@ -13,7 +13,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -820,7 +819,7 @@ def test_a_login_wins_over_what_others_write_into_its_row_meanwhile(
         with runtime.run_context_around(store) as context:
             yield context
 
-    access = log_in(world, TokenManager(replace(runtime, run_context_around=slow)))
+    access = log_in(world, TokenManager(runtime._replace(run_context_around=slow)))
     assert manager.get_valid_access_token("loc1") == access
     assert (len(world.rows()), world.journalled()) == (1, [])
 
@@ -840,7 +839,7 @@ def test_a_login_that_the_store_does_not_take_waits_sealed_for_the_next_run(
             yield context
 
     with pytest.raises(RetryLaterError, match="wait, encrypted, in the journal, and the next run stores them"):
-        log_in(world, TokenManager(replace(runtime, run_context_around=deaf)))
+        log_in(world, TokenManager(runtime._replace(run_context_around=deaf)))
     assert manager.list_tokens() == []
     world.clock.advance(100)
     manager.refresh_due()
@@ -999,7 +998,7 @@ def test_a_round_that_the_store_fails_is_logged(world: World, gated: Gated, log:
         with runtime.run_context_around(store) as context:
             yield context
 
-    manager = TokenManager(replace(runtime, run_context_around=deaf, clock=gated))
+    manager = TokenManager(runtime._replace(run_context_around=deaf, clock=gated))
     manager.start(600)
     gated.await_sleep()
     gated.open()

@@ -97,7 +97,7 @@ class Desk:
         before = len(self.got)
         settings = settings_for(self.folder, **(AIRTABLE if self.store is None else {}), **self.more)
         around = surroundings_for(settings, self.clock, self.store)
-        around = replace(around, say=lambda what, _: self.warned.append(what))
+        around = around._replace(say=lambda what, _: self.warned.append(what))
         channels = [Channel(name, partial(self._send, name)) for name in self.addresses]
         News(around, channels).act(summary, Limit(self.seconds))
         return [message for address, message in self.got[before:] if address == self.addresses[0]]

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -161,7 +160,7 @@ def test_a_history_that_cannot_be_asked_leaves_its_counts_and_the_run_is_said(tm
         raise StoreUnavailableError("the database cannot be used", "Start it.")
 
     settings = settings_for(tmp_path / "state", METRICS_FILE=str(file))
-    around = replace(surroundings_for(settings, clock), open_history=away)
+    around = surroundings_for(settings, clock)._replace(open_history=away)
     [notifier] = [one for one in notifiers_of(around) if one.name == "METRICS_FILE"]
     notifier.act(summary_of(finished(), exit_code=3), Limit(5))
     samples = read(file.read_text())

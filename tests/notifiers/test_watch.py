@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +32,7 @@ class Watched:
         self.warned: list[str] = []
         self.seen: list[RunSummary] = []
         self.begun = 0
-        around = replace(surroundings, say=lambda what, action: self.warned.append(f"{what}. {action}"))
+        around = surroundings._replace(say=lambda what, action: self.warned.append(f"{what}. {action}"))
         seeing = Notifier("seeing", lambda summary, _: self.seen.append(summary), self._begin)
         made = [seeing, *notifiers]
         self.find: Callable[..., Facts] = lambda *_: Facts(unreadable_cells=7)

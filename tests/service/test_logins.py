@@ -306,7 +306,7 @@ def test_the_way_of_a_login_leaves_neither_code_nor_state_nor_token_behind(serve
 
 def test_behind_tls_cookies_are_for_this_host_alone(server: ServiceServer) -> None:
     made = server.service.settings
-    secure = replace(made, service=replace(made.service, public_url="https://tokens.example"))
+    secure = replace(made, service=made.service._replace(public_url="https://tokens.example"))
     server.register()
     link = server.link()
     server.service.settings = secure

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +180,7 @@ def test_head_and_body_of_an_answer_come_in_one_piece() -> None:
 def test_whoever_sends_a_request_and_no_more_is_answered(authority: Authority, is_secure: bool) -> None:
     """As `nc -N` does: the end of what it sends is there before the answer."""
     file = authority.bundle.with_name("server.pem")
-    settings = replace(SETTINGS, tls_cert_file=file, tls_key_file=file) if is_secure else SETTINGS
+    settings = SETTINGS._replace(tls_cert_file=file, tls_key_file=file) if is_secure else SETTINGS
     with running(quick(), settings) as served:
         for _ in range(20):
             plain = served.connect()
@@ -277,7 +276,7 @@ def test_a_request_may_take_its_time_when_the_store_is_back(monkeypatch: pytest.
 def test_certificate_and_key_encrypt(authority: Authority) -> None:
     file = authority.bundle.with_name("server.pem")
     with (
-        running(quick(), replace(SETTINGS, tls_cert_file=file, tls_key_file=file)) as served,
+        running(quick(), SETTINGS._replace(tls_cert_file=file, tls_key_file=file)) as served,
         secured(served.connect(), authority) as connection,
     ):
         connection.sendall(REQUEST)
@@ -290,7 +289,7 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, content: str
     if content is not None:
         file.write_text(content)
     with pytest.raises(ActionableError, match="TLS_CERT_FILE and TLS_KEY_FILE cannot be used"):
-        configure(quick(), replace(SETTINGS, tls_cert_file=file, tls_key_file=file))
+        configure(quick(), SETTINGS._replace(tls_cert_file=file, tls_key_file=file))
 
 
 def test_a_port_that_another_program_has_is_named() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 GOOD, DOUBTFUL, BAD = "ok", "look", "bad"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """How one part stands.
 
     Attributes:

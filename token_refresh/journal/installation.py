@@ -14,10 +14,9 @@ import re
 import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from crypto import Context, FingerprintKey, Keyring, SealedCellError, key_id_of
 from token_refresh.base.clock import iso, parse_time
@@ -44,8 +43,7 @@ CREATE TABLE fingerprint_keys (id TEXT PRIMARY KEY, sealed TEXT NOT NULL, is_own
 """
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a run is.
 
     Attributes:

@@ -354,7 +354,7 @@ class TokenManager(Clients, Logins):
 
     def _refresh(self, interval: float, guard: Guard, watch: RunWatch) -> RunFinished:
         with self._open(0.0) as context:
-            context = replace(context, policy=replace(context.policy, interval=math.ceil(interval)))
+            context = context._replace(policy=replace(context.policy, interval=math.ceil(interval)))
             refresher = Refresher(context, log_event, watch)
             with watch.following(context), guard(refresher.stop):
                 return refresher.run(Scope())

@@ -6,7 +6,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from functools import partial
 
 from token_refresh.base.errors import NoSuchTokenError
@@ -33,8 +32,7 @@ class Opened:
     def __init__(self, runtime: Runtime, wait_seconds: float) -> None:
         self._ending = Stop()
         calls = _Calls(runtime.close)
-        self._runtime = replace(
-            runtime,
+        self._runtime = runtime._replace(
             open_store=partial(calls.opened, runtime.open_store),
             close=calls.close,
             record_rows=partial(calls.record, runtime.record_rows),

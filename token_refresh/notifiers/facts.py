@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from crypto import Context, Keyring, SealedCellError, UnknownKeyError
 from providers.index import ProviderIndex
@@ -35,8 +35,7 @@ _WITH_TOKENS = (Step.ANSWERED, Step.SUPERSEDED, Step.UNREAD)
 _IN_USE = (State.EXPIRED, State.FAILING, State.VALID)
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """How to look at a table.
 
     Attributes:

@@ -9,10 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from token_refresh.base.clock import Clock
 from token_refresh.base.errors import ActionableError, Kind, actionable_error, exit_code
@@ -56,8 +55,7 @@ class Limit:
         return self.left() <= 0
 
 
-@dataclass(frozen=True)
-class Notifier:
+class Notifier(NamedTuple):
     """Somebody who wants to know of runs.
 
     Attributes:
@@ -74,8 +72,7 @@ class Notifier:
     is_recorder: bool = False
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What those who act may need; nothing of it is made before it is asked for.
 
     Attributes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # only named here: a command that reads its flags must not pay for the libraries behind these
     from pathlib import Path
@@ -22,8 +21,7 @@ if TYPE_CHECKING:  # only named here: a command that reads its flags must not pa
     from token_refresh.stores.sealed import SealedStore
 
 
-@dataclass(frozen=True)
-class RunContext:
+class RunContext(NamedTuple):
     """What a run works with.
 
     Attributes:
@@ -63,8 +61,7 @@ class RunContext:
         return self.providers.get(self.job_factory.provider_name(row))
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """Which rows a run takes. `everything`: also what is not due. `max_seconds`: start nothing after that.
 
     `providers`: see `DueQuery`.

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from providers.base import SERVER_ERROR, TOO_MANY_REQUESTS, Judgement, Provider, Verdict
@@ -120,8 +121,7 @@ class _Client:
         return max(left, key=lambda task: task.expires_at or _BEGINNING_OF_TIME, default=None)
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(NamedTuple):
     """A host, or a client at a host, that is to be left alone for so many seconds, which other processes should know.
 
     Attributes:

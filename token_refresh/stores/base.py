@@ -256,16 +256,14 @@ class Written(enum.Enum):
     UNDONE = "undone"  # not stored, or not known to be: write the same change again
 
 
-@dataclass(frozen=True)
-class WriteResult:
+class WriteResult(NamedTuple):
     """The fate of one change; `error` says why it was refused or left undone."""
 
     written: Written
     error: StoreError | None = None
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """Calls of this month from this machine.
 
     `forecast` is what they come to by its end at the same rate, `seconds_left` how long it still lasts.
@@ -408,8 +406,7 @@ def _merged(group: RowGroup, other: RowGroup) -> RowGroup:
     return RowGroup(*group[:7], group.rows + other.rows, *ends)
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """Until when nobody is to ask a client's token endpoint, which said so, or (`is_broken`) a host that is silent.
 
     `key` names it to all processes.

@@ -19,7 +19,7 @@ import sqlite3
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -230,4 +230,4 @@ def trapped_context(installation: Installation, trap: Trap) -> Iterator[RunConte
         sealed = copy.copy(context.store)
         plain: Any = _Store(sealed.store, trap)
         sealed.store = plain
-        yield replace(context, store=sealed)
+        yield context._replace(store=sealed)

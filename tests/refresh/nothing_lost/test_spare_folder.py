@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,7 +79,7 @@ def writing(write: Callable[[Callable[[], Any]], Any], act: Act = refresh) -> Ac
         sealed = copy.copy(context.store)
         plain: Any = _Store(sealed.store, write)
         sealed.store = plain
-        return act(replace(context, store=sealed))
+        return act(context._replace(store=sealed))
 
     return changed
 

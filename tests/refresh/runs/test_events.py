@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -97,7 +96,7 @@ def test_calls_that_will_not_last_the_month_are_a_notice_before_any_row(
     heard: list[Event] = []
     with run_context_of(rows) as context:
         quota = Check("quota", state, "990 calls", "Run less often.")
-        context = replace(context, first_notices=partial(first_notices, quota=quota, last=None))
+        context = context._replace(first_notices=partial(first_notices, quota=quota, last=None))
         Refresher(context, heard.append).run(Scope())
     notice = Notice(NoticeCode.QUOTA_SHORT, None, "990 calls", "Run less often.")
     assert heard.count(notice) == count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -82,7 +82,7 @@ def clumsy(step: str) -> Callable[[RunContext], RunContext]:
         usual = context.job_factory.find_provider("acme")
         own = Clumsy(**{field.name: getattr(usual, field.name) for field in fields(Provider)}, step=step)
         job_factory = JobFactory(context.store, Listed(own), context.default_provider, lambda _: Client())
-        return replace(context, job_factory=job_factory, providers={"acme": own})
+        return context._replace(job_factory=job_factory, providers={"acme": own})
 
     return change
 
@@ -140,7 +140,7 @@ def on(context: RunContext, store: Any) -> RunContext:
     """The same context on another store."""
     sealed = copy.copy(context.store)
     sealed.store = store
-    return replace(context, store=sealed)
+    return context._replace(store=sealed)
 
 
 class OddStore(OtherStore):
@@ -174,7 +174,7 @@ class OddSeal(SealedStore):
 def test_a_mistake_in_sealing_one_row_keeps_its_answer_in_the_journal_and_stores_the_others(rows: Rows) -> None:
     def odd_seal(context: RunContext) -> RunContext:
         store = OddSeal(context.store.store, context.store.keyring, accept_legacy=True, seal_access_tokens=True)
-        return replace(context, store=store)
+        return context._replace(store=store)
 
     report = run(rows, odd_seal)
     assert outcomes(report) == dict.fromkeys(NAMES, "refreshed") | {"loc2": "operator"}
@@ -195,7 +195,7 @@ class EndedThread:
 def test_a_thread_that_is_ended_ends_the_run_and_leaves_nobody_waiting_for_it(rows: Rows) -> None:
     """And a request that may have left is known to the next run."""
     with pytest.raises(SystemExit):
-        run(rows, lambda context: replace(context, transport=EndedThread()))
+        run(rows, lambda context: context._replace(transport=EndedThread()))
     assert {entry.location_id for entry in entries(rows.world, "sent")} == set(NAMES)
     rows.world.clock.advance(100)
     assert outcomes(run(rows)) == dict.fromkeys(NAMES, "refreshed")
@@ -363,7 +363,7 @@ def full(rows: Rows, refuses: str, after: int = 0) -> Iterator[Callable[[RunCont
         journal = FullJournal(folder, rows.world.program.keyring, context.clock)
         journal.refuses, journal.after = refuses, after
         opened.append(journal)
-        return replace(context, journal=journal)
+        return context._replace(journal=journal)
 
     yield change
     for journal in opened:

@@ -7,7 +7,7 @@ The fake's `acme-window` has such a window of 30 s; a repeat after it ends the w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -113,7 +113,7 @@ def refreshed(rows: Rows, lose: int) -> list[float | None]:
     """Limits of the requests of a run whose first answers are lost."""
     with run_context_of(rows) as context:
         limits = Limits(context.transport, [], lose)
-        Refresher(replace(context, transport=limits)).run(Scope())
+        Refresher(context._replace(transport=limits)).run(Scope())
     return limits.seconds
 
 
@@ -228,7 +228,7 @@ def test_onboarding_asks_again_at_once_although_a_later_repeat_ends_the_grant(ro
     credential = entered(rows)
     with run_context_of(rows) as context:
         limits = Limits(context.transport, [], lose=1)
-        [result] = [Admission(replace(context, transport=limits)).admit(credential, Terms())]
+        [result] = [Admission(context._replace(transport=limits)).admit(credential, Terms())]
     assert (result.outcome, limits.seconds) == ("refreshed", [FIRST, EXCHANGE_SECONDS])
     assert rows.is_current("loc")
 
@@ -243,7 +243,7 @@ def test_onboarding_does_not_ask_again_when_the_window_is_over(rows: Rows) -> No
                 return super().post(request)
 
         slow = Slow(context.transport, [], lose=1)
-        result = Admission(replace(context, transport=slow)).admit(credential, Terms())
+        result = Admission(context._replace(transport=slow)).admit(credential, Terms())
     assert (result.outcome, sent(rows), lives(rows)) == ("unknown", 1, True)
 
 

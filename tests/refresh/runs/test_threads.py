@@ -137,7 +137,7 @@ def test_an_onboarding_in_a_daemon_thread_ends_as_in_any_other(world: World) -> 
     rows = SqliteRows(world)
     first, second = (NewCredential(*world.csv_line("acme", name)) for name in ("first", "second"))
     with run_context_of(rows) as context:
-        ended = replace(context, transport=EndedThread())
+        ended = context._replace(transport=EndedThread())
         assert in_daemon_thread(lambda: Admission(context).admit(first, Terms())).outcome == "refreshed"
         assert isinstance(in_daemon_thread(lambda: Admission(ended).admit(second, Terms())), SystemExit)
     assert rows.is_current("first")
