@@ -86,7 +86,7 @@ class RowsListed:
     due: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a run keeps one a row
 class RowFinished:
     """What happened to one row; `outcome` is None in a dry run, for a row that would be refreshed. Times are aware."""
 

@@ -29,7 +29,7 @@ FILE, KEY_FILE = "security.log", "security-log.key"
 MOST_BYTES, OLDER_FILES = 10_000_000, 5
 _COUNTED = ("get", "key used", "access refused")  # what a program, or whoever guesses keys, does all day
 _KEY_BYTES, _HASH_DIGITS = 32, 16
-_HASHES = 10_000  # that are remembered
+_HASHES = 1_000  # that are remembered
 _AN_HOUR = 3600
 # In the lock file: who, when the last line was written (seconds since 1970), how often since.
 _RECORD = struct.Struct(f"={_HASH_DIGITS}sdq")
