@@ -748,6 +748,13 @@ MUTANTS = (
         f"{_FILES}test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_not",
     ),
     _mutant(
+        "what moves on while it is looked for is missed",
+        "token_refresh/journal/file.py",
+        "while others != (others := self._others(all_stores=all_stores)):",
+        "for others in [self._others(all_stores=all_stores)]:",
+        f"{_FILES}test_what_moves_on_into_a_file_that_was_read_already_is_found",
+    ),
+    _mutant(
         "a row that another run has is claimed",
         "token_refresh/stores/database/store.py",
         "table.id.in_(these), is_open).limit(limit)",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -239,6 +239,27 @@ def test_a_token_that_another_living_process_has_spent_is_known(tmp_path: Path, 
     with another_process(tmp_path), closing(opened(tmp_path, clock)) as journal:
         assert is_spent(journal, "token 9")
         assert not is_spent(journal, "token")
+
+
+def test_what_moves_on_into_a_file_that_was_read_already_is_found(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run looks while another starts, which takes over what a killed one left."""
+    first = opened(tmp_path, clock)
+    with ExitStack() as starting, closing(opened(tmp_path, clock)) as journal:
+        with another_process(tmp_path):
+            pass
+        first.close()
+        peek = journal_file._peek
+
+        def late(path: Path, *rest: Any) -> list[Any]:
+            if path.name == "journal-3.sqlite3" and path.exists():
+                assert starting.enter_context(closing(opened(tmp_path, clock))).slot == 1
+            return peek(path, *rest)
+
+        monkeypatch.setattr(journal_file, "_peek", late)
+        assert is_spent(journal, "token 9")
+        assert not (tmp_path / "journal-3.sqlite3").exists()
 
 
 def test_a_failure_that_another_living_process_met_later_counts(tmp_path: Path, clock: FakeClock) -> None:

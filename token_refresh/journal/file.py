@@ -148,7 +148,6 @@ class JournalFile:
         self._is_led = False  # one thread at a time commits, for all that wait by then
         self._turn = threading.Lock()
         self._is_synced = True
-        self._others: dict[bool, list[sqlite3.Connection]] = {}
         try:
             _fill(self._ballast, ballast_bytes)
             self.slot, self._held = _free_slot(folder, is_unused=inherit is None)
@@ -167,8 +166,6 @@ class JournalFile:
 
     def close(self) -> None:
         """Release the file."""
-        for other in (one for found in self._others.values() for one in found):
-            other.close()
         self._database.close()
         let_go(self._held)  # after SQLite's own locks, never before
 
@@ -214,25 +211,29 @@ class JournalFile:
                 raise refused(error) from None
 
     def select_everywhere(self, query: str, *values: str | int, all_stores: bool = False) -> list[Any]:
-        """The records that a query finds in this file and in those of the processes that were alive when it began.
+        """The records that a query finds in this file and in those of other processes.
 
         `all_stores`: also in the files of the other stores.
         """
-        found = self.select(query, *values)
-        with self._lock:
-            if all_stores not in self._others:
-                self._others[all_stores] = self._readers(all_stores=all_stores)
-            for other in self._others[all_stores]:
-                found += _peek(other, query, values)
+        others: dict[Path, int] | None = None
+        while others != (others := self._others(all_stores=all_stores)):
+            # Again where one came or went: what a dead process left may have moved on into a file that was read before.
+            found = self.select(query, *values)
+            for path in others:
+                found += _peek(path, query, values)
         return found
 
-    def _readers(self, *, all_stores: bool) -> list[sqlite3.Connection]:
+    def _others(self, *, all_stores: bool) -> dict[Path, int]:
+        """The files of other processes, and which each is."""
         folders = [self._folder]
         if all_stores and self._state is not None:
             folders = [path for path in self._state.iterdir() if is_store_folder(path)]
-        paths = [_file(folder, slot) for folder in folders for slot in _slots(folder)]
-        own = _file(self._folder, self.slot)
-        return [other for path in paths if path != own and (other := _reader(path)) is not None]
+        paths = {_file(folder, slot) for folder in folders for slot in _slots(folder)}
+        found: dict[Path, int] = {}
+        for path in sorted(paths - {_file(self._folder, self.slot)}):
+            with suppress(FileNotFoundError):
+                found[path] = path.stat().st_ino
+        return found
 
     def _write_waiting(self) -> None:
         """Commit what waits by now, and wake those whose it was."""
@@ -365,9 +366,7 @@ def read_only(folder: Path, query: str, *values: str | int) -> list[Any]:
     """The records that a query finds in all journals of a store, without taking or making any."""
     found: list[Any] = []
     for slot in _slots(folder):
-        if (reader := _reader(_file(folder, slot))) is not None:
-            with closing(reader):
-                found += _peek(reader, query, values)
+        found += _peek(_file(folder, slot), query, values)
     return found
 
 
@@ -440,15 +439,10 @@ def _open(connect: Connect, path: Path) -> sqlite3.Connection:
     return database
 
 
-def _reader(path: Path) -> sqlite3.Connection | None:
-    with suppress(sqlite3.Error):
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False, timeout=30)
-    return None
-
-
-def _peek(reader: sqlite3.Connection, query: str, values: Sequence[str | int]) -> list[Any]:
+def _peek(path: Path, query: str, values: Sequence[str | int]) -> list[Any]:
     """What a query finds in another process's file; nothing where it is not ready yet."""
-    with suppress(sqlite3.Error):
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=30)) as reader:
         return reader.execute(query, values).fetchall()
     return []
 
