@@ -748,6 +748,13 @@ MUTANTS = (
         f"{_FILES}test_what_a_killed_process_left_is_taken_over_and_what_a_living_one_has_is_not",
     ),
     _mutant(
+        "the copy of an entry that nobody went on with wins",
+        "token_refresh/journal/file.py",
+        """ AND excluded.step != step",""",
+        """ AND 0",""",
+        f"{_FILES}test_of_two_runs_that_noted_one_entry_of_another_store_the_one_that_went_on_is_believed",
+    ),
+    _mutant(
         "what moves on while it is looked for is missed",
         "token_refresh/journal/file.py",
         "while others != (others := self._others(all_stores=all_stores)):",

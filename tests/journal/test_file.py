@@ -262,6 +262,30 @@ def test_what_moves_on_into_a_file_that_was_read_already_is_found(
         assert not (tmp_path / "journal-3.sqlite3").exists()
 
 
+@pytest.mark.parametrize("slot", [1, 2])
+def test_of_two_runs_that_noted_one_entry_of_another_store_the_one_that_went_on_is_believed(
+    tmp_path: Path, clock: FakeClock, slot: int
+) -> None:
+    """Its new token was refused: it is not tried a second time."""
+    folders = [tmp_path / "state" / name for name in ("a" * 16, "b" * 16)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    state = tmp_path / "state"
+    with closing(opened(folders[0], clock, state=state)) as before:
+        noted = intend(before, ROW, "token", "acme", ORIGIN)
+        before.keep(noted, RawAnswer(200, {}, b"answer", START), Context(ANSWER_FIELD, ROW.location_id, ORIGIN))
+        before.note_unproven(noted, before.fingerprint("new token"), "sealed")
+        before.give_to_row(noted, ROW.key, Step.UNPROVEN)
+    with closing(opened(folders[1], clock, state=state)) as one, closing(opened(folders[1], clock, state=state)) as two:
+        adopted = [(run, run.adopt(run.entries_elsewhere()[0], ROW.key)) for run in (one, two)]
+        [(run, entry)] = [(run, entry) for run, entry in adopted if run.slot == slot]
+        run.mark_lost(entry.id)
+    with closing(opened(folders[1], clock, state=state)) as after:
+        [known] = after.entries()
+        assert (known.step, known.previous) == (Step.LOST, "")
+        assert after.is_refuted(known, "new token")
+
+
 def test_a_failure_that_another_living_process_met_later_counts(tmp_path: Path, clock: FakeClock) -> None:
     rows = [Row("rec1", "loc", "app", last_error=error) for error in ("first", "second", "third")]
     with (

@@ -71,6 +71,12 @@ CREATE TABLE IF NOT EXISTS looks (
 ) WITHOUT ROWID;
 """
 _TABLES = ("entries", "spent", "failures", "looks")
+# Of one thing in two files, which knows more.
+_KNOWS_MORE = {
+    "failures": "(row_key) DO UPDATE WHERE excluded.tried_at > tried_at",  # two processes may have met one row
+    # Both noted what the journal of another store keeps, and one had the row's claim and went on.
+    "entries": "(uid) DO UPDATE WHERE step = 'unproven' AND excluded.step != step",
+}
 _ADDED = ("successor", "previous", "place")
 # What a file needs that comes from a version before this one.
 _UPGRADES = {
@@ -451,10 +457,10 @@ def _inserts(other: sqlite3.Connection, table: str) -> Iterator[Statement]:
     names = [name for _, name, *_ in other.execute(f"PRAGMA table_info({table})") if name != "id"]
     marks = ", ".join("?" for _ in names)
     insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names
-    if table == "failures":  # two processes may have met one row: the later of them knows more
+    if table in _KNOWS_MORE:
         newer = ", ".join(f"{name} = excluded.{name}" for name in names)
-        insert = insert.replace(" OR IGNORE", "")
-        insert += f" ON CONFLICT (row_key) DO UPDATE SET {newer} WHERE excluded.tried_at > tried_at"
+        insert = insert.replace(" OR IGNORE", "") + f" ON CONFLICT {_KNOWS_MORE[table]}"
+        insert = insert.replace("DO UPDATE", f"DO UPDATE SET {newer}")
     for record in other.execute(f"SELECT {', '.join(names)} FROM {table}"):  # noqa: S608 - names
         yield insert, record
 
