@@ -750,9 +750,23 @@ MUTANTS = (
     _mutant(
         "the copy of an entry that nobody went on with wins",
         "token_refresh/journal/file.py",
-        """ AND excluded.step != step",""",
-        """ AND 0",""",
+        " AND excluded.step != step",
+        " AND 0",
         f"{_FILES}test_of_two_runs_that_noted_one_entry_of_another_store_the_one_that_went_on_is_believed",
+    ),
+    _mutant(
+        "what another run has proved comes back",
+        "token_refresh/refresh/recovery.py",
+        "if spent_at is not None and spent_at > entry.sent_at:",
+        "if spent_at is None:",
+        f"{_UNPROVEN}test_a_token_that_two_runs_noted_of_each_other_is_forgotten_when_one_has_proved_it",
+    ),
+    _mutant(
+        "the earlier of two times at which a token was spent is taken over",
+        "token_refresh/journal/file.py",
+        "excluded.spent_at > spent_at",
+        "excluded.spent_at < spent_at",
+        f"{_FILES}test_a_token_that_two_processes_spent_was_spent_by_the_later",
     ),
     _mutant(
         "what moves on while it is looked for is missed",
@@ -1120,8 +1134,8 @@ MUTANTS = (
     _mutant(
         "the older of two failures of a row is taken over",
         "token_refresh/journal/file.py",
-        "WHERE excluded.tried_at > tried_at",
-        "WHERE excluded.tried_at < tried_at",
+        "excluded.tried_at > tried_at",
+        "excluded.tried_at < tried_at",
         f"{_FILES}test_of_two_failures_of_one_row_the_later_one_is_taken_over",
     ),
     _mutant(

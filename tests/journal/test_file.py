@@ -22,6 +22,7 @@ from tests.journal.requests import intend, is_spent
 from tests.world.clock import START, FakeClock
 from tests.world.program import ROOT
 from token_refresh.base.columns import REQUIRED_COLUMNS
+from token_refresh.base.files import is_store_folder
 from token_refresh.base.fork import let_go
 from token_refresh.diagnosis.row_state import RememberedFailures
 from token_refresh.journal import file as journal_file
@@ -260,6 +261,38 @@ def test_what_moves_on_into_a_file_that_was_read_already_is_found(
         monkeypatch.setattr(journal_file, "_peek", late)
         assert is_spent(journal, "token 9")
         assert not (tmp_path / "journal-3.sqlite3").exists()
+
+
+def test_the_folder_of_a_store_that_is_taken_over_during_a_look_at_all_of_them_ends_no_look(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("a" * 16, "b" * 16)]
+    for folder in folders:
+        folder.mkdir()
+
+    def then_gone(path: Path) -> bool:
+        is_one = is_store_folder(path)
+        if path == folders[1] and is_one:
+            path.rmdir()
+        return is_one
+
+    with closing(opened(folders[0], clock, state=tmp_path)) as journal, another_process(folders[0]):
+        monkeypatch.setattr(journal_file, "is_store_folder", then_gone)
+        assert is_spent(journal, "token 9")
+        assert not folders[1].exists()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_token_that_two_processes_spent_was_spent_by_the_later(
+    tmp_path: Path, clock: FakeClock, order: tuple[int, int]
+) -> None:
+    with closing(opened(tmp_path, clock)) as one, closing(opened(tmp_path, clock)) as two:
+        files = (one, two)
+        for number in order:
+            clock.advance(1)
+            files[number].finish([noted := intend(files[number], ROW, "token", "acme", ORIGIN)], [noted])
+    with closing(opened(tmp_path, clock)) as after:
+        assert after.spent_at([after.fingerprint("token")]) == clock.now()
 
 
 @pytest.mark.parametrize("slot", [1, 2])

@@ -70,12 +70,13 @@ CREATE TABLE IF NOT EXISTS looks (
     looked_at TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-_TABLES = ("entries", "spent", "failures", "looks")
-# Of one thing in two files, which knows more.
+# Of one thing in two files, by its key, when the second knows more.
 _KNOWS_MORE = {
-    "failures": "(row_key) DO UPDATE WHERE excluded.tried_at > tried_at",  # two processes may have met one row
     # Both noted what the journal of another store keeps, and one had the row's claim and went on.
-    "entries": "(uid) DO UPDATE WHERE step = 'unproven' AND excluded.step != step",
+    "entries": ("uid", "step = 'unproven' AND excluded.step != step"),
+    "spent": ("token", "excluded.spent_at > spent_at"),
+    "failures": ("row_key", "excluded.tried_at > tried_at"),  # two processes may have met one row
+    "looks": ("name", "excluded.looked_at > looked_at"),
 }
 _ADDED = ("successor", "previous", "place")
 # What a file needs that comes from a version before this one.
@@ -326,7 +327,7 @@ class JournalFile:
     def _copy(self, path: Path) -> None:
         try:
             with closing(_open(self._connect, path)) as other:
-                statements = [statement for table in _TABLES for statement in _inserts(other, table)]
+                statements = [statement for table in _KNOWS_MORE for statement in _inserts(other, table)]
         except sqlite3.Error as error:
             raise JournalError(
                 f"the journal {path} of an earlier run cannot be read ({error})",
@@ -386,8 +387,10 @@ def _free_slot(folder: Path, *, is_unused: bool) -> tuple[int, int]:
 
 
 def _slots(folder: Path) -> list[int]:
-    names = [re.fullmatch(r"journal-(\d+)\.sqlite3", path.name) for path in folder.iterdir()]
-    return sorted(int(name[1]) for name in names if name)
+    with suppress(FileNotFoundError):  # of a folder that was taken over meanwhile
+        names = [re.fullmatch(r"journal-(\d+)\.sqlite3", path.name) for path in folder.iterdir()]
+        return sorted(int(name[1]) for name in names if name)
+    return []
 
 
 def _file(folder: Path, slot: int) -> Path:
@@ -454,13 +457,11 @@ def _peek(path: Path, query: str, values: Sequence[str | int]) -> list[Any]:
 
 
 def _inserts(other: sqlite3.Connection, table: str) -> Iterator[Statement]:
+    key, knows_more = _KNOWS_MORE[table]
     names = [name for _, name, *_ in other.execute(f"PRAGMA table_info({table})") if name != "id"]
-    marks = ", ".join("?" for _ in names)
-    insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names
-    if table in _KNOWS_MORE:
-        newer = ", ".join(f"{name} = excluded.{name}" for name in names)
-        insert = insert.replace(" OR IGNORE", "") + f" ON CONFLICT {_KNOWS_MORE[table]}"
-        insert = insert.replace("DO UPDATE", f"DO UPDATE SET {newer}")
+    values, newer = ", ".join("?" for _ in names), ", ".join(f"{name} = excluded.{name}" for name in names)
+    insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"  # noqa: S608 - names
+    insert += f" ON CONFLICT ({key}) DO UPDATE SET {newer} WHERE {knows_more}"
     for record in other.execute(f"SELECT {', '.join(names)} FROM {table}"):  # noqa: S608 - names
         yield insert, record
 

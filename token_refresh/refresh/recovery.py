@@ -104,7 +104,11 @@ def _review_unproven(context: RunContext, emit: Subscriber) -> None:
         elif back:
             context.journal.mark_lost(entry.id, is_refuted=is_tried)  # else it is tried where the old one is refused
         elif not any(entry in predecessors(job.token, of, noted) if isinstance(job, Job) else is_there for job in jobs):
-            _supersede(context, entry, None, emit)
+            spent_at = context.journal.spent_at([entry.token], of)
+            if spent_at is not None and spent_at > entry.sent_at:  # another run had noted it, too, and ended it
+                context.journal.finish([entry.id])
+            else:
+                _supersede(context, entry, None, emit)
 
 
 def _restored(context: RunContext, unproven: Sequence[Entry]) -> Iterator[tuple[Entry, Row]]:

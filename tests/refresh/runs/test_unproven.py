@@ -556,6 +556,32 @@ def test_where_a_copy_of_the_state_folder_took_an_unproven_token_for_somebody_el
     assert entries(world, "superseded") == []
 
 
+def test_a_token_that_two_runs_noted_of_each_other_is_forgotten_when_one_has_proved_it(databases: Rows) -> None:
+    """The other had claimed the row before somebody restored the table, and with it the claims."""
+    databases.add("acme", "loc")
+    world, first = databases.world, databases.stored("loc")
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    run(databases)
+    world.oauth.behave()
+    world.oauth.fail(meanwhile(lambda: note_what_another_run_keeps(databases)))
+    world.clock.advance(100)
+    assert only(run(databases))["outcome"] == "refreshed"
+    assert [entry.step for entry in entries(world)] == ["unproven"]
+    result = run(databases, "--all")
+    assert (result.code, only(result)["outcome"]) == (exits.DONE, "refreshed")
+    assert "kept, encrypted" not in result.said
+    assert (entries(world), entries(world, "superseded")) == ([], [])
+    assert databases.is_current("loc")
+
+
+def note_what_another_run_keeps(rows: Rows) -> None:
+    """A run that takes the row for its own notes what the one that has it knows of its token."""
+    with journal(rows.world) as opened:
+        [entry] = opened.unproven()
+        opened.adopt(entry, rows.row("loc").key)
+
+
 def test_a_refusal_that_was_kept_when_the_run_was_killed_puts_the_token_before_back(table: Rows) -> None:
     table.add("acme", "loc")
     first = table.stored("loc")
