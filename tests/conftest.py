@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import json
 import os
 import signal
@@ -222,6 +223,15 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where several processes are about to compile all tests, each begins with others than its neighbours."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if count > 1 and session.config.args == session.config.getini("testpaths"):
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        for path in sorted(Path(__file__).parent.rglob("test_*.py"))[number::count]:
+            importlib.import_module(".".join(path.relative_to(Path(__file__).parents[1]).with_suffix("").parts))
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` sorts them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Make all but one of the cases long that differ only in what `by_turns` names: each in its turn is the one."""
@@ -250,9 +260,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Ten thousand tests and what they import stay to the end: no collection of garbage looks at them again."""
+    """Ten thousand tests and what they import stay to the end: no collection of garbage looks at them again.
+
+    And what the tests make is looked at less often than by Python's own threshold, which takes a twentieth of them.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture

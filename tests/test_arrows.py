@@ -147,6 +147,7 @@ def test_nothing_but_settings_reads_the_environment() -> None:
     }
 
 
+@pytest.mark.long
 def test_only_databases_import_sqlalchemy() -> None:
     users = {name for name, path in _modules() if any(one.startswith("sqlalchemy") for one in _imports(path))}
     assert {".".join(name.split(".")[:3]) for name in users} == {
@@ -155,6 +156,7 @@ def test_only_databases_import_sqlalchemy() -> None:
     }
 
 
+@pytest.mark.long
 def test_a_run_on_sqlite_loads_nothing_that_only_another_store_needs(world: World) -> None:
     assert world.program.onboard("--no-check", "--from-csv", world.program.csv(world.csv_line("acme", "loc"))).code == 0
     code = "import sys, token_manager; token_manager.main(['--all']); print(*sorted(sys.modules))"

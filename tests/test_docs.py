@@ -222,6 +222,7 @@ def test_the_cron_line_runs_under_crons_own_shell(clone: Clone, postgres: Postgr
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
+@pytest.mark.long
 @pytest.mark.by_turns("command")
 @pytest.mark.parametrize("command", [one for one in commands(ROOT / "docs/onboarding.md") if _needs_person(one)])
 def test_every_onboarding_of_the_docs_asks_its_first_question(world: World, command: str) -> None:

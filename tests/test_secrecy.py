@@ -270,6 +270,7 @@ def test_store_that_fails_makes_no_secret_show(
     vault.assert_table_silent()
 
 
+@pytest.mark.long
 def test_wrong_settings_are_reported_without_what_they_hold(vault: Vault) -> None:
     program = vault.world.program
     given = dict(program.settings)
@@ -301,6 +302,7 @@ def test_wrong_settings_are_reported_without_what_they_hold(vault: Vault) -> Non
     vault.assert_silent()
 
 
+@pytest.mark.long
 def test_wrong_key_and_broken_cells_are_reported_without_their_content(airtable_vault: Vault) -> None:
     vault = airtable_vault
     world = vault.world
@@ -390,6 +392,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.by_turns("broken")
 @pytest.mark.parametrize("broken", ["store", "provider", "cells"])
 def test_no_exception_of_ours_is_chained_to_one_with_a_secret(
@@ -426,6 +429,7 @@ def shown(error: Exception) -> bytes:
     return "\n".join(everything_in(error)).encode(errors="surrogateescape")
 
 
+@pytest.mark.long
 def test_children_inherit_no_secret(vault: Vault) -> None:
     """`doctor` asks git; what git runs (hooks, aliases, helpers) has no business with our keys."""
     program = vault.world.program

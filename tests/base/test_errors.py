@@ -151,6 +151,7 @@ def test_each_class_has_its_kind_and_meets_programs_as_one_of_a_few(
     assert (type(answer), answer.kind, str(answer), answer.action) == (library_class, kind, str(error), error.action)
 
 
+@pytest.mark.long
 def test_every_error_class_is_of_the_family() -> None:
     """Those of `crypto` are wrapped in `CellError` and by the settings: it imports nothing of ours."""
     strays = []

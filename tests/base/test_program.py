@@ -171,6 +171,7 @@ def test_a_package_that_is_missing_later_is_no_internal_error() -> None:
     assert str(error) == f"{sys.executable} has an unfit version of the package sqlalchemy"
 
 
+@pytest.mark.long
 @pytest.mark.by_turns("folder")
 @pytest.mark.parametrize("folder", ["a clone", ".", "elsewhere"])
 def test_the_command_that_a_message_names_works_in_the_folder_it_was_said_in(clone: Path, folder: str) -> None:

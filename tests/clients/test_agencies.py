@@ -120,6 +120,7 @@ def test_without_all_the_locations_are_only_listed(table: Rows) -> None:
     assert set(table.world.rows()) == {COMPANY}
 
 
+@pytest.mark.long
 def test_every_location_of_an_agency_gets_a_row_with_tokens_of_its_own(rows: Rows) -> None:
     world, fake = rows.world, rows.world.oauth.agencies
     fake.install(COMPANY, *names(MANY))

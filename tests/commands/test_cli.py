@@ -146,6 +146,7 @@ def test_wrong_providers_file_is_reported_with_its_place(world: World, content: 
     assert_reported(world.program.run(), 2, told)
 
 
+@pytest.mark.long
 def test_open_env_file_beside_the_program_is_refused(world: World) -> None:
     path = world.program.install() / ".env"
     path.write_text(f"GOOGLE_CLIENT_SECRET={CANARY}\n")
@@ -214,6 +215,7 @@ def test_help_is_data(argv: list[str], tmp_path: Path) -> None:
     assert "--json" in result.out or argv == ["--help"]
 
 
+@pytest.mark.long
 def test_both_scripts_show_their_help_without_any_settings(world: World) -> None:
     world.program.settings.clear()
     for script in ("token_manager.py", "onboard_client.py"):
@@ -458,6 +460,7 @@ def test_status_shows_what_is_known_of_a_client(world: World) -> None:
     assert "an.id.token" not in result.said
 
 
+@pytest.mark.long
 def test_status_and_doctor_alarm_while_a_client_is_refused(rows: Rows) -> None:
     """Its rows are not marked, for the fault is none of theirs."""
     onboarded(rows.world, "loc1")
@@ -730,6 +733,7 @@ def test_closed_streams_end_nothing_and_put_nothing_into_files(world: World) -> 
     assert program.run("status", "--json").code == 0
 
 
+@pytest.mark.by_turns("command", "code", "told")
 @pytest.mark.parametrize(
     ("command", "code", "told"),
     [
@@ -747,6 +751,7 @@ def test_output_that_nobody_takes_ends_quietly(world: World, command: str, code:
     assert not re.search(r"Traceback|Exception|BrokenPipe", result.stderr)
 
 
+@pytest.mark.by_turns("words")
 @pytest.mark.parametrize(
     "words", ["export", "get loc1", "generate-key", "status", "status --json", "api-key list", "--print-completion zsh"]
 )
@@ -759,6 +764,7 @@ def test_an_answer_for_which_the_output_is_closed_is_no_success(world: World, wo
     assert not re.search(r"Traceback|Exception", result.stderr)
 
 
+@pytest.mark.by_turns("words", "code")
 @pytest.mark.parametrize(("words", "code"), [("--all", 0), ("--all --json", 4), ("--help", 0)])
 def test_a_run_goes_on_where_the_output_is_closed_and_misses_only_what_it_was_to_print(
     world: World, words: str, code: int
@@ -958,6 +964,7 @@ def test_hang_up_lets_the_open_refresh_finish(world: World) -> None:
     assert world.journalled() == []
 
 
+@pytest.mark.long
 def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
     onboarded(world, "loc1")
     change_row(world, "loc1", access_token_expiry="2026-03-01T11:00:00.000Z")
@@ -982,6 +989,7 @@ def test_get_that_is_stopped_finishes_its_refresh(world: World) -> None:
 # Files
 
 
+@pytest.mark.long
 @pytest.mark.by_turns("store")
 @pytest.mark.parametrize("store", ["sqlite", "airtable"])
 def test_created_files_are_the_user_s_own(request: pytest.FixtureRequest, world: World, store: str) -> None:

@@ -153,6 +153,7 @@ def test_allowed_host_gets_the_credential(world: World, allowed: str) -> None:
     assert onboard(world, line, params=True, flags=flags).code == 0
 
 
+@pytest.mark.by_turns("column", "flags")
 @pytest.mark.parametrize(
     ("wrapper", "problem"),
     [

@@ -228,6 +228,7 @@ def test_required_placeholder_is_asked_for_and_the_row_s_other_parameters_stay(w
     assert world.rows()["loc1"]["provider_params"] == '{"user_type": "Company", "realm": "acme"}'
 
 
+@pytest.mark.long
 def test_waits_for_another_run_and_says_so(airtable_world: World) -> None:
     world = airtable_world
     assert world.airtable is not None

@@ -126,6 +126,7 @@ def test_replay_stores_what_waits_and_refreshes_nothing(table: AirtableRows) -> 
     assert "nothing waits in the journal" in result.err
 
 
+@pytest.mark.long
 def test_what_a_postgresql_that_went_away_did_not_take_is_stored_by_a_replay(
     postgres_world: World, postgres: PostgresServer
 ) -> None:

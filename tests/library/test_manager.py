@@ -400,6 +400,7 @@ def test_a_row_whose_process_died_meanwhile_is_refreshed_by_who_waits_for_it(wor
     assert asked(world) == 1
 
 
+@pytest.mark.long
 def test_another_process_is_waited_for_only_so_long(world: World, manager: TokenManager) -> None:
     log_in(world, manager)
     world.clock.advance(3700)
@@ -412,6 +413,7 @@ def test_another_process_is_waited_for_only_so_long(world: World, manager: Token
     assert asked(world) == 0
 
 
+@pytest.mark.long
 def test_another_process_of_this_host_is_named_as_the_reason(world: World, manager: TokenManager) -> None:
     log_in(world, manager)
     world.clock.advance(3700)
@@ -1040,6 +1042,7 @@ sys.stdin.readline()
 STOPS = "tokens.stop(timeout=0)"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "last", ["", *(pytest.param(last, marks=pytest.mark.long) for last in (STOPS, f"{STOPS}; tokens.start(600)"))]
 )

@@ -419,6 +419,7 @@ def test_a_run_notes_what_it_refreshed_and_one_that_does_nothing_makes_no_log(wo
     assert files(world)[0].read_bytes() == content
 
 
+@pytest.mark.long
 def test_an_idle_run_does_not_even_load_what_writes_the_log_or_runs_commands(world: World) -> None:
     code = "import sys, token_manager; token_manager.main([]); print(*sys.modules)"
     words, environ = [sys.executable, "-c", code], world.program.environment()

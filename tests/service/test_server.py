@@ -196,6 +196,7 @@ def secured(connection: socket.socket, authority: Authority) -> ssl.SSLSocket:
     return trusting.wrap_socket(connection, server_hostname="localhost")
 
 
+@pytest.mark.long
 def test_a_caller_that_reads_slowly_holds_up_an_application_that_writes_fast() -> None:
     """Else all of an answer would be in memory."""
     sent = []

@@ -361,6 +361,7 @@ def test_a_full_disk_leaves_everything_as_it_was(place: DatabasePlace) -> None:
     assert {place.cells(key)["encrypted_refresh"] for key in keys} == {"secretcell"}
 
 
+@pytest.mark.long
 def test_a_file_size_limit_ends_in_words_not_in_a_traceback(file: Path) -> None:
     script = (
         "import resource\nfrom token_refresh.stores.database import DatabaseStore\n"

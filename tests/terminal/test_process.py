@@ -54,6 +54,7 @@ THE_SERVICE = (
 )
 
 
+@pytest.mark.by_turns("begins", "said")
 @pytest.mark.parametrize(
     ("begins", "said"),
     [

@@ -720,6 +720,7 @@ def test_retry_after_comes_as_seconds_or_as_a_date(server, refresh):
     assert refresh("acme", token).headers["Retry-After"] == "Fri, 15 Jan 2027 08:00:00 GMT"
 
 
+@pytest.mark.long
 def test_a_gzip_bomb_is_small_on_the_wire_and_holds_the_true_answer(server, refresh):
     token = server.grant("acme", CLIENT)
     server.fail(faults.gzip_bomb(64 << 20))
@@ -799,6 +800,7 @@ def chance_run(seed: int, workers: int) -> list[list[int]]:
             return list(pool.map(ask, tokens))
 
 
+@pytest.mark.long
 def test_chance_depends_on_the_seed_and_not_on_the_order_of_threads():
     one = chance_run(1, 1)
     assert one == chance_run(1, 8)

@@ -95,6 +95,7 @@ def test_a_pair_behind_a_failure_is_kept_for_later_where_its_shape_is_read(
         assert (kept and kept.refresh_token) == (oauth.current("loc") if is_whole and SHAPES[shape].is_read else None)
 
 
+@pytest.mark.by_turns("status")
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 406, 409, 410, 422, 451])
 @pytest.mark.parametrize("form", REFUSAL_FORMS)
 def test_a_complete_refusal_of_each_form_is_one_and_its_words_are_shown(meet: Meet, form: str, status: int) -> None:

@@ -75,6 +75,7 @@ def test_each_grant_stands_alone(provider):
     assert len({*provider.basic.refresh_tokens, *provider.post.refresh_tokens}) == 10
 
 
+@pytest.mark.long
 def test_it_prints_nothing_but_its_line_and_ends_with_stdin(capfd):
     with oidc_provider() as running:
         assert refresh(running, running.post, running.post.refresh_tokens[0]).status_code == 200

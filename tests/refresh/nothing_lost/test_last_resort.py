@@ -220,6 +220,7 @@ def limited(table: AirtableRows, command: str) -> Result:
     return Result(process.returncode, process.stdout, process.stderr)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "reader"),
     [

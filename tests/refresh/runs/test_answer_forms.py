@@ -34,6 +34,7 @@ def test_a_pair_in_each_shape_that_can_be_read_is_stored(table: Rows, provider: 
     assert table.world.oauth.replayed() == []
 
 
+@pytest.mark.by_turns("form")
 @pytest.mark.parametrize("form", REFUSAL_FORMS)
 def test_a_refusal_of_each_form_is_one_request_and_its_words_reach_people(table: Rows, form: str) -> None:
     table.add("acme", "loc")

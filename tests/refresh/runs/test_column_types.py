@@ -458,6 +458,7 @@ JSON = st.recursive(
 ANY_COLUMN = (*READ_COLUMNS, "status", "last_error", "refreshed_by", "failure_count", "access_token_expiry")
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from([*ANY_COLUMN, "last_refreshed", "refresh_token_expiry"]), value=JSON)
 def test_no_cell_stops_the_others_or_sends_what_is_no_text(airtable_world: World, name: str, value: Any) -> None:

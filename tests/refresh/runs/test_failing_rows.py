@@ -192,6 +192,7 @@ def test_a_doubtful_refusal_is_tried_once_a_day_for_seven_days(rows: Rows) -> No
     assert rows.row("loc").status == "reauthorize"
 
 
+@pytest.mark.long
 def test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely(six: World) -> None:
     doubt(six)
     add(six, "loc")
@@ -203,6 +204,7 @@ def test_in_a_table_without_a_status_a_doubtful_refusal_is_tried_as_rarely(six: 
     assert sent(six) == 8
 
 
+@pytest.mark.long
 def test_a_run_that_takes_its_time_costs_no_doubtful_row_a_day(rows: Rows) -> None:
     """The look at dead rows comes a little before the refusal, every time."""
     world = rows.world

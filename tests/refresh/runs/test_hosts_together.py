@@ -318,6 +318,7 @@ def test_who_refreshes_a_row_that_is_onboarded_elsewhere_meanwhile_keeps_its_ans
     assert (entry.step, kept_token(rows.world, entry)) == ("superseded", rows.world.oauth.tokens[old].successor)
 
 
+@pytest.mark.long
 def test_a_takeover_is_advised_only_where_the_claim_is_too_old_for_a_refresh_and_then_it_helps(
     rows: DatabaseRows, other: Program
 ) -> None:

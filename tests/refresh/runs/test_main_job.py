@@ -104,6 +104,7 @@ class Sick:
         self._add(None, "google", "flagged", status="reauthorize")
 
 
+@pytest.mark.long
 def test_three_hundred_rows_with_sick_ones_among_them(airtable_world: World, elsewhere: HTTPServer) -> None:
     """All others fresh, nothing sent elsewhere or twice, no 429, and each sick row told what to do."""
     world = airtable_world

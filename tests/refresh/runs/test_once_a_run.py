@@ -123,6 +123,7 @@ BY_HAND: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.by_turns("rows", "edit")
 @pytest.mark.usefixtures("small_rounds")
 @pytest.mark.parametrize("edit", BY_HAND)
 def test_a_row_that_somebody_makes_due_meanwhile_is_for_the_next_run(rows: DatabaseRows, edit: str) -> None:

@@ -114,6 +114,7 @@ def test_programs_may_use_any_name(world: World) -> None:
     assert world.token_of("loc") == token
 
 
+@pytest.mark.long
 def test_an_entry_that_cannot_be_read_is_the_matter_of_its_rows_alone(world: World) -> None:
     program = world.program
     (program.install() / "providers/catalog/zoom.toml").write_text("token_url = ")

@@ -209,6 +209,7 @@ def many(request: pytest.FixtureRequest, other: Program) -> DatabaseRows:
     return rows
 
 
+@pytest.mark.long
 def test_nobody_is_advised_to_take_over_what_a_run_still_works_on(many: DatabaseRows, other: Program) -> None:
     """However long it takes: the last rows of a round are sent minutes after they were claimed."""
     asked, seen = itertools.count(1), list[Result]()

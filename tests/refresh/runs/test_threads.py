@@ -264,6 +264,7 @@ def test_refreshes_in_daemon_threads_are_finished_when_the_program_ends(world: W
     assert world.journalled() == []
 
 
+@pytest.mark.long
 def test_onboardings_in_daemon_threads_keep_their_answers_when_the_program_ends(world: World) -> None:
     lines = [world.csv_line("acme", f"loc{number}") for number in range(MANY)]
     (world.program.home / "clients.json").write_text(json.dumps(lines))

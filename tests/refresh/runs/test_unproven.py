@@ -35,7 +35,7 @@ from token_refresh.stores.base import Store, StoreUnavailableError
 SAMPLE = {"refresh_token": "sample-refresh"}
 
 
-pytestmark = pytest.mark.by_turns("rows")
+pytestmark = pytest.mark.by_turns("rows", "databases")
 
 
 @pytest.fixture(params=TABLES)
@@ -191,6 +191,7 @@ def test_on_a_host_without_the_journal_the_token_before_is_in_the_row(databases:
     assert databases.is_current("loc")
 
 
+@pytest.mark.by_turns("databases", "samples")
 @pytest.mark.parametrize("samples", [["another-sample"], ["another-sample", "a-third-sample"]], ids=["two", "three"])
 def test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_one_before_all_of_them(
     databases: Rows, samples: list[str]
@@ -214,6 +215,7 @@ def test_on_a_host_without_the_journal_unproven_tokens_in_a_row_give_way_to_the_
     assert not databases.row("loc").previous_refresh
 
 
+@pytest.mark.by_turns("databases", "again")
 @pytest.mark.parametrize("again", ["never", "by rotate-key", "by a replay"])
 def test_a_token_before_that_row_and_journal_have_sealed_apart_is_no_other_one(databases: Rows, again: str) -> None:
     """The row alone is to know the token that was sent last, where the journal knows the one before, too."""
