@@ -85,6 +85,7 @@ def test_rounds_give_each_row_once_the_soonest_first(place: ClaimedPlace) -> Non
     assert list(place.store.claim_due(DUE, HERE, 2)) == []
 
 
+@pytest.mark.by_turns("everything")
 @pytest.mark.parametrize("expiry", [START, None, START - timedelta(days=9)])
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_row_that_is_due_again_is_in_no_later_round(

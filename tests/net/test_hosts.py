@@ -107,6 +107,7 @@ HOSTILE_HOSTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.by_turns("scheme")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("host", HOSTILE_HOSTS, ids=ascii)
 def test_a_hostile_host_of_a_row_is_sent_nothing(hasty: HTTPTransport, scheme: str, host: str) -> None:

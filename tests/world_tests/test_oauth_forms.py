@@ -69,6 +69,7 @@ def test_a_whole_answer_of_each_shape_is_read_or_said_to_be_of_an_unknown_form(
         assert (answer.verdict, answer.access_token, answer.refresh_token) == (Verdict.UNREAD, None, None)
 
 
+@pytest.mark.by_turns("framing")
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_of_an_answer_that_breaks_off_no_more_counts_than_a_whole_refresh_token(

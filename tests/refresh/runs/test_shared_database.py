@@ -31,6 +31,8 @@ REFUSED = {
     " BEGIN SELECT RAISE(ABORT, 'no blank'); END",
 }
 
+pytestmark = pytest.mark.by_turns("rows")
+
 
 @pytest.fixture(params=DATABASES)
 def rows(request: pytest.FixtureRequest) -> DatabaseRows:
