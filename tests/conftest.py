@@ -49,6 +49,9 @@ settings.load_profile("quick")
 # Those that the tests may use; none where the system does not say.
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
+# Which of several test processes this one is, from 0; empty where it is the only one.
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+
 CLIENTS = {"gohighlevel": ("app-highlevel", "highlevel secret"), "google": ("app-google", "google secret")}
 CATALOG = Catalog()  # which reads an entry once
 # The `provider_params` of a row at its provider's fake.
@@ -225,10 +228,9 @@ def pytest_configure() -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Where several processes are about to compile all tests, each begins with others than its neighbours."""
-    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if count > 1 and session.config.args == session.config.getini("testpaths"):
-        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
-        for path in sorted(Path(__file__).parent.rglob("test_*.py"))[number::count]:
+    if PROCESS and session.config.args == session.config.getini("testpaths"):
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        for path in sorted(Path(__file__).parent.rglob("test_*.py"))[int(PROCESS) :: count]:
             importlib.import_module(".".join(path.relative_to(Path(__file__).parents[1]).with_suffix("").parts))
 
 
@@ -253,9 +255,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     Long tests have all cores, for their crowds of processes.
     """
-    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if number and CORES:
-        own = {CORES[int(number) % len(CORES)]}
+    if PROCESS and CORES:
+        own = {CORES[int(PROCESS) % len(CORES)]}
         os.sched_setaffinity(0, CORES if item.get_closest_marker("long") else own)
 
 

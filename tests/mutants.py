@@ -762,6 +762,20 @@ MUTANTS = (
         f"{_UNPROVEN}test_a_token_that_two_runs_noted_of_each_other_is_forgotten_when_one_has_proved_it",
     ),
     _mutant(
+        "what was replaced before its request counts as proved",
+        "token_refresh/refresh/recovery.py",
+        "if spent_at is not None and spent_at > entry.sent_at:",
+        "if spent_at is not None:",
+        f"{_UNPROVEN}test_an_unproven_token_is_kept_also_where_the_one_before_had_been_replaced_before_it_was_sent_again",
+    ),
+    _mutant(
+        "the earlier of two daily looks is taken over",
+        "token_refresh/journal/file.py",
+        "excluded.looked_at > looked_at",
+        "excluded.looked_at < looked_at",
+        f"{_FILES}test_what_another_process_looked_at_today_is_not_looked_at_again",
+    ),
+    _mutant(
         "the earlier of two times at which a token was spent is taken over",
         "token_refresh/journal/file.py",
         "excluded.spent_at > spent_at",

@@ -295,6 +295,17 @@ def test_a_token_that_two_processes_spent_was_spent_by_the_later(
         assert after.spent_at([after.fingerprint("token")]) == clock.now()
 
 
+def test_what_another_process_looked_at_today_is_not_looked_at_again(tmp_path: Path, clock: FakeClock) -> None:
+    """This one looked as well, the day before."""
+    with closing(opened(tmp_path, clock)) as one, closing(opened(tmp_path, clock)) as two:
+        assert one.failures.starts_daily_check()
+        clock.advance(86_400)
+        assert two.failures.starts_daily_check()
+    with closing(opened(tmp_path, clock)) as after:
+        assert after.slot == 1
+        assert not after.failures.starts_daily_check()
+
+
 @pytest.mark.parametrize("slot", [1, 2])
 def test_of_two_runs_that_noted_one_entry_of_another_store_the_one_that_went_on_is_believed(
     tmp_path: Path, clock: FakeClock, slot: int

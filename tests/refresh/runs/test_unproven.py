@@ -356,6 +356,26 @@ def test_a_colleague_who_onboards_over_an_unproven_token_wins_and_the_token_is_k
     assert unproven not in sent(table)[-1:]
 
 
+def test_an_unproven_token_is_kept_also_where_the_one_before_had_been_replaced_before_it_was_sent_again(
+    table: Rows,
+) -> None:
+    """That earlier time does not say that somebody has proved this one."""
+    table.add("acme-grace", "loc")
+    world, first, cell = table.world, table.stored("loc"), table.row("loc").encrypted_refresh
+    run(table)
+    table.edit("loc", encrypted_refresh=cell)
+    world.clock.advance(10)
+    world.oauth.fail(faults.amended(alone))
+    world.oauth.fail(faults.status(503), times=9, when=lambda call: call.refresh_token != first)
+    run(table, "--all")
+    world.oauth.behave()
+    assert [entry.step for entry in entries(world) if entry.previous] == ["unproven"]
+    table.edit("loc", encrypted_refresh=world.cells("acme-grace", "loc")["encrypted_refresh"])
+    world.clock.advance(100)
+    run(table)
+    assert [entry.step for entry in entries(world) if entry.previous] == ["superseded"]
+
+
 def test_an_unproven_token_is_proved_in_the_row_that_took_the_place_of_its_own(rows: Rows) -> None:
     rows.add("acme", "loc")
     first, hand = rows.stored("loc"), Hand(rows)
